@@ -1,0 +1,68 @@
+// Purpose: the address space: where the heap window and its metadata lie, and the arithmetic that leads
+//          from a heap address to its metadata. The same in every process, so pointers may be shared.
+// Who calls it: every layer; the only place that knows these numbers.
+// Crash rule: no state.
+//
+// Metadata of a heap address is found by arithmetic, never by a lookup: the slice number indexes arrays
+// of fixed stride. The arrays are sparse; a backing maps them together with the chunks they describe.
+#pragma once
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+inline constexpr unsigned SLICE_SHIFT = 16;
+inline constexpr usize SLICE_SIZE = usize{1} << SLICE_SHIFT;
+inline constexpr unsigned CHUNK_SHIFT = 22;
+inline constexpr usize CHUNK_SIZE = usize{1} << CHUNK_SHIFT;
+inline constexpr u32 SLICES_PER_CHUNK = CHUNK_SIZE / SLICE_SIZE;
+inline constexpr usize OS_PAGE_SIZE = 4 * KiB;
+
+/// The heap window: chunks used for plain malloc.
+inline constexpr uptr HEAP_BASE = 0x1200'0000'0000;
+inline constexpr usize HEAP_WINDOW = 16 * TiB;
+inline constexpr u32 MAX_CHUNKS = HEAP_WINDOW / CHUNK_SIZE;
+inline constexpr usize MAX_SLICES = HEAP_WINDOW / SLICE_SIZE;
+
+/// One metadata array: `stride` bytes for each slice (or chunk), starting at `base`.
+struct MetaArray {
+    uptr base;
+    usize stride;
+};
+
+inline constexpr uptr META_BASE = 0x3000'0000'0000;
+inline constexpr usize META_WINDOW = 4 * TiB;
+
+/// Per slice: descriptor, alloc bitmap, remote bitmap, and three homes for the free stack, by its length.
+inline constexpr MetaArray DESCS{META_BASE, 128};
+inline constexpr MetaArray ALLOC_BITS{DESCS.base + DESCS.stride * MAX_SLICES, 512};
+inline constexpr MetaArray REMOTE_BITS{ALLOC_BITS.base + ALLOC_BITS.stride * MAX_SLICES, 512};
+inline constexpr MetaArray STACKS_512{REMOTE_BITS.base + REMOTE_BITS.stride * MAX_SLICES, 512};
+inline constexpr MetaArray STACKS_2K{STACKS_512.base + STACKS_512.stride * MAX_SLICES, 2 * KiB};
+inline constexpr MetaArray STACKS_8K{STACKS_2K.base + STACKS_2K.stride * MAX_SLICES, 8 * KiB};
+/// Per chunk: descriptor.
+inline constexpr MetaArray CHUNK_DESCS{STACKS_8K.base + STACKS_8K.stride * MAX_SLICES, 64};
+/// The domain (arena, heap table) of one process or context.
+inline constexpr uptr DOMAIN_BASE = CHUNK_DESCS.base + CHUNK_DESCS.stride * MAX_CHUNKS;
+inline constexpr usize DOMAIN_WINDOW = 4 * GiB;
+static_assert(DOMAIN_BASE + DOMAIN_WINDOW <= META_BASE + META_WINDOW);
+
+/// All per-slice arrays, for whoever maps or frees metadata.
+inline constexpr MetaArray SLICE_ARRAYS[] = {DESCS,      ALLOC_BITS, REMOTE_BITS,
+                                             STACKS_512, STACKS_2K,  STACKS_8K};
+
+/// Metadata is mapped for whole groups of chunks, so that every array's part fills whole OS pages.
+inline constexpr u32 CHUNKS_PER_META_GROUP = 64;
+static_assert(CHUNKS_PER_META_GROUP * CHUNK_DESCS.stride % OS_PAGE_SIZE == 0);
+
+constexpr uptr chunk_address(ChunkIndex c) { return HEAP_BASE + (uptr{raw(c)} << CHUNK_SHIFT); }
+constexpr uptr slice_address(SliceIndex s) { return HEAP_BASE + (uptr{raw(s)} << SLICE_SHIFT); }
+constexpr ChunkIndex chunk_of(SliceIndex s) { return ChunkIndex{raw(s) / SLICES_PER_CHUNK}; }
+constexpr SliceIndex first_slice(ChunkIndex c) { return SliceIndex{raw(c) * SLICES_PER_CHUNK}; }
+/// The slice that holds `address`, which must lie in the heap window.
+constexpr SliceIndex slice_at(uptr address) {
+    return SliceIndex{static_cast<u32>((address - HEAP_BASE) >> SLICE_SHIFT)};
+}
+constexpr bool in_heap_window(uptr address) { return address - HEAP_BASE < HEAP_WINDOW; }
+
+}  // namespace aep

@@ -41,7 +41,7 @@ inline constexpr MetaArray STACKS_512{REMOTE_BITS.base + REMOTE_BITS.stride * MA
 inline constexpr MetaArray STACKS_2K{STACKS_512.base + STACKS_512.stride * MAX_SLICES, 2 * KiB};
 inline constexpr MetaArray STACKS_8K{STACKS_2K.base + STACKS_2K.stride * MAX_SLICES, 8 * KiB};
 /// Per chunk: descriptor.
-inline constexpr MetaArray CHUNK_DESCS{STACKS_8K.base + STACKS_8K.stride * MAX_SLICES, 64};
+inline constexpr MetaArray CHUNK_DESCS{STACKS_8K.base + STACKS_8K.stride * MAX_SLICES, 256};
 /// The domain (arena, heap table) of one process or context.
 inline constexpr uptr DOMAIN_BASE = CHUNK_DESCS.base + CHUNK_DESCS.stride * MAX_CHUNKS;
 inline constexpr usize DOMAIN_WINDOW = 4 * GiB;
@@ -52,7 +52,7 @@ inline constexpr MetaArray SLICE_ARRAYS[] = {DESCS,      ALLOC_BITS, REMOTE_BITS
                                              STACKS_512, STACKS_2K,  STACKS_8K};
 
 /// Metadata is mapped for whole groups of chunks, so that every array's part fills whole OS pages.
-inline constexpr u32 CHUNKS_PER_META_GROUP = 64;
+inline constexpr u32 CHUNKS_PER_META_GROUP = 16;
 static_assert(CHUNKS_PER_META_GROUP * CHUNK_DESCS.stride % OS_PAGE_SIZE == 0);
 
 constexpr uptr chunk_address(ChunkIndex c) { return HEAP_BASE + (uptr{raw(c)} << CHUNK_SHIFT); }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs the real programs of tests/programs (python3, redis, PostgreSQL ...) on our heap, both
+# modes, with checked output.
+# Usage: ci/programs.sh [ARGS for tests/programs/run.py]     (default: --all)
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/ci/setup.sh" build test
+"$root/ci/build.sh" release
+[ $# -gt 0 ] || set -- --all
+exec /usr/bin/python3 "$root/tests/programs/run.py" "$@"

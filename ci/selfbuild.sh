@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The project builds itself on its own allocator: cmake, ninja, the compiler and the linker run
+# under libaepmalloc.so, first in private mode, then with all of them sharing one pool file.
+# The machine code that comes out must be that of the ordinary build, byte for byte.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/ci/build.sh" release
+lib=$root/build/release/preload/libaepmalloc.so
+pools=$(mktemp -d /dev/shm/aep-selfbuild.XXXXXX)
+trap 'rm -rf "$pools"' EXIT
+
+# The loader only warns when it cannot preload, so ask a process what it has mapped.
+LD_PRELOAD=$lib grep -q libaepmalloc.so /proc/self/maps
+
+machine_code() { objcopy -O binary --only-section=.text "$1" /dev/stdout | sha256sum; }
+
+selfbuild() { # NAME VARIABLE=VALUE...
+    local dir=$root/build/self/$1
+    local log=$dir.log
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    echo "selfbuild: $1"
+    # ccache off: everything is to be compiled, here and now.
+    (cd "$root" && export "CCACHE_DISABLE=1" "LD_PRELOAD=$lib" "${@:2}" &&
+        cmake --preset release -B "$dir" && cmake --build "$dir" -j2) >"$log" 2>&1 || {
+        tail -n 40 "$log"
+        echo "selfbuild: $1 FAILED ($log)"
+        return 1
+    }
+    if grep -n 'aep: ' "$log"; then
+        echo "selfbuild: $1 FAILED: the allocator complained (above; $log)"
+        return 1
+    fi
+    if [ "$(machine_code "$dir/preload/libaepmalloc.so")" != "$(machine_code "$lib")" ]; then
+        echo "selfbuild: $1 FAILED: the compiler wrote other code than without our allocator"
+        return 1
+    fi
+    echo "selfbuild: $1 passed: $(grep -c '^\[' "$log") steps, same machine code"
+}
+
+failed=0
+selfbuild private || failed=$((failed + 1))
+selfbuild pool AEP_POOL="$pools/pool" AEP_POOL_SIZE=6G || failed=$((failed + 1))
+echo "selfbuild: $((2 - failed)) passed, $failed failed"
+[ $failed = 0 ]

@@ -13,7 +13,7 @@ mkdir -p "$found"
 passed=0
 failed=0
 for target in "$root"/build/fuzz/tests/fuzz/fuzz_*; do
-    [ -f "$target" ] && [ -x "$target" ] || continue
+    if [ ! -f "$target" ] || [ ! -x "$target" ]; then continue; fi
     name=${target##*/fuzz_}
     new=$root/build/fuzz/corpus/$name
     mkdir -p "$new"

@@ -10,7 +10,8 @@ purposes=("$@")
 wanted=$(for purpose in "${purposes[@]}"; do grep -v '^#' "$lists/$purpose.txt"; done | sort -u)
 
 if ! command -v dpkg-query >/dev/null; then
-    echo "aep: not a Debian system; if a step fails, install your system's equivalents of:" $wanted >&2
+    echo "aep: not a Debian system; if a step fails, install your system's equivalents of:" >&2
+    echo "$wanted" >&2
     exit 0
 fi
 # shellcheck disable=SC2086 # a list of words

@@ -5,6 +5,8 @@ Called by ci/lint.sh. Usage: ci/source_rules.py [ROOT]     (default: this reposi
 Prints one line for each broken rule, as file:line: message, and exits 1 if there is any.
 """
 
+import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -35,7 +37,7 @@ MAX_LINES = 500
 SOURCE = re.compile(r"\.(c|h|cpp|hpp|cc|hh|py|sh|lua|pl|S)$|(^|/)(CMakeLists\.txt|aep|run)$")
 CODE = re.compile(r"\.(c|h|cpp|hpp|cc|hh|S)$")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
-COMMENT = re.compile(r"""\s*(//|/\*|\*|#(?!\s*(include|pragma|define|if))|--|'''|\"\"\"|$)""")
+COMMENT_LINE = re.compile(r"(//|#(?!\s*(include|pragma|define|if|ifdef|ifndef)\b)|--)")
 
 
 def layer_of(path):
@@ -66,24 +68,22 @@ def include_faults(root, path, lines):
             yield number, f"dsm-core must not use <{name}>: it is built freestanding too"
 
 
+def opening_comment(path, lines):
+    if path.endswith(".py"):
+        return ast.get_docstring(ast.parse("\n".join(lines))) or ""
+    body = lines[1:] if lines and lines[0].startswith("#!") else lines
+    text = "\n".join(body).lstrip()
+    if text.startswith("/*"):
+        return text.partition("*/")[0]
+    return "\n".join(itertools.takewhile(COMMENT_LINE.match, text.splitlines()))
+
+
 def opening_faults(path, lines):
     """The purpose is the first thing in a file; the library's files add their crash rule."""
-    body = lines[1:] if lines and lines[0].startswith("#!") else lines
-    python = path.endswith(".py")
-    opening = []
-    for line in body:
-        if python and opening and opening[0].startswith('"""'):
-            if opening[-1].rstrip().endswith('"""') and len(opening) + len(opening[-1]) > 4:
-                break
-        elif not COMMENT.match(line) and not (opening and opening[0].startswith("/*")):
-            break
-        opening.append(line)
-        if line.rstrip().endswith("*/") and opening[0].startswith("/*"):
-            break
-    text = "\n".join(opening).strip()
-    if len(text) < 20:
+    opening = opening_comment(path, lines)
+    if len(opening) < 20:
         yield 1, "the file does not open with a comment that says its purpose"
-    elif path.startswith(CRASH_RULE) and CODE.search(path) and "crash" not in text.lower():
+    elif path.startswith(CRASH_RULE) and CODE.search(path) and "crash" not in opening.lower():
         yield 1, 'the opening comment does not say the "Crash rule:"'
 
 

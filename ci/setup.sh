@@ -14,8 +14,9 @@ if ! command -v dpkg-query >/dev/null; then
     echo "$wanted" >&2
     exit 0
 fi
+# dpkg-query fails when it has never heard of one of them; what it prints is right all the same.
 # shellcheck disable=SC2086 # a list of words
-installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
+installed=$({ dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null || true; } |
     sed -n 's/^installed //p' | sort -u)
 mapfile -t missing < <(comm -23 <(echo "$wanted") <(echo "$installed"))
 [ ${#missing[@]} -gt 0 ] || exit 0

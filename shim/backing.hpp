@@ -1,7 +1,9 @@
-// Purpose: where chunks come from: the one interface between the allocator and memory. Two backings:
+// Purpose: where chunks come from: the one interface between the allocator and memory. Two
+// backings:
 //          anonymous memory (private mode) and a pool file shared by several processes.
 // Who calls it: shim/allocator.cpp (the driver of the slow path), the fork hooks.
-// Crash rule: a backing that dies anywhere leaves the pool with every chunk either free or owned by a node
+// Crash rule: a backing that dies anywhere leaves the pool with every chunk either free or owned by
+// a node
 //             whose lock is gone, which the next process that needs a chunk takes back.
 #pragma once
 
@@ -17,41 +19,46 @@ struct ChunkRun {
     explicit operator bool() const { return count != 0; }
 };
 
-/// The operations of a backing. All may make system calls; none allocates, throws or uses libc state.
-/// Thread-safe: `provide` and `release` are serialised by the caller (the driver's growth lock);
-/// `commit` and `purge` are called by many threads at once on disjoint ranges.
+/// The operations of a backing. All may make system calls; none allocates, throws or uses libc
+/// state. Thread-safe: `provide` and `release` are serialised by the caller (the driver's growth
+/// lock); `commit` and `purge` are called by many threads at once on disjoint ranges.
 struct Backing {
-    /// Takes `count` adjacent chunks, the first at a multiple of `align` chunks; with `at` not NO_CHUNK the run
-    /// must begin there. Maps chunks and metadata (metadata reads as zero the first time). An empty run
-    /// means: no memory or pool full (ENOMEM), with nothing taken and nothing left mapped.
+    /// Takes `count` adjacent chunks, the first at a multiple of `align` chunks; with `at` not
+    /// NO_CHUNK the run must begin there. Maps chunks and metadata (metadata reads as zero the
+    /// first time). An empty run means: no memory or pool full (ENOMEM), with nothing taken and
+    /// nothing left mapped.
     ChunkRun (*provide)(u32 count, u32 align, ChunkIndex at);
-    /// Makes sure that writing [address, address+bytes) cannot fail: false (ENOMEM) if there is no memory.
-    /// Both are multiples of 64 KiB. Null when the backing never needs it (anonymous memory).
+    /// Makes sure that writing [address, address+bytes) cannot fail: false (ENOMEM) if there is no
+    /// memory. Both are multiples of 64 KiB. Null when the backing never needs it (anonymous
+    /// memory).
     bool (*commit)(uptr address, usize bytes);
-    /// Gives the memory behind the range back to the system; the addresses stay ours. True when it reads as zero
-    /// afterwards. A purged range must be committed again before use.
+    /// Gives the memory behind the range back to the system; the addresses stay ours. True when it
+    /// reads as zero afterwards. A purged range must be committed again before use.
     bool (*purge)(uptr address, usize bytes);
     /// Gives chunks back so that others can take them (pool), or drops their memory (anonymous).
     /// False: this backing keeps its chunks (they stay usable, purged).
     bool (*release)(ChunkIndex first, u32 count);
-    /// fork: called in the parent before (false: fork must fail with ENOMEM), in the parent after, in the child.
+    /// fork: called in the parent before (false: fork must fail with ENOMEM), in the parent after,
+    /// in the child.
     bool (*fork_prepare)();
     void (*fork_parent)();
     void (*fork_child)();
-    /// First chunk index that can never be provided: bounds the window for pointer checks. Fixed at start.
+    /// First chunk index that can never be provided: bounds the window for pointer checks. Fixed at
+    /// start.
     u32 max_chunks;
 };
 
 /// Private mode: anonymous memory, nothing shared, nothing left behind. Never fails.
 const Backing* anonymous_backing();
 
-/// Opens or creates the pool file `path` (0600; `bytes` is its size when it is created, 0 = default) and joins it
-/// as a node of its own. Null with a message on fd 2 that says what is wrong and where, when the file
-/// is damaged, truncated, foreign, of another version, or cannot be opened or mapped.
+/// Opens or creates the pool file `path` (0600; `bytes` is its size when it is created, 0 =
+/// default) and joins it as a node of its own. Null with a message on fd 2 that says what is wrong
+/// and where, when the file is damaged, truncated, foreign, of another version, or cannot be opened
+/// or mapped.
 const Backing* pool_backing(const char* path, usize bytes);
 
-/// Maps the metadata arrays (zero) of the chunk groups that hold [first, first+count): used by both backings.
-/// False: no memory, nothing mapped. Mapping a group twice is a no-op.
+/// Maps the metadata arrays (zero) of the chunk groups that hold [first, first+count): used by both
+/// backings. False: no memory, nothing mapped. Mapping a group twice is a no-op.
 bool map_metadata(ChunkIndex first, u32 count);
 
 }  // namespace aep

@@ -1,10 +1,13 @@
-// Purpose: the address space: where the heap window and its metadata lie, and the arithmetic that leads
-//          from a heap address to its metadata. The same in every process, so pointers may be shared.
+// Purpose: the address space: where the heap window and its metadata lie, and the arithmetic that
+// leads
+//          from a heap address to its metadata. The same in every process, so pointers may be
+//          shared.
 // Who calls it: every layer; the only place that knows these numbers.
 // Crash rule: no state.
 //
-// Metadata of a heap address is found by arithmetic, never by a lookup: the slice number indexes arrays
-// of fixed stride. The arrays are sparse; a backing maps them together with the chunks they describe.
+// Metadata of a heap address is found by arithmetic, never by a lookup: the slice number indexes
+// arrays of fixed stride. The arrays are sparse; a backing maps them together with the chunks they
+// describe.
 #pragma once
 
 #include "dsm-core/base/types.hpp"
@@ -33,7 +36,8 @@ struct MetaArray {
 inline constexpr uptr META_BASE = 0x3000'0000'0000;
 inline constexpr usize META_WINDOW = 4 * TiB;
 
-/// Per slice: descriptor, alloc bitmap, remote bitmap, and three homes for the free stack, by its length.
+/// Per slice: descriptor, alloc bitmap, remote bitmap, and three homes for the free stack, by its
+/// length.
 inline constexpr MetaArray DESCS{META_BASE, 128};
 inline constexpr MetaArray ALLOC_BITS{DESCS.base + DESCS.stride * MAX_SLICES, 512};
 inline constexpr MetaArray REMOTE_BITS{ALLOC_BITS.base + ALLOC_BITS.stride * MAX_SLICES, 512};

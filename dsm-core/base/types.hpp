@@ -1,6 +1,5 @@
-// Purpose: the fundamental names every layer uses: fixed-width integers, strong index types, byte units.
-// Who calls it: everyone.
-// Crash rule: no state.
+// Purpose: the fundamental names every layer uses: fixed-width integers, strong index types, byte
+// units. Who calls it: everyone. Crash rule: no state.
 #pragma once
 
 #include <cstddef>

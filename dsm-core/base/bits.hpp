@@ -1,0 +1,39 @@
+// Purpose: questions about 64-bit masks in which a set bit is a free slice.
+// Who calls it: the arena.
+// Crash rule: no state.
+#pragma once
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+/// `count` set bits starting at bit `first`; first + count <= 64, count >= 1.
+constexpr u64 mask_of(u32 first, u32 count) { return (~u64{0} >> (64 - count)) << first; }
+
+/// Set bits mark the positions where a run of at least `length` (1..64) set bits of `mask` begins.
+constexpr u64 run_starts(u64 mask, u32 length) {
+    u32 have = 1;
+    while (have * 2 <= length) {
+        mask &= mask >> have;
+        have *= 2;
+    }
+    return have < length ? mask & (mask >> (length - have)) : mask;
+}
+
+/// The largest power of two that fits a run of set bits, as its logarithm plus one; 0 for an empty
+/// mask.
+constexpr u32 run_rank(u64 mask) {
+    u32 rank = 0;
+    for (u32 width = 1; mask != 0; width *= 2) {
+        ++rank;
+        if (width == 64) break;
+        mask &= mask >> width;
+    }
+    return rank;
+}
+
+constexpr u32 lowest_bit(u64 mask) { return static_cast<u32>(__builtin_ctzll(mask)); }
+constexpr u32 floor_log2(u64 n) { return 63u - static_cast<u32>(__builtin_clzll(n)); }
+constexpr u32 ceil_log2(u64 n) { return n <= 1 ? 0 : floor_log2(n - 1) + 1; }
+
+}  // namespace aep

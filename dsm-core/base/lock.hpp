@@ -1,0 +1,93 @@
+// Purpose: the mutual exclusion of the slow path: a short spin, then futex.
+// Who calls it: the arena, the heap table, the shared heap; never the fast path.
+// Crash rule: a thread that dies holding it leaves it held. In one process every thread dies with
+// it; in a shared
+//             context only code that is completed after death (the image) may take it.
+#pragma once
+
+#include <atomic>
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+namespace detail {
+inline constexpr long SYS_FUTEX = 202;
+inline constexpr int FUTEX_WAIT = 0;
+inline constexpr int FUTEX_WAKE = 1;
+
+/// futex(2) by hand: the core uses no libc and must leave errno alone. Interrupted waits are
+/// retried by the caller.
+inline void futex(std::atomic<u32>* word, int op, u32 value) {
+    long result;
+    register long timeout asm("r10") = 0;
+    asm volatile("syscall"
+                 : "=a"(result)
+                 : "a"(SYS_FUTEX), "D"(word), "S"(static_cast<long>(op)),
+                   "d"(static_cast<long>(value)), "r"(timeout)
+                 : "rcx", "r11", "memory");
+    (void)result;
+}
+}  // namespace detail
+
+/// A lock in zeroed memory is free. Not recursive; not usable from a signal handler that interrupts
+/// its holder.
+class Lock {
+  public:
+    /// Takes the lock; uncontended cost is one compare-and-swap.
+    void lock() {
+        u32 expected = FREE;
+        if (AEP_LIKELY(word_.compare_exchange_strong(expected, HELD, std::memory_order_acquire))) {
+            return;
+        }
+        lock_contended();
+    }
+
+    bool try_lock() {
+        u32 expected = FREE;
+        return word_.compare_exchange_strong(expected, HELD, std::memory_order_acquire);
+    }
+
+    void unlock() {
+        // Release: what the holder wrote is visible to the next one.
+        if (AEP_UNLIKELY(word_.exchange(FREE, std::memory_order_release) == CONTENDED)) {
+            detail::futex(&word_, detail::FUTEX_WAKE, 1);
+        }
+    }
+
+    /// Makes the lock free whatever it was: for a fork child, where its holder does not exist.
+    void reset() { word_.store(FREE, std::memory_order_relaxed); }
+
+  private:
+    static constexpr u32 FREE = 0, HELD = 1, CONTENDED = 2;
+
+    void lock_contended() {
+        for (int spin = 0; spin < 100; ++spin) {
+            u32 expected = FREE;
+            if (word_.load(std::memory_order_relaxed) == FREE &&
+                word_.compare_exchange_weak(expected, HELD, std::memory_order_acquire)) {
+                return;
+            }
+            __builtin_ia32_pause();
+        }
+        while (word_.exchange(CONTENDED, std::memory_order_acquire) != FREE) {
+            detail::futex(&word_, detail::FUTEX_WAIT, CONTENDED);
+        }
+    }
+
+    std::atomic<u32> word_;
+};
+
+/// Holds a Lock for a scope.
+class LockScope {
+  public:
+    explicit LockScope(Lock& lock) : lock_(lock) { lock_.lock(); }
+    ~LockScope() { lock_.unlock(); }
+    LockScope(const LockScope&) = delete;
+    LockScope& operator=(const LockScope&) = delete;
+
+  private:
+    Lock& lock_;
+};
+
+}  // namespace aep

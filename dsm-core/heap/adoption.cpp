@@ -1,0 +1,133 @@
+// Purpose: see adoption.hpp.
+// Who calls it: ops.cpp.
+// Crash rule: inside an operation.
+#include "dsm-core/heap/adoption.hpp"
+
+#include "dsm-core/heap/remote.hpp"
+
+namespace aep {
+
+namespace {
+
+void set_owner(PageDesc* d, Heap* h) {
+    // seq_cst: pairs with remote_requeue, which reads the owner after it pushed.
+    d->tag.store(h->tag | (d->tag.load(std::memory_order_relaxed) & TAG_KIND_MASK),
+                 std::memory_order_seq_cst);
+    for (u32 i = 1; i < d->slices; ++i)
+        d[i].tag.store(h->tag | TAG_TAIL, std::memory_order_relaxed);
+    ++h->page_count;
+}
+
+/// Calls f(descriptor) for the head of every page in the domain.
+template <class F>
+void for_each_page(F&& f) {
+    const u32 limit = domain().arena.chunk_limit();
+    for (u32 c = 0; c < limit; ++c) {
+        const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
+        if (!chunk->present) continue;
+        for (u64 used = ~chunk->free; used != 0; used &= used - 1) {
+            PageDesc* d = desc_of(SliceIndex{raw(first_slice(ChunkIndex{c})) + lowest_bit(used)});
+            const u32 kind = d->tag.load(std::memory_order_relaxed) & TAG_KIND_MASK;
+            if (kind != TAG_FREE && kind <= TAG_MEDIUM) f(d);
+        }
+    }
+}
+
+}  // namespace
+
+Heap* pop_heap(Heap*& list) {
+    Heap* h = list;
+    if (h != nullptr) {
+        list = h->next;
+        h->next = nullptr;
+    }
+    return h;
+}
+
+void abandon_heap(Domain& dom, Heap* h) {
+    const bool empty = h->page_count == 0;
+    Heap*& list = empty ? dom.unused : dom.abandoned;
+    h->next = list;
+    list = h;
+    h->state.store(empty ? HeapState::unused : HeapState::abandoned, std::memory_order_relaxed);
+    if (!empty) dom.abandoned_count.fetch_add(1, std::memory_order_relaxed);
+}
+
+bool adopt_one(Heap* h) {
+    Domain& dom = domain();
+    if (dom.abandoned_count.load(std::memory_order_relaxed) == 0) return false;
+    Heap* orphan;
+    {
+        LockScope scope(dom.heaps_lock);
+        orphan = pop_heap(dom.abandoned);
+        if (orphan == nullptr) return false;
+        dom.abandoned_count.fetch_sub(1, std::memory_order_relaxed);
+    }
+    for (u32 c = 0; c < CLASS_COUNT; ++c) {
+        while (!queue_empty(orphan->queues[c])) {
+            PageDesc* d = orphan->queues[c].head;
+            heap_dequeue(orphan, d);
+            set_owner(d, h);
+            heap_enqueue(h, d);
+        }
+    }
+    while (orphan->full != nullptr) {
+        PageDesc* d = orphan->full;
+        heap_remove_full(orphan, d);
+        set_owner(d, h);
+        heap_add_full(h, d);
+    }
+    orphan->page_count = 0;
+    // After every tag: pages that were queued to the orphan go on to their new owner.
+    PageDesc* d = orphan->remote_pages.exchange(nullptr, std::memory_order_seq_cst);
+    while (d != nullptr) {
+        PageDesc* next = d->remote_next;
+        remote_unqueue(d);
+        remote_requeue(d);
+        d = next;
+    }
+    LockScope scope(dom.heaps_lock);
+    abandon_heap(dom, orphan);
+    return true;
+}
+
+void repair_after_fork(Heap* survivor) {
+    Domain& dom = domain();
+    dom.heaps_lock.reset();
+    dom.arena.lock().reset();
+    dom.visitors.store(0, std::memory_order_relaxed);
+    bool others = false;
+    for (u32 id = 1; id <= dom.heaps_used; ++id) {
+        Heap* h = heap_of_id(id);
+        if (h == survivor || h->state.load(std::memory_order_relaxed) != HeapState::live) continue;
+        others = true;
+    }
+    if (!others) return;
+    for_each_page([&](PageDesc* d) {
+        Heap* owner = heap_of_id(owner_of(d));
+        if (owner != survivor) {
+            page_rebuild(d);
+            if (d->in_full_list && d->free_count != 0) {
+                heap_remove_full(owner, d);
+                heap_enqueue(owner, d);
+            }
+        } else {
+            // A freer may have been stopped between its mark and the summary.
+            u64 summary = 0;
+            for (u32 w = 0; w < REMOTE_BITS.stride / sizeof(u64); ++w) {
+                if (d->remote_bits[w].load(std::memory_order_relaxed) != 0) summary |= u64{1} << w;
+            }
+            if (summary == 0) return;
+            d->remote_summary.store(summary, std::memory_order_relaxed);
+            remote_requeue(d);
+        }
+    });
+    for (u32 id = 1; id <= dom.heaps_used; ++id) {
+        Heap* h = heap_of_id(id);
+        if (h == survivor || h->state.load(std::memory_order_relaxed) != HeapState::live) continue;
+        h->sequence.store(0, std::memory_order_relaxed);
+        abandon_heap(dom, h);
+    }
+}
+
+}  // namespace aep

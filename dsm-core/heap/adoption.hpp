@@ -1,0 +1,25 @@
+// Purpose: heaps without a thread: abandoned at thread exit, adopted by others; repaired in a fork
+// child. Who calls it: ops.cpp. Crash rule: inside an operation, lists under heaps_lock.
+#pragma once
+
+#include "dsm-core/heap/domain.hpp"
+
+namespace aep {
+
+/// Takes the first heap off a list (abandoned or unused); null when it is empty. Under heaps_lock.
+Heap* pop_heap(Heap*& list);
+
+/// Puts a heap without thread on the list where it belongs: unused when it has no page, else
+/// abandoned. Under heaps_lock.
+void abandon_heap(Domain& dom, Heap* h);
+
+/// Merges the pages of one abandoned heap into `h`. False: there was none. Cost: linear in that
+/// heap's pages.
+bool adopt_one(Heap* h);
+
+/// In a fork child, where only the caller's thread exists: heaps of the other threads become
+/// abandoned, their pages' stacks are rebuilt (a thread may have been in the middle of the fast
+/// path), locks are reset. `survivor` may be null.
+void repair_after_fork(Heap* survivor);
+
+}  // namespace aep

@@ -1,0 +1,252 @@
+// Purpose: runs of slices from chunks; see arena.hpp.
+// Who calls it: ops.cpp, check.cpp.
+// Crash rule: under the lock; reservation tags are written before the lock is released.
+#include "dsm-core/heap/arena.hpp"
+
+namespace aep {
+
+namespace {
+
+/// Calls f(chunk descriptor, chunk, mask) for each chunk that [first, first+slices) touches, while
+/// f returns true.
+template <class F>
+bool for_each_part(SliceIndex first, u32 slices, F&& f) {
+    u32 position = raw(first) % SLICES_PER_CHUNK;
+    u32 chunk = raw(chunk_of(first));
+    while (slices != 0) {
+        const u32 part =
+            slices < SLICES_PER_CHUNK - position ? slices : SLICES_PER_CHUNK - position;
+        if (!f(chunk_desc(ChunkIndex{chunk}), ChunkIndex{chunk}, mask_of(position, part)))
+            return false;
+        slices -= part;
+        position = 0;
+        ++chunk;
+    }
+    return true;
+}
+
+/// Positions in a chunk that are multiples of `alignment` slices (1..64).
+constexpr u64 aligned_positions(u32 alignment) {
+    u64 mask = 1;
+    for (u32 p = alignment; p < SLICES_PER_CHUNK; p += alignment) mask |= u64{1} << p;
+    return mask;
+}
+
+}  // namespace
+
+void Arena::init() {
+    dirty_first_ = dirty_last_ = raw(NO_CHUNK);
+    oldest_dirty_.store(~u64{0}, std::memory_order_relaxed);
+}
+
+void Arena::refile(ChunkIndex c, ChunkDesc* d) {
+    const u32 rank = run_rank(d->free);
+    if (rank == d->rank) return;
+    if (d->rank != 0) by_rank_[d->rank - 1].erase(raw(c));
+    if (rank != 0) by_rank_[rank - 1].insert(raw(c));
+    d->rank = static_cast<u8>(rank);
+}
+
+Run Arena::claim(ChunkIndex c, u32 position, u32 slices, u32 owner) {
+    Run run{SliceIndex{raw(first_slice(c)) + position}, slices, true, true};
+    for_each_part(run.first, slices, [&](ChunkDesc* d, ChunkIndex chunk, u64 mask) {
+        run.zero = run.zero && (d->zero & mask) == mask;
+        run.committed = run.committed && (d->committed & mask) == mask;
+        d->free &= ~mask;
+        d->zero &= ~mask;
+        d->dirty &= ~mask;
+        refile(chunk, d);
+        return true;
+    });
+    PageDesc* head = desc_of(run.first);
+    head->slices = slices;
+    head->tag.store(owner << TAG_OWNER_SHIFT | TAG_RESERVED, std::memory_order_relaxed);
+    return run;
+}
+
+Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
+    // Below the guaranteed rank a chunk may or may not fit: look at a few only.
+    constexpr u32 MAX_TRIES = 8;
+    const u32 guaranteed = ceil_log2(slices);
+    const u64 positions = aligned_positions(alignment);
+    for (u32 rank = floor_log2(slices); rank < RANKS; ++rank) {
+        const bool may_fail = rank < guaranteed;
+        u32 tries = 0;
+        for (u32 c = by_rank_[rank].next(0); c != IndexSet::NONE; c = by_rank_[rank].next(c + 1)) {
+            const u64 starts = run_starts(chunk_desc(ChunkIndex{c})->free, slices) & positions;
+            if (starts != 0) return claim(ChunkIndex{c}, lowest_bit(starts), slices, owner);
+            if (may_fail && ++tries == MAX_TRIES) break;
+        }
+    }
+    return {};
+}
+
+Run Arena::take_across_chunks(u32 slices, u32 alignment, u32 owner) {
+    const u32 whole = slices / SLICES_PER_CHUNK;
+    const u32 rest = slices % SLICES_PER_CHUNK;
+    const u32 chunk_alignment = alignment <= SLICES_PER_CHUNK ? 1 : alignment / SLICES_PER_CHUNK;
+    const IndexSet& empty_chunks = by_rank_[RANKS - 1];
+    u32 start = empty_chunks.next(0);
+    while (start != IndexSet::NONE) {
+        start = static_cast<u32>(round_up(start, chunk_alignment));
+        u32 have = 0;
+        while (have < whole && start + have < MAX_CHUNKS && empty_chunks.contains(start + have))
+            ++have;
+        if (have == whole) {
+            if (rest == 0) return claim(ChunkIndex{start}, 0, slices, owner);
+            const u32 last = start + whole;
+            const u64 mask = mask_of(0, rest);
+            if (last < chunk_limit() && chunk_desc(ChunkIndex{last})->present &&
+                (chunk_desc(ChunkIndex{last})->free & mask) == mask) {
+                return claim(ChunkIndex{start}, 0, slices, owner);
+            }
+            have = 0;  // the first of these chunks cannot start it; the next one may
+        }
+        start = empty_chunks.next(start + have + 1);
+    }
+    return {};
+}
+
+Run Arena::take(u32 slices, u32 alignment, u32 owner) {
+    LockScope scope(lock_);
+    return slices <= SLICES_PER_CHUNK && alignment <= SLICES_PER_CHUNK
+               ? take_within_chunk(slices, alignment, owner)
+               : take_across_chunks(slices, alignment, owner);
+}
+
+void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
+    d->dirty |= mask;
+    d->dirty_since = now;
+    if (d->on_dirty_list) return;
+    d->on_dirty_list = 1;
+    d->next_dirty = raw(NO_CHUNK);
+    if (dirty_first_ == raw(NO_CHUNK)) {
+        dirty_first_ = raw(c);
+        oldest_dirty_.store(now, std::memory_order_relaxed);
+    } else {
+        chunk_desc(ChunkIndex{dirty_last_})->next_dirty = raw(c);
+    }
+    dirty_last_ = raw(c);
+}
+
+void Arena::give(SliceIndex first, u32 slices, u64 now) {
+    LockScope scope(lock_);
+    desc_of(first)->tag.store(TAG_FREE, std::memory_order_relaxed);
+    for_each_part(first, slices, [&](ChunkDesc* d, ChunkIndex c, u64 mask) {
+        d->free |= mask;
+        refile(c, d);
+        mark_dirty(c, d, mask, now);
+        return true;
+    });
+}
+
+void Arena::set_committed(SliceIndex first, u32 slices) {
+    LockScope scope(lock_);
+    for_each_part(first, slices, [](ChunkDesc* d, ChunkIndex, u64 mask) {
+        d->committed |= mask;
+        return true;
+    });
+}
+
+GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added) {
+    LockScope scope(lock_);
+    const u32 begin = raw(first) + old_slices;
+    const u32 count = new_slices - old_slices;
+    const u32 limit = chunk_limit() * SLICES_PER_CHUNK;
+    const u32 within = begin >= limit ? 0 : (count < limit - begin ? count : limit - begin);
+    const bool free =
+        within == 0 ||
+        for_each_part(SliceIndex{begin}, within, [](ChunkDesc* d, ChunkIndex, u64 mask) {
+            return d->present && (d->free & mask) == mask;
+        });
+    if (!free) return GrowResult::blocked;
+    if (within < count) return GrowResult::beyond_last_chunk;
+    added = claim(chunk_of(SliceIndex{begin}), begin % SLICES_PER_CHUNK, count, 0);
+    desc_of(added.first)
+        ->tag.store(TAG_FREE, std::memory_order_relaxed);  // belongs to the run before it
+    desc_of(first)->slices = new_slices;
+    return GrowResult::grown;
+}
+
+void Arena::add(ChunkIndex first, u32 count, bool zero, bool committed) {
+    LockScope scope(lock_);
+    for (u32 c = raw(first); c < raw(first) + count; ++c) {
+        ChunkDesc* d = chunk_desc(ChunkIndex{c});
+        d->present = 1;
+        d->free = ~u64{0};
+        d->zero = zero ? ~u64{0} : 0;
+        d->committed = committed ? ~u64{0} : 0;
+        d->dirty = zero ? 0 : d->dirty;
+        refile(ChunkIndex{c}, d);
+    }
+    chunks_held_ += count;
+    // Release: whoever sees the new limit may read the metadata below it.
+    if (raw(first) + count > chunk_limit())
+        chunk_limit_.store(raw(first) + count, std::memory_order_release);
+}
+
+Arena::Purge Arena::purge_begin(u64 now, u64 decay) {
+    LockScope scope(lock_);
+    for (;;) {
+        const u32 c = dirty_first_;
+        if (c == raw(NO_CHUNK)) {
+            oldest_dirty_.store(~u64{0}, std::memory_order_relaxed);
+            return {};
+        }
+        ChunkDesc* d = chunk_desc(ChunkIndex{c});
+        const bool recent = d->dirty != 0 && now - d->dirty_since < decay;
+        // A chunk that was given to again is only due later: it goes to the end, unless it is
+        // alone.
+        if (recent && (d->next_dirty == raw(NO_CHUNK) || now - oldest_dirty() < decay)) {
+            if (d->next_dirty == raw(NO_CHUNK))
+                oldest_dirty_.store(d->dirty_since, std::memory_order_relaxed);
+            return {};
+        }
+        dirty_first_ = d->next_dirty;
+        d->on_dirty_list = 0;
+        const u64 mask = d->dirty;
+        if (recent) {
+            d->dirty = 0;
+            mark_dirty(ChunkIndex{c}, d, mask, d->dirty_since);
+        }
+        if (dirty_first_ != raw(NO_CHUNK)) {
+            oldest_dirty_.store(chunk_desc(ChunkIndex{dirty_first_})->dirty_since,
+                                std::memory_order_relaxed);
+        }
+        if (recent || mask == 0) continue;
+        d->dirty = 0;
+        d->free &= ~mask;
+        refile(ChunkIndex{c}, d);
+        return {ChunkIndex{c}, mask};
+    }
+}
+
+void Arena::purge_end(Purge purge, bool zero, bool still_committed) {
+    LockScope scope(lock_);
+    ChunkDesc* d = chunk_desc(purge.chunk);
+    d->free |= purge.mask;
+    if (zero) d->zero |= purge.mask;
+    if (!still_committed) d->committed &= ~purge.mask;
+    refile(purge.chunk, d);
+}
+
+ChunkIndex Arena::detach_free_chunk(u32 keep) {
+    LockScope scope(lock_);
+    const IndexSet& empty_chunks = by_rank_[RANKS - 1];
+    u32 found = IndexSet::NONE;
+    u32 spare = 0;
+    for (u32 c = empty_chunks.next(0); c != IndexSet::NONE; c = empty_chunks.next(c + 1)) {
+        if (chunk_desc(ChunkIndex{c})->dirty != 0) continue;
+        found = c;
+        ++spare;
+    }
+    if (spare <= keep) return NO_CHUNK;
+    ChunkDesc* d = chunk_desc(ChunkIndex{found});
+    d->free = d->zero = d->committed = 0;
+    d->present = 0;
+    refile(ChunkIndex{found}, d);
+    --chunks_held_;
+    return ChunkIndex{found};
+}
+
+}  // namespace aep

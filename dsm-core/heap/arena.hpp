@@ -1,0 +1,113 @@
+// Purpose: the arena hands out runs of slices from the chunks this process (or context) holds: the
+// level between
+//          pages and chunks. Freed runs are kept for reuse and decay back to the system.
+// Who calls it: the heap operations (ops.cpp); the driver tells it about new chunks and purged
+// ranges. Crash rule: all changes happen under its lock; a run is either free or reserved for an
+// owner (tag of its first slice).
+#pragma once
+
+#include "dsm-core/base/index_set.hpp"
+#include "dsm-core/base/lock.hpp"
+#include "dsm-core/heap/page.hpp"
+
+namespace aep {
+
+/// One chunk of the arena: a bit a slice. Zeroed memory: a chunk the arena does not hold.
+struct ChunkDesc {
+    u64 free;         // not part of any run
+    u64 zero;         // free slices that read as zero
+    u64 committed;    // writing cannot fail
+    u64 dirty;        // free slices with memory behind them
+    u64 dirty_since;  // time of the last give, in ms
+    u32 next_dirty;   // FIFO of chunks with dirty slices, NO_CHUNK-terminated
+    u8 on_dirty_list;
+    u8 present;
+    u8 rank;  // run_rank(free): which bin it is in, 0 = none
+};
+static_assert(sizeof(ChunkDesc) <= CHUNK_DESCS.stride);
+
+inline ChunkDesc* chunk_desc(ChunkIndex c) {
+    return reinterpret_cast<ChunkDesc*>(CHUNK_DESCS.base + CHUNK_DESCS.stride * raw(c));
+}
+
+/// A run of adjacent slices, possibly over several chunks.
+struct Run {
+    SliceIndex first{};
+    u32 slices = 0;
+    bool zero = false;       // all of it reads as zero
+    bool committed = false;  // all of it can be written
+    explicit operator bool() const { return slices != 0; }
+    uptr address() const { return slice_address(first); }
+    usize bytes() const { return usize{slices} << SLICE_SHIFT; }
+};
+
+/// What growing a large object in place met.
+enum class GrowResult { grown, blocked, beyond_last_chunk };
+
+class Arena {
+  public:
+    /// Zeroed memory plus init() is an empty arena.
+    void init();
+
+    /// Takes a run of `slices`, its first slice at a multiple of `alignment` slices (a power of
+    /// two), and marks it reserved for heap `owner`. Empty when no chunk has such a run. Cost: a
+    /// few bitmap operations; linear in the number of wholly free chunks for runs longer than a
+    /// chunk.
+    Run take(u32 slices, u32 alignment, u32 owner);
+
+    /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay.
+    void give(SliceIndex first, u32 slices, u64 now);
+
+    /// Marks a taken run as committed.
+    void set_committed(SliceIndex first, u32 slices);
+
+    /// Extends the run [first, first+old_slices) to `new_slices` if the slices behind it are free.
+    /// On `grown`, `added` is the new part.
+    GrowResult grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added);
+
+    /// Adds chunks that a backing provided, wholly free.
+    void add(ChunkIndex first, u32 count, bool zero, bool committed);
+
+    /// Purging, in two steps so that the system call happens without the lock: begin withdraws the
+    /// dirty slices of one chunk that has been dirty for `decay` ms (mask 0: none is due); end
+    /// returns them.
+    struct Purge {
+        ChunkIndex chunk = NO_CHUNK;
+        u64 mask = 0;
+    };
+    Purge purge_begin(u64 now, u64 decay);
+    void purge_end(Purge purge, bool zero, bool still_committed);
+
+    /// Withdraws a wholly free and clean chunk (keeping `keep` such chunks); NO_CHUNK when there is
+    /// none. add() brings it back.
+    ChunkIndex detach_free_chunk(u32 keep);
+
+    /// When the oldest dirty chunk was last given to, or ~0: a cheap test whether purging may be
+    /// due.
+    u64 oldest_dirty() const { return oldest_dirty_.load(std::memory_order_relaxed); }
+
+    /// Chunks below this index were ever added: bounds every walk and every pointer check.
+    u32 chunk_limit() const { return chunk_limit_.load(std::memory_order_acquire); }
+    u32 chunks_held() const { return chunks_held_; }
+
+    Lock& lock() { return lock_; }
+
+  private:
+    friend class HeapCheck;
+    static constexpr u32 RANKS = 7;
+
+    void refile(ChunkIndex c, ChunkDesc* d);
+    Run claim(ChunkIndex c, u32 position, u32 slices, u32 owner);
+    Run take_within_chunk(u32 slices, u32 alignment, u32 owner);
+    Run take_across_chunks(u32 slices, u32 alignment, u32 owner);
+    void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);
+
+    Lock lock_;
+    u32 chunks_held_;
+    std::atomic<u32> chunk_limit_;
+    u32 dirty_first_, dirty_last_;
+    std::atomic<u64> oldest_dirty_;
+    IndexSet by_rank_[RANKS];  // [r]: chunks whose longest free run is in [2^r, 2^(r+1))
+};
+
+}  // namespace aep

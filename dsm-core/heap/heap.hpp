@@ -1,0 +1,70 @@
+// Purpose: the heap: what one thread allocates from. For each size class a FIFO queue of pages with
+// free blocks, and
+//          one list of pages without any.
+// Who calls it: the fast path (inline, through a thread-local pointer) and the operations in
+// ops.cpp. Crash rule: lists change only inside operations; the fast path touches nothing but one
+// page (see page.hpp).
+//
+// Heaps lie in the domain, at the same address in every process, and hold pointers to metadata
+// only.
+#pragma once
+
+#include "dsm-core/heap/page.hpp"
+
+namespace aep {
+
+enum class HeapState : u32 {
+    unused,     // never used, or emptied and on the free list
+    live,       // some thread allocates from it
+    abandoned,  // its thread is gone; waits to be adopted
+};
+
+struct PageQueue {
+    PageDesc* head;  // never null: an empty queue points at an empty page, so that malloc needs no
+                     // null check
+    PageDesc* last;  // null: empty
+};
+
+struct Heap {
+    PageDesc* direct[DIRECT_COUNT];  // head of the queue that serves a request of 16*i bytes
+    PageQueue queues[CLASS_COUNT];
+    u32 tag;         // id << TAG_OWNER_SHIFT
+    u32 page_count;  // pages of this heap, whether queued or full
+    PageDesc* full;  // pages without free blocks, doubly linked
+    PageDesc* empty_page;
+    u64 occupied[2];  // bit = class: its queue has a page
+    u64 idle[2];      // bit = class: its only page was wholly free at the last look
+    u32 ticks;        // fresh pages taken so far
+    Heap* next;       // on the abandoned or the unused list
+    std::atomic<HeapState> state;
+    std::atomic<u32> sequence;            // odd: an operation is open
+    std::atomic<PageDesc*> remote_pages;  // pages with remote frees, pushed by the freers
+
+    u32 id() const { return tag >> TAG_OWNER_SHIFT; }
+};
+
+/// Heap ids are 1 .. MAX_HEAPS; id 0 owns nothing.
+inline constexpr u32 MAX_HEAPS = 65535;
+inline constexpr u32 HEAPS_PER_STEP = 64;  // how many the domain maps at a time
+inline constexpr usize HEAP_STRIDE = 4 * KiB;
+static_assert(sizeof(Heap) <= HEAP_STRIDE);
+
+/// free_limit of a page that stays although all its blocks are free: only an exhausted page leaves
+/// the fast path.
+inline constexpr u32 NEVER_EMPTY = 0xffff'fffe;
+
+/// Makes zeroed memory an empty heap.
+void heap_init(Heap* h, u32 id, PageDesc* empty_page);
+
+/// Links a page with free blocks as the last of its queue / unlinks it.
+void heap_enqueue(Heap* h, PageDesc* d);
+void heap_dequeue(Heap* h, PageDesc* d);
+/// Links a page without free blocks to the full list / unlinks it.
+void heap_add_full(Heap* h, PageDesc* d);
+void heap_remove_full(Heap* h, PageDesc* d);
+
+inline bool queue_empty(const PageQueue& q) { return q.last == nullptr; }
+/// Owner only: are all blocks of the page free, with no remote mark on the way?
+inline bool page_all_free(const PageDesc* d) { return d->free_count == d->extended; }
+
+}  // namespace aep

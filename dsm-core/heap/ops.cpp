@@ -1,0 +1,297 @@
+// Purpose: the operations of the slow path; see ops.hpp.
+// Who calls it: the driver.
+// Crash rule: see ops.hpp. Lock order: heaps_lock, then the arena's lock.
+#include "dsm-core/heap/ops.hpp"
+
+#include "dsm-core/heap/adoption.hpp"
+#include "dsm-core/heap/remote.hpp"
+
+namespace aep {
+
+namespace {
+
+/// An idle page is looked at each time the heap has taken this many fresh pages, and released at
+/// the second look.
+constexpr u32 IDLE_TICKS = 16;
+
+Reply hit(const void* p) { return {.value = reinterpret_cast<uptr>(p)}; }
+Reply miss() { return {.status = Status::miss}; }
+
+/// Gives a wholly free page back, unless another heap's list still links it.
+bool release_page(Heap* h, PageDesc* d, u64 now) {
+    if (d->remote_queued.load(std::memory_order_relaxed) != 0) return false;
+    heap_dequeue(h, d);
+    --h->page_count;
+    const u32 slices = d->slices;
+    for (u32 i = 1; i < slices; ++i) d[i].tag.store(TAG_FREE, std::memory_order_relaxed);
+    domain().arena.give(slice_of(d), slices, now);
+    return true;
+}
+
+/// A page became wholly free: it is released unless it is the last one of its class, which stays
+/// for a while.
+void page_emptied(Heap* h, PageDesc* d, u64 now) {
+    const PageQueue& q = h->queues[d->size_class];
+    if (q.head != q.last) release_page(h, d, now);
+}
+
+/// Releases the wholly free pages that classes keep: those that were so at the last look already,
+/// or `all`.
+void release_idle(Heap* h, bool all, u64 now) {
+    for (u32 w = 0; w < 2; ++w) {
+        u64 idle = 0;
+        for (u64 set = h->occupied[w]; set != 0; set &= set - 1) {
+            const u32 c = w * 64 + lowest_bit(set);
+            PageDesc* d = h->queues[c].head;
+            if (!page_all_free(d)) continue;
+            const u64 bit = u64{1} << (c % 64);
+            if (!(all || (h->idle[w] & bit) != 0) || !release_page(h, d, now)) idle |= bit;
+        }
+        h->idle[w] = idle;
+    }
+}
+
+/// Takes in the remote frees of one page that is the heap's, and files the page where it then
+/// belongs.
+void collect_page(Heap* h, PageDesc* d, uptr& bad, u64 now) {
+    if (page_collect_remote(d, bad) == 0) return;
+    if (d->in_full_list) {
+        heap_remove_full(h, d);
+        heap_enqueue(h, d);
+    }
+    if (page_all_free(d)) page_emptied(h, d, now);
+}
+
+/// Takes in the remote frees of all pages that were queued to the heap; pages of other heaps are
+/// sent on.
+void drain_remote(Heap* h, uptr& bad, u64 now) {
+    if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return;
+    PageDesc* d = h->remote_pages.exchange(nullptr, std::memory_order_acq_rel);
+    while (d != nullptr) {
+        PageDesc* next = d->remote_next;
+        remote_unqueue(d);
+        if (owner_of(d) == h->id()) {
+            collect_page(h, d, bad, now);
+        } else {
+            remote_requeue(d);
+        }
+        d = next;
+    }
+}
+
+/// The first queued page of the class that has a free block, after everything that can be had
+/// without a fresh page.
+PageDesc* usable_page(Heap* h, u32 c, uptr& bad, u64 now) {
+    PageQueue& q = h->queues[c];
+    while (!queue_empty(q)) {
+        PageDesc* d = q.head;
+        if (d->free_count != 0) return d;
+        if (page_collect_remote(d, bad) != 0) return d;
+        if (d->extended < d->capacity) {
+            page_extend(d);
+            if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
+            return d;
+        }
+        heap_dequeue(h, d);
+        heap_add_full(h, d);
+    }
+    drain_remote(h, bad, now);
+    return queue_empty(q) ? nullptr : q.head;
+}
+
+Reply find_page(const Request& r) {
+    uptr bad = 0;
+    Heap* h = r.heap;
+    const u32 c = static_cast<u32>(r.a);
+    PageDesc* d = usable_page(h, c, bad, r.now);
+    if (d == nullptr && adopt_one(h)) d = usable_page(h, c, bad, r.now);
+    if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(h, false, r.now);
+    Reply reply = d == nullptr ? miss() : hit(d);
+    reply.twice_freed = bad;
+    return reply;
+}
+
+Reply page_birth(const Request& r) {
+    PageDesc* d = desc_of(r.run.first);
+    page_init(d, static_cast<u32>(r.a), r.heap->id(), r.run.zero);
+    page_extend(d);
+    ++r.heap->page_count;
+    heap_enqueue(r.heap, d);
+    return hit(d);
+}
+
+Reply take_run(const Request& r) {
+    const Run run = domain().arena.take(static_cast<u32>(r.a), static_cast<u32>(r.b),
+                                        r.heap == nullptr ? 0 : r.heap->id());
+    return run ? Reply{.run = run} : miss();
+}
+
+Reply large_birth(const Request& r) {
+    PageDesc* d = desc_of(SliceIndex{static_cast<u32>(r.a)});
+    d->slices = static_cast<u32>(r.b);
+    d->base = slice_address(slice_of(d));
+    d->block_size = 0;
+    domain().large_bytes.fetch_add(r.b << SLICE_SHIFT, std::memory_order_relaxed);
+    domain().large_count.fetch_add(1, std::memory_order_relaxed);
+    d->tag.store(TAG_LARGE, std::memory_order_release);
+    return {};
+}
+
+/// A page left the fast path's state: it was exhausted, or it became empty.
+Reply free_local(const Request& r) {
+    PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
+    page_push(d, static_cast<u32>(r.b));
+    if (d->in_full_list) {
+        heap_remove_full(r.heap, d);
+        heap_enqueue(r.heap, d);
+    }
+    if (page_all_free(d)) page_emptied(r.heap, d, r.now);
+    return {};
+}
+
+Reply free_large(const Request& r) {
+    PageDesc* d = desc_of(slice_at(r.a));
+    // The exchange is the commit: of two threads that free the same object one sees it gone.
+    u32 expected = TAG_LARGE;
+    if (!d->tag.compare_exchange_strong(expected, TAG_RESERVED, std::memory_order_acq_rel)) {
+        return {.status = Status::not_live};
+    }
+    domain().large_bytes.fetch_sub(usize{d->slices} << SLICE_SHIFT, std::memory_order_relaxed);
+    domain().large_count.fetch_sub(1, std::memory_order_relaxed);
+    domain().arena.give(slice_of(d), d->slices, r.now);
+    return {};
+}
+
+Reply grow_large(const Request& r) {
+    PageDesc* d = desc_of(slice_at(r.a));
+    const u32 old_slices = d->slices;
+    Run added;
+    switch (domain().arena.grow(slice_of(d), old_slices, static_cast<u32>(r.b), added)) {
+        case GrowResult::blocked:
+            return miss();
+        case GrowResult::beyond_last_chunk:
+            return {.status = Status::beyond_end, .value = domain().arena.chunk_limit()};
+        case GrowResult::grown:
+            break;
+    }
+    domain().large_bytes.fetch_add(added.bytes(), std::memory_order_relaxed);
+    return {.run = added};
+}
+
+Reply shrink_large(const Request& r) {
+    PageDesc* d = desc_of(slice_at(r.a));
+    const u32 old_slices = d->slices;
+    const u32 kept = static_cast<u32>(r.b);
+    d->slices = kept;
+    domain().large_bytes.fetch_sub(usize{old_slices - kept} << SLICE_SHIFT,
+                                   std::memory_order_relaxed);
+    domain().arena.give(SliceIndex{raw(slice_of(d)) + kept}, old_slices - kept, r.now);
+    return {};
+}
+
+Reply heap_acquire() {
+    Domain& dom = domain();
+    LockScope scope(dom.heaps_lock);
+    if (Heap* h = pop_heap(dom.abandoned)) {
+        dom.abandoned_count.fetch_sub(1, std::memory_order_relaxed);
+        h->state.store(HeapState::live, std::memory_order_relaxed);
+        return hit(h);
+    }
+    Heap* h = pop_heap(dom.unused);
+    if (h == nullptr) {
+        if (dom.heaps_used == dom.heaps_mapped.load(std::memory_order_relaxed)) {
+            return {.status = Status::need_heaps};
+        }
+        h = heap_of_id(++dom.heaps_used);
+        heap_init(h, dom.heaps_used, &dom.empty_page);
+    }
+    h->state.store(HeapState::live, std::memory_order_relaxed);
+    return hit(h);
+}
+
+Reply heap_abandon(const Request& r) {
+    uptr bad = 0;
+    drain_remote(r.heap, bad, r.now);
+    release_idle(r.heap, true, r.now);
+    Domain& dom = domain();
+    LockScope scope(dom.heaps_lock);
+    abandon_heap(dom, r.heap);
+    return {.twice_freed = bad};
+}
+
+Reply trim(const Request& r) {
+    uptr bad = 0;
+    while (adopt_one(r.heap)) {
+    }
+    drain_remote(r.heap, bad, r.now);
+    release_idle(r.heap, true, r.now);
+    return {.twice_freed = bad};
+}
+
+}  // namespace
+
+Reply perform(const Request& r) {
+    Domain& dom = domain();
+    switch (r.op) {
+        case Op::find_page:
+            return find_page(r);
+        case Op::take_run:
+            return take_run(r);
+        case Op::commit_run:
+            dom.arena.set_committed(SliceIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b));
+            return {};
+        case Op::give_run:
+            dom.arena.give(SliceIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b), r.now);
+            return {};
+        case Op::page_birth:
+            return page_birth(r);
+        case Op::large_birth:
+            return large_birth(r);
+        case Op::free_local:
+            return free_local(r);
+        case Op::free_large:
+            return free_large(r);
+        case Op::grow_large:
+            return grow_large(r);
+        case Op::shrink_large:
+            return shrink_large(r);
+        case Op::queue_page:
+            remote_requeue(reinterpret_cast<PageDesc*>(r.a));
+            return {};
+        case Op::add_chunks:
+            dom.arena.add(ChunkIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b), r.zero,
+                          r.committed);
+            return {};
+        case Op::purge_begin: {
+            const Arena::Purge p = dom.arena.purge_begin(r.now, r.a);
+            return p.mask == 0 ? miss() : Reply{.value = raw(p.chunk), .mask = p.mask};
+        }
+        case Op::purge_end:
+            dom.arena.purge_end({ChunkIndex{static_cast<u32>(r.a)}, r.mask}, r.zero, r.committed);
+            dom.purged_bytes.fetch_add(static_cast<u64>(__builtin_popcountll(r.mask))
+                                           << SLICE_SHIFT,
+                                       std::memory_order_relaxed);
+            return {};
+        case Op::detach_chunk: {
+            const ChunkIndex c = dom.arena.detach_free_chunk(static_cast<u32>(r.a));
+            return c == NO_CHUNK ? miss() : Reply{.value = raw(c)};
+        }
+        case Op::heap_acquire:
+            return heap_acquire();
+        case Op::heap_abandon:
+            return heap_abandon(r);
+        case Op::add_heaps:
+            dom.heaps_mapped.store(static_cast<u32>(r.a), std::memory_order_release);
+            return {};
+        case Op::trim:
+            return trim(r);
+        case Op::repair_after_fork:
+            repair_after_fork(r.heap);
+            return {};
+        case Op::count:
+            break;
+    }
+    return {.status = Status::miss};
+}
+
+}  // namespace aep

@@ -1,0 +1,68 @@
+// Purpose: the narrow interface to the slow path: every operation that has more than one commit,
+// each of them
+//          short, bounded, free of system calls (but futex) and of user memory, selected by number.
+// Who calls it: the driver (shim/allocator), directly in private mode; later through the shadow
+// entry. Crash rule: an operation that started must complete: alone (private mode: all threads die
+// together) or because its
+//             provider completes it.
+#pragma once
+
+#include "dsm-core/heap/domain.hpp"
+
+namespace aep {
+
+enum class Op : u32 {
+    find_page,   // heap, a=class                      -> value=page descriptor with free blocks, or
+                 // miss
+    take_run,    // heap, a=slices, b=alignment         -> run, or miss
+    commit_run,  // a=first slice, b=slices
+    give_run,    // a=first slice, b=slices, now        (a reserved run, or chunks' worth of one)
+    page_birth,  // heap, a=class, run                  -> value=page descriptor
+    large_birth,   // a=first slice, b=slices
+    free_local,    // heap, a=page descriptor, b=entry, now   (bit already cleared, not yet on the
+                   // stack)
+    free_large,    // a=address, now                      -> ok, or not_live
+    grow_large,    // a=address, b=slices                 -> run added, miss, or beyond_end
+                   // (value=chunk that must be added)
+    shrink_large,  // a=address, b=slices, now
+    queue_page,    // a=page descriptor                   (first remote free of a page)
+    add_chunks,    // a=first chunk, b=count, zero, committed
+    purge_begin,   // now, a=decay ms                     -> value=chunk, mask; or miss
+    purge_end,     // a=chunk, mask, zero, committed
+    detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
+    heap_acquire,  //                                     -> value=heap, or need_heaps
+    heap_abandon,  // heap, now
+    add_heaps,     // a=count now mapped
+    trim,          // heap, now: releases idle pages
+    repair_after_fork,  // heap (the survivor's, may be null), now
+    count,
+};
+
+enum class Status : u32 { ok, miss, not_live, need_heaps, beyond_end };
+
+struct Request {
+    Op op;
+    Heap* heap = nullptr;
+    u64 a = 0;
+    u64 b = 0;
+    u64 now = 0;
+    u64 mask = 0;
+    Run run{};
+    bool zero = false;
+    bool committed = false;
+};
+
+struct Reply {
+    Status status = Status::ok;
+    uptr value = 0;
+    u64 mask = 0;
+    Run run{};
+    uptr twice_freed =
+        0;  // a block that another thread freed although it was not live, found on the way
+};
+
+/// Performs one operation on the domain.
+/// Thread-safe; a heap is only ever named by the thread that owns it.
+Reply perform(const Request& request);
+
+}  // namespace aep

@@ -1,0 +1,48 @@
+// Purpose: how a page with remote frees reaches its owner, although the owner may change at any
+// moment. Who calls it: ops.cpp (queue_page, drain), adoption. Crash rule: inside an operation. A
+// page is on at most one list (remote_queued); a page that reached the list of a
+//             heap that no longer owns it is sent on by whoever finds it there.
+#pragma once
+
+#include "dsm-core/heap/domain.hpp"
+
+namespace aep {
+
+inline u32 owner_of(const PageDesc* d) {
+    return d->tag.load(std::memory_order_seq_cst) >> TAG_OWNER_SHIFT;
+}
+
+/// Takes a page off the list it was popped from. seq_cst: before the summary is taken, so that a
+/// freer who finds the flag still set knows that its mark will be seen.
+inline void remote_unqueue(PageDesc* d) { d->remote_queued.exchange(0, std::memory_order_seq_cst); }
+
+/// Queues a page to its owner, if it is on no list yet. Lock-free.
+inline void remote_requeue(PageDesc* d) {
+    for (;;) {
+        if (d->remote_queued.exchange(1, std::memory_order_seq_cst) != 0) return;
+        const u32 owner = owner_of(d);
+        Heap* h = heap_of_id(owner);
+        PageDesc* head = h->remote_pages.load(std::memory_order_relaxed);
+        do {
+            d->remote_next = head;
+        } while (!h->remote_pages.compare_exchange_weak(head, d, std::memory_order_seq_cst));
+        if (AEP_LIKELY(owner_of(d) == owner)) return;
+        // The page was adopted meanwhile, and its adopter may have looked at the old list before we
+        // pushed: send on all of it.
+        PageDesc* stray = h->remote_pages.exchange(nullptr, std::memory_order_seq_cst);
+        d = nullptr;
+        while (stray != nullptr) {
+            PageDesc* next = stray->remote_next;
+            remote_unqueue(stray);
+            if (d == nullptr) {
+                d = stray;
+            } else {
+                remote_requeue(stray);
+            }
+            stray = next;
+        }
+        if (d == nullptr) return;
+    }
+}
+
+}  // namespace aep

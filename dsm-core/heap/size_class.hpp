@@ -1,0 +1,66 @@
+// Purpose: size classes: which block size serves a request, and the shape of the pages that hold
+// such blocks. Who calls it: the fast path, heaps, large objects, tests. Crash rule: no state.
+//
+// Sixteen-byte steps up to 128 B, then eight classes a doubling up to 128 KiB: at most 11.1 % of a
+// block is waste (above 128 B). Every power of two is a class, and a block's address is a multiple
+// of the largest power of two that divides its class (up to 64 KiB): natural alignment costs
+// nothing.
+#pragma once
+
+#include "dsm-core/base/bits.hpp"
+#include "dsm-core/base/layout.hpp"
+
+namespace aep {
+
+inline constexpr usize MIN_ALIGNMENT = 16;
+inline constexpr u32 CLASS_COUNT = 88;
+/// Blocks up to here live on pages of one slice, whose low 16 address bits are the free stack's
+/// entries.
+inline constexpr usize MAX_SMALL = 8 * KiB;
+/// Blocks up to here live on pages of several slices; entries count 16-byte units.
+inline constexpr usize MAX_CLASS_SIZE = 128 * KiB;
+/// Requests up to here find their page through the heap's `direct` table, one entry for each 16
+/// bytes.
+inline constexpr usize MAX_DIRECT = 1 * KiB;
+inline constexpr u32 DIRECT_COUNT = MAX_DIRECT / MIN_ALIGNMENT + 1;
+
+/// Bytes of a block of class `c` (0 .. CLASS_COUNT-1).
+constexpr usize class_size(u32 c) {
+    if (c < 8) return 16 * (usize{c} + 1);
+    const u32 doubling = (c - 8) / 8;
+    const u32 step = (c - 8) % 8;
+    return (usize{128} << doubling) + (usize{step} + 1) * (usize{16} << doubling);
+}
+
+/// The smallest class whose blocks hold `size` bytes; size <= MAX_CLASS_SIZE; 0 counts as 1.
+constexpr u32 class_of(usize size) {
+    if (size <= 128) return size == 0 ? 0 : static_cast<u32>((size - 1) >> 4);
+    const usize n = size - 1;
+    const u32 top = floor_log2(n);
+    return 8 + (top - 7) * 8 + static_cast<u32>((n >> (top - 3)) & 7);
+}
+
+/// The smallest class that holds `size` bytes at a multiple of `alignment` (a power of two <=
+/// SLICE_SIZE), or CLASS_COUNT when no class does.
+constexpr u32 class_of_aligned(usize size, usize alignment) {
+    const usize padded = round_up(size == 0 ? 1 : size, alignment);
+    if (padded > MAX_CLASS_SIZE) return CLASS_COUNT;
+    u32 c = class_of(padded);
+    while (class_size(c) % alignment != 0) ++c;
+    return c;
+}
+
+/// Index into the heap's `direct` table; size <= MAX_DIRECT.
+constexpr u32 direct_index(usize size) { return static_cast<u32>((size + 15) >> 4); }
+
+/// Slices of a page that holds blocks of `size` bytes: at least eight blocks fit.
+constexpr u32 page_slices(usize size) { return size <= MAX_SMALL ? 1 : size <= 32 * KiB ? 4 : 16; }
+
+/// Log2 of the distance between two possible block starts: the bitmap's granule.
+constexpr u8 bit_shift_of(usize size) { return static_cast<u8>(lowest_bit(size)); }
+
+static_assert(class_size(CLASS_COUNT - 1) == MAX_CLASS_SIZE);
+static_assert(class_of(MAX_CLASS_SIZE) == CLASS_COUNT - 1);
+static_assert(class_of(0) == 0 && class_of(16) == 0 && class_of(17) == 1 && class_of(129) == 8);
+
+}  // namespace aep

@@ -1,0 +1,168 @@
+// Purpose: unit tests of the anonymous backing and of map_metadata.
+// Who calls it: ctest.
+// Crash rule: each test runs in a child of its own, whose memory dies with it.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include <cstring>
+
+#include "shim/backing.hpp"
+#include "tests/unit/in_child.hpp"
+
+namespace aep {
+namespace {
+
+using test::in_child;
+
+char* bytes_at(ChunkIndex chunk) { return reinterpret_cast<char*>(chunk_address(chunk)); }
+
+bool is_zero(const char* from, usize bytes) {
+    return from[0] == 0 && std::memcmp(from, from + 1, bytes - 1) == 0;
+}
+
+/// Whether the OS page at `address` is mapped.
+bool is_mapped(uptr address) {
+    unsigned char present;
+    void* page = reinterpret_cast<void*>(round_down(address, OS_PAGE_SIZE));
+    return mincore(page, OS_PAGE_SIZE, &present) == 0;
+}
+
+TEST(Anonymous, ProvidesZeroChunksUpwardWithMetadata) {
+    in_child([] {
+        const Backing* b = anonymous_backing();
+        for (u32 i = 0; i < 40; ++i) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(run);
+            EXPECT_EQ(raw(run.first), i);
+            EXPECT_TRUE(run.zero);
+            bytes_at(run.first)[CHUNK_SIZE - 1] = 1;
+            const SliceIndex last{raw(first_slice(run.first)) + SLICES_PER_CHUNK - 1};
+            for (const MetaArray& array : SLICE_ARRAYS) {
+                char* entry = reinterpret_cast<char*>(array.base + array.stride * raw(last));
+                EXPECT_TRUE(is_zero(entry, array.stride));
+                entry[array.stride - 1] = 1;
+            }
+            EXPECT_TRUE(is_mapped(CHUNK_DESCS.base + CHUNK_DESCS.stride * i));
+        }
+    });
+}
+
+TEST(Anonymous, AlignsAndGrowsInPlace) {
+    in_child([] {
+        const Backing* b = anonymous_backing();
+        ASSERT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), 0u);
+        const ChunkRun aligned = b->provide(3, 8, NO_CHUNK);
+        EXPECT_EQ(raw(aligned.first), 8u);
+        EXPECT_EQ(aligned.count, 3u);
+        EXPECT_TRUE(b->provide(2, 1, ChunkIndex{11}));
+        EXPECT_FALSE(b->provide(2, 1, ChunkIndex{10})) << "taken";
+        EXPECT_FALSE(b->provide(2, 2, ChunkIndex{13})) << "not aligned";
+        EXPECT_FALSE(b->provide(1, 1, ChunkIndex{MAX_CHUNKS})) << "outside";
+        EXPECT_FALSE(b->provide(2, 1, ChunkIndex{MAX_CHUNKS - 1})) << "outside";
+        EXPECT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), 1u) << "the gap is used";
+        EXPECT_FALSE(b->provide(0, 1, NO_CHUNK));
+        EXPECT_FALSE(b->provide(MAX_CHUNKS, 1, NO_CHUNK));
+    });
+}
+
+TEST(Anonymous, ReleasedChunksComeBackZero) {
+    in_child([] {
+        const Backing* b = anonymous_backing();
+        ASSERT_TRUE(b->provide(6, 1, NO_CHUNK));
+        std::memset(bytes_at(ChunkIndex{2}), 7, 2 * CHUNK_SIZE);
+        EXPECT_TRUE(b->release(ChunkIndex{2}, 2));
+        EXPECT_FALSE(b->provide(3, 1, ChunkIndex{2}));
+        const ChunkRun again = b->provide(2, 1, NO_CHUNK);
+        EXPECT_EQ(raw(again.first), 2u);
+        EXPECT_TRUE(again.zero);
+        EXPECT_TRUE(is_zero(bytes_at(again.first), 2 * CHUNK_SIZE));
+    });
+}
+
+TEST(Anonymous, PurgeMakesZero) {
+    in_child([] {
+        const Backing* b = anonymous_backing();
+        const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+        std::memset(bytes_at(run.first), 7, CHUNK_SIZE);
+        EXPECT_TRUE(b->purge(chunk_address(run.first) + SLICE_SIZE, 2 * SLICE_SIZE));
+        EXPECT_EQ(bytes_at(run.first)[SLICE_SIZE - 1], 7);
+        EXPECT_TRUE(is_zero(bytes_at(run.first) + SLICE_SIZE, 2 * SLICE_SIZE));
+        EXPECT_EQ(bytes_at(run.first)[3 * SLICE_SIZE], 7);
+    });
+}
+
+TEST(Anonymous, StepsOverWhatOthersMapped) {
+    in_child([] {
+        const usize occupied = 100 * CHUNK_SIZE;
+        void* at = mmap(bytes_at(ChunkIndex{1}), occupied, PROT_READ,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+        ASSERT_EQ(at, bytes_at(ChunkIndex{1}));
+        const Backing* b = anonymous_backing();
+        EXPECT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), 0u);
+        EXPECT_FALSE(b->provide(1, 1, ChunkIndex{1}));
+        const ChunkRun run = b->provide(2, 2, NO_CHUNK);
+        ASSERT_TRUE(run);
+        EXPECT_GE(raw(run.first), 101u);
+        EXPECT_LE(raw(run.first), 400u);
+        EXPECT_EQ(raw(run.first) % 2, 0u);
+        EXPECT_TRUE(is_mapped(DESCS.base + DESCS.stride * SLICES_PER_CHUNK * 50))
+            << "below the top there is metadata everywhere";
+    });
+}
+
+TEST(Anonymous, WorksUnderASmallAddressSpaceLimit) {
+    in_child([] {
+        rlimit limit{};
+        getrlimit(RLIMIT_AS, &limit);
+        limit.rlim_cur = 160 * MiB;
+        ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+        const Backing* b = anonymous_backing();
+        u32 count = 0;
+        while (b->provide(1, 1, NO_CHUNK)) {
+            ++count;
+        }
+        EXPECT_GE(count, 10u);
+        EXPECT_LT(count, 40u);
+        const ChunkIndex next{count};
+        EXPECT_FALSE(is_mapped(chunk_address(next))) << "a failed provide leaves nothing mapped";
+        EXPECT_TRUE(b->release(ChunkIndex{0}, 2));
+        EXPECT_TRUE(b->provide(2, 1, NO_CHUNK)) << "what was released can be taken again";
+    });
+}
+
+TEST(Anonymous, RefusesMetadataThatSomebodyElseMapped) {
+    const test::Output out = test::stderr_of([] {
+        void* wanted = reinterpret_cast<void*>(REMOTE_BITS.base);
+        void* at = mmap(wanted, OS_PAGE_SIZE, PROT_READ,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        EXPECT_EQ(at, wanted);
+        EXPECT_FALSE(anonymous_backing()->provide(1, 1, NO_CHUNK));
+        EXPECT_FALSE(is_mapped(HEAP_BASE));
+        EXPECT_FALSE(is_mapped(DESCS.base));
+    });
+    EXPECT_NE(out.text.find("metadata range 0x"), std::string::npos) << out.text;
+    EXPECT_EQ(out.status, 0);
+}
+
+TEST(Anonymous, AChildHasItsOwnCopy) {
+    in_child([] {
+        const Backing* b = anonymous_backing();
+        const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+        bytes_at(run.first)[0] = 1;
+        ASSERT_TRUE(b->fork_prepare());
+        const pid_t child = test::start_child([&] {
+            b->fork_child();
+            EXPECT_EQ(bytes_at(run.first)[0], 1);
+            bytes_at(run.first)[0] = 2;
+            EXPECT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), 1u);
+        });
+        b->fork_parent();
+        EXPECT_EQ(test::wait_for(child), 0);
+        EXPECT_EQ(bytes_at(run.first)[0], 1);
+        EXPECT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), 1u);
+    });
+}
+
+}  // namespace
+}  // namespace aep

@@ -1,7 +1,9 @@
-// Purpose: private mode's backing: chunks of anonymous memory, mapped on demand at their window addresses,
-//          upward from the window's start. Nothing is reserved ahead, so it works under a small RLIMIT_AS.
-// Who calls it: shim/allocator.cpp through `Backing`; pool_backing.cpp when its pool cannot be reached.
-// Crash rule: the memory dies with the process. A fork copies it like any private memory.
+// Purpose: private mode's backing: chunks of anonymous memory, mapped on demand at their window
+// addresses,
+//          upward from the window's start. Nothing is reserved ahead, so it works under a small
+//          RLIMIT_AS.
+// Who calls it: shim/allocator.cpp through `Backing`; pool_backing.cpp when its pool cannot be
+// reached. Crash rule: the memory dies with the process. A fork copies it like any private memory.
 #include "shim/anonymous_backing.hpp"
 
 #include <errno.h>
@@ -13,7 +15,8 @@ namespace {
 
 constexpr u32 WORD_BITS = 64;
 
-/// One bit a chunk: ours, or found occupied by somebody else's mapping. Untouched parts of it cost nothing.
+/// One bit a chunk: ours, or found occupied by somebody else's mapping. Untouched parts of it cost
+/// nothing.
 u64 taken[MAX_CHUNKS / WORD_BITS];
 u32 window_first = 0;  // no chunk below it is ever taken
 u32 lowest_free = 0;   // no chunk below it is free

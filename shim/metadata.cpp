@@ -1,5 +1,7 @@
-// Purpose: map_metadata: the metadata arrays as private anonymous memory at their fixed addresses. Without
-//          a context a process's metadata is its own local memory, in anonymous and in pool mode alike.
+// Purpose: map_metadata: the metadata arrays as private anonymous memory at their fixed addresses.
+// Without
+//          a context a process's metadata is its own local memory, in anonymous and in pool mode
+//          alike.
 // Who calls it: both backings, under the driver's growth lock.
 // Crash rule: the memory dies with the process.
 #include <errno.h>
@@ -15,8 +17,9 @@ namespace {
 
 constexpr u32 MAX_GROUPS = MAX_CHUNKS / CHUNKS_PER_META_GROUP;
 
-/// Groups [0, mapped_groups) are mapped: every index below the highest ever asked for has its metadata,
-/// so that a wild pointer below the top of the heap finds a zero descriptor and not a hole.
+/// Groups [0, mapped_groups) are mapped: every index below the highest ever asked for has its
+/// metadata, so that a wild pointer below the top of the heap finds a zero descriptor and not a
+/// hole.
 u32 mapped_groups = 0;
 
 /// What one array needs for `groups` groups.

@@ -1,0 +1,119 @@
+// Purpose: every malloc entry point of libc, with glibc's semantics and errno; a thin layer on
+// shim/allocator. Who calls it: the program and all its libraries, from before the first
+// constructor to after the last destructor. Crash rule: that of the allocator; nothing is kept
+// here.
+//
+// All functions are thread-safe, none is async-signal-safe; free and friends preserve errno.
+#include <errno.h>
+#include <malloc.h>
+#include <unistd.h>
+
+#include "preload/libc_heap.hpp"
+#include "shim/allocator.hpp"
+#include "shim/report.hpp"
+
+#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+using namespace aep;
+
+/// Cold: out of memory.
+[[gnu::cold, gnu::noinline]] void* no_memory() {
+    errno = ENOMEM;
+    return nullptr;
+}
+
+void* checked(void* p) { return AEP_LIKELY(p != nullptr) ? p : no_memory(); }
+
+/// Alignment for memalign: the next power of two, as glibc does.
+usize alignment_for(usize alignment) {
+    if (alignment <= MIN_ALIGNMENT) return MIN_ALIGNMENT;
+    return is_power_of_two(alignment) ? alignment : usize{1} << (floor_log2(alignment) + 1);
+}
+
+/// A pointer outside our window: libc's own, or nobody's.
+[[gnu::cold, gnu::noinline]] void free_foreign(void* p) {
+    if (p == nullptr) return;
+    if (is_libc_block(p)) return libc_free(p);
+    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+}
+
+[[gnu::cold, gnu::noinline]] void* realloc_foreign(void* p, usize size) {
+    if (is_libc_block(p)) return libc_realloc(p, size);
+    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+    errno = EINVAL;
+    return nullptr;
+}
+
+}  // namespace
+
+AEP_EXPORT void* malloc(size_t size) noexcept { return checked(allocate(size)); }
+
+AEP_EXPORT void free(void* p) noexcept {
+    if (AEP_LIKELY(owns(p))) return deallocate(p);
+    free_foreign(p);
+}
+
+AEP_EXPORT void cfree(void* p) noexcept { free(p); }
+AEP_EXPORT void free_sized(void* p, size_t) noexcept { free(p); }
+AEP_EXPORT void free_aligned_sized(void* p, size_t, size_t) noexcept { free(p); }
+
+AEP_EXPORT void* calloc(size_t count, size_t size) noexcept {
+    usize total;
+    if (AEP_UNLIKELY(__builtin_mul_overflow(count, size, &total))) return no_memory();
+    return checked(allocate_zeroed(total));
+}
+
+AEP_EXPORT void* realloc(void* p, size_t size) noexcept {
+    if (p == nullptr) return malloc(size);
+    if (size == 0) {
+        free(p);
+        return nullptr;
+    }
+    if (AEP_UNLIKELY(!owns(p))) return realloc_foreign(p, size);
+    return checked(reallocate(p, size));
+}
+
+AEP_EXPORT void* reallocarray(void* p, size_t count, size_t size) noexcept {
+    usize total;
+    if (__builtin_mul_overflow(count, size, &total)) return no_memory();
+    return realloc(p, total);
+}
+
+AEP_EXPORT void* memalign(size_t alignment, size_t size) noexcept {
+    if (alignment > PTRDIFF_MAX) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    return checked(allocate_aligned(alignment_for(alignment), size));
+}
+
+AEP_EXPORT void* aligned_alloc(size_t alignment, size_t size) noexcept {
+    if (!is_power_of_two(alignment)) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    return memalign(alignment, size);
+}
+
+AEP_EXPORT int posix_memalign(void** result, size_t alignment, size_t size) noexcept {
+    if (alignment % sizeof(void*) != 0 || !is_power_of_two(alignment)) return EINVAL;
+    void* p = allocate_aligned(alignment_for(alignment), size);
+    if (p == nullptr) return ENOMEM;
+    *result = p;
+    return 0;
+}
+
+AEP_EXPORT void* valloc(size_t size) noexcept { return memalign(OS_PAGE_SIZE, size); }
+
+AEP_EXPORT void* pvalloc(size_t size) noexcept {
+    if (size > PTRDIFF_MAX) return no_memory();
+    return memalign(OS_PAGE_SIZE, round_up(size, OS_PAGE_SIZE));
+}
+
+AEP_EXPORT size_t malloc_usable_size(void* p) noexcept {
+    if (p == nullptr) return 0;
+    if (AEP_LIKELY(owns(p))) return usable_size(p);
+    return is_libc_block(p) ? libc_usable_size(p) : 0;
+}

@@ -1,0 +1,268 @@
+// Purpose: the allocator behind its inline fast path: it drives the operations and does what they
+// may not do: system
+//          calls, zeroing, copying.
+// Who calls it: allocator.hpp's fast path, preload/.
+// Crash rule: between two operations a client holds at most a reserved run, which recovery finds by
+// its tag.
+#include "shim/allocator.hpp"
+
+#include <cstring>
+
+#include "shim/report.hpp"
+#include "shim/thread.hpp"
+
+namespace aep {
+
+namespace {
+
+constexpr usize MAX_REQUEST = PTRDIFF_MAX;
+
+u32 slices_for(usize size) { return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT); }
+usize offset_in_window(const void* p) { return reinterpret_cast<uptr>(p) - HEAP_BASE; }
+
+/// A page of class `c` in heap `h` that has a free block; null: no memory.
+PageDesc* page_with_room(Heap* h, u32 c) {
+    const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now_ms()});
+    if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
+    const Run run = obtain_run(h, page_slices(class_size(c)), 1);
+    if (!run) return nullptr;
+    const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
+    return reinterpret_cast<PageDesc*>(born.value);
+}
+
+uptr pop_from(Heap* h, u32 c, bool& fresh_zero) {
+    PageDesc* d = h->queues[c].head;
+    if (d->free_count == 0) {
+        d = page_with_room(h, c);
+        if (d == nullptr) return 0;
+    }
+    return page_pop_tracked(d, d->free_count, fresh_zero);
+}
+
+/// A block of class `c` for the calling thread, whether it has a heap or not.
+void* allocate_class(u32 c, bool& fresh_zero) {
+    if (Heap* h = attached_heap()) return reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+    if (!process_start()) return nullptr;
+    LockScope scope(shared_heap_lock);
+    Heap* h = shared_heap();
+    return h == nullptr ? nullptr : reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+}
+
+void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
+    if (size > MAX_REQUEST || alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
+    if (!process_start()) return nullptr;
+    const u32 alignment_slices =
+        alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
+    const Run run = obtain_run(current_heap(), slices_for(size == 0 ? 1 : size), alignment_slices);
+    if (!run) return nullptr;
+    transact({.op = Op::large_birth, .a = raw(run.first), .b = run.slices});
+    fresh_zero = run.zero;
+    return reinterpret_cast<void*>(run.address());
+}
+
+void* allocate_any(usize size, bool& fresh_zero) {
+    if (size <= MAX_CLASS_SIZE) return allocate_class(class_of(size), fresh_zero);
+    return allocate_large(size, SLICE_SIZE, fresh_zero);
+}
+
+/// What a pointer into the window points at.
+struct Target {
+    PageDesc* page;  // head
+    u32 kind;        // TAG_...; small pages: TAG_MEDIUM - 1 and below
+    u32 owner;
+    u32 bit;  // bitmap index; >= MAX_BITS: cannot be a block's start
+};
+
+Target target_of(const void* p) {
+    const usize offset = offset_in_window(p);
+    PageDesc* d = desc_at_offset(offset);
+    u32 tag = d->tag.load(std::memory_order_acquire);
+    if ((tag & TAG_KIND_MASK) == TAG_TAIL) {
+        d -= d->head_delta;
+        tag = d->tag.load(std::memory_order_acquire);
+    }
+    Target t{d, tag & TAG_KIND_MASK, tag >> TAG_OWNER_SHIFT, MAX_BITS};
+    if (t.kind != TAG_FREE && t.kind <= TAG_MEDIUM) {
+        t.bit = bit_index(static_cast<u32>(reinterpret_cast<uptr>(p) - d->base), d->bit_shift);
+    }
+    return t;
+}
+
+bool is_page(const Target& t) { return t.kind != TAG_FREE && t.kind <= TAG_MEDIUM; }
+
+bool is_live_block(const Target& t) {
+    return t.bit < MAX_BITS && (t.page->alloc_bits[t.bit / 64] >> (t.bit % 64) & 1) != 0;
+}
+
+void report_not_live(const void* p, const Target& t) {
+    const uptr address = reinterpret_cast<uptr>(p);
+    const bool start =
+        is_page(t) ? (address - t.page->base) % t.page->block_size == 0 : address % SLICE_SIZE == 0;
+    report_bad_free(address, start ? BadFree::not_live : BadFree::interior);
+}
+
+void deallocate_in_page(void* p, const Target& t) {
+    Heap* h = current_heap();
+    if (h != nullptr && t.owner == h->id()) {
+        if (!page_clear_bit(t.page, t.bit)) return report_not_live(p, t);
+        const u32 entry =
+            static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
+        if (t.page->free_count - 1 < t.page->free_limit) return page_push(t.page, entry);
+        return detail::deallocate_exhausted(t.page, entry);
+    }
+    // The owner's bitmap is read without synchronisation: the bit of a live block is set since
+    // before the block reached us.
+    if (AEP_UNLIKELY(!is_live_block(t))) return report_not_live(p, t);
+    switch (page_mark_remote(t.page, t.bit)) {
+        case RemoteMark::marked:
+            return;
+        case RemoteMark::already_marked:
+            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
+        case RemoteMark::first_of_page:
+            transact({.op = Op::queue_page, .a = reinterpret_cast<u64>(t.page)});
+    }
+}
+
+void deallocate_large(void* p) {
+    const u64 now = now_ms();
+    const uptr address = reinterpret_cast<uptr>(p);
+    const Reply r = address % SLICE_SIZE != 0
+                        ? Reply{.status = Status::not_live}
+                        : transact({.op = Op::free_large, .a = address, .now = now});
+    if (r.status != Status::ok) return report_not_live(p, target_of(p));
+    purge_if_due(now);
+}
+
+/// Tries to give the large object at `p` `slices` slices without moving it.
+bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
+    const u64 address = reinterpret_cast<u64>(p);
+    const u32 old_slices = d->slices;
+    if (slices < old_slices) {
+        transact({.op = Op::shrink_large, .a = address, .b = slices, .now = now_ms()});
+        return true;
+    }
+    if (slices == old_slices) return true;
+    for (;;) {
+        const Reply r = transact({.op = Op::grow_large, .a = address, .b = slices});
+        if (r.status == Status::ok) {
+            if (r.run.committed) return true;
+            if (backing().commit(r.run.address(), r.run.bytes())) {
+                transact({.op = Op::commit_run, .a = raw(r.run.first), .b = r.run.slices});
+                return true;
+            }
+            transact({.op = Op::shrink_large, .a = address, .b = old_slices, .now = now_ms()});
+            return false;
+        }
+        if (r.status != Status::beyond_end) return false;
+        const usize end = usize{raw(slice_at(address))} + slices;
+        const usize have = usize{r.value} * SLICES_PER_CHUNK;
+        const u32 chunks = static_cast<u32>((end - have + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
+        if (!extend_window(static_cast<u32>(r.value), chunks)) return false;
+    }
+}
+
+void* move_block(void* p, usize old_usable, usize size, usize reserve) {
+    bool zero = false;
+    void* q = allocate_any(reserve, zero);
+    if (q == nullptr && reserve != size) q = allocate_any(size, zero);
+    if (q == nullptr) return nullptr;
+    std::memcpy(q, p, old_usable < size ? old_usable : size);
+    deallocate(p);
+    return q;
+}
+
+}  // namespace
+
+namespace detail {
+
+void* allocate_slow(usize size) {
+    bool fresh_zero;
+    return allocate_class(class_of(size), fresh_zero);
+}
+
+void* allocate_above_direct(usize size) {
+    bool fresh_zero;
+    if (AEP_LIKELY(size <= MAX_CLASS_SIZE)) {
+        const u32 c = class_of(size);
+        PageDesc* d = thread_heap->queues[c].head;
+        if (AEP_LIKELY(d->free_count != 0)) {
+            return reinterpret_cast<void*>(page_pop_tracked(d, d->free_count, fresh_zero));
+        }
+        return allocate_class(c, fresh_zero);
+    }
+    return allocate_large(size, SLICE_SIZE, fresh_zero);
+}
+
+void deallocate_exhausted(PageDesc* d, u32 entry) {
+    // A page that was exhausted but is still the current one needs no list work.
+    if (d->free_count == 0 && d->in_full_list == 0) return page_push(d, entry);
+    const u64 now = now_ms();
+    transact({.op = Op::free_local,
+              .heap = thread_heap,
+              .a = reinterpret_cast<u64>(d),
+              .b = entry,
+              .now = now});
+    purge_if_due(now);
+}
+
+void deallocate_slow(void* p) {
+    if (p == nullptr) return;
+    if (!owns(p)) return report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+    const Target t = target_of(p);
+    if (AEP_LIKELY(is_page(t))) return deallocate_in_page(p, t);
+    if (t.kind == TAG_LARGE) return deallocate_large(p);
+    report_not_live(p, t);
+}
+
+}  // namespace detail
+
+void* allocate_zeroed(usize total) {
+    bool fresh_zero = false;
+    void* p = total <= MAX_DIRECT ? allocate(total) : allocate_any(total, fresh_zero);
+    if (p != nullptr && !fresh_zero) std::memset(p, 0, total);
+    return p;
+}
+
+void* allocate_aligned(usize alignment, usize size) {
+    bool fresh_zero;
+    if (alignment <= MIN_ALIGNMENT) return allocate(size);
+    if (size > MAX_REQUEST) return nullptr;
+    if (alignment <= SLICE_SIZE && size <= MAX_CLASS_SIZE) {
+        const u32 c = class_of_aligned(size, alignment);
+        if (c < CLASS_COUNT) return allocate_class(c, fresh_zero);
+    }
+    return allocate_large(size, alignment, fresh_zero);
+}
+
+void* reallocate(void* p, usize size) {
+    const usize usable = usable_size(p);
+    if (usable == 0) {
+        detail::deallocate_slow(p);  // reports what it is
+        return nullptr;
+    }
+    if (size > MAX_REQUEST) return nullptr;
+    // A block keeps its place while at least half of it is used.
+    if (size <= usable && (size >= usable / 2 || usable <= 32)) return p;
+    const Target t = target_of(p);
+    if (t.kind != TAG_LARGE || size <= MAX_CLASS_SIZE) return move_block(p, usable, size, size);
+    if (resize_large_in_place(p, t.page, slices_for(size))) return p;
+    if (size <= usable) return p;
+    // It had to move: leave room for the next growth.
+    return move_block(p, usable, size, size + size / 4);
+}
+
+usize usable_size(const void* p) {
+    if (!owns(p)) return 0;
+    const Target t = target_of(p);
+    if (is_page(t)) return is_live_block(t) ? t.page->block_size : 0;
+    if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base) return 0;
+    return usize{t.page->slices} << SLICE_SHIFT;
+}
+
+bool trim() {
+    if (!process_start()) return false;
+    if (Heap* h = current_heap()) transact({.op = Op::trim, .heap = h, .now = now_ms()});
+    return purge_all();
+}
+
+}  // namespace aep

@@ -1,0 +1,89 @@
+// Purpose: the allocator as its users see it: allocate, deallocate and friends. The fast path is
+// inline here: one page of
+//          the thread's heap, no lock, no atomic; everything else goes to allocator.cpp and from
+//          there into operations.
+// Who calls it: preload/, tests, the C API.
+// Crash rule: the fast path's commit is the one store to the page's alloc bitmap (page.hpp).
+//
+// Errors: functions that return a pointer return null when there is no memory; errno is the
+// caller's business. Thread-safe. Not async-signal-safe (like every malloc). Fork: see process.hpp.
+#pragma once
+
+#include "dsm-core/heap/heap.hpp"
+#include "shim/process.hpp"
+
+namespace aep {
+
+/// The calling thread's heap; before its first slow allocation and after its end a static heap
+/// without pages, so that the fast path needs no null check.
+extern __thread Heap* thread_heap __attribute__((tls_model("initial-exec")));
+
+namespace detail {
+void* allocate_slow(usize size);
+void* allocate_above_direct(usize size);
+void deallocate_slow(void* p);
+void deallocate_exhausted(PageDesc* d, u32 entry);
+}  // namespace detail
+
+/// malloc: at least `size` bytes at a multiple of 16; size 0 gives a block of 16. Fast path about
+/// 25 instructions.
+inline void* allocate(usize size) {
+    if (AEP_LIKELY(size <= MAX_DIRECT)) {
+        PageDesc* d = thread_heap->direct[direct_index(size)];
+        const u32 free_count = d->free_count;
+        if (AEP_LIKELY(free_count != 0))
+            return reinterpret_cast<void*>(page_pop_small(d, free_count));
+        return detail::allocate_slow(size);
+    }
+    return detail::allocate_above_direct(size);
+}
+
+/// free: of a block from any thread; null is ignored. Anything but a live block is reported
+/// (report.hpp).
+inline void deallocate(void* p) {
+    const usize offset = reinterpret_cast<uptr>(p) - HEAP_BASE;
+    if (AEP_LIKELY(offset < window_bytes.load(std::memory_order_relaxed))) {
+        PageDesc* d = desc_at_offset(offset);
+        const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
+        if (AEP_LIKELY(kind < TAG_SMALL_LIMIT)) {  // a small page of ours; kind is its bit shift
+            const u32 entry = offset & (SLICE_SIZE - 1);
+            if (AEP_LIKELY(page_clear_bit(d, bit_index(entry, kind)))) {
+                if (AEP_LIKELY(d->free_count - 1 < d->free_limit)) {
+                    page_push(d, entry);
+                } else {
+                    detail::deallocate_exhausted(d, entry);
+                }
+                return;
+            }
+        }
+    }
+    detail::deallocate_slow(p);
+}
+
+/// calloc: the block reads as zero; fresh memory is not written again. `total` is already checked
+/// for overflow.
+void* allocate_zeroed(usize total);
+
+/// A block at a multiple of `alignment` (any power of two).
+void* allocate_aligned(usize alignment, usize size);
+
+/// realloc of a live block to a size > 0: in place when the block fits well or its neighbourhood is
+/// free, else moved. Null: no memory, the block is unchanged.
+void* reallocate(void* p, usize size);
+
+/// Bytes that may be used in a live block of ours; 0 if it is not one.
+usize usable_size(const void* p);
+
+/// Whether the address lies in memory that this allocator manages.
+inline bool owns(const void* p) {
+    return reinterpret_cast<uptr>(p) - HEAP_BASE < window_bytes.load(std::memory_order_acquire);
+}
+
+/// Releases memory that is kept for reuse; true if any was.
+bool trim();
+
+/// Ends the calling thread's use of its heap: later calls of this thread still work, a little
+/// slower.
+void thread_end();
+
+}  // namespace aep

@@ -1,0 +1,31 @@
+// Purpose: the library's settings, read from the environment before libc is ready.
+// Who calls it: shim/process.cpp once, at the first allocation.
+// Crash rule: no shared state.
+#pragma once
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+/// What to do about a free of something that is not a live block.
+enum class OnError : u8 { abort, ignore };
+
+struct Settings {
+    const char* pool = nullptr;         // AEP_POOL: path of the pool file; null: private mode
+    usize pool_bytes = 0;               // AEP_POOL_SIZE: size if it must be created; 0: default
+    u64 decay_ms = 500;                 // AEP_DECAY_MS: how long freed memory is kept
+    OnError on_error = OnError::abort;  // AEP_ON_ERROR
+    bool stats = false;                 // AEP_STATS: print statistics at exit
+    bool require = false;               // AEP_REQUIRE: no silent fall-back to private mode
+};
+
+/// Reads the settings from the process's initial stack (no getenv: libc may not be initialised). A
+/// set-user-ID or otherwise privileged program (AT_SECURE) gets the defaults: its environment is
+/// not to be trusted. A value that cannot be understood is named in a message and the default is
+/// used.
+Settings read_settings();
+
+/// "64K", "1G", "4096" -> bytes. False: not a size.
+bool parse_size(const char* text, usize& bytes);
+
+}  // namespace aep

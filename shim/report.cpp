@@ -1,0 +1,59 @@
+// Purpose: see report.hpp.
+// Who calls it: shim/allocator.cpp, shim/process.cpp.
+// Crash rule: see report.hpp.
+#include "shim/report.hpp"
+
+#include "shim/message.hpp"
+#include "shim/process.hpp"
+
+namespace aep {
+
+namespace {
+
+std::atomic<u64> ignored{0};
+
+const char* text_of(BadFree what) {
+    switch (what) {
+        case BadFree::not_live:
+            return "not a live block (freed twice, or never allocated)";
+        case BadFree::twice:
+            return "freed twice";
+        case BadFree::interior:
+            return "points inside a block, not at its start";
+        case BadFree::foreign:
+            return "not memory of this allocator";
+    }
+    return "bad free";
+}
+
+}  // namespace
+
+void report_bad_free(uptr address, BadFree what) {
+    MessageLine line;
+    line.add("free(");
+    line.add(Hex{address});
+    line.add("): ");
+    line.add(text_of(what));
+    if (address - HEAP_BASE < window_bytes.load(std::memory_order_acquire)) {
+        const PageDesc* d = desc_of(slice_at(address));
+        u32 kind = d->tag.load(std::memory_order_relaxed) & TAG_KIND_MASK;
+        if (kind == TAG_TAIL) {
+            d -= d->head_delta;
+            kind = TAG_MEDIUM;
+        }
+        if (kind == TAG_FREE) {
+            line.add("; its page is free");
+        } else if (kind <= TAG_MEDIUM) {
+            line.add("; its page holds blocks of ");
+            line.add(d->block_size);
+            line.add(" bytes");
+        }
+    }
+    line.send();
+    if (settings().on_error == OnError::abort) abort_process();
+    ignored.fetch_add(1, std::memory_order_relaxed);
+}
+
+u64 bad_free_count() { return ignored.load(std::memory_order_relaxed); }
+
+}  // namespace aep

@@ -1,0 +1,23 @@
+// Purpose: which heap a thread uses from its first allocation to its end, and after it.
+// Who calls it: shim/allocator.cpp, preload/fork.cpp.
+// Crash rule: private to the process.
+#pragma once
+
+#include "dsm-core/base/lock.hpp"
+#include "dsm-core/heap/heap.hpp"
+
+namespace aep {
+
+/// The calling thread's own heap, attaching it first. Null: the thread is ending or no heap can be
+/// had; it must use the shared heap.
+Heap* attached_heap();
+
+/// The calling thread's heap if it has one, without attaching.
+Heap* current_heap();
+
+/// The heap of threads that have none of their own; use it only under shared_heap_lock. Null: no
+/// memory.
+Heap* shared_heap();
+extern Lock shared_heap_lock;
+
+}  // namespace aep

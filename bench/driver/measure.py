@@ -30,7 +30,8 @@ class Launcher:
         self._program = program
         self._place = place  # PoolPlace
 
-    def run(self, allocator, command, cwd=None, timeout=120, extra_env=None):
+    def run(self, allocator, command, cwd=None, timeout=120, extra_env=None, drive=None):
+        """`drive(process)` is called while the command runs; what it returns, if anything, is a failure."""
         self._place.clear()
         env = allocator.environment()
         env.update(extra_env or {})
@@ -42,7 +43,7 @@ class Launcher:
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
             os.close(write_end)
             write_end = -1
-            out, err, timed_out = _finish(process, timeout)
+            out, err, problem = _finish(process, timeout, drive)
             with os.fdopen(read_end) as report:
                 read_end = -1
                 line = report.read()
@@ -51,20 +52,25 @@ class Launcher:
                 if fd >= 0:
                     os.close(fd)
             self._place.clear()
-        if timed_out:
-            return Sample(failed=f"still running after {timeout} s")
+        if problem:
+            return Sample(failed=f"{problem} {err.strip()[-200:]}")
         if not line:
             return Sample(failed=f"no report: {err.strip()[-200:]}")
         return _sample(json.loads(line), out, err)
 
 
-def _finish(process, timeout):
+def _finish(process, timeout, drive):
+    """(stdout, stderr, what went wrong)"""
     try:
-        out, err = process.communicate(timeout=timeout)
-        return out, err, False
+        problem = drive(process) if drive else ""
+        if problem:
+            out, err = _end_session(process)
+        else:
+            out, err = process.communicate(timeout=timeout)
+        return out, err, problem
     except subprocess.TimeoutExpired:
-        _end_session(process)
-        return "", "", True
+        out, err = _end_session(process)
+        return out, err, f"still running after {timeout} s"
     except BaseException:
         _end_session(process)
         raise
@@ -75,7 +81,7 @@ def _end_session(process):
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.communicate()
+    return process.communicate()
 
 
 def _sample(report, out, err):

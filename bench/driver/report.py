@@ -12,100 +12,87 @@ import subprocess
 from .allocators import BASELINE
 
 
-def table(results, file):
-    allocators = [a for a in results.allocators if not a.missing]
-    _times(results, allocators, file)
-    _memory(results, allocators, file)
-    _means(results, allocators, file)
-    for allocator in results.allocators:
-        if allocator.missing:
-            print(f"MISSING {allocator.name}: {allocator.missing}", file=file)
-    for case in results.cases:
-        if case.missing:
-            print(f"MISSING {case.name}: {case.missing}", file=file)
-    for name, allocator, why in failures(results):
-        print(f"FAILED {name} under {allocator}: {why}", file=file)
+def table(document, file):
+    """Times, memory, means, and what is missing or failed; from the document, so that a file will do."""
+    present = [n for n, facts in document["allocators"].items() if facts["available"]]
+    others = [n for n in present if n != BASELINE]
+    settings = document["settings"]
+    print(f"pool: {settings['pool']}, {settings['pool_size'] >> 20} MiB", file=file)
+    print(f"\nTime: median under {BASELINE}, and ratios to it in the same round (median ± half the quartile range;"
+          f" below 1 is faster)\n\n{_line('case', BASELINE, others)}", file=file)
+    for case in document["cases"]:
+        print(_line(case["name"], _absolute(case, BASELINE), [_ratio(case, n) for n in others]), file=file)
+    print(f"\nPeak memory: median under {BASELINE}, and ratios to it\n\n{_line('case', BASELINE, others)}", file=file)
+    for case in document["cases"]:
+        print(_line(case["name"], *_memory(case, others)), file=file)
+    means = [document["geomeans"][n] for n in others]
+    keys = list(dict.fromkeys(key for mean in means for key in mean))
+    if keys:
+        print(f"\nGeometric means of the ratios to {BASELINE}\n\n{_line('set', '', others)}", file=file)
+    for key in keys:
+        print(_line(key, "", [_mean(mean.get(key)) for mean in means]), file=file)
+    print(file=file)
+    _absent(document, file)
+
+
+def _absent(document, file):
+    for name, facts in document["allocators"].items():
+        if not facts["available"]:
+            print(f"MISSING {name}: {facts['missing']}", file=file)
+    for case in document["cases"]:
+        if "missing" in case:
+            print(f"MISSING {case['name']}: {case['missing']}", file=file)
+    for failure in document["failures"]:
+        print(f"FAILED {failure['case']} under {failure['allocator']}: {failure['why']}", file=file)
+
+
+def _line(label, base, cells):
+    return f"{label:28} {base:>14}" + "".join(f"{cell:>15}" for cell in cells)
+
+
+def _absolute(case, name):
+    result = case["results"].get(name)
+    if result is None:
+        return "-"
+    return "FAILED" if "failed" in result else f"{_short(result['median'])} {case['unit']}"
+
+
+def _ratio(case, name):
+    result = case["results"].get(name)
+    if result is None or "failed" in result or result["ratio"] is None:
+        return _absolute(case, name)
+    low, high = result["ratio_quartiles"]
+    return f"{_short(result['ratio'])} ±{_short((high - low) / 2)}"
+
+
+def _memory(case, others):
+    def cell(name):
+        result = case["results"].get(name)
+        if result is None or "failed" in result:
+            return "-"
+        if name == BASELINE or result["rss_ratio"] is None:
+            return f"{result['peak_rss_kib'] / 1024:.1f} MiB"
+        return f"{result['rss_ratio']:.2f}"
+
+    return cell(BASELINE), [cell(name) for name in others]
+
+
+def _mean(mean):
+    if mean is None:
+        return "-"
+    partial = "" if mean["cases"] == mean["of"] else f" ({mean['cases']} of {mean['of']})"
+    return f"{mean['ratio']:.3f}{partial}"
+
+
+def _short(value):
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def failures(results):
     return [(c.name, a.name, why) for c in results.cases for a in results.allocators
             if (why := results.failure(c, a))]
-
-
-def _times(results, allocators, file):
-    others = [a for a in allocators if a.name != BASELINE]
-    print(f"\nTime: median under {BASELINE}, and ratios to it in the same round (median ± half the quartile range;"
-          " below 1 is faster)\n", file=file)
-    print(f"{'case':28} {BASELINE:>14} " + "".join(f"{a.name:>14}" for a in others), file=file)
-    for case in results.cases:
-        line = f"{case.name:28} "
-        base = next((a for a in allocators if a.name == BASELINE), None)
-        line += f"{_absolute(results, case, base):>14} "
-        for allocator in others:
-            line += f"{_ratio(results, case, allocator):>14}"
-        print(line, file=file)
-
-
-def _absolute(results, case, allocator):
-    summary = results.summary(case, allocator) if allocator else None
-    if summary is None:
-        return "-"
-    return "FAILED" if "failed" in summary else f"{_short(summary['median'])} {case.unit}"
-
-
-def _ratio(results, case, allocator):
-    summary = results.summary(case, allocator)
-    if summary is None:
-        return "-"
-    if "failed" in summary:
-        return "FAILED"
-    if summary["ratio"] is None:
-        return f"({_short(summary['median'])} {case.unit})"
-    low, high = summary["ratio_quartiles"]
-    return f"{summary['ratio']:.2f} ±{(high - low) / 2:.2f}"
-
-
-def _memory(results, allocators, file):
-    others = [a for a in allocators if a.name != BASELINE]
-    print(f"\nPeak memory: median under {BASELINE}, and ratios to it\n", file=file)
-    print(f"{'case':28} {BASELINE:>14} " + "".join(f"{a.name:>14}" for a in others), file=file)
-    for case in results.cases:
-        cells = []
-        for allocator in allocators:
-            summary = results.summary(case, allocator)
-            if summary is None or "failed" in summary:
-                cells.append((allocator, "-"))
-            elif allocator.name == BASELINE or summary["rss_ratio"] is None:
-                cells.append((allocator, f"{summary['peak_rss_kib'] / 1024:.1f} MiB"))
-            else:
-                cells.append((allocator, f"{summary['rss_ratio']:.2f}"))
-        base = next((text for a, text in cells if a.name == BASELINE), "-")
-        print(f"{case.name:28} {base:>14} " + "".join(f"{t:>14}" for a, t in cells if a.name != BASELINE), file=file)
-
-
-def _means(results, allocators, file):
-    others = [a for a in allocators if a.name != BASELINE]
-    means = {a.name: results.geomeans(a) for a in others}
-    keys = list(dict.fromkeys(k for m in means.values() for k in m))
-    if not keys:
-        return
-    print(f"\nGeometric means of the ratios to {BASELINE}\n", file=file)
-    print(f"{'set':28} {'':14} " + "".join(f"{a.name:>14}" for a in others), file=file)
-    for key in keys:
-        line = f"{key:28} {'':14} "
-        for allocator in others:
-            mean = means[allocator.name].get(key)
-            if mean is None:
-                line += f"{'-':>14}"
-            else:
-                partial = "" if mean["cases"] == mean["of"] else f" ({mean['cases']}/{mean['of']})"
-                line += f"{mean['ratio']:.3f}{partial}".rjust(14)
-        print(line, file=file)
-    print(file=file)
-
-
-def _short(value):
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def document(results, settings):

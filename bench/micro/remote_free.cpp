@@ -17,14 +17,14 @@ namespace {
 
 constexpr std::size_t BATCH = 2000;
 
-enum class Turn { owner, freer, over };
+enum class Turn { nobody, owner, freer, over };
 
 /// A batch that goes back and forth between its owner, who fills it, and the freer, who empties it.
 struct Batch {
     std::vector<void*> blocks = std::vector<void*>(BATCH);
     std::vector<std::uint32_t> order = std::vector<std::uint32_t>(BATCH);
     double free_seconds = 0;
-    alignas(64) std::atomic<Turn> turn{Turn::owner};
+    alignas(64) std::atomic<Turn> turn{Turn::nobody};
 };
 
 void free_batches(Batch& batch) {
@@ -63,7 +63,14 @@ void remote(benchmark::State& state, const Sizes& sizes, bool shuffled) {
     for (std::uint32_t i = BATCH - 1; shuffled && i > 0; --i) {
         std::swap(batch.order[i], batch.order[rng.below(i + 1)]);
     }
-    std::thread freer(free_batches, std::ref(batch));
+    // The second processor is asked for before the first thread gives up its right to it.
+    std::thread freer([&batch] {
+        bind_to_processor(1);
+        batch.turn.store(Turn::owner, std::memory_order_release);
+        free_batches(batch);
+    });
+    wait_until([&] { return batch.turn.load(std::memory_order_acquire) == Turn::owner; });
+    bind_to_processor(0);
     for (std::int64_t i = 0; i <= static_cast<std::int64_t>(state.max_iterations) / 8; ++i) {
         hand_over(batch, sizes);
     }

@@ -1,0 +1,113 @@
+"""The allocators that are compared: where their libraries are and how a process gets them.
+
+Used by run.py. An allocator that is not there is kept, with the reason, so that every table names it.
+"""
+
+import glob
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+
+BASELINE = "mimalloc"
+
+# name -> (library file, Debian package)
+PEERS = {
+    "glibc": (None, "libc6"),
+    "mimalloc": ("libmimalloc.so.2", "libmimalloc2.0"),
+    "jemalloc": ("libjemalloc.so.2", "libjemalloc2"),
+    "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
+}
+OURS = ("aep", "aep-pool")
+ALL = (*PEERS, *OURS)
+
+# Settings of other people's that would change an allocator's behaviour.
+_FOREIGN_PREFIXES = ("MALLOC_", "MIMALLOC_", "JEMALLOC_", "TCMALLOC_", "AEP_", "LD_PRELOAD", "GLIBC_TUNABLES",
+                     "PYTHONMALLOC", "_RJEM_", "OMP_")
+
+
+@dataclass
+class Allocator:
+    name: str
+    library: str = ""  # what LD_PRELOAD names; empty: the program's own
+    pool: str = ""  # path of the pool file; empty: none
+    pool_size: int = 0
+    version: str = ""
+    missing: str = ""  # why it cannot be measured; empty: it can
+    settings: dict = field(default_factory=dict)
+
+    def environment(self):
+        """The environment of a measured program: the caller's without any allocator's settings."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_PREFIXES)}
+        env.update(LC_ALL="C", PATH="/usr/bin:/bin:/usr/sbin:/sbin", PYTHONHASHSEED="0")
+        if self.pool:
+            env.update(AEP_POOL=self.pool, AEP_POOL_SIZE=str(self.pool_size))
+        env.update(self.settings)
+        return env
+
+
+def discover(names, build, pool_path, pool_size, settings):
+    """The allocators of these names, in this order. `settings`: extra environment of our own library."""
+    found = []
+    for name in names:
+        if name in PEERS:
+            found.append(_peer(name))
+        elif name in OURS:
+            found.append(_ours(name, build, pool_path, pool_size, settings))
+        else:
+            raise SystemExit(f"bench: no allocator named {name}; there are: {', '.join(ALL)}")
+    return found
+
+
+def verify(allocator, micro):
+    """Marks the allocator missing unless malloc and free of a program really come from its library."""
+    if allocator.missing:
+        return
+    env = allocator.environment()
+    if allocator.library:
+        env["LD_PRELOAD"] = allocator.library
+    try:
+        run = subprocess.run([micro, "--allocator"], env=env, capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        allocator.missing = "a trivial program does not end under it"
+        return
+    providers = run.stdout.split()
+    if run.returncode != 0 or len(providers) != 2:
+        allocator.missing = f"a trivial program fails under it (status {run.returncode}: {run.stderr.strip()[-200:]})"
+        return
+    wanted = os.path.realpath(allocator.library) if allocator.library else None
+    for symbol, provider in zip(("malloc", "free"), providers):
+        real = os.path.realpath(provider)
+        if (wanted and real != wanted) or (not wanted and "libc.so" not in real):
+            allocator.missing = f"{symbol} does not come from it but from {os.path.basename(provider)}"
+
+
+def _peer(name):
+    library, package = PEERS[name]
+    allocator = Allocator(name, version=_package_version(package))
+    if library is not None:
+        places = [p for d in ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib") for p in glob.glob(f"{d}/{library}")]
+        if places:
+            allocator.library = places[0]
+        else:
+            allocator.missing = f"{library} is not installed (Debian package {package})"
+    return allocator
+
+
+def _ours(name, build, pool_path, pool_size, settings):
+    library = os.path.join(build, "preload", "libaepmalloc.so")
+    allocator = Allocator(name, settings=settings)
+    if not os.path.exists(library):
+        allocator.missing = f"{os.path.relpath(library)} is not built"
+        return allocator
+    allocator.library = os.path.abspath(library)
+    if name == "aep-pool":
+        allocator.pool, allocator.pool_size = pool_path, pool_size
+    return allocator
+
+
+def _package_version(package):
+    if shutil.which("dpkg-query") is None:
+        return ""
+    run = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True)
+    return run.stdout.strip() if run.returncode == 0 else ""

@@ -1,0 +1,154 @@
+"""The table for people and the JSON for programs.
+
+Used by run.py.
+"""
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+
+from .allocators import BASELINE
+
+
+def table(document, file):
+    """Times, memory, means, and what is missing or failed; from the document, so that a file will do."""
+    present = [n for n, facts in document["allocators"].items() if facts["available"]]
+    others = [n for n in present if n != BASELINE]
+    settings = document["settings"]
+    print(f"pool: {settings['pool']}, {settings['pool_size'] >> 20} MiB", file=file)
+    print(f"\nTime: median under {BASELINE}, and ratios to it in the same round (median ± half the quartile range;"
+          f" below 1 is faster)\n\n{_line('case', BASELINE, others)}", file=file)
+    for case in document["cases"]:
+        print(_line(case["name"], _absolute(case, BASELINE), [_ratio(case, n) for n in others]), file=file)
+    print(f"\nPeak memory: median under {BASELINE}, and ratios to it\n\n{_line('case', BASELINE, others)}", file=file)
+    for case in document["cases"]:
+        print(_line(case["name"], *_memory(case, others)), file=file)
+    means = [document["geomeans"][n] for n in others]
+    keys = list(dict.fromkeys(key for mean in means for key in mean))
+    if keys:
+        print(f"\nGeometric means of the ratios to {BASELINE}\n\n{_line('set', '', others)}", file=file)
+    for key in keys:
+        print(_line(key, "", [_mean(mean.get(key)) for mean in means]), file=file)
+    print(file=file)
+    _absent(document, file)
+
+
+def _absent(document, file):
+    for name, facts in document["allocators"].items():
+        if not facts["available"]:
+            print(f"MISSING {name}: {facts['missing']}", file=file)
+    for case in document["cases"]:
+        if "missing" in case:
+            print(f"MISSING {case['name']}: {case['missing']}", file=file)
+    for failure in document["failures"]:
+        print(f"FAILED {failure['case']} under {failure['allocator']}: {failure['why']}", file=file)
+
+
+def _line(label, base, cells):
+    return f"{label:28} {base:>14}" + "".join(f"{cell:>15}" for cell in cells)
+
+
+def _absolute(case, name):
+    result = case["results"].get(name)
+    if result is None:
+        return "-"
+    return "FAILED" if "failed" in result else f"{_short(result['median'])} {case['unit']}"
+
+
+def _ratio(case, name):
+    result = case["results"].get(name)
+    if result is None or "failed" in result or result["ratio"] is None:
+        return _absolute(case, name)
+    low, high = result["ratio_quartiles"]
+    return f"{_short(result['ratio'])} ±{_short((high - low) / 2)}"
+
+
+def _memory(case, others):
+    def cell(name):
+        result = case["results"].get(name)
+        if result is None or "failed" in result:
+            return "-"
+        if name == BASELINE or result["rss_ratio"] is None:
+            return f"{result['peak_rss_kib'] / 1024:.1f} MiB"
+        return f"{result['rss_ratio']:.2f}"
+
+    return cell(BASELINE), [cell(name) for name in others]
+
+
+def _mean(mean):
+    if mean is None:
+        return "-"
+    partial = "" if mean["cases"] == mean["of"] else f" ({mean['cases']} of {mean['of']})"
+    return f"{mean['ratio']:.3f}{partial}"
+
+
+def _short(value):
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def failures(results):
+    return [(c.name, a.name, why) for c in results.cases for a in results.allocators
+            if (why := results.failure(c, a))]
+
+
+def document(results, settings):
+    """Everything, for the JSON file."""
+    cases = []
+    for case in results.cases:
+        entry = {"name": case.name, "set": case.set, "group": case.group, "unit": case.unit, "results": {}}
+        if case.missing:
+            entry["missing"] = case.missing
+        for allocator in results.allocators:
+            summary = results.summary(case, allocator)
+            if summary is not None:
+                entry["results"][allocator.name] = summary
+        cases.append(entry)
+    return {
+        "format": 1,
+        "baseline": BASELINE,
+        "machine": machine(),
+        "settings": settings,
+        "allocators": {a.name: {"available": not a.missing, "missing": a.missing or None, "version": a.version or None}
+                       for a in results.allocators},
+        "cases": cases,
+        "geomeans": {a.name: results.geomeans(a) for a in results.allocators if not a.missing},
+        "failures": [{"case": c, "allocator": a, "why": w} for c, a, w in failures(results)],
+    }
+
+
+def machine():
+    """Facts that matter for the figures; no name of the machine."""
+    facts = {"date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+             "cores": os.cpu_count(), "architecture": platform.machine(),
+             "kernel": re.match(r"[\d.]*\d", platform.release()).group(),
+             "libc": " ".join(platform.libc_ver()), "load_at_end": round(os.getloadavg()[0], 2)}
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            facts["cpu"] = line.split(":", 1)[1].strip()
+            break
+    for line in _read("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            facts["system"] = line.split("=", 1)[1].strip('"')
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemTotal:"):
+            facts["memory_gib"] = round(int(line.split()[1]) / 2**20, 1)
+    chosen = re.search(r"\[(\w+)\]", _read("/sys/kernel/mm/transparent_hugepage/enabled"))
+    facts["transparent_hugepage"] = chosen.group(1) if chosen else "unknown"
+    return facts
+
+
+def revision(folder):
+    run = subprocess.run(["git", "-C", folder, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return run.stdout.strip() or None
+
+
+def _read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,99 @@
+"""From samples to medians, quartiles, ratios to the baseline and geometric means.
+
+Used by report.py and run.py. A ratio is always taken inside one round, where both runs were neighbours in
+time; the median is taken over the rounds' ratios.
+"""
+
+import math
+import statistics
+
+from .allocators import BASELINE
+
+
+def quartiles(values):
+    """[first quartile, median, third quartile] of at least one value."""
+    if len(values) == 1:
+        return [values[0]] * 3
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def geometric_mean(values):
+    return math.exp(sum(math.log(v) for v in values) / len(values)) if values else None
+
+
+class Results:
+    """samples[case name][allocator name] is a list with one Sample a round."""
+
+    def __init__(self, cases, allocators):
+        self.cases = cases
+        self.allocators = allocators
+        self.samples = {case.name: {a.name: [] for a in allocators} for case in cases}
+
+    def add(self, case, allocator, sample):
+        self.samples[case.name][allocator.name].append(sample)
+
+    def failure(self, case, allocator):
+        return next((s.failed for s in self.samples[case.name][allocator.name] if s.failed), "")
+
+    def summary(self, case, allocator):
+        """What the tables and the JSON say of one case under one allocator; None when it never ran."""
+        samples = self.samples[case.name][allocator.name]
+        if not samples:
+            return None
+        failed = self.failure(case, allocator)
+        if failed:
+            return {"failed": failed}
+        low, middle, high = quartiles([s.value for s in samples])
+        summary = {
+            "median": middle, "quartiles": [low, high],
+            "ratio": None, "ratio_quartiles": None,
+            "peak_rss_kib": statistics.median(s.rss_kib for s in samples), "rss_ratio": None,
+            "wall_s": statistics.median(s.wall for s in samples),
+            "cpu_s": statistics.median(s.cpu for s in samples),
+            "rounds": len(samples),
+        }
+        ratios = self.ratios(case, allocator)
+        if ratios:
+            low, middle, high = quartiles(ratios)
+            summary.update(ratio=middle, ratio_quartiles=[low, high])
+            summary["rss_ratio"] = statistics.median(self._paired(case, allocator, lambda s: s.rss_kib))
+        for key in samples[0].details:
+            summary.setdefault("details", {})[key] = statistics.median(s.details[key] for s in samples)
+        return summary
+
+    def ratios(self, case, allocator):
+        return self._paired(case, allocator, lambda s: s.value)
+
+    def _paired(self, case, allocator, figure):
+        own = self.samples[case.name][allocator.name]
+        base = self.samples[case.name].get(BASELINE, [])
+        if any(s.failed for s in own) or any(s.failed for s in base):
+            return []
+        return [figure(s) / figure(b) for s, b in zip(own, base) if figure(b) > 0]
+
+    def geomeans(self, allocator):
+        """{set or set/group: {ratio, quartiles over rounds, cases}} and the same for peak RSS."""
+        keys = {}
+        for case in self.cases:
+            keys.setdefault(case.set, []).append(case)
+            keys.setdefault(f"{case.set}/{case.group}", []).append(case)
+        means = {}
+        for key, cases in keys.items():
+            time = self._mean(cases, lambda c: self.ratios(c, allocator))
+            if time:
+                means[key] = time
+        for key, cases in {"rss": self.cases, **{f"rss/{s}": keys[s] for s in dict.fromkeys(c.set for c in self.cases)}}.items():
+            rss = self._mean(cases, lambda c: self._paired(c, allocator, lambda s: s.rss_kib))
+            if rss:
+                means[key] = rss
+        return means
+
+    @staticmethod
+    def _mean(cases, ratios_of):
+        by_case = [r for r in (ratios_of(case) for case in cases) if r]
+        if not by_case:
+            return None
+        rounds = min(len(r) for r in by_case)
+        low, _, high = quartiles([geometric_mean([r[i] for r in by_case]) for i in range(rounds)])
+        return {"ratio": geometric_mean([statistics.median(r) for r in by_case]),
+                "quartiles": [low, high], "cases": len(by_case), "of": len(cases)}

@@ -1,0 +1,167 @@
+"""The process-level cases: synthetic programs, start-up, and real programs with real work.
+
+Used by run.py. A case's time is CPU time where one thread works (neighbours do not count) and elapsed time
+where several do. Each program's output is compared with what it prints without any preload; lines that start
+with '#' are measurements of its own ("# value X" replaces the time, others become details).
+"""
+
+import dataclasses
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from .git_history import write_history
+
+HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "workloads")
+SEARCH = "/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+@dataclass
+class Workload:
+    name: str
+    command: list
+    clock: str = "cpu"  # cpu or wall
+    env: dict = field(default_factory=dict)
+    needs: str = ""  # a program without which the case cannot run, and its Debian package
+    package: str = ""
+    cwd: str | None = None
+    keep_output: bool = True  # False: too long or not the same each time
+    expected: str | None = None
+
+    set = "workload"
+    unit = "ms"
+
+    @property
+    def group(self):
+        return self.name.split("/")[0]
+
+    @property
+    def missing(self):
+        if self.needs and shutil.which(self.needs, path=SEARCH) is None:
+            return f"{self.needs} is not installed (Debian package {self.package or self.needs})"
+        return ""
+
+    def run(self, launcher, allocator):
+        sample = launcher.run(allocator, self.command, cwd=self.cwd, extra_env=self.env)
+        return self.judge(sample)
+
+    def judge(self, sample):
+        """Sets the value; a run whose output differs from the expected one has failed."""
+        own, text = _split(sample.output)
+        if not sample.failed and self.keep_output:
+            if self.expected is None:
+                self.expected = text
+            elif text != self.expected:
+                sample.failed = f"wrong output: {text.strip()[:80]!r}"
+        sample.value = own.pop("value", (sample.cpu if self.clock == "cpu" else sample.wall) * 1e3)
+        sample.details = own
+        return sample
+
+    def prepare(self, launcher, plain):
+        """Runs it once without a preload: the expected output, and files in the page cache."""
+        sample = self.run(launcher, plain)
+        if sample.failed:
+            raise SystemExit(f"bench: {self.name} does not work even without a preload: {sample.failed}")
+
+
+class Redis(Workload):
+    """redis-server under the allocator; redis-benchmark, without it, asks over a Unix socket.
+
+    Debian's redis-server is linked with jemalloc, so that "glibc" must be preloaded like the others.
+    """
+
+    def run(self, launcher, allocator):
+        if not allocator.library:
+            allocator = dataclasses.replace(allocator, library=_own_libc())
+        path = os.path.join(self.cwd, "redis.sock")
+        command = [*self.command, "--unixsocket", path]
+        sample = launcher.run(allocator, command, cwd=self.cwd, drive=lambda process: self._ask(path, process))
+        return self.judge(sample)
+
+    @staticmethod
+    def _ask(path, process):
+        """What the client does while the server runs; returns why it failed, or nothing."""
+        if not _answers(path, process):
+            return "the server does not answer"
+        client = subprocess.run(
+            ["redis-benchmark", "-s", path, "-n", "20000", "-c", "10", "-P", "16", "-r", "20000", "-d", "300",
+             "-q", "-t", "set,get,lpush,lpop,sadd,hset,mset"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        subprocess.run(["redis-cli", "-s", path, "shutdown", "nosave"], capture_output=True, timeout=30)
+        return "" if client.returncode == 0 else f"redis-benchmark: {client.stderr.strip()[-200:]}"
+
+
+def cases(program, scratch):
+    """All of them. `program(name)` is the path of a built program; `scratch` a folder for their files."""
+    repository = os.path.join(scratch, "repository")
+    git_env = {"HOME": scratch, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    source = {n: os.path.join(HERE, n) for n in ("objects.py", "queries.sql", "text.pl", "tables.lua", "compile_me.cpp")}
+    listed = [
+        Workload("synthetic/threadtest_2", [program("aep_bench_threadtest"), "2", "200"], clock="wall"),
+        Workload("synthetic/threadtest_8", [program("aep_bench_threadtest"), "8", "200"], clock="wall"),
+        Workload("synthetic/larson", [program("aep_bench_larson"), "4", "150", "10000"], clock="wall"),
+        Workload("synthetic/fragment", [program("aep_bench_fragment"), "32", "8"]),
+        Workload("startup/true", [program("aep_bench_startup"), "150", "/bin/true"]),
+        Workload("program/python_malloc", ["/usr/bin/python3", source["objects.py"]], env={"PYTHONMALLOC": "malloc"},
+                 needs="python3"),
+        Workload("program/python", ["/usr/bin/python3", source["objects.py"]], needs="python3"),
+        Workload("program/sqlite", ["sqlite3", "-batch", ":memory:", f".read {source['queries.sql']}"], needs="sqlite3"),
+        Workload("program/perl", ["perl", source["text.pl"]], needs="perl"),
+        Workload("program/lua", ["lua5.4", source["tables.lua"]], needs="lua5.4"),
+        Workload("program/g++", ["g++", "-std=c++17", "-O0", "-S", "-o", "-", source["compile_me.cpp"]], needs="g++"),
+        Workload("program/git_log", ["git", "-C", repository, "log", "-p", "--stat", "--no-color"], env=git_env, needs="git"),
+        Workload("program/git_pack", ["sh", "-c", "git pack-objects --all --stdout -q --no-reuse-delta --threads=2 "
+                                      "</dev/null | wc -l >/dev/null"], env=git_env, needs="git", cwd=repository),
+        Redis("program/redis", ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--loglevel", "warning"],
+              needs="redis-benchmark", package="redis-server, redis-tools", cwd=scratch, keep_output=False),
+    ]
+    return listed
+
+
+def prepare(chosen, scratch, launcher, plain):
+    """What the chosen cases need before the first round."""
+    runnable = [c for c in chosen if not c.missing]
+    if any(c.name.startswith("program/git") for c in runnable):
+        write_history(os.path.join(scratch, "repository"))
+    for case in runnable:
+        case.prepare(launcher, plain)
+
+
+def _split(output):
+    """({measurement: number}, the rest of the output)."""
+    own, text = {}, []
+    for line in output.splitlines(keepends=True):
+        words = line.split()
+        if line.startswith("# ") and len(words) == 3 and words[2].replace(".", "", 1).isdigit():
+            own[words[1]] = float(words[2])
+        else:
+            text.append(line)
+    return own, "".join(text)
+
+
+def _answers(path, process, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(5)
+            try:
+                client.connect(path)
+                client.sendall(b"PING\r\n")
+                if client.recv(16).startswith(b"+PONG"):
+                    return True
+            except OSError:
+                pass
+        time.sleep(0.005)
+    return False
+
+
+def _own_libc():
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            path = line.split()[-1]
+            if os.path.basename(path).startswith("libc.so.6"):
+                return path
+    return ""

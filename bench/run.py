@@ -1,0 +1,191 @@
+#!/usr/bin/python3
+"""Measures malloc implementations side by side; the whole benchmark in one command.
+
+    bench/run.py                          everything, about 20 minutes
+    bench/run.py --quick --json FILE      within 5 minutes
+    bench/run.py --only '^pair/' --allocators mimalloc,aep
+    bench/run.py --instructions           instruction counts instead of times
+    bench/run.py --from FILE --plot docs/benchmarks.svg
+
+Each round runs every case under every allocator, in shuffled order, each in a process of its own; ratios are
+taken inside a round. Peers that are not installed, and programs, are named in the output. See bench/README.md.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from driver import allocators, instructions, measure, micro, plot, pool  # noqa: E402
+from driver import report, stats, targets, workloads  # noqa: E402
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+QUICK_BUDGET_S = 210  # of the measuring; building comes before it
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR",
+                        help="build folder that holds preload/ and bench/ (default: build/release)")
+    parser.add_argument("--bench-build", metavar="DIR", help="where the benchmark programs are, if not in --build")
+    parser.add_argument("--quick", action="store_true", help="less work a case and few rounds; within 5 minutes")
+    parser.add_argument("--json", metavar="FILE", help="write all results there")
+    parser.add_argument("--plot", metavar="FILE", help="draw the results as FILE.svg and FILE.png")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="no run: tables and plot of this JSON file")
+    parser.add_argument("--instructions", action="store_true", help="count instructions (callgrind) instead")
+    parser.add_argument("--rounds", type=int, help="rounds of every case (default: 15 and 7, quick: 7 and 3)")
+    parser.add_argument("--only", default="", metavar="REGEX", help="cases whose name matches")
+    parser.add_argument("--allocators", default=",".join(allocators.ALL), metavar="LIST",
+                        help=f"of {','.join(allocators.ALL)}")
+    parser.add_argument("--pool-size", type=int, default=4 << 30, metavar="BYTES", help="AEP_POOL_SIZE (default 4 GiB)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="environment variable of our own library, e.g. AEP_DECAY_MS=0")
+    parser.add_argument("--seed", type=int, default=1, help="of the shuffled order")
+    return parser.parse_args()
+
+
+def program(arguments, name):
+    """Path of a built benchmark program: in the top build or in bench's own."""
+    roots = [arguments.bench_build, arguments.build, os.path.join(ROOT, "build", "bench")]
+    for root in filter(None, roots):
+        for folder in ("bench/micro", "bench/workloads", "micro", "workloads"):
+            path = os.path.join(root, folder, name)
+            if os.access(path, os.X_OK):
+                return os.path.abspath(path)
+    raise SystemExit(f"bench: {name} is not built (looked in {arguments.build} and build/bench); "
+                     "cmake -S bench -B build/bench && cmake --build build/bench")
+
+
+class Progress:
+    """One line on stderr that says where the run is; a new line every 20 s where stderr is no terminal."""
+
+    def __init__(self, total):
+        self._done, self._total, self._start = 0, total, time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._shown = self._start
+
+    def step(self, text):
+        self._done += 1
+        now = time.monotonic()
+        if now - self._shown < (0.1 if self._terminal else 20):
+            return
+        self._shown = now
+        left = (now - self._start) / self._done * (self._total - self._done)
+        line = f"[{self._done}/{self._total}, {now - self._start:.0f} s, about {left:.0f} s left] {text}"
+        print(f"\r{line[:110]:110}" if self._terminal else line, end="" if self._terminal else "\n",
+              file=sys.stderr, flush=True)
+
+    def end(self):
+        if self._terminal:
+            print("\r" + " " * 110 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def rounds_of(arguments, case):
+    if arguments.rounds:
+        return arguments.rounds
+    if case.set == "micro":
+        return 7 if arguments.quick else 15
+    return 3 if arguments.quick else 7
+
+
+def run_rounds(arguments, cases, chosen, launcher, results):
+    """All rounds; a case that failed under an allocator is not run again under it.
+
+    In a quick run a round is begun only if, by what its cases took before, it ends within the budget.
+    """
+    order = random.Random(arguments.seed)
+    present = [a for a in chosen if not a.missing]
+    runnable = [c for c in cases if not c.missing]
+    progress = Progress(sum(rounds_of(arguments, c) for c in runnable) * len(present))
+    start = time.monotonic()
+    took = {}
+    for number in range(max((rounds_of(arguments, c) for c in runnable), default=0)):
+        turn = [c for c in runnable if number < rounds_of(arguments, c)]
+        foreseen = time.monotonic() - start + sum(took.get(c.name, 0) for c in turn)
+        if arguments.quick and number > 0 and foreseen > QUICK_BUDGET_S:
+            progress.end()
+            print(f"bench: stopped after {number} rounds to stay within 5 minutes", file=sys.stderr)
+            break
+        for case in turn:
+            begun = time.monotonic()
+            for allocator in order.sample(present, len(present)):
+                progress.step(f"round {number + 1} {case.name} {allocator.name}")
+                if not results.failure(case, allocator):
+                    results.add(case, allocator, case.run(launcher, allocator))
+            took[case.name] = time.monotonic() - begun
+    progress.end()
+
+
+def measure_all(arguments, chosen, place):
+    """The timed run: every case, every round; returns the document."""
+    micro_program = program(arguments, "aep_bench_micro")
+    with tempfile.TemporaryDirectory(prefix="aep-bench-") as scratch:
+        cases = micro.cases(micro_program, 0.5 if arguments.quick else 1)
+        cases += workloads.cases(lambda name: program(arguments, name), scratch)
+        cases = [c for c in cases if re.search(arguments.only, c.name)]
+        if not cases:
+            raise SystemExit(f"bench: no case matches {arguments.only}")
+        launcher = measure.Launcher(program(arguments, "aep_bench_launch"), place)
+        plain = allocators.Allocator("plain")
+        workloads.prepare([c for c in cases if c.set == "workload"], scratch, launcher, plain)
+        results = stats.Results(cases, chosen)
+        run_rounds(arguments, cases, chosen, launcher, results)
+    about = {"quick": arguments.quick, "seed": arguments.seed, "revision": report.revision(ROOT),
+             "pool": place.kind, "pool_size": place.size, "set": dict(p.split("=", 1) for p in arguments.set)}
+    document = report.document(results, about)
+    document["targets"] = targets.evaluate(document)
+    return document
+
+
+def count_instructions(arguments, chosen):
+    def progress(text):
+        print(f"counting: {text}", file=sys.stderr)
+
+    counts = instructions.count_all(program(arguments, "aep_bench_count"), chosen, progress)
+    return {"format": 1, "machine": report.machine(), "instructions": counts}
+
+
+def run(arguments):
+    names = [n for n in arguments.allocators.split(",") if n]
+    settings = dict(pair.split("=", 1) for pair in arguments.set)
+    with pool.PoolPlace(arguments.pool_size) as place:
+        chosen = allocators.discover(names, arguments.build, place.path, place.size, settings)
+        for allocator in chosen:
+            allocators.verify(allocator, program(arguments, "aep_bench_micro"))
+            place.clear()
+        if arguments.instructions:
+            return count_instructions(arguments, chosen)
+        return measure_all(arguments, chosen, place)
+
+
+def main():
+    arguments = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if arguments.source:
+        with open(arguments.source, encoding="utf-8") as file:
+            document = json.load(file)
+    else:
+        document = run(arguments)
+    if "cases" in document:
+        report.table(document, sys.stdout)
+        targets.table(document["targets"], sys.stdout)
+    if "instructions" in document:
+        instructions.table(document["instructions"], sys.stdout)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+            file.write("\n")
+    if arguments.plot:
+        print("plot:", *plot.draw(document, arguments.plot), file=sys.stderr)
+    return 1 if document.get("failures") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,9 +8,7 @@
 #include <malloc.h>
 #include <unistd.h>
 
-#include "preload/libc_heap.hpp"
 #include "shim/allocator.hpp"
-#include "shim/report.hpp"
 
 #define AEP_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -32,29 +30,18 @@ usize alignment_for(usize alignment) {
     return is_power_of_two(alignment) ? alignment : usize{1} << (floor_log2(alignment) + 1);
 }
 
-/// A pointer outside our window: libc's own, or nobody's.
-[[gnu::cold, gnu::noinline]] void free_foreign(void* p) {
-    if (p == nullptr) return;
-    if (is_libc_block(p)) return libc_free(p);
-    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
-}
-
-[[gnu::cold, gnu::noinline]] void* realloc_foreign(void* p, usize size) {
-    if (is_libc_block(p)) return libc_realloc(p, size);
-    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
-    errno = EINVAL;
-    return nullptr;
-}
+/// malloc beyond the fast path.
+[[gnu::noinline]] void* malloc_slow(usize size) { return checked(allocate_slow(size)); }
 
 }  // namespace
 
-AEP_EXPORT void* malloc(size_t size) noexcept { return checked(allocate(size)); }
-
-AEP_EXPORT void free(void* p) noexcept {
-    if (AEP_LIKELY(owns(p))) return deallocate(p);
-    free_foreign(p);
+AEP_EXPORT void* malloc(size_t size) noexcept {
+    void* p;
+    if (AEP_LIKELY(allocate_fast(size, p))) return p;
+    return malloc_slow(size);
 }
 
+AEP_EXPORT void free(void* p) noexcept { deallocate(p); }
 AEP_EXPORT void cfree(void* p) noexcept { free(p); }
 AEP_EXPORT void free_sized(void* p, size_t) noexcept { free(p); }
 AEP_EXPORT void free_aligned_sized(void* p, size_t, size_t) noexcept { free(p); }
@@ -71,7 +58,6 @@ AEP_EXPORT void* realloc(void* p, size_t size) noexcept {
         free(p);
         return nullptr;
     }
-    if (AEP_UNLIKELY(!owns(p))) return realloc_foreign(p, size);
     return checked(reallocate(p, size));
 }
 
@@ -112,8 +98,4 @@ AEP_EXPORT void* pvalloc(size_t size) noexcept {
     return memalign(OS_PAGE_SIZE, round_up(size, OS_PAGE_SIZE));
 }
 
-AEP_EXPORT size_t malloc_usable_size(void* p) noexcept {
-    if (p == nullptr) return 0;
-    if (AEP_LIKELY(owns(p))) return usable_size(p);
-    return is_libc_block(p) ? libc_usable_size(p) : 0;
-}
+AEP_EXPORT size_t malloc_usable_size(void* p) noexcept { return usable_size(p); }

@@ -8,6 +8,7 @@
 
 #include <cstring>
 
+#include "shim/libc_heap.hpp"
 #include "shim/report.hpp"
 #include "shim/thread.hpp"
 
@@ -58,11 +59,6 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
     transact({.op = Op::large_birth, .a = raw(run.first), .b = run.slices});
     fresh_zero = run.zero;
     return reinterpret_cast<void*>(run.address());
-}
-
-void* allocate_any(usize size, bool& fresh_zero) {
-    if (size <= MAX_CLASS_SIZE) return allocate_class(class_of(size), fresh_zero);
-    return allocate_large(size, SLICE_SIZE, fresh_zero);
 }
 
 /// What a pointer into the window points at.
@@ -162,9 +158,8 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
 }
 
 void* move_block(void* p, usize old_usable, usize size, usize reserve) {
-    bool zero = false;
-    void* q = allocate_any(reserve, zero);
-    if (q == nullptr && reserve != size) q = allocate_any(size, zero);
+    void* q = allocate(reserve);
+    if (q == nullptr && reserve != size) q = allocate(size);
     if (q == nullptr) return nullptr;
     std::memcpy(q, p, old_usable < size ? old_usable : size);
     deallocate(p);
@@ -174,24 +169,6 @@ void* move_block(void* p, usize old_usable, usize size, usize reserve) {
 }  // namespace
 
 namespace detail {
-
-void* allocate_slow(usize size) {
-    bool fresh_zero;
-    return allocate_class(class_of(size), fresh_zero);
-}
-
-void* allocate_above_direct(usize size) {
-    bool fresh_zero;
-    if (AEP_LIKELY(size <= MAX_CLASS_SIZE)) {
-        const u32 c = class_of(size);
-        PageDesc* d = thread_heap->queues[c].head;
-        if (AEP_LIKELY(d->free_count != 0)) {
-            return reinterpret_cast<void*>(page_pop_tracked(d, d->free_count, fresh_zero));
-        }
-        return allocate_class(c, fresh_zero);
-    }
-    return allocate_large(size, SLICE_SIZE, fresh_zero);
-}
 
 void deallocate_exhausted(PageDesc* d, u32 entry) {
     // A page that was exhausted but is still the current one needs no list work.
@@ -207,7 +184,10 @@ void deallocate_exhausted(PageDesc* d, u32 entry) {
 
 void deallocate_slow(void* p) {
     if (p == nullptr) return;
-    if (!owns(p)) return report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+    if (!owns(p)) {
+        if (is_libc_block(p)) return libc_free(p);
+        return report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+    }
     const Target t = target_of(p);
     if (AEP_LIKELY(is_page(t))) return deallocate_in_page(p, t);
     if (t.kind == TAG_LARGE) return deallocate_large(p);
@@ -216,9 +196,21 @@ void deallocate_slow(void* p) {
 
 }  // namespace detail
 
+void* allocate_slow(usize size) {
+    bool fresh_zero;
+    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE)) return allocate_large(size, SLICE_SIZE, fresh_zero);
+    const u32 c = class_of(size);
+    PageDesc* d = thread_heap->queues[c].head;
+    if (AEP_UNLIKELY(d->free_count == 0)) return allocate_class(c, fresh_zero);
+    return reinterpret_cast<void*>(page_pop_tracked(d, d->free_count, fresh_zero));
+}
+
 void* allocate_zeroed(usize total) {
+    void* p;
+    if (AEP_LIKELY(allocate_fast(total, p))) return std::memset(p, 0, total);
     bool fresh_zero = false;
-    void* p = total <= MAX_DIRECT ? allocate(total) : allocate_any(total, fresh_zero);
+    p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
+                                : allocate_large(total, SLICE_SIZE, fresh_zero);
     if (p != nullptr && !fresh_zero) std::memset(p, 0, total);
     return p;
 }
@@ -235,26 +227,29 @@ void* allocate_aligned(usize alignment, usize size) {
 }
 
 void* reallocate(void* p, usize size) {
+    if (AEP_UNLIKELY(!owns(p)) && is_libc_block(p)) return libc_realloc(p, size);
     const usize usable = usable_size(p);
-    if (usable == 0) {
+    if (AEP_UNLIKELY(usable == 0)) {
         detail::deallocate_slow(p);  // reports what it is
         return nullptr;
     }
-    if (size > MAX_REQUEST) return nullptr;
     // A block keeps its place while at least half of it is used.
     if (size <= usable && (size >= usable / 2 || usable <= 32)) return p;
-    const Target t = target_of(p);
-    if (t.kind != TAG_LARGE || size <= MAX_CLASS_SIZE) return move_block(p, usable, size, size);
-    if (resize_large_in_place(p, t.page, slices_for(size))) return p;
-    if (size <= usable) return p;
-    // It had to move: leave room for the next growth.
-    return move_block(p, usable, size, size + size / 4);
+    if (AEP_UNLIKELY(size > MAX_REQUEST)) return nullptr;
+    // What grows once will grow again: leave room, more for what is expensive to move.
+    if (size <= MAX_CLASS_SIZE)
+        return move_block(p, usable, size, size > usable ? size + size / 8 : size);
+    PageDesc* d = desc_of(slice_at(reinterpret_cast<uptr>(p)));
+    if (usable > MAX_CLASS_SIZE && resize_large_in_place(p, d, slices_for(size))) return p;
+    return size <= usable ? p : move_block(p, usable, size, size + size / 4);
 }
 
-usize usable_size(const void* p) {
-    if (!owns(p)) return 0;
+usize usable_size(void* p) {
+    if (AEP_UNLIKELY(!owns(p))) {
+        return p != nullptr && is_libc_block(p) ? libc_usable_size(p) : 0;
+    }
     const Target t = target_of(p);
-    if (is_page(t)) return is_live_block(t) ? t.page->block_size : 0;
+    if (AEP_LIKELY(is_page(t))) return is_live_block(t) ? t.page->block_size : 0;
     if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base) return 0;
     return usize{t.page->slices} << SLICE_SHIFT;
 }

@@ -19,23 +19,28 @@ namespace aep {
 extern __thread Heap* thread_heap __attribute__((tls_model("initial-exec")));
 
 namespace detail {
-void* allocate_slow(usize size);
-void* allocate_above_direct(usize size);
 void deallocate_slow(void* p);
 void deallocate_exhausted(PageDesc* d, u32 entry);
 }  // namespace detail
 
-/// malloc: at least `size` bytes at a multiple of 16; size 0 gives a block of 16. Fast path about
-/// 25 instructions.
+/// malloc's fast path, about 25 instructions: true with the block in `p`, or false: use
+/// allocate_slow.
+inline bool allocate_fast(usize size, void*& p) {
+    if (AEP_UNLIKELY(size > MAX_DIRECT)) return false;
+    PageDesc* d = thread_heap->direct[direct_index(size)];
+    const u32 free_count = d->free_count;
+    if (AEP_UNLIKELY(free_count == 0)) return false;
+    p = reinterpret_cast<void*>(page_pop_small(d, free_count));
+    return true;
+}
+
+/// malloc for whatever the fast path does not serve.
+void* allocate_slow(usize size);
+
+/// malloc: at least `size` bytes at a multiple of 16; size 0 gives a block of 16.
 inline void* allocate(usize size) {
-    if (AEP_LIKELY(size <= MAX_DIRECT)) {
-        PageDesc* d = thread_heap->direct[direct_index(size)];
-        const u32 free_count = d->free_count;
-        if (AEP_LIKELY(free_count != 0))
-            return reinterpret_cast<void*>(page_pop_small(d, free_count));
-        return detail::allocate_slow(size);
-    }
-    return detail::allocate_above_direct(size);
+    void* p;
+    return AEP_LIKELY(allocate_fast(size, p)) ? p : allocate_slow(size);
 }
 
 /// free: of a block from any thread; null is ignored. Anything but a live block is reported
@@ -71,8 +76,8 @@ void* allocate_aligned(usize alignment, usize size);
 /// free, else moved. Null: no memory, the block is unchanged.
 void* reallocate(void* p, usize size);
 
-/// Bytes that may be used in a live block of ours; 0 if it is not one.
-usize usable_size(const void* p);
+/// Bytes that may be used in a live block; 0 for null and for what is no block.
+usize usable_size(void* p);
 
 /// Whether the address lies in memory that this allocator manages.
 inline bool owns(const void* p) {

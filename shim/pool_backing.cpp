@@ -1,6 +1,5 @@
-// Purpose: the pool file as a backing; until it is joined to this branch every pool is refused with a message.
-// Who calls it: shim/process.cpp.
-// Crash rule: no state.
+// Purpose: the pool file as a backing; until it is joined to this branch every pool is refused with
+// a message. Who calls it: shim/process.cpp. Crash rule: no state.
 #include "shim/backing.hpp"
 #include "shim/message.hpp"
 

@@ -36,18 +36,26 @@ struct MetaArray {
 inline constexpr uptr META_BASE = 0x3000'0000'0000;
 inline constexpr usize META_WINDOW = 4 * TiB;
 
+/// Arrays do not start at equal multiples of large powers of two: the lines that belong to one page
+/// would meet in the same cache set and way prediction (measured: a malloc/free pair takes 17 ns
+/// instead of 6 on Zen 4).
+constexpr uptr skewed(uptr base, u32 pages) { return base + pages * OS_PAGE_SIZE; }
+constexpr uptr end_of(const MetaArray& array, usize count) {
+    return array.base + array.stride * count;
+}
+
 /// Per slice: descriptor, alloc bitmap, remote bitmap, and three homes for the free stack, by its
 /// length.
 inline constexpr MetaArray DESCS{META_BASE, 128};
-inline constexpr MetaArray ALLOC_BITS{DESCS.base + DESCS.stride * MAX_SLICES, 512};
-inline constexpr MetaArray REMOTE_BITS{ALLOC_BITS.base + ALLOC_BITS.stride * MAX_SLICES, 512};
-inline constexpr MetaArray STACKS_512{REMOTE_BITS.base + REMOTE_BITS.stride * MAX_SLICES, 512};
-inline constexpr MetaArray STACKS_2K{STACKS_512.base + STACKS_512.stride * MAX_SLICES, 2 * KiB};
-inline constexpr MetaArray STACKS_8K{STACKS_2K.base + STACKS_2K.stride * MAX_SLICES, 8 * KiB};
+inline constexpr MetaArray ALLOC_BITS{skewed(end_of(DESCS, MAX_SLICES), 0x15), 512};
+inline constexpr MetaArray REMOTE_BITS{skewed(end_of(ALLOC_BITS, MAX_SLICES), 0x2b), 512};
+inline constexpr MetaArray STACKS_512{skewed(end_of(REMOTE_BITS, MAX_SLICES), 0x4d), 512};
+inline constexpr MetaArray STACKS_2K{skewed(end_of(STACKS_512, MAX_SLICES), 0x73), 2 * KiB};
+inline constexpr MetaArray STACKS_8K{skewed(end_of(STACKS_2K, MAX_SLICES), 0x95), 8 * KiB};
 /// Per chunk: descriptor.
-inline constexpr MetaArray CHUNK_DESCS{STACKS_8K.base + STACKS_8K.stride * MAX_SLICES, 256};
+inline constexpr MetaArray CHUNK_DESCS{skewed(end_of(STACKS_8K, MAX_SLICES), 0), 256};
 /// The domain (arena, heap table) of one process or context.
-inline constexpr uptr DOMAIN_BASE = CHUNK_DESCS.base + CHUNK_DESCS.stride * MAX_CHUNKS;
+inline constexpr uptr DOMAIN_BASE = end_of(CHUNK_DESCS, MAX_CHUNKS);
 inline constexpr usize DOMAIN_WINDOW = 4 * GiB;
 static_assert(DOMAIN_BASE + DOMAIN_WINDOW <= META_BASE + META_WINDOW);
 

@@ -9,7 +9,10 @@ namespace {
 
 u16* stack_home(SliceIndex s, u32 capacity) {
     const MetaArray& home = capacity <= 256 ? STACKS_512 : capacity <= 1024 ? STACKS_2K : STACKS_8K;
-    return reinterpret_cast<u16*>(home.base + home.stride * raw(s));
+    // Another slot of the same OS page than the bitmap's, so that their addresses differ in the low
+    // twelve bits: a load from one would otherwise wait for a store to the other.
+    const u32 slot = &home == &STACKS_512 ? raw(s) ^ 4 : raw(s);
+    return reinterpret_cast<u16*>(home.base + home.stride * slot);
 }
 
 u32 bit_words(const PageDesc* d) {

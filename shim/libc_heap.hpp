@@ -1,7 +1,7 @@
 // Purpose: pointers from libc's own malloc, which can reach us: from a library opened with
 // RTLD_DEEPBIND, which binds to
 //          libc before us, or from a second libc in a dlmopen namespace.
-// Who calls it: malloc.cpp, for pointers outside our window only.
+// Who calls it: allocator.cpp, for pointers outside our window only.
 // Crash rule: no state.
 #pragma once
 

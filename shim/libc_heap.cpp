@@ -1,7 +1,7 @@
 // Purpose: see libc_heap.hpp.
-// Who calls it: malloc.cpp.
+// Who calls it: allocator.cpp.
 // Crash rule: no state.
-#include "preload/libc_heap.hpp"
+#include "shim/libc_heap.hpp"
 
 #include <unistd.h>
 

@@ -100,6 +100,11 @@ class Test:
             file.write(content if isinstance(content, bytes) else content.encode())
         return path
 
+    @staticmethod
+    def script(name):
+        """Path of a file of scripts/."""
+        return os.path.join(os.path.dirname(os.path.abspath(__file__)), "scripts", name)
+
     def pool(self, user=None):
         """The pool file that programs run by `user` share; it exists once one of them has created it."""
         if user not in self._pools:

@@ -1,11 +1,10 @@
 """bash: pipelines, subshells, process substitution, here-documents, jobs and hundreds of forks"""
 
 import hashlib
-import os
 
 NEEDS = {"/usr/bin/bash": "bash", "/usr/bin/seq": "coreutils", "/usr/bin/sha256sum": "coreutils"}
 TIMEOUT = 60
-SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "scripts", "work.bash")
+SCRIPT = "work.bash"
 FORKS = 400
 
 
@@ -33,6 +32,6 @@ def expected():
 
 
 def run(t):
-    result = t.run(["/usr/bin/bash", "-eu", SCRIPT, str(FORKS)], stdin="go\n", active="bash")
+    result = t.run(["/usr/bin/bash", "-eu", t.script(SCRIPT), str(FORKS)], stdin="go\n", active="bash")
     t.equal(result.text.splitlines(), expected(), "output of the script")
     t.equal(result.stderr, b"", "stderr of the script")

@@ -5,6 +5,7 @@ preload itself, only what `run` and `start` launch. Crash rule: whatever ends th
 scratch folder and ends the processes below it, so a case never has to clean up after itself.
 """
 
+import concurrent.futures
 import os
 import pwd
 import shutil
@@ -116,6 +117,10 @@ class Test:
             self._pools[user] = os.path.join(folder, "pool")
         return self._pools[user]
 
+    def forget_pool(self, user=None):
+        """The case has checked the user's pool itself: none is expected at the end."""
+        self._pools.pop(user, None)
+
     def environment(self, user=None, preload=True, extra=None):
         env = {"PATH": PATH, "HOME": self.work, "TMPDIR": self.work, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         if preload and self.preload:
@@ -182,6 +187,21 @@ class Test:
         self.until(seen, f"{what} to map the preload")
         self.proofs += 1
 
+    def parallel(self, count, work):
+        """Call `work(0)` to `work(count - 1)` at the same time and return a function that waits for them; what one of
+        them raises becomes a failure of the case."""
+        executor = concurrent.futures.ThreadPoolExecutor(count)
+        futures = [executor.submit(work, n) for n in range(count)]
+
+        def wait():
+            executor.shutdown(wait=True)
+            for n, future in enumerate(futures):
+                error = future.exception()
+                if error:
+                    raise Failure(f"client {n}: {type(error).__name__}: {error}")
+
+        return wait
+
     # --- programs ----------------------------------------------------------------------------------------------
 
     def start(self, argv, *, user=None, cwd=None, env=None, preload=True, stdin=subprocess.DEVNULL, pass_fds=()):
@@ -200,6 +220,25 @@ class Test:
         self._outputs.append(base)
         self._running.append(process)
         return process
+
+    def start_held(self, argv, **options):
+        """Start a program that waits for input; the second value gives it its whole input and closes that."""
+        process = self.start(argv, stdin=subprocess.PIPE, **options)
+
+        def give(content):
+            try:
+                process.stdin.write(content)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # it ended without reading; its exit status tells
+
+        return process, give
+
+    @staticmethod
+    def output(process):
+        """What a running program has written to its standard output so far."""
+        with open(process.base + ".out", "rb") as file:
+            return file.read()
 
     def result(self, process, status=0):
         """Wait for a started program and check how it ended; None accepts every exit status but no signal."""

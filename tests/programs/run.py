@@ -199,6 +199,15 @@ def packages():
     return sorted({package for name in case_names() for package in load(name).NEEDS.values()})
 
 
+def check_packages():
+    """packages.txt, which ci installs from, must name exactly what the cases need."""
+    with open(os.path.join(HERE, "packages.txt"), encoding="utf-8") as file:
+        written = sorted(line.strip() for line in file if line.strip() and not line.startswith("#"))
+    for package in sorted(set(packages()) ^ set(written)):
+        print(f"packages.txt: {package} is {'not needed by any case' if package in written else 'missing'}")
+    return 0 if written == packages() else 1
+
+
 def list_cases():
     for name in case_names():
         module = load(name)
@@ -213,6 +222,7 @@ def parse():
     what.add_argument("--only", action="append", metavar="NAME", help="this case; may be repeated")
     what.add_argument("--list", action="store_true", help="say what there is")
     what.add_argument("--packages", action="store_true", help="print the Debian packages that the cases need")
+    what.add_argument("--check-packages", action="store_true", help="compare packages.txt with the cases")
     what.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--mode", choices=("private", "pool", "both"), default="both")
     parser.add_argument("--preload", default=DEFAULT_PRELOAD, metavar="PATH",
@@ -226,7 +236,7 @@ def parse():
     for name in args.only or []:
         if name not in case_names():
             parser.error(f"no case {name}; --list shows them")
-    if args.preload and not (args.list or args.packages) and not os.path.isfile(args.preload):
+    if args.preload and (args.all or args.only) and not os.path.isfile(args.preload):
         parser.error(f"{args.preload} does not exist; build it, or name one with --preload")
     return args
 
@@ -237,6 +247,8 @@ def main():
         return worker(args)
     if args.list:
         return list_cases()
+    if args.check_packages:
+        return check_packages()
     if args.packages:
         print("\n".join(packages()))
         return 0

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Runs one conformance program under the preload library, in a scratch folder of its own that is removed afterwards.
+#
+#   run.sh private|pool LIBRARY [VARIABLE=VALUE...] PROGRAM [ARGUMENT...]
+#
+# LIBRARY may be any malloc library, or "none". In pool mode AEP_POOL names a fresh file. The program finds its scratch
+# folder in AEP_TEST_DIR. CTest calls this; it is safe to run in parallel. A program that runs longer than
+# AEP_TEST_LIMIT seconds (60) gets SIGTERM, on which it says where it hung.
+set -u
+mode=$1
+library=$2
+shift 2
+limit=${AEP_TEST_LIMIT:-60}
+unset AEP_POOL AEP_POOL_SIZE AEP_ON_ERROR AEP_DECAY_MS AEP_STATS LD_PRELOAD
+dir=$(mktemp -d "${AEP_TEST_ROOT:-/dev/shm}/aep-conformance.XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 143' HUP INT TERM
+case $mode in
+  private) ;;
+  pool) export AEP_POOL="$dir/pool" ;;
+  *) echo "run.sh: unknown mode $mode" >&2; exit 2 ;;
+esac
+if [ "$library" != none ]; then
+  [ -r "$library" ] || { echo "run.sh: no library $library" >&2; exit 2; }
+  preload="LD_PRELOAD=$library"
+else
+  preload="AEP_TEST_PLAIN=1"
+fi
+mkdir "$dir/scratch"
+# env is started by timeout without the library, so that only the program itself runs on it.
+timeout -k 5 "$limit" env "AEP_TEST_DIR=$dir/scratch" "$preload" "$@"

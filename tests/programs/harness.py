@@ -1,0 +1,349 @@
+"""What a program test sees: its scratch folder, its pool, and ways to run programs under the preload.
+
+Called by worker processes of run.py; the modules in cases/ get one `Test` each. Nothing in here runs under the
+preload itself, only what `run` and `start` launch. Crash rule: whatever ends the worker, run.py removes the
+scratch folder and ends the processes below it, so a case never has to clean up after itself.
+"""
+
+import concurrent.futures
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+import processes
+
+OURS = "libaepmalloc"
+POOL_SIZE = "512M"
+POLL_SECONDS = 0.005
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+COMPLAINT = b"aep: "
+# Fills 60 of a chunk's 64 slices with 4 blocks, so that a pool is filled to 93 % and not to 75 %.
+RECLAIM_BLOCK = 960 * 1024
+RECLAIM_SHARE = 0.7
+RECLAIM_PROGRAM = """
+import sys
+blocks = [bytearray({block}) for _ in range({count})]
+for i, b in enumerate(blocks):
+    b[0] = b[-1] = i & 255
+print(sum(b[0] for b in blocks), sum(b[-1] for b in blocks))
+"""
+
+
+class Failure(Exception):
+    """The case found something wrong; the text says what."""
+
+
+class Result:
+    """How a program ended and what it wrote."""
+
+    def __init__(self, status, stdout, stderr):
+        self.status = status
+        self.stdout = stdout
+        self.stderr = stderr
+
+    @property
+    def text(self):
+        return self.stdout.decode("utf-8", "replace")
+
+
+def size_bytes(text):
+    """Bytes of a size such as 512M, the way AEP_POOL_SIZE is written."""
+    return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
+
+
+def status_text(status):
+    if status is not None and status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}"
+
+
+class Test:
+    """One run of one case in one mode."""
+
+    def __init__(self, name, mode, preload, work, shm, seconds, pool_size=POOL_SIZE):
+        self.name = name
+        self.mode = mode
+        self.preload = preload
+        self.ours = bool(preload) and os.path.basename(preload).startswith(OURS)
+        self.work = work
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds
+        self.notes = []
+        self.proofs = 0
+        self._shm = shm
+        self._pool_size = pool_size
+        self._pools = {}
+        self._outputs = []
+        self._running = []
+        self._cleanups = []
+
+    # --- environment -------------------------------------------------------------------------------------------
+
+    def path(self, *parts):
+        return os.path.join(self.work, *parts)
+
+    def folder(self, name, user=None):
+        """A new folder in the scratch folder, owned by `user`."""
+        path = self.path(name)
+        os.makedirs(path)
+        if user:
+            entry = pwd.getpwnam(user)
+            os.chown(path, entry.pw_uid, entry.pw_gid)
+        return path
+
+    def write(self, name, content):
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    @staticmethod
+    def script(name):
+        """Path of a file of scripts/."""
+        return os.path.join(os.path.dirname(os.path.abspath(__file__)), "scripts", name)
+
+    def pool(self, user=None):
+        """The pool file that programs run by `user` share; it exists once one of them has created it."""
+        if user not in self._pools:
+            folder = os.path.join(self._shm, user or "own")
+            os.makedirs(folder, mode=0o700)
+            if user:
+                entry = pwd.getpwnam(user)
+                os.chown(folder, entry.pw_uid, entry.pw_gid)
+            self._pools[user] = os.path.join(folder, "pool")
+        return self._pools[user]
+
+    def forget_pool(self, user=None):
+        """The case has checked the user's pool itself: none is expected at the end."""
+        self._pools.pop(user, None)
+
+    def environment(self, user=None, preload=True, extra=None):
+        env = {"PATH": PATH, "HOME": self.work, "TMPDIR": self.work, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        if preload and self.preload:
+            env["LD_PRELOAD"] = self.preload
+        if preload and self.mode == "pool":
+            env["AEP_POOL"] = self.pool(user)
+            env["AEP_POOL_SIZE"] = self._pool_size
+        env.update(extra or {})
+        return env
+
+    # --- checks ------------------------------------------------------------------------------------------------
+
+    def check(self, condition, message):
+        if not condition:
+            raise Failure(message)
+
+    def equal(self, got, wanted, what):
+        if got != wanted:
+            if isinstance(got, list) and isinstance(wanted, list):
+                first = next((i for i, pair in enumerate(zip(got, wanted)) if pair[0] != pair[1]), None)
+                if first is not None:
+                    what, got, wanted = f"{what}, item {first}", got[first], wanted[first]
+            raise Failure(f"{what}: got {_short(got)}, wanted {_short(wanted)}")
+
+    def note(self, text):
+        """Shown below the case's line in the summary, also when it passes."""
+        self.notes.append(text)
+
+    def remaining(self):
+        return max(0.0, self.deadline - time.monotonic())
+
+    def until(self, condition, what):
+        """Poll until `condition()` is true and return its value; the case's deadline is the limit."""
+        while True:
+            value = condition()
+            if value:
+                return value
+            if not self.remaining():
+                raise Failure(f"timed out waiting for {what}")
+            time.sleep(POLL_SECONDS)
+
+    def is_active(self, pid, user=None):
+        """True when the process maps the preload and, in pool mode, our library has mapped the pool."""
+        if not self.preload:
+            return True
+        try:
+            with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+                maps = file.read()
+        except OSError:
+            return False
+        wanted = [os.path.realpath(self.preload)]
+        if self.mode == "pool" and self.ours:
+            wanted.append(self.pool(user))
+        return all(path in maps for path in wanted)
+
+    def active(self, pid, what, user=None):
+        """Wait until the process shows that it runs on the preload; counts as proof for the case."""
+
+        def seen():
+            if processes.gone(pid):
+                raise Failure(f"{what} ended before the preload was seen in it")
+            return self.is_active(pid, user)
+
+        self.until(seen, f"{what} to map the preload")
+        self.proofs += 1
+
+    def parallel(self, count, work):
+        """Call `work(0)` to `work(count - 1)` at the same time and return a function that waits for them; what one of
+        them raises becomes a failure of the case."""
+        executor = concurrent.futures.ThreadPoolExecutor(count)
+        futures = [executor.submit(work, n) for n in range(count)]
+
+        def wait():
+            executor.shutdown(wait=True)
+            for n, future in enumerate(futures):
+                error = future.exception()
+                if error:
+                    raise Failure(f"client {n}: {type(error).__name__}: {error}")
+
+        return wait
+
+    # --- programs ----------------------------------------------------------------------------------------------
+
+    def start(self, argv, *, user=None, cwd=None, env=None, preload=True, stdin=subprocess.DEVNULL, pass_fds=()):
+        """Start a program and return its Popen; `stop` or `wait` ends it, at the latest the runner does."""
+        number = len(self._outputs)
+        base = self.path(f".output-{number}")
+        with open(base + ".out", "wb") as out, open(base + ".err", "wb") as err:
+            identity = {}
+            if user:
+                entry = pwd.getpwnam(user)
+                identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            process = subprocess.Popen(
+                argv, stdin=stdin, stdout=out, stderr=err, cwd=cwd or self.work, pass_fds=pass_fds,
+                env=self.environment(user, preload, env), **identity)
+        process.base = base
+        self._outputs.append(base)
+        self._running.append(process)
+        return process
+
+    def start_held(self, argv, **options):
+        """Start a program that waits for input; the second value gives it its whole input and closes that."""
+        process = self.start(argv, stdin=subprocess.PIPE, **options)
+
+        def give(content):
+            try:
+                process.stdin.write(content)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # it ended without reading; its exit status tells
+
+        return process, give
+
+    @staticmethod
+    def output(process):
+        """What a running program has written to its standard output so far."""
+        with open(process.base + ".out", "rb") as file:
+            return file.read()
+
+    def result(self, process, status=0):
+        """Wait for a started program and check how it ended; None accepts every exit status but no signal."""
+        try:
+            process.wait(self.remaining())
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{_name(process.args)} still runs after {self.seconds} s\n{self._tail(process)}") from None
+        self._running.remove(process)
+        with open(process.base + ".out", "rb") as out, open(process.base + ".err", "rb") as err:
+            result = Result(process.returncode, out.read(), err.read())
+        if result.status != status and (status is not None or result.status < 0):
+            raise Failure(f"{_name(process.args)}: {status_text(result.status)}, wanted {status}\n{self._tail(process)}")
+        return result
+
+    def run(self, argv, *, stdin=b"", status=0, active=None, user=None, cwd=None, env=None, preload=True):
+        """Run a program to its end. `active` names the executable (argv's own, or one that it starts) that has to be
+        seen with the preload mapped; standard input is held back until then, so a program that reads is never missed."""
+        process = self.start(argv, user=user, cwd=cwd, env=env, preload=preload, stdin=subprocess.PIPE)
+        try:
+            if active and preload and self.preload:
+                self._await_active(process, active, user)
+            # A program may end without reading its input: communicate() takes care of the broken pipe.
+            process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout=self.remaining())
+        except subprocess.TimeoutExpired:
+            raise Failure(f"{_name(argv)} still runs after {self.seconds} s\n{self._tail(process)}") from None
+        return self.result(process, status)
+
+    def stop(self, process, how=signal.SIGTERM, status=0):
+        """End a server and check its exit status."""
+        process.send_signal(how)
+        return self.result(process, status)
+
+    def at_end(self, action):
+        """Have `action()` called when the case ends, however it ends."""
+        self._cleanups.append(action)
+
+    def _await_active(self, process, executable, user):
+        def seen():
+            if process.poll() is not None:
+                raise Failure(f"{_name(process.args)} ended ({status_text(process.returncode)}) before the preload "
+                              f"was seen in {executable}\n{self._tail(process)}")
+            return any(processes.executable(pid) == executable and self.is_active(pid, user)
+                       for pid in [process.pid, *processes.descendants(process.pid)])
+
+        self.until(seen, f"{executable} to map the preload")
+        self.proofs += 1
+
+    def _tail(self, process, limit=1500):
+        parts = []
+        for suffix in (".out", ".err"):
+            with open(process.base + suffix, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+                text = file.read().decode("utf-8", "replace").strip()
+            if text:
+                parts.append(f"--- end of {suffix[1:]}\n{text}")
+        return "\n".join(parts)
+
+    # --- end of a case -----------------------------------------------------------------------------------------
+
+    def scan(self, name, content):
+        """Fail when the allocator complained in `content`, an output or a log of the case."""
+        at = content.find(COMPLAINT)
+        if at >= 0:
+            raise Failure(f"complaint in {name}: {content[at:at + 400].decode('utf-8', 'replace')}")
+
+    def finish(self):
+        """The checks every case shares; called when the case's own work has passed and its processes are gone."""
+        for base in self._outputs:
+            with open(base + ".err", "rb") as file:
+                self.scan("stderr", file.read())
+        if self.preload:
+            self.check(self.proofs, "the case never showed that the preload was active")
+        if self.ours and self.mode == "pool":
+            for user, path in list(self._pools.items()):
+                self._check_pool(user, path)
+
+    def _check_pool(self, user, path):
+        """Everything in the pool belongs to dead processes now, so one more must be able to get most of it."""
+        info = os.stat(path)
+        self.equal(oct(info.st_mode & 0o777), oct(0o600), f"permissions of {path}")
+        self.note(f"pool: {info.st_blocks * 512 >> 20} MiB in use at the end")
+        count = int(size_bytes(self._pool_size) * RECLAIM_SHARE) // RECLAIM_BLOCK
+        wanted = sum(i & 255 for i in range(count))
+        result = self.run(["/usr/bin/python3", "-c", RECLAIM_PROGRAM.format(block=RECLAIM_BLOCK, count=count)],
+                          user=user, status=None)
+        self.check(result.status == 0, f"the pool cannot be filled to {RECLAIM_SHARE:.0%} after all its users ended: "
+                                       f"{result.stderr.decode('utf-8', 'replace')[-600:]}")
+        self.equal(result.text.split(), [str(wanted)] * 2, "contents of the reclaimed pool")
+        self.scan("stderr of the reclaiming process", result.stderr)
+
+    def close(self):
+        """Run the clean-ups, end what still runs and remove the files."""
+        for action in reversed(self._cleanups):
+            try:
+                action()
+            except (OSError, Failure, subprocess.SubprocessError) as error:
+                self.note(f"clean-up: {error}")
+        processes.end_descendants(os.getpid())
+        shutil.rmtree(self._shm, ignore_errors=True)
+
+
+def _name(argv):
+    return " ".join(str(word) for word in argv)[:120]
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) < 300 else text[:300] + "..."

@@ -1,0 +1,45 @@
+"""Debian's own tests of Python under the preload, called by the python_* cases.
+
+A test that fails is run once more without the preload: one that fails there too says nothing about the allocator,
+is left out of the verdict and named in the output. Crash rule: none of its own, see harness.py.
+"""
+
+import os
+import xml.etree.ElementTree as xml
+
+PYTHON = "/usr/bin/python3"
+NEEDS = {PYTHON: "python3", "/usr/lib/python3.11/test/test_threading.py": "libpython3.11-testsuite"}
+
+
+def _outcomes(t, module, patterns, preload, round_name):
+    """Test id -> passed of one run; a test that was skipped is left out."""
+    folder = t.folder(f"{module}-{round_name}")
+    report = os.path.join(folder, "report.xml")
+    argv = [PYTHON, "-m", "test", "--junit-xml", report, "--tempdir", folder, module]
+    for pattern in patterns:
+        argv += ["-m" if pattern[0] != "-" else "-i", pattern.lstrip("-")]
+    result = t.run(argv, status=None, preload=preload, active="python3.11", cwd=folder)
+    outcomes = {}
+    if os.path.exists(report):
+        for case in xml.parse(report).iter("testcase"):
+            outcomes[case.get("name")] = case.find("failure") is None and case.find("error") is None
+    return outcomes, result
+
+
+def check(t, module, patterns=(), at_least=1):
+    """Run one module of the `test` package, or the parts that match `patterns` (a leading '-' leaves a part out)."""
+    outcomes, result = _outcomes(t, module, patterns, True, "preload")
+    t.check(outcomes, f"{module} left no report:\n{result.text[-1500:]}\n{result.stderr[-1500:].decode(errors='replace')}")
+    failed = sorted(name for name, passed in outcomes.items() if not passed)
+    if failed and t.preload:
+        baseline, _ = _outcomes(t, module, [name.split(".")[-1] for name in failed], False, "plain")
+        for name in failed[:]:
+            if baseline.get(name) is False:
+                failed.remove(name)
+                del outcomes[name]
+                t.note(f"{module}: {name} left out, it fails without the preload as well")
+    t.check(not failed, f"{module}: {len(failed)} of {len(outcomes)} failed: {' '.join(failed)}\n{result.text[-3000:]}"
+                        f"\n{result.stderr[-1500:].decode(errors='replace')}")
+    t.check(result.status == 0 or len(failed) == 0, f"{module}: exit status {result.status}")
+    t.check(len(outcomes) >= at_least, f"{module}: only {len(outcomes)} tests ran, {at_least} or more were expected")
+    t.note(f"{module}: {len(outcomes)} tests")

@@ -16,14 +16,22 @@ namespace aep {
 
 namespace {
 
-constexpr usize MAX_REQUEST = PTRDIFF_MAX;
+/// The clock is looked at once in so many requests that are above the direct sizes, so that memory freed before goes
+/// back to the system although a program now lives from its pages.
+constexpr u32 TICKS_PER_LOOK = 16;
+__thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
+
+/// A calloc of at least this many dirty bytes gets fresh memory rather than a memset: it may never be touched.
+constexpr usize FRESH_ABOVE = 8 * MiB;
 
 u32 slices_for(usize size) { return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT); }
 usize offset_in_window(const void* p) { return reinterpret_cast<uptr>(p) - HEAP_BASE; }
 
 /// A page of class `c` in heap `h` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {
-    const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now_ms()});
+    const u64 now = now_ms();
+    purge_if_due(now);
+    const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
     if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
     const Run run = obtain_run(h, page_slices(class_size(c)), 1);
     if (!run) return nullptr;
@@ -50,8 +58,9 @@ void* allocate_class(u32 c, bool& fresh_zero) {
 }
 
 void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
-    if (size > MAX_REQUEST || alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
+    if (alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
     if (!process_start()) return nullptr;
+    purge_if_due(now_ms());
     const u32 alignment_slices =
         alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
     const Run run = obtain_run(current_heap(), slices_for(size == 0 ? 1 : size), alignment_slices);
@@ -90,16 +99,26 @@ bool is_live_block(const Target& t) {
     return t.bit < MAX_BITS && (t.page->alloc_bits[t.bit / 64] >> (t.bit % 64) & 1) != 0;
 }
 
+/// Whether the slice is part of a run: only a large object's further slices are, without a tag of their own.
+bool in_large_object(uptr address) {
+    const SliceIndex s = slice_at(address);
+    const ChunkDesc* chunk = chunk_desc(chunk_of(s));
+    return chunk->present != 0 && (chunk->free >> (raw(s) % SLICES_PER_CHUNK) & 1) == 0;
+}
+
 void report_not_live(const void* p, const Target& t) {
     const uptr address = reinterpret_cast<uptr>(p);
-    const bool start =
-        is_page(t) ? (address - t.page->base) % t.page->block_size == 0 : address % SLICE_SIZE == 0;
-    report_bad_free(address, start ? BadFree::not_live : BadFree::interior);
+    const bool interior = is_page(t) ? (address - t.page->base) % t.page->block_size != 0
+                                     : in_large_object(address);
+    report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
 }
 
 void deallocate_in_page(void* p, const Target& t) {
     Heap* h = current_heap();
     if (h != nullptr && t.owner == h->id()) {
+        if (AEP_UNLIKELY(page_is_marked(t.page, t.bit))) {
+            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
+        }
         if (!page_clear_bit(t.page, t.bit)) return report_not_live(p, t);
         const u32 entry =
             static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
@@ -200,6 +219,7 @@ void* allocate_slow(usize size) {
     bool fresh_zero;
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE)) return allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);
+    if (AEP_UNLIKELY(++ticks % TICKS_PER_LOOK == 0)) purge_if_due(now_ms());
     PageDesc* d = thread_heap->queues[c].head;
     if (AEP_UNLIKELY(d->free_count == 0)) return allocate_class(c, fresh_zero);
     return reinterpret_cast<void*>(page_pop_tracked(d, d->free_count, fresh_zero));
@@ -211,14 +231,17 @@ void* allocate_zeroed(usize total) {
     bool fresh_zero = false;
     p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
                                 : allocate_large(total, SLICE_SIZE, fresh_zero);
-    if (p != nullptr && !fresh_zero) std::memset(p, 0, total);
-    return p;
+    if (p == nullptr || fresh_zero) return p;
+    if (total >= FRESH_ABOVE && backing().commit == nullptr) {
+        const uptr address = reinterpret_cast<uptr>(p);
+        if (backing().purge(address, round_up(total, SLICE_SIZE))) return p;
+    }
+    return std::memset(p, 0, total);
 }
 
 void* allocate_aligned(usize alignment, usize size) {
     bool fresh_zero;
     if (alignment <= MIN_ALIGNMENT) return allocate(size);
-    if (size > MAX_REQUEST) return nullptr;
     if (alignment <= SLICE_SIZE && size <= MAX_CLASS_SIZE) {
         const u32 c = class_of_aligned(size, alignment);
         if (c < CLASS_COUNT) return allocate_class(c, fresh_zero);
@@ -235,7 +258,7 @@ void* reallocate(void* p, usize size) {
     }
     // A block keeps its place while at least half of it is used.
     if (size <= usable && (size >= usable / 2 || usable <= 32)) return p;
-    if (AEP_UNLIKELY(size > MAX_REQUEST)) return nullptr;
+    if (AEP_UNLIKELY(size > HEAP_WINDOW)) return nullptr;
     // What grows once will grow again: leave room, more for what is expensive to move.
     if (size <= MAX_CLASS_SIZE)
         return move_block(p, usable, size, size > usable ? size + size / 8 : size);

@@ -21,7 +21,7 @@ const char* text_of(BadFree what) {
         case BadFree::interior:
             return "points inside a block, not at its start";
         case BadFree::foreign:
-            return "not memory of this allocator";
+            return "foreign: not memory of this allocator";
     }
     return "bad free";
 }
@@ -41,9 +41,7 @@ void report_bad_free(uptr address, BadFree what) {
             d -= d->head_delta;
             kind = TAG_MEDIUM;
         }
-        if (kind == TAG_FREE) {
-            line.add("; its page is free");
-        } else if (kind <= TAG_MEDIUM) {
+        if (kind != TAG_FREE && kind <= TAG_MEDIUM) {
             line.add("; its page holds blocks of ");
             line.add(d->block_size);
             line.add(" bytes");

@@ -151,6 +151,12 @@ inline RemoteMark page_mark_remote(PageDesc* d, u32 bit) {
     return summary == 0 ? RemoteMark::first_of_page : RemoteMark::marked;
 }
 
+/// Whether another thread has freed the block and the owner has not yet taken it in.
+inline bool page_is_marked(const PageDesc* d, u32 bit) {
+    return bit < MAX_BITS &&
+           (d->remote_bits[bit / 64].load(std::memory_order_relaxed) >> (bit % 64) & 1) != 0;
+}
+
 /// Makes the run of `d->slices` slices at `s` a page of class `size_class` owned by heap `owner`,
 /// with an empty stack and nothing extended. `zero`: the run reads as zero. The bitmaps of the run
 /// must be clear (they always are while free).

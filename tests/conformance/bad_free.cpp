@@ -173,7 +173,7 @@ static void foreign_frees() {
       {"top of the address space", reinterpret_cast<void *>(0x7ffffffff000u)},
       {"far beyond the heap", reinterpret_cast<void *>(near_live + (size_t{1} << 38))},
       {"a little beyond the heap", reinterpret_cast<void *>(near_live + (size_t{1} << 30) + 64)},
-      {"pool window", reinterpret_cast<void *>(0x120000000000u)},
+      {"pool window, beyond every chunk", reinterpret_cast<void *>(0x1a0000000000)},
       {"end of the pool window", reinterpret_cast<void *>(0x220000000000u - 16)},
       {"metadata window", reinterpret_cast<void *>(0x300000001000u)},
   };

@@ -1,13 +1,362 @@
-// Purpose: the pool file as a backing; until it is joined to this branch every pool is refused with
-// a message. Who calls it: shim/process.cpp. Crash rule: no state.
+// Purpose: the pool backing: chunks of a pool file that several processes share, each a node of its
+// own. Who calls it: shim/allocator.cpp through `Backing`; preload/ attaches it when AEP_POOL is
+// set. Crash rule: a chunk is free and clean, or owned by a node. A dead node's lock is gone, and
+// whoever needs a chunk or
+//             a node entry takes back what it held.
+//
+// No file descriptor stays open: programs close them all. The shared mapping and the node's lock
+// live in mappings; where a descriptor is needed (a new node, reclaim, a forked child) the path is
+// opened again, and where it does not lead to the pool any more (chroot, unlinked, no descriptor
+// left) the process goes on with anonymous chunks beyond the pool.
+#include "shim/pool_backing.hpp"
+
+#include <errno.h>
+
+#include "dsm-core/pool/crash_points.hpp"
+#include "shim/anonymous_backing.hpp"
 #include "shim/backing.hpp"
+#include "shim/freeze.hpp"
+#include "shim/headroom.hpp"
 #include "shim/message.hpp"
+#include "shim/populate.hpp"
+#include "shim/syscall.hpp"
 
 namespace aep {
+namespace {
 
-const Backing* pool_backing(const char* path, usize) {
-    message("pool ", path, ": this build has private mode only");
-    return nullptr;
+PoolHere pool{};
+Backing backing{};
+
+u32 next_candidate = 0;           // where the search for free chunks begins
+bool said_unreachable = false;    // one message is enough
+std::atomic<u8>* mark = nullptr;  // 1 here, 0 in a child that no fork hook saw (MADV_WIPEONFORK)
+
+/// Where the dormant private view is put if the range is free; any other place will do.
+constexpr uptr PRIVATE_VIEW_HINT = 0x2200'0000'0000;
+/// Dead nodes looked for when this process becomes one: keeps the memory of the dead from piling
+/// up.
+constexpr u32 SWEEP_AT_START = 32;
+/// Waiting for another process that reclaims: 200 times 100 us.
+constexpr int RECLAIM_WAITS = 200;
+constexpr long RECLAIM_WAIT_NS = 100'000;
+
+u8* barred() { return reinterpret_cast<u8*>(pool.here); }
+bool in_pool(u32 chunk) { return chunk < pool.tables.chunk_count; }
+u32 chunk_index(uptr address) { return static_cast<u32>((address - HEAP_BASE) >> CHUNK_SHIFT); }
+
+// ---- attach
+
+/// Private zero memory wherever there is room. 0 if there is none.
+uptr map_private(usize bytes) {
+    const long at =
+        sys::mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    return sys::failed(at) ? 0 : static_cast<uptr>(at);
 }
+
+bool say_unmapped(const char* what, long error) {
+    const usize bytes = pool.file.superblock.file_bytes;
+    message("pool ", pool.file.path, ": cannot map ", what, " (", Bytes{bytes}, " at ",
+            Hex{HEAP_BASE}, "): ", Errno{error},
+            error == -ENOMEM ? ": raise ulimit -v or use a smaller pool" : "",
+            error == -EEXIST ? ": another mapping of this process is in the way" : "",
+            error == -ENOSPC ? ": no memory for its tables on the file system" : "");
+    return false;
+}
+
+/// Maps everything a process with a pool needs. False after a message.
+bool map_everything(int fd) {
+    const Superblock& s = pool.file.superblock;
+    const usize heap_bytes = usize{s.chunk_count} * CHUNK_SIZE;
+    const usize table_bytes = round_up(s.chunk_count, OS_PAGE_SIZE);
+    const uptr local = map_private(table_bytes + OS_PAGE_SIZE);
+    if (local == 0) {
+        return say_unmapped("its local tables", -ENOMEM);
+    }
+    pool.here = reinterpret_cast<Here*>(local);
+    mark = reinterpret_cast<std::atomic<u8>*>(local + table_bytes);
+    sys::madvise(local + table_bytes, OS_PAGE_SIZE, MADV_WIPEONFORK);
+    const long mapped = map_pool_file(pool.file, fd, nullptr);
+    if (sys::failed(mapped)) {
+        return say_unmapped("it", mapped);
+    }
+    pool.attached = true;
+    if (!pool.file.hugetlb) {
+        // Without access until freeze moves parts of it: costs neither memory nor a promise of
+        // memory.
+        const long view = sys::mmap(PRIVATE_VIEW_HINT, heap_bytes, PROT_NONE,
+                                    MAP_PRIVATE | MAP_NORESERVE, fd, s.chunks_offset);
+        if (sys::failed(view)) {
+            return say_unmapped("a second view of it", view);
+        }
+        pool.private_view = static_cast<uptr>(view);
+    }
+    if (!map_metadata(ChunkIndex{0}, s.chunk_count)) {
+        return say_unmapped("the metadata of", -ENOMEM);
+    }
+    return true;
+}
+
+/// Undoes what map_everything did before it failed; metadata is mapped last, so never to be undone.
+void unmap_everything() {
+    const Superblock& s = pool.file.superblock;
+    if (pool.attached) {
+        unmap_pool_file(pool.file, nullptr, pool_mapping_base(pool.file) + s.file_bytes);
+    }
+    if (pool.here != nullptr) {
+        sys::munmap(reinterpret_cast<uptr>(pool.here),
+                    round_up(s.chunk_count, OS_PAGE_SIZE) + OS_PAGE_SIZE);
+    }
+    if (pool.private_view != 0) {
+        sys::munmap(pool.private_view, usize{s.chunk_count} * CHUNK_SIZE);
+    }
+    pool.attached = false;
+    pool.here = nullptr;
+    pool.private_view = 0;
+    mark = nullptr;
+}
+
+/// The words of a freshly mapped pool. False after a message.
+bool tables_are_sound() {
+    const Superblock& s = pool.file.superblock;
+    pool.tables = tables_of(reinterpret_cast<void*>(pool_mapping_base(pool.file)), s);
+    const PoolFault fault = verify_words(pool.tables, s);
+    if (fault) {
+        message("pool ", pool.file.path, ": ", fault.field, " at offset ", fault.offset, " is ",
+                Hex{fault.found}, ", expected for example ", Hex{fault.expected}, ": ",
+                fault.advice);
+    }
+    return !fault;
+}
+
+/// In a forked child that needs its first chunk. 0 or -errno.
+long attach_again() {
+    const int fd = reopen_pool_file(pool.file);
+    if (fd < 0) {
+        return fd;
+    }
+    const long mapped = map_pool_file(pool.file, fd, barred());
+    sys::close(fd);
+    if (sys::failed(mapped)) {
+        return mapped;
+    }
+    pool.attached = true;
+    AEP_POOL_CRASH_POINT("attach again: mapped");
+    return 0;
+}
+
+/// Makes sure that the pool is mapped and this process is a node that no child has inherited. 0 or
+/// -errno.
+long become_node() {
+    if (!pool.attached) {
+        const long result = attach_again();
+        if (sys::failed(result)) {
+            return result;
+        }
+    }
+    if (!pool.has_node) {
+        const long result = take_node(pool);
+        if (sys::failed(result)) {
+            return result;
+        }
+        pool.has_node = true;
+        reclaim_dead_nodes(pool, pool.owner.node + 1, SWEEP_AT_START);
+    }
+    return 0;
+}
+
+// ---- operations
+
+ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
+    const ChunkIndex first =
+        claim_run(pool.tables, pool.owner, count, align, from, exact, barred());
+    if (first == NO_CHUNK) {
+        return {};
+    }
+    pool.set_state(raw(first), count, Here::ours);
+    return {first, count, true};
+}
+
+ChunkRun claim_anywhere(u32 count, u32 align) {
+    ChunkRun run = claim(count, align, next_candidate, false);
+    if (!run && next_candidate != 0) {
+        run = claim(count, align, 0, false);
+    }
+    if (run) {
+        next_candidate = raw(run.first) + count;
+    }
+    return run;
+}
+
+void sleep_a_little() {
+    struct {
+        long seconds;
+        long nanoseconds;
+    } time = {0, RECLAIM_WAIT_NS};
+    sys::call(__NR_nanosleep, sys::word(&time), 0);
+}
+
+/// No run is free: takes back what the dead hold, or waits a bounded time for others who do.
+ChunkRun claim_after_reclaim(u32 count, u32 align) {
+    for (int wait = 0;; ++wait) {
+        const long freed = reclaim_dead_nodes(pool, 0, pool.tables.node_count);
+        if (const ChunkRun run = claim_anywhere(count, align)) {
+            return run;
+        }
+        if (freed < 0 || wait == RECLAIM_WAITS || !somebody_reclaims(pool.tables)) {
+            return {};
+        }
+        sleep_a_little();
+    }
+}
+
+ChunkRun provide_beyond(long error, u32 count, u32 align) {
+    if (!said_unreachable) {
+        said_unreachable = true;
+        message("pool ", pool.file.path, ": process ", sys::getpid(),
+                " cannot take more of it: ", Errno{error},
+                error == -ENOSPC ? ": its node table is full of living processes" : "",
+                error == -ESTALE ? ": the path leads to another file now" : "",
+                "; going on with private memory");
+    }
+    return anonymous_provide(count, align, NO_CHUNK);
+}
+
+ChunkRun pool_provide(u32 count, u32 align, ChunkIndex at) {
+    if (count == 0 || !is_power_of_two(align)) {
+        return {};
+    }
+    if (at != NO_CHUNK && !in_pool(raw(at))) {
+        return anonymous_provide(count, align, at);
+    }
+    const long result = become_node();
+    if (sys::failed(result)) {
+        return at == NO_CHUNK ? provide_beyond(result, count, align) : ChunkRun{};
+    }
+    if (at != NO_CHUNK) {
+        return raw(at) % align == 0 ? claim(count, align, raw(at), true) : ChunkRun{};
+    }
+    if (const ChunkRun run = claim_anywhere(count, align)) {
+        return run;
+    }
+    return count <= pool.tables.chunk_count ? claim_after_reclaim(count, align) : ChunkRun{};
+}
+
+bool pool_commit(uptr address, usize bytes) {
+    if (!in_pool(chunk_index(address))) {
+        return true;
+    }
+    return cgroup_has_room(bytes) && populate(address, bytes);
+}
+
+/// Purges chunks that are private to this process: the shared pages stay below the private ones,
+/// and show again.
+bool purge_frozen(uptr address, usize bytes) {
+    const bool anonymous = pool.file.hugetlb;  // a child's copy
+    return !sys::failed(sys::madvise(address, bytes, MADV_DONTNEED)) && anonymous;
+}
+
+bool pool_purge(uptr address, usize bytes) {
+    const u32 chunk = chunk_index(address);
+    if (!in_pool(chunk)) {
+        return anonymous_purge(address, bytes);
+    }
+    if (pool.state(chunk) == Here::frozen) {
+        return purge_frozen(address, bytes);
+    }
+    // Whole OS pages (on hugetlbfs: huge pages) of the range; the rest keeps its contents.
+    const uptr begin = round_up(address, pool.file.page_bytes);
+    const uptr end = round_down(address + bytes, pool.file.page_bytes);
+    if (begin >= end) {
+        return false;
+    }
+    const long result = sys::madvise(begin, end - begin, MADV_REMOVE);
+    if (result == -EACCES) {  // frozen a moment ago, by a fork in another thread
+        return purge_frozen(address, bytes);
+    }
+    return !sys::failed(result) && end - begin == bytes;
+}
+
+bool pool_release(ChunkIndex first, u32 count) {
+    const u32 begin = raw(first);
+    if (!in_pool(begin)) {
+        return anonymous_release(first, count);
+    }
+    const uptr address = chunk_address(first);
+    const usize bytes = usize{count} * CHUNK_SIZE;
+    bool all_ours = true;
+    for (u32 i = begin; i < begin + count; ++i) {
+        all_ours = all_ours && pool.state(i) == Here::ours;
+    }
+    if (!all_ours) {
+        for (usize at = 0; at < bytes; at += CHUNK_SIZE) {
+            pool_purge(address + at, CHUNK_SIZE);
+        }
+        return false;
+    }
+    if (sys::failed(sys::madvise(address, bytes, MADV_REMOVE))) {
+        return false;
+    }
+    AEP_POOL_CRASH_POINT("release: punched");
+    for (u32 i = begin; i < begin + count; ++i) {
+        const ChunkWord word = pool.tables.chunk(i);
+        pool.set_state(i, 1, Here::other);
+        free_chunk(pool.tables, {word.node(), word.generation()}, i);
+        AEP_POOL_CRASH_POINT("release: one chunk");
+    }
+    next_candidate = begin < next_candidate ? begin : next_candidate;
+    return true;
+}
+
+// ---- fork
+
+bool pool_fork_prepare() { return freeze_own_chunks(pool); }
+
+void pool_fork_parent() { drop_staged_copies(); }
+
+void pool_fork_child() {
+    mark->store(1, std::memory_order_relaxed);
+    AEP_POOL_CRASH_POINT("fork: child");
+    take_staged_copies(pool);
+    // Not inherited: the shared mapping with the tables, and the token of a node that froze
+    // nothing.
+    pool.attached = false;
+    pool.has_node = false;
+}
+
+}  // namespace
+
+const Backing* pool_backing(const char* path, usize bytes) {
+    if (pool.attached) {
+        return &backing;
+    }
+    const int fd = open_pool_file(pool.file, path, bytes);
+    if (fd < 0) {
+        return nullptr;
+    }
+    const bool mapped = map_everything(fd) && tables_are_sound();
+    sys::close(fd);
+    if (!mapped) {
+        unmap_everything();
+        return nullptr;
+    }
+    mark->store(1, std::memory_order_relaxed);
+    anonymous_begin_at(
+        ChunkIndex{static_cast<u32>(round_up(pool.tables.chunk_count, CHUNKS_PER_META_GROUP))});
+    backing = {
+        .provide = pool_provide,
+        .commit = pool_commit,
+        .purge = pool_purge,
+        .release = pool_release,
+        .fork_prepare = pool_fork_prepare,
+        .fork_parent = pool_fork_parent,
+        .fork_child = pool_fork_child,
+        .max_chunks = MAX_CHUNKS,
+    };
+    return &backing;
+}
+
+bool in_attached_process() { return mark == nullptr || mark->load(std::memory_order_relaxed) != 0; }
+
+const PoolHere& pool_here() { return pool; }
 
 }  // namespace aep

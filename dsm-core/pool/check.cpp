@@ -1,0 +1,91 @@
+// Purpose: see check.hpp.
+// Who calls it: tests, the fuzz target; later `aep check`.
+// Crash rule: reads only.
+#include "dsm-core/pool/check.hpp"
+
+#include "dsm-core/pool/tables.hpp"
+
+namespace aep {
+namespace {
+
+constexpr const char* OWNERLESS = "no process will give this chunk back: let a new pool be created";
+
+/// Whether the chunk's node is taken in the chunk's generation. The node's word is read between two
+/// reads of the chunk's: only an ownership that stays the same meanwhile is judged.
+bool owner_exists(const PoolTables& t, u32 chunk, ChunkWord& word, NodeWord& node) {
+    for (;;) {
+        word = t.chunk(chunk);
+        if (word.state() != ChunkState::owned) {
+            return true;
+        }
+        node = t.node(word.node());
+        if (t.chunk(chunk).bits == word.bits) {
+            return node.state() != NodeState::free && node.generation() == word.generation();
+        }
+    }
+}
+
+}  // namespace
+
+bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
+    report = {};
+    if (bytes < SUPERBLOCK_BYTES) {
+        report.fault = {"file size", 0, bytes, SUPERBLOCK_BYTES, "the file is not a pool"};
+        return false;
+    }
+    const Superblock& s = *static_cast<const Superblock*>(mapped);
+    report.fault = verify_superblock(s, bytes);
+    if (report.fault) {
+        return false;
+    }
+    const PoolTables t = tables_of(const_cast<void*>(mapped), s);
+    report.chunks = t.chunk_count;
+    report.nodes = t.node_count;
+    report.fault = verify_words(t, s);
+    if (report.fault) {
+        return false;
+    }
+    for (u32 i = 0; i < t.node_count; ++i) {
+        const NodeState state = t.node(i).state();
+        report.live_nodes += state == NodeState::live;
+        report.reclaiming_nodes += state == NodeState::reclaiming;
+    }
+    for (u32 i = 0; i < t.chunk_count; ++i) {
+        ChunkWord word{};
+        NodeWord node{};
+        if (!owner_exists(t, i, word, node)) {
+            report.fault = {"owner of chunk", s.chunk_words_offset + i * sizeof(u64), word.bits,
+                            ChunkWord::owned(word.node(), node.generation()).bits, OWNERLESS};
+            return false;
+        }
+        const bool owned = word.state() == ChunkState::owned;
+        report.owned_chunks += owned;
+        report.free_chunks += !owned;
+    }
+    return true;
+}
+
+u64 first_dirty_byte(const void* mapped, usize bytes) {
+    const Superblock& s = *static_cast<const Superblock*>(mapped);
+    if (verify_superblock(s, bytes)) {
+        return 0;
+    }
+    const PoolTables t = tables_of(const_cast<void*>(mapped), s);
+    for (u32 i = 0; i < t.chunk_count; ++i) {
+        if (t.chunk(i).state() != ChunkState::free) {
+            continue;
+        }
+        const u64 begin = s.chunks_offset + usize{i} * CHUNK_SIZE;
+        const u8* base = static_cast<const u8*>(mapped);
+        for (u64 at = begin; at < begin + CHUNK_SIZE; at += sizeof(u64)) {
+            u64 value;
+            __builtin_memcpy(&value, base + at, sizeof value);
+            if (value != 0) {
+                return at;
+            }
+        }
+    }
+    return 0;
+}
+
+}  // namespace aep

@@ -1,0 +1,30 @@
+// Purpose: walks every invariant of a pool file (an fsck without repair) and counts what is in it.
+// Who calls it: tests, the fuzz target; later `aep check`.
+// Crash rule: reads only.
+#pragma once
+
+#include "dsm-core/pool/superblock.hpp"
+
+namespace aep {
+
+/// What pool_check found. The counts are valid as far as the walk came.
+struct PoolReport {
+    PoolFault fault;       // the first thing wrong, if any
+    u32 chunks = 0;        // in the pool
+    u32 free_chunks = 0;   //
+    u32 owned_chunks = 0;  //
+    u32 nodes = 0;         // entries in the node table
+    u32 live_nodes = 0;    // entries that are taken, by the living or the dead
+    u32 reclaiming_nodes = 0;
+};
+
+/// Checks the pool in [mapped, mapped+bytes): superblock, node table, chunk table, and that every
+/// owned chunk's node is taken, in the chunk's generation. True: nothing is wrong. The pool may be
+/// in use: an ownership that changes during the walk is looked at again.
+bool pool_check(const void* mapped, usize bytes, PoolReport& report);
+
+/// Whether every byte of every free chunk is zero, as their next owner will believe. Only for a
+/// pool that nobody uses. Returns the file offset of the first byte that is not, or 0.
+u64 first_dirty_byte(const void* mapped, usize bytes);
+
+}  // namespace aep

@@ -1,0 +1,138 @@
+// Purpose: the pool file's format: superblock, node table, chunk table, then the chunks. Every noun
+// of the pool is
+//          defined here, a comment a field.
+// Who calls it: dsm-core/pool, and shim/ which creates, opens and maps pool files.
+// Crash rule: the superblock is written once, before the file has a name. A node entry is written
+// only by the holder of
+//             the node's lock. A chunk word changes by one compare-and-swap: a kill leaves it free
+//             or owned.
+//
+//   offset 0               superblock, 4 KiB, constant after creation
+//   nodes_offset           node table: one NodeEntry for each process that owns chunks
+//   chunk_words_offset     chunk table: one ChunkWord a chunk
+//   chunks_offset          chunk 0 (a multiple of 4 MiB), chunk 1, … up to the end of the file
+#pragma once
+
+#include <atomic>
+
+#include "dsm-core/base/layout.hpp"
+
+namespace aep {
+
+inline constexpr u64 POOL_MAGIC = 0x004c'4f4f'5050'4541;  // "AEPPOOL\0"
+inline constexpr u32 POOL_VERSION = 1;
+inline constexpr usize SUPERBLOCK_BYTES = 4 * KiB;
+
+/// Offset 0 of the file. Constant after creation.
+struct Superblock {
+    u64 magic;               // POOL_MAGIC
+    u32 version;             // POOL_VERSION
+    u32 superblock_bytes;    // SUPERBLOCK_BYTES
+    u64 layout_hash;         // POOL_LAYOUT_HASH of the program that created it
+    u8 uuid[16];             // random: tells this pool from a later one at the same path
+    u64 file_bytes;          // size of the file
+    u64 chunk_bytes;         // CHUNK_SIZE
+    u32 chunk_count;         // chunks in the file
+    u32 node_count;          // entries in the node table
+    u64 nodes_offset;        // where the tables and the chunks begin
+    u64 chunk_words_offset;  //
+    u64 chunks_offset;       //
+    u64 heap_base;           // address of chunk 0 in every process
+    u8 reserved[3992];       // zero
+    u64 checksum;            // over all bytes before it
+};
+static_assert(sizeof(Superblock) == SUPERBLOCK_BYTES);
+
+enum class NodeState : u8 {
+    free = 0,        // nobody's; owns no chunk
+    live = 1,        // taken; whether its process lives is told by the node's lock
+    reclaiming = 2,  // its process is dead, the holder of its lock is giving its chunks back
+};
+
+/// state | generation << 32. The generation grows each time the entry is taken.
+struct NodeWord {
+    u64 bits;
+    NodeState state() const { return static_cast<NodeState>(bits & 0xff); }
+    u32 generation() const { return static_cast<u32>(bits >> 32); }
+    bool valid() const { return (bits & 0xffff'ff00) == 0 && (bits & 0xff) <= 2; }
+    static constexpr NodeWord make(NodeState s, u32 generation) {
+        return {static_cast<u64>(s) | u64{generation} << 32};
+    }
+};
+
+/// One process that takes chunks (or the descendants that still map its frozen chunks). All but
+/// `word` is only told to people: after a reboot or the reuse of a pid nothing depends on it.
+struct NodeEntry {
+    std::atomic<u64> word;  // NodeWord
+    u64 start_time;  // of the process, in clock ticks since boot (field 22 of /proc/PID/stat)
+    u32 pid;         // in the pid namespace of the process
+    u32 reserved;    // zero
+    u8 boot_id[16];  // of the system that the process runs on
+    char name[16];   // of the process, as in /proc/PID/comm
+    u64 reserved2;   // zero
+};
+static_assert(sizeof(NodeEntry) == 64);
+
+enum class ChunkState : u8 {
+    free = 0,   // nobody's, and every byte of it reads as zero
+    owned = 1,  // its node's
+};
+
+inline constexpr u32 MAX_NODES = 4096;
+
+/// state | node << 8 | generation of the node << 32.
+struct ChunkWord {
+    u64 bits;
+    ChunkState state() const { return static_cast<ChunkState>(bits & 0xff); }
+    u32 node() const { return static_cast<u32>(bits >> 8) & 0xff'ffff; }
+    u32 generation() const { return static_cast<u32>(bits >> 32); }
+    bool valid(u32 node_count) const {
+        return bits == 0 || (state() == ChunkState::owned && node() < node_count);
+    }
+    static constexpr ChunkWord owned(u32 node, u32 generation) {
+        return {static_cast<u64>(ChunkState::owned) | u64{node} << 8 | u64{generation} << 32};
+    }
+};
+inline constexpr ChunkWord FREE_CHUNK{0};
+
+static_assert(std::atomic<u64>::is_always_lock_free && sizeof(std::atomic<u64>) == sizeof(u64));
+
+/// FNV-1a, 64 bit.
+constexpr u64 fnv1a(const u8* bytes, usize count, u64 hash = 0xcbf2'9ce4'8422'2325) {
+    for (usize i = 0; i < count; ++i) {
+        hash = (hash ^ bytes[i]) * 0x100'0000'01b3;
+    }
+    return hash;
+}
+
+/// Hash over all that two programs must agree on to share a pool: sizes, offsets of fields, state
+/// values, addresses.
+constexpr u64 pool_layout_hash() {
+    const u64 facts[] = {
+        POOL_VERSION,
+        sizeof(Superblock),
+        offsetof(Superblock, file_bytes),
+        offsetof(Superblock, chunks_offset),
+        offsetof(Superblock, checksum),
+        sizeof(NodeEntry),
+        offsetof(NodeEntry, boot_id),
+        offsetof(NodeEntry, name),
+        static_cast<u64>(NodeState::live),
+        static_cast<u64>(NodeState::reclaiming),
+        static_cast<u64>(ChunkState::owned),
+        ChunkWord::owned(1, 1).bits,
+        NodeWord::make(NodeState::live, 1).bits,
+        CHUNK_SIZE,
+        HEAP_BASE,
+    };
+    u64 hash = 0xcbf2'9ce4'8422'2325;
+    for (const u64 fact : facts) {
+        for (int shift = 0; shift < 64; shift += 8) {
+            hash = (hash ^ ((fact >> shift) & 0xff)) * 0x100'0000'01b3;
+        }
+    }
+    return hash;
+}
+inline constexpr u64 POOL_LAYOUT_HASH = pool_layout_hash();
+
+}  // namespace aep

@@ -1,0 +1,133 @@
+// Purpose: see superblock.hpp.
+// Who calls it: shim/pool_file.cpp, dsm-core/pool/check.cpp.
+// Crash rule: no state.
+#include "dsm-core/pool/superblock.hpp"
+
+namespace aep {
+namespace {
+
+/// A process underflowing the first object of chunk 0 does not reach the tables.
+constexpr usize TABLES_GUARD = 64 * KiB;
+
+constexpr u32 nodes_for(u32 chunks) {
+    return chunks < 64 ? 64 : chunks > MAX_NODES ? MAX_NODES : chunks;
+}
+
+u64 checksum_of(const Superblock& s) {
+    return fnv1a(reinterpret_cast<const u8*>(&s), offsetof(Superblock, checksum));
+}
+
+struct Geometry {
+    u32 chunks;
+    u32 nodes;
+    u64 nodes_offset;
+    u64 chunk_words_offset;
+    u64 chunks_offset;
+};
+
+/// Where everything lies in a file of `file_bytes`.
+Geometry geometry_of(u64 file_bytes) {
+    const u64 file_chunks = file_bytes / CHUNK_SIZE;
+    Geometry g{};
+    g.nodes_offset = SUPERBLOCK_BYTES;
+    // The tables are sized for all chunks of the file, then the tables' own chunks are taken off.
+    g.nodes = nodes_for(static_cast<u32>(file_chunks));
+    g.chunk_words_offset = round_up(g.nodes_offset + g.nodes * sizeof(NodeEntry), OS_PAGE_SIZE);
+    g.chunks_offset =
+        round_up(g.chunk_words_offset + file_chunks * sizeof(u64) + TABLES_GUARD, CHUNK_SIZE);
+    g.chunks = static_cast<u32>(file_chunks - g.chunks_offset / CHUNK_SIZE);
+    return g;
+}
+
+constexpr const char* RECREATE =
+    "the file is damaged or not a pool: move it away and let a new one be created";
+constexpr const char* OTHER_PROGRAM =
+    "it was created by another version of the library: use that version, or another AEP_POOL path";
+
+}  // namespace
+
+void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16]) {
+    const Geometry g = geometry_of(file_bytes);
+    __builtin_memset(&s, 0, sizeof s);
+    s.magic = POOL_MAGIC;
+    s.version = POOL_VERSION;
+    s.superblock_bytes = SUPERBLOCK_BYTES;
+    s.layout_hash = POOL_LAYOUT_HASH;
+    __builtin_memcpy(s.uuid, uuid, sizeof uuid);
+    s.file_bytes = round_down(file_bytes, CHUNK_SIZE);
+    s.chunk_bytes = CHUNK_SIZE;
+    s.chunk_count = g.chunks;
+    s.node_count = g.nodes;
+    s.nodes_offset = g.nodes_offset;
+    s.chunk_words_offset = g.chunk_words_offset;
+    s.chunks_offset = g.chunks_offset;
+    s.heap_base = HEAP_BASE;
+    s.checksum = checksum_of(s);
+}
+
+PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
+#define AEP_FIELD(name) #name, offsetof(Superblock, name), s.name
+    if (file_bytes < SUPERBLOCK_BYTES) {
+        return {"file size", 0, file_bytes, SUPERBLOCK_BYTES, RECREATE};
+    }
+    // First who wrote it, then whether it is whole, then what it says.
+    if (s.magic != POOL_MAGIC) {
+        return {AEP_FIELD(magic), POOL_MAGIC, RECREATE};
+    }
+    if (s.version != POOL_VERSION) {
+        return {AEP_FIELD(version), POOL_VERSION, OTHER_PROGRAM};
+    }
+    if (s.checksum != checksum_of(s)) {
+        return {AEP_FIELD(checksum), checksum_of(s), RECREATE};
+    }
+    if (s.layout_hash != POOL_LAYOUT_HASH) {
+        return {AEP_FIELD(layout_hash), POOL_LAYOUT_HASH, OTHER_PROGRAM};
+    }
+    if (s.superblock_bytes != SUPERBLOCK_BYTES) {
+        return {AEP_FIELD(superblock_bytes), SUPERBLOCK_BYTES, RECREATE};
+    }
+    if (s.file_bytes < MIN_POOL_BYTES) {
+        return {AEP_FIELD(file_bytes), MIN_POOL_BYTES, RECREATE};
+    }
+    if (s.file_bytes > MAX_POOL_BYTES) {
+        return {AEP_FIELD(file_bytes), MAX_POOL_BYTES, RECREATE};
+    }
+    if (s.file_bytes % CHUNK_SIZE != 0) {
+        return {AEP_FIELD(file_bytes), round_down(s.file_bytes, CHUNK_SIZE), RECREATE};
+    }
+    if (s.file_bytes != file_bytes) {
+        return {"file size", 0, file_bytes, s.file_bytes,
+                "the file was cut or extended: move it away and let a new one be created"};
+    }
+    const Geometry g = geometry_of(s.file_bytes);
+    if (s.chunk_bytes != CHUNK_SIZE) {
+        return {AEP_FIELD(chunk_bytes), CHUNK_SIZE, RECREATE};
+    }
+    if (s.chunk_count != g.chunks) {
+        return {AEP_FIELD(chunk_count), g.chunks, RECREATE};
+    }
+    if (s.node_count != g.nodes) {
+        return {AEP_FIELD(node_count), g.nodes, RECREATE};
+    }
+    if (s.nodes_offset != g.nodes_offset) {
+        return {AEP_FIELD(nodes_offset), g.nodes_offset, RECREATE};
+    }
+    if (s.chunk_words_offset != g.chunk_words_offset) {
+        return {AEP_FIELD(chunk_words_offset), g.chunk_words_offset, RECREATE};
+    }
+    if (s.chunks_offset != g.chunks_offset) {
+        return {AEP_FIELD(chunks_offset), g.chunks_offset, RECREATE};
+    }
+    if (s.heap_base != HEAP_BASE) {
+        return {AEP_FIELD(heap_base), HEAP_BASE, OTHER_PROGRAM};
+    }
+#undef AEP_FIELD
+    for (usize i = 0; i < sizeof s.reserved; ++i) {
+        if (s.reserved[i] != 0) {
+            return {"reserved", offsetof(Superblock, reserved) + i, s.reserved[i], 0, RECREATE};
+        }
+    }
+    return {};
+}
+
+}  // namespace aep

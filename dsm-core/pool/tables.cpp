@@ -1,0 +1,116 @@
+// Purpose: see tables.hpp.
+// Who calls it: shim/pool_backing.cpp, shim/reclaim.cpp.
+// Crash rule: every change of a chunk word is one compare-and-swap between free and owned.
+#include "dsm-core/pool/tables.hpp"
+
+#include "dsm-core/pool/crash_points.hpp"
+
+namespace aep {
+namespace {
+
+bool claim_one(std::atomic<u64>& word, u64 owned) {
+    u64 expected = FREE_CHUNK.bits;
+    // acquire: the bytes that the former owner punched are seen as zero.
+    return word.load(std::memory_order_relaxed) == expected &&
+           word.compare_exchange_strong(expected, owned, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed);
+}
+
+/// Claims [first, first+count), or nothing; `obstacle` is then the chunk that could not be had.
+bool claim_all(const PoolTables& t, u64 owned, u32 first, u32 count, u32& obstacle) {
+    for (u32 i = first; i < first + count; ++i) {
+        if (claim_one(t.words[i], owned)) {
+            AEP_POOL_CRASH_POINT("claim: one chunk of run");
+            continue;
+        }
+        obstacle = i;
+        while (i-- > first) {
+            // Untouched since it was claimed, so still clean. release: pairs with the next claim.
+            t.words[i].store(FREE_CHUNK.bits, std::memory_order_release);
+            AEP_POOL_CRASH_POINT("rollback: one chunk");
+        }
+        return false;
+    }
+    AEP_POOL_CRASH_POINT("claim: whole run");
+    return true;
+}
+
+/// The first chunk of [first, first+count) that cannot be claimed; first+count if all look free.
+u32 first_obstacle(const PoolTables& t, u32 first, u32 count, const u8* barred) {
+    u32 i = first;
+    while (i < first + count && barred[i] == 0 &&
+           t.words[i].load(std::memory_order_relaxed) == FREE_CHUNK.bits) {
+        ++i;
+    }
+    return i;
+}
+
+}  // namespace
+
+PoolTables tables_of(void* mapped, const Superblock& s) {
+    u8* base = static_cast<u8*>(mapped);
+    return {reinterpret_cast<NodeEntry*>(base + s.nodes_offset),
+            reinterpret_cast<std::atomic<u64>*>(base + s.chunk_words_offset), s.node_count,
+            s.chunk_count};
+}
+
+ChunkIndex claim_run(const PoolTables& t, Owner owner, u32 count, u32 align, u32 from, bool exact,
+                     const u8* barred) {
+    if (count == 0 || count > t.chunk_count) {
+        return NO_CHUNK;
+    }
+    const u64 owned = ChunkWord::owned(owner.node, owner.generation).bits;
+    const u32 last = t.chunk_count - count;
+    usize first = exact ? from : round_up(from, align);
+    while (first <= last) {
+        const u32 candidate = static_cast<u32>(first);
+        u32 obstacle = first_obstacle(t, candidate, count, barred);
+        if (obstacle == candidate + count && claim_all(t, owned, candidate, count, obstacle)) {
+            return ChunkIndex{candidate};
+        }
+        if (exact) {
+            break;
+        }
+        first = round_up(usize{obstacle} + 1, align);
+    }
+    return NO_CHUNK;
+}
+
+bool free_chunk(const PoolTables& t, Owner owner, u32 chunk) {
+    u64 expected = ChunkWord::owned(owner.node, owner.generation).bits;
+    // release: whoever claims it next sees it clean.
+    return t.words[chunk].compare_exchange_strong(
+        expected, FREE_CHUNK.bits, std::memory_order_release, std::memory_order_relaxed);
+}
+
+u32 next_chunk_of_node(const PoolTables& t, u32 node, u32 from) {
+    for (u32 i = from; i < t.chunk_count; ++i) {
+        const ChunkWord word = t.chunk(i);
+        if (word.bits != FREE_CHUNK.bits && word.node() == node) {
+            return i;
+        }
+    }
+    return t.chunk_count;
+}
+
+PoolFault verify_words(const PoolTables& t, const Superblock& s) {
+    constexpr const char* ADVICE =
+        "a program wrote over the pool's tables: stop its users and let a new pool be created";
+    for (u32 i = 0; i < t.node_count; ++i) {
+        const NodeWord word = t.node(i);
+        if (!word.valid()) {
+            return {"node entry", s.nodes_offset + i * sizeof(NodeEntry), word.bits,
+                    NodeWord::make(NodeState::free, word.generation()).bits, ADVICE};
+        }
+    }
+    for (u32 i = 0; i < t.chunk_count; ++i) {
+        const ChunkWord word = t.chunk(i);
+        if (!word.valid(t.node_count)) {
+            return {"chunk word", s.chunk_words_offset + i * sizeof(u64), word.bits,
+                    FREE_CHUNK.bits, ADVICE};
+        }
+    }
+    return {};
+}
+
+}  // namespace aep

@@ -1,0 +1,47 @@
+// Purpose: the algorithms on a mapped pool's node and chunk tables: take chunks, give them back,
+// find a node's. Who calls it: shim/pool_backing.cpp, shim/reclaim.cpp. Crash rule: every change of
+// a chunk word is one compare-and-swap between free and owned; a run claimed in part belongs
+//             to its node like any other chunk, and comes back when the node is reclaimed.
+#pragma once
+
+#include "dsm-core/pool/superblock.hpp"
+
+namespace aep {
+
+/// The tables of a mapped pool whose superblock has been verified.
+struct PoolTables {
+    NodeEntry* nodes = nullptr;
+    std::atomic<u64>* words = nullptr;
+    u32 node_count = 0;
+    u32 chunk_count = 0;
+
+    NodeWord node(u32 i) const { return {nodes[i].word.load(std::memory_order_acquire)}; }
+    ChunkWord chunk(u32 i) const { return {words[i].load(std::memory_order_acquire)}; }
+};
+
+/// The tables in a mapping of the file that begins at offset 0.
+PoolTables tables_of(void* mapped, const Superblock& superblock);
+
+/// A node as owner of chunks: its entry and the entry's generation.
+struct Owner {
+    u32 node = 0;
+    u32 generation = 0;
+};
+
+/// Claims `count` adjacent free chunks for `owner`, the first a multiple of `align` and not below
+/// `from`, or with `exact` just those at `from`. `barred[i] != 0` keeps chunk i out. NO_CHUNK:
+/// there is no such run.
+ChunkIndex claim_run(const PoolTables& tables, Owner owner, u32 count, u32 align, u32 from,
+                     bool exact, const u8* barred);
+
+/// Gives a clean (punched) chunk of `owner` back. False: it is not the owner's.
+bool free_chunk(const PoolTables& tables, Owner owner, u32 chunk);
+
+/// The first chunk at or after `from` that names `node`, whatever the generation; chunk_count if
+/// there is none.
+u32 next_chunk_of_node(const PoolTables& tables, u32 node, u32 from);
+
+/// The first fault in the words of both tables that no running process can be the cause of.
+PoolFault verify_words(const PoolTables& tables, const Superblock& superblock);
+
+}  // namespace aep

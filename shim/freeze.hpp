@@ -1,0 +1,23 @@
+// Purpose: fork in pool mode: makes this process's chunks private before a fork, so that parent and
+// child each keep what
+//          they had. See docs/design/fork.md.
+// Who calls it: pool_backing.cpp's fork hooks, with the driver's growth lock held from prepare to
+// parent or child. Crash rule: what was frozen stays the dead process's node's until no descendant
+// maps it.
+#pragma once
+
+#include "shim/pool_shared.hpp"
+
+namespace aep {
+
+/// In the parent, before the fork: every chunk that is `Here::ours` becomes private. False: no
+/// memory, and the fork must fail; what has been frozen by then stays frozen, which does no harm.
+bool freeze_own_chunks(PoolHere& pool);
+
+/// hugetlbfs: in the parent, after the fork.
+void drop_staged_copies();
+
+/// hugetlbfs: in the child: puts the copies at the chunks' addresses.
+void take_staged_copies(PoolHere& pool);
+
+}  // namespace aep

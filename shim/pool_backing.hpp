@@ -1,0 +1,18 @@
+// Purpose: what the driver and tests need of the pool backing beyond `Backing`.
+// Who calls it: shim/allocator.cpp's slow path, the fork hooks, tests.
+// Crash rule: see pool_backing.cpp.
+#pragma once
+
+#include "shim/pool_shared.hpp"
+
+namespace aep {
+
+/// False in a child that was made behind our back (a clone that no fork hook saw): the pool's
+/// chunks are not mapped in it, so the heap cannot be used. Always true in private mode, where
+/// copy-on-write makes any child whole.
+bool in_attached_process();
+
+/// The pool of this process; for tests and statistics.
+const PoolHere& pool_here();
+
+}  // namespace aep

@@ -1,0 +1,284 @@
+// Purpose: see pool_file.hpp. Opening and judging; creation is in pool_create.cpp.
+// Who calls it: pool_backing.cpp, node_identity.cpp, reclaim.cpp.
+// Crash rule: opening changes nothing.
+#include "shim/pool_file.hpp"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#include "shim/message.hpp"
+#include "shim/pool_create.hpp"
+#include "shim/populate.hpp"
+#include "shim/syscall.hpp"
+
+namespace aep {
+namespace {
+
+// O_NONBLOCK: a FIFO at the path is refused and not waited for.
+constexpr int OPEN_FLAGS = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+
+/// What kind of thing a file is, for a refusal.
+const char* kind_of(unsigned mode) {
+    switch (mode & S_IFMT) {
+        case S_IFREG:
+            return "a regular file";
+        case S_IFDIR:
+            return "a directory";
+        case S_IFCHR:
+            return "a character device";
+        case S_IFBLK:
+            return "a block device";
+        case S_IFIFO:
+            return "a FIFO";
+        case S_IFSOCK:
+            return "a socket";
+        default:
+            return "something else";
+    }
+}
+
+/// An octal file mode.
+struct Octal {
+    char text[8];
+    explicit Octal(unsigned mode) {
+        usize at = 0;
+        text[at++] = '0';
+        for (int shift = 6; shift >= 0; shift -= 3) {
+            text[at++] = static_cast<char>('0' + ((mode >> shift) & 7));
+        }
+        text[at] = '\0';
+    }
+};
+
+/// Who may touch the file at all. False after a message.
+bool acceptable(const char* path, const struct stat& st) {
+    if (!S_ISREG(st.st_mode)) {
+        message("pool ", path, ": is ", kind_of(st.st_mode),
+                ", expected a regular file: give AEP_POOL another path");
+        return false;
+    }
+    if (st.st_uid != sys::geteuid()) {
+        message("pool ", path, ": belongs to user ", st.st_uid, ", expected ", sys::geteuid(),
+                ": each user needs a pool of their own");
+        return false;
+    }
+    if ((st.st_mode & 077) != 0) {
+        message(
+            "pool ", path, ": mode is ", Octal(st.st_mode & 0777).text,
+            ", expected 0600: others may have read or changed it; chmod 600 it if they did not");
+        return false;
+    }
+    return true;
+}
+
+/// Reads and judges the superblock. False after a message.
+bool read_superblock(PoolFile& file, int fd, u64 file_bytes) {
+    Superblock& s = file.superblock;
+    if (file_bytes < SUPERBLOCK_BYTES) {
+        message("pool ", file.path, ": size is ", file_bytes, " bytes, expected at least ",
+                MIN_POOL_BYTES, ": not a pool; move it away and let a new one be created");
+        return false;
+    }
+    const long got = sys::pread(fd, &s, sizeof s, 0);
+    if (got != static_cast<long>(sizeof s)) {
+        message("pool ", file.path, ": cannot read its superblock: ", Errno{got < 0 ? got : -EIO});
+        return false;
+    }
+    if (const PoolFault fault = verify_superblock(s, file_bytes)) {
+        message("pool ", file.path, ": ", fault.field, " at offset ", fault.offset, " is ",
+                Hex{fault.found}, ", expected ", Hex{fault.expected}, ": ", fault.advice);
+        return false;
+    }
+    return true;
+}
+
+/// Learns the size of the mapping's pages. False after a message.
+bool read_file_system(PoolFile& file, int fd) {
+    struct statfs fs {};
+    const long result = sys::fstatfs(fd, &fs);
+    if (sys::failed(result)) {
+        message("pool ", file.path, ": fstatfs: ", Errno{result});
+        return false;
+    }
+    file.hugetlb = static_cast<u64>(fs.f_type) == HUGETLBFS_MAGIC;
+    file.page_bytes = file.hugetlb ? static_cast<usize>(fs.f_bsize) : OS_PAGE_SIZE;
+    if (file.page_bytes > CHUNK_SIZE) {
+        message("pool ", file.path, ": huge pages of ", Bytes{file.page_bytes},
+                ", expected at most ", Bytes{CHUNK_SIZE}, ": mount hugetlbfs with pagesize=2M");
+        return false;
+    }
+    return true;
+}
+
+/// The superblock again, against the one seen first: the same pool?
+bool same_pool(const PoolFile& file, int fd) {
+    struct stat st;
+    u8 uuid[sizeof file.superblock.uuid];
+    return !sys::failed(sys::fstat(fd, &st)) && st.st_dev == file.device &&
+           st.st_ino == file.inode &&
+           sys::pread(fd, uuid, sizeof uuid, offsetof(Superblock, uuid)) ==
+               static_cast<long>(sizeof uuid) &&
+           __builtin_memcmp(uuid, file.superblock.uuid, sizeof uuid) == 0;
+}
+
+/// Opens what is at the path, judges it. The descriptor; -ENOENT; or -1 after a message.
+int open_existing(PoolFile& file) {
+    const long opened = sys::open(file.path, OPEN_FLAGS);
+    if (opened == -ENOENT) {
+        return -ENOENT;
+    }
+    if (opened == -ELOOP) {
+        message("pool ", file.path,
+                ": is a symbolic link, expected a regular file: name the file itself");
+        return -1;
+    }
+    if (sys::failed(opened)) {
+        message("pool ", file.path, ": cannot open it: ", Errno{opened});
+        return -1;
+    }
+    const int fd = away_from_stdio(static_cast<int>(opened));
+    if (fd < 0) {
+        message("pool ", file.path, ": cannot open it: ", Errno{fd});
+        return -1;
+    }
+    struct stat st;
+    const long result = sys::fstat(fd, &st);
+    if (sys::failed(result)) {
+        message("pool ", file.path, ": fstat: ", Errno{result});
+    } else if (acceptable(file.path, st) &&
+               read_superblock(file, fd, static_cast<u64>(st.st_size)) &&
+               read_file_system(file, fd)) {
+        file.device = st.st_dev;
+        file.inode = st.st_ino;
+        return fd;
+    }
+    sys::close(fd);
+    return -1;
+}
+
+/// Makes `path` absolute. False after a message.
+bool set_path(PoolFile& file, const char* path) {
+    usize length = 0;
+    if (path[0] != '/') {
+        const long got = sys::getcwd(file.path, sizeof file.path);
+        if (sys::failed(got) || file.path[0] != '/') {
+            message("pool ", path,
+                    ": cannot find the working directory: give AEP_POOL an absolute path");
+            return false;
+        }
+        length = static_cast<usize>(got) - 1;
+        if (length > 1) {
+            file.path[length++] = '/';
+        }
+    }
+    const usize more = __builtin_strlen(path);
+    if (more == 0 || length + more >= sizeof file.path - PATH_SLACK) {
+        message("pool: AEP_POOL is ", more == 0 ? "empty" : "too long a path");
+        return false;
+    }
+    __builtin_memcpy(file.path + length, path, more + 1);
+    return true;
+}
+
+}  // namespace
+
+int away_from_stdio(int fd) {
+    // A program that closed 0, 1 or 2 may write to them at any time: never into the pool.
+    if (fd > 2) {
+        return fd;
+    }
+    const long higher = sys::call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+    sys::close(fd);
+    return static_cast<int>(higher);
+}
+
+int open_pool_file(PoolFile& file, const char* path, usize bytes) {
+    if (!set_path(file, path)) {
+        return -1;
+    }
+    // Whoever loses the race for creation opens the winner's; a few rounds only if somebody keeps
+    // removing it.
+    for (int round = 0; round < 8; ++round) {
+        const int fd = open_existing(file);
+        if (fd != -ENOENT) {
+            return fd;
+        }
+        if (!create_pool_file(file.path, bytes == 0 ? DEFAULT_POOL_BYTES : bytes)) {
+            return -1;
+        }
+    }
+    message("pool ", file.path, ": somebody removes it as often as it is created");
+    return -1;
+}
+
+int reopen_pool_file(const PoolFile& file) {
+    const long opened = sys::open(file.path, OPEN_FLAGS);
+    if (sys::failed(opened)) {
+        return static_cast<int>(opened);
+    }
+    const int fd = away_from_stdio(static_cast<int>(opened));
+    if (fd >= 0 && !same_pool(file, fd)) {
+        sys::close(fd);
+        return -ESTALE;
+    }
+    return fd;
+}
+
+long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
+    // NORESERVE: hugetlbfs would set huge pages aside for the whole file.
+    constexpr int FLAGS = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    constexpr int PROTECTION = PROT_READ | PROT_WRITE;
+    const Superblock& s = file.superblock;
+    const uptr base = pool_mapping_base(file);
+    const uptr end = base + s.file_bytes;
+    const auto is_barred = [&](uptr at) {
+        return at >= HEAP_BASE && barred != nullptr && barred[(at - HEAP_BASE) >> CHUNK_SHIFT] != 0;
+    };
+    for (uptr at = base; at < end;) {
+        uptr stop = at == base ? HEAP_BASE : at;
+        while (stop < end && !is_barred(stop)) {
+            stop += CHUNK_SIZE;
+        }
+        if (stop > at) {
+            const long got = sys::mmap(at, stop - at, PROTECTION, FLAGS, fd, at - base);
+            if (got != static_cast<long>(at)) {
+                if (!sys::failed(got)) {
+                    sys::munmap(static_cast<uptr>(got), stop - at);
+                }
+                unmap_pool_file(file, barred, at);
+                return sys::failed(got) ? got : -EEXIST;
+            }
+            sys::madvise(at, stop - at, MADV_DONTFORK);
+            const uptr chunks = at < HEAP_BASE ? HEAP_BASE : at;
+            if (stop > chunks) {
+                // Huge pages where the mount gives them on request (tmpfs huge=advise); else
+                // without effect.
+                sys::madvise(chunks, stop - chunks, MADV_HUGEPAGE);
+            }
+        }
+        for (at = stop; at < end && is_barred(at); at += CHUNK_SIZE) {
+        }
+    }
+    // The tables' memory exists since creation; this finds out if the file has holes there.
+    if (!populate(base, round_up(tables_end(s), OS_PAGE_SIZE))) {
+        unmap_pool_file(file, barred, end);
+        return -ENOSPC;
+    }
+    return 0;
+}
+
+void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end) {
+    const uptr base = pool_mapping_base(file);
+    for (uptr at = base; at < end;) {
+        uptr stop = at;
+        while (stop < end && (stop < HEAP_BASE || barred == nullptr ||
+                              barred[(stop - HEAP_BASE) >> CHUNK_SHIFT] == 0)) {
+            stop += CHUNK_SIZE;
+        }
+        sys::munmap(at, stop - at);
+        at = stop + CHUNK_SIZE;
+    }
+}
+
+}  // namespace aep

@@ -1,0 +1,50 @@
+// Purpose: the pool file as a file: creates it whole or not at all, opens it, refuses everything
+// that is not a sound
+//          pool of ours with a message, and opens the same one again later.
+// Who calls it: pool_backing.cpp, node_identity.cpp, reclaim.cpp.
+// Crash rule: a new pool gets its name after it is complete; a kill before that leaves nothing (or,
+// on a file system
+//             without O_TMPFILE, a file PATH.new.* that nobody opens).
+#pragma once
+
+#include "dsm-core/pool/superblock.hpp"
+
+namespace aep {
+
+inline constexpr usize MAX_PATH = 4096;
+
+/// A pool file that has been opened and verified once.
+struct PoolFile {
+    char path[MAX_PATH];    // absolute, so that it is found after chdir
+    u64 device;             // the file's identity
+    u64 inode;              //
+    Superblock superblock;  // as read, verified
+    usize page_bytes;       // OS page of its mappings: 4 KiB, or the huge page size on hugetlbfs
+    bool hugetlb;
+};
+
+/// Opens the pool at `path`, creating it with `bytes` (0: default) when it does not exist. The
+/// descriptor, or -1 after a message. The descriptor is never 0, 1 or 2, and closes on exec.
+int open_pool_file(PoolFile& file, const char* path, usize bytes);
+
+/// Opens the same pool again: -errno if the path does not lead to it any more (ESTALE: to another
+/// file).
+int reopen_pool_file(const PoolFile& file);
+
+/// Maps all of the file shared, tables just below the heap window and chunk 0 at its start; not
+/// inherited by fork. Parts of the window whose chunks have barred[i] != 0 (null: none) are left as
+/// they are. 0 or -errno, with nothing mapped.
+long map_pool_file(const PoolFile& file, int fd, const u8* barred);
+
+/// Unmaps what map_pool_file maps, up to the address `end`.
+void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end);
+
+/// `fd` itself if it is above 2, else a duplicate that is, with `fd` closed. -errno.
+int away_from_stdio(int fd);
+
+/// Address of the file's offset 0 in the mapping.
+inline uptr pool_mapping_base(const PoolFile& file) {
+    return HEAP_BASE - file.superblock.chunks_offset;
+}
+
+}  // namespace aep

@@ -1,0 +1,370 @@
+// Purpose: unit tests of taking and giving back the pool's chunks: claims, commit, purge, release,
+// and what the dead held. Who calls it: ctest. Crash rule: pools live in a directory that each test
+// removes; killed children are the test's own.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <cstring>
+#include <set>
+
+#include "shim/populate.hpp"
+#include "tests/unit/pool_fixture.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+constexpr usize SMALL = 32 * MiB;
+constexpr u32 SMALL_CHUNKS = 7;
+
+/// Bytes of memory behind the file.
+usize allocated(const std::string& path) {
+    struct stat st {};
+    EXPECT_EQ(stat(path.c_str(), &st), 0);
+    return static_cast<usize>(st.st_blocks) * 512;
+}
+
+bool is_zero(const char* from, usize bytes) {
+    return from[0] == 0 && std::memcmp(from, from + 1, bytes - 1) == 0;
+}
+
+/// A child that takes `count` chunks one by one, says so, and waits to be killed.
+pid_t start_holder(const std::string& path, u32 count, const Signal& ready) {
+    return start_child([&path, count, &ready] {
+        const Backing* b = attach(path, SMALL);
+        for (u32 i = 0; i < count; ++i) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(run);
+            ASSERT_TRUE(b->commit(chunk_address(run.first), CHUNK_SIZE));
+            std::memset(bytes_at(run.first), 0xaa, CHUNK_SIZE);
+        }
+        ready.say();
+        for (;;) {
+            pause();
+        }
+    });
+}
+
+void kill_child(pid_t child) {
+    kill(child, SIGKILL);
+    EXPECT_EQ(wait_for(child), SIGKILL);
+}
+
+TEST(PoolClaim, GivesEachChunkOnceAndZero) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        EXPECT_EQ(b->max_chunks, MAX_CHUNKS);
+        std::set<u32> seen;
+        for (u32 i = 0; i < SMALL_CHUNKS; ++i) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(run);
+            EXPECT_TRUE(run.zero);
+            EXPECT_TRUE(seen.insert(raw(run.first)).second);
+            ASSERT_TRUE(b->commit(chunk_address(run.first), 2 * SLICE_SIZE));
+            EXPECT_TRUE(is_zero(bytes_at(run.first), 2 * SLICE_SIZE));
+            std::memset(bytes_at(run.first), 1, 2 * SLICE_SIZE);
+        }
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK)) << "full";
+        const PoolReport report = check(directory.file());
+        EXPECT_EQ(report.owned_chunks, SMALL_CHUNKS);
+        EXPECT_EQ(report.live_nodes, 1u);
+    });
+}
+
+TEST(PoolClaim, RunsAlignAndPlaces) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        EXPECT_FALSE(b->provide(SMALL_CHUNKS + 1, 1, NO_CHUNK));
+        EXPECT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), 0u);
+        EXPECT_EQ(raw(b->provide(2, 2, NO_CHUNK).first), 2u);
+        EXPECT_TRUE(b->provide(1, 1, ChunkIndex{4})) << "growth in place";
+        EXPECT_FALSE(b->provide(1, 1, ChunkIndex{4})) << "taken";
+        EXPECT_FALSE(b->provide(1, 2, ChunkIndex{5})) << "not aligned";
+        EXPECT_FALSE(b->provide(3, 1, ChunkIndex{5})) << "beyond the pool's end";
+        EXPECT_FALSE(b->provide(3, 1, NO_CHUNK)) << "only 1, 5 and 6 are free";
+        EXPECT_EQ(check(directory.file()).owned_chunks, 4u) << "nothing is kept of a failed run";
+        EXPECT_EQ(raw(b->provide(2, 1, NO_CHUNK).first), 5u);
+        EXPECT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), 1u);
+    });
+}
+
+TEST(PoolClaim, MapsMetadataOfTheWholePool) {
+    const Directory directory;
+    in_child([&] {
+        attach(directory.file(), SMALL);
+        for (const MetaArray& array : SLICE_ARRAYS) {
+            char* last = reinterpret_cast<char*>(
+                array.base + array.stride * (SMALL_CHUNKS * SLICES_PER_CHUNK - 1));
+            EXPECT_TRUE(is_zero(last, array.stride));
+            last[0] = 1;
+        }
+    });
+}
+
+TEST(PoolClaim, ReleasedChunksAreCleanForOthers) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        const ChunkRun run = b->provide(2, 1, NO_CHUNK);
+        const usize empty = allocated(directory.file());
+        ASSERT_TRUE(b->commit(chunk_address(run.first), 2 * CHUNK_SIZE));
+        std::memset(bytes_at(run.first), 1, 2 * CHUNK_SIZE);
+        EXPECT_GE(allocated(directory.file()), empty + 2 * CHUNK_SIZE);
+        EXPECT_TRUE(b->release(run.first, 2));
+        EXPECT_EQ(allocated(directory.file()), empty);
+        EXPECT_EQ(check(directory.file()).owned_chunks, 0u);
+        const MappedFile file(directory.file());
+        EXPECT_EQ(first_dirty_byte(file.data(), file.bytes()), 0u);
+    });
+}
+
+TEST(PoolClaim, ReleasedChunksGoToOthersWhileTheReleaserLives) {
+    const Directory directory;
+    const Signal taken, released;
+    const pid_t releaser = start_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        const ChunkRun run = b->provide(SMALL_CHUNKS, 1, NO_CHUNK);
+        ASSERT_TRUE(run);
+        EXPECT_TRUE(b->release(ChunkIndex{2}, 3));
+        taken.say();
+        released.wait();
+    });
+    taken.wait();
+    in_child([&] {
+        const ChunkRun run = attach(directory.file())->provide(3, 1, NO_CHUNK);
+        EXPECT_EQ(raw(run.first), 2u);
+    });
+    released.say();
+    EXPECT_EQ(wait_for(releaser), 0);
+}
+
+TEST(PoolClaim, PurgeGivesMemoryBackAndReadsZero) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+        const uptr address = chunk_address(run.first);
+        ASSERT_TRUE(b->commit(address, CHUNK_SIZE));
+        std::memset(bytes_at(run.first), 1, CHUNK_SIZE);
+        const usize full = allocated(directory.file());
+        EXPECT_TRUE(b->purge(address + SLICE_SIZE, 4 * SLICE_SIZE));
+        EXPECT_EQ(allocated(directory.file()), full - 4 * SLICE_SIZE);
+        EXPECT_EQ(bytes_at(run.first)[SLICE_SIZE - 1], 1);
+        EXPECT_EQ(bytes_at(run.first)[5 * SLICE_SIZE], 1);
+        ASSERT_TRUE(b->commit(address + SLICE_SIZE, 4 * SLICE_SIZE));
+        EXPECT_TRUE(is_zero(bytes_at(run.first) + SLICE_SIZE, 4 * SLICE_SIZE));
+    });
+}
+
+TEST(PoolClaim, TwoProcessesShareWithoutOverlap) {
+    const Directory directory;
+    const Signal ready;
+    const pid_t holder = start_holder(directory.file(), 3, ready);
+    ready.wait();
+    in_child([&] {
+        EXPECT_EQ(take_all(attach(directory.file())), SMALL_CHUNKS - 3);
+        const PoolReport report = check(directory.file());
+        EXPECT_EQ(report.live_nodes, 2u);
+        EXPECT_EQ(report.owned_chunks, SMALL_CHUNKS);
+    });
+    kill_child(holder);
+}
+
+TEST(PoolReclaim, TheDeadGiveEverythingBack) {
+    const Directory directory;
+    const Signal ready;
+    kill_child([&] {
+        const pid_t holder = start_holder(directory.file(), SMALL_CHUNKS, ready);
+        ready.wait();
+        return holder;
+    }());
+    EXPECT_EQ(check(directory.file()).owned_chunks, SMALL_CHUNKS) << "nobody needed them so far";
+    in_child([&] {
+        const Backing* b = attach(directory.file());
+        for (u32 i = 0; i < SMALL_CHUNKS; ++i) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(run);
+            ASSERT_TRUE(b->commit(chunk_address(run.first), CHUNK_SIZE));
+            EXPECT_TRUE(is_zero(bytes_at(run.first), CHUNK_SIZE));
+        }
+    });
+}
+
+TEST(PoolReclaim, HugeRunsComeBackToo) {
+    const Directory directory;
+    in_child(
+        [&] { EXPECT_TRUE(attach(directory.file(), SMALL)->provide(SMALL_CHUNKS, 1, NO_CHUNK)); });
+    in_child([&] { EXPECT_TRUE(attach(directory.file())->provide(SMALL_CHUNKS, 1, NO_CHUNK)); });
+}
+
+TEST(PoolReclaim, ANewProcessSweepsUpAfterTheDead) {
+    const Directory directory;
+    for (int i = 0; i < 3; ++i) {
+        in_child([&] { EXPECT_TRUE(attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK)); });
+    }
+    const PoolReport report = check(directory.file());
+    EXPECT_EQ(report.owned_chunks, 1u) << "each took back what the one before held";
+    EXPECT_EQ(report.live_nodes, 1u);
+}
+
+TEST(PoolReclaim, AllNodeEntriesOfTheDeadAreUsedAgain) {
+    const Directory directory;
+    const std::string path = directory.file();
+    in_child([&] { attach(path, SMALL); });
+    const u32 entries = check(path).nodes;
+    // Every entry says live, with a generation and a pid, and no lock: as after a reboot.
+    {
+        const Superblock s = MappedFile(path).superblock();
+        const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+        for (u32 i = 0; i < entries; ++i) {
+            const u64 fields[3] = {NodeWord::make(NodeState::live, 7).bits, 1234, 1};
+            ASSERT_EQ(pwrite(fd, fields, sizeof fields,
+                             static_cast<off_t>(s.nodes_offset + i * sizeof(NodeEntry))),
+                      static_cast<ssize_t>(sizeof fields));
+        }
+        const u64 word = ChunkWord::owned(entries - 1, 7).bits;
+        ASSERT_EQ(pwrite(fd, &word, sizeof word, static_cast<off_t>(s.chunk_words_offset)), 8);
+        close(fd);
+    }
+    EXPECT_EQ(check(path).live_nodes, entries);
+    expect_all_chunks_come_back(path);
+    EXPECT_EQ(check(path).live_nodes, 1u);
+}
+
+TEST(PoolReclaim, APidInUseAgainDoesNotKeepADeadNodeAlive) {
+    const Directory directory;
+    const std::string path = directory.file();
+    const Signal ready;
+    kill_child([&] {
+        const pid_t holder = start_holder(path, SMALL_CHUNKS, ready);
+        ready.wait();
+        return holder;
+    }());
+    // The dead node's entry now names a living process: us, with our boot id. Only the lock counts.
+    const u32 pid = static_cast<u32>(getpid());
+    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(pwrite(fd, &pid, sizeof pid, SUPERBLOCK_BYTES + offsetof(NodeEntry, pid)), 4);
+    close(fd);
+    expect_all_chunks_come_back(path);
+}
+
+TEST(PoolReclaim, TheLivingKeepTheirsWhateverTheirEntrySays) {
+    const Directory directory;
+    const std::string path = directory.file();
+    const Signal ready;
+    const pid_t holder = start_holder(path, 3, ready);
+    ready.wait();
+    const u32 no_such_pid = 0x7fff'fff0;
+    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(pwrite(fd, &no_such_pid, 4, SUPERBLOCK_BYTES + offsetof(NodeEntry, pid)), 4);
+    close(fd);
+    in_child([&] { EXPECT_EQ(take_all(attach(path)), SMALL_CHUNKS - 3); });
+    kill_child(holder);
+}
+
+TEST(PoolReclaim, AnEntryTellsWhoItIs) {
+    const Directory directory;
+    in_child([&] {
+        attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK);
+        const MappedFile file(directory.file());
+        const NodeEntry& entry = file.tables().nodes[0];
+        EXPECT_EQ(entry.pid, static_cast<u32>(getpid()));
+        EXPECT_GT(entry.start_time, 0u);
+        const u8 zeros[16] = {};
+        EXPECT_NE(std::memcmp(entry.boot_id, zeros, sizeof zeros), 0);
+        EXPECT_NE(entry.name[0], '\0');
+    });
+}
+
+TEST(PoolReclaim, ManyProcessesKilledAtRandom) {
+    const Directory directory;
+    const std::string path = directory.file();
+    unsigned seed = 12345;
+    for (int round = 0; round < 40; ++round) {
+        pid_t children[3];
+        for (pid_t& child : children) {
+            child = start_child([&] {
+                const Backing* b = attach(path, SMALL);
+                for (u32 i = 1;; ++i) {
+                    const ChunkRun run = b->provide(1 + i % 2, 1, NO_CHUNK);
+                    if (run && b->commit(chunk_address(run.first), SLICE_SIZE)) {
+                        if (bytes_at(run.first)[0] != 0) {
+                            _exit(3);
+                        }
+                        bytes_at(run.first)[0] = 1;
+                    }
+                    if (run && i % 3 != 0) {
+                        b->release(run.first, run.count);
+                    }
+                }
+            });
+        }
+        for (const pid_t child : children) {
+            seed = seed * 1103515245 + 12345;
+            const timespec time{0, static_cast<long>(seed >> 8) % 2'000'000};
+            nanosleep(&time, nullptr);  // the moment of the kill is the test's input
+            kill_child(child);
+        }
+    }
+    expect_all_chunks_come_back(path);
+    const MappedFile file(path);
+    PoolReport report;
+    EXPECT_TRUE(pool_check(file.data(), file.bytes(), report));
+}
+
+TEST(PoolPath, GoneOrReplacedMeansPrivateMemoryAndOneMessage) {
+    const Directory directory;
+    const Output out = stderr_of([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        ASSERT_EQ(unlink(directory.file().c_str()), 0);
+        for (u32 i = 0; i < 20; ++i) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(run);
+            EXPECT_GE(raw(run.first), SMALL_CHUNKS);
+            EXPECT_TRUE(b->commit(chunk_address(run.first), CHUNK_SIZE));
+            bytes_at(run.first)[CHUNK_SIZE - 1] = 1;
+            EXPECT_TRUE(b->purge(chunk_address(run.first), CHUNK_SIZE));
+            EXPECT_EQ(bytes_at(run.first)[CHUNK_SIZE - 1], 0);
+            EXPECT_TRUE(b->provide(1, 1, ChunkIndex{raw(run.first) + 1}));
+            EXPECT_TRUE(b->release(run.first, 2));
+        }
+    });
+    EXPECT_EQ(out.status, 0);
+    EXPECT_NE(out.text.find("going on with private memory"), std::string::npos) << out.text;
+    EXPECT_EQ(std::count(out.text.begin(), out.text.end(), '\n'), 1) << out.text;
+}
+
+TEST(PoolPath, AnotherPoolAtThePathIsNotOurs) {
+    const Directory directory;
+    in_child([&] { attach(directory.file("other"), SMALL); });
+    const Output out = stderr_of([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        ASSERT_EQ(rename(directory.file("other").c_str(), directory.file().c_str()), 0);
+        EXPECT_GE(raw(b->provide(1, 1, NO_CHUNK).first), SMALL_CHUNKS);
+    });
+    EXPECT_NE(out.text.find("the path leads to another file now"), std::string::npos) << out.text;
+    EXPECT_EQ(check(directory.file()).owned_chunks, 0u);
+}
+
+TEST(Populate, OldKernelsWayKeepsContentsAndMakesPagesPresent) {
+    const usize bytes = 16 * OS_PAGE_SIZE;
+    char* at = static_cast<char*>(
+        mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    at[5 * OS_PAGE_SIZE] = 9;
+    EXPECT_TRUE(populate_by_futex(reinterpret_cast<uptr>(at), bytes));
+    unsigned char present[16];
+    ASSERT_EQ(mincore(at, bytes, present), 0);
+    for (const unsigned char page : present) {
+        EXPECT_EQ(page & 1, 1);
+    }
+    EXPECT_EQ(at[5 * OS_PAGE_SIZE], 9);
+    ASSERT_EQ(mprotect(at + 8 * OS_PAGE_SIZE, OS_PAGE_SIZE, PROT_READ), 0);
+    EXPECT_FALSE(populate_by_futex(reinterpret_cast<uptr>(at), bytes)) << "an error, not a signal";
+    munmap(at, bytes);
+}
+
+}  // namespace
+}  // namespace aep

@@ -167,7 +167,8 @@ def run(arguments):
 
 def main():
     arguments = parse_arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
     if arguments.source:
         with open(arguments.source, encoding="utf-8") as file:
             document = json.load(file)

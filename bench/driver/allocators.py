@@ -80,6 +80,7 @@ def verify(allocator, micro):
         real = os.path.realpath(provider)
         if (wanted and real != wanted) or (not wanted and "libc.so" not in real):
             allocator.missing = f"{symbol} does not come from it but from {os.path.basename(provider)}"
+            return
 
 
 def _peer(name):

@@ -7,6 +7,7 @@ driver however the driver ends.
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -28,17 +29,24 @@ class PoolPlace:
         return os.path.join(self._folder, "pool")
 
     def __enter__(self):
-        if os.geteuid() == 0:
-            self._try_mount()
-        if not self._mounted:
-            self._use_shm()
+        # A signal waits until the place is complete, or __exit__ would never be called for it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
+        try:
+            if os.geteuid() == 0:
+                self._try_mount()
+            if not self._mounted:
+                self._use_shm()
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
         if self._mounted:
             subprocess.run(["umount", "-l", self._folder], check=False)
             os.rmdir(self._folder)
-        else:
+        elif self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def clear(self):

@@ -1,0 +1,191 @@
+"""Tests of the benchmark driver: its arithmetic, and what it does with allocators that are missing or broken.
+
+Run by ctest (`bench_driver`), or by hand: bench/driver_test.py --build build/bench
+Nothing here asserts a time.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, HERE)
+
+from driver import allocators, stats, targets, workloads  # noqa: E402
+from driver.measure import Sample  # noqa: E402
+
+BUILD = os.path.join(os.path.dirname(HERE), "build", "bench")
+
+# Preload libraries for the tests: one with no malloc at all, one whose malloc is glibc's but which ends
+# measured programs (not the trivial one that only asks where malloc comes from).
+NO_MALLOC = "int aep_bench_nothing;"
+FAILS_WHEN_MEASURED = """
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+extern void* __libc_malloc(size_t);
+extern void __libc_free(void*);
+void* malloc(size_t size) { return __libc_malloc(size); }
+void free(void* block) { __libc_free(block); }
+__attribute__((constructor)) static void start(void) {
+    char line[4096] = {0};
+    int fd = open("/proc/self/cmdline", O_RDONLY);
+    ssize_t got = read(fd, line, sizeof line - 1);
+    close(fd);
+    for (char* word = line; word < line + got; word += strlen(word) + 1)
+        if (strncmp(word, "--case=", 7) == 0) abort();
+}
+"""
+
+
+class Case:
+    set, unit, missing = "micro", "ns/op", ""
+
+    def __init__(self, name):
+        self.name, self.group = name, name.split("/")[0]
+
+
+class Arithmetic(unittest.TestCase):
+    def results(self, cases, times):
+        """Results of glibc and mimalloc; times[case name] = (glibc's, mimalloc's), one value a round."""
+        chosen = [allocators.Allocator("glibc"), allocators.Allocator("mimalloc")]
+        results = stats.Results(cases, chosen)
+        for case in cases:
+            for allocator, values in zip(chosen, times[case.name]):
+                for value in values:
+                    results.add(case, allocator, Sample(value=value, rss_kib=1000 * value))
+        return results, chosen
+
+    def test_ratios_are_taken_inside_a_round(self):
+        case = Case("pair/1")
+        results, (glibc, _) = self.results([case], {"pair/1": ([2, 40, 6], [1, 10, 2])})
+        summary = results.summary(case, glibc)
+        self.assertEqual(summary["median"], 6)
+        self.assertEqual(summary["ratio"], 3)  # of 2, 4, 3; not 6/2 by chance only
+        self.assertEqual(summary["ratio_quartiles"], [2.5, 3.5])
+        self.assertEqual(summary["peak_rss_kib"], 6000)
+
+    def test_geometric_means_of_sets_and_groups(self):
+        cases = [Case("a/1"), Case("a/2"), Case("b/1")]
+        results, (glibc, mimalloc) = self.results(
+            cases, {"a/1": ([2], [1]), "a/2": ([8], [1]), "b/1": ([4], [1])})
+        means = results.geomeans(glibc)
+        self.assertAlmostEqual(means["micro"]["ratio"], 4)
+        self.assertAlmostEqual(means["micro/a"]["ratio"], 4)
+        self.assertAlmostEqual(means["micro/b"]["ratio"], 4)
+        self.assertEqual((means["micro"]["cases"], means["micro"]["of"]), (3, 3))
+        self.assertAlmostEqual(results.geomeans(mimalloc)["micro"]["ratio"], 1)
+
+    def test_a_failed_case_is_left_out_of_the_mean_and_counted(self):
+        cases = [Case("a/1"), Case("a/2")]
+        results, (glibc, _) = self.results(cases, {"a/1": ([2], [1]), "a/2": ([8], [1])})
+        results.samples["a/2"]["glibc"][0].failed = "ended"
+        mean = results.geomeans(glibc)["micro"]
+        self.assertAlmostEqual(mean["ratio"], 2)
+        self.assertEqual((mean["cases"], mean["of"]), (1, 2))
+        self.assertEqual(results.summary(cases[1], glibc), {"failed": "ended"})
+
+    def test_targets_say_met_and_missed(self):
+        def mean(ratio):
+            return {"ratio": ratio, "quartiles": [ratio, ratio], "cases": 2, "of": 2}
+
+        document = {
+            "geomeans": {"aep": {"micro": mean(0.9), "micro/remote": mean(0.8), "rss": mean(1.0)},
+                         "glibc": {"micro": mean(2.0)}, "tcmalloc": {"micro": mean(0.8)}},
+            "cases": [{"name": "startup/true", "results": {"aep": {"median": 1.5, "ratio": 1.6}, "glibc": {"median": 0.4}}}],
+        }
+        met = {row["name"]: row["met"] for row in targets.evaluate(document)}
+        self.assertEqual(met, {
+            "aep: geometric mean of the micro set": True, "aep: cross-thread free": False,
+            "aep: slowest single case": False, "aep: peak memory": True,
+            "aep: micro mean relative to tcmalloc": False, "aep: micro mean relative to glibc": True,
+            "aep: start-up beyond glibc's, ms": False})
+
+    def test_wrong_output_is_a_failure(self):
+        case = workloads.Workload("program/x", [], expected="42\n")
+        self.assertFalse(case.judge(Sample(output="# value 7.5\n42\n", cpu=1)).failed)
+        self.assertEqual(case.judge(Sample(output="# value 7.5\n42\n", cpu=1)).value, 7.5)
+        self.assertIn("wrong output", case.judge(Sample(output="43\n", cpu=1)).failed)
+
+
+class Runs(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.scratch = os.path.join(self.folder, "tmp")
+        os.mkdir(self.scratch)
+
+    def library(self, source):
+        """A build folder whose preload library is compiled from this source."""
+        build = os.path.join(self.folder, "build")
+        os.makedirs(os.path.join(build, "preload"), exist_ok=True)
+        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", os.path.join(build, "preload", "libaepmalloc.so")],
+                       input=source.encode(), check=True)
+        return build
+
+    def start(self, *arguments):
+        command = [sys.executable, os.path.join(HERE, "run.py"), "--bench-build", BUILD, "--quick", *arguments]
+        return subprocess.Popen(command, env={**os.environ, "TMPDIR": self.scratch}, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run_driver(self, *arguments):
+        out = os.path.join(self.folder, "out.json")
+        process = self.start("--rounds", "1", "--json", out, *arguments)
+        printed, complaints = process.communicate(timeout=120)
+        self.assertEqual(os.listdir(self.scratch), [], "the driver left files")
+        self.assertTrue(os.path.exists(out), complaints)
+        with open(out, encoding="utf-8") as file:
+            return process.returncode, printed, json.load(file)
+
+    def test_a_library_that_is_not_built_is_named(self):
+        status, printed, document = self.run_driver(
+            "--only", "^pair/16$|^startup/", "--allocators", "glibc,aep", "--build", self.folder)
+        self.assertEqual(status, 0)
+        self.assertIn("MISSING aep", printed)
+        self.assertFalse(document["allocators"]["aep"]["available"])
+        self.assertEqual([c["name"] for c in document["cases"]], ["pair/16", "startup/true"])
+        for case in document["cases"]:
+            self.assertEqual(list(case["results"]), ["glibc"])
+            self.assertGreater(case["results"]["glibc"]["median"], 0)
+            self.assertGreater(case["results"]["glibc"]["peak_rss_kib"], 500)
+
+    def test_a_library_that_does_not_take_over_malloc_is_not_measured(self):
+        build = self.library(NO_MALLOC)
+        status, printed, document = self.run_driver(
+            "--only", "^pair/16$", "--allocators", "glibc,aep", "--build", build)
+        self.assertEqual(status, 0)
+        self.assertIn("malloc does not come from it", document["allocators"]["aep"]["missing"])
+        self.assertNotIn("aep", document["cases"][0]["results"])
+
+    def test_a_library_that_crashes_is_a_failure(self):
+        build = self.library(FAILS_WHEN_MEASURED)
+        status, printed, document = self.run_driver(
+            "--only", "^pair/(16|64)$", "--allocators", "aep,glibc", "--build", build)
+        self.assertEqual(status, 1)
+        self.assertIn("FAILED pair/16 under aep: ended by SIGABRT", printed)
+        self.assertEqual(len(document["failures"]), 2)
+        self.assertIn("median", document["cases"][0]["results"]["glibc"])
+
+    def test_terminated_in_the_middle_it_leaves_nothing(self):
+        process = self.start("--only", "^synthetic/fragment", "--allocators", "glibc", "--rounds", "100")
+        while not os.listdir(self.scratch) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 143)
+        self.assertEqual(os.listdir(self.scratch), [])
+
+
+if __name__ == "__main__":
+    if "--build" in sys.argv:
+        at = sys.argv.index("--build")
+        BUILD = os.path.abspath(sys.argv[at + 1])
+        del sys.argv[at:at + 2]
+    unittest.main()

@@ -5,7 +5,7 @@
     bench/run.py --quick --json FILE      within 5 minutes
     bench/run.py --only '^pair/' --allocators mimalloc,aep
     bench/run.py --instructions           instruction counts instead of times
-    bench/run.py --from FILE --plot docs/benchmarks.svg
+    bench/run.py --from FILE --plot docs/benchmarks.svg --docs docs/benchmarks.md
 
 Each round runs every case under every allocator, in shuffled order, each in a process of its own; ratios are
 taken inside a round. Peers that are not installed, and programs, are named in the output. See bench/README.md.
@@ -23,7 +23,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from driver import allocators, instructions, measure, micro, plot, pool  # noqa: E402
+from driver import allocators, instructions, markdown, measure, micro, plot, pool  # noqa: E402
 from driver import report, stats, targets, workloads  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -38,6 +38,7 @@ def parse_arguments():
     parser.add_argument("--quick", action="store_true", help="less work a case and few rounds; within 5 minutes")
     parser.add_argument("--json", metavar="FILE", help="write all results there")
     parser.add_argument("--plot", metavar="FILE", help="draw the results as FILE.svg and FILE.png")
+    parser.add_argument("--docs", metavar="FILE", help="write the results into this page, between its markers")
     parser.add_argument("--from", dest="source", metavar="FILE", help="no run: tables and plot of this JSON file")
     parser.add_argument("--instructions", action="store_true", help="count instructions (callgrind) instead")
     parser.add_argument("--rounds", type=int, help="rounds of every case (default: 15 and 7, quick: 7 and 3)")
@@ -183,6 +184,8 @@ def main():
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
             file.write("\n")
+    if arguments.docs:
+        markdown.fill(document, arguments.docs)
     if arguments.plot:
         print("plot:", *plot.draw(document, arguments.plot), file=sys.stderr)
     return 1 if document.get("failures") else 0

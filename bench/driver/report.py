@@ -21,7 +21,7 @@ def table(document, file):
     print(f"\nTime: median under {BASELINE}, and ratios to it in the same round (median ± half the quartile range;"
           f" below 1 is faster)\n\n{_line('case', BASELINE, others)}", file=file)
     for case in document["cases"]:
-        print(_line(case["name"], _absolute(case, BASELINE), [_ratio(case, n) for n in others]), file=file)
+        print(_line(case["name"], absolute_cell(case, BASELINE), [ratio_cell(case, n) for n in others]), file=file)
     print(f"\nPeak memory: median under {BASELINE}, and ratios to it\n\n{_line('case', BASELINE, others)}", file=file)
     for case in document["cases"]:
         print(_line(case["name"], *_memory(case, others)), file=file)
@@ -30,7 +30,7 @@ def table(document, file):
     if keys:
         print(f"\nGeometric means of the ratios to {BASELINE}\n\n{_line('set', '', others)}", file=file)
     for key in keys:
-        print(_line(key, "", [_mean(mean.get(key)) for mean in means]), file=file)
+        print(_line(key, "", [mean_cell(mean.get(key)) for mean in means]), file=file)
     print(file=file)
     _absent(document, file)
 
@@ -50,17 +50,19 @@ def _line(label, base, cells):
     return f"{label:28} {base:>14}" + "".join(f"{cell:>15}" for cell in cells)
 
 
-def _absolute(case, name):
+def absolute_cell(case, name):
+    """The median with its unit."""
     result = case["results"].get(name)
     if result is None:
         return "-"
     return "FAILED" if "failed" in result else f"{_short(result['median'])} {case['unit']}"
 
 
-def _ratio(case, name):
+def ratio_cell(case, name):
+    """The ratio to the baseline with half its quartile range; the median where there is no baseline."""
     result = case["results"].get(name)
     if result is None or "failed" in result or result["ratio"] is None:
-        return _absolute(case, name)
+        return absolute_cell(case, name)
     low, high = result["ratio_quartiles"]
     return f"{_short(result['ratio'])} ±{_short((high - low) / 2)}"
 
@@ -77,7 +79,8 @@ def _memory(case, others):
     return cell(BASELINE), [cell(name) for name in others]
 
 
-def _mean(mean):
+def mean_cell(mean):
+    """A geometric mean; says so when it leaves cases out."""
     if mean is None:
         return "-"
     partial = "" if mean["cases"] == mean["of"] else f" ({mean['cases']} of {mean['of']})"

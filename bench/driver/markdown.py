@@ -1,0 +1,81 @@
+"""Writes the results of one run into docs/benchmarks.md, between its markers.
+
+Used by run.py --docs on the document that report.py, or the instruction count, made. So every number in the
+docs comes from a file that a run wrote.
+"""
+
+from . import report
+
+
+def fill(document, path):
+    """Replaces what stands between `<!-- NAME -->` and `<!-- end of NAME -->` for each part we have."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    for name, lines in _parts(document).items():
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise SystemExit(f"bench: {path} has no place for {name}: {start} ... {end}")
+        text = before + "\n".join([start, *lines, end]) + after
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _parts(document):
+    parts = {}
+    if "cases" in document:
+        parts = {"machine": _machine(document), "targets": _targets(document), "means": _means(document),
+                 "cases": _cases(document)}
+    if "instructions" in document:
+        parts["instructions"] = _instructions(document["instructions"])
+    return parts
+
+
+def _row(cells):
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _head(cells):
+    return [_row(cells), "|---" * len(cells) + "|"]
+
+
+def _machine(document):
+    machine, settings = document["machine"], document["settings"]
+    versions = ", ".join(f"{n} {a['version']}" for n, a in document["allocators"].items() if a["version"])
+    mode = "quick run" if settings["quick"] else "full run"
+    return [f"{machine.get('cpu')}, {machine['cores']} cores, {machine.get('memory_gib')} GiB, {machine.get('system')}, "
+            f"Linux {machine['kernel']}, {machine['libc']}, transparent huge pages: {machine['transparent_hugepage']}. "
+            f"{versions}. Pool: {settings['pool']}. {machine['date']}, revision {settings['revision']}, {mode}."]
+
+
+def _targets(document):
+    rows = [_row([r["name"], f"{r['value']:.3f}", f"{r['limit']:.2f}", "met" if r["met"] else "**missed**",
+                  r.get("where", "")]) for r in document["targets"]]
+    return [*_head(["target", "measured", "at most", "", "where"]), *rows]
+
+
+def _present(document):
+    return [n for n, a in document["allocators"].items() if a["available"] and n != document["baseline"]]
+
+
+def _means(document):
+    names = _present(document)
+    means = [document["geomeans"][n] for n in names]
+    keys = list(dict.fromkeys(key for mean in means for key in mean))
+    rows = [_row([key.replace("rss", "peak memory"), *(report.mean_cell(mean.get(key)) for mean in means)]) for key in keys]
+    return [*_head(["set", *names]), *rows]
+
+
+def _cases(document):
+    names = _present(document)
+    rows = [_row([c["name"], report.absolute_cell(c, document["baseline"]), *(report.ratio_cell(c, n) for n in names)])
+            for c in document["cases"]]
+    return [*_head(["case", document["baseline"], *names]), *rows]
+
+
+def _instructions(counts):
+    measured = {n: row for n, row in counts.items() if "failed" not in row}
+    what = list(dict.fromkeys(key for row in measured.values() for key in row))
+    rows = [_row([name, *(f"{row[key]:.1f}" for key in what)]) for name, row in measured.items()]
+    return [*_head(["", *what]), *rows]

@@ -49,6 +49,7 @@ class Case:
 
     def __init__(self, name):
         self.name, self.group = name, name.split("/")[0]
+        self.small_objects = self.group == "a"
 
 
 class Arithmetic(unittest.TestCase):
@@ -80,6 +81,7 @@ class Arithmetic(unittest.TestCase):
         self.assertAlmostEqual(means["micro/a"]["ratio"], 4)
         self.assertAlmostEqual(means["micro/b"]["ratio"], 4)
         self.assertEqual((means["micro"]["cases"], means["micro"]["of"]), (3, 3))
+        self.assertAlmostEqual(means["micro/small_objects"]["ratio"], 4)  # a/1 and a/2 only
         self.assertAlmostEqual(results.geomeans(mimalloc)["micro"]["ratio"], 1)
 
     def test_a_failed_case_is_left_out_of_the_mean_and_counted(self):
@@ -163,6 +165,12 @@ class Runs(unittest.TestCase):
         self.assertEqual(status, 0)
         self.assertIn("malloc does not come from it", document["allocators"]["aep"]["missing"])
         self.assertNotIn("aep", document["cases"][0]["results"])
+
+    def test_pool_mode_without_a_pool_is_not_measured(self):
+        build = self.library(FAILS_WHEN_MEASURED)
+        _, _, document = self.run_driver(
+            "--only", "^pair/16$", "--allocators", "glibc,aep-pool", "--build", build)
+        self.assertIn("took nothing from the pool file", document["allocators"]["aep-pool"]["missing"])
 
     def test_a_library_that_crashes_is_a_failure(self):
         build = self.library(FAILS_WHEN_MEASURED)

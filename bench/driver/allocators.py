@@ -60,7 +60,8 @@ def discover(names, build, pool_path, pool_size, settings):
 
 
 def verify(allocator, micro):
-    """Marks the allocator missing unless malloc and free of a program really come from its library."""
+    """Marks the allocator missing unless malloc and free of a program really come from its library, and,
+    in pool mode, its memory from the pool file."""
     if allocator.missing:
         return
     env = allocator.environment()
@@ -81,6 +82,8 @@ def verify(allocator, micro):
         if (wanted and real != wanted) or (not wanted and "libc.so" not in real):
             allocator.missing = f"{symbol} does not come from it but from {os.path.basename(provider)}"
             return
+    if allocator.pool and not (os.path.exists(allocator.pool) and os.stat(allocator.pool).st_blocks > 0):
+        allocator.missing = "a program under it took nothing from the pool file AEP_POOL names"
 
 
 def _peer(name):

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 UNIT = "ns/op"
 
 
+# Groups of small objects through malloc and free alone: one mean of their own, because ratios of large
+# objects, realloc and the like differ by orders of magnitude and would hide them.
+SMALL_OBJECTS = ("pair", "batch", "live", "mixed", "touch", "remote", "pipeline", "threads")
+
+
 @dataclass
 class MicroCase:
     name: str
@@ -23,6 +28,10 @@ class MicroCase:
     @property
     def group(self):
         return self.name.split("/")[0]
+
+    @property
+    def small_objects(self):
+        return self.group in SMALL_OBJECTS
 
     def run(self, launcher, allocator):
         command = [self.program, f"--case={self.name}", f"--scale={self.scale}", "--benchmark_format=json"]

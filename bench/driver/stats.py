@@ -77,12 +77,16 @@ class Results:
         for case in self.cases:
             keys.setdefault(case.set, []).append(case)
             keys.setdefault(f"{case.set}/{case.group}", []).append(case)
+        small = [case for case in self.cases if case.small_objects]
+        if small:
+            keys["micro/small_objects"] = small
         means = {}
         for key, cases in keys.items():
             time = self._mean(cases, lambda c: self.ratios(c, allocator))
             if time:
                 means[key] = time
-        for key, cases in {"rss": self.cases, **{f"rss/{s}": keys[s] for s in dict.fromkeys(c.set for c in self.cases)}}.items():
+        memory = {"rss": self.cases, **{f"rss/{name}": keys[name] for name in keys if "/" not in name}}
+        for key, cases in memory.items():
             rss = self._mean(cases, lambda c: self._paired(c, allocator, lambda s: s.rss_kib))
             if rss:
                 means[key] = rss

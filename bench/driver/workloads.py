@@ -33,6 +33,7 @@ class Workload:
 
     set = "workload"
     unit = "ms"
+    small_objects = False
 
     @property
     def group(self):

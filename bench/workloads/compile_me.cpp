@@ -1,4 +1,4 @@
-// Purpose: a source for the compiler to work on: templates, containers and lambdas of the standard library.
+// Purpose: a source for the compiler to work on: templates and containers of the standard library.
 // Who calls it: bench/driver/workloads.py compiles it; it is part of no target and never run.
 // Crash rule: not part of the library.
 #include <map>

@@ -17,7 +17,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 from driver import allocators, stats, targets, workloads  # noqa: E402
-from driver.measure import Sample  # noqa: E402
+from driver.measure import Launcher, Sample  # noqa: E402
+from driver.pool import PoolPlace  # noqa: E402
 
 BUILD = os.path.join(os.path.dirname(HERE), "build", "bench")
 
@@ -41,6 +42,25 @@ __attribute__((constructor)) static void start(void) {
     for (char* word = line; word < line + got; word += strlen(word) + 1)
         if (strncmp(word, "--case=", 7) == 0) abort();
 }
+"""
+
+
+# Writes 48 MiB of the pool, mapped or dropped from the mapping, and 48 MiB of its own, and works for a while.
+USES_POOL = """
+import hashlib, mmap, os, sys
+size = 48 << 20
+fd = os.open(os.environ["AEP_POOL"], os.O_RDWR | os.O_CREAT, 0o600)
+os.ftruncate(fd, size)
+pool = mmap.mmap(fd, size)
+for at in range(0, size, 4096):
+    pool[at] = 1
+if sys.argv[1] == "dropped":
+    pool.madvise(mmap.MADV_DONTNEED)
+own = bytearray(size)
+for at in range(0, size, 4096):
+    own[at] = 1
+for _ in range(4):
+    hashlib.sha256(own).digest()
 """
 
 
@@ -180,6 +200,18 @@ class Runs(unittest.TestCase):
         self.assertIn("FAILED pair/16 under aep: ended by SIGABRT", printed)
         self.assertEqual(len(document["failures"]), 2)
         self.assertIn("median", document["cases"][0]["results"]["glibc"])
+
+    def test_peak_memory_counts_pool_memory_once_mapped_or_not(self):
+        peaks = {}
+        with PoolPlace(256 << 20) as place:
+            launcher = Launcher(os.path.join(BUILD, "workloads", "aep_bench_launch"), place)
+            for mode in ("mapped", "dropped"):
+                allocator = allocators.Allocator("x", pool=place.path, pool_size=1)
+                sample = launcher.run(allocator, [sys.executable, "-c", USES_POOL, mode])
+                self.assertEqual(sample.failed, "")
+                peaks[mode] = sample.rss_kib / 1024
+        for mode, peak in peaks.items():
+            self.assertTrue(96 <= peak <= 135, f"{mode}: {peak} MiB")
 
     def test_terminated_in_the_middle_it_leaves_nothing(self):
         process = self.start("--only", "^synthetic/fragment", "--allocators", "glibc", "--rounds", "100")

@@ -76,10 +76,9 @@ class Results:
         keys = {}
         for case in self.cases:
             keys.setdefault(case.set, []).append(case)
+            if case.small_objects:
+                keys.setdefault(f"{case.set}/small_objects", []).append(case)
             keys.setdefault(f"{case.set}/{case.group}", []).append(case)
-        small = [case for case in self.cases if case.small_objects]
-        if small:
-            keys["micro/small_objects"] = small
         means = {}
         for key, cases in keys.items():
             time = self._mean(cases, lambda c: self.ratios(c, allocator))

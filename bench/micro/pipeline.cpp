@@ -51,7 +51,15 @@ void produce(Ring& ring, Fill&& fill) {
 
 void pipeline(benchmark::State& state, const Sizes& sizes) {
     Ring ring;
-    std::thread consumer(consume, std::ref(ring));
+    // The second processor is asked for before the first thread gives up its right to it.
+    std::atomic<bool> bound{false};
+    std::thread consumer([&] {
+        bind_to_processor(1);
+        bound.store(true);
+        consume(ring);
+    });
+    wait_until([&] { return bound.load(); });
+    bind_to_processor(0);
     std::size_t draw = 0;
     measure(state, BATCHES_PER_ITERATION * BATCH, [&] {
         for (std::size_t batch = 0; batch < BATCHES_PER_ITERATION; ++batch) {

@@ -6,6 +6,7 @@ Nothing here asserts a time.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,18 @@ class Runs(unittest.TestCase):
             self.assertEqual(list(case["results"]), ["glibc"])
             self.assertGreater(case["results"]["glibc"]["median"], 0)
             self.assertGreater(case["results"]["glibc"]["peak_rss_kib"], 500)
+
+    def test_plot_and_docs_are_made_from_the_results(self):
+        page = os.path.join(self.folder, "page.md")
+        shutil.copy(os.path.join(os.path.dirname(HERE), "docs", "benchmarks.md"), page)
+        self.run_driver("--only", "^pair/16$", "--allocators", "glibc,mimalloc", "--docs", page,
+                        "--plot", os.path.join(self.folder, "plot.svg"))
+        with open(page, encoding="utf-8") as file:
+            text = file.read()
+        self.assertIn("| pair/16 |", text)
+        self.assertIn("| micro/pair |", text)
+        for name in ("plot.svg", "plot.png"):
+            self.assertGreater(os.path.getsize(os.path.join(self.folder, name)), 5000)
 
     def test_a_library_that_does_not_take_over_malloc_is_not_measured(self):
         build = self.library(NO_MALLOC)

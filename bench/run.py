@@ -175,15 +175,15 @@ def main():
             document = json.load(file)
     else:
         document = run(arguments)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+            file.write("\n")
     if "cases" in document:
         report.table(document, sys.stdout)
         targets.table(document["targets"], sys.stdout)
     if "instructions" in document:
         instructions.table(document["instructions"], sys.stdout)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-            file.write("\n")
     if arguments.docs:
         markdown.fill(document, arguments.docs)
     if arguments.plot:

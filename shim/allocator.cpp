@@ -16,12 +16,13 @@ namespace aep {
 
 namespace {
 
-/// The clock is looked at once in so many requests that are above the direct sizes, so that memory freed before goes
-/// back to the system although a program now lives from its pages.
+/// The clock is looked at once in so many requests that are above the direct sizes, so that memory
+/// freed before goes back to the system although a program now lives from its pages.
 constexpr u32 TICKS_PER_LOOK = 16;
 __thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
 
-/// A calloc of at least this many dirty bytes gets fresh memory rather than a memset: it may never be touched.
+/// A calloc of at least this many dirty bytes gets fresh memory rather than a memset: it may never
+/// be touched.
 constexpr usize FRESH_ABOVE = 8 * MiB;
 
 u32 slices_for(usize size) { return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT); }
@@ -33,7 +34,7 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     purge_if_due(now);
     const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
     if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
-    const Run run = obtain_run(h, page_slices(class_size(c)), 1);
+    const Run run = obtain_run(h, page_slices(c), 1);
     if (!run) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
@@ -99,7 +100,8 @@ bool is_live_block(const Target& t) {
     return t.bit < MAX_BITS && (t.page->alloc_bits[t.bit / 64] >> (t.bit % 64) & 1) != 0;
 }
 
-/// Whether the slice is part of a run: only a large object's further slices are, without a tag of their own.
+/// Whether the slice is part of a run: only a large object's further slices are, without a tag of
+/// their own.
 bool in_large_object(uptr address) {
     const SliceIndex s = slice_at(address);
     const ChunkDesc* chunk = chunk_desc(chunk_of(s));
@@ -108,8 +110,8 @@ bool in_large_object(uptr address) {
 
 void report_not_live(const void* p, const Target& t) {
     const uptr address = reinterpret_cast<uptr>(p);
-    const bool interior = is_page(t) ? (address - t.page->base) % t.page->block_size != 0
-                                     : in_large_object(address);
+    const bool interior =
+        is_page(t) ? (address - t.page->base) % t.page->block_size != 0 : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
 }
 

@@ -59,7 +59,8 @@ enum class Mapped { yes, occupied, no_memory };
 
 /// Maps [first, first+count) and its metadata, or nothing.
 Mapped map_run(u32 first, u32 count) {
-    // Not NORESERVE: the system's overcommit rule refuses what can never be had, as it does to libc's malloc.
+    // Not NORESERVE: the system's overcommit rule refuses what can never be had, as it does to
+    // libc's malloc.
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
     const uptr address = chunk_address(ChunkIndex{first});
     const usize bytes = usize{count} * CHUNK_SIZE;

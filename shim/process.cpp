@@ -177,12 +177,14 @@ u64 now_ms() {
 }
 
 Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices) {
-    const Request take{.op = Op::take_run, .heap = heap, .a = slices, .b = alignment_slices};
+    Request take{.op = Op::take_run, .heap = heap, .a = slices, .b = alignment_slices};
     for (int attempt = 0; attempt < 2; ++attempt) {
         const Run run = take_or_grow(take);
         if (run && commit_run(run)) return run;
-        // Memory that is only kept for reuse may be what is missing.
-        if (!purge_all()) break;
+        // The last resort: memory that is only kept for reuse may be what is missing, and a run
+        // over a chunk's border may do.
+        purge_all();
+        take.thorough = true;
     }
     return {};
 }

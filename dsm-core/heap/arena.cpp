@@ -47,8 +47,8 @@ void Arena::refile(ChunkIndex c, ChunkDesc* d) {
     d->rank = static_cast<u8>(rank);
 }
 
-Run Arena::claim(ChunkIndex c, u32 position, u32 slices, u32 owner) {
-    Run run{SliceIndex{raw(first_slice(c)) + position}, slices, true, true};
+Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
+    Run run{first, slices, true, true};
     for_each_part(run.first, slices, [&](ChunkDesc* d, ChunkIndex chunk, u64 mask) {
         run.zero = run.zero && (d->zero & mask) == mask;
         run.committed = run.committed && (d->committed & mask) == mask;
@@ -64,6 +64,13 @@ Run Arena::claim(ChunkIndex c, u32 position, u32 slices, u32 owner) {
     return run;
 }
 
+u32 Arena::overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const {
+    constexpr u32 LONG_RUN = SLICES_PER_CHUNK / 4;
+    if (position != 0 || chunk == 0 || slices < LONG_RUN || alignment != 1) return 0;
+    const u64 before = chunk_desc(ChunkIndex{chunk - 1})->free;
+    return before == ~u64{0} ? 0 : static_cast<u32>(__builtin_clzll(~before));
+}
+
 Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
     // Below the guaranteed rank a chunk may or may not fit: look at a few only.
     constexpr u32 MAX_TRIES = 8;
@@ -74,7 +81,11 @@ Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
         u32 tries = 0;
         for (u32 c = by_rank_[rank].next(0); c != IndexSet::NONE; c = by_rank_[rank].next(c + 1)) {
             const u64 starts = run_starts(chunk_desc(ChunkIndex{c})->free, slices) & positions;
-            if (starts != 0) return claim(ChunkIndex{c}, lowest_bit(starts), slices, owner);
+            if (starts != 0) {
+                const u32 first = c * SLICES_PER_CHUNK + lowest_bit(starts);
+                return claim(SliceIndex{first - overhang(c, lowest_bit(starts), slices, alignment)},
+                             slices, owner);
+            }
             if (may_fail && ++tries == MAX_TRIES) break;
         }
     }
@@ -82,36 +93,37 @@ Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
 }
 
 Run Arena::take_across_chunks(u32 slices, u32 alignment, u32 owner) {
-    const u32 whole = slices / SLICES_PER_CHUNK;
-    const u32 rest = slices % SLICES_PER_CHUNK;
-    const u32 chunk_alignment = alignment <= SLICES_PER_CHUNK ? 1 : alignment / SLICES_PER_CHUNK;
-    const IndexSet& empty_chunks = by_rank_[RANKS - 1];
-    u32 start = empty_chunks.next(0);
-    while (start != IndexSet::NONE) {
-        start = static_cast<u32>(round_up(start, chunk_alignment));
-        u32 have = 0;
-        while (have < whole && start + have < MAX_CHUNKS && empty_chunks.contains(start + have))
-            ++have;
-        if (have == whole) {
-            if (rest == 0) return claim(ChunkIndex{start}, 0, slices, owner);
-            const u32 last = start + whole;
-            const u64 mask = mask_of(0, rest);
-            if (last < chunk_limit() && chunk_desc(ChunkIndex{last})->present &&
-                (chunk_desc(ChunkIndex{last})->free & mask) == mask) {
-                return claim(ChunkIndex{start}, 0, slices, owner);
-            }
-            have = 0;  // the first of these chunks cannot start it; the next one may
+    // One pass in address order; [begin, end) is the free run that ends where we are.
+    u32 begin = 0, end = 0;
+    const auto fits = [&] {
+        const u32 start = static_cast<u32>(round_up(begin, alignment));
+        return start < end && end - start >= slices;
+    };
+    const auto claim_it = [&] {
+        return claim(SliceIndex{static_cast<u32>(round_up(begin, alignment))}, slices, owner);
+    };
+    for (u32 c = 0; c < chunk_limit(); ++c) {
+        const u32 first = c * SLICES_PER_CHUNK;
+        const u64 free = chunk_desc(ChunkIndex{c})->free;
+        if (end != first) begin = end = first;
+        if (free == ~u64{0}) {
+            end += SLICES_PER_CHUNK;
+            if (fits()) return claim_it();
+            continue;
         }
-        start = empty_chunks.next(start + have + 1);
+        end += lowest_bit(~free);
+        if (fits()) return claim_it();
+        end = first + SLICES_PER_CHUNK;
+        begin = end - static_cast<u32>(__builtin_clzll(~free));
     }
     return {};
 }
 
-Run Arena::take(u32 slices, u32 alignment, u32 owner) {
+Run Arena::take(u32 slices, u32 alignment, u32 owner, bool thorough) {
     LockScope scope(lock_);
-    return slices <= SLICES_PER_CHUNK && alignment <= SLICES_PER_CHUNK
-               ? take_within_chunk(slices, alignment, owner)
-               : take_across_chunks(slices, alignment, owner);
+    const bool within = slices <= SLICES_PER_CHUNK && alignment <= SLICES_PER_CHUNK && !thorough;
+    return within ? take_within_chunk(slices, alignment, owner)
+                  : take_across_chunks(slices, alignment, owner);
 }
 
 void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
@@ -161,7 +173,7 @@ GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& ad
         });
     if (!free) return GrowResult::blocked;
     if (within < count) return GrowResult::beyond_last_chunk;
-    added = claim(chunk_of(SliceIndex{begin}), begin % SLICES_PER_CHUNK, count, 0);
+    added = claim(SliceIndex{begin}, count, 0);
     desc_of(added.first)
         ->tag.store(TAG_FREE, std::memory_order_relaxed);  // belongs to the run before it
     desc_of(first)->slices = new_slices;

@@ -50,10 +50,10 @@ class Arena {
     void init();
 
     /// Takes a run of `slices`, its first slice at a multiple of `alignment` slices (a power of
-    /// two), and marks it reserved for heap `owner`. Empty when no chunk has such a run. Cost: a
-    /// few bitmap operations; linear in the number of wholly free chunks for runs longer than a
-    /// chunk.
-    Run take(u32 slices, u32 alignment, u32 owner);
+    /// two), and marks it reserved for heap `owner`. Empty when there is none. Runs of up to a
+    /// chunk are looked for inside chunks, in constant time, unless `thorough`; others across
+    /// chunks, linear in the number of chunks.
+    Run take(u32 slices, u32 alignment, u32 owner, bool thorough);
 
     /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay.
     void give(SliceIndex first, u32 slices, u64 now);
@@ -97,7 +97,11 @@ class Arena {
     static constexpr u32 RANKS = 7;
 
     void refile(ChunkIndex c, ChunkDesc* d);
-    Run claim(ChunkIndex c, u32 position, u32 slices, u32 owner);
+    Run claim(SliceIndex first, u32 slices, u32 owner);
+    /// How many slices before `position` of `chunk` a long run may begin: the free end of the chunk
+    /// before, which nothing that long would ever use. Without it, objects of 3 MiB would leave a
+    /// quarter of every chunk empty.
+    u32 overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const;
     Run take_within_chunk(u32 slices, u32 alignment, u32 owner);
     Run take_across_chunks(u32 slices, u32 alignment, u32 owner);
     void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);

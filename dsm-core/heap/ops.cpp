@@ -121,8 +121,9 @@ Reply page_birth(const Request& r) {
 }
 
 Reply take_run(const Request& r) {
-    const Run run = domain().arena.take(static_cast<u32>(r.a), static_cast<u32>(r.b),
-                                        r.heap == nullptr ? 0 : r.heap->id());
+    const u32 owner = r.heap == nullptr ? 0 : r.heap->id();
+    const Run run =
+        domain().arena.take(static_cast<u32>(r.a), static_cast<u32>(r.b), owner, r.thorough);
     return run ? Reply{.run = run} : miss();
 }
 

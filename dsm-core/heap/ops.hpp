@@ -50,6 +50,7 @@ struct Request {
     Run run{};
     bool zero = false;
     bool committed = false;
+    bool thorough = false;
 };
 
 struct Reply {

@@ -25,8 +25,8 @@ u32 bit_words(const PageDesc* d) {
 void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
     const SliceIndex s = slice_of(d);
     const usize size = class_size(size_class);
-    const bool small = size <= MAX_SMALL;
-    const u32 slices = page_slices(size);
+    const u32 slices = page_slices(size_class);
+    const bool small = slices == 1;
     const usize bytes = usize{slices} << SLICE_SHIFT;
     d->free_count = 0;
     d->free_limit = 0;

@@ -14,10 +14,7 @@ namespace aep {
 
 inline constexpr usize MIN_ALIGNMENT = 16;
 inline constexpr u32 CLASS_COUNT = 88;
-/// Blocks up to here live on pages of one slice, whose low 16 address bits are the free stack's
-/// entries.
-inline constexpr usize MAX_SMALL = 8 * KiB;
-/// Blocks up to here live on pages of several slices; entries count 16-byte units.
+/// Blocks up to here live on pages; larger ones are runs of slices of their own.
 inline constexpr usize MAX_CLASS_SIZE = 128 * KiB;
 /// Requests up to here find their page through the heap's `direct` table, one entry for each 16
 /// bytes.
@@ -53,14 +50,28 @@ constexpr u32 class_of_aligned(usize size, usize alignment) {
 /// Index into the heap's `direct` table; size <= MAX_DIRECT.
 constexpr u32 direct_index(usize size) { return static_cast<u32>((size + 15) >> 4); }
 
-/// Slices of a page that holds blocks of `size` bytes: at least eight blocks fit.
-constexpr u32 page_slices(usize size) { return size <= MAX_SMALL ? 1 : size <= 32 * KiB ? 4 : 16; }
+/// Slices of a page of class `c`: the fewest that hold at least four blocks and leave at most an
+/// eighth unused.
+constexpr u32 page_slices(u32 c) {
+    const usize size = class_size(c);
+    for (u32 slices = 1;; ++slices) {
+        const usize bytes = usize{slices} << SLICE_SHIFT;
+        if (bytes / size >= 4 && bytes % size <= bytes / 8) return slices;
+    }
+}
+inline constexpr u32 MAX_PAGE_SLICES = 16;  // free stack entries count 16-byte units in 16 bits
 
 /// Log2 of the distance between two possible block starts: the bitmap's granule.
 constexpr u8 bit_shift_of(usize size) { return static_cast<u8>(lowest_bit(size)); }
 
 static_assert(class_size(CLASS_COUNT - 1) == MAX_CLASS_SIZE);
 static_assert(class_of(MAX_CLASS_SIZE) == CLASS_COUNT - 1);
+static_assert([] {
+    for (u32 c = 0; c < CLASS_COUNT; ++c) {
+        if (page_slices(c) > MAX_PAGE_SLICES) return false;
+    }
+    return true;
+}());
 static_assert(class_of(0) == 0 && class_of(16) == 0 && class_of(17) == 1 && class_of(129) == 8);
 
 }  // namespace aep

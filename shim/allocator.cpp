@@ -74,7 +74,7 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
 /// What a pointer into the window points at.
 struct Target {
     PageDesc* page;  // head
-    u32 kind;        // TAG_...; small pages: TAG_MEDIUM - 1 and below
+    u32 kind;        // TAG_...
     u32 owner;
     u32 bit;  // bitmap index; >= MAX_BITS: cannot be a block's start
 };
@@ -83,18 +83,18 @@ Target target_of(const void* p) {
     const usize offset = offset_in_window(p);
     PageDesc* d = desc_at_offset(offset);
     u32 tag = d->tag.load(std::memory_order_acquire);
-    if ((tag & TAG_KIND_MASK) == TAG_TAIL) {
+    if (kind_of(tag) == TAG_TAIL) {
         d -= d->head_delta;
         tag = d->tag.load(std::memory_order_acquire);
     }
-    Target t{d, tag & TAG_KIND_MASK, tag >> TAG_OWNER_SHIFT, MAX_BITS};
-    if (t.kind != TAG_FREE && t.kind <= TAG_MEDIUM) {
+    Target t{d, kind_of(tag), tag >> TAG_OWNER_SHIFT, MAX_BITS};
+    if (is_page_kind(t.kind)) {
         t.bit = bit_index(static_cast<u32>(reinterpret_cast<uptr>(p) - d->base), d->bit_shift);
     }
     return t;
 }
 
-bool is_page(const Target& t) { return t.kind != TAG_FREE && t.kind <= TAG_MEDIUM; }
+bool is_page(const Target& t) { return is_page_kind(t.kind); }
 
 bool is_live_block(const Target& t) {
     return t.bit < MAX_BITS && (t.page->alloc_bits[t.bit / 64] >> (t.bit % 64) & 1) != 0;

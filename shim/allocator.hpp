@@ -50,10 +50,8 @@ inline void deallocate(void* p) {
     if (AEP_LIKELY(offset < window_bytes.load(std::memory_order_relaxed))) {
         PageDesc* d = desc_at_offset(offset);
         const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
-        // A small page of ours (kind is its bit shift), no block of which another thread has freed:
-        // else the slow path looks whether this block was.
-        if (AEP_LIKELY(kind < TAG_SMALL_LIMIT &&
-                       d->remote_summary.load(std::memory_order_relaxed) == 0)) {
+        // A small page of ours (kind is its bit shift) without TAG_REMOTE.
+        if (AEP_LIKELY(kind < TAG_SMALL_LIMIT)) {
             const u32 entry = offset & (SLICE_SIZE - 1);
             if (AEP_LIKELY(page_clear_bit(d, bit_index(entry, kind)))) {
                 if (AEP_LIKELY(d->free_count - 1 < d->free_limit)) {

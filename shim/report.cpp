@@ -36,12 +36,12 @@ void report_bad_free(uptr address, BadFree what) {
     line.add(text_of(what));
     if (address - HEAP_BASE < window_bytes.load(std::memory_order_acquire)) {
         const PageDesc* d = desc_of(slice_at(address));
-        u32 kind = d->tag.load(std::memory_order_relaxed) & TAG_KIND_MASK;
+        u32 kind = kind_of(d->tag.load(std::memory_order_relaxed));
         if (kind == TAG_TAIL) {
             d -= d->head_delta;
             kind = TAG_MEDIUM;
         }
-        if (kind != TAG_FREE && kind <= TAG_MEDIUM) {
+        if (is_page_kind(kind)) {
             line.add("; its page holds blocks of ");
             line.add(d->block_size);
             line.add(" bytes");

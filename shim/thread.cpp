@@ -18,7 +18,7 @@ struct EmptyHeap : Heap {
     constexpr EmptyHeap() : Heap{} {
         for (PageDesc*& d : direct) d = &no_page;
         for (PageQueue& q : queues) q = {&no_page, nullptr};
-        tag = ~u32{TAG_KIND_MASK};
+        tag = ~u32{TAG_KIND_MASK | TAG_REMOTE};
     }
 };
 

@@ -10,9 +10,11 @@ namespace aep {
 namespace {
 
 void set_owner(PageDesc* d, Heap* h) {
-    // seq_cst: pairs with remote_requeue, which reads the owner after it pushed.
-    d->tag.store(h->tag | (d->tag.load(std::memory_order_relaxed) & TAG_KIND_MASK),
-                 std::memory_order_seq_cst);
+    // A freer may set the remote flag meanwhile. seq_cst: pairs with remote_requeue, which reads
+    // the owner after it pushed.
+    const u32 change =
+        (d->tag.load(std::memory_order_relaxed) ^ h->tag) & ~(u32{TAG_KIND_MASK} | TAG_REMOTE);
+    d->tag.fetch_xor(change, std::memory_order_seq_cst);
     for (u32 i = 1; i < d->slices; ++i)
         d[i].tag.store(h->tag | TAG_TAIL, std::memory_order_relaxed);
     ++h->page_count;
@@ -27,8 +29,7 @@ void for_each_page(F&& f) {
         if (!chunk->present) continue;
         for (u64 used = ~chunk->free; used != 0; used &= used - 1) {
             PageDesc* d = desc_of(SliceIndex{raw(first_slice(ChunkIndex{c})) + lowest_bit(used)});
-            const u32 kind = d->tag.load(std::memory_order_relaxed) & TAG_KIND_MASK;
-            if (kind != TAG_FREE && kind <= TAG_MEDIUM) f(d);
+            if (is_page_kind(kind_of(d->tag.load(std::memory_order_relaxed)))) f(d);
         }
     }
 }
@@ -119,6 +120,7 @@ void repair_after_fork(Heap* survivor) {
             }
             if (summary == 0) return;
             d->remote_summary.store(summary, std::memory_order_relaxed);
+            d->tag.fetch_or(TAG_REMOTE, std::memory_order_relaxed);
             remote_requeue(d);
         }
     });

@@ -79,24 +79,27 @@ void drain_remote(Heap* h, uptr& bad, u64 now) {
     }
 }
 
-/// The first queued page of the class that has a free block, after everything that can be had
-/// without a fresh page.
+/// The first queued page of the class that has a free block, after everything that can be had without a fresh page.
+/// Remote frees are taken in only from pages that reached our list: a page whose freer has marked a block but not yet queued
+/// it must not become free, and be something else, before that freer is done with it.
 PageDesc* usable_page(Heap* h, u32 c, uptr& bad, u64 now) {
     PageQueue& q = h->queues[c];
-    while (!queue_empty(q)) {
-        PageDesc* d = q.head;
-        if (d->free_count != 0) return d;
-        if (page_collect_remote(d, bad) != 0) return d;
-        if (d->extended < d->capacity) {
-            page_extend(d);
-            if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
-            return d;
+    for (;;) {
+        while (!queue_empty(q)) {
+            PageDesc* d = q.head;
+            if (d->free_count != 0) return d;
+            if (d->extended < d->capacity) {
+                page_extend(d);
+                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
+                return d;
+            }
+            heap_dequeue(h, d);
+            heap_add_full(h, d);
         }
-        heap_dequeue(h, d);
-        heap_add_full(h, d);
+        if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return nullptr;
+        drain_remote(h, bad, now);
+        if (queue_empty(q)) return nullptr;
     }
-    drain_remote(h, bad, now);
-    return queue_empty(q) ? nullptr : q.head;
 }
 
 Reply find_page(const Request& r) {

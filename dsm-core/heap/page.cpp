@@ -75,7 +75,9 @@ void page_extend(PageDesc* d) {
 }
 
 u32 page_collect_remote(PageDesc* d, uptr& bad) {
-    // seq_cst: after the caller cleared remote_queued; see page_mark_remote.
+    const bool flagged = (d->tag.load(std::memory_order_relaxed) & TAG_REMOTE) != 0;
+    if (flagged) d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_seq_cst);
+    // seq_cst: after the caller cleared remote_queued and after the flag; see page_mark_remote.
     u64 summary = d->remote_summary.load(std::memory_order_relaxed) == 0
                       ? 0
                       : d->remote_summary.exchange(0, std::memory_order_seq_cst);
@@ -110,6 +112,7 @@ void page_rebuild(PageDesc* d) {
         d->alloc_bits[w] &= ~word;
     }
     d->remote_summary.store(0, std::memory_order_relaxed);
+    d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
     d->free_count = 0;
     d->top = 0;
     for (u32 i = d->extended; i-- > 0;) {

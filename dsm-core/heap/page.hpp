@@ -18,19 +18,25 @@
 
 namespace aep {
 
-/// The low six bits of a tag: what the slice is. Values below SMALL_LIMIT are a small page's bit
-/// shift.
+/// A tag: owner heap id << 6 | remote flag | kind. Kinds below TAG_SMALL_LIMIT are a small page's
+/// bit shift.
 enum : u32 {
     TAG_FREE = 0,  // not in use (also: metadata never written)
     TAG_SMALL_LIMIT =
-        32,             // 4..13: head (and only slice) of a small page, the value is the bit shift
-    TAG_MEDIUM = 32,    // first slice of a medium page
-    TAG_TAIL = 33,      // further slice of a medium page
-    TAG_LARGE = 34,     // first slice of a large object (its further slices say TAG_FREE)
-    TAG_RESERVED = 35,  // first slice of a run that is taken but not yet a page or object
-    TAG_KIND_MASK = 63,
+        16,             // 4..14: head (and only slice) of a small page, the value is the bit shift
+    TAG_MEDIUM = 16,    // first slice of a medium page
+    TAG_TAIL = 17,      // further slice of a medium page
+    TAG_LARGE = 18,     // first slice of a large object (its further slices say TAG_FREE)
+    TAG_RESERVED = 19,  // first slice of a run that is taken but not yet a page or object
+    TAG_KIND_MASK = 31,
+    // Other threads have freed blocks of the page: the owner's frees leave the fast path, to see
+    // whether theirs is one of these.
+    TAG_REMOTE = 32,
 };
 inline constexpr unsigned TAG_OWNER_SHIFT = 6;
+
+constexpr u32 kind_of(u32 tag) { return tag & TAG_KIND_MASK; }
+constexpr bool is_page_kind(u32 kind) { return kind != TAG_FREE && kind <= TAG_MEDIUM; }
 
 struct alignas(128) PageDesc {
     // Line 0: the owner's.
@@ -53,7 +59,7 @@ struct alignas(128) PageDesc {
     u32 head_delta;   // TAG_TAIL: how many slices before this one the page begins
 
     // Line 1: read by all, written rarely.
-    std::atomic<u32> tag;             // owner heap id << 6 | kind; written last when a page is born
+    std::atomic<u32> tag;             // see TAG_FREE; written last when a page is born
     std::atomic<u32> remote_queued;   // 1: on some heap's list of pages with remote frees
     std::atomic<u64> remote_summary;  // bit w: word w of remote_bits may be non-zero
     std::atomic<u64>* remote_bits;    // same geometry as alloc_bits; set by other threads
@@ -148,7 +154,11 @@ inline RemoteMark page_mark_remote(PageDesc* d, u32 bit) {
     if (AEP_LIKELY(old != 0)) return RemoteMark::marked;
     // seq_cst: pairs with the collector, which clears the queue flag before it takes the summary.
     const u64 summary = d->remote_summary.fetch_or(u64{1} << (bit / 64), std::memory_order_seq_cst);
-    return summary == 0 ? RemoteMark::first_of_page : RemoteMark::marked;
+    if (summary != 0) return RemoteMark::marked;
+    // After the summary: page_collect_remote takes them in the other order, so that the flag may
+    // outlive its reason, but not the other way round.
+    d->tag.fetch_or(TAG_REMOTE, std::memory_order_seq_cst);
+    return RemoteMark::first_of_page;
 }
 
 /// Whether another thread has freed the block and the owner has not yet taken it in.

@@ -19,8 +19,7 @@ Survey survey() {
             const PageDesc* d =
                 desc_of(SliceIndex{raw(first_slice(ChunkIndex{c})) + lowest_bit(used)});
             // Acquire: the fields of a page are written before its tag.
-            const u32 kind = d->tag.load(std::memory_order_acquire) & TAG_KIND_MASK;
-            if (kind == TAG_FREE || kind > TAG_MEDIUM) continue;
+            if (!is_page_kind(kind_of(d->tag.load(std::memory_order_acquire)))) continue;
             const u32 live = page_live_blocks(d);
             ++s.page_count;
             s.page_bytes += usize{d->slices} << SLICE_SHIFT;

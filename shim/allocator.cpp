@@ -228,10 +228,13 @@ void* allocate_slow(usize size) {
 }
 
 void* allocate_zeroed(usize total) {
-    void* p;
-    if (AEP_LIKELY(allocate_fast(total, p))) return std::memset(p, 0, total);
+    // Pages of the direct classes do not know which of their blocks are still untouched.
+    if (total <= MAX_DIRECT) {
+        void* small = allocate(total);
+        return AEP_LIKELY(small != nullptr) ? std::memset(small, 0, total) : nullptr;
+    }
     bool fresh_zero = false;
-    p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
+    void* p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
                                 : allocate_large(total, SLICE_SIZE, fresh_zero);
     if (p == nullptr || fresh_zero) return p;
     if (total >= FRESH_ABOVE && backing().commit == nullptr) {

@@ -3,7 +3,7 @@
 // Crash rule: no shared state.
 #include "shim/environment.hpp"
 
-#include <elf.h>
+#include <sys/auxv.h>
 
 #include "shim/message.hpp"
 
@@ -106,14 +106,11 @@ bool parse_size(const char* text, usize& bytes) {
 }
 
 Settings read_settings() {
-    // The initial stack: argc, argv..., null, environment..., null, auxiliary vector.
+    // Asked of the loader, not read behind the environment: for such programs the loader has shortened that.
+    if (getauxval(AT_SECURE) != 0) return {};
+    // The initial stack: argc, argv..., null, environment..., null.
     const u64* at = static_cast<const u64*>(__libc_stack_end);
-    at += 1 + *at + 1;
-    const u64* environment = at;
-    while (*at != 0) ++at;
-    for (const u64* aux = at + 1; aux[0] != AT_NULL; aux += 2) {
-        if (aux[0] == AT_SECURE && aux[1] != 0) return {};
-    }
+    const u64* environment = at + 1 + *at + 1;
     Settings s;
     for (; *environment != 0; ++environment) apply(s, reinterpret_cast<const char*>(*environment));
     return s;

@@ -128,6 +128,7 @@ class Test:
         if preload and self.mode == "pool":
             env["AEP_POOL"] = self.pool(user)
             env["AEP_POOL_SIZE"] = self._pool_size
+            env["AEP_REQUIRE"] = "1"
         env.update(extra or {})
         return env
 
@@ -270,6 +271,16 @@ class Test:
         """End a server and check its exit status."""
         process.send_signal(how)
         return self.result(process, status)
+
+    def kill(self, process):
+        """End a program and whatever it has started with SIGKILL."""
+        below = processes.descendants(process.pid)
+        process.kill()
+        process.wait()
+        for pid in below:
+            if not processes.gone(pid):
+                os.kill(pid, signal.SIGKILL)
+        self._running.remove(process)
 
     def at_end(self, action):
         """Have `action()` called when the case ends, however it ends."""

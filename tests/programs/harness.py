@@ -163,7 +163,7 @@ class Test:
                 raise Failure(f"timed out waiting for {what}")
             time.sleep(POLL_SECONDS)
 
-    def is_active(self, pid, user=None):
+    def is_active(self, pid, user=None, allocates=True):
         """True when the process maps the preload and, in pool mode, our library has mapped the pool."""
         if not self.preload:
             return True
@@ -173,7 +173,7 @@ class Test:
         except OSError:
             return False
         wanted = [os.path.realpath(self.preload)]
-        if self.mode == "pool" and self.ours:
+        if self.mode == "pool" and self.ours and allocates:
             wanted.append(self.pool(user))
         return all(path in maps for path in wanted)
 
@@ -254,13 +254,14 @@ class Test:
             raise Failure(f"{_name(process.args)}: {status_text(result.status)}, wanted {status}\n{self._tail(process)}")
         return result
 
-    def run(self, argv, *, stdin=b"", status=0, active=None, user=None, cwd=None, env=None, preload=True):
+    def run(self, argv, *, stdin=b"", status=0, active=None, allocates=True, user=None, cwd=None, env=None,
+            preload=True):
         """Run a program to its end. `active` names the executable (argv's own, or one that it starts) that has to be
-        seen with the preload mapped; standard input is held back until then, so a program that reads is never missed."""
+        seen with the preload mapped; standard input is held back until then, so a program that reads is never missed. One that allocates nothing never maps the pool: `allocates=False`."""
         process = self.start(argv, user=user, cwd=cwd, env=env, preload=preload, stdin=subprocess.PIPE)
         try:
             if active and preload and self.preload:
-                self._await_active(process, active, user)
+                self._await_active(process, active, user, allocates)
             # A program may end without reading its input: communicate() takes care of the broken pipe.
             process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout=self.remaining())
         except subprocess.TimeoutExpired:
@@ -286,12 +287,12 @@ class Test:
         """Have `action()` called when the case ends, however it ends."""
         self._cleanups.append(action)
 
-    def _await_active(self, process, executable, user):
+    def _await_active(self, process, executable, user, allocates):
         def seen():
             if process.poll() is not None:
                 raise Failure(f"{_name(process.args)} ended ({status_text(process.returncode)}) before the preload "
                               f"was seen in {executable}\n{self._tail(process)}")
-            return any(processes.executable(pid) == executable and self.is_active(pid, user)
+            return any(processes.executable(pid) == executable and self.is_active(pid, user, allocates)
                        for pid in [process.pid, *processes.descendants(process.pid)])
 
         self.until(seen, f"{executable} to map the preload")

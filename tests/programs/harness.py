@@ -8,6 +8,7 @@ scratch folder and ends the processes below it, so a case never has to clean up 
 import concurrent.futures
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,7 @@ class Test:
         self._outputs = []
         self._running = []
         self._cleanups = []
+        self._expected = []
 
     # --- environment -------------------------------------------------------------------------------------------
 
@@ -310,8 +312,15 @@ class Test:
 
     # --- end of a case -----------------------------------------------------------------------------------------
 
+    def expect_message(self, pattern, why):
+        """A message that is right in this case: `pattern` matches what follows "aep: "; the summary counts them."""
+        self._expected.append([re.compile(rb"aep: " + pattern), why, 0])
+
     def scan(self, name, content):
         """Fail when the allocator complained in `content`, an output or a log of the case."""
+        for entry in self._expected:
+            content, count = entry[0].subn(b"", content)
+            entry[2] += count
         at = content.find(COMPLAINT)
         if at >= 0:
             raise Failure(f"complaint in {name}: {content[at:at + 400].decode('utf-8', 'replace')}")
@@ -321,6 +330,9 @@ class Test:
         for base in self._outputs:
             with open(base + ".err", "rb") as file:
                 self.scan("stderr", file.read())
+        for _, why, count in self._expected:
+            if count:
+                self.note(f"messages that were expected: {count} ({why})")
         if self.preload:
             self.check(self.proofs, "the case never showed that the preload was active")
         if self.ours and self.mode == "pool":

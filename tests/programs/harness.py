@@ -8,6 +8,7 @@ scratch folder and ends the processes below it, so a case never has to clean up 
 import concurrent.futures
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -79,6 +80,7 @@ class Test:
         self._outputs = []
         self._running = []
         self._cleanups = []
+        self._expected = []
 
     # --- environment -------------------------------------------------------------------------------------------
 
@@ -128,6 +130,7 @@ class Test:
         if preload and self.mode == "pool":
             env["AEP_POOL"] = self.pool(user)
             env["AEP_POOL_SIZE"] = self._pool_size
+            env["AEP_REQUIRE"] = "1"
         env.update(extra or {})
         return env
 
@@ -162,7 +165,7 @@ class Test:
                 raise Failure(f"timed out waiting for {what}")
             time.sleep(POLL_SECONDS)
 
-    def is_active(self, pid, user=None):
+    def is_active(self, pid, user=None, allocates=True):
         """True when the process maps the preload and, in pool mode, our library has mapped the pool."""
         if not self.preload:
             return True
@@ -172,7 +175,7 @@ class Test:
         except OSError:
             return False
         wanted = [os.path.realpath(self.preload)]
-        if self.mode == "pool" and self.ours:
+        if self.mode == "pool" and self.ours and allocates:
             wanted.append(self.pool(user))
         return all(path in maps for path in wanted)
 
@@ -253,13 +256,14 @@ class Test:
             raise Failure(f"{_name(process.args)}: {status_text(result.status)}, wanted {status}\n{self._tail(process)}")
         return result
 
-    def run(self, argv, *, stdin=b"", status=0, active=None, user=None, cwd=None, env=None, preload=True):
+    def run(self, argv, *, stdin=b"", status=0, active=None, allocates=True, user=None, cwd=None, env=None,
+            preload=True):
         """Run a program to its end. `active` names the executable (argv's own, or one that it starts) that has to be
-        seen with the preload mapped; standard input is held back until then, so a program that reads is never missed."""
+        seen with the preload mapped; standard input is held back until then, so a program that reads is never missed. One that allocates nothing never maps the pool: `allocates=False`."""
         process = self.start(argv, user=user, cwd=cwd, env=env, preload=preload, stdin=subprocess.PIPE)
         try:
             if active and preload and self.preload:
-                self._await_active(process, active, user)
+                self._await_active(process, active, user, allocates)
             # A program may end without reading its input: communicate() takes care of the broken pipe.
             process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout=self.remaining())
         except subprocess.TimeoutExpired:
@@ -271,16 +275,26 @@ class Test:
         process.send_signal(how)
         return self.result(process, status)
 
+    def kill(self, process):
+        """End a program and whatever it has started with SIGKILL."""
+        below = processes.descendants(process.pid)
+        process.kill()
+        process.wait()
+        for pid in below:
+            if not processes.gone(pid):
+                os.kill(pid, signal.SIGKILL)
+        self._running.remove(process)
+
     def at_end(self, action):
         """Have `action()` called when the case ends, however it ends."""
         self._cleanups.append(action)
 
-    def _await_active(self, process, executable, user):
+    def _await_active(self, process, executable, user, allocates):
         def seen():
             if process.poll() is not None:
                 raise Failure(f"{_name(process.args)} ended ({status_text(process.returncode)}) before the preload "
                               f"was seen in {executable}\n{self._tail(process)}")
-            return any(processes.executable(pid) == executable and self.is_active(pid, user)
+            return any(processes.executable(pid) == executable and self.is_active(pid, user, allocates)
                        for pid in [process.pid, *processes.descendants(process.pid)])
 
         self.until(seen, f"{executable} to map the preload")
@@ -298,8 +312,15 @@ class Test:
 
     # --- end of a case -----------------------------------------------------------------------------------------
 
+    def expect_message(self, pattern, why):
+        """A message that is right in this case: `pattern` matches what follows "aep: "; the summary counts them."""
+        self._expected.append([re.compile(rb"aep: " + pattern), why, 0])
+
     def scan(self, name, content):
         """Fail when the allocator complained in `content`, an output or a log of the case."""
+        for entry in self._expected:
+            content, count = entry[0].subn(b"", content)
+            entry[2] += count
         at = content.find(COMPLAINT)
         if at >= 0:
             raise Failure(f"complaint in {name}: {content[at:at + 400].decode('utf-8', 'replace')}")
@@ -309,6 +330,9 @@ class Test:
         for base in self._outputs:
             with open(base + ".err", "rb") as file:
                 self.scan("stderr", file.read())
+        for _, why, count in self._expected:
+            if count:
+                self.note(f"messages that were expected: {count} ({why})")
         if self.preload:
             self.check(self.proofs, "the case never showed that the preload was active")
         if self.ours and self.mode == "pool":

@@ -11,14 +11,14 @@ PYTHON = "/usr/bin/python3"
 NEEDS = {PYTHON: "python3", "/usr/lib/python3.11/test/test_threading.py": "libpython3.11-testsuite"}
 
 
-def _outcomes(t, module, patterns, preload, round_name):
+def _outcomes(t, module, patterns, preload, round_name, env):
     """Test id -> passed of one run; a test that was skipped is left out."""
     folder = t.folder(f"{module}-{round_name}")
     report = os.path.join(folder, "report.xml")
     argv = [PYTHON, "-m", "test", "--junit-xml", report, "--tempdir", folder, module]
     for pattern in patterns:
         argv += ["-m" if pattern[0] != "-" else "-i", pattern.lstrip("-")]
-    result = t.run(argv, status=None, preload=preload, active="python3.11", cwd=folder)
+    result = t.run(argv, status=None, preload=preload, active="python3.11", cwd=folder, env=env)
     outcomes = {}
     if os.path.exists(report):
         for case in xml.parse(report).iter("testcase"):
@@ -26,13 +26,14 @@ def _outcomes(t, module, patterns, preload, round_name):
     return outcomes, result
 
 
-def check(t, module, patterns=(), at_least=1):
+def check(t, module, patterns=(), at_least=1, env=None):
     """Run one module of the `test` package, or the parts that match `patterns` (a leading '-' leaves a part out)."""
-    outcomes, result = _outcomes(t, module, patterns, True, "preload")
+    outcomes, result = _outcomes(t, module, patterns, True, "preload", env)
     t.check(outcomes, f"{module} left no report:\n{result.text[-1500:]}\n{result.stderr[-1500:].decode(errors='replace')}")
     failed = sorted(name for name, passed in outcomes.items() if not passed)
     if failed and t.preload:
-        baseline, _ = _outcomes(t, module, [name.split(".")[-1] for name in failed], False, "plain")
+        baseline, _ = _outcomes(t, module, [name.split(".")[-1] for name in failed], False, "plain",
+                                env)
         for name in failed[:]:
             if baseline.get(name) is False:
                 failed.remove(name)

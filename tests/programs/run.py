@@ -12,7 +12,6 @@ is ended, by time or by Ctrl-C, ends its processes and its files are removed.
 
 import argparse
 import concurrent.futures
-import importlib.util
 import json
 import os
 import resource
@@ -26,27 +25,15 @@ import time
 import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CASES = os.path.join(HERE, "cases")
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 DEFAULT_PRELOAD = os.path.join(SOURCE, "build/release/preload/libaepmalloc.so")
 WORKER_GRACE_SECONDS = 30
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
+import catalogue  # noqa: E402
 import harness  # noqa: E402
 import processes  # noqa: E402
-
-
-def load(name):
-    """The case's module: run(t), TIMEOUT, NEEDS (program -> Debian package), perhaps POOL_SIZE and ROOT."""
-    spec = importlib.util.spec_from_file_location("case_" + name, os.path.join(CASES, name + ".py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def case_names():
-    return sorted(name[:-3] for name in os.listdir(CASES) if name.endswith(".py"))
 
 
 def missing(module):
@@ -69,10 +56,11 @@ def worker(args):
     """Run one case and leave its outcome as JSON in the scratch folder."""
     processes.become_subreaper()
     processes.die_with_parent()
+    parent = os.getppid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, _ended)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    module = load(args.worker)
+    module = catalogue.load(args.worker)
     # The alarm comes after the deadline that the harness watches: only a case that waits outside it meets the alarm.
     signal.alarm(module.TIMEOUT + WORKER_GRACE_SECONDS // 2)
     test = harness.Test(args.worker, args.mode, args.preload, os.path.join(args.scratch, "work"), args.shm,
@@ -96,6 +84,8 @@ def worker(args):
         outcome["notes"] = test.notes
         with open(os.path.join(args.scratch, "outcome.json"), "w", encoding="utf-8") as file:
             json.dump(outcome, file)
+        if os.getppid() != parent:  # the runner was killed and cannot tidy up
+            shutil.rmtree(args.scratch, ignore_errors=True)
     return 0
 
 
@@ -114,7 +104,7 @@ class Runner:
 
     def run_all(self, jobs):
         # The longest first, so that no long one is left over for the end.
-        jobs = sorted(jobs, key=lambda job: -load(job[0]).TIMEOUT)
+        jobs = sorted(jobs, key=lambda job: -catalogue.load(job[0]).TIMEOUT)
         executor = concurrent.futures.ThreadPoolExecutor(self.args.jobs)
         futures = [executor.submit(self._job, name, mode) for name, mode in jobs]
         try:
@@ -166,7 +156,7 @@ class Runner:
             process = subprocess.Popen(argv, start_new_session=True, stdin=subprocess.DEVNULL)
             self._workers.add(process)
         try:
-            process.wait(load(name).TIMEOUT + WORKER_GRACE_SECONDS)
+            process.wait(catalogue.load(name).TIMEOUT + WORKER_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             processes.end_descendants(process.pid)
             process.kill()
@@ -194,23 +184,18 @@ class Runner:
             print("\n".join(lines), flush=True)
 
 
-def packages():
-    """The Debian packages that the cases need, as packages.txt has them."""
-    return sorted({package for name in case_names() for package in load(name).NEEDS.values()})
-
-
 def check_packages():
     """packages.txt, which ci installs from, must name exactly what the cases need."""
     with open(os.path.join(HERE, "packages.txt"), encoding="utf-8") as file:
         written = sorted(line.strip() for line in file if line.strip() and not line.startswith("#"))
-    for package in sorted(set(packages()) ^ set(written)):
+    for package in sorted(set(catalogue.packages()) ^ set(written)):
         print(f"packages.txt: {package} is {'not needed by any case' if package in written else 'missing'}")
-    return 0 if written == packages() else 1
+    return 0 if written == catalogue.packages() else 1
 
 
 def list_cases():
-    for name in case_names():
-        module = load(name)
+    for name in catalogue.names():
+        module = catalogue.load(name)
         print(f"{name:<18} {module.__doc__.splitlines()[0]} [{', '.join(sorted(set(module.NEEDS.values())))}]")
     return 0
 
@@ -234,7 +219,7 @@ def parse():
     args = parser.parse_args()
     args.preload = None if args.preload == "none" else os.path.realpath(args.preload)
     for name in args.only or []:
-        if name not in case_names():
+        if name not in catalogue.names():
             parser.error(f"no case {name}; --list shows them")
     if args.preload and (args.all or args.only) and not os.path.isfile(args.preload):
         parser.error(f"{args.preload} does not exist; build it, or name one with --preload")
@@ -250,12 +235,13 @@ def main():
     if args.check_packages:
         return check_packages()
     if args.packages:
-        print("\n".join(packages()))
+        print("\n".join(catalogue.packages()))
         return 0
     processes.become_subreaper()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     modes = ("private", "pool") if args.mode == "both" else (args.mode,)
-    names = args.only or case_names()
+    names = args.only or catalogue.names()
     return Runner(args).run_all([(name, mode) for name in names for mode in modes])
 
 

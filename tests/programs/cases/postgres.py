@@ -49,10 +49,10 @@ def run(t):
         # psql reads its input: seen with the preload each time.
         return program("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", stdin=text, active="psql").text.splitlines()
 
+    t.at_end(lambda: remove_segment(data))
     program("initdb", "-D", data, "-A", "trust", "--no-sync", active="initdb")
     with open(os.path.join(data, "postgresql.conf"), "a", encoding="utf-8") as file:
         file.write(CONFIG.format(sockets=sockets))
-    t.at_end(lambda: remove_segment(data))
     program("pg_ctl", "-D", data, "-l", log, "-w", "-t", "60", "start")
     with open(os.path.join(data, "postmaster.pid"), encoding="utf-8") as file:
         postmaster = int(file.readline())

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-unsigned *sieve(unsigned limit, size_t *count) {
-    unsigned char *composite = calloc(limit, 1);
-    unsigned *primes = NULL;
+unsigned* sieve(unsigned limit, size_t* count) {
+    unsigned char* composite = calloc(limit, 1);
+    unsigned* primes = NULL;
     size_t room = 0;
     *count = 0;
     for (unsigned n = 2; n < limit; n++) {

@@ -1,4 +1,5 @@
-# Run by cases/python_work.py; prints one JSON object, each member of which is computed a second time over there.
+"""Run by cases/python_work.py; prints one JSON object, each member of which is computed a second time over there."""
+
 import hashlib
 import json
 import mmap

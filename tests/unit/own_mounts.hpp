@@ -1,6 +1,7 @@
 // Purpose: a mount namespace of this (child) process's own, to mount file systems in that nobody
-// else sees. Who calls it: the pool tests that need a full tmpfs or huge pages. Crash rule: the
-// mounts end with the process.
+//          else sees.
+// Who calls it: the pool tests that need a full tmpfs or huge pages.
+// Crash rule: the mounts end with the process.
 #pragma once
 
 #include <fcntl.h>

@@ -1,7 +1,6 @@
 // Purpose: kills a process at every named point of its work on a pool and proves that every chunk
-// comes back, clean, that a
-//          living neighbour notices nothing, and that no half-made file is left. A point that is
-//          never reached fails.
+//          comes back, clean, that a living neighbour notices nothing, and that no half-made file
+//          is left. A point that is never reached fails.
 // Who calls it: ctest; built with -DAEP_CRASH_POINTS from the pool's own sources.
 // Crash rule: this is the test of the pool's crash rules.
 #include <gtest/gtest.h>

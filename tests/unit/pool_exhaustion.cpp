@@ -1,6 +1,7 @@
-// Purpose: unit tests of a pool whose file system has no room, and of kernels and file systems that
-// lack something. Who calls it: ctest. Crash rule: file systems are mounted in a child's own
-// namespace and end with it.
+// Purpose: unit tests of a pool whose file system has no room, and of kernels and file systems
+//          that lack something.
+// Who calls it: ctest.
+// Crash rule: file systems are mounted in a child's own namespace and end with it.
 #include <gtest/gtest.h>
 #include <sys/syscall.h>
 

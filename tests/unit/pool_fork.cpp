@@ -1,6 +1,5 @@
 // Purpose: unit tests of fork in pool mode: freeze under writers, nested and repeated forks, who
-// keeps what alive, children
-//          made behind our back.
+//          keeps what alive, children made behind our back.
 // Who calls it: ctest.
 // Crash rule: pools live in a directory that each test removes; all children are waited for.
 #include <gtest/gtest.h>

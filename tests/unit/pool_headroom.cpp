@@ -1,6 +1,7 @@
 // Purpose: unit tests of the memory cgroup's headroom: the parsers, and a tree of made-up cgroup
-// files. Who calls it: ctest. (A real cgroup is used in tests/unit/pool_root.cpp.) Crash rule: the
-// files live in a directory that each test removes.
+//          files.
+// Who calls it: ctest. (A real cgroup is used in tests/unit/pool_root.cpp.)
+// Crash rule: the files live in a directory that each test removes.
 #include <gtest/gtest.h>
 
 #include <cstring>

@@ -1,9 +1,9 @@
-// Purpose: tests of the pool that only root can set the stage for: hugetlbfs, a memory cgroup with
-// a limit, chroot, another
-//          user's file. Run as root; they set up what they need and restore what they changed.
+// Purpose: tests of the pool that only root can set the stage for: hugetlbfs, a memory cgroup
+//          with a limit, chroot, another user's file. Run as root; they set up what they need and
+//          restore what they changed.
 // Who calls it: ctest, label "root".
-// Crash rule: mounts end with the child that made them; the number of huge pages and the cgroup are
-// restored by the parent.
+// Crash rule: mounts end with the child that made them; the number of huge pages and the cgroup
+//             are restored by the parent.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
@@ -69,6 +69,14 @@ TEST(PoolHugetlb, WorksInHugePages) {
         std::memset(bytes_at(run.first), 1, 2 * CHUNK_SIZE);
         EXPECT_FALSE(b->purge(address + SLICE_SIZE, SLICE_SIZE)) << "less than a huge page";
         EXPECT_EQ(bytes_at(run.first)[SLICE_SIZE], 1);
+        EXPECT_TRUE(b->purge(address + HUGE - SLICE_SIZE, HUGE + 2 * SLICE_SIZE));
+        EXPECT_EQ(free_blocks(directory.path()), 4) << "the whole one goes";
+        EXPECT_EQ(bytes_at(run.first)[HUGE - SLICE_SIZE - 1], 1);
+        EXPECT_EQ(bytes_at(run.first)[HUGE - SLICE_SIZE], 0) << "the parts are cleared";
+        EXPECT_EQ(bytes_at(run.first)[2 * HUGE + SLICE_SIZE - 1], 0);
+        EXPECT_EQ(bytes_at(run.first)[2 * HUGE + SLICE_SIZE], 1);
+        ASSERT_TRUE(b->commit(address + HUGE, HUGE));
+        bytes_at(run.first)[HUGE] = 1;
         EXPECT_TRUE(b->purge(address + HUGE, HUGE));
         EXPECT_EQ(free_blocks(directory.path()), 4);
         ASSERT_TRUE(b->commit(address + HUGE, SLICE_SIZE));

@@ -1,6 +1,7 @@
-// Purpose: makes one system call fail in this (child) process, as an older kernel or a lesser file
-// system would. Who calls it: the unit tests of shim/. Crash rule: the filter ends with the
-// process.
+// Purpose: makes one system call fail in this (child) process, as an older kernel or a lesser
+//          file system would.
+// Who calls it: the unit tests of shim/.
+// Crash rule: the filter ends with the process.
 #pragma once
 
 #include <gtest/gtest.h>

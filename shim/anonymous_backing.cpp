@@ -1,9 +1,9 @@
 // Purpose: private mode's backing: chunks of anonymous memory, mapped on demand at their window
-// addresses,
-//          upward from the window's start. Nothing is reserved ahead, so it works under a small
-//          RLIMIT_AS.
+//          addresses, upward from the window's start. Nothing is reserved ahead, so it works
+//          under a small RLIMIT_AS.
 // Who calls it: shim/allocator.cpp through `Backing`; pool_backing.cpp when its pool cannot be
-// reached. Crash rule: the memory dies with the process. A fork copies it like any private memory.
+//               reached.
+// Crash rule: the memory dies with the process. A fork copies it like any private memory.
 #include "shim/anonymous_backing.hpp"
 
 #include <errno.h>

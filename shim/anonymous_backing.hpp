@@ -1,6 +1,5 @@
 // Purpose: the part of the anonymous backing that the pool backing uses when its pool cannot be
-// reached: chunks
-//          of anonymous memory at window indices beyond the pool.
+//          reached: chunks of anonymous memory at window indices beyond the pool.
 // Who calls it: pool_backing.cpp; everyone else goes through backing.hpp.
 // Crash rule: the memory dies with the process.
 #pragma once

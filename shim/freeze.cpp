@@ -1,8 +1,7 @@
 // Purpose: see freeze.hpp.
 // Who calls it: pool_backing.cpp.
 // Crash rule: the life token is handed to children before the first chunk becomes private: no
-// descendant ever maps a chunk
-//             that could be reclaimed under it.
+//             descendant ever maps a chunk that could be reclaimed under it.
 #include "shim/freeze.hpp"
 
 #include <errno.h>

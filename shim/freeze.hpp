@@ -1,9 +1,8 @@
-// Purpose: fork in pool mode: makes this process's chunks private before a fork, so that parent and
-// child each keep what
-//          they had. See docs/design/fork.md.
+// Purpose: fork in pool mode: makes this process's chunks private before a fork, so that parent
+//          and child each keep what they had. See docs/design/fork.md.
 // Who calls it: pool_backing.cpp's fork hooks, with the driver's growth lock held from prepare to
-// parent or child. Crash rule: what was frozen stays the dead process's node's until no descendant
-// maps it.
+//               parent or child.
+// Crash rule: what was frozen stays the dead process's node's until no descendant maps it.
 #pragma once
 
 #include "shim/pool_shared.hpp"

@@ -1,7 +1,6 @@
 // Purpose: how much memory this process's memory cgroup can still give before the kernel kills
-// somebody for it. Pool memory
-//          is charged when it is first touched, and a refused charge there is an OOM kill, not an
-//          error.
+//          somebody for it. Pool memory is charged when it is first touched, and a refused charge
+//          there is an OOM kill, not an error.
 // Who calls it: pool_backing.cpp before it commits memory; the parsers also by tests.
 // Crash rule: no state but a cached answer.
 #pragma once

@@ -1,5 +1,6 @@
 // Purpose: one-line messages on fd 2, each beginning with "aep: ", made without allocation, stdio
-// or locale. Who calls it: everything in shim/ and preload/ that must tell the user something.
+//          or locale.
+// Who calls it: everything in shim/ and preload/ that must tell the user something.
 // Crash rule: a line is one write(2); a kill leaves either the whole line or nothing of it.
 //
 //     message("pool ", path, ": size is ", found, ", expected ", expected);

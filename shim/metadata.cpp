@@ -1,7 +1,6 @@
-// Purpose: map_metadata: the metadata arrays as private anonymous memory at their fixed addresses.
-// Without
-//          a context a process's metadata is its own local memory, in anonymous and in pool mode
-//          alike.
+// Purpose: map_metadata: the metadata arrays as private anonymous memory at their fixed
+//          addresses. Without a context a process's metadata is its own local memory, in
+//          anonymous and in pool mode alike.
 // Who calls it: both backings, under the driver's growth lock.
 // Crash rule: the memory dies with the process.
 #include <errno.h>

@@ -1,10 +1,9 @@
 // Purpose: makes this process a node of the pool: takes an entry of the node table, whose lock
-// lives exactly as long as
-//          some process maps the life token.
+//          lives exactly as long as some process maps the life token.
 // Who calls it: pool_backing.cpp, when a process without a node needs a chunk.
 // Crash rule: only the holder of an entry's lock writes the entry. Killed before the token is
-// mapped, the lock goes with
-//             the descriptor; afterwards with the last mapping of the token.
+//             mapped, the lock goes with the descriptor; afterwards with the last mapping of the
+//             token.
 #include <errno.h>
 #include <sys/prctl.h>
 

@@ -1,10 +1,9 @@
-// Purpose: one lock a node: a write lock of an open file description on one byte of the pool file,
-// far beyond its end. It
-//          lives as long as the description: until the last fd and the last mapping made from it
-//          are gone.
+// Purpose: one lock a node: a write lock of an open file description on one byte of the pool
+//          file, far beyond its end. It lives as long as the description: until the last fd and
+//          the last mapping made from it are gone.
 // Who calls it: node_identity.cpp, reclaim.cpp, pool_create.cpp.
-// Crash rule: the kernel drops the lock with the last process that maps the description, however it
-// dies.
+// Crash rule: the kernel drops the lock with the last process that maps the description, however
+//             it dies.
 #pragma once
 
 #include <errno.h>

@@ -1,8 +1,8 @@
-// Purpose: the pool backing: chunks of a pool file that several processes share, each a node of its
-// own. Who calls it: shim/allocator.cpp through `Backing`; preload/ attaches it when AEP_POOL is
-// set. Crash rule: a chunk is free and clean, or owned by a node. A dead node's lock is gone, and
-// whoever needs a chunk or
-//             a node entry takes back what it held.
+// Purpose: the pool backing: chunks of a pool file that several processes share, each a node of
+//          its own.
+// Who calls it: shim/allocator.cpp through `Backing`; preload/ attaches it when AEP_POOL is set.
+// Crash rule: a chunk is free and clean, or owned by a node. A dead node's lock is gone, and
+//             whoever needs a chunk or a node entry takes back what it held.
 //
 // No file descriptor stays open: programs close them all. The shared mapping and the node's lock
 // live in mappings; where a descriptor is needed (a new node, reclaim, a forked child) the path is
@@ -12,6 +12,7 @@
 
 #include <errno.h>
 
+#include "dsm-core/base/lock.hpp"
 #include "dsm-core/pool/crash_points.hpp"
 #include "shim/anonymous_backing.hpp"
 #include "shim/backing.hpp"
@@ -27,6 +28,7 @@ namespace {
 PoolHere pool{};
 Backing backing{};
 
+Lock lock;                        // provide and release, one at a time
 u32 next_candidate = 0;           // where the search for free chunks begins
 bool said_unreachable = false;    // one message is enough
 std::atomic<u8>* mark = nullptr;  // 1 here, 0 in a child that no fork hook saw (MADV_WIPEONFORK)
@@ -40,7 +42,6 @@ constexpr u32 SWEEP_AT_START = 32;
 constexpr int RECLAIM_WAITS = 200;
 constexpr long RECLAIM_WAIT_NS = 100'000;
 
-u8* barred() { return reinterpret_cast<u8*>(pool.here); }
 bool in_pool(u32 chunk) { return chunk < pool.tables.chunk_count; }
 u32 chunk_index(uptr address) { return static_cast<u32>((address - HEAP_BASE) >> CHUNK_SHIFT); }
 
@@ -72,7 +73,7 @@ bool map_everything(int fd) {
     if (local == 0) {
         return say_unmapped("its local tables", -ENOMEM);
     }
-    pool.here = reinterpret_cast<Here*>(local);
+    pool.here = reinterpret_cast<u8*>(local);
     mark = reinterpret_cast<std::atomic<u8>*>(local + table_bytes);
     sys::madvise(local + table_bytes, OS_PAGE_SIZE, MADV_WIPEONFORK);
     const long mapped = map_pool_file(pool.file, fd, nullptr);
@@ -134,7 +135,7 @@ long attach_again() {
     if (fd < 0) {
         return fd;
     }
-    const long mapped = map_pool_file(pool.file, fd, barred());
+    const long mapped = map_pool_file(pool.file, fd, pool.here);
     sys::close(fd);
     if (sys::failed(mapped)) {
         return mapped;
@@ -168,7 +169,7 @@ long become_node() {
 
 ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
     const ChunkIndex first =
-        claim_run(pool.tables, pool.owner, count, align, from, exact, barred());
+        claim_run(pool.tables, pool.owner, count, align, from, exact, pool.here);
     if (first == NO_CHUNK) {
         return {};
     }
@@ -222,6 +223,8 @@ ChunkRun provide_beyond(long error, u32 count, u32 align) {
 }
 
 ChunkRun pool_provide(u32 count, u32 align, ChunkIndex at) {
+    // No holder of it is lost by a fork: the driver forks while nobody provides or releases.
+    LockScope scope(lock);
     if (count == 0 || !is_power_of_two(align)) {
         return {};
     }
@@ -248,11 +251,40 @@ bool pool_commit(uptr address, usize bytes) {
     return cgroup_has_room(bytes) && populate(address, bytes);
 }
 
-/// Purges chunks that are private to this process: the shared pages stay below the private ones,
-/// and show again.
+/// Purges chunks that are private to this process. Where the pool's pages lie below the private
+/// ones they show again: present, writable, not zero.
 bool purge_frozen(uptr address, usize bytes) {
     const bool anonymous = pool.file.hugetlb;  // a child's copy
     return !sys::failed(sys::madvise(address, bytes, MADV_DONTNEED)) && anonymous;
+}
+
+/// Makes [address, address+bytes), part of one OS page, zero; not if that would need new memory.
+bool clear_part(uptr address, usize bytes) {
+    if (bytes == 0) {
+        return true;
+    }
+    if (!populate(address, bytes)) {
+        return false;
+    }
+    __builtin_memset(reinterpret_cast<void*>(address), 0, bytes);
+    return true;
+}
+
+/// Gives back the whole OS pages of a range of shared chunks and clears the rest: on hugetlbfs a
+/// range may begin and end within a page whose other part is in use. All of it or nothing.
+bool purge_shared(uptr address, usize bytes) {
+    const usize page = pool.file.page_bytes;
+    const uptr begin = round_up(address, page);
+    const uptr end = round_down(address + bytes, page);
+    if (begin >= end || !clear_part(address, begin - address) ||
+        !clear_part(end, address + bytes - end)) {
+        return false;
+    }
+    const long result = sys::madvise(begin, end - begin, MADV_REMOVE);
+    if (result == -EACCES) {  // frozen a moment ago, by a fork in another thread
+        return purge_frozen(address, bytes);
+    }
+    return !sys::failed(result);
 }
 
 bool pool_purge(uptr address, usize bytes) {
@@ -260,23 +292,12 @@ bool pool_purge(uptr address, usize bytes) {
     if (!in_pool(chunk)) {
         return anonymous_purge(address, bytes);
     }
-    if (pool.state(chunk) == Here::frozen) {
-        return purge_frozen(address, bytes);
-    }
-    // Whole OS pages (on hugetlbfs: huge pages) of the range; the rest keeps its contents.
-    const uptr begin = round_up(address, pool.file.page_bytes);
-    const uptr end = round_down(address + bytes, pool.file.page_bytes);
-    if (begin >= end) {
-        return false;
-    }
-    const long result = sys::madvise(begin, end - begin, MADV_REMOVE);
-    if (result == -EACCES) {  // frozen a moment ago, by a fork in another thread
-        return purge_frozen(address, bytes);
-    }
-    return !sys::failed(result) && end - begin == bytes;
+    return pool.state(chunk) == Here::frozen ? purge_frozen(address, bytes)
+                                             : purge_shared(address, bytes);
 }
 
 bool pool_release(ChunkIndex first, u32 count) {
+    LockScope scope(lock);
     const u32 begin = raw(first);
     if (!in_pool(begin)) {
         return anonymous_release(first, count);

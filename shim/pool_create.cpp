@@ -1,8 +1,8 @@
 // Purpose: see pool_create.hpp.
 // Who calls it: pool_file.cpp.
-// Crash rule: the file is written while it has no name (O_TMPFILE), then linked: it is there whole
-// or not at all. Where
-//             the file system has no O_TMPFILE it is written as PATH.new.* and renamed.
+// Crash rule: the file is written while it has no name (O_TMPFILE), then linked: it is there
+//             whole or not at all. Where the file system has no O_TMPFILE it is written as
+//             PATH.new.* and renamed.
 #include "shim/pool_create.hpp"
 
 #include <errno.h>

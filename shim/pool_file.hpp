@@ -1,10 +1,8 @@
 // Purpose: the pool file as a file: creates it whole or not at all, opens it, refuses everything
-// that is not a sound
-//          pool of ours with a message, and opens the same one again later.
+//          that is not a sound pool of ours with a message, and opens the same one again later.
 // Who calls it: pool_backing.cpp, node_identity.cpp, reclaim.cpp.
-// Crash rule: a new pool gets its name after it is complete; a kill before that leaves nothing (or,
-// on a file system
-//             without O_TMPFILE, a file PATH.new.* that nobody opens).
+// Crash rule: a new pool gets its name after it is complete; a kill before that leaves nothing
+//             (or, on a file system without O_TMPFILE, a file PATH.new.* that nobody opens).
 #pragma once
 
 #include "dsm-core/pool/superblock.hpp"

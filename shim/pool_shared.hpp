@@ -19,7 +19,7 @@ enum class Here : u8 {
 struct PoolHere {
     PoolFile file;
     PoolTables tables;  // in the shared mapping; not there while `attached` is false
-    Here* here;         // one a chunk, in private memory; read and written by the functions below
+    u8* here;           // one a chunk, in private memory; read and written by the functions below
     uptr private_view;  // dormant private mapping of all chunks, which freeze moves from; 0 on
                         // hugetlbfs
     bool attached;      // the pool is mapped (a forked child maps it when it first needs a chunk)
@@ -28,10 +28,12 @@ struct PoolHere {
     uptr token;  // the mapping that keeps the node's lock
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.
-    Here state(u32 chunk) const { return __atomic_load_n(&here[chunk], __ATOMIC_RELAXED); }
+    Here state(u32 chunk) const {
+        return static_cast<Here>(__atomic_load_n(&here[chunk], __ATOMIC_RELAXED));
+    }
     void set_state(u32 first, u32 count, Here state) {
         for (u32 i = first; i < first + count; ++i) {
-            __atomic_store_n(&here[i], state, __ATOMIC_RELAXED);
+            __atomic_store_n(&here[i], static_cast<u8>(state), __ATOMIC_RELAXED);
         }
     }
 };

@@ -1,5 +1,6 @@
 // Purpose: makes a range of mapped memory present and writable now, so that no later store to it
-// can fail. Who calls it: pool_backing.cpp (commit), pool_file.cpp and pool_create.cpp (tables).
+//          can fail.
+// Who calls it: pool_backing.cpp (commit), pool_file.cpp and pool_create.cpp (tables).
 // Crash rule: no state; memory that was populated and never used is given back with its chunk.
 #pragma once
 

@@ -1,8 +1,8 @@
 // Purpose: takes back what dead nodes held: whoever gets a dead node's lock punches its chunks,
-// frees them, frees the entry. Who calls it: node_identity.cpp (an entry to take over),
-// pool_backing.cpp (no chunk is free). Crash rule: each step may be the last: the lock goes with
-// the reclaimer, the entry is not free, so the next one
-//             begins again; a chunk is free only after it is clean.
+//          frees them, frees the entry.
+// Who calls it: node_identity.cpp (an entry to take over), pool_backing.cpp (no chunk is free).
+// Crash rule: each step may be the last: the lock goes with the reclaimer, the entry is not free,
+//             so the next one begins again; a chunk is free only after it is clean.
 #include <errno.h>
 #include <linux/falloc.h>
 

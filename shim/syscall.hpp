@@ -1,6 +1,5 @@
 // Purpose: raw system calls, inlined: no errno, no TLS, no PLT, nothing another library can
-// interpose.
-//          They work before any constructor has run and inside a signal handler.
+//          interpose. They work before any constructor has run and inside a signal handler.
 // Who calls it: everything in shim/ that talks to the kernel.
 // Crash rule: no state.
 //

@@ -1,7 +1,8 @@
 // Purpose: named places where a test kills the process, compiled in only with -DAEP_CRASH_POINTS
-// (the kill tests). Who calls it: every operation with more than one step that others can see.
+//          (the kill tests).
+// Who calls it: every operation with more than one step that others can see.
 // Crash rule: this is how crash rules are tested: what the sources promise holds at each of these
-// places.
+//             places.
 //
 // Each folder lists its points in one array, and a point that is not in the list does not compile,
 // so that a test can visit all of them and fail if one is never reached.

@@ -1,4 +1,5 @@
-// Purpose: walks every invariant of a pool file (an fsck without repair) and counts what is in it.
+// Purpose: walks every invariant of a pool file (an fsck without repair) and counts what is in
+//          it.
 // Who calls it: tests, the fuzz target; later `aep check`.
 // Crash rule: reads only.
 #pragma once

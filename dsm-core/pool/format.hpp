@@ -1,11 +1,9 @@
-// Purpose: the pool file's format: superblock, node table, chunk table, then the chunks. Every noun
-// of the pool is
-//          defined here, a comment a field.
+// Purpose: the pool file's format: superblock, node table, chunk table, then the chunks. Every
+//          noun of the pool is defined here, a comment a field.
 // Who calls it: dsm-core/pool, and shim/ which creates, opens and maps pool files.
 // Crash rule: the superblock is written once, before the file has a name. A node entry is written
-// only by the holder of
-//             the node's lock. A chunk word changes by one compare-and-swap: a kill leaves it free
-//             or owned.
+//             only by the holder of the node's lock. A chunk word changes by one
+//             compare-and-swap: a kill leaves it free or owned.
 //
 //   offset 0               superblock, 4 KiB, constant after creation
 //   nodes_offset           node table: one NodeEntry for each process that owns chunks

@@ -1,6 +1,6 @@
 // Purpose: runs a test's body in a forked child, so that state which a process has once (the
-// window, fd 2, limits)
-//          is fresh in every test and tests stay independent of their order.
+//          window, fd 2, limits) is fresh in every test and tests stay independent of their
+//          order.
 // Who calls it: the unit tests of shim/.
 // Crash rule: the child is waited for; a signal or a failed expectation in it fails the test.
 #pragma once

@@ -1,6 +1,8 @@
-// Purpose: unit tests of taking and giving back the pool's chunks: claims, commit, purge, release,
-// and what the dead held. Who calls it: ctest. Crash rule: pools live in a directory that each test
-// removes; killed children are the test's own.
+// Purpose: unit tests of taking and giving back the pool's chunks: claims, commit, purge,
+//          release, and what the dead held.
+// Who calls it: ctest.
+// Crash rule: pools live in a directory that each test removes; killed children are the test's
+//             own.
 #include <gtest/gtest.h>
 #include <signal.h>
 

@@ -1,5 +1,7 @@
 // Purpose: unit tests of the pool file: creation (whole or not at all, by many at once), opening,
-// every refusal. Who calls it: ctest. Crash rule: pools live in a directory that each test removes.
+//          every refusal.
+// Who calls it: ctest.
+// Crash rule: pools live in a directory that each test removes.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/socket.h>

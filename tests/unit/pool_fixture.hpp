@@ -1,6 +1,7 @@
-// Purpose: what the pool tests share: a directory that goes away again, a pool in a child process,
-// a look at the file. Who calls it: tests/unit/pool_*.cpp. Crash rule: the directory is removed by
-// the parent, which never attaches a pool itself.
+// Purpose: what the pool tests share: a directory that goes away again, a pool in a child
+//          process, a look at the file.
+// Who calls it: tests/unit/pool_*.cpp.
+// Crash rule: the directory is removed by the parent, which never attaches a pool itself.
 #pragma once
 
 #include <fcntl.h>

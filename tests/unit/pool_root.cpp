@@ -1,0 +1,262 @@
+// Purpose: tests of the pool that only root can set the stage for: hugetlbfs, a memory cgroup
+//          with a limit, chroot, another user's file. Run as root; they set up what they need and
+//          restore what they changed.
+// Who calls it: ctest, label "root".
+// Crash rule: mounts end with the child that made them; the number of huge pages and the cgroup
+//             are restored by the parent.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "tests/unit/own_mounts.hpp"
+#include "tests/unit/pool_fixture.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+constexpr usize SMALL = 32 * MiB;
+constexpr u32 SMALL_CHUNKS = 7;
+constexpr usize HUGE = 2 * MiB;
+
+/// At least `pages` free huge pages of 2 MiB while it lives.
+class HugePages {
+  public:
+    explicit HugePages(long pages) {
+        std::ifstream(COUNT) >> before_;
+        long free = 0;
+        std::ifstream(FREE) >> free;
+        if (free < pages) {
+            std::ofstream(COUNT) << before_ + pages - free;
+            std::ifstream(FREE) >> free;
+        }
+        EXPECT_GE(free, pages) << "the system has no huge pages to give";
+    }
+    ~HugePages() { std::ofstream(COUNT) << before_; }
+    HugePages(const HugePages&) = delete;
+    HugePages& operator=(const HugePages&) = delete;
+
+  private:
+    static constexpr const char* COUNT = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    static constexpr const char* FREE = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    long before_ = 0;
+};
+
+long free_blocks(const std::string& directory) {
+    struct statfs fs {};
+    EXPECT_EQ(statfs(directory.c_str(), &fs), 0);
+    return static_cast<long>(fs.f_bfree);
+}
+
+TEST(PoolHugetlb, WorksInHugePages) {
+    const HugePages pages(8);
+    const Directory directory;
+    in_child([&] {
+        own_mount(directory.path(), "hugetlbfs", "pagesize=2M,size=16m,mode=0700");
+        const Backing* b = attach(directory.file(), SMALL);
+        EXPECT_EQ(free_blocks(directory.path()), 7) << "only the tables' page is used";
+        const ChunkRun run = b->provide(2, 1, NO_CHUNK);
+        ASSERT_TRUE(run);
+        const uptr address = chunk_address(run.first);
+        ASSERT_TRUE(b->commit(address + SLICE_SIZE, SLICE_SIZE));
+        EXPECT_EQ(free_blocks(directory.path()), 6);
+        ASSERT_TRUE(b->commit(address, 2 * CHUNK_SIZE));
+        EXPECT_EQ(free_blocks(directory.path()), 3);
+        std::memset(bytes_at(run.first), 1, 2 * CHUNK_SIZE);
+        EXPECT_FALSE(b->purge(address + SLICE_SIZE, SLICE_SIZE)) << "less than a huge page";
+        EXPECT_EQ(bytes_at(run.first)[SLICE_SIZE], 1);
+        EXPECT_TRUE(b->purge(address + HUGE - SLICE_SIZE, HUGE + 2 * SLICE_SIZE));
+        EXPECT_EQ(free_blocks(directory.path()), 4) << "the whole one goes";
+        EXPECT_EQ(bytes_at(run.first)[HUGE - SLICE_SIZE - 1], 1);
+        EXPECT_EQ(bytes_at(run.first)[HUGE - SLICE_SIZE], 0) << "the parts are cleared";
+        EXPECT_EQ(bytes_at(run.first)[2 * HUGE + SLICE_SIZE - 1], 0);
+        EXPECT_EQ(bytes_at(run.first)[2 * HUGE + SLICE_SIZE], 1);
+        ASSERT_TRUE(b->commit(address + HUGE, HUGE));
+        bytes_at(run.first)[HUGE] = 1;
+        EXPECT_TRUE(b->purge(address + HUGE, HUGE));
+        EXPECT_EQ(free_blocks(directory.path()), 4);
+        ASSERT_TRUE(b->commit(address + HUGE, SLICE_SIZE));
+        EXPECT_EQ(bytes_at(run.first)[HUGE], 0);
+        EXPECT_TRUE(b->release(run.first, 2));
+        EXPECT_EQ(free_blocks(directory.path()), 7);
+    });
+}
+
+TEST(PoolHugetlb, NoHugePageLeftIsAnErrorAndNoSignal) {
+    const HugePages pages(8);
+    const Directory directory;
+    in_child([&] {
+        own_mount(directory.path(), "hugetlbfs", "pagesize=2M,size=8m,mode=0700");
+        const Backing* b = attach(directory.file(), SMALL);
+        const ChunkRun run = b->provide(3, 1, NO_CHUNK);
+        ASSERT_TRUE(run);
+        EXPECT_TRUE(b->commit(chunk_address(run.first), CHUNK_SIZE));
+        EXPECT_FALSE(b->commit(chunk_address(run.first) + CHUNK_SIZE, CHUNK_SIZE));
+        std::memset(bytes_at(run.first), 1, CHUNK_SIZE);
+    });
+}
+
+TEST(PoolHugetlb, ForkGivesTheChildACopyInOrdinaryMemory) {
+    const HugePages pages(8);
+    const Directory directory;
+    in_child([&] {
+        // Exactly as many huge pages as the parent uses: a copy in huge pages could not be made.
+        own_mount(directory.path(), "hugetlbfs", "pagesize=2M,size=6m,mode=0700");
+        const Backing* b = attach(directory.file(), SMALL);
+        const ChunkRun run = b->provide(2, 1, NO_CHUNK);
+        char* a = bytes_at(run.first);
+        ASSERT_TRUE(b->commit(chunk_address(run.first), SLICE_SIZE));
+        ASSERT_TRUE(b->commit(chunk_address(run.first) + CHUNK_SIZE, SLICE_SIZE));
+        std::memset(a, 1, HUGE);
+        a[CHUNK_SIZE] = 2;
+        const Signal parent_wrote;
+        ASSERT_TRUE(b->fork_prepare());
+        const pid_t child = start_child([&] {
+            b->fork_child();
+            parent_wrote.wait();
+            EXPECT_EQ(a[0], 1);
+            EXPECT_EQ(a[HUGE - 1], 1);
+            EXPECT_EQ(a[HUGE], 0) << "never used: reads as zero and costs no huge page";
+            EXPECT_EQ(a[CHUNK_SIZE], 2);
+            std::memset(a, 3, 2 * CHUNK_SIZE);
+            EXPECT_FALSE(b->release(run.first, 1));
+            EXPECT_EQ(a[0], 0) << "purged";
+            EXPECT_TRUE(b->purge(chunk_address(run.first) + CHUNK_SIZE, CHUNK_SIZE));
+            EXPECT_EQ(a[CHUNK_SIZE], 0);
+            const ChunkRun own = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(own);
+            EXPECT_GE(raw(own.first), raw(run.first) + 2);
+            EXPECT_LT(raw(own.first), SMALL_CHUNKS);
+            a[1] = 4;
+            ASSERT_TRUE(b->fork_prepare());
+            const pid_t grandchild = start_child([&] {
+                b->fork_child();
+                EXPECT_EQ(a[1], 4);
+                a[1] = 5;
+            });
+            b->fork_parent();
+            EXPECT_EQ(wait_for(grandchild), 0);
+            EXPECT_EQ(a[1], 4);
+        });
+        b->fork_parent();
+        a[0] = 7;
+        parent_wrote.say();
+        EXPECT_EQ(wait_for(child), 0);
+        EXPECT_EQ(a[0], 7);
+        EXPECT_EQ(a[1], 1);
+        EXPECT_TRUE(b->release(run.first, 2)) << "the parent's are shared as before";
+        EXPECT_EQ(free_blocks(directory.path()), 2);
+    });
+}
+
+TEST(PoolHugetlb, TheDeadGiveEverythingBack) {
+    const HugePages pages(16);
+    const Directory directory;
+    in_child([&] {
+        own_mount(directory.path(), "hugetlbfs", "pagesize=2M,mode=0700");
+        in_child([&] {
+            const Backing* b = attach(directory.file(), SMALL);
+            const ChunkRun run = b->provide(SMALL_CHUNKS, 1, NO_CHUNK);
+            ASSERT_TRUE(b->commit(chunk_address(run.first), 2 * CHUNK_SIZE));
+            std::memset(bytes_at(run.first), 1, 2 * CHUNK_SIZE);
+        });
+        in_child([&] {
+            const Backing* b = attach(directory.file());
+            const ChunkRun run = b->provide(SMALL_CHUNKS, 1, NO_CHUNK);
+            ASSERT_TRUE(run);
+            ASSERT_TRUE(b->commit(chunk_address(run.first), 2 * CHUNK_SIZE));
+            EXPECT_EQ(bytes_at(run.first)[0], 0);
+            EXPECT_EQ(std::memcmp(bytes_at(run.first), bytes_at(run.first) + 1, 2 * CHUNK_SIZE - 1),
+                      0);
+        });
+    });
+}
+
+/// A memory cgroup with a limit, below the hierarchy's root, in whichever version this system has.
+class LimitedCgroup {
+  public:
+    explicit LimitedCgroup(usize limit) {
+        const bool v1 = std::filesystem::exists("/sys/fs/cgroup/memory/memory.usage_in_bytes");
+        path_ = std::string(v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup") + "/aep-test-" +
+                std::to_string(getpid());
+        if (!v1) {
+            std::ofstream("/sys/fs/cgroup/cgroup.subtree_control") << "+memory";
+        }
+        EXPECT_EQ(mkdir(path_.c_str(), 0755), 0) << path_;
+        std::ofstream(path_ + (v1 ? "/memory.limit_in_bytes" : "/memory.max")) << limit;
+    }
+    ~LimitedCgroup() { EXPECT_EQ(rmdir(path_.c_str()), 0); }
+    LimitedCgroup(const LimitedCgroup&) = delete;
+    LimitedCgroup& operator=(const LimitedCgroup&) = delete;
+    void enter() const { write_file((path_ + "/cgroup.procs").c_str(), std::to_string(getpid())); }
+
+  private:
+    std::string path_;
+};
+
+TEST(PoolCgroup, TheLimitIsAnErrorAndNoKill) {
+    const Directory directory;
+    const LimitedCgroup cgroup(64 * MiB);
+    in_child([&] {
+        cgroup.enter();
+        const Backing* b = attach(directory.file(), 256 * MiB);
+        u32 good = 0;
+        for (;; ++good) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(run) << "addresses there are enough";
+            if (!b->commit(chunk_address(run.first), CHUNK_SIZE)) {
+                break;
+            }
+            std::memset(bytes_at(run.first), 1, CHUNK_SIZE);
+        }
+        EXPECT_GE(good, 8u);
+        EXPECT_LE(good, 16u);
+        EXPECT_TRUE(b->release(ChunkIndex{0}, 1));
+        const ChunkRun again = b->provide(1, 1, NO_CHUNK);
+        EXPECT_TRUE(b->commit(chunk_address(again.first), CHUNK_SIZE / 2)) << "room again";
+    });
+    std::filesystem::remove(directory.file());
+}
+
+TEST(PoolPath, ChrootMeansPrivateMemoryAfterAFork) {
+    const Directory directory;
+    const Output out = stderr_of([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+        ASSERT_TRUE(b->commit(chunk_address(run.first), SLICE_SIZE));
+        bytes_at(run.first)[0] = 1;
+        ASSERT_EQ(chroot("/proc/self/fdinfo"), 0);
+        EXPECT_TRUE(b->provide(1, 1, NO_CHUNK)) << "a node goes on taking chunks without the path";
+        ASSERT_TRUE(b->fork_prepare());
+        const pid_t child = start_child([&] {
+            b->fork_child();
+            EXPECT_GE(raw(b->provide(1, 1, NO_CHUNK).first), SMALL_CHUNKS);
+            EXPECT_EQ(bytes_at(run.first)[0], 1);
+        });
+        b->fork_parent();
+        EXPECT_EQ(wait_for(child), 0);
+    });
+    EXPECT_EQ(out.status, 0);
+    EXPECT_NE(out.text.find("going on with private memory"), std::string::npos) << out.text;
+}
+
+TEST(PoolFile, BelongsToOneUser) {
+    const Directory directory;
+    ASSERT_EQ(chmod(directory.path().c_str(), 0777), 0);
+    in_child([&] { attach(directory.file(), SMALL); });
+    ASSERT_EQ(chown(directory.file().c_str(), 12345, 12345), 0);
+    const Output mine =
+        stderr_of([&] { EXPECT_EQ(pool_backing(directory.file().c_str(), 0), nullptr); });
+    EXPECT_NE(mine.text.find("belongs to user 12345, expected 0"), std::string::npos) << mine.text;
+    in_child([&] {
+        ASSERT_EQ(setuid(12345), 0);
+        EXPECT_TRUE(attach(directory.file())->provide(1, 1, NO_CHUNK));
+    });
+}
+
+}  // namespace
+}  // namespace aep

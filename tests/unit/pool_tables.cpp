@@ -1,0 +1,173 @@
+// Purpose: unit tests of dsm-core/pool on tables in ordinary memory: geometry, claims by many
+//          threads at once, the checker.
+// Who calls it: ctest; also under ThreadSanitizer.
+// Crash rule: no file is involved.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "dsm-core/pool/check.hpp"
+#include "dsm-core/pool/tables.hpp"
+
+namespace aep {
+namespace {
+
+constexpr u8 UUID[16] = {1, 2, 3};
+
+/// The header of a pool, in memory; the chunks themselves are not there.
+class Header {
+  public:
+    explicit Header(usize file_bytes) {
+        Superblock s;
+        make_superblock(s, file_bytes, UUID);
+        bytes_ = std::make_unique<u64[]>(s.chunks_offset / sizeof(u64));
+        std::memcpy(bytes_.get(), &s, sizeof s);
+        barred_.resize(s.chunk_count);
+    }
+    Superblock& superblock() { return *reinterpret_cast<Superblock*>(bytes_.get()); }
+    PoolTables tables() { return tables_of(bytes_.get(), superblock()); }
+    const u8* barred() const { return barred_.data(); }
+    void bar(u32 chunk) { barred_[chunk] = 1; }
+    bool check(PoolReport& report) {
+        return pool_check(bytes_.get(), superblock().file_bytes, report);
+    }
+    void make_node(u32 node, u32 generation) {
+        tables().nodes[node].word.store(NodeWord::make(NodeState::live, generation).bits);
+    }
+
+  private:
+    std::unique_ptr<u64[]> bytes_;
+    std::vector<u8> barred_;
+};
+
+TEST(Superblock, EverySizeGivesTablesThatFit) {
+    for (const usize bytes : {MIN_POOL_BYTES, MIN_POOL_BYTES + 1, 100 * MiB, DEFAULT_POOL_BYTES,
+                              5 * GiB + 4097, 64 * GiB, 1 * TiB, MAX_POOL_BYTES}) {
+        Superblock s;
+        make_superblock(s, bytes, UUID);
+        EXPECT_FALSE(verify_superblock(s, round_down(bytes, CHUNK_SIZE)));
+        EXPECT_EQ(s.file_bytes, s.chunks_offset + usize{s.chunk_count} * CHUNK_SIZE);
+        EXPECT_GT(s.chunk_count, 0u);
+        EXPECT_GE(s.node_count, 64u);
+        EXPECT_LE(s.node_count, MAX_NODES);
+        EXPECT_LE(s.nodes_offset + s.node_count * sizeof(NodeEntry), s.chunk_words_offset);
+        EXPECT_LE(tables_end(s), s.chunks_offset);
+        EXPECT_EQ(s.chunks_offset % CHUNK_SIZE, 0u);
+    }
+}
+
+TEST(Superblock, IsJudgedByVersionBeforeChecksum) {
+    Superblock s;
+    make_superblock(s, SUPERBLOCK_BYTES + DEFAULT_POOL_BYTES, UUID);
+    s.version = 9;
+    const PoolFault fault = verify_superblock(s, s.file_bytes);
+    EXPECT_STREQ(fault.field, "version");
+    EXPECT_EQ(fault.found, 9u);
+    EXPECT_EQ(fault.expected, POOL_VERSION);
+    EXPECT_NE(std::strstr(fault.advice, "another version"), nullptr);
+}
+
+TEST(Tables, ClaimsFirstFitFromAPlace) {
+    Header h(40 * MiB);  // 9 chunks
+    h.make_node(3, 7);
+    const Owner owner{3, 7};
+    const PoolTables t = h.tables();
+    const auto claim = [&](u32 count, u32 align, u32 from, bool exact) {
+        return raw(claim_run(t, owner, count, align, from, exact, h.barred()));
+    };
+    EXPECT_EQ(claim(2, 1, 0, false), 0u);
+    EXPECT_EQ(claim(1, 4, 1, false), 4u);
+    h.bar(2);
+    EXPECT_EQ(claim(1, 1, 0, false), 3u) << "a barred chunk is kept out";
+    EXPECT_EQ(claim(1, 1, 2, true), raw(NO_CHUNK));
+    EXPECT_EQ(claim(4, 1, 0, false), 5u);
+    EXPECT_EQ(claim(1, 1, 0, false), raw(NO_CHUNK));
+    EXPECT_EQ(claim(1, 1, 9, true), raw(NO_CHUNK));
+    EXPECT_EQ(claim(0, 1, 0, false), raw(NO_CHUNK));
+    EXPECT_EQ(claim(10, 1, 0, false), raw(NO_CHUNK));
+    EXPECT_EQ(t.chunk(8).node(), 3u);
+    EXPECT_EQ(t.chunk(8).generation(), 7u);
+    EXPECT_EQ(next_chunk_of_node(t, 3, 2), 3u);
+    EXPECT_EQ(next_chunk_of_node(t, 4, 0), t.chunk_count);
+    EXPECT_FALSE(free_chunk(t, {3, 6}, 8)) << "another generation's";
+    EXPECT_TRUE(free_chunk(t, owner, 8));
+    EXPECT_FALSE(free_chunk(t, owner, 8)) << "free already";
+    EXPECT_EQ(claim(1, 1, 0, false), 8u);
+    PoolReport report;
+    EXPECT_TRUE(h.check(report));
+    EXPECT_EQ(report.owned_chunks, 8u);
+    EXPECT_EQ(report.free_chunks, 1u);
+    EXPECT_EQ(report.live_nodes, 1u);
+}
+
+TEST(Tables, ManyThreadsNeverOwnAChunkTwice) {
+    Header h(100 * MiB);  // 24 chunks
+    const PoolTables t = h.tables();
+    constexpr u32 THREADS = 4;
+    std::vector<std::atomic<int>> owners(t.chunk_count);
+    std::vector<std::thread> threads;
+    std::atomic<u32> claims{0};
+    for (u32 n = 0; n < THREADS; ++n) {
+        h.make_node(n, 1);
+        threads.emplace_back([&, n] {
+            for (u32 i = 0; i < 3000; ++i) {
+                const u32 count = 1 + (i + n) % 5;
+                const ChunkIndex run =
+                    claim_run(t, {n, 1}, count, 1, i % t.chunk_count, false, h.barred());
+                if (run == NO_CHUNK) {
+                    continue;
+                }
+                claims.fetch_add(1);
+                for (u32 c = raw(run); c < raw(run) + count; ++c) {
+                    EXPECT_EQ(owners[c].fetch_add(1), 0);
+                }
+                for (u32 c = raw(run); c < raw(run) + count; ++c) {
+                    EXPECT_EQ(owners[c].fetch_sub(1), 1);
+                    EXPECT_TRUE(free_chunk(t, {n, 1}, c));
+                }
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_GT(claims.load(), 1000u);
+    PoolReport report;
+    EXPECT_TRUE(h.check(report));
+    EXPECT_EQ(report.free_chunks, t.chunk_count);
+}
+
+TEST(Check, FindsEachBrokenInvariant) {
+    Header h(40 * MiB);
+    const PoolTables t = h.tables();
+    PoolReport report;
+    const auto fault = [&] {
+        EXPECT_FALSE(h.check(report));
+        return std::string(report.fault.field != nullptr ? report.fault.field : "");
+    };
+    t.words[4].store(ChunkWord::owned(2, 1).bits);
+    EXPECT_EQ(fault(), "owner of chunk") << "node 2 is free";
+    EXPECT_EQ(report.fault.offset, h.superblock().chunk_words_offset + 32);
+    h.make_node(2, 2);
+    EXPECT_EQ(fault(), "owner of chunk") << "another generation";
+    h.make_node(2, 1);
+    EXPECT_TRUE(h.check(report));
+    t.words[4].store(ChunkWord::owned(64, 1).bits);
+    EXPECT_EQ(fault(), "chunk word") << "no such node";
+    t.words[4].store(0x100);
+    EXPECT_EQ(fault(), "chunk word") << "free with an owner";
+    t.words[4].store(0);
+    t.nodes[63].word.store(0xff);
+    EXPECT_EQ(fault(), "node entry");
+    t.nodes[63].word.store(0);
+    EXPECT_FALSE(pool_check(&h.superblock(), 100, report));
+    EXPECT_TRUE(h.check(report));
+    h.superblock().chunk_count ^= 1;
+    EXPECT_EQ(fault(), "checksum");
+}
+
+}  // namespace
+}  // namespace aep

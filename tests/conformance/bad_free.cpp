@@ -14,7 +14,7 @@
 static const char *const k_double[] = {"double free", "freed", "not a live", "not live", nullptr};
 static const char *const k_interior[] = {"interior", "inside", "not the start", "misaligned", nullptr};
 static const char *const k_foreign[] = {"foreign", "not memory of", "not a block", "not a live", "not live", "unknown",
-                                        "misaligned", "interior", nullptr};
+                                        "misaligned", "interior", "inside", nullptr};
 
 static size_t s_size;  // of the block in the case at hand, for the report
 

@@ -57,6 +57,10 @@ struct Holder {
       kill_test::become_worker("hold", seed);
     }
     CHECK(wanted == 0 || pid == wanted);
+    // Its own ends only: when it dies, our read must end.
+    close(to.ends[0]);
+    close(from.ends[1]);
+    to.ends[0] = from.ends[1] = -1;
     from.receive();
   }
   void kill_it() {

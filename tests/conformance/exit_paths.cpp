@@ -152,13 +152,13 @@ struct Way {
 };
 static const Way k_ways[] = {{"return", way_return, 2},
                              {"statics", way_statics, 2},
-                             {"exit-busy", way_exit_busy, 15},
-                             {"exit-thread", way_exit_thread, 15},
+                             {"exit-busy", way_exit_busy, 10},
+                             {"exit-thread", way_exit_thread, 10},
                              {"underscore-exit", way_underscore_exit, 5},
                              {"quick-exit", way_quick_exit, 10},
                              {"abort", way_abort, 5},
                              {"pthread-exit", way_pthread_exit, 10},
-                             {"return-busy", way_return_busy, 15},
+                             {"return-busy", way_return_busy, 10},
                              {"child-exit", way_child_exit, 5}};
 
 static void one_end(const Way &way, bool statistics) {
@@ -194,7 +194,7 @@ static void one_end(const Way &way, bool statistics) {
 int main(int argc, char **argv) {
   check::begin();
   if (argc > 1) {
-    s_all.make(1u << 20, 1);
+    s_all.make(200000, 1);
     for (const Way &way : k_ways) {
       if (strcmp(way.name, argv[1]) != 0) continue;
       check::begin_case(way.name);

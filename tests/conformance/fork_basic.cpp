@@ -10,20 +10,27 @@ static check::Population<400> s_own;
 
 static void plain() {
   check::begin_case("plain");
-  s_all.make(5u << 20, 1);
+  s_all.make(1u << 20, 1);
+  void *huge = malloc(6u << 20);
+  REQUIRE(huge != nullptr);
+  check::fill(huge, 6u << 20, 1);
   check::Pipe to_parent;
   check::Pipe to_child;
   const pid_t pid = fork();
   REQUIRE(pid >= 0);
   if (pid == 0) {
     s_all.check();
+    CHECK_PATTERN(huge, 6u << 20, 1);
+    check::fill(huge, 6u << 20, 2);
     s_all.repaint(2);
-    s_own.make(1u << 20, 50);
+    s_own.make(1u << 19, 50);
     s_all.check();
     to_parent.send();
     to_child.receive();
     s_all.check();
     s_own.check();
+    CHECK_PATTERN(huge, 6u << 20, 2);
+    free(huge);
     s_all.renew();
     s_own.renew();
     s_all.check();
@@ -35,12 +42,14 @@ static void plain() {
   to_parent.receive();
   s_all.check();
   s_all.repaint(3);
-  s_own.make(1u << 20, 70);
+  s_own.make(1u << 19, 70);
   s_all.renew();
   to_child.send();
   CHECK_CHILD(check::wait_status(pid));
   s_all.check();
   s_own.check();
+  CHECK_PATTERN(huge, 6u << 20, 1);
+  free(huge);
   s_all.free_all();
   s_own.free_all();
 }
@@ -68,14 +77,14 @@ static void nest(int depth) {
 
 static void nested() {
   check::begin_case("nested to depth 5");
-  s_all.make(1u << 20, 7);
+  s_all.make(300000, 7);
   nest(0);
   s_all.free_all();
 }
 
 static void repeated() {
   check::begin_case("200 forks");
-  s_all.make(100000, 8);
+  s_all.make(60000, 8);
   long early = 0;
   for (int round = 0; round < 200; ++round) {
     const pid_t pid = fork();
@@ -159,7 +168,7 @@ static void generations() {
 
 static void from_thread() {
   check::begin_case("from a thread that is not main");
-  s_all.make(1u << 20, 11);
+  s_all.make(500000, 11);
   pthread_t thread;
   REQUIRE(pthread_create(
               &thread, nullptr,

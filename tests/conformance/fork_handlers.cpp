@@ -13,7 +13,7 @@ static void *s_between;
 
 static void prepare() {
   ++s_prepared;
-  s_handler.make(100000, 10);
+  s_handler.make(30000, 10);
   s_between = malloc(5000);
   REQUIRE(s_between != nullptr);
   check::fill(s_between, 5000, 20);
@@ -51,7 +51,7 @@ static void *churn(void *) {
 }
 
 static void several_forks(int rounds) {
-  s_all.make(500000, 1);
+  s_all.make(200000, 1);
   for (int i = 0; i < rounds; ++i) {
     const pid_t pid = fork();
     REQUIRE(pid >= 0);

@@ -9,7 +9,7 @@
 
 static constexpr int k_writers = 4;
 static constexpr int k_active = 30;
-static constexpr int k_rounds = 12;
+static constexpr int k_rounds = 8;
 
 /// A block that one writer rewrites all the time. Each word holds the block's number, its index and a version, so that
 /// any mixture of versions (what a snapshot in the middle of a rewrite may hold) is told from foreign data.
@@ -128,7 +128,7 @@ static void child_main(check::Pipe &to_parent, check::Pipe &to_child) {
   for (auto &blocks : s_active) {
     for (Active &active : blocks) memset(active.words, 0xdd, active.count * sizeof(uint64_t));
   }
-  s_own.make(300000, 1234);
+  s_own.make(100000, 1234);
   s_quiet.check();
   to_parent.send();
   to_child.receive();
@@ -148,7 +148,7 @@ static void child_main(check::Pipe &to_parent, check::Pipe &to_child) {
 
 int main() {
   check::begin();
-  s_quiet.make(1u << 20, 5);
+  s_quiet.make(300000, 5);
   for (int w = 0; w < k_writers; ++w) {
     for (int b = 0; b < k_active; ++b) {
       Active &active = s_active[w][b];
@@ -188,7 +188,7 @@ int main() {
     s_quiet.renew();
   }
   check::begin_case("many quick forks with writers");
-  for (int round = 0; round < 60; ++round) {
+  for (int round = 0; round < 30; ++round) {
     const pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {

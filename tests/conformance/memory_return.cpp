@@ -26,10 +26,11 @@ static void expect_return(long before, long peak) {
   long now = 0;
   for (unsigned round = 0;; ++round) {
     // The little that a program does meanwhile: the heap has no thread of its own.
-    void *small = malloc(round % 3000);
-    void *large = malloc(100000);
-    memset(large, 1, 100000);
-    free(small);
+    static void *some[300];
+    for (unsigned i = 0; i < 300; ++i) some[i] = malloc((round * 31 + i * 17) % 3000);
+    for (void *p : some) free(p);
+    void *large = malloc(500000);
+    memset(large, 1, 500000);
     free(large);
     now = check::heap_footprint();
     if ((now - before) * 4 < peak - before || check::now_ms() > deadline) break;

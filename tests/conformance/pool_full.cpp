@@ -42,7 +42,9 @@ int main(int argc, char **argv) {
     } else if (strcmp(argv[1], "fork") == 0) {
       fork_when_full();
     } else {
-      check::exhaust(static_cast<size_t>(atol(argv[1])), k_pool / 4 * 3, k_give_up);
+      const auto size = static_cast<size_t>(atol(argv[1]));
+      // Only one block of 3 MB fits into a chunk.
+      check::exhaust(size, size > (2u << 20) ? k_pool / 2 : k_pool / 4 * 3, k_give_up);
     }
     return check::result();
   }

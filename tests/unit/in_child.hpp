@@ -6,6 +6,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,6 +44,20 @@ void in_child(Body body) {
     const int status = wait_for(start_child(body));
     EXPECT_TRUE(WIFEXITED(status)) << "the child was ended by signal " << WTERMSIG(status);
     EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0);
+}
+
+/// Limits this process's address space to `bytes` more than it uses (a sanitizer uses terabytes of
+/// it).
+inline void limit_address_space(unsigned long bytes) {
+    unsigned long pages = 0;
+    FILE* statm = std::fopen("/proc/self/statm", "r");
+    ASSERT_NE(statm, nullptr);
+    EXPECT_EQ(std::fscanf(statm, "%lu", &pages), 1);
+    std::fclose(statm);
+    rlimit limit{};
+    getrlimit(RLIMIT_AS, &limit);
+    limit.rlim_cur = pages * 4096 + bytes;
+    ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
 }
 
 /// What a child's body wrote to fd 2, and how it ended.

@@ -3,7 +3,6 @@
 // Crash rule: each test runs in a child of its own, whose memory dies with it.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 
 #include <cstring>
 
@@ -113,10 +112,7 @@ TEST(Anonymous, StepsOverWhatOthersMapped) {
 
 TEST(Anonymous, WorksUnderASmallAddressSpaceLimit) {
     in_child([] {
-        rlimit limit{};
-        getrlimit(RLIMIT_AS, &limit);
-        limit.rlim_cur = 160 * MiB;
-        ASSERT_EQ(setrlimit(RLIMIT_AS, &limit), 0);
+        test::limit_address_space(150 * MiB);
         const Backing* b = anonymous_backing();
         u32 count = 0;
         while (b->provide(1, 1, NO_CHUNK)) {

@@ -299,13 +299,9 @@ TEST(PoolFile, RespectsTheFileSizeLimit) {
 TEST(PoolFile, RefusesATooSmallAddressSpace) {
     const Directory directory;
     const Output out = stderr_of([&] {
-        rlimit limit{};
-        getrlimit(RLIMIT_AS, &limit);
-        limit.rlim_cur = 512 * MiB;
-        setrlimit(RLIMIT_AS, &limit);
+        limit_address_space(512 * MiB);
         EXPECT_EQ(pool_backing(directory.file().c_str(), GiB), nullptr);
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_AS, &limit);
+        limit_address_space(3 * GiB);
         EXPECT_NE(pool_backing(directory.file().c_str(), GiB), nullptr) << "nothing of it was left";
     });
     EXPECT_EQ(out.status, 0);

@@ -97,7 +97,7 @@ Target target_of(const void* p) {
 bool is_page(const Target& t) { return is_page_kind(t.kind); }
 
 bool is_live_block(const Target& t) {
-    return t.bit < MAX_BITS && (t.page->alloc_bits[t.bit / 64] >> (t.bit % 64) & 1) != 0;
+    return page_is_live(t.page, t.bit);
 }
 
 /// Whether the slice is part of a run: only a large object's further slices are, without a tag of
@@ -127,8 +127,6 @@ void deallocate_in_page(void* p, const Target& t) {
         if (t.page->free_count - 1 < t.page->free_limit) return page_push(t.page, entry);
         return detail::deallocate_exhausted(t.page, entry);
     }
-    // The owner's bitmap is read without synchronisation: the bit of a live block is set since
-    // before the block reached us.
     if (AEP_UNLIKELY(!is_live_block(t))) return report_not_live(p, t);
     switch (page_mark_remote(t.page, t.bit)) {
         case RemoteMark::marked:

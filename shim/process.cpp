@@ -6,6 +6,7 @@
 
 #include <time.h>
 
+#include "dsm-core/heap/check.hpp"
 #include "shim/message.hpp"
 #include "shim/report.hpp"
 #include "shim/syscall.hpp"
@@ -161,6 +162,13 @@ Reply transact(const Request& request) {
         open.fetch_add(1, std::memory_order_seq_cst);
     }
     const Reply reply = perform(request);
+#if defined(AEP_CHECKED)
+    if (CheckReport report; !check_operation(request, reply, report)) {
+        fatal("broken invariant after operation ", static_cast<u32>(request.op), ": ",
+              report.broken, "; ", report.kind, " ", Hex{report.object}, ", found ",
+              Hex{report.found}, ", expected ", Hex{report.expected});
+    }
+#endif
     if (h != nullptr) {
         open.store(open.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     } else {

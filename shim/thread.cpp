@@ -89,7 +89,7 @@ void thread_end() {
     thread_heap = &empty_heap;
     thread_state = ThreadState::ending;
     const u64 now = now_ms();
-    transact({.op = Op::heap_abandon, .heap = h, .now = now});
+    transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now});
     purge_if_due(now);
 }
 

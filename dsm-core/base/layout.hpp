@@ -21,9 +21,18 @@ inline constexpr usize CHUNK_SIZE = usize{1} << CHUNK_SHIFT;
 inline constexpr u32 SLICES_PER_CHUNK = CHUNK_SIZE / SLICE_SIZE;
 inline constexpr usize OS_PAGE_SIZE = 4 * KiB;
 
-/// The heap window: chunks used for plain malloc.
+/// The heap window (chunks used for plain malloc) and where its metadata lies.
+#if defined(__SANITIZE_THREAD__)  // its shadow leaves only the first TiB to us
+inline constexpr uptr HEAP_BASE = 0x0010'0000'0000;
+inline constexpr usize HEAP_WINDOW = 64 * GiB;
+inline constexpr uptr META_BASE = 0x0040'0000'0000;
+inline constexpr usize META_WINDOW = 64 * GiB;
+#else
 inline constexpr uptr HEAP_BASE = 0x1200'0000'0000;
 inline constexpr usize HEAP_WINDOW = 16 * TiB;
+inline constexpr uptr META_BASE = 0x3000'0000'0000;
+inline constexpr usize META_WINDOW = 4 * TiB;
+#endif
 inline constexpr u32 MAX_CHUNKS = HEAP_WINDOW / CHUNK_SIZE;
 inline constexpr usize MAX_SLICES = HEAP_WINDOW / SLICE_SIZE;
 
@@ -32,9 +41,6 @@ struct MetaArray {
     uptr base;
     usize stride;
 };
-
-inline constexpr uptr META_BASE = 0x3000'0000'0000;
-inline constexpr usize META_WINDOW = 4 * TiB;
 
 /// Arrays do not start at equal multiples of large powers of two: the lines that belong to one page
 /// would meet in the same cache set and way prediction (measured: a malloc/free pair takes 17 ns

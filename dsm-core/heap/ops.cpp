@@ -215,11 +215,12 @@ Reply heap_acquire() {
 
 Reply heap_abandon(const Request& r) {
     uptr bad = 0;
-    drain_remote(r.heap, bad, r.now);
-    release_idle(r.heap, true, r.now);
+    Heap* h = reinterpret_cast<Heap*>(r.a);
+    drain_remote(h, bad, r.now);
+    release_idle(h, true, r.now);
     Domain& dom = domain();
     LockScope scope(dom.heaps_lock);
-    abandon_heap(dom, r.heap);
+    abandon_heap(dom, h);
     return {.twice_freed = bad};
 }
 

@@ -31,7 +31,8 @@ enum class Op : u32 {
     purge_end,     // a=chunk, mask, zero, committed
     detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
     heap_acquire,  //                                     -> value=heap, or need_heaps
-    heap_abandon,  // heap, now
+    heap_abandon,  // a=heap, now      (not as `heap`: another thread may own it before this one is
+                   // outside)
     add_heaps,     // a=count now mapped
     trim,          // heap, now: releases idle pages
     repair_after_fork,  // heap (the survivor's, may be null), now

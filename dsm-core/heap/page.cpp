@@ -87,12 +87,13 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
         summary &= summary - 1;
         // Acquire: pairs with the freer's release.
         u64 word = d->remote_bits[w].exchange(0, std::memory_order_acquire);
-        const u64 stray = word & ~d->alloc_bits[w];
+        const u64 live = alloc_word(d, w);
+        const u64 stray = word & ~live;
         if (AEP_UNLIKELY(stray != 0)) {
             bad = d->base + (uptr{w * 64 + lowest_bit(stray)} << d->bit_shift);
             word &= ~stray;
         }
-        d->alloc_bits[w] &= ~word;
+        set_alloc_word(d, w, live & ~word);
         while (word != 0) {
             const u32 bit = w * 64 + lowest_bit(word);
             word &= word - 1;
@@ -109,7 +110,7 @@ void page_rebuild(PageDesc* d) {
         const u64 word = d->remote_bits[w].load(std::memory_order_relaxed);
         if (word == 0) continue;
         d->remote_bits[w].store(0, std::memory_order_relaxed);
-        d->alloc_bits[w] &= ~word;
+        set_alloc_word(d, w, alloc_word(d, w) & ~word);
     }
     d->remote_summary.store(0, std::memory_order_relaxed);
     d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
@@ -117,16 +118,14 @@ void page_rebuild(PageDesc* d) {
     d->top = 0;
     for (u32 i = d->extended; i-- > 0;) {
         const u32 offset = i * d->block_size;
-        const u32 bit = offset >> d->bit_shift;
-        if ((d->alloc_bits[bit / 64] >> (bit % 64) & 1) == 0)
-            page_push(d, offset >> d->entry_shift);
+        if (!page_is_live(d, offset >> d->bit_shift)) page_push(d, offset >> d->entry_shift);
     }
 }
 
 u32 page_live_blocks(const PageDesc* d) {
     u32 live = 0;
     for (u32 w = 0, words = bit_words(d); w < words; ++w) {
-        live += static_cast<u32>(__builtin_popcountll(d->alloc_bits[w]));
+        live += static_cast<u32>(__builtin_popcountll(alloc_word(d, w)));
     }
     return live;
 }

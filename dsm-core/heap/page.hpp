@@ -89,14 +89,31 @@ inline u32 bit_index(u32 offset, u32 bit_shift) {
 }
 inline constexpr u32 MAX_BITS = SLICE_SIZE / MIN_ALIGNMENT;
 
+/// The alloc bitmap has one writer, the owner; others look at the bits of blocks they were given. A
+/// word is written by one store and read by one load; no order is needed: the bit of a block is set
+/// before the block reaches anyone.
+inline u64 alloc_word(const PageDesc* d, u32 w) {
+    return __atomic_load_n(&d->alloc_bits[w], __ATOMIC_RELAXED);
+}
+inline void set_alloc_word(PageDesc* d, u32 w, u64 bits) {
+    __atomic_store_n(&d->alloc_bits[w], bits, __ATOMIC_RELAXED);
+}
+/// Sets a block's bit: the commit of a malloc.
+inline void page_set_bit(PageDesc* d, u32 bit) {
+#if defined(__SANITIZE_THREAD__)
+    set_alloc_word(d, bit / 64, alloc_word(d, bit / 64) | u64{1} << (bit % 64));
+#else  // the same as one `or` to memory, which compilers do not make of the line above
+    d->alloc_bits[bit / 64] |= u64{1} << (bit % 64);
+#endif
+}
+
 /// malloc: takes the top block of a page with free_count > 0 and commits it. Owner only.
 inline uptr page_pop(PageDesc* d, u32 free_count) {
     const u32 entry = d->top;
     d->free_count = free_count - 1;
     d->top = d->stack[free_count - 1];
     const u32 offset = entry << d->entry_shift;
-    const u32 bit = offset >> d->bit_shift;
-    d->alloc_bits[bit / 64] |= u64{1} << (bit % 64);  // commit
+    page_set_bit(d, offset >> d->bit_shift);
     return d->base + offset;
 }
 
@@ -105,8 +122,7 @@ inline uptr page_pop_small(PageDesc* d, u32 free_count) {
     const u32 entry = d->top;
     d->free_count = free_count - 1;
     d->top = d->stack[free_count - 1];
-    const u32 bit = entry >> d->bit_shift;
-    d->alloc_bits[bit / 64] |= u64{1} << (bit % 64);  // commit
+    page_set_bit(d, entry >> d->bit_shift);
     return d->base + entry;
 }
 
@@ -124,11 +140,10 @@ inline uptr page_pop_tracked(PageDesc* d, u32 free_count, bool& fresh_zero) {
 /// nothing changed.
 inline bool page_clear_bit(PageDesc* d, u32 bit) {
     if (AEP_UNLIKELY(bit >= MAX_BITS)) return false;
-    u64& word = d->alloc_bits[bit / 64];
     const u64 mask = u64{1} << (bit % 64);
-    const u64 old = word;
+    const u64 old = alloc_word(d, bit / 64);
     if (AEP_UNLIKELY((old & mask) == 0)) return false;
-    word = old & ~mask;
+    set_alloc_word(d, bit / 64, old & ~mask);
     return true;
 }
 
@@ -159,6 +174,11 @@ inline RemoteMark page_mark_remote(PageDesc* d, u32 bit) {
     // outlive its reason, but not the other way round.
     d->tag.fetch_or(TAG_REMOTE, std::memory_order_seq_cst);
     return RemoteMark::first_of_page;
+}
+
+/// Whether a live block begins at the bit; for any thread that was given the block.
+inline bool page_is_live(const PageDesc* d, u32 bit) {
+    return bit < MAX_BITS && (alloc_word(d, bit / 64) >> (bit % 64) & 1) != 0;
 }
 
 /// Whether another thread has freed the block and the owner has not yet taken it in.

@@ -10,7 +10,7 @@ namespace aep {
 inline constexpr usize MIN_POOL_BYTES = 2 * CHUNK_SIZE;
 inline constexpr usize DEFAULT_POOL_BYTES = 1 * GiB;
 /// Half of the window: the other half stays for chunks of anonymous memory.
-inline constexpr usize MAX_POOL_BYTES = 8 * TiB;
+inline constexpr usize MAX_POOL_BYTES = HEAP_WINDOW / 2;
 
 /// The superblock of a new pool of `file_bytes` (rounded down to whole chunks), which must lie
 /// within [MIN_POOL_BYTES, MAX_POOL_BYTES].

@@ -1,0 +1,187 @@
+// Purpose: the walks of check.hpp, over the parts in check_arena.cpp and check_heap.cpp.
+// Who calls it: tests; the checked build after every operation.
+// Crash rule: reads only.
+#include "dsm-core/heap/check.hpp"
+
+#include "dsm-core/heap/check_state.hpp"
+
+namespace aep {
+
+namespace {
+
+/// A heap with more pages has its lists walked only once in that many pages' operations.
+constexpr u32 WALK_ALWAYS = 256;
+
+std::atomic<u32> full_interval{0};
+std::atomic<u32> operations{0};
+
+uptr address_of(const Heap* h) { return reinterpret_cast<uptr>(h); }
+
+}  // namespace
+
+bool HeapCheck::heap_state(const Heap* h) {
+    const HeapState state = h->state.load(std::memory_order_relaxed);
+    return require(h->empty_page == &domain().empty_page, "a heap knows another empty page", "heap",
+                   address_of(h)) &&
+           require(state != HeapState::unused || h->page_count == 0, "an unused heap has pages",
+                   "heap", address_of(h), h->page_count) &&
+           require(moment_ != CheckMoment::idle ||
+                       (h->sequence.load(std::memory_order_relaxed) & 1) == 0,
+                   "an operation is open though none is: fork would wait forever", "heap",
+                   address_of(h), h->sequence.load(std::memory_order_relaxed));
+}
+
+bool HeapCheck::list_of_heaps(const Heap* first, HeapState state, u64& length) {
+    length = 0;
+    for (const Heap* h = first; h != nullptr; h = h->next) {
+        if (!require(++length <= domain().heaps_used, "a list of heaps has no end", "heap",
+                     address_of(h)) ||
+            !require(h->state.load(std::memory_order_relaxed) == state,
+                     "a heap is on the list of another state", "heap", address_of(h))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool HeapCheck::heaps() {
+    const Domain& dom = domain();
+    u64 abandoned = 0, unused = 0;
+    for (u32 id = 1; id <= dom.heaps_used; ++id) {
+        const Heap* h = heap_of_id(id);
+        u64 pages_listed = 0;
+        if (!require(h->id() == id && (h->tag & TAG_KIND_MASK) == 0, "a heap has another's tag",
+                     "heap", address_of(h), h->tag, id) ||
+            !heap_state(h) || !heap_lists(h, pages_listed)) {
+            return false;
+        }
+        const HeapState state = h->state.load(std::memory_order_relaxed);
+        heaps_pages_ += h->page_count;
+        abandoned += state == HeapState::abandoned;
+        unused += state == HeapState::unused;
+    }
+    u64 length = 0;
+    return list_of_heaps(dom.abandoned, HeapState::abandoned, length) &&
+           require(length == abandoned, "an abandoned heap is on no list", "domain", DOMAIN_BASE,
+                   length, abandoned) &&
+           require(length == dom.abandoned_count.load(std::memory_order_relaxed),
+                   "the count of abandoned heaps is wrong", "domain", DOMAIN_BASE,
+                   dom.abandoned_count.load(std::memory_order_relaxed), length) &&
+           list_of_heaps(dom.unused, HeapState::unused, length) &&
+           require(length == unused, "an unused heap is on no list", "domain", DOMAIN_BASE, length,
+                   unused);
+}
+
+/// Pages that say that they are queued for collection are on exactly one heap's list.
+bool HeapCheck::remote_lists() {
+    u64 listed = 0;
+    for (u32 id = 0; id <= domain().heaps_used; ++id) {
+        const PageDesc* d = heap_of_id(id)->remote_pages.load(std::memory_order_relaxed);
+        if (!require(id != 0 || d == nullptr, "a page is queued to no heap: it is never collected",
+                     "page", d == nullptr ? 0 : slice_address(slice_of(d)))) {
+            return false;
+        }
+        for (; d != nullptr; d = d->remote_next) {
+            if (!require(d->remote_queued.load(std::memory_order_relaxed) != 0,
+                         "a page on a remote list does not know it", "page",
+                         slice_address(slice_of(d))) ||
+                !require(++listed <= queued_pages_, "the remote lists hold a page twice", "page",
+                         slice_address(slice_of(d)))) {
+                return false;
+            }
+        }
+    }
+    return require(listed == queued_pages_, "a page thinks that it is on a remote list", "domain",
+                   DOMAIN_BASE, queued_pages_, listed);
+}
+
+bool HeapCheck::totals() {
+    const Domain& dom = domain();
+    const PageDesc& empty = dom.empty_page;
+    return require(empty.free_count == 0 && empty.next == nullptr &&
+                       empty.tag.load(std::memory_order_relaxed) == 0,
+                   "the empty page was written to", "domain", DOMAIN_BASE) &&
+           require(report_.pages == heaps_pages_, "pages belong to no heap's lists", "domain",
+                   DOMAIN_BASE, heaps_pages_, report_.pages) &&
+           require(dom.large_count.load(std::memory_order_relaxed) == report_.large_objects,
+                   "the count of large objects is wrong", "domain", DOMAIN_BASE,
+                   dom.large_count.load(std::memory_order_relaxed), report_.large_objects) &&
+           require(dom.large_bytes.load(std::memory_order_relaxed) == large_bytes_,
+                   "the bytes of large objects are wrong", "domain", DOMAIN_BASE,
+                   dom.large_bytes.load(std::memory_order_relaxed), large_bytes_) &&
+           require(moment_ != CheckMoment::idle || report_.reserved_runs == 0,
+                   "a run is reserved though no operation is open: it is lost", "domain",
+                   DOMAIN_BASE, report_.reserved_runs) &&
+           require(
+               moment_ != CheckMoment::idle || dom.visitors.load(std::memory_order_relaxed) == 0,
+               "an operation is open though none is: fork would wait forever", "domain",
+               DOMAIN_BASE, dom.visitors.load(std::memory_order_relaxed));
+}
+
+bool HeapCheck::domain_wide() { return chunks() && heaps() && remote_lists() && totals(); }
+
+bool check_domain(CheckReport& report, CheckMoment moment) {
+    report = {};
+    return HeapCheck(report, moment).domain_wide();
+}
+
+bool check_heap(const Heap* h, const PageDesc* deep, CheckReport& report) {
+    HeapCheck check(report, CheckMoment::underway);
+    u64 pages_listed = 0;
+    return check.heap_lists(h, pages_listed) && (deep == nullptr || check.page(deep, true));
+}
+
+void check_domain_every(u32 interval) { full_interval.store(interval, std::memory_order_relaxed); }
+
+bool check_operation(const Request& request, const Reply& reply, CheckReport& report) {
+    const u32 count = operations.fetch_add(1, std::memory_order_relaxed);
+    const u32 interval = full_interval.load(std::memory_order_relaxed);
+    if (interval != 0 && count % interval == 0) return check_domain(report, CheckMoment::underway);
+
+    HeapCheck check(report, CheckMoment::underway);
+    const Heap* h = request.heap;
+    const PageDesc* deep = nullptr;
+    switch (request.op) {
+        case Op::heap_acquire:  // the heap is the caller's from now on
+            h = reinterpret_cast<const Heap*>(reply.value);
+            break;
+        case Op::find_page:
+        case Op::page_birth:
+            deep = reinterpret_cast<const PageDesc*>(reply.value);
+            break;
+        case Op::give_run:
+        case Op::commit_run:
+            if (!check.chunk_masks_locked(SliceIndex{static_cast<u32>(request.a)},
+                                          static_cast<u32>(request.b)))
+                return false;
+            break;
+        case Op::add_chunks:
+            if (!check.chunk_masks_locked(first_slice(ChunkIndex{static_cast<u32>(request.a)}),
+                                          static_cast<u32>(request.b) * SLICES_PER_CHUNK))
+                return false;
+            break;
+        case Op::free_large:
+        case Op::shrink_large:
+            if (!check.chunk_masks_locked(slice_at(request.a), 1)) return false;
+            break;
+        case Op::purge_begin:
+        case Op::detach_chunk:
+            if (reply.status == Status::ok &&
+                !check.chunk_masks_locked(first_slice(ChunkIndex{static_cast<u32>(reply.value)}),
+                                          1))
+                return false;
+            break;
+        case Op::purge_end:
+            if (!check.chunk_masks_locked(first_slice(ChunkIndex{static_cast<u32>(request.a)}), 1))
+                return false;
+            break;
+        default:
+            break;
+    }
+    if (reply.run && !check.chunk_masks_locked(reply.run.first, reply.run.slices)) return false;
+    if (h == nullptr || (h->page_count > WALK_ALWAYS && count % (h->page_count / 64) != 0))
+        return deep == nullptr || check.page(deep, true);
+    return check_heap(h, deep, report);
+}
+
+}  // namespace aep

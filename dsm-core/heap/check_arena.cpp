@@ -1,0 +1,202 @@
+// Purpose: the invariants of chunks, slices and runs; see check.hpp.
+// Who calls it: check.cpp.
+// Crash rule: reads only.
+#include "dsm-core/heap/check_state.hpp"
+
+namespace aep {
+
+bool HeapCheck::chunk_masks(ChunkIndex c) {
+    const ChunkDesc* d = chunk_desc(c);
+    const uptr at = chunk_address(c);
+    const Arena& arena = domain().arena;
+    if (!d->present) {
+        return require(d->free == 0, "a chunk that is not held has free slices", "chunk", at) &&
+               require(d->dirty == 0, "a chunk that is not held has dirty slices", "chunk", at) &&
+               require(d->rank == 0, "a chunk that is not held has a rank", "chunk", at, d->rank);
+    }
+    if (!require(raw(c) < arena.chunk_limit(), "a held chunk lies beyond the limit", "chunk", at) ||
+        !require((d->zero & ~d->free) == 0, "zero slices are not free", "chunk", at, d->zero,
+                 d->free) ||
+        !require((d->dirty & ~d->free) == 0, "dirty slices are not free", "chunk", at, d->dirty,
+                 d->free) ||
+        !require((d->dirty & d->zero) == 0, "slices are dirty and zero", "chunk", at, d->dirty,
+                 d->zero) ||
+        !require(d->rank == run_rank(d->free), "the rank is not that of the free mask", "chunk", at,
+                 d->rank, run_rank(d->free)) ||
+        !require(d->dirty == 0 || d->on_dirty_list, "a dirty chunk is not on the dirty list",
+                 "chunk", at)) {
+        return false;
+    }
+    for (u32 r = 0; r < Arena::RANKS; ++r) {
+        const bool in_bin = arena.by_rank_[r].contains(raw(c));
+        if (!require(in_bin == (d->rank == r + 1), "the chunk is in the wrong bin", "chunk", at, r,
+                     d->rank)) {
+            return false;
+        }
+    }
+    for (u64 free = d->free; free != 0; free &= free - 1) {
+        const SliceIndex s{raw(first_slice(c)) + lowest_bit(free)};
+        const u32 kind = kind_of(desc_of(s));
+        if (!require(kind == TAG_FREE, "a free slice has a tag", "slice", slice_address(s), kind,
+                     TAG_FREE)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool HeapCheck::chunk_masks_locked(SliceIndex first, u32 slices) {
+    LockScope scope(domain().arena.lock());
+    const u32 last = raw(first) + (slices == 0 ? 0 : slices - 1);
+    for (u32 c = raw(chunk_of(first)); c <= last / SLICES_PER_CHUNK; ++c) {
+        if (!chunk_masks(ChunkIndex{c})) return false;
+    }
+    return true;
+}
+
+bool HeapCheck::clean_bitmaps(SliceIndex s, const char* kind) {
+    const u64* alloc = reinterpret_cast<const u64*>(ALLOC_BITS.base + ALLOC_BITS.stride * raw(s));
+    const auto* remote =
+        reinterpret_cast<const std::atomic<u64>*>(REMOTE_BITS.base + REMOTE_BITS.stride * raw(s));
+    u64 allocated = 0, marked = 0;
+    for (u32 w = 0; w < MAX_BITS / 64; ++w) {
+        allocated |= alloc[w];
+        marked |= remote[w].load(std::memory_order_relaxed);
+    }
+    return require(allocated == 0, "alloc bits where no page begins", kind, slice_address(s),
+                   allocated) &&
+           require(marked == 0, "remote marks where no page begins", kind, slice_address(s),
+                   marked);
+}
+
+/// A run begins at `first`: what it is, how long, and that it fits the arena's masks.
+bool HeapCheck::run_at(SliceIndex first) {
+    const PageDesc* d = desc_of(first);
+    const uptr at = slice_address(first);
+    const u32 kind = kind_of(d);
+    const u32 owner = d->tag.load(std::memory_order_relaxed) >> TAG_OWNER_SHIFT;
+    const bool is_page = is_page_kind(kind);
+    if (!require(is_page || kind == TAG_LARGE || kind == TAG_RESERVED,
+                 "a run begins with a tag that is none", "slice", at, kind) ||
+        !require(d->slices != 0, "a run of no slices", "run", at) ||
+        !require(d->slices <= domain().arena.chunk_limit() * SLICES_PER_CHUNK - raw(first),
+                 "a run reaches beyond the last chunk", "run", at, d->slices)) {
+        return false;
+    }
+    run_end_ = raw(first) + d->slices;
+    run_kind_ = kind;
+    if (is_page) {
+        ++report_.pages;
+        return require(owner >= 1 && owner <= domain().heaps_used, "a page of a heap that is none",
+                       "page", at, owner, domain().heaps_used) &&
+               page(d, true) && (moment_ != CheckMoment::idle || remote_marks(d));
+    }
+    if (!clean_bitmaps(first, "run")) return false;
+    if (kind == TAG_RESERVED) {
+        ++report_.reserved_runs;
+        return true;
+    }
+    ++report_.large_objects;
+    large_bytes_ += usize{d->slices} << SLICE_SHIFT;
+    return require(owner == 0, "a large object has an owner", "object", at, owner) &&
+           require(d->base == at, "a large object's base is not its address", "object", at, d->base,
+                   at) &&
+           require(d->block_size == 0, "a large object has a block size", "object", at,
+                   d->block_size);
+}
+
+bool HeapCheck::slices_of_chunk(ChunkIndex c) {
+    const ChunkDesc* chunk = chunk_desc(c);
+    for (u32 i = 0; i < SLICES_PER_CHUNK; ++i) {
+        const SliceIndex s{raw(first_slice(c)) + i};
+        const PageDesc* d = desc_of(s);
+        const bool free = (chunk->free >> i & 1) != 0;
+        const u32 kind = kind_of(d);
+        if (d->remote_queued.load(std::memory_order_relaxed) != 0) ++queued_pages_;
+        if (raw(s) < run_end_) {  // a further slice of a run
+            const u32 expected = is_page_kind(run_kind_) ? TAG_TAIL : TAG_FREE;
+            if (!require(!free, "a slice of a run is free", "slice", slice_address(s)) ||
+                !require(kind == expected, "a further slice of a run has the wrong tag", "slice",
+                         slice_address(s), kind, expected) ||
+                !clean_bitmaps(s, "slice")) {
+                return false;
+            }
+        } else if (free) {
+            if (!clean_bitmaps(s, "free slice")) return false;
+        } else if (kind == TAG_FREE) {
+            ++report_.withdrawn_slices;
+            if (!require(moment_ != CheckMoment::idle, "a slice is neither free nor in a run",
+                         "slice", slice_address(s))) {
+                return false;
+            }
+        } else if (!run_at(s)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool HeapCheck::chunks() {
+    const u32 limit = domain().arena.chunk_limit();
+    if (!require(limit <= MAX_CHUNKS, "the chunk limit is beyond the window", "domain", DOMAIN_BASE,
+                 limit)) {
+        return false;
+    }
+    for (u32 c = 0; c < limit; ++c) {
+        const ChunkDesc* d = chunk_desc(ChunkIndex{c});
+        if (!chunk_masks(ChunkIndex{c})) return false;
+        dirty_chunks_ += d->on_dirty_list;
+        binned_ += d->rank != 0;
+        if (!d->present) {
+            if (!require(run_end_ <= c * SLICES_PER_CHUNK, "a run reaches into a chunk not held",
+                         "chunk", chunk_address(ChunkIndex{c}))) {
+                return false;
+            }
+            continue;
+        }
+        ++report_.chunks;
+        if (!slices_of_chunk(ChunkIndex{c})) return false;
+    }
+    return require(report_.chunks == domain().arena.chunks_held(),
+                   "the count of held chunks is wrong", "domain", DOMAIN_BASE,
+                   domain().arena.chunks_held(), report_.chunks) &&
+           bins() && dirty_list();
+}
+
+/// That the bins hold nothing else, and that their words agree level by level: members found by
+/// walking are as many as chunks that have a rank.
+bool HeapCheck::bins() {
+    u64 members = 0;
+    for (const IndexSet& bin : domain().arena.by_rank_) {
+        for (u32 c = bin.next(0); c != IndexSet::NONE; c = bin.next(c + 1)) ++members;
+    }
+    return require(members == binned_, "the bins hold other chunks than those with a rank",
+                   "domain", DOMAIN_BASE, members, binned_);
+}
+
+bool HeapCheck::dirty_list() {
+    const Arena& arena = domain().arena;
+    u64 length = 0;
+    u32 last = raw(NO_CHUNK);
+    for (u32 c = arena.dirty_first_; c != raw(NO_CHUNK);
+         c = chunk_desc(ChunkIndex{c})->next_dirty) {
+        if (!require(c < arena.chunk_limit(), "the dirty list leaves the window", "domain",
+                     DOMAIN_BASE, c) ||
+            !require(chunk_desc(ChunkIndex{c})->on_dirty_list,
+                     "a chunk on the dirty list does not know it", "chunk",
+                     chunk_address(ChunkIndex{c})) ||
+            !require(++length <= dirty_chunks_, "the dirty list holds a chunk twice", "chunk",
+                     chunk_address(ChunkIndex{c}))) {
+            return false;
+        }
+        last = c;
+    }
+    return require(length == dirty_chunks_, "a chunk thinks that it is on the dirty list", "domain",
+                   DOMAIN_BASE, dirty_chunks_, length) &&
+           require(length == 0 || last == arena.dirty_last_, "the dirty list ends elsewhere",
+                   "domain", DOMAIN_BASE, arena.dirty_last_, last) &&
+           require(length == 0 || arena.oldest_dirty() != ~u64{0},
+                   "dirty chunks that no purge will find due", "domain", DOMAIN_BASE);
+}
+
+}  // namespace aep

@@ -1,0 +1,199 @@
+// Purpose: unit tests of dsm-core/heap/check.hpp: each kind of damage is found and named, and a
+// sound heap is not
+//          accused.
+// Who calls it: ctest.
+// Crash rule: each test runs in a child of its own.
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/unit/heap_fixture.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+/// A domain with a bit of everything: full, queued and idle pages, a medium page, large objects,
+/// two heaps, remote marks, an abandoned heap, dirty and clean free slices.
+struct Scene {
+    Heap* h;
+    Heap* other;
+    Heap* orphan;
+    std::vector<uptr> blocks;  // of 1 KiB, in h: 64 a page
+    uptr medium;
+    uptr large;
+    PageDesc* full;    // on h's full list
+    PageDesc* queued;  // in h's queue of 1 KiB
+    ChunkDesc* chunk0;
+
+    Scene() {
+        make_domain();
+        add_chunks(0, 4);
+        h = new_heap();
+        other = new_heap();
+        orphan = new_heap();
+        for (int i = 0; i < 64 * 3; ++i) blocks.push_back(pop(h, class_of(1024)));
+        for (int i = 70; i < 80; ++i) push(h, blocks[i]);
+        medium = pop(h, class_of(20'000));
+        const Reply run = perform({.op = Op::take_run, .a = 70, .b = 1});
+        perform({.op = Op::large_birth, .a = raw(run.run.first), .b = 70});
+        large = run.run.address();
+        for (int i = 0; i < 20; ++i) pop(other, class_of(4096));
+        push_remote(pop(other, 3));
+        pop(orphan, 5);
+        abandon(orphan);
+        const Reply given = perform({.op = Op::take_run, .a = 2, .b = 1});
+        perform({.op = Op::give_run, .a = raw(given.run.first), .b = 2, .now = 7});
+        full = page_of(blocks[0]);
+        queued = page_of(blocks[70]);
+        chunk0 = chunk_desc(ChunkIndex{0});
+    }
+};
+
+/// That `damage` makes the check fail with a text that contains `said`.
+void finds(const char* said, const std::function<void(Scene&)>& damage) {
+    SCOPED_TRACE(said);
+    in_child([&] {
+        Scene scene;
+        expect_sound();
+        damage(scene);
+        CheckReport report;
+        EXPECT_FALSE(check_domain(report)) << "not found: " << said;
+        const std::string text = report.broken == nullptr ? "" : report.broken;
+        EXPECT_NE(text.find(said), std::string::npos) << report << " instead of: " << said;
+        EXPECT_NE(report.object, 0u);
+    });
+}
+
+TEST(Check, CountsWhatItSees) {
+    in_child([] {
+        Scene scene;
+        CheckReport report;
+        ASSERT_TRUE(check_domain(report)) << report;
+        EXPECT_EQ(report.chunks, 4u);
+        EXPECT_EQ(report.pages, 3u + 1 + 2 + 1 + 1);
+        EXPECT_EQ(report.live_blocks, 64u * 3 - 10 + 1 + 20 + 1 + 1);
+        EXPECT_EQ(report.remote_marks, 1u);
+        EXPECT_EQ(report.large_objects, 1u);
+    });
+}
+
+TEST(Check, Chunks) {
+    finds("zero slices are not free", [](Scene& s) { s.chunk0->zero |= 1; });
+    finds("dirty slices are not free", [](Scene& s) { s.chunk0->dirty |= 1; });
+    finds("dirty and zero", [](Scene& s) { s.chunk0->zero |= s.chunk0->dirty; });
+    finds("rank", [](Scene& s) { s.chunk0->rank ^= 1; });
+    finds("not on the dirty list", [](Scene&) {
+        chunk_desc(ChunkIndex{3})->zero = 0, chunk_desc(ChunkIndex{3})->dirty = 1;
+    });
+    finds("thinks that it is on the dirty list",
+          [](Scene&) { chunk_desc(ChunkIndex{3})->on_dirty_list = 1; });
+    finds("has a tag",
+          [](Scene& s) { desc_of(SliceIndex{lowest_bit(s.chunk0->free)})->tag.store(TAG_TAIL); });
+    finds("neither free nor in a run", [](Scene& s) { s.full->tag.store(TAG_FREE); });
+    finds("count of held chunks", [](Scene&) { add_chunks(3, 1); });
+    finds("alloc bits where no page begins", [](Scene& s) {
+        reinterpret_cast<u64*>(ALLOC_BITS.base +
+                               ALLOC_BITS.stride * lowest_bit(s.chunk0->free))[9] = 4;
+    });
+    finds("remote marks where no page begins", [](Scene& s) {
+        reinterpret_cast<u64*>(REMOTE_BITS.base + REMOTE_BITS.stride * raw(slice_at(s.large)))[0] =
+            1;
+    });
+    finds("a slice of a run is free", [](Scene& s) { desc_of(slice_at(s.large))->slices += 1; });
+    finds("neither free nor in a run", [](Scene& s) { desc_of(slice_at(s.large))->slices -= 1; });
+    finds("reserved", [](Scene&) { perform({.op = Op::take_run, .a = 1, .b = 1}); });
+    finds("base is not its address",
+          [](Scene& s) { desc_of(slice_at(s.large))->base += SLICE_SIZE; });
+}
+
+TEST(Check, Pages) {
+    finds("no size class", [](Scene& s) { s.full->size_class = 99; });
+    finds("kind is not the class's", [](Scene& s) { s.full->size_class += 1; });
+    finds("block size", [](Scene& s) { s.full->block_size += 16; });
+    finds("capacity", [](Scene& s) { s.full->capacity -= 1; });
+    finds("base", [](Scene& s) { s.full->base += 64; });
+    finds("another slice's", [](Scene& s) { s.full->alloc_bits += 64; });
+    finds("wrong array", [](Scene& s) { s.full->stack = nullptr; });
+    finds("extended", [](Scene& s) { s.full->extended = 65; });
+    finds("more free blocks than extended", [](Scene& s) { s.queued->free_count = 65; });
+    finds("does not find its page", [](Scene& s) { page_of(s.medium)[2].head_delta = 1; });
+    finds("further slice's tag", [](Scene& s) { page_of(s.medium)[2].tag.store(TAG_FREE); });
+}
+
+TEST(Check, Blocks) {
+    finds("a block is on the free stack twice",
+          [](Scene& s) { s.queued->stack[2] = s.queued->stack[3]; });
+    finds("is no block's start", [](Scene& s) { s.queued->top += 16; });
+    finds("never extended", [](Scene& s) { s.queued->top = 0xfc00, s.queued->extended = 60; });
+    finds("a live block is on the free stack",
+          [](Scene& s) { s.queued->alloc_bits[0] |= u64{1} << (s.queued->top >> 10); });
+    finds("neither live nor free", [](Scene& s) { s.full->alloc_bits[0] &= ~u64{2}; });
+    finds("neither live nor free", [](Scene& s) { --s.queued->free_count; });
+    finds("beyond the page", [](Scene& s) { s.full->alloc_bits[1] = 1; });
+    finds("is no block's start", [](Scene& s) { page_of(s.medium)->alloc_bits[0] |= 2; });
+}
+
+TEST(Check, RemoteFrees) {
+    finds("not live", [](Scene& s) { s.queued->remote_bits[0] = u64{1} << (s.queued->top >> 10); });
+    finds("summary does not name", [](Scene& s) { s.full->remote_bits[0] = 1; });
+    finds("never collected", [](Scene& s) { mark(s.blocks[0]); });
+    finds("thinks that it is on a remote list", [](Scene& s) { s.full->remote_queued = 1; });
+    finds("a page on a remote list does not know it", [](Scene& s) {
+        PageDesc* d = s.other->remote_pages;
+        uptr bad = 0;
+        page_collect_remote(d, bad);
+        d->remote_queued = 0;
+    });
+    finds("queued to no heap", [](Scene& s) { heap_of_id(0)->remote_pages = s.full; });
+}
+
+TEST(Check, Heaps) {
+    finds("occupied", [](Scene& s) { s.h->occupied[0] ^= 1; });
+    finds("empty page", [](Scene& s) { s.h->queues[60].head = nullptr; });
+    finds("free limit", [](Scene& s) { s.queued->free_limit = 0; });
+    finds("links disagree", [](Scene& s) { s.queued->prev = s.full; });
+    finds("queue of another class", [](Scene& s) {
+        std::swap(s.h->queues[class_of(1024)], s.h->queues[class_of(1000) - 1]),
+            s.h->occupied[0] ^= 3ull << (class_of(1024) - 1);
+    });
+    finds("says that it is full", [](Scene& s) { s.queued->in_full_list = 1; });
+    finds("full list does not know it", [](Scene& s) { s.full->in_full_list = 0; });
+    finds("on the full list has free blocks", [](Scene& s) {
+        push_remote(s.blocks[0]);
+        uptr bad = 0;
+        page_collect_remote(s.full, bad);
+    });
+    finds("a direct entry", [](Scene& s) { s.h->direct[3] = s.queued; });
+    finds("more pages than it has", [](Scene& s) { --s.h->page_count; });
+    finds("more pages than it lists", [](Scene& s) { ++s.h->page_count; });
+    finds("another heap's page",
+          [](Scene& s) { s.full->tag = (s.full->tag & TAG_KIND_MASK) | s.other->tag; });
+    finds("heap that is none",
+          [](Scene& s) { s.full->tag = (s.full->tag & TAG_KIND_MASK) | 9 << TAG_OWNER_SHIFT; });
+    finds("another's tag", [](Scene& s) { s.h->tag = s.other->tag; });
+    finds("on no list", [](Scene&) { domain().abandoned = nullptr; });
+    finds("count of abandoned heaps", [](Scene&) { domain().abandoned_count = 2; });
+    finds("list of another state", [](Scene& s) { s.orphan->state = HeapState::live; });
+    finds("an unused heap has pages", [](Scene& s) { s.h->state = HeapState::unused; });
+    finds("an operation is open", [](Scene& s) { s.h->sequence = 7; });
+    finds("an operation is open", [](Scene&) { domain().visitors = 1; });
+    finds("empty page was written", [](Scene&) { domain().empty_page.free_count = 1; });
+    finds("count of large objects", [](Scene&) { domain().large_count = 2; });
+    finds("bytes of large objects", [](Scene&) { domain().large_bytes = 2; });
+}
+
+TEST(Check, OneHeapInDepth) {
+    in_child([] {
+        Scene s;
+        CheckReport report;
+        EXPECT_TRUE(check_heap(s.h, s.queued, report)) << report;
+        s.queued->stack[2] = s.queued->stack[3];
+        EXPECT_TRUE(check_heap(s.h, s.full, report)) << report << ": another page was asked for";
+        EXPECT_FALSE(check_heap(s.h, s.queued, report));
+    });
+}
+
+}  // namespace
+}  // namespace aep

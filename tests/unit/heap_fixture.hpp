@@ -1,0 +1,115 @@
+// Purpose: a domain for one test: mapped in the test's own child, driven by operations directly,
+// without backing and
+//          without memory behind the chunks (the core never touches it).
+// Who calls it: the unit tests of dsm-core/heap.
+// Crash rule: the child's memory dies with it.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include "dsm-core/heap/check.hpp"
+#include "shim/backing.hpp"
+#include "tests/unit/in_child.hpp"
+
+namespace aep {
+
+/// What a broken invariant looks like when a test fails.
+inline std::ostream& operator<<(std::ostream& out, const CheckReport& r) {
+    if (r.broken == nullptr) return out << "sound";
+    return out << r.broken << "; " << r.kind << " at 0x" << std::hex << r.object << ", found 0x"
+               << r.found << ", expected 0x" << r.expected << std::dec;
+}
+
+namespace test {
+
+constexpr u32 ALL_SLICES = SLICES_PER_CHUNK;
+
+/// An empty domain with metadata for `chunks` chunks; call it once, in a child.
+inline Domain& make_domain(u32 chunks = 32) {
+    void* wanted = reinterpret_cast<void*>(DOMAIN_BASE);
+    const usize bytes = HEAPS_OFFSET + usize{HEAPS_PER_STEP + 1} * HEAP_STRIDE;
+    void* at = mmap(wanted, bytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    EXPECT_EQ(at, wanted);
+    EXPECT_TRUE(map_metadata(ChunkIndex{0}, chunks));
+    Domain& dom = domain();
+    dom.arena.init();
+    dom.heaps_mapped.store(HEAPS_PER_STEP);
+    return dom;
+}
+
+inline void add_chunks(u32 first, u32 count, bool zero = true, bool committed = true) {
+    perform({.op = Op::add_chunks, .a = first, .b = count, .zero = zero, .committed = committed});
+}
+
+inline Heap* new_heap() {
+    const Reply r = perform({.op = Op::heap_acquire});
+    EXPECT_EQ(r.status, Status::ok);
+    return reinterpret_cast<Heap*>(r.value);
+}
+
+inline void abandon(Heap* h, u64 now = 0) {
+    perform({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now});
+}
+
+/// A page of class `c` with room, fresh from the arena if need be.
+inline PageDesc* page_for(Heap* h, u32 c, u64 now = 0) {
+    const Reply found = perform({.op = Op::find_page, .heap = h, .a = c, .now = now});
+    if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
+    const Reply taken =
+        perform({.op = Op::take_run, .heap = h, .a = page_slices(class_size(c)), .b = 1});
+    if (taken.status != Status::ok) return nullptr;
+    const Reply born = perform({.op = Op::page_birth, .heap = h, .a = c, .run = taken.run});
+    return reinterpret_cast<PageDesc*>(born.value);
+}
+
+/// malloc of class `c` as the driver does it; 0: no memory.
+inline uptr pop(Heap* h, u32 c, u64 now = 0) {
+    PageDesc* d = h->queues[c].head;
+    if (d->free_count == 0) d = page_for(h, c, now);
+    return d == nullptr ? 0 : page_pop(d, d->free_count);
+}
+
+inline PageDesc* page_of(uptr block) {
+    PageDesc* d = desc_of(slice_at(block));
+    return (d->tag.load() & TAG_KIND_MASK) == TAG_TAIL ? d - d->head_delta : d;
+}
+inline u32 bit_of(uptr block) {
+    const PageDesc* d = page_of(block);
+    return bit_index(static_cast<u32>(block - d->base), d->bit_shift);
+}
+
+/// free by the owner as the driver does it.
+inline bool push(Heap* h, uptr block, u64 now = 0) {
+    PageDesc* d = page_of(block);
+    if (!page_clear_bit(d, bit_of(block))) return false;
+    const u32 entry = static_cast<u32>(block - d->base) >> d->entry_shift;
+    if (d->free_count - 1 < d->free_limit || (d->free_count == 0 && !d->in_full_list)) {
+        page_push(d, entry);
+    } else {
+        perform({.op = Op::free_local,
+                 .heap = h,
+                 .a = reinterpret_cast<u64>(d),
+                 .b = entry,
+                 .now = now});
+    }
+    return true;
+}
+
+/// free by another thread: the mark, and what the driver does about it.
+inline RemoteMark mark(uptr block) { return page_mark_remote(page_of(block), bit_of(block)); }
+inline void queue_page(PageDesc* d) {
+    perform({.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
+}
+inline void push_remote(uptr block) {
+    if (mark(block) == RemoteMark::first_of_page) queue_page(page_of(block));
+}
+
+inline void expect_sound(CheckMoment moment = CheckMoment::idle) {
+    CheckReport report;
+    EXPECT_TRUE(check_domain(report, moment)) << report;
+}
+
+}  // namespace test
+}  // namespace aep

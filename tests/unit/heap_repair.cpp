@@ -1,0 +1,154 @@
+// Purpose: unit tests of repair_after_fork: threads that were stopped anywhere in the fast path,
+// locks that were held,
+//          heaps whose threads do not exist in the child.
+// Who calls it: ctest.
+// Crash rule: each test runs in a child of its own.
+#include <algorithm>
+#include <vector>
+
+#include "tests/unit/heap_fixture.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+void repair(Heap* survivor) { perform({.op = Op::repair_after_fork, .heap = survivor}); }
+
+TEST(Repair, TornFastPathsOfOtherThreadsAreMended) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        Heap* mine = new_heap();
+        Heap* theirs = new_heap();
+        const u32 c = class_of(512);
+        std::vector<uptr> blocks;
+        for (int i = 0; i < 200; ++i) blocks.push_back(pop(theirs, c));
+        const uptr own = pop(mine, c);
+        // A malloc stopped after its stack write and before the bit; a free stopped after the bit.
+        PageDesc* current = theirs->queues[c].head;
+        ASSERT_NE(current->free_count, 0u);
+        const uptr unborn = current->base + current->top;
+        current->free_count -= 1;
+        current->top = current->stack[current->free_count];
+        ASSERT_TRUE(page_clear_bit(page_of(blocks[3]), bit_of(blocks[3])));  // on the full list
+        ASSERT_TRUE(page_clear_bit(current, bit_of(blocks[199])));
+        repair(mine);
+        expect_sound();
+        EXPECT_EQ(theirs->state.load(), HeapState::abandoned);
+        EXPECT_EQ(mine->state.load(), HeapState::live);
+        EXPECT_EQ(page_of(blocks[3])->in_full_list, 0u);
+        // Everything that was free is handed out once more, nothing that was live.
+        std::vector<uptr> taken;
+        for (int i = 0; i < 300; ++i) taken.push_back(pop(mine, c));
+        std::sort(taken.begin(), taken.end());
+        EXPECT_EQ(std::adjacent_find(taken.begin(), taken.end()), taken.end());
+        EXPECT_TRUE(std::binary_search(taken.begin(), taken.end(), unborn));
+        EXPECT_TRUE(std::binary_search(taken.begin(), taken.end(), blocks[3]));
+        for (int i = 0; i < 199; ++i) {
+            if (i == 3) continue;
+            ASSERT_FALSE(std::binary_search(taken.begin(), taken.end(), blocks[i])) << i;
+            ASSERT_TRUE(push(mine, blocks[i]));
+        }
+        EXPECT_TRUE(push(mine, own));
+        expect_sound();
+    });
+}
+
+TEST(Repair, AMarkWithoutSummaryOnAPageOfOursIsNotLost) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        Heap* mine = new_heap();
+        new_heap();  // another thread, stopped in a remote free
+        const u32 c = class_of(512);
+        std::vector<uptr> blocks;
+        for (int i = 0; i < 300; ++i) blocks.push_back(pop(mine, c));
+        PageDesc* d = page_of(blocks[7]);
+        d->remote_bits[bit_of(blocks[7]) / 64].fetch_or(u64{1} << (bit_of(blocks[7]) % 64));
+        repair(mine);
+        expect_sound();
+        perform({.op = Op::find_page, .heap = mine, .a = class_of(100'000)});
+        EXPECT_FALSE(page_is_live(d, bit_of(blocks[7])));
+        expect_sound();
+    });
+}
+
+TEST(Repair, MarksOnOtherThreadsPagesAreTakenIn) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        Heap* mine = new_heap();
+        Heap* theirs = new_heap();
+        const u32 c = class_of(512);
+        std::vector<uptr> blocks;
+        for (int i = 0; i < 130; ++i) blocks.push_back(pop(theirs, c));
+        push_remote(blocks[0]);  // complete
+        mark(blocks[1]);
+        EXPECT_EQ(mark(blocks[129]), RemoteMark::first_of_page);  // not yet queued
+        repair(mine);
+        expect_sound();
+        for (const int i : {0, 1, 129})
+            EXPECT_FALSE(page_is_live(page_of(blocks[i]), bit_of(blocks[i]))) << i;
+        std::vector<uptr> taken;
+        for (int i = 0; i < 600; ++i) taken.push_back(pop(mine, c));
+        for (const int i : {0, 1, 129})
+            EXPECT_EQ(std::count(taken.begin(), taken.end(), blocks[i]), 1) << i;
+        expect_sound();
+    });
+}
+
+TEST(Repair, LocksAreFreeAndOperationsClosed) {
+    in_child([] {
+        Domain& dom = make_domain();
+        add_chunks(0, 2);
+        Heap* mine = new_heap();
+        Heap* theirs = new_heap();
+        ASSERT_NE(pop(theirs, 3), 0u);
+        dom.heaps_lock.lock();
+        dom.arena.lock().lock();
+        dom.visitors.store(3);
+        theirs->sequence.store(41);
+        repair(mine);
+        EXPECT_TRUE(dom.arena.lock().try_lock());
+        dom.arena.lock().unlock();
+        EXPECT_TRUE(dom.heaps_lock.try_lock());
+        dom.heaps_lock.unlock();
+        expect_sound();
+    });
+}
+
+TEST(Repair, WithoutASurvivorEveryHeapIsAbandoned) {
+    in_child([] {
+        Domain& dom = make_domain();
+        add_chunks(0, 2);
+        Heap* a = new_heap();
+        Heap* b = new_heap();
+        const uptr block = pop(a, 9);
+        repair(nullptr);
+        expect_sound();
+        EXPECT_EQ(dom.abandoned_count.load(), 1u);
+        EXPECT_EQ(b->state.load(), HeapState::unused);
+        Heap* h = new_heap();
+        EXPECT_EQ(h, a) << "the new owner gets what is there";
+        EXPECT_TRUE(push(h, block));
+    });
+}
+
+TEST(Repair, AloneNothingChanges) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* mine = new_heap();
+        const uptr a = pop(mine, 4);
+        const u32 free_count = page_of(a)->free_count;
+        const u32 top = page_of(a)->top;
+        repair(mine);
+        EXPECT_EQ(page_of(a)->free_count, free_count);
+        EXPECT_EQ(page_of(a)->top, top);
+        expect_sound();
+    });
+}
+
+}  // namespace
+}  // namespace aep

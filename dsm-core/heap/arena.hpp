@@ -53,7 +53,7 @@ class Arena {
     /// two), and marks it reserved for heap `owner`. Empty when there is none. Runs of up to a
     /// chunk are looked for inside chunks, in constant time, unless `thorough`; others across
     /// chunks, linear in the number of chunks.
-    Run take(u32 slices, u32 alignment, u32 owner, bool thorough);
+    Run take(u32 slices, u32 alignment, u32 owner, bool thorough = false);
 
     /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay.
     void give(SliceIndex first, u32 slices, u64 now);

@@ -37,11 +37,12 @@ TEST(SizeClass, EveryBlockHasTheAlignmentOfItsClass) {
         const usize granule = usize{1} << bit_shift_of(size);
         ASSERT_EQ(size % granule, 0u);
         ASSERT_GE(granule, MIN_ALIGNMENT);
-        const usize bytes = usize{page_slices(size)} << SLICE_SHIFT;
+        const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
         ASSERT_LE(bytes / granule, usize{SLICE_SIZE / MIN_ALIGNMENT})
             << "the bitmap has a bit for each granule";
-        ASSERT_GE(bytes / size, 8u) << "a page holds at least eight blocks";
-        ASSERT_EQ(size <= MAX_SMALL, page_slices(size) == 1);
+        ASSERT_GE(bytes / size, 4u) << "a page holds at least four blocks";
+        ASSERT_LE(bytes % size, bytes / 8) << "little of a page is left over";
+        ASSERT_LE(page_slices(c), MAX_PAGE_SLICES);
     }
 }
 

@@ -96,9 +96,7 @@ Target target_of(const void* p) {
 
 bool is_page(const Target& t) { return is_page_kind(t.kind); }
 
-bool is_live_block(const Target& t) {
-    return page_is_live(t.page, t.bit);
-}
+bool is_live_block(const Target& t) { return page_is_live(t.page, t.bit); }
 
 /// Whether the slice is part of a run: only a large object's further slices are, without a tag of
 /// their own.
@@ -233,7 +231,7 @@ void* allocate_zeroed(usize total) {
     }
     bool fresh_zero = false;
     void* p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
-                                : allocate_large(total, SLICE_SIZE, fresh_zero);
+                                      : allocate_large(total, SLICE_SIZE, fresh_zero);
     if (p == nullptr || fresh_zero) return p;
     if (total >= FRESH_ABOVE && backing().commit == nullptr) {
         const uptr address = reinterpret_cast<uptr>(p);

@@ -106,7 +106,8 @@ bool parse_size(const char* text, usize& bytes) {
 }
 
 Settings read_settings() {
-    // Asked of the loader, not read behind the environment: for such programs the loader has shortened that.
+    // Asked of the loader, not read behind the environment: for such programs the loader has
+    // shortened that.
     if (getauxval(AT_SECURE) != 0) return {};
     // The initial stack: argc, argv..., null, environment..., null.
     const u64* at = static_cast<const u64*>(__libc_stack_end);

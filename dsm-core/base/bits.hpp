@@ -1,5 +1,5 @@
-// Purpose: questions about 64-bit masks in which a set bit is a free slice.
-// Who calls it: the arena.
+// Purpose: operations on 64-bit masks: free slices of a chunk, live blocks of a page.
+// Who calls it: the arena, pages.
 // Crash rule: no state.
 #pragma once
 
@@ -30,6 +30,18 @@ constexpr u32 run_rank(u64 mask) {
         mask &= mask >> width;
     }
     return rank;
+}
+
+/// Bit `bit` % 64 of a word, in one instruction each (compilers make three of the shifts and
+/// masks).
+inline bool test_and_clear_bit(u64& word, u32 bit) {
+    bool was_set;
+    asm("btrq %2, %0" : "+r"(word), "=@ccc"(was_set) : "r"(u64{bit}));
+    return was_set;
+}
+inline u64 with_bit_set(u64 word, u32 bit) {
+    asm("btsq %1, %0" : "+r"(word) : "r"(u64{bit}) : "cc");
+    return word;
 }
 
 constexpr u32 lowest_bit(u64 mask) { return static_cast<u32>(__builtin_ctzll(mask)); }

@@ -50,8 +50,8 @@ bool HeapCheck::heaps() {
     for (u32 id = 1; id <= dom.heaps_used; ++id) {
         const Heap* h = heap_of_id(id);
         u64 pages_listed = 0;
-        if (!require(h->id() == id && kind_of(h->tag) == 0, "a heap has another's tag",
-                     "heap", address_of(h), h->tag, id) ||
+        if (!require(h->id() == id && kind_of(h->tag) == 0, "a heap has another's tag", "heap",
+                     address_of(h), h->tag, id) ||
             !heap_state(h) || !heap_lists(h, pages_listed)) {
             return false;
         }

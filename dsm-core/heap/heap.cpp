@@ -12,8 +12,8 @@ void refresh_direct(Heap* h, u32 size_class) {
     const usize size = class_size(size_class);
     if (size > MAX_DIRECT) return;
     PageDesc* head = h->queues[size_class].head;
-    const u32 begin = size_class == 0 ? 0 : direct_index(class_size(size_class - 1)) + 1;
-    for (u32 i = begin; i <= direct_index(size); ++i) h->direct[i] = head;
+    const usize begin = size_class == 0 ? 0 : direct_index(class_size(size_class - 1)) + 1;
+    for (usize i = begin; i <= direct_index(size); ++i) h->direct[i] = head;
 }
 
 /// A page alone in its queue stays when it becomes empty; others are released then.

@@ -79,9 +79,10 @@ void drain_remote(Heap* h, uptr& bad, u64 now) {
     }
 }
 
-/// The first queued page of the class that has a free block, after everything that can be had without a fresh page.
-/// Remote frees are taken in only from pages that reached our list: a page whose freer has marked a block but not yet queued
-/// it must not become free, and be something else, before that freer is done with it.
+/// The first queued page of the class that has a free block, after everything that can be had
+/// without a fresh page. Remote frees are taken in only from pages that reached our list: a page
+/// whose freer has marked a block but not yet queued it must not become free, and be something
+/// else, before that freer is done with it.
 PageDesc* usable_page(Heap* h, u32 c, uptr& bad, u64 now) {
     PageQueue& q = h->queues[c];
     for (;;) {

@@ -52,7 +52,7 @@ struct alignas(128) PageDesc {
     uptr base;        // address of the page, or of the large object
     u32 capacity;     // blocks the page can hold
     u32 block_size;   // bytes (class size); 0 for a large object
-    u32 touched;      // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
+    u32 touched;  // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
     u8 size_class;
     u8 in_full_list;  // 1: on the heap's list of pages without free blocks
     u32 slices;       // slices of a page or of a large object
@@ -100,11 +100,7 @@ inline void set_alloc_word(PageDesc* d, u32 w, u64 bits) {
 }
 /// Sets a block's bit: the commit of a malloc.
 inline void page_set_bit(PageDesc* d, u32 bit) {
-#if defined(__SANITIZE_THREAD__)
-    set_alloc_word(d, bit / 64, alloc_word(d, bit / 64) | u64{1} << (bit % 64));
-#else  // the same as one `or` to memory, which compilers do not make of the line above
-    d->alloc_bits[bit / 64] |= u64{1} << (bit % 64);
-#endif
+    set_alloc_word(d, bit / 64, with_bit_set(alloc_word(d, bit / 64), bit));
 }
 
 /// malloc: takes the top block of a page with free_count > 0 and commits it. Owner only.
@@ -140,10 +136,9 @@ inline uptr page_pop_tracked(PageDesc* d, u32 free_count, bool& fresh_zero) {
 /// nothing changed.
 inline bool page_clear_bit(PageDesc* d, u32 bit) {
     if (AEP_UNLIKELY(bit >= MAX_BITS)) return false;
-    const u64 mask = u64{1} << (bit % 64);
-    const u64 old = alloc_word(d, bit / 64);
-    if (AEP_UNLIKELY((old & mask) == 0)) return false;
-    set_alloc_word(d, bit / 64, old & ~mask);
+    u64 word = alloc_word(d, bit / 64);
+    if (AEP_UNLIKELY(!test_and_clear_bit(word, bit))) return false;
+    set_alloc_word(d, bit / 64, word);
     return true;
 }
 

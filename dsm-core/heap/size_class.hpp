@@ -48,7 +48,7 @@ constexpr u32 class_of_aligned(usize size, usize alignment) {
 }
 
 /// Index into the heap's `direct` table; size <= MAX_DIRECT.
-constexpr u32 direct_index(usize size) { return static_cast<u32>((size + 15) >> 4); }
+constexpr usize direct_index(usize size) { return (size + 15) >> 4; }
 
 /// Slices of a page of class `c`: the fewest that hold at least four blocks and leave at most an
 /// eighth unused.

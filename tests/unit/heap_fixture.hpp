@@ -57,8 +57,7 @@ inline void abandon(Heap* h, u64 now = 0) {
 inline PageDesc* page_for(Heap* h, u32 c, u64 now = 0) {
     const Reply found = perform({.op = Op::find_page, .heap = h, .a = c, .now = now});
     if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
-    const Reply taken =
-        perform({.op = Op::take_run, .heap = h, .a = page_slices(c), .b = 1});
+    const Reply taken = perform({.op = Op::take_run, .heap = h, .a = page_slices(c), .b = 1});
     if (taken.status != Status::ok) return nullptr;
     const Reply born = perform({.op = Op::page_birth, .heap = h, .a = c, .run = taken.run});
     return reinterpret_cast<PageDesc*>(born.value);

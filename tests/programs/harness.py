@@ -259,7 +259,8 @@ class Test:
     def run(self, argv, *, stdin=b"", status=0, active=None, allocates=True, user=None, cwd=None, env=None,
             preload=True):
         """Run a program to its end. `active` names the executable (argv's own, or one that it starts) that has to be
-        seen with the preload mapped; standard input is held back until then, so a program that reads is never missed. One that allocates nothing never maps the pool: `allocates=False`."""
+        seen with the preload mapped; standard input is held back until then, so a program that reads is never missed.
+        One that allocates nothing never maps the pool: `allocates=False`."""
         process = self.start(argv, user=user, cwd=cwd, env=env, preload=preload, stdin=subprocess.PIPE)
         try:
             if active and preload and self.preload:

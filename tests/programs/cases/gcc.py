@@ -20,8 +20,8 @@ def compile_both(t, compiler, options, source, output):
         text = file.read()
     language = "c" if compiler.endswith("gcc") else "c++"
     argv = [compiler, *options, "-I", os.path.dirname(source), "-x", language, "-c", "-", "-o"]
-    t.run([*argv, t.path(output)], stdin=text, active=executable(compiler))
     t.run([*argv, t.path(output + ".plain")], stdin=text, preload=False)
+    t.run([*argv, t.path(output)], stdin=text, active=executable(compiler))
     with open(t.path(output), "rb") as ours, open(t.path(output + ".plain"), "rb") as plain:
         t.check(ours.read() == plain.read(), f"{output} differs from what the compiler makes without the preload")
 

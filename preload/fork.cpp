@@ -103,6 +103,7 @@ void aep_after_fork_child() {
     // libc's fork does not ask its handlers: the parent's fork() reports ENOMEM in our place.
     if (refusal != 0) sys::call(__NR_exit_group, 127);
     fork_child(current_heap());
+    forget_shared_heap();
 }
 
 AEP_EXPORT pid_t fork() noexcept {

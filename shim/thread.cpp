@@ -83,6 +83,11 @@ Heap* shared_heap() {
     return the_shared_heap;
 }
 
+void forget_shared_heap() {
+    the_shared_heap = nullptr;
+    shared_heap_lock.reset();
+}
+
 void thread_end() {
     if (thread_state != ThreadState::attached) return;
     Heap* h = thread_heap;

@@ -20,16 +20,16 @@ void set_owner(PageDesc* d, Heap* h) {
     ++h->page_count;
 }
 
-/// Calls f(descriptor) for the head of every page in the domain.
+/// Calls f(descriptor, kind) for the head of every run in the domain.
 template <class F>
-void for_each_page(F&& f) {
+void for_each_run(F&& f) {
     const u32 limit = domain().arena.chunk_limit();
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
         if (!chunk->present) continue;
         for (u64 used = ~chunk->free; used != 0; used &= used - 1) {
             PageDesc* d = desc_of(SliceIndex{raw(first_slice(ChunkIndex{c})) + lowest_bit(used)});
-            if (is_page_kind(kind_of(d->tag.load(std::memory_order_relaxed)))) f(d);
+            f(d, kind_of(d->tag.load(std::memory_order_relaxed)));
         }
     }
 }
@@ -92,7 +92,33 @@ bool adopt_one(Heap* h) {
     return true;
 }
 
-void repair_after_fork(Heap* survivor) {
+namespace {
+
+/// One page in a fork child. Only the survivor's own pages were in nobody's hands, but for the
+/// marks of others.
+void repair_page(PageDesc* d, Heap* owner, bool survivors) {
+    if (!survivors) {
+        page_rebuild(d);
+        if (d->in_full_list && d->free_count != 0) {
+            heap_remove_full(owner, d);
+            heap_enqueue(owner, d);
+        }
+        return;
+    }
+    // A freer may have been stopped between its mark and the summary.
+    u64 summary = 0;
+    for (u32 w = 0; w < REMOTE_BITS.stride / sizeof(u64); ++w) {
+        if (d->remote_bits[w].load(std::memory_order_relaxed) != 0) summary |= u64{1} << w;
+    }
+    if (summary == 0) return;
+    d->remote_summary.store(summary, std::memory_order_relaxed);
+    d->tag.fetch_or(TAG_REMOTE, std::memory_order_relaxed);
+    remote_requeue(d);
+}
+
+}  // namespace
+
+void repair_after_fork(Heap* survivor, u64 now) {
     Domain& dom = domain();
     dom.heaps_lock.reset();
     dom.arena.lock().reset();
@@ -104,24 +130,13 @@ void repair_after_fork(Heap* survivor) {
         others = true;
     }
     if (!others) return;
-    for_each_page([&](PageDesc* d) {
+    for_each_run([&](PageDesc* d, u32 kind) {
         Heap* owner = heap_of_id(owner_of(d));
-        if (owner != survivor) {
-            page_rebuild(d);
-            if (d->in_full_list && d->free_count != 0) {
-                heap_remove_full(owner, d);
-                heap_enqueue(owner, d);
-            }
-        } else {
-            // A freer may have been stopped between its mark and the summary.
-            u64 summary = 0;
-            for (u32 w = 0; w < REMOTE_BITS.stride / sizeof(u64); ++w) {
-                if (d->remote_bits[w].load(std::memory_order_relaxed) != 0) summary |= u64{1} << w;
-            }
-            if (summary == 0) return;
-            d->remote_summary.store(summary, std::memory_order_relaxed);
-            d->tag.fetch_or(TAG_REMOTE, std::memory_order_relaxed);
-            remote_requeue(d);
+        if (kind == TAG_RESERVED && owner != survivor) {
+            // Its thread was between taking the run and making something of it.
+            dom.arena.give(slice_of(d), d->slices, now);
+        } else if (is_page_kind(kind)) {
+            repair_page(d, owner, owner == survivor);
         }
     });
     for (u32 id = 1; id <= dom.heaps_used; ++id) {

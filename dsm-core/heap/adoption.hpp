@@ -20,6 +20,6 @@ bool adopt_one(Heap* h);
 /// In a fork child, where only the caller's thread exists: heaps of the other threads become
 /// abandoned, their pages' stacks are rebuilt (a thread may have been in the middle of the fast
 /// path), locks are reset. `survivor` may be null.
-void repair_after_fork(Heap* survivor);
+void repair_after_fork(Heap* survivor, u64 now);
 
 }  // namespace aep

@@ -292,7 +292,7 @@ Reply perform(const Request& r) {
         case Op::trim:
             return trim(r);
         case Op::repair_after_fork:
-            repair_after_fork(r.heap);
+            repair_after_fork(r.heap, r.now);
             return {};
         case Op::count:
             break;

@@ -96,20 +96,21 @@ bool purge(u64 now, u64 decay, int limit) {
         if (begun.status != Status::ok) break;
         any = true;
         const uptr base = chunk_address(ChunkIndex{static_cast<u32>(begun.value)});
-        bool zero = true;
+        u64 zero = 0;
         for (u64 mask = begun.mask; mask != 0;) {
             const u32 first = lowest_bit(mask);
             const u64 gap = ~(mask >> first);
             const u32 length = gap == 0 ? 64 - first : lowest_bit(gap);
-            zero &= process_backing->purge(base + first * SLICE_SIZE, length * SLICE_SIZE);
-            mask &= ~mask_of(first, length < 64 - first ? length : 64 - first);
+            const u64 run = mask_of(first, length < 64 - first ? length : 64 - first);
+            if (process_backing->purge(base + first * SLICE_SIZE, length * SLICE_SIZE)) zero |= run;
+            mask &= ~run;
         }
         transact({.op = Op::purge_end,
                   .a = begun.value,
+                  .b = zero,
                   .mask = begun.mask,
-                  .zero = zero,
-                  // What reads as zero again has no memory behind it any more.
-                  .committed = !zero || process_backing->commit == nullptr});
+                  // A purge that failed may have given back a part all the same.
+                  .committed = process_backing->commit == nullptr});
     }
     return any;
 }

@@ -7,10 +7,7 @@
 
 namespace aep {
 
-inline u32 kind_of(const PageDesc* d) {
-    return d->tag.load(std::memory_order_acquire) & TAG_KIND_MASK;
-}
-inline bool is_page_kind(u32 kind) { return kind != TAG_FREE && kind <= TAG_MEDIUM; }
+inline u32 tag_of(const PageDesc* d) { return d->tag.load(std::memory_order_acquire); }
 
 /// One walk. Every method returns false as soon as the report names a violation.
 class HeapCheck {

@@ -79,9 +79,10 @@ void drain_remote(Heap* h, uptr& bad, u64 now) {
     }
 }
 
-/// The first queued page of the class that has a free block, after everything that can be had without a fresh page.
-/// Remote frees are taken in only from pages that reached our list: a page whose freer has marked a block but not yet queued
-/// it must not become free, and be something else, before that freer is done with it.
+/// The first queued page of the class that has a free block, after everything that can be had
+/// without a fresh page. Remote frees are taken in only from pages that reached our list: a page
+/// whose freer has marked a block but not yet queued it must not become free, and be something
+/// else, before that freer is done with it.
 PageDesc* usable_page(Heap* h, u32 c, uptr& bad, u64 now) {
     PageQueue& q = h->queues[c];
     for (;;) {
@@ -272,7 +273,7 @@ Reply perform(const Request& r) {
             return p.mask == 0 ? miss() : Reply{.value = raw(p.chunk), .mask = p.mask};
         }
         case Op::purge_end:
-            dom.arena.purge_end({ChunkIndex{static_cast<u32>(r.a)}, r.mask}, r.zero, r.committed);
+            dom.arena.purge_end({ChunkIndex{static_cast<u32>(r.a)}, r.mask}, r.b, r.committed);
             dom.purged_bytes.fetch_add(static_cast<u64>(__builtin_popcountll(r.mask))
                                            << SLICE_SHIFT,
                                        std::memory_order_relaxed);

@@ -52,7 +52,7 @@ struct alignas(128) PageDesc {
     uptr base;        // address of the page, or of the large object
     u32 capacity;     // blocks the page can hold
     u32 block_size;   // bytes (class size); 0 for a large object
-    u32 touched;      // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
+    u32 touched;  // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
     u8 size_class;
     u8 in_full_list;  // 1: on the heap's list of pages without free blocks
     u32 slices;       // slices of a page or of a large object

@@ -57,8 +57,7 @@ inline void abandon(Heap* h, u64 now = 0) {
 inline PageDesc* page_for(Heap* h, u32 c, u64 now = 0) {
     const Reply found = perform({.op = Op::find_page, .heap = h, .a = c, .now = now});
     if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
-    const Reply taken =
-        perform({.op = Op::take_run, .heap = h, .a = page_slices(class_size(c)), .b = 1});
+    const Reply taken = perform({.op = Op::take_run, .heap = h, .a = page_slices(c), .b = 1});
     if (taken.status != Status::ok) return nullptr;
     const Reply born = perform({.op = Op::page_birth, .heap = h, .a = c, .run = taken.run});
     return reinterpret_cast<PageDesc*>(born.value);
@@ -73,7 +72,7 @@ inline uptr pop(Heap* h, u32 c, u64 now = 0) {
 
 inline PageDesc* page_of(uptr block) {
     PageDesc* d = desc_of(slice_at(block));
-    return (d->tag.load() & TAG_KIND_MASK) == TAG_TAIL ? d - d->head_delta : d;
+    return kind_of(d->tag.load()) == TAG_TAIL ? d - d->head_delta : d;
 }
 inline u32 bit_of(uptr block) {
     const PageDesc* d = page_of(block);

@@ -1,7 +1,7 @@
 // Purpose: unit tests of dsm-core/heap/size_class.hpp: every size, every alignment.
 // Who calls it: ctest.
 // Crash rule: no state.
-#include "dsm-core/heap/size_class.hpp"
+#include "dsm-core/heap/page.hpp"
 
 #include <gtest/gtest.h>
 
@@ -37,11 +37,13 @@ TEST(SizeClass, EveryBlockHasTheAlignmentOfItsClass) {
         const usize granule = usize{1} << bit_shift_of(size);
         ASSERT_EQ(size % granule, 0u);
         ASSERT_GE(granule, MIN_ALIGNMENT);
-        const usize bytes = usize{page_slices(size)} << SLICE_SHIFT;
+        const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
         ASSERT_LE(bytes / granule, usize{SLICE_SIZE / MIN_ALIGNMENT})
             << "the bitmap has a bit for each granule";
-        ASSERT_GE(bytes / size, 8u) << "a page holds at least eight blocks";
-        ASSERT_EQ(size <= MAX_SMALL, page_slices(size) == 1);
+        ASSERT_GE(bytes / size, 4u) << "a page holds at least four blocks";
+        ASSERT_LE(bytes % size, bytes / 8) << "and is used well";
+        ASSERT_LE(bytes, 16u << SLICE_SHIFT) << "an entry of the free stack can name each block";
+        ASSERT_LT(bit_shift_of(size), u32{TAG_SMALL_LIMIT} + (page_slices(c) == 1 ? 0 : 64));
     }
 }
 

@@ -120,7 +120,7 @@ TEST(Check, Pages) {
     finds("wrong array", [](Scene& s) { s.full->stack = nullptr; });
     finds("extended", [](Scene& s) { s.full->extended = 65; });
     finds("more free blocks than extended", [](Scene& s) { s.queued->free_count = 65; });
-    finds("does not find its page", [](Scene& s) { page_of(s.medium)[1].head_delta = 1; });
+    finds("does not find its page", [](Scene& s) { page_of(s.medium)[1].head_delta = 2; });
     finds("further slice's tag", [](Scene& s) { page_of(s.medium)[1].tag.store(TAG_FREE); });
 }
 

@@ -34,6 +34,7 @@ bool map_fixed(uptr address, usize bytes) {
 usize heaps_end(u32 count) { return HEAPS_OFFSET + (usize{count} + 1) * HEAP_STRIDE; }
 
 void choose_backing() {
+    if (process_backing != nullptr) return;  // configured
     process_settings = read_settings();
     if (process_settings.pool != nullptr) {
         process_backing = pool_backing(process_settings.pool, process_settings.pool_bytes);
@@ -144,6 +145,11 @@ bool process_start() {
     choose_backing();
     started.store(true, std::memory_order_release);
     return true;
+}
+
+void process_configure(const Backing* backing, const Settings& settings) {
+    process_settings = settings;
+    process_backing = backing;
 }
 
 const Settings& settings() { return process_settings; }

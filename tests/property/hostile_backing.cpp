@@ -3,7 +3,7 @@
 // Crash rule: its memory dies with the process.
 #include "tests/property/hostile_backing.hpp"
 
-#include <cstring>
+#include <mutex>
 
 #include "shim/syscall.hpp"
 
@@ -16,6 +16,7 @@ namespace {
 
 constexpr u32 PLACES = 1024;  // chunk indices in use: the window's first 4 GiB
 bool held[PLACES];
+std::mutex one_at_a_time;
 
 u64 next_random() {
     u64 x = hostility.seed;
@@ -45,6 +46,7 @@ u32 find_place(u32 count, u32 align) {
 }
 
 ChunkRun provide(u32 count, u32 align, ChunkIndex at) {
+    const std::scoped_lock lock(one_at_a_time);
     const bool fixed = at != NO_CHUNK;
     const u32 first = fixed ? raw(at) : find_place(count, align);
     const bool possible = count <= PLACES && first <= PLACES - count && first % align == 0 &&
@@ -71,6 +73,7 @@ ChunkRun provide(u32 count, u32 align, ChunkIndex at) {
 }
 
 bool commit(uptr address, usize bytes) {
+    const std::scoped_lock lock(one_at_a_time);
     if (chance(hostility.refuse_commit)) {
         ++hostile_counts.commits_refused;
         return false;
@@ -80,6 +83,7 @@ bool commit(uptr address, usize bytes) {
 }
 
 bool purge(uptr address, usize bytes) {
+    const std::scoped_lock lock(one_at_a_time);
     const bool fails = chance(hostility.fail_purge);
     // A purge that fails may have done its work in part.
     const usize done = fails ? round_down(next_random() % (bytes + 1), SLICE_SIZE) : bytes;
@@ -92,6 +96,7 @@ bool purge(uptr address, usize bytes) {
 }
 
 bool release(ChunkIndex first, u32 count) {
+    const std::scoped_lock lock(one_at_a_time);
     if (chance(hostility.fail_release)) {
         ++hostile_counts.releases_failed;
         return false;

@@ -34,6 +34,7 @@ bool map_fixed(uptr address, usize bytes) {
 usize heaps_end(u32 count) { return HEAPS_OFFSET + (usize{count} + 1) * HEAP_STRIDE; }
 
 void choose_backing() {
+    if (process_backing != nullptr) return;  // configured
     process_settings = read_settings();
     if (process_settings.pool != nullptr) {
         process_backing = pool_backing(process_settings.pool, process_settings.pool_bytes);
@@ -96,20 +97,21 @@ bool purge(u64 now, u64 decay, int limit) {
         if (begun.status != Status::ok) break;
         any = true;
         const uptr base = chunk_address(ChunkIndex{static_cast<u32>(begun.value)});
-        bool zero = true;
+        u64 zero = 0;
         for (u64 mask = begun.mask; mask != 0;) {
             const u32 first = lowest_bit(mask);
             const u64 gap = ~(mask >> first);
             const u32 length = gap == 0 ? 64 - first : lowest_bit(gap);
-            zero &= process_backing->purge(base + first * SLICE_SIZE, length * SLICE_SIZE);
-            mask &= ~mask_of(first, length < 64 - first ? length : 64 - first);
+            const u64 run = mask_of(first, length < 64 - first ? length : 64 - first);
+            if (process_backing->purge(base + first * SLICE_SIZE, length * SLICE_SIZE)) zero |= run;
+            mask &= ~run;
         }
         transact({.op = Op::purge_end,
                   .a = begun.value,
+                  .b = zero,
                   .mask = begun.mask,
-                  .zero = zero,
-                  // What reads as zero again has no memory behind it any more.
-                  .committed = !zero || process_backing->commit == nullptr});
+                  // A purge that failed may have given back a part all the same.
+                  .committed = process_backing->commit == nullptr});
     }
     return any;
 }
@@ -143,6 +145,11 @@ bool process_start() {
     choose_backing();
     started.store(true, std::memory_order_release);
     return true;
+}
+
+void process_configure(const Backing* backing, const Settings& settings) {
+    process_settings = settings;
+    process_backing = backing;
 }
 
 const Settings& settings() { return process_settings; }

@@ -21,6 +21,10 @@ extern std::atomic<usize> window_bytes;
 /// False: no memory. Safe before any constructor; makes system calls only.
 bool process_start();
 
+/// For tests: the backing and settings to use instead of what the environment says. Before the
+/// first process_start.
+void process_configure(const Backing* backing, const Settings& settings);
+
 const Settings& settings();
 const Backing& backing();
 

@@ -20,7 +20,8 @@ Heap* current_heap();
 Heap* shared_heap();
 extern Lock shared_heap_lock;
 
-/// In a fork child, after the domain was repaired: the shared heap is now one of the abandoned ones.
+/// In a fork child, after the domain was repaired: the shared heap is now one of the abandoned
+/// ones.
 void forget_shared_heap();
 
 }  // namespace aep

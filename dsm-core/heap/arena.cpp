@@ -233,11 +233,11 @@ Arena::Purge Arena::purge_begin(u64 now, u64 decay) {
     }
 }
 
-void Arena::purge_end(Purge purge, bool zero, bool still_committed) {
+void Arena::purge_end(Purge purge, u64 zero, bool still_committed) {
     LockScope scope(lock_);
     ChunkDesc* d = chunk_desc(purge.chunk);
     d->free |= purge.mask;
-    if (zero) d->zero |= purge.mask;
+    d->zero |= zero & purge.mask;
     if (!still_committed) d->committed &= ~purge.mask;
     refile(purge.chunk, d);
 }

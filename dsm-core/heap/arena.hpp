@@ -70,13 +70,13 @@ class Arena {
 
     /// Purging, in two steps so that the system call happens without the lock: begin withdraws the
     /// dirty slices of one chunk that has been dirty for `decay` ms (mask 0: none is due); end
-    /// returns them.
+    /// returns them, those of `zero` as reading as zero.
     struct Purge {
         ChunkIndex chunk = NO_CHUNK;
         u64 mask = 0;
     };
     Purge purge_begin(u64 now, u64 decay);
-    void purge_end(Purge purge, bool zero, bool still_committed);
+    void purge_end(Purge purge, u64 zero, bool still_committed);
 
     /// Withdraws a wholly free and clean chunk (keeping `keep` such chunks); NO_CHUNK when there is
     /// none. add() brings it back.

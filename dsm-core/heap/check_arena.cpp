@@ -36,7 +36,7 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
     }
     for (u64 free = d->free; free != 0; free &= free - 1) {
         const SliceIndex s{raw(first_slice(c)) + lowest_bit(free)};
-        const u32 kind = kind_of(desc_of(s));
+        const u32 kind = kind_of(tag_of(desc_of(s)));
         if (!require(kind == TAG_FREE, "a free slice has a tag", "slice", slice_address(s), kind,
                      TAG_FREE)) {
             return false;
@@ -73,8 +73,8 @@ bool HeapCheck::clean_bitmaps(SliceIndex s, const char* kind) {
 bool HeapCheck::run_at(SliceIndex first) {
     const PageDesc* d = desc_of(first);
     const uptr at = slice_address(first);
-    const u32 kind = kind_of(d);
-    const u32 owner = d->tag.load(std::memory_order_relaxed) >> TAG_OWNER_SHIFT;
+    const u32 kind = kind_of(tag_of(d));
+    const u32 owner = tag_of(d) >> TAG_OWNER_SHIFT;
     const bool is_page = is_page_kind(kind);
     if (!require(is_page || kind == TAG_LARGE || kind == TAG_RESERVED,
                  "a run begins with a tag that is none", "slice", at, kind) ||
@@ -111,7 +111,7 @@ bool HeapCheck::slices_of_chunk(ChunkIndex c) {
         const SliceIndex s{raw(first_slice(c)) + i};
         const PageDesc* d = desc_of(s);
         const bool free = (chunk->free >> i & 1) != 0;
-        const u32 kind = kind_of(d);
+        const u32 kind = kind_of(tag_of(d));
         if (d->remote_queued.load(std::memory_order_relaxed) != 0) ++queued_pages_;
         if (raw(s) < run_end_) {  // a further slice of a run
             const u32 expected = is_page_kind(run_kind_) ? TAG_TAIL : TAG_FREE;

@@ -77,7 +77,7 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
     const u32 slices = page_slices(d->size_class);
     const bool small = slices == 1;
     const usize bytes = usize{slices} << SLICE_SHIFT;
-    const u32 tag = d->tag.load(std::memory_order_relaxed);
+    const u32 tag = tag_of(d);
     const u32 kind = small ? u32{bit_shift_of(size)} : u32{TAG_MEDIUM};
     const SliceIndex s = slice_of(d);
     const MetaArray& home = d->capacity <= 256    ? STACKS_512
@@ -111,8 +111,8 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
         return false;
     }
     for (u32 i = 1; i < slices; ++i) {
-        const u32 tail = d[i].tag.load(std::memory_order_relaxed);
-        if (!require(tail == ((tag & ~u32{TAG_KIND_MASK | TAG_REMOTE}) | TAG_TAIL),
+        const u32 tail = tag_of(d + i);
+        if (!require(tail == ((tag >> TAG_OWNER_SHIFT << TAG_OWNER_SHIFT) | TAG_TAIL),
                      "a further slice's tag is not the page's", "page", at, tail, tag) ||
             !require(d[i].head_delta == i, "a further slice does not find its page", "page", at,
                      d[i].head_delta, i)) {
@@ -137,7 +137,9 @@ bool HeapCheck::remote_marks(const PageDesc* d) {
             return false;
         }
     }
-    return require((words & ~summary) == 0, "remote marks that the summary does not name", "page",
+    return require(summary == 0 || (tag_of(d) & TAG_REMOTE) != 0,
+                   "a page with remote marks has no remote flag", "page", address_of(d), summary) &&
+           require((words & ~summary) == 0, "remote marks that the summary does not name", "page",
                    address_of(d), summary, words) &&
            require(summary == 0 || d->remote_queued.load(std::memory_order_relaxed) != 0,
                    "a page with remote marks is on no list: they are never collected", "page",
@@ -146,7 +148,7 @@ bool HeapCheck::remote_marks(const PageDesc* d) {
 
 /// What holds of a page on any list of heap `h`.
 bool HeapCheck::linked_page(const Heap* h, const PageDesc* d) {
-    const u32 tag = d->tag.load(std::memory_order_relaxed);
+    const u32 tag = tag_of(d);
     return require(is_page_kind(kind_of(tag)), "a heap lists what is no page", "page",
                    address_of(d), tag) &&
            require(tag >> TAG_OWNER_SHIFT == h->id(), "a heap lists another heap's page", "page",

@@ -7,7 +7,7 @@
 
 namespace aep {
 
-inline u32 kind_of(const PageDesc* d) { return kind_of(d->tag.load(std::memory_order_acquire)); }
+inline u32 tag_of(const PageDesc* d) { return d->tag.load(std::memory_order_acquire); }
 
 /// One walk. Every method returns false as soon as the report names a violation.
 class HeapCheck {

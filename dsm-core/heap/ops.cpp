@@ -273,7 +273,7 @@ Reply perform(const Request& r) {
             return p.mask == 0 ? miss() : Reply{.value = raw(p.chunk), .mask = p.mask};
         }
         case Op::purge_end:
-            dom.arena.purge_end({ChunkIndex{static_cast<u32>(r.a)}, r.mask}, r.zero, r.committed);
+            dom.arena.purge_end({ChunkIndex{static_cast<u32>(r.a)}, r.mask}, r.b, r.committed);
             dom.purged_bytes.fetch_add(static_cast<u64>(__builtin_popcountll(r.mask))
                                            << SLICE_SHIFT,
                                        std::memory_order_relaxed);

@@ -28,7 +28,7 @@ enum class Op : u32 {
     queue_page,    // a=page descriptor                   (first remote free of a page)
     add_chunks,    // a=first chunk, b=count, zero, committed
     purge_begin,   // now, a=decay ms                     -> value=chunk, mask; or miss
-    purge_end,     // a=chunk, mask, zero, committed
+    purge_end,     // a=chunk, mask, b=those of mask that read as zero, committed
     detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
     heap_acquire,  //                                     -> value=heap, or need_heaps
     heap_abandon,  // a=heap, now      (not as `heap`: another thread may own it before this one is

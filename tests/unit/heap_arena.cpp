@@ -21,15 +21,15 @@ TEST(Arena, FillsChunksFromBelowAndReportsTheEnd) {
         make_domain();
         add_chunks(0, 2);
         for (u32 i = 0; i < 2 * ALL_SLICES; ++i) {
-            const auto run = arena().take(1, 1, 0);
+            const auto run = arena().take(1, 1, 0, false);
             ASSERT_TRUE(run);
             ASSERT_EQ(raw_first(run), i);
             ASSERT_TRUE(run.zero);
             ASSERT_TRUE(run.committed);
         }
-        EXPECT_FALSE(arena().take(1, 1, 0));
+        EXPECT_FALSE(arena().take(1, 1, 0, false));
         arena().give(SliceIndex{70}, 1, 5);
-        const auto again = arena().take(1, 1, 0);
+        const auto again = arena().take(1, 1, 0, false);
         EXPECT_EQ(raw_first(again), 70u);
         EXPECT_FALSE(again.zero) << "it was used";
         expect_sound(CheckMoment::underway);
@@ -40,9 +40,9 @@ TEST(Arena, PrefersTheTightestRank) {
     in_child([] {
         make_domain();
         add_chunks(0, 2);
-        const auto most = arena().take(60, 1, 0);  // leaves 4 in chunk 0
+        const auto most = arena().take(60, 1, 0, false);  // leaves 4 in chunk 0
         ASSERT_EQ(raw_first(most), 0u);
-        const auto small = arena().take(4, 1, 0);
+        const auto small = arena().take(4, 1, 0, false);
         EXPECT_EQ(raw_first(small), 60u);
         expect_sound(CheckMoment::underway);
     });
@@ -52,10 +52,10 @@ TEST(Arena, AlignsWithinAndAcrossChunks) {
     in_child([] {
         make_domain();
         add_chunks(0, 16);
-        ASSERT_TRUE(arena().take(1, 1, 0));
+        ASSERT_TRUE(arena().take(1, 1, 0, false));
         for (u32 alignment = 1; alignment <= 4 * ALL_SLICES; alignment *= 2) {
             for (const u32 slices : {1u, 3u, 64u, 65u, 130u}) {
-                const auto run = arena().take(slices, alignment, 0);
+                const auto run = arena().take(slices, alignment, 0, false);
                 ASSERT_TRUE(run) << slices << " at " << alignment;
                 ASSERT_EQ(run.slices, slices);
                 ASSERT_EQ(raw_first(run) % alignment, 0u) << slices << " at " << alignment;
@@ -63,7 +63,7 @@ TEST(Arena, AlignsWithinAndAcrossChunks) {
                 arena().give(run.first, slices, 0);
             }
         }
-        EXPECT_FALSE(arena().take(1, 16 * ALL_SLICES, 0)) << "its only such place is taken";
+        EXPECT_FALSE(arena().take(1, 16 * ALL_SLICES, 0, false)) << "its only such place is taken";
     });
 }
 
@@ -71,16 +71,16 @@ TEST(Arena, LongRunsCrossChunksAndEndAnywhere) {
     in_child([] {
         make_domain();
         add_chunks(0, 6);
-        const auto long_run = arena().take(3 * ALL_SLICES + 5, 1, 0);
+        const auto long_run = arena().take(3 * ALL_SLICES + 5, 1, 0, false);
         ASSERT_TRUE(long_run);
         EXPECT_EQ(raw_first(long_run), 0u);
-        const auto behind = arena().take(2, 1, 0);
+        const auto behind = arena().take(2, 1, 0, false);
         EXPECT_EQ(raw_first(behind), 3 * ALL_SLICES + 5) << "the rest of its last chunk is usable";
-        EXPECT_FALSE(arena().take(3 * ALL_SLICES, 1, 0));
-        EXPECT_TRUE(arena().take(2 * ALL_SLICES, 1, 0));
+        EXPECT_FALSE(arena().take(3 * ALL_SLICES, 1, 0, false));
+        EXPECT_TRUE(arena().take(2 * ALL_SLICES, 1, 0, false));
         arena().give(long_run.first, long_run.slices, 1);
         expect_sound(CheckMoment::underway);
-        const auto again = arena().take(3 * ALL_SLICES + 5, 1, 0);
+        const auto again = arena().take(3 * ALL_SLICES + 5, 1, 0, false);
         EXPECT_EQ(raw_first(again), 0u);
         expect_sound(CheckMoment::underway);
     });
@@ -92,10 +92,10 @@ TEST(Arena, LongRunsStepOverHoles) {
         add_chunks(0, 1);
         add_chunks(2, 1);  // chunk 1 is somebody else's
         add_chunks(4, 3);
-        const auto run = arena().take(2 * ALL_SLICES + 1, 1, 0);
+        const auto run = arena().take(2 * ALL_SLICES + 1, 1, 0, false);
         ASSERT_TRUE(run);
         EXPECT_EQ(raw_first(run), 4 * ALL_SLICES);
-        EXPECT_FALSE(arena().take(ALL_SLICES + 1, 1, 0));
+        EXPECT_FALSE(arena().take(ALL_SLICES + 1, 1, 0, false));
         expect_sound(CheckMoment::underway);
     });
 }
@@ -104,7 +104,7 @@ TEST(Arena, GrowsIntoFreeNeighboursOnly) {
     in_child([] {
         make_domain();
         add_chunks(0, 3);
-        auto run = arena().take(10, 1, 0);
+        auto run = arena().take(10, 1, 0, false);
         aep::Run added;
         EXPECT_EQ(arena().grow(run.first, 10, 80, added), GrowResult::grown);
         EXPECT_EQ(raw_first(added), 10u);
@@ -112,7 +112,7 @@ TEST(Arena, GrowsIntoFreeNeighboursOnly) {
         EXPECT_TRUE(added.zero);
         EXPECT_EQ(desc_of(run.first)->slices, 80u);
         expect_sound(CheckMoment::underway);
-        const auto neighbour = arena().take(1, 1, 0);
+        const auto neighbour = arena().take(1, 1, 0, false);
         ASSERT_EQ(raw_first(neighbour), 80u);
         EXPECT_EQ(arena().grow(run.first, 80, 81, added), GrowResult::blocked);
         arena().give(neighbour.first, 1, 0);
@@ -131,7 +131,7 @@ TEST(Arena, DoesNotGrowIntoAHole) {
         make_domain();
         add_chunks(0, 1);
         add_chunks(2, 1);
-        const auto run = arena().take(64, 1, 0);
+        const auto run = arena().take(64, 1, 0, false);
         aep::Run added;
         EXPECT_EQ(arena().grow(run.first, 64, 65, added), GrowResult::blocked);
         EXPECT_EQ(arena().grow(run.first, 64, 300, added), GrowResult::blocked);
@@ -144,7 +144,7 @@ TEST(Arena, PurgesWhatHasBeenDirtyForTheDecayTime) {
         add_chunks(0, 3);
         EXPECT_EQ(arena().oldest_dirty(), ~u64{0});
         std::vector<aep::Run> runs;
-        for (int i = 0; i < 3; ++i) runs.push_back(arena().take(64, 1, 0));
+        for (int i = 0; i < 3; ++i) runs.push_back(arena().take(64, 1, 0, false));
         arena().give(runs[1].first, 64, 100);
         EXPECT_EQ(arena().oldest_dirty(), 100u);
         arena().give(runs[0].first, 64, 150);
@@ -152,18 +152,35 @@ TEST(Arena, PurgesWhatHasBeenDirtyForTheDecayTime) {
         const Arena::Purge first = arena().purge_begin(200, 100);
         EXPECT_EQ(raw(first.chunk), 1u);
         EXPECT_EQ(first.mask, ~u64{0});
-        EXPECT_FALSE(arena().take(65, 1, 0)) << "withdrawn while it is purged";
+        EXPECT_FALSE(arena().take(65, 1, 0, false)) << "withdrawn while it is purged";
         expect_sound(CheckMoment::underway);
         EXPECT_EQ(arena().purge_begin(200, 100).mask, 0u) << "the other is not due";
-        arena().purge_end(first, true, false);
+        arena().purge_end(first, first.mask, false);
         EXPECT_EQ(raw(arena().purge_begin(250, 100).chunk), 0u);
-        arena().purge_end({ChunkIndex{0}, ~u64{0}}, true, false);
+        arena().purge_end({ChunkIndex{0}, ~u64{0}}, ~u64{0}, false);
         EXPECT_EQ(arena().purge_begin(1000, 100).mask, 0u);
         EXPECT_EQ(arena().oldest_dirty(), ~u64{0});
-        const auto again = arena().take(64, 1, 0);
+        const auto again = arena().take(64, 1, 0, false);
         EXPECT_TRUE(again.zero);
         EXPECT_FALSE(again.committed);
         expect_sound(CheckMoment::underway);
+    });
+}
+
+TEST(Arena, APurgeThatHalfFailedMakesOnlyThatHalfZero) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        const auto run = arena().take(64, 1, 0, false);
+        arena().give(run.first, 64, 0);
+        const Arena::Purge purge = arena().purge_begin(0, 0);
+        arena().purge_end(purge, mask_of(0, 32), false);
+        expect_sound();
+        const auto low = arena().take(32, 1, 0, false);
+        const auto high = arena().take(32, 1, 0, false);
+        EXPECT_TRUE(low.zero);
+        EXPECT_FALSE(high.zero);
+        EXPECT_FALSE(low.committed || high.committed) << "both must be made writable again";
     });
 }
 
@@ -172,7 +189,7 @@ TEST(Arena, ChunksThatAreGivenToAgainWaitAgain) {
         make_domain();
         add_chunks(0, 2);
         std::vector<aep::Run> runs;
-        for (int i = 0; i < 4; ++i) runs.push_back(arena().take(32, 1, 0));
+        for (int i = 0; i < 4; ++i) runs.push_back(arena().take(32, 1, 0, false));
         arena().give(runs[0].first, 32, 0);
         arena().give(runs[2].first, 32, 10);
         arena().give(runs[1].first, 32, 90);  // chunk 0 once more
@@ -180,7 +197,7 @@ TEST(Arena, ChunksThatAreGivenToAgainWaitAgain) {
         EXPECT_EQ(raw(purge.chunk), 1u) << "chunk 0 went to the end of the line";
         EXPECT_EQ(purge.mask, mask_of(0, 32));
         EXPECT_EQ(arena().purge_begin(110, 100).mask, 0u);
-        arena().purge_end(purge, true, true);
+        arena().purge_end(purge, purge.mask, true);
         EXPECT_EQ(raw(arena().purge_begin(190, 100).chunk), 0u);
     });
 }
@@ -189,9 +206,9 @@ TEST(Arena, WhatIsTakenAgainIsNotPurged) {
     in_child([] {
         make_domain();
         add_chunks(0, 1);
-        const auto run = arena().take(64, 1, 0);
+        const auto run = arena().take(64, 1, 0, false);
         arena().give(run.first, 64, 0);
-        ASSERT_TRUE(arena().take(64, 1, 0));
+        ASSERT_TRUE(arena().take(64, 1, 0, false));
         EXPECT_EQ(arena().purge_begin(1000, 0).mask, 0u);
         expect_sound(CheckMoment::underway);
     });
@@ -201,18 +218,19 @@ TEST(Arena, DetachesOnlyFreeAndCleanChunks) {
     in_child([] {
         make_domain();
         add_chunks(0, 3, true, false);
-        const auto used = arena().take(1, 1, 0);
-        const auto dirty = arena().take(64, 1, 0);
-        ASSERT_EQ(raw_first(dirty), 64u);
+        const auto used = arena().take(1, 1, 0, false);
+        const auto dirty = arena().take(64, 1, 0, false);
+        ASSERT_EQ(raw_first(dirty), 1u) << "long runs begin in the end of the chunk before";
         arena().give(dirty.first, 64, 0);
         EXPECT_EQ(arena().detach_free_chunk(1), NO_CHUNK) << "one is kept";
         EXPECT_EQ(raw(arena().detach_free_chunk(0)), 2u);
         EXPECT_EQ(arena().detach_free_chunk(0), NO_CHUNK);
         EXPECT_EQ(arena().chunks_held(), 2u);
         expect_sound(CheckMoment::underway);
-        EXPECT_FALSE(arena().take(65, 1, 0));
+        EXPECT_FALSE(arena().take(65, 64, 0, false));
         add_chunks(2, 1, true, false);
-        EXPECT_EQ(raw_first(arena().take(65, 1, 0)), 64u) << "chunk 2 is part of the arena again";
+        EXPECT_EQ(raw_first(arena().take(65, 64, 0, false)), 64u)
+            << "chunk 2 is part of the arena again";
         arena().give(used.first, 1, 0);
         expect_sound(CheckMoment::underway);
     });
@@ -222,12 +240,12 @@ TEST(Arena, ACommitCoversExactlyItsRun) {
     in_child([] {
         make_domain();
         add_chunks(0, 2, true, false);
-        const auto run = arena().take(65, 1, 0);
+        const auto run = arena().take(65, 1, 0, false);
         EXPECT_FALSE(run.committed);
         arena().set_committed(run.first, 65);
         arena().give(run.first, 65, 0);
-        EXPECT_TRUE(arena().take(65, 1, 0).committed);
-        const auto next = arena().take(1, 1, 0);
+        EXPECT_TRUE(arena().take(65, 1, 0, false).committed);
+        const auto next = arena().take(1, 1, 0, false);
         EXPECT_FALSE(next.committed);
     });
 }
@@ -243,7 +261,7 @@ TEST(Arena, RandomTakesNeverOverlapAndAllComesBack) {
             if (random() % 2 == 0) {
                 const u32 slices = 1 + static_cast<u32>(random() % (random() % 8 == 0 ? 200 : 16));
                 const u32 alignment = 1u << random() % 8;
-                const auto run = arena().take(slices, alignment, 1);
+                const auto run = arena().take(slices, alignment, 1, false);
                 if (!run) continue;
                 ASSERT_EQ(raw_first(run) % alignment, 0u);
                 for (u32 i = raw_first(run); i < raw_first(run) + slices; ++i) {
@@ -262,7 +280,7 @@ TEST(Arena, RandomTakesNeverOverlapAndAllComesBack) {
         }
         for (const aep::Run& run : runs) arena().give(run.first, run.slices, 4000);
         expect_sound();
-        EXPECT_TRUE(arena().take(12 * ALL_SLICES, 1, 0)) << "everything is one run again";
+        EXPECT_TRUE(arena().take(12 * ALL_SLICES, 1, 0, false)) << "everything is one run again";
     });
 }
 

@@ -25,7 +25,8 @@ struct Scene {
     uptr large;
     PageDesc* full;    // on h's full list
     PageDesc* queued;  // in h's queue of 1 KiB
-    ChunkDesc* chunk0;
+    ChunkDesc* chunk;  // has used, dirty and zero slices
+    SliceIndex free;   // a dirty slice of it
 
     Scene() {
         make_domain();
@@ -44,10 +45,12 @@ struct Scene {
         pop(orphan, 5);
         abandon(orphan);
         const Reply given = perform({.op = Op::take_run, .a = 2, .b = 1});
+        EXPECT_EQ(given.status, Status::ok);
         perform({.op = Op::give_run, .a = raw(given.run.first), .b = 2, .now = 7});
         full = page_of(blocks[0]);
         queued = page_of(blocks[70]);
-        chunk0 = chunk_desc(ChunkIndex{0});
+        free = given.run.first;
+        chunk = chunk_desc(chunk_of(free));
     }
 };
 
@@ -80,28 +83,27 @@ TEST(Check, CountsWhatItSees) {
 }
 
 TEST(Check, Chunks) {
-    finds("zero slices are not free", [](Scene& s) { s.chunk0->zero |= 1; });
-    finds("dirty slices are not free", [](Scene& s) { s.chunk0->dirty |= 1; });
-    finds("dirty and zero", [](Scene& s) { s.chunk0->zero |= s.chunk0->dirty; });
-    finds("rank", [](Scene& s) { s.chunk0->rank ^= 1; });
+    finds("zero slices are not free", [](Scene& s) { s.chunk->zero |= ~s.chunk->free; });
+    finds("dirty slices are not free", [](Scene& s) { s.chunk->dirty |= ~s.chunk->free; });
+    finds("dirty and zero", [](Scene& s) { s.chunk->zero |= s.chunk->dirty; });
+    finds("rank", [](Scene& s) { s.chunk->rank ^= 1; });
     finds("not on the dirty list", [](Scene&) {
         chunk_desc(ChunkIndex{3})->zero = 0, chunk_desc(ChunkIndex{3})->dirty = 1;
     });
     finds("thinks that it is on the dirty list",
           [](Scene&) { chunk_desc(ChunkIndex{3})->on_dirty_list = 1; });
-    finds("has a tag",
-          [](Scene& s) { desc_of(SliceIndex{lowest_bit(s.chunk0->free)})->tag.store(TAG_TAIL); });
+    finds("has a tag", [](Scene& s) { desc_of(s.free)->tag.store(TAG_TAIL); });
     finds("neither free nor in a run", [](Scene& s) { s.full->tag.store(TAG_FREE); });
     finds("count of held chunks", [](Scene&) { add_chunks(3, 1); });
     finds("alloc bits where no page begins", [](Scene& s) {
-        reinterpret_cast<u64*>(ALLOC_BITS.base +
-                               ALLOC_BITS.stride * lowest_bit(s.chunk0->free))[9] = 4;
+        reinterpret_cast<u64*>(ALLOC_BITS.base + ALLOC_BITS.stride * raw(s.free))[9] = 4;
     });
     finds("remote marks where no page begins", [](Scene& s) {
         reinterpret_cast<u64*>(REMOTE_BITS.base + REMOTE_BITS.stride * raw(slice_at(s.large)))[0] =
             1;
     });
-    finds("a slice of a run is free", [](Scene& s) { desc_of(slice_at(s.large))->slices += 1; });
+    finds("a slice of a run is free",
+          [](Scene& s) { perform({.op = Op::give_run, .a = raw(slice_at(s.large)) + 5, .b = 1}); });
     finds("neither free nor in a run", [](Scene& s) { desc_of(slice_at(s.large))->slices -= 1; });
     finds("reserved", [](Scene&) { perform({.op = Op::take_run, .a = 1, .b = 1}); });
     finds("base is not its address",
@@ -118,8 +120,8 @@ TEST(Check, Pages) {
     finds("wrong array", [](Scene& s) { s.full->stack = nullptr; });
     finds("extended", [](Scene& s) { s.full->extended = 65; });
     finds("more free blocks than extended", [](Scene& s) { s.queued->free_count = 65; });
-    finds("does not find its page", [](Scene& s) { page_of(s.medium)[2].head_delta = 1; });
-    finds("further slice's tag", [](Scene& s) { page_of(s.medium)[2].tag.store(TAG_FREE); });
+    finds("does not find its page", [](Scene& s) { page_of(s.medium)[1].head_delta = 2; });
+    finds("further slice's tag", [](Scene& s) { page_of(s.medium)[1].tag.store(TAG_FREE); });
 }
 
 TEST(Check, Blocks) {

@@ -72,7 +72,7 @@ inline uptr pop(Heap* h, u32 c, u64 now = 0) {
 
 inline PageDesc* page_of(uptr block) {
     PageDesc* d = desc_of(slice_at(block));
-    return (d->tag.load() & TAG_KIND_MASK) == TAG_TAIL ? d - d->head_delta : d;
+    return kind_of(d->tag.load()) == TAG_TAIL ? d - d->head_delta : d;
 }
 inline u32 bit_of(uptr block) {
     const PageDesc* d = page_of(block);

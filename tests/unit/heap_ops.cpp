@@ -123,7 +123,7 @@ TEST(Ops, LargeObjectsGrowShrinkAndGo) {
         const u64 a = large_birth(3);
         const u64 b = large_birth(100);
         EXPECT_EQ(dom.large_count.load(), 2u);
-        EXPECT_EQ(perform({.op = Op::grow_large, .a = a, .b = 4}).status, Status::ok);
+        EXPECT_EQ(perform({.op = Op::grow_large, .a = a, .b = 4}).status, Status::miss);
         perform({.op = Op::shrink_large, .a = b, .b = 70});
         expect_sound();
         const Reply grown = perform({.op = Op::grow_large, .a = b, .b = 90});

@@ -143,10 +143,6 @@ TEST(Page, TrackedPopsKnowWhatWasNeverUsed) {
         EXPECT_FALSE(fresh);
         page_pop_tracked(d, d->free_count, fresh);
         EXPECT_TRUE(fresh) << "the third block";
-        // Pages that the direct path pops from without keeping track are never fresh.
-        d = fresh_page(h, MAX_DIRECT);
-        page_pop_tracked(d, d->free_count, fresh);
-        EXPECT_FALSE(fresh);
     });
 }
 

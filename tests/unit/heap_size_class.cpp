@@ -1,7 +1,7 @@
 // Purpose: unit tests of dsm-core/heap/size_class.hpp: every size, every alignment.
 // Who calls it: ctest.
 // Crash rule: no state.
-#include "dsm-core/heap/size_class.hpp"
+#include "dsm-core/heap/page.hpp"
 
 #include <gtest/gtest.h>
 
@@ -41,8 +41,9 @@ TEST(SizeClass, EveryBlockHasTheAlignmentOfItsClass) {
         ASSERT_LE(bytes / granule, usize{SLICE_SIZE / MIN_ALIGNMENT})
             << "the bitmap has a bit for each granule";
         ASSERT_GE(bytes / size, 4u) << "a page holds at least four blocks";
-        ASSERT_LE(bytes % size, bytes / 8) << "little of a page is left over";
-        ASSERT_LE(page_slices(c), MAX_PAGE_SLICES);
+        ASSERT_LE(bytes % size, bytes / 8) << "and is used well";
+        ASSERT_LE(bytes, 16u << SLICE_SHIFT) << "an entry of the free stack can name each block";
+        ASSERT_LT(bit_shift_of(size), u32{TAG_SMALL_LIMIT} + (page_slices(c) == 1 ? 0 : 64));
     }
 }
 

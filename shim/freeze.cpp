@@ -8,6 +8,7 @@
 
 #include "dsm-core/pool/crash_points.hpp"
 #include "shim/headroom.hpp"
+#include "shim/memory_map.hpp"
 #include "shim/message.hpp"
 #include "shim/syscall.hpp"
 
@@ -20,14 +21,19 @@ struct OwnRun {
     u32 count;
 };
 
+bool is_own(const PoolHere& pool, u32 chunk) {
+    const Here state = pool.state(chunk);
+    return state == Here::ours || state == Here::pinned;
+}
+
 /// The first run at or after `from`; count 0 if there is none.
 OwnRun next_own_run(const PoolHere& pool, u32 from) {
     const u32 chunks = pool.tables.chunk_count;
-    while (from < chunks && pool.state(from) != Here::ours) {
+    while (from < chunks && !is_own(pool, from)) {
         ++from;
     }
     u32 end = from;
-    while (end < chunks && pool.state(end) == Here::ours) {
+    while (end < chunks && is_own(pool, end)) {
         ++end;
     }
     return {from, end - from};
@@ -36,24 +42,64 @@ OwnRun next_own_run(const PoolHere& pool, u32 from) {
 constexpr usize bytes_of(OwnRun run) { return usize{run.count} * CHUNK_SIZE; }
 uptr address_of(OwnRun run) { return chunk_address(ChunkIndex{run.first}); }
 
-/// Replaces the shared mapping of a run by the private view of the same part of the file: threads
+/// Replaces the shared mapping of a range by the private view of the same part of the file: threads
 /// that write meanwhile fault and go on in the private one, which shows all they have written.
-bool freeze_run(PoolHere& pool, OwnRun run) {
-    const uptr to = address_of(run);
-    const uptr from = pool.private_view + (to - HEAP_BASE);
-    const usize bytes = bytes_of(run);
-    // Writable only now: with strict overcommit the system counts it from here on.
-    long result = sys::mprotect(from, bytes, PROT_READ | PROT_WRITE);
+bool freeze_range(const PoolHere& pool, uptr begin, uptr end, int protection) {
+    const uptr from = pool.private_view + (begin - HEAP_BASE);
+    const usize bytes = end - begin;
+    // After mlockall the view is locked, and making a locked private mapping writable would copy
+    // all its pages here and now, before the writers are cut off.
+    sys::call(__NR_munlock, static_cast<long>(from), static_cast<long>(bytes));
+    // Accessible only now: with strict overcommit the system counts it from here on.
+    long result = sys::mprotect(from, bytes, protection);
     if (!sys::failed(result)) {
-        result = sys::mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        result = sys::mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, begin);
     }
     if (sys::failed(result)) {
-        message("fork: cannot make ", Bytes{bytes}, " of heap at ", Hex{to},
+        message("fork: cannot make ", Bytes{bytes}, " of heap at ", Hex{begin},
                 " private: ", Errno{result});
         return false;
     }
-    pool.set_state(run.first, run.count, Here::frozen);
     AEP_POOL_CRASH_POINT("freeze: one run");
+    return true;
+}
+
+/// Freezes what [begin, end) has of our chunks; all of it has one protection.
+bool freeze_own_parts(const PoolHere& pool, uptr begin, uptr end, int protection) {
+    const auto chunk_at = [](uptr address) {
+        return static_cast<u32>((address - HEAP_BASE) >> CHUNK_SHIFT);
+    };
+    for (OwnRun run = next_own_run(pool, chunk_at(begin)); run.count != 0;
+         run = next_own_run(pool, run.first + run.count)) {
+        const uptr run_end = address_of(run) + bytes_of(run);
+        const uptr from = begin > address_of(run) ? begin : address_of(run);
+        const uptr to = end < run_end ? end : run_end;
+        if (from >= to) {
+            break;
+        }
+        if (!freeze_range(pool, from, to, protection)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/// Freezes all that is ours, each part with the protection that the program gave it; what is
+/// private already stays as it is.
+bool freeze_by_map(const PoolHere& pool) {
+    const uptr heap_end = HEAP_BASE + usize{pool.tables.chunk_count} * CHUNK_SIZE;
+    MemoryMap map;
+    if (!map.opened()) {
+        return freeze_own_parts(pool, HEAP_BASE, heap_end, PROT_READ | PROT_WRITE);
+    }
+    MappedRange range;
+    while (map.next(range) && range.begin < heap_end) {
+        const uptr begin = range.begin > HEAP_BASE ? range.begin : HEAP_BASE;
+        const uptr end = range.end < heap_end ? range.end : heap_end;
+        if (begin < end && range.shared && !freeze_own_parts(pool, begin, end, range.protection)) {
+            return false;
+        }
+    }
     return true;
 }
 
@@ -119,12 +165,44 @@ bool freeze_own_chunks(PoolHere& pool) {
     sys::madvise(pool.token, pool.file.page_bytes, MADV_DOFORK);
     pool.has_node = false;
     AEP_POOL_CRASH_POINT("freeze: token inherited");
+    if (!freeze_by_map(pool)) {
+        return false;
+    }
     for (; run.count != 0; run = next_own_run(pool, run.first + run.count)) {
-        if (!freeze_run(pool, run)) {
+        pool.set_state(run.first, run.count, Here::frozen);
+    }
+    AEP_POOL_CRASH_POINT("freeze: all runs");
+    return true;
+}
+
+bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes) {
+    const uptr heap_end = HEAP_BASE + usize{pool.tables.chunk_count} * CHUNK_SIZE;
+    const uptr begin = address > HEAP_BASE ? round_down(address, OS_PAGE_SIZE) : HEAP_BASE;
+    const uptr end =
+        address + bytes < heap_end ? round_up(address + bytes, OS_PAGE_SIZE) : heap_end;
+    if (begin >= end || pool.file.hugetlb) {
+        return true;
+    }
+    MemoryMap map;
+    MappedRange range;
+    while (map.opened() && map.next(range) && range.begin < end) {
+        const uptr from = range.begin > begin ? range.begin : begin;
+        const uptr to = range.end < end ? range.end : end;
+        if (from >= to || !range.shared) {
+            continue;
+        }
+        // First the mark: whoever purges afterwards leaves the chunk alone.
+        const u32 first = static_cast<u32>((from - HEAP_BASE) >> CHUNK_SHIFT);
+        const u32 last = static_cast<u32>((to - 1 - HEAP_BASE) >> CHUNK_SHIFT);
+        for (u32 i = first; i <= last; ++i) {
+            if (pool.state(i) == Here::ours) {
+                pool.set_state(i, 1, Here::pinned);
+            }
+        }
+        if (!freeze_own_parts(pool, from, to, range.protection)) {
             return false;
         }
     }
-    AEP_POOL_CRASH_POINT("freeze: all runs");
     return true;
 }
 

@@ -13,6 +13,10 @@ namespace aep {
 /// memory, and the fork must fail; what has been frozen by then stays frozen, which does no harm.
 bool freeze_own_chunks(PoolHere& pool);
 
+/// Before the program gives advice about fork (MADV_DONTFORK) on [address, address+bytes): makes
+/// the range private, so that the advice takes and a later fork does not undo it. False: no memory.
+bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes);
+
 /// hugetlbfs: in the parent, after the fork.
 void drop_staged_copies();
 

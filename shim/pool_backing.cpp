@@ -91,13 +91,10 @@ bool map_everything(int fd) {
         }
         pool.private_view = static_cast<uptr>(view);
     }
-    if (!map_metadata(ChunkIndex{0}, s.chunk_count)) {
-        return say_unmapped("the metadata of", -ENOMEM);
-    }
     return true;
 }
 
-/// Undoes what map_everything did before it failed; metadata is mapped last, so never to be undone.
+/// Undoes what map_everything did before it failed.
 void unmap_everything() {
     const Superblock& s = pool.file.superblock;
     if (pool.attached) {
@@ -167,10 +164,28 @@ long become_node() {
 
 // ---- operations
 
+/// Frees chunks of ours that are clean.
+void give_back(u32 first, u32 count) {
+    sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE, PROT_NONE);
+    for (u32 i = first; i < first + count; ++i) {
+        const ChunkWord word = pool.tables.chunk(i);
+        pool.set_state(i, 1, Here::other);
+        free_chunk(pool.tables, {word.node(), word.generation()}, i);
+        AEP_POOL_CRASH_POINT("release: one chunk");
+    }
+}
+
 ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
     const ChunkIndex first =
         claim_run(pool.tables, pool.owner, count, align, from, exact, pool.here);
     if (first == NO_CHUNK) {
+        return {};
+    }
+    const bool usable = map_metadata(first, count) &&
+                        !sys::failed(sys::mprotect(chunk_address(first), usize{count} * CHUNK_SIZE,
+                                                   PROT_READ | PROT_WRITE));
+    if (!usable) {  // no memory for metadata, or too many mappings
+        give_back(raw(first), count);
         return {};
     }
     pool.set_state(raw(first), count, Here::ours);
@@ -280,11 +295,13 @@ bool purge_shared(uptr address, usize bytes) {
         !clear_part(end, address + bytes - end)) {
         return false;
     }
-    const long result = sys::madvise(begin, end - begin, MADV_REMOVE);
-    if (result == -EACCES) {  // frozen a moment ago, by a fork in another thread
-        return purge_frozen(address, bytes);
+    if (!sys::failed(sys::madvise(begin, end - begin, MADV_REMOVE))) {
+        return true;
     }
-    return !sys::failed(result);
+    // Locked, or in part protected by the program: what was given back meanwhile must be there
+    // again, because the range counts as usable.
+    populate(begin, end - begin);
+    return false;
 }
 
 bool pool_purge(uptr address, usize bytes) {
@@ -292,8 +309,14 @@ bool pool_purge(uptr address, usize bytes) {
     if (!in_pool(chunk)) {
         return anonymous_purge(address, bytes);
     }
-    return pool.state(chunk) == Here::frozen ? purge_frozen(address, bytes)
-                                             : purge_shared(address, bytes);
+    switch (pool.state(chunk)) {
+        case Here::ours:
+            return purge_shared(address, bytes);
+        case Here::frozen:
+            return purge_frozen(address, bytes);
+        default:
+            return false;
+    }
 }
 
 bool pool_release(ChunkIndex first, u32 count) {
@@ -318,24 +341,23 @@ bool pool_release(ChunkIndex first, u32 count) {
         return false;
     }
     AEP_POOL_CRASH_POINT("release: punched");
-    for (u32 i = begin; i < begin + count; ++i) {
-        const ChunkWord word = pool.tables.chunk(i);
-        pool.set_state(i, 1, Here::other);
-        free_chunk(pool.tables, {word.node(), word.generation()}, i);
-        AEP_POOL_CRASH_POINT("release: one chunk");
-    }
+    give_back(begin, count);
     next_candidate = begin < next_candidate ? begin : next_candidate;
     return true;
 }
 
 // ---- fork
 
-bool pool_fork_prepare() { return freeze_own_chunks(pool); }
+bool pool_fork_prepare() {
+    LockScope scope(lock);
+    return freeze_own_chunks(pool);
+}
 
 void pool_fork_parent() { drop_staged_copies(); }
 
 void pool_fork_child() {
     mark->store(1, std::memory_order_relaxed);
+    lock.reset();
     AEP_POOL_CRASH_POINT("fork: child");
     take_staged_copies(pool);
     // Not inherited: the shared mapping with the tables, and the token of a node that froze
@@ -377,6 +399,14 @@ const Backing* pool_backing(const char* path, usize bytes) {
 }
 
 bool in_attached_process() { return mark == nullptr || mark->load(std::memory_order_relaxed) != 0; }
+
+bool before_fork_advice(uptr address, usize bytes) {
+    if (mark == nullptr) {
+        return true;
+    }
+    LockScope scope(lock);
+    return freeze_before_advice(pool, address, bytes);
+}
 
 const PoolHere& pool_here() { return pool; }
 

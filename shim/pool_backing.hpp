@@ -12,6 +12,11 @@ namespace aep {
 /// copy-on-write makes any child whole.
 bool in_attached_process();
 
+/// To be called before the program's own madvise(MADV_DONTFORK) on heap memory (drivers of network
+/// cards do that): in pool mode the range becomes private first, so that the advice holds across
+/// forks. False: no memory (ENOMEM). Nothing to do in private mode.
+bool before_fork_advice(uptr address, usize bytes);
+
 /// The pool of this process; for tests and statistics.
 const PoolHere& pool_here();
 

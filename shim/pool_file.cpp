@@ -225,43 +225,70 @@ int reopen_pool_file(const PoolFile& file) {
     return fd;
 }
 
-long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
+namespace {
+
+/// Maps one part of the file shared at its address, not inherited by fork. 0 or -errno.
+long map_part(const PoolFile& file, int fd, uptr begin, uptr end, int protection) {
     // NORESERVE: hugetlbfs would set huge pages aside for the whole file.
     constexpr int FLAGS = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    constexpr int PROTECTION = PROT_READ | PROT_WRITE;
+    const usize bytes = end - begin;
+    const long got =
+        sys::mmap(begin, bytes, protection, FLAGS, fd, begin - pool_mapping_base(file));
+    if (got == static_cast<long>(begin)) {
+        sys::madvise(begin, bytes, MADV_DONTFORK);
+        return 0;
+    }
+    if (!sys::failed(got)) {  // a kernel before 4.17 takes the address for a hint
+        sys::munmap(static_cast<uptr>(got), bytes);
+    }
+    return sys::failed(got) ? got : -EEXIST;
+}
+
+/// Bytes of the mapping of the tables.
+usize tables_bytes(const PoolFile& file) {
+    return round_up(tables_end(file.superblock), file.page_bytes);
+}
+
+/// The end of the run of chunks from `at` on that are all barred, or all not.
+uptr run_end(const u8* barred, uptr at, uptr end) {
+    const auto is_barred = [&](uptr chunk) {
+        return barred != nullptr && barred[(chunk - HEAP_BASE) >> CHUNK_SHIFT] != 0;
+    };
+    const bool first = is_barred(at);
+    while (at < end && is_barred(at) == first) {
+        at += CHUNK_SIZE;
+    }
+    return at;
+}
+
+}  // namespace
+
+long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
     const Superblock& s = file.superblock;
     const uptr base = pool_mapping_base(file);
     const uptr end = base + s.file_bytes;
-    const auto is_barred = [&](uptr at) {
-        return at >= HEAP_BASE && barred != nullptr && barred[(at - HEAP_BASE) >> CHUNK_SHIFT] != 0;
-    };
-    for (uptr at = base; at < end;) {
-        uptr stop = at == base ? HEAP_BASE : at;
-        while (stop < end && !is_barred(stop)) {
-            stop += CHUNK_SIZE;
-        }
-        if (stop > at) {
-            const long got = sys::mmap(at, stop - at, PROTECTION, FLAGS, fd, at - base);
-            if (got != static_cast<long>(at)) {
-                if (!sys::failed(got)) {
-                    sys::munmap(static_cast<uptr>(got), stop - at);
-                }
+    // What lies between the tables and chunk 0 stays unmapped.
+    long result = map_part(file, fd, base, base + tables_bytes(file), PROT_READ | PROT_WRITE);
+    if (sys::failed(result)) {
+        return result;
+    }
+    for (uptr at = HEAP_BASE; at < end;) {
+        const uptr stop = run_end(barred, at, end);
+        if (barred == nullptr || barred[(at - HEAP_BASE) >> CHUNK_SHIFT] == 0) {
+            // Not accessible until a chunk is ours: a wild store cannot reach other processes'
+            // chunks, and mlockall does not fill the pool.
+            result = map_part(file, fd, at, stop, PROT_NONE);
+            if (sys::failed(result)) {
                 unmap_pool_file(file, barred, at);
-                return sys::failed(got) ? got : -EEXIST;
+                return result;
             }
-            sys::madvise(at, stop - at, MADV_DONTFORK);
-            const uptr chunks = at < HEAP_BASE ? HEAP_BASE : at;
-            if (stop > chunks) {
-                // Huge pages where the mount gives them on request (tmpfs huge=advise); else
-                // without effect.
-                sys::madvise(chunks, stop - chunks, MADV_HUGEPAGE);
-            }
+            // Huge pages where the mount gives them on request (tmpfs huge=advise).
+            sys::madvise(at, stop - at, MADV_HUGEPAGE);
         }
-        for (at = stop; at < end && is_barred(at); at += CHUNK_SIZE) {
-        }
+        at = stop;
     }
     // The tables' memory exists since creation; this finds out if the file has holes there.
-    if (!populate(base, round_up(tables_end(s), OS_PAGE_SIZE))) {
+    if (!populate(base, tables_bytes(file))) {
         unmap_pool_file(file, barred, end);
         return -ENOSPC;
     }
@@ -270,14 +297,13 @@ long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
 
 void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end) {
     const uptr base = pool_mapping_base(file);
-    for (uptr at = base; at < end;) {
-        uptr stop = at;
-        while (stop < end && (stop < HEAP_BASE || barred == nullptr ||
-                              barred[(stop - HEAP_BASE) >> CHUNK_SHIFT] == 0)) {
-            stop += CHUNK_SIZE;
+    sys::munmap(base, tables_bytes(file));
+    for (uptr at = HEAP_BASE; at < end;) {
+        const uptr stop = run_end(barred, at, end);
+        if (barred == nullptr || barred[(at - HEAP_BASE) >> CHUNK_SHIFT] == 0) {
+            sys::munmap(at, stop - at);
         }
-        sys::munmap(at, stop - at);
-        at = stop + CHUNK_SIZE;
+        at = stop;
     }
 }
 

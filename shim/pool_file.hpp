@@ -29,7 +29,8 @@ int open_pool_file(PoolFile& file, const char* path, usize bytes);
 /// file).
 int reopen_pool_file(const PoolFile& file);
 
-/// Maps all of the file shared, tables just below the heap window and chunk 0 at its start; not
+/// Maps all of the file shared, tables just below the heap window and chunk 0 at its start, the
+/// chunks without access; not
 /// inherited by fork. Parts of the window whose chunks have barred[i] != 0 (null: none) are left as
 /// they are. 0 or -errno, with nothing mapped.
 long map_pool_file(const PoolFile& file, int fd, const u8* barred);

@@ -13,6 +13,8 @@ enum class Here : u8 {
     other = 0,   // not ours: free, or another node's
     ours = 1,    // our node's, mapped shared
     frozen = 2,  // private to this process: our private heap's; still owned by the node it had
+    pinned = 3,  // ours, but some of its OS pages are private already, because the program keeps
+                 // them from children: neither purged nor given back
 };
 
 /// The pool of this process. Constant-initialised: usable before any constructor.

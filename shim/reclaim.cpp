@@ -67,7 +67,8 @@ long reclaim_dead_nodes(PoolHere& pool, u32 from, u32 limit) {
     long freed = 0;
     for (u32 step = 0; step < tables.node_count && limit != 0; ++step) {
         const u32 i = (from + step) % tables.node_count;
-        if (tables.node(i).state() == NodeState::free) {
+        const bool own = pool.has_node && i == pool.owner.node;
+        if (own || tables.node(i).state() == NodeState::free) {
             continue;
         }
         // A description of its own: our own nodes' locks are held by others and count as alive.

@@ -5,6 +5,7 @@
 //             own.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <cstring>
 #include <set>
@@ -93,15 +94,39 @@ TEST(PoolClaim, RunsAlignAndPlaces) {
     });
 }
 
-TEST(PoolClaim, MapsMetadataOfTheWholePool) {
+TEST(PoolClaim, MapsMetadataOfAllChunksUpToTheProvided) {
     const Directory directory;
     in_child([&] {
-        attach(directory.file(), SMALL);
+        const Backing* b = attach(directory.file(), GiB);
+        ASSERT_TRUE(b->provide(1, 1, ChunkIndex{200}));
         for (const MetaArray& array : SLICE_ARRAYS) {
-            char* last = reinterpret_cast<char*>(
-                array.base + array.stride * (SMALL_CHUNKS * SLICES_PER_CHUNK - 1));
+            char* last =
+                reinterpret_cast<char*>(array.base + array.stride * (201 * SLICES_PER_CHUNK - 1));
             EXPECT_TRUE(is_zero(last, array.stride));
             last[0] = 1;
+            EXPECT_EQ(*reinterpret_cast<char*>(array.base), 0);
+        }
+    });
+}
+
+TEST(PoolClaim, OnlyOwnChunksCanBeReached) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        ASSERT_TRUE(b->provide(3, 1, NO_CHUNK));
+        EXPECT_TRUE(b->release(ChunkIndex{1}, 1));
+        EXPECT_TRUE(b->commit(chunk_address(ChunkIndex{0}), CHUNK_SIZE));
+        std::memset(bytes_at(ChunkIndex{0}), 1, CHUNK_SIZE);
+        for (const u32 other : {1u, 3u}) {
+            const pid_t writer = fork();
+            if (writer == 0) {
+                const rlimit no_core{0, 0};
+                setrlimit(RLIMIT_CORE, &no_core);
+                signal(SIGSEGV, SIG_DFL);
+                *static_cast<volatile char*>(bytes_at(ChunkIndex{other})) = 1;
+                _exit(0);
+            }
+            EXPECT_EQ(wait_for(writer), SIGSEGV) << other;
         }
     });
 }
@@ -310,11 +335,10 @@ TEST(PoolReclaim, ManyProcessesKilledAtRandom) {
             nanosleep(&time, nullptr);  // the moment of the kill is the test's input
             kill_child(child);
         }
+        EXPECT_TRUE(free_chunks_are_clean(path));
+        check(path);
     }
     expect_all_chunks_come_back(path);
-    const MappedFile file(path);
-    PoolReport report;
-    EXPECT_TRUE(pool_check(file.data(), file.bytes(), report));
 }
 
 TEST(PoolPath, GoneOrReplacedMeansPrivateMemoryAndOneMessage) {

@@ -94,6 +94,22 @@ inline PoolReport check(const std::string& path) {
     return report;
 }
 
+/// Whether the file has no data where its chunk table says free (the file system knows its holes).
+inline bool free_chunks_are_clean(const std::string& path) {
+    const MappedFile file(path);
+    const PoolTables tables = file.tables();
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    bool clean = true;
+    for (u32 i = 0; i < tables.chunk_count; ++i) {
+        const off_t begin = static_cast<off_t>(file.superblock().chunks_offset + i * CHUNK_SIZE);
+        const off_t data = lseek(fd, begin, SEEK_DATA);
+        const bool hole = data < 0 || data >= begin + static_cast<off_t>(CHUNK_SIZE);
+        clean = clean && (hole || tables.chunk(i).state() != ChunkState::free);
+    }
+    close(fd);
+    return clean;
+}
+
 /// Attaches the pool in this (child) process.
 inline const Backing* attach(const std::string& path, usize bytes = 0) {
     const Backing* backing = pool_backing(path.c_str(), bytes);

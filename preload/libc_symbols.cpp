@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <algorithm>
+
 #include "dsm-core/base/layout.hpp"
 #include "shim/syscall.hpp"
 
@@ -89,17 +91,14 @@ void for_each_symbol(const Library& library, const char* name, F&& f) {
     }
 }
 
-void replace(const Library& library, const Replacement& r) {
-    for_each_symbol(library, r.name, [&](Elf64_Sym& symbol) {
-        const uptr begin = round_down(reinterpret_cast<uptr>(&symbol), OS_PAGE_SIZE);
-        const uptr end = reinterpret_cast<uptr>(&symbol + 1);
-        // A system that forbids this keeps libc's symbol: such a library then uses libc's heap for
-        // itself.
-        if (sys::failed(sys::mprotect(begin, end - begin, PROT_READ | PROT_WRITE))) return;
-        symbol.st_value = reinterpret_cast<uptr>(r.function) - library.base;
-        sys::mprotect(begin, end - begin, PROT_READ);
-    });
-}
+/// The OS pages that hold the symbols to be replaced.
+struct PageRange {
+    uptr begin = ~uptr{0};
+    uptr end = 0;
+    bool protect(int protection) const {
+        return !sys::failed(sys::mprotect(begin, end - begin, protection));
+    }
+};
 
 __attribute__((constructor)) void replace_libc_symbols() {
     Library libc;
@@ -119,7 +118,23 @@ __attribute__((constructor)) void replace_libc_symbols() {
         {"malloc_usable_size", address(malloc_usable_size)},
         {"cfree", address(cfree)},
     };
-    for (const Replacement& r : replacements) replace(libc, r);
+    PageRange pages;
+    for (const Replacement& r : replacements) {
+        for_each_symbol(libc, r.name, [&](Elf64_Sym& symbol) {
+            const uptr at = reinterpret_cast<uptr>(&symbol);
+            pages.begin = std::min(pages.begin, round_down(at, OS_PAGE_SIZE));
+            pages.end = std::max(pages.end, round_up(at + sizeof symbol, OS_PAGE_SIZE));
+        });
+    }
+    // A system that forbids this keeps libc's symbols: such a library then uses libc's heap for
+    // itself.
+    if (pages.end == 0 || !pages.protect(PROT_READ | PROT_WRITE)) return;
+    for (const Replacement& r : replacements) {
+        for_each_symbol(libc, r.name, [&](Elf64_Sym& symbol) {
+            symbol.st_value = reinterpret_cast<uptr>(r.function) - libc.base;
+        });
+    }
+    pages.protect(PROT_READ);
 }
 
 }  // namespace

@@ -29,9 +29,9 @@ constexpr u64 EVERY = 4;
 constexpr u64 EVERY = 25;
 #endif
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr u64 STEPS = 1000;
+constexpr u64 STEPS = 1000, SEEDS = 2;
 #else
-constexpr u64 STEPS = 2000;
+constexpr u64 STEPS = 2000, SEEDS = 4;
 #endif
 
 class Seeded : public Choices {
@@ -60,7 +60,7 @@ void run(Session::Options options, u64 seed, u64 decay_ms, const Backing* backin
 template <class Body>
 void for_seeds(u64 first, Body body) {
     const char* fixed = std::getenv("AEP_PROPERTY_SEED");
-    const u64 count = fixed != nullptr ? 1 : from_environment("AEP_PROPERTY_SEEDS", 4);
+    const u64 count = fixed != nullptr ? 1 : from_environment("AEP_PROPERTY_SEEDS", SEEDS);
     if (fixed != nullptr) first = std::strtoull(fixed, nullptr, 0);
     for (u64 seed = first; seed < first + count; ++seed) {
         const Output out = stderr_of([&] { body(seed); });

@@ -241,7 +241,7 @@ void Session::do_burst() {
 /// Frees that must be refused and change nothing (the settings say: ignore).
 void Session::do_bad_free() {
     const uptr p = some_block();
-    if (p == 0) return;
+    if (p == 0 || !options_.bad_frees) return;
     const Block& b = live_.at(p);
     const u64 before = bad_free_count();
     deallocate(reinterpret_cast<void*>(

@@ -27,6 +27,7 @@ class Session {
   public:
     struct Options {
         bool may_fail = false;         // the backing refuses: null is a legal answer
+        bool bad_frees = true;         // frees of what is no block, too: a message each
         usize max_live = 48 * MiB;     // bytes in live blocks
         u32 check_every = 16;          // steps between two walks of the whole domain
         const char* name = "session";  // for messages

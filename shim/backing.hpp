@@ -58,7 +58,9 @@ const Backing* anonymous_backing();
 const Backing* pool_backing(const char* path, usize bytes);
 
 /// Maps the metadata arrays (zero) of the chunk groups that hold [first, first+count): used by both
-/// backings. False: no memory, nothing mapped. Mapping a group twice is a no-op.
+/// backings. Below the highest chunk ever asked for the rest of the arrays can be read, as zero,
+/// and not written. False: no memory, nothing usable more than before. A group that is mapped is
+/// left as it is.
 bool map_metadata(ChunkIndex first, u32 count);
 
 }  // namespace aep

@@ -1,22 +1,46 @@
 // Purpose: see headroom.hpp.
-// Who calls it: pool_backing.cpp.
-// Crash rule: no state but a cached answer.
+// Who calls it: pool_backing.cpp, freeze.cpp.
+// Crash rule: private to the process: what it remembers dies with it.
 #include "shim/headroom.hpp"
 
 #include <atomic>
 
+#include "dsm-core/base/layout.hpp"
+#include "dsm-core/base/lock.hpp"
+#include "dsm-core/heap/size_class.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
 namespace {
 
-/// Memory that the kernel and the program take beside ours while we fill up to the limit.
-constexpr u64 MARGIN = 1 * MiB;
+/// Memory that the kernel and the program take beside ours while we fill up to the limit, and what
+/// the kernel's statistics of page cache may be behind.
+constexpr u64 MARGIN = 2 * MiB;
+/// With less room than this beyond the margin, threads look and populate one at a time.
+constexpr u64 CLOSE_TO_LIMIT = 16 * MiB;
 /// After this much the limits are looked at again, even where there were none.
 constexpr u64 MOST_CREDIT = 256 * MiB;
 
-/// Bytes that may be committed without looking at the cgroup files again.
-std::atomic<long> credit{0};
+/// Bytes that may be charged without looking at the cgroup files again.
+std::atomic<u64> credit{0};
+/// Bytes that have been granted and may not all be charged yet.
+std::atomic<u64> granted{0};
+/// One thread at a time looks; close to the limit it keeps the lock until it has populated.
+Lock look_lock;
+/// Counts forks on the way from the first process to this one.
+u32 process = 0;
+
+/// Takes `bytes` of the credit; false, and nothing taken, if there is not as much.
+bool take_credit(u64 bytes) {
+    u64 have = credit.load(std::memory_order_relaxed);
+    while (have >= bytes) {
+        // seq_cst: see CgroupRoom.
+        if (credit.compare_exchange_weak(have, have - bytes, std::memory_order_seq_cst)) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /// A path that is put together; too long a one becomes empty.
 struct Path {
@@ -81,7 +105,8 @@ u64 headroom_at(const char* directory, usize bytes, const Names& names) {
         memory.usage = parse_limit(text);
     }
     if (read_file(directory, bytes, "/memory.stat", text, sizeof text)) {
-        memory.reclaimable = parse_stat(text, names.inactive) + parse_stat(text, names.active);
+        memory.inactive_file = parse_stat(text, names.inactive);
+        memory.active_file = parse_stat(text, names.active);
     }
     return headroom_of(memory);
 }
@@ -195,7 +220,8 @@ u64 headroom_of(const CgroupMemory& memory) {
     if (memory.limit == NO_LIMIT) {
         return NO_LIMIT;
     }
-    const u64 used = memory.usage > memory.reclaimable ? memory.usage - memory.reclaimable : 0;
+    const u64 reclaimable = memory.inactive_file + memory.active_file / 2;
+    const u64 used = memory.usage > reclaimable ? memory.usage - reclaimable : 0;
     return memory.limit > used ? memory.limit - used : 0;
 }
 
@@ -222,21 +248,77 @@ u64 cgroup_headroom(const char* root, const CgroupPlace& place) {
     return least;
 }
 
-bool cgroup_has_room(u64 bytes) {
-    const long wanted = static_cast<long>(bytes);
-    if (credit.fetch_sub(wanted, std::memory_order_relaxed) >= wanted) {
-        return true;
+u64 charge_of_commit(u64 bytes) {
+    // Pages of blocks are small runs. Those of the smallest class need the most: descriptor, two
+    // bitmaps and a stack of two bytes a block.
+    constexpr u64 LARGEST_PAGE = MAX_PAGE_SLICES * SLICE_SIZE;
+    constexpr u64 METADATA_OF_SLICE =
+        DESCS.stride + ALLOC_BITS.stride + REMOTE_BITS.stride + STACKS_8K.stride;
+    const u64 slices = bytes / SLICE_SIZE;
+    const u64 metadata = slices * (bytes <= LARGEST_PAGE ? METADATA_OF_SLICE : DESCS.stride);
+    const u64 page_tables = bytes / 128;  // and the file's index of its pages
+    return bytes + metadata + page_tables;
+}
+
+CgroupRoom::CgroupRoom(u64 bytes)
+    : charge_(charge_of_commit(bytes)), process_(process), granted_(true) {
+    // Whoever looks clears the credit, reads `granted`, then the usage, in this order; we add to
+    // `granted` before we take credit and leave it after we are charged. So each grant is seen in
+    // one of the two. seq_cst: that argument needs one order of both variables.
+    granted.fetch_add(charge_, std::memory_order_seq_cst);
+    if (take_credit(charge_)) {
+        return;
     }
+    look_lock.lock();
+    if (take_credit(charge_)) {  // another thread has looked meanwhile
+        look_lock.unlock();
+        return;
+    }
+    credit.store(0, std::memory_order_seq_cst);
+    const u64 taken = granted.load(std::memory_order_seq_cst);  // ours is in it
     const u64 room = own_headroom();
-    if (room != NO_LIMIT && room < bytes + MARGIN) {
-        credit.store(0, std::memory_order_relaxed);
-        return false;
+    if (room == NO_LIMIT) {
+        credit.store(MOST_CREDIT, std::memory_order_seq_cst);
+        look_lock.unlock();
+        return;
+    }
+    if (room < taken + MARGIN) {
+        granted_ = false;
+        granted.fetch_sub(charge_, std::memory_order_seq_cst);
+        look_lock.unlock();
+        return;
+    }
+    const u64 spare = room - taken - MARGIN;
+    if (spare < CLOSE_TO_LIMIT) {
+        alone_ = true;
+        return;
     }
     // Close to the limit it is looked at often, far from it rarely.
-    const u64 spare = room == NO_LIMIT ? MOST_CREDIT : (room - bytes - MARGIN) / 8;
-    credit.store(static_cast<long>(spare < MOST_CREDIT ? spare : MOST_CREDIT),
-                 std::memory_order_relaxed);
-    return true;
+    credit.store(spare / 8 < MOST_CREDIT ? spare / 8 : MOST_CREDIT, std::memory_order_seq_cst);
+    look_lock.unlock();
+}
+
+CgroupRoom::~CgroupRoom() {
+    if (!granted_ || process_ != process) {
+        return;
+    }
+    granted.fetch_sub(charge_, std::memory_order_seq_cst);
+    if (alone_) {
+        look_lock.unlock();
+    }
+}
+
+bool cgroup_has_room(u64 bytes) {
+    const u64 taken = granted.load(std::memory_order_seq_cst);
+    const u64 room = own_headroom();
+    return room == NO_LIMIT || room >= taken + charge_of_commit(bytes) + MARGIN;
+}
+
+void forget_cgroup_rooms() {
+    look_lock.reset();
+    granted.store(0, std::memory_order_relaxed);
+    credit.store(0, std::memory_order_relaxed);
+    ++process;
 }
 
 }  // namespace aep

@@ -1,8 +1,9 @@
 // Purpose: how much memory this process's memory cgroup can still give before the kernel kills
 //          somebody for it. Pool memory is charged when it is first touched, and a refused charge
 //          there is an OOM kill, not an error.
-// Who calls it: pool_backing.cpp before it commits memory; the parsers also by tests.
-// Crash rule: no state but a cached answer.
+// Who calls it: pool_backing.cpp before it commits memory, freeze.cpp before it copies; the parsers
+//               also by tests.
+// Crash rule: private to the process: what it remembers dies with it.
 #pragma once
 
 #include "dsm-core/base/types.hpp"
@@ -11,9 +12,36 @@ namespace aep {
 
 inline constexpr u64 NO_LIMIT = ~u64{0};
 
-/// True when `bytes` more can be charged, as far as one can know beforehand: others in the cgroup
-/// may be faster. Thread-safe.
+/// Room for `bytes` that are about to be populated, granted before and kept until the end of the
+/// scope, when they are charged: threads that commit at once never count the same room twice, and
+/// close to the limit they take turns. Others in the cgroup may still be faster: a margin stays
+/// free for them.
+class CgroupRoom {
+  public:
+    explicit CgroupRoom(u64 bytes);
+    ~CgroupRoom();
+    CgroupRoom(const CgroupRoom&) = delete;
+    CgroupRoom& operator=(const CgroupRoom&) = delete;
+
+    /// False: it would not fit.
+    explicit operator bool() const { return granted_; }
+
+  private:
+    u64 charge_;   // what populating will add to the cgroup's usage
+    u32 process_;  // which process made it: a fork may come between (signal handlers fork)
+    bool granted_;
+    bool alone_ = false;  // holds the lock
+};
+
+/// Whether `bytes` could be charged now; for whoever cannot wait for others' turns.
 bool cgroup_has_room(u64 bytes);
+
+/// In a forked child: what other threads were doing does not go on here.
+void forget_cgroup_rooms();
+
+/// What committing `bytes` of heap adds to the usage of a cgroup at most: the memory itself, its
+/// page tables and, in small runs, the metadata of the pages of blocks that they become.
+u64 charge_of_commit(u64 bytes);
 
 /// Which cgroup /proc/self/cgroup puts us in.
 struct CgroupPlace {
@@ -34,7 +62,8 @@ u64 parse_stat(const char* text, const char* key);
 struct CgroupMemory {
     u64 limit = NO_LIMIT;
     u64 usage = 0;
-    u64 reclaimable = 0;  // page cache that the kernel drops before it kills
+    u64 inactive_file = 0;  // page cache that the kernel drops before it kills
+    u64 active_file = 0;    // the same, but in use: counted half
 };
 u64 headroom_of(const CgroupMemory& memory);
 

@@ -20,25 +20,43 @@ constexpr u32 MAX_GROUPS = MAX_CHUNKS / CHUNKS_PER_META_GROUP;
 /// metadata, so that a wild pointer below the top of the heap finds a zero descriptor and not a
 /// hole.
 u32 mapped_groups = 0;
+/// One bit a group: it can be written. The others lie between chunks of ours (in a pool those are
+/// other processes') and are read only: they show the system's one zero page, and neither mlockall
+/// nor strict overcommit counts memory for them.
+u64 writable[MAX_GROUPS / 64];
+
+bool is_writable(u32 group) { return (writable[group / 64] >> (group % 64) & 1) != 0; }
+
+void set_writable(u32 first, u32 end) {
+    for (u32 group = first; group < end; ++group) {
+        writable[group / 64] |= u64{1} << (group % 64);
+    }
+}
 
 /// What one array needs for `groups` groups.
 struct Part {
     uptr address;
     usize bytes;
+    bool keep_small;  // sparse: no huge pages
 };
 
 constexpr usize group_bytes(MetaArray array, u32 entries_per_chunk) {
     return array.stride * entries_per_chunk * CHUNKS_PER_META_GROUP;
 }
 
-Part part_of(MetaArray array, u32 entries_per_chunk, u32 first_group, u32 groups) {
-    const usize bytes = group_bytes(array, entries_per_chunk);
-    return {array.base + bytes * first_group, bytes * groups};
+/// All arrays: those of slices, then the one of chunks.
+constexpr usize ARRAYS = std::size(SLICE_ARRAYS) + 1;
+
+Part part_of(usize array, u32 first_group, u32 groups) {
+    const bool of_slices = array < std::size(SLICE_ARRAYS);
+    const MetaArray& meta = of_slices ? SLICE_ARRAYS[array] : CHUNK_DESCS;
+    const usize bytes = group_bytes(meta, of_slices ? SLICES_PER_CHUNK : 1);
+    return {meta.base + bytes * first_group, bytes * groups, bytes >= 2 * MiB};
 }
 
-bool map_part(Part part, bool keep_small) {
+bool map_part(const Part& part, int protection) {
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    const long at = sys::mmap(part.address, part.bytes, PROT_READ | PROT_WRITE, FLAGS);
+    const long at = sys::mmap(part.address, part.bytes, protection, FLAGS);
     if (at != static_cast<long>(part.address)) {
         if (!sys::failed(at)) {  // a kernel before 4.17 takes the address for a hint
             sys::munmap(static_cast<uptr>(at), part.bytes);
@@ -50,46 +68,70 @@ bool map_part(Part part, bool keep_small) {
         return false;
     }
     // A huge page for the first touch of a sparse array would cost 2 MiB where 4 KiB are wanted.
-    if (keep_small) {
+    if (part.keep_small) {
         sys::madvise(part.address, part.bytes, MADV_NOHUGEPAGE);
     }
+    return true;
+}
+
+/// Maps groups [mapped_groups, end): all or none.
+bool map_groups(u32 end, int protection) {
+    const u32 groups = end - mapped_groups;
+    for (usize array = 0; array < ARRAYS; ++array) {
+        if (!map_part(part_of(array, mapped_groups, groups), protection)) {
+            while (array != 0) {
+                const Part part = part_of(--array, mapped_groups, groups);
+                sys::munmap(part.address, part.bytes);
+            }
+            return false;
+        }
+    }
+    mapped_groups = end;
+    return true;
+}
+
+/// Makes mapped groups writable. On failure some arrays may be: without harm, nobody writes them.
+bool open_groups(u32 first, u32 end) {
+    for (usize array = 0; array < ARRAYS; ++array) {
+        const Part part = part_of(array, first, end - first);
+        if (sys::failed(sys::mprotect(part.address, part.bytes, PROT_READ | PROT_WRITE))) {
+            return false;
+        }
+    }
+    set_writable(first, end);
     return true;
 }
 
 }  // namespace
 
 bool map_metadata(ChunkIndex first, u32 count) {
-    const u32 wanted = (raw(first) + count + CHUNKS_PER_META_GROUP - 1) / CHUNKS_PER_META_GROUP;
-    if (wanted <= mapped_groups) {
-        return true;
-    }
-    if (wanted > MAX_GROUPS) {
+    const u32 begin = raw(first) / CHUNKS_PER_META_GROUP;
+    const u32 end = (raw(first) + count + CHUNKS_PER_META_GROUP - 1) / CHUNKS_PER_META_GROUP;
+    if (end > MAX_GROUPS) {
         return false;
     }
-    const u32 groups = wanted - mapped_groups;
-    Part done[std::size(SLICE_ARRAYS) + 1];
-    usize parts = 0;
-    bool ok = true;
-    for (const MetaArray& array : SLICE_ARRAYS) {
-        const Part part = part_of(array, SLICES_PER_CHUNK, mapped_groups, groups);
-        ok = map_part(part, group_bytes(array, SLICES_PER_CHUNK) >= 2 * MiB);
-        if (!ok) {
-            break;
-        }
-        done[parts++] = part;
-    }
-    if (ok) {
-        const Part part = part_of(CHUNK_DESCS, 1, mapped_groups, groups);
-        ok = map_part(part, false);
-    }
-    if (!ok) {
-        while (parts != 0) {
-            --parts;
-            sys::munmap(done[parts].address, done[parts].bytes);
-        }
+    if (begin > mapped_groups && !map_groups(begin, PROT_READ)) {
         return false;
     }
-    mapped_groups = wanted;
+    if (end > mapped_groups) {
+        const u32 fresh = mapped_groups;
+        if (!map_groups(end, PROT_READ | PROT_WRITE)) {
+            return false;
+        }
+        set_writable(fresh, end);
+    }
+    for (u32 group = begin; group < end; ++group) {
+        if (is_writable(group)) {
+            continue;
+        }
+        const u32 closed = group;
+        while (group < end && !is_writable(group)) {
+            ++group;
+        }
+        if (!open_groups(closed, group)) {
+            return false;
+        }
+    }
     return true;
 }
 

@@ -260,10 +260,14 @@ ChunkRun pool_provide(u32 count, u32 align, ChunkIndex at) {
 }
 
 bool pool_commit(uptr address, usize bytes) {
-    if (!in_pool(chunk_index(address))) {
+    const u32 chunk = chunk_index(address);
+    if (!in_pool(chunk)) {
         return true;
     }
-    return cgroup_has_room(bytes) && populate(address, bytes);
+    // Below a private OS page that fills a hole the system puts one into the file, too.
+    const bool twice = pool.state(chunk) != Here::ours && !pool.file.hugetlb;
+    const CgroupRoom room(twice ? 2 * bytes : bytes);
+    return room && populate(address, bytes);
 }
 
 /// Purges chunks that are private to this process. Where the pool's pages lie below the private
@@ -358,6 +362,7 @@ void pool_fork_parent() { drop_staged_copies(); }
 void pool_fork_child() {
     mark->store(1, std::memory_order_relaxed);
     lock.reset();
+    forget_cgroup_rooms();
     AEP_POOL_CRASH_POINT("fork: child");
     take_staged_copies(pool);
     // Not inherited: the shared mapping with the tables, and the token of a node that froze

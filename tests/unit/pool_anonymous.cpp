@@ -141,6 +141,59 @@ TEST(Anonymous, RefusesMetadataThatSomebodyElseMapped) {
     EXPECT_EQ(out.status, 0);
 }
 
+/// Whether the system could write to `at`.
+bool can_be_written(char* at) {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    EXPECT_EQ(write(ends[1], at, 1), 1);  // puts back what is there
+    const bool written = read(ends[0], at, 1) == 1;
+    EXPECT_TRUE(written || errno == EFAULT);
+    close(ends[0]);
+    close(ends[1]);
+    return written;
+}
+
+/// OS pages of memory that this process has.
+long resident_pages() {
+    long size = 0;
+    long resident = 0;
+    FILE* statm = std::fopen("/proc/self/statm", "r");
+    EXPECT_NE(statm, nullptr);
+    EXPECT_EQ(std::fscanf(statm, "%ld %ld", &size, &resident), 2);
+    std::fclose(statm);
+    return resident;
+}
+
+TEST(Anonymous, MetadataBetweenOurChunksCanBeReadAndCostsNothing) {
+    in_child([] {
+        const Backing* b = anonymous_backing();
+        ASSERT_TRUE(b->provide(1, 1, ChunkIndex{100}));
+        const auto chunk = [](const MetaArray& array, u32 index) {
+            return reinterpret_cast<char*>(array.base + array.stride * index * SLICES_PER_CHUNK);
+        };
+        const long before = resident_pages();
+        for (const MetaArray& array : SLICE_ARRAYS) {
+            for (const char* at = chunk(array, 0); at < chunk(array, 96); at += OS_PAGE_SIZE) {
+                ASSERT_EQ(*at, 0);
+            }
+            EXPECT_FALSE(can_be_written(chunk(array, 20)));
+            EXPECT_FALSE(can_be_written(chunk(array, 96) - 1));
+            EXPECT_TRUE(can_be_written(chunk(array, 100)));
+        }
+        EXPECT_LT(resident_pages() - before, 1024) << "OS pages";
+        ASSERT_TRUE(b->provide(1, 1, ChunkIndex{31}));
+        ASSERT_TRUE(b->provide(20, 1, ChunkIndex{47}));
+        for (const MetaArray& array : SLICE_ARRAYS) {
+            EXPECT_FALSE(can_be_written(chunk(array, 16) - 1));
+            EXPECT_TRUE(can_be_written(chunk(array, 16))) << "chunk 31 is in a group with 16";
+            EXPECT_TRUE(can_be_written(chunk(array, 80) - 1));
+            EXPECT_FALSE(can_be_written(chunk(array, 80)));
+        }
+        EXPECT_TRUE(can_be_written(reinterpret_cast<char*>(CHUNK_DESCS.base) + 31 * 256));
+        EXPECT_FALSE(can_be_written(reinterpret_cast<char*>(CHUNK_DESCS.base) + 15 * 256));
+    });
+}
+
 TEST(Anonymous, AChildHasItsOwnCopy) {
     in_child([] {
         const Backing* b = anonymous_backing();

@@ -14,6 +14,7 @@
 namespace aep {
 namespace {
 
+using test::in_child;
 using Version = CgroupPlace::Version;
 
 CgroupPlace at(Version version, const char* path) {
@@ -60,11 +61,36 @@ TEST(Headroom, ReadsStat) {
 }
 
 TEST(Headroom, Computes) {
-    EXPECT_EQ(headroom_of({NO_LIMIT, 5, 0}), NO_LIMIT);
-    EXPECT_EQ(headroom_of({100, 40, 0}), 60u);
-    EXPECT_EQ(headroom_of({100, 90, 30}), 40u);
-    EXPECT_EQ(headroom_of({100, 120, 0}), 0u);
-    EXPECT_EQ(headroom_of({100, 10, 50}), 100u);
+    EXPECT_EQ(headroom_of({NO_LIMIT, 5, 0, 0}), NO_LIMIT);
+    EXPECT_EQ(headroom_of({100, 40, 0, 0}), 60u);
+    EXPECT_EQ(headroom_of({100, 90, 30, 0}), 40u);
+    EXPECT_EQ(headroom_of({100, 90, 30, 20}), 50u) << "page cache in use counts half";
+    EXPECT_EQ(headroom_of({100, 120, 0, 0}), 0u);
+    EXPECT_EQ(headroom_of({100, 10, 50, 0}), 100u);
+}
+
+TEST(Headroom, CountsWhatACommitBringsWithIt) {
+    // A page of the smallest blocks: 4096 of them, each with two bytes of stack and two bits.
+    EXPECT_GE(charge_of_commit(SLICE_SIZE), SLICE_SIZE + 4096 * 2 + 2 * 4096 / 8);
+    EXPECT_LE(charge_of_commit(SLICE_SIZE), SLICE_SIZE + SLICE_SIZE / 4);
+    EXPECT_LE(charge_of_commit(GiB), GiB + GiB / 50) << "large objects need little";
+    EXPECT_EQ(charge_of_commit(0), 0u);
+}
+
+TEST(Headroom, GrantsNothingThatNoCgroupHas) {
+    // Beyond any machine's memory: refused where there is a limit, granted where there is none,
+    // and either way the next small request is not disturbed by it.
+    in_child([] {
+        const bool limited = !cgroup_has_room(u64{1} << 55);
+        {
+            const CgroupRoom room(u64{1} << 55);
+            EXPECT_EQ(!room, limited);
+            EXPECT_TRUE(CgroupRoom(SLICE_SIZE)) << "beside one that is held or was refused";
+        }
+        EXPECT_TRUE(CgroupRoom(SLICE_SIZE));
+        forget_cgroup_rooms();
+        EXPECT_TRUE(CgroupRoom(SLICE_SIZE));
+    });
 }
 
 TEST(Headroom, TheTightestAncestorCounts) {
@@ -81,7 +107,7 @@ TEST(Headroom, TheTightestAncestorCounts) {
     EXPECT_EQ(cgroup_headroom(root, at(Version::v2, "/a/b")), NO_LIMIT);
     put("/a/memory.max", "5000\n");
     put("/a/memory.current", "4000\n");
-    put("/a/memory.stat", "inactive_file 500\nactive_file 250\n");
+    put("/a/memory.stat", "inactive_file 500\nactive_file 500\n");
     EXPECT_EQ(cgroup_headroom(root, at(Version::v2, "/a/b")), 1750u);
     put("/a/b/memory.max", "2000\n");
     EXPECT_EQ(cgroup_headroom(root, at(Version::v2, "/a/b")), 1000u);
@@ -91,7 +117,7 @@ TEST(Headroom, TheTightestAncestorCounts) {
     // v1 names.
     put("/memory.limit_in_bytes", "900\n");
     put("/memory.usage_in_bytes", "100\n");
-    put("/memory.stat", "total_inactive_file 10\ntotal_active_file 5\n");
+    put("/memory.stat", "total_inactive_file 10\ntotal_active_file 10\n");
     EXPECT_EQ(cgroup_headroom(root, at(Version::v1, "/docker/0123")), 815u);
 }
 

@@ -8,8 +8,11 @@
 #include <sys/resource.h>
 #include <sys/statfs.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 #include "tests/unit/own_mounts.hpp"
 #include "tests/unit/pool_fixture.hpp"
@@ -218,6 +221,80 @@ TEST(PoolCgroup, TheLimitIsAnErrorAndNoKill) {
         EXPECT_TRUE(b->release(ChunkIndex{0}, 1));
         const ChunkRun again = b->provide(1, 1, NO_CHUNK);
         EXPECT_TRUE(b->commit(chunk_address(again.first), CHUNK_SIZE / 2)) << "room again";
+    });
+    std::filesystem::remove(directory.file());
+}
+
+/// Threads that commit slice after slice until they are refused; how many slices in all. Each takes
+/// every chunk's slices in turn, so that the limit meets all of them at once.
+u32 commit_in_threads(const Backing* b, const std::vector<ChunkIndex>& chunks) {
+    std::atomic<u32> next{0};
+    std::atomic<u32> good{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 6; ++t) {
+        threads.emplace_back([&] {
+            for (;;) {
+                const u32 i = next.fetch_add(1);
+                if (i >= chunks.size() * SLICES_PER_CHUNK) {
+                    return;
+                }
+                const uptr at =
+                    chunk_address(chunks[i / SLICES_PER_CHUNK]) + i % SLICES_PER_CHUNK * SLICE_SIZE;
+                if (!b->commit(at, SLICE_SIZE)) {
+                    return;
+                }
+                std::memset(reinterpret_cast<void*>(at), 1, SLICE_SIZE);
+                good.fetch_add(1);
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    return good.load();
+}
+
+TEST(PoolCgroup, ThreadsThatCommitAtOnceAreNotKilled) {
+    const Directory directory;
+    const LimitedCgroup cgroup(64 * MiB);
+    in_child([&] {
+        cgroup.enter();
+        const Backing* b = attach(directory.file(), 256 * MiB);
+        std::vector<ChunkIndex> chunks;
+        for (u32 i = 0; i < 32; ++i) {
+            chunks.push_back(b->provide(1, 1, NO_CHUNK).first);
+        }
+        for (int round = 0; round < 5; ++round) {
+            const u32 good = commit_in_threads(b, chunks);
+            EXPECT_GE(good, 40 * MiB / SLICE_SIZE) << "round " << round;
+            EXPECT_LE(good, 64 * MiB / SLICE_SIZE);
+            for (const ChunkIndex chunk : chunks) {
+                EXPECT_TRUE(b->purge(chunk_address(chunk), CHUNK_SIZE));
+            }
+        }
+    });
+    std::filesystem::remove(directory.file());
+}
+
+TEST(PoolCgroup, CommitsAfterAForkCountForTwo) {
+    const Directory directory;
+    const LimitedCgroup cgroup(64 * MiB);
+    in_child([&] {
+        cgroup.enter();
+        const Backing* b = attach(directory.file(), 256 * MiB);
+        constexpr u32 CHUNKS = 5;
+        const ChunkRun run = b->provide(3 * CHUNKS, 1, NO_CHUNK);
+        ASSERT_TRUE(run);
+        ASSERT_TRUE(b->fork_prepare());
+        const pid_t child = start_child([&] {
+            b->fork_child();
+            const uptr first = chunk_address(run.first);
+            EXPECT_TRUE(b->commit(first, CHUNKS * CHUNK_SIZE)) << "40 MiB with what is below it";
+            EXPECT_FALSE(b->commit(first + CHUNKS * CHUNK_SIZE, CHUNKS * CHUNK_SIZE));
+            EXPECT_TRUE(b->commit(first + CHUNKS * CHUNK_SIZE, CHUNK_SIZE));
+        });
+        b->fork_parent();
+        EXPECT_EQ(wait_for(child), 0) << "what was private could be filled without a kill";
     });
     std::filesystem::remove(directory.file());
 }

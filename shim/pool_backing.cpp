@@ -17,6 +17,7 @@
 #include "shim/anonymous_backing.hpp"
 #include "shim/backing.hpp"
 #include "shim/freeze.hpp"
+#include "shim/futex_waiters.hpp"
 #include "shim/headroom.hpp"
 #include "shim/message.hpp"
 #include "shim/populate.hpp"
@@ -30,6 +31,7 @@ Backing backing{};
 
 Lock lock;                        // provide and release, one at a time
 u32 next_candidate = 0;           // where the search for free chunks begins
+bool froze_chunks = false;        // by the fork that is going on
 bool said_unreachable = false;    // one message is enough
 std::atomic<u8>* mark = nullptr;  // 1 here, 0 in a child that no fork hook saw (MADV_WIPEONFORK)
 
@@ -354,15 +356,25 @@ bool pool_release(ChunkIndex first, u32 count) {
 
 bool pool_fork_prepare() {
     LockScope scope(lock);
-    return freeze_own_chunks(pool);
+    const bool had_node = pool.has_node;
+    const bool frozen = freeze_own_chunks(pool);
+    froze_chunks = had_node && !pool.has_node;
+    return frozen;
 }
 
-void pool_fork_parent() { drop_staged_copies(); }
+void pool_fork_parent() {
+    drop_staged_copies();
+    if (froze_chunks) {
+        froze_chunks = false;
+        wake_shared_waiters(pool);
+    }
+}
 
 void pool_fork_child() {
     mark->store(1, std::memory_order_relaxed);
     lock.reset();
     forget_cgroup_rooms();
+    froze_chunks = false;
     AEP_POOL_CRASH_POINT("fork: child");
     take_staged_copies(pool);
     // Not inherited: the shared mapping with the tables, and the token of a node that froze

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "shim/futex_waiters.hpp"
 #include "tests/unit/pool_fixture.hpp"
 
 namespace aep {
@@ -437,6 +438,24 @@ TEST(PoolFork, ALockedProcessFillsNoPoolAndForksAsEver) {
         EXPECT_EQ(a[0], 2);
         EXPECT_EQ(bytes_at(take(b))[0], 0);
     });
+}
+
+TEST(PoolFork, FindsProcessSharedWaits) {
+    const auto waits_at = [](const char* text) -> uptr {
+        uptr address = 0;
+        return parse_shared_wait(text, address) ? address : 0;
+    };
+    EXPECT_EQ(waits_at("202 0x120000000040 0x0 0x2 0x0 0x0 0x0 0x7ffd 0x7f12\n"),
+              0x1200'0000'0040u);
+    EXPECT_EQ(waits_at("202 0x120000000040 0x189 0x2 0x0 0x0 0xffffffff 0x7ffd 0x7f12\n"),
+              0x1200'0000'0040u)
+        << "bitset, by the real-time clock";
+    EXPECT_EQ(waits_at("202 0x120000000040 0x80 0x2 0x0 0x0 0x0 0x7ffd 0x7f12\n"), 0u) << "private";
+    EXPECT_EQ(waits_at("202 0x120000000040 0x1 0x2 0x0 0x0 0x0 0x7ffd 0x7f12\n"), 0u) << "a wake";
+    EXPECT_EQ(waits_at("0 0x3 0x120000000040 0x2 0x0 0x0 0x0 0x7ffd 0x7f12\n"), 0u) << "a read";
+    EXPECT_EQ(waits_at("running\n"), 0u);
+    EXPECT_EQ(waits_at("-1 0x7ffd 0x7f12\n"), 0u);
+    EXPECT_EQ(waits_at(""), 0u);
 }
 
 TEST(PoolFork, ChildrenMadeBehindOurBackAreTold) {

@@ -4,7 +4,7 @@
 # Usage: ci/programs.sh [ARGS for tests/programs/run.py]     (default: --all)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-"$root/ci/setup.sh" build test
+"$root/ci/setup.sh" build programs
 "$root/ci/build.sh" release
 [ $# -gt 0 ] || set -- --all
 exec /usr/bin/python3 "$root/tests/programs/run.py" "$@"

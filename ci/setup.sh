@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of the named purposes, those that are missing: ci/packages/NAME.txt.
-# Usage: ci/setup.sh [build|demo|test|bench ...]     (default: all)
+# Installs the Debian packages of the named purposes, those that are missing: ci/packages/NAME.txt,
+# and for `programs` those that tests/programs runs: tests/programs/packages.txt.
+# Usage: ci/setup.sh [build|demo|test|programs|bench ...]     (default: all)
 # Called first by ./aep and by the other jobs; runs nothing when everything is installed.
 set -euo pipefail
-lists=$(cd "$(dirname "${BASH_SOURCE[0]}")/packages" && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+list_of() {
+    case $1 in
+    programs) echo "$root/tests/programs/packages.txt" ;;
+    *) echo "$root/ci/packages/$1.txt" ;;
+    esac
+}
 
 purposes=("$@")
-[ $# -gt 0 ] || purposes=(build demo test bench)
-wanted=$(for purpose in "${purposes[@]}"; do grep -v '^#' "$lists/$purpose.txt"; done | sort -u)
+[ $# -gt 0 ] || purposes=(build demo test programs bench)
+wanted=$(for purpose in "${purposes[@]}"; do grep -v '^#' "$(list_of "$purpose")"; done | sort -u)
 
 if ! command -v dpkg-query >/dev/null; then
     echo "aep: not a Debian system; if a step fails, install your system's equivalents of:" >&2

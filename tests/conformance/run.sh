@@ -5,12 +5,12 @@
 #
 # LIBRARY may be any malloc library, or "none". In pool mode AEP_POOL names a fresh file that must be used. The program
 # finds its scratch folder in AEP_TEST_DIR. CTest calls this; it is safe to run in parallel. A program that runs longer
-# than AEP_TEST_LIMIT seconds (60) gets SIGTERM, on which it says where it hung.
+# than AEP_TEST_LIMIT seconds (180) gets SIGTERM, on which it says where it hung.
 set -u
 mode=$1
 library=$2
 shift 2
-limit=${AEP_TEST_LIMIT:-60}
+limit=${AEP_TEST_LIMIT:-180}
 unset AEP_POOL AEP_POOL_SIZE AEP_REQUIRE AEP_ON_ERROR AEP_DECAY_MS AEP_STATS LD_PRELOAD
 dir=$(mktemp -d "${AEP_TEST_ROOT:-/dev/shm}/aep-conformance.XXXXXX") || exit 1
 trap 'rm -rf "$dir"' EXIT

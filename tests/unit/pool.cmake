@@ -2,18 +2,19 @@
 # ThreadSanitizer keeps its own memory where the heap window is: only the tables, on ordinary memory, are tested under it.
 add_executable(unit_pool_tables pool_tables.cpp)
 target_link_libraries(unit_pool_tables PRIVATE dsm_core GTest::gtest_main)
-gtest_discover_tests(unit_pool_tables PROPERTIES TIMEOUT 60)
+gtest_discover_tests(unit_pool_tables DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 180)
 
 if(NOT AEP_SANITIZE STREQUAL "thread")
   add_executable(unit_pool pool_anonymous.cpp pool_claims.cpp pool_exhaustion.cpp pool_files.cpp
     pool_fork.cpp pool_headroom.cpp pool_message.cpp)
   target_link_libraries(unit_pool PRIVATE aep_shim GTest::gtest_main)
-  gtest_discover_tests(unit_pool PROPERTIES TIMEOUT 60)
+  gtest_discover_tests(unit_pool DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 180)
 
   # Mounts hugetlbfs, makes a memory cgroup, changes root: as root only (ctest -LE root leaves it out).
   add_executable(unit_pool_root pool_root.cpp)
   target_link_libraries(unit_pool_root PRIVATE aep_shim GTest::gtest_main)
-  gtest_discover_tests(unit_pool_root PROPERTIES TIMEOUT 60 LABELS root RESOURCE_LOCK huge_pages)
+  gtest_discover_tests(unit_pool_root DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "unit;root" TIMEOUT 180
+                       RESOURCE_LOCK huge_pages)
 
   # The same sources once more, with the places where the kill test ends a process.
   file(GLOB crash_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/dsm-core/pool/*.cpp)
@@ -25,5 +26,5 @@ if(NOT AEP_SANITIZE STREQUAL "thread")
   target_include_directories(unit_pool_crash PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(unit_pool_crash PRIVATE AEP_CRASH_POINTS=1)
   target_link_libraries(unit_pool_crash PRIVATE GTest::gtest_main)
-  gtest_discover_tests(unit_pool_crash PROPERTIES TIMEOUT 120)
+  gtest_discover_tests(unit_pool_crash DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 300)
 endif()

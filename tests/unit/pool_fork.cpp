@@ -13,27 +13,12 @@
 #include <vector>
 
 #include "shim/futex_waiters.hpp"
-#include "tests/unit/pool_fixture.hpp"
+#include "tests/unit/pool_fork_fixture.hpp"
 
 namespace aep {
 namespace {
 
 using namespace test;
-
-constexpr usize SMALL = 32 * MiB;
-constexpr u32 SMALL_CHUNKS = 7;
-
-/// fork() as the hooks make it.
-template <class Body>
-pid_t hooked_fork(const Backing* b, Body body) {
-    EXPECT_TRUE(b->fork_prepare());
-    const pid_t child = start_child([&] {
-        b->fork_child();
-        body();
-    });
-    b->fork_parent();
-    return child;
-}
 
 /// Children whose parent ended become ours, so that their end can be waited for and judged.
 class Orphans {
@@ -44,14 +29,6 @@ class Orphans {
     Orphans& operator=(const Orphans&) = delete;
     void expect_good_end() const { EXPECT_EQ(wait_for(-1), 0); }
 };
-
-/// A chunk of ours, all of it usable.
-ChunkIndex take(const Backing* b) {
-    const ChunkRun run = b->provide(1, 1, NO_CHUNK);
-    EXPECT_TRUE(run);
-    EXPECT_TRUE(run && b->commit(chunk_address(run.first), CHUNK_SIZE));
-    return run.first;
-}
 
 TEST(PoolFork, ParentAndChildKeepWhatTheyHadAndPartWays) {
     const Directory directory;
@@ -333,111 +310,6 @@ TEST(PoolFork, AChildThatCannotReachThePoolUsesPrivateMemory) {
     EXPECT_EQ(out.status, 0);
     EXPECT_NE(out.text.find("EMFILE"), std::string::npos) << out.text;
     EXPECT_EQ(std::count(out.text.begin(), out.text.end(), '\n'), 1) << out.text;
-}
-
-/// Whether a store to `at` ends a process that shares our memory.
-bool store_faults(char* at) {
-    const pid_t child = vfork();
-    if (child == 0) {
-        *static_cast<volatile char*>(at) = 9;
-        _exit(0);
-    }
-    return wait_for(child) == SIGSEGV;
-}
-
-TEST(PoolFork, TheProgramsProtectionsHold) {
-    const Directory directory;
-    in_child([&] {
-        const rlimit no_core{0, 0};
-        setrlimit(RLIMIT_CORE, &no_core);
-        signal(SIGSEGV, SIG_DFL);
-        const Backing* b = attach(directory.file(), SMALL);
-        char* a = bytes_at(take(b));
-        take(b);
-        std::memset(a, 1, 2 * CHUNK_SIZE);
-        char* guard = a + CHUNK_SIZE - OS_PAGE_SIZE;  // and on into the next chunk
-        ASSERT_EQ(mprotect(guard, 2 * OS_PAGE_SIZE, PROT_READ), 0);
-        ASSERT_EQ(mprotect(a + OS_PAGE_SIZE, OS_PAGE_SIZE, PROT_NONE), 0);
-        for (int round = 0; round < 2; ++round) {
-            const pid_t child = hooked_fork(b, [&] {
-                EXPECT_TRUE(store_faults(guard));
-                EXPECT_TRUE(store_faults(guard + OS_PAGE_SIZE));
-                EXPECT_TRUE(store_faults(a + OS_PAGE_SIZE));
-                EXPECT_EQ(guard[0], 1);
-                guard[-1] = 2;
-                guard[2 * OS_PAGE_SIZE] = 2;
-                a[2 * OS_PAGE_SIZE] = 2;
-            });
-            EXPECT_EQ(wait_for(child), 0);
-            EXPECT_TRUE(store_faults(guard));
-            EXPECT_TRUE(store_faults(guard + OS_PAGE_SIZE));
-            EXPECT_TRUE(store_faults(a + OS_PAGE_SIZE));
-        }
-        ASSERT_EQ(mprotect(a, 2 * CHUNK_SIZE, PROT_READ | PROT_WRITE), 0);
-        EXPECT_EQ(a[0] + a[CHUNK_SIZE] + a[OS_PAGE_SIZE], 3);
-    });
-}
-
-TEST(PoolFork, MemoryKeptFromChildrenStaysKept) {
-    const Directory directory;
-    in_child([&] {
-        const rlimit no_core{0, 0};
-        setrlimit(RLIMIT_CORE, &no_core);
-        signal(SIGSEGV, SIG_DFL);
-        const Backing* b = attach(directory.file(), SMALL);
-        const ChunkIndex chunk = take(b);
-        char* a = bytes_at(chunk);
-        std::memset(a, 1, CHUNK_SIZE);
-        char* kept = a + 5 * OS_PAGE_SIZE;
-        ASSERT_TRUE(before_fork_advice(reinterpret_cast<uptr>(kept), 2 * OS_PAGE_SIZE));
-        ASSERT_EQ(madvise(kept, 2 * OS_PAGE_SIZE, MADV_DONTFORK), 0);
-        kept[0] = 2;
-        EXPECT_FALSE(b->purge(chunk_address(chunk), CHUNK_SIZE));
-        EXPECT_FALSE(b->release(chunk, 1));
-        EXPECT_EQ(a[0], 1);
-        EXPECT_EQ(kept[0], 2);
-        for (int round = 0; round < 2; ++round) {
-            const pid_t child = hooked_fork(b, [&] {
-                EXPECT_EQ(kept[-1], 1);
-                EXPECT_EQ(kept[2 * OS_PAGE_SIZE], 1);
-                EXPECT_TRUE(store_faults(kept));
-                EXPECT_TRUE(store_faults(kept + OS_PAGE_SIZE));
-                EXPECT_FALSE(store_faults(kept - 1));
-            });
-            EXPECT_EQ(wait_for(child), 0);
-            EXPECT_EQ(kept[0], 2);
-            EXPECT_EQ(kept[OS_PAGE_SIZE], 1);
-        }
-        ASSERT_EQ(madvise(kept, 2 * OS_PAGE_SIZE, MADV_DOFORK), 0);
-        EXPECT_EQ(wait_for(hooked_fork(b, [&] { EXPECT_EQ(kept[0], 2); })), 0);
-    });
-    expect_all_chunks_come_back(directory.file());
-}
-
-TEST(PoolFork, ALockedProcessFillsNoPoolAndForksAsEver) {
-    const Directory directory;
-    in_child([&] {
-        const Backing* b = attach(directory.file(), 256 * MiB);
-        char* a = bytes_at(take(b));
-        a[0] = 1;
-        struct stat before {
-        }, after{};
-        ASSERT_EQ(stat(directory.file().c_str(), &before), 0);
-        if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
-            // Not allowed to lock that much: the system says so, and nothing has happened.
-            EXPECT_TRUE(errno == EPERM || errno == ENOMEM || errno == EAGAIN);
-        }
-        ASSERT_EQ(stat(directory.file().c_str(), &after), 0);
-        EXPECT_EQ(after.st_blocks, before.st_blocks);
-        a[0] = 2;
-        const pid_t child = hooked_fork(b, [&] {
-            EXPECT_EQ(a[0], 2);
-            a[0] = 3;
-        });
-        EXPECT_EQ(wait_for(child), 0);
-        EXPECT_EQ(a[0], 2);
-        EXPECT_EQ(bytes_at(take(b))[0], 0);
-    });
 }
 
 TEST(PoolFork, FindsProcessSharedWaits) {

@@ -260,12 +260,14 @@ void* reallocate(void* p, usize size) {
     // A block keeps its place while at least half of it is used.
     if (size <= usable && (size >= usable / 2 || usable <= 32)) return p;
     if (AEP_UNLIKELY(size > HEAP_WINDOW)) return nullptr;
+    if (usable > MAX_CLASS_SIZE && size > MAX_CLASS_SIZE) {
+        PageDesc* d = desc_of(slice_at(reinterpret_cast<uptr>(p)));
+        if (resize_large_in_place(p, d, slices_for(size))) return p;
+    }
     // What grows once will grow again: leave room, more for what is expensive to move.
-    if (size <= MAX_CLASS_SIZE)
-        return move_block(p, usable, size, size > usable ? size + size / 8 : size);
-    PageDesc* d = desc_of(slice_at(reinterpret_cast<uptr>(p)));
-    if (usable > MAX_CLASS_SIZE && resize_large_in_place(p, d, slices_for(size))) return p;
-    return size <= usable ? p : move_block(p, usable, size, size + size / 4);
+    const usize room = size <= usable ? 0 : size / (size <= MAX_CLASS_SIZE ? 8 : 4);
+    void* moved = move_block(p, usable, size, size + room);
+    return moved == nullptr && size <= usable ? p : moved;
 }
 
 usize usable_size(void* p) {

@@ -26,6 +26,10 @@ Lock purge_lock;   // one thread at a time gives memory back
 
 constexpr int PURGES_AT_ONCE = 16;
 
+/// This thread's part of the domain's `visitors`: more than zero only where a signal handler has
+/// interrupted an operation.
+__thread u32 own_visits __attribute__((tls_model("initial-exec"))) = 0;
+
 bool map_fixed(uptr address, usize bytes) {
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     return !sys::failed(sys::mmap(address, bytes, PROT_READ | PROT_WRITE, FLAGS));
@@ -159,6 +163,7 @@ Reply transact(const Request& request) {
     Domain& dom = domain();
     Heap* h = request.heap;
     std::atomic<u32>& open = h != nullptr ? h->sequence : dom.visitors;
+    if (h == nullptr) ++own_visits;
     // seq_cst: fork closes the gate first and looks at the counters second; we do it the other way
     // round.
     open.fetch_add(1, std::memory_order_seq_cst);
@@ -180,6 +185,7 @@ Reply transact(const Request& request) {
         open.store(open.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     } else {
         open.fetch_sub(1, std::memory_order_release);
+        --own_visits;
     }
     if (AEP_UNLIKELY(reply.twice_freed != 0)) report_bad_free(reply.twice_freed, BadFree::twice);
     return reply;
@@ -255,7 +261,7 @@ bool fork_prepare(Heap* self) {
         while (h != self && (h->sequence.load(std::memory_order_seq_cst) & 1) != 0)
             __builtin_ia32_pause();
     }
-    while (dom.visitors.load(std::memory_order_seq_cst) != 0) __builtin_ia32_pause();
+    while (dom.visitors.load(std::memory_order_seq_cst) > own_visits) __builtin_ia32_pause();
     if (process_backing->fork_prepare()) return true;
     fork_parent();
     return false;
@@ -279,6 +285,7 @@ void fork_child(Heap* survivor) {
     domain().gate.store(0, std::memory_order_relaxed);
     process_backing->fork_child();
     perform({.op = Op::repair_after_fork, .heap = survivor, .now = now_ms()});
+    domain().visitors.store(own_visits, std::memory_order_relaxed);
 }
 
 }  // namespace aep

@@ -77,6 +77,7 @@ syscall:
         syscall
         testq   %rax, %rax
         jz      .Lchild
+.Lparent:
         pushq   %rax
         .cfi_adjust_cfa_offset 8
         call    aep_after_fork_parent
@@ -85,13 +86,8 @@ syscall:
         jmp     .Lresult
 .Lrefused:
         negl    %eax
-        movslq  %eax, %rax
-        pushq   %rax
-        .cfi_adjust_cfa_offset 8
-        call    aep_after_fork_parent
-        popq    %rax
-        .cfi_adjust_cfa_offset -8
-        jmp     .Lresult
+        cltq
+        jmp     .Lparent
 .Lchild:
         // Perhaps on a stack of the program's choice, whose alignment is unknown.
         pushq   %rbp

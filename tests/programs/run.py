@@ -131,7 +131,7 @@ class Runner:
             process.terminate()
 
     def _job(self, name, mode):
-        scratch = tempfile.mkdtemp(prefix=f"aep-programs-{name}-")
+        scratch = tempfile.mkdtemp(prefix=f"aep-programs-{name}-", dir="/tmp")
         shm = tempfile.mkdtemp(prefix=f"aep-programs-{name}-", dir="/dev/shm" if mode == "pool" else scratch)
         started = time.monotonic()
         try:
@@ -139,7 +139,10 @@ class Runner:
             os.chmod(scratch, 0o711)
             os.chmod(shm, 0o711)
             os.mkdir(os.path.join(scratch, "work"), 0o711)
-            outcome = self._worker(name, mode, scratch, shm)
+            preload = self.args.preload and shutil.copy(self.args.preload, scratch)
+            if preload:  # where the library was built may be closed to other users
+                os.chmod(preload, 0o755)
+            outcome = self._worker(name, mode, preload, scratch, shm)
         finally:
             shutil.rmtree(shm, ignore_errors=True)
             if not self.args.keep:
@@ -147,9 +150,9 @@ class Runner:
         if not self._stopping:
             self._report(name, mode, outcome, time.monotonic() - started, scratch)
 
-    def _worker(self, name, mode, scratch, shm):
+    def _worker(self, name, mode, preload, scratch, shm):
         argv = [sys.executable, os.path.abspath(__file__), "--worker", name, "--mode", mode,
-                "--preload", self.args.preload or "none", "--scratch", scratch, "--shm", shm]
+                "--preload", preload or "none", "--scratch", scratch, "--shm", shm]
         with self._lock:
             if self._stopping:
                 return None

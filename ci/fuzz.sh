@@ -10,6 +10,9 @@ seconds=${1:-20}
 "$root/ci/build.sh" fuzz
 found=$root/build/fuzz/found
 mkdir -p "$found"
+AEP_FUZZ_DIR=$(mktemp -d /dev/shm/aep-fuzz.XXXXXX)
+export AEP_FUZZ_DIR
+trap 'rm -rf "$AEP_FUZZ_DIR"' EXIT
 passed=0
 failed=0
 for target in "$root"/build/fuzz/tests/fuzz/fuzz_*; do

@@ -36,13 +36,16 @@ constexpr usize EDIT = 6;
 
 /// The file that all inputs damage in turn.
 struct Image {
-    char path[64];
+    char path[256];
     u8* bytes;
     usize size = SOUND_BYTES;
     Superblock sound;
 
     Image() {
-        std::snprintf(path, sizeof path, "/dev/shm/aep-fuzz-pool-%d", getpid());
+        // A finding ends the process: what then remains is in a folder that ci/fuzz.sh removes.
+        const char* folder = std::getenv("AEP_FUZZ_DIR");
+        std::snprintf(path, sizeof path, "%s/aep-fuzz-pool-%d", folder ? folder : "/dev/shm",
+                      getpid());
         const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         if (fd < 0 || ftruncate(fd, SOUND_BYTES) != 0) broken("cannot create the file");
         void* at = mmap(nullptr, SOUND_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

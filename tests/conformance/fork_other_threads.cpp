@@ -65,7 +65,8 @@ static void child_main() {
         check_and_free_all();
     }
     const long again = check::heap_footprint();
-    CHECK(again - settled < (10 << 20), "footprint %ld after three rounds, %ld after nine", settled,
+    // A round allocates some 35 MB; what is kept for reuse varies with the decay's clock.
+    CHECK(again - settled < (32 << 20), "footprint %ld after three rounds, %ld after nine", settled,
           again);
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 using namespace aep;
 
-Survey current_survey() { return process_start() ? survey() : Survey{}; }
+Survey current_survey() { return process_start() ? survey(domain()) : Survey{}; }
 
 const char* mode() { return backing().commit == nullptr ? "private" : "pool"; }
 

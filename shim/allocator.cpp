@@ -103,7 +103,7 @@ bool is_live_block(const Target& t) { return page_is_live(t.page, t.bit); }
 bool in_large_object(uptr address) {
     const SliceIndex s = slice_at(address);
     const ChunkDesc* chunk = chunk_desc(chunk_of(s));
-    return chunk->present != 0 && (chunk->free >> (raw(s) % SLICES_PER_CHUNK) & 1) == 0;
+    return domain().arena.holds(chunk) && (chunk->free >> (raw(s) % SLICES_PER_CHUNK) & 1) == 0;
 }
 
 void report_not_live(const void* p, const Target& t) {

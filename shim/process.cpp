@@ -14,6 +14,7 @@
 namespace aep {
 
 std::atomic<usize> window_bytes{0};
+constinit uptr domain_address = DOMAINS_BASE;
 
 namespace {
 
@@ -139,12 +140,12 @@ bool process_start() {
     if (AEP_LIKELY(started.load(std::memory_order_acquire))) return true;
     LockScope scope(start_lock);
     if (started.load(std::memory_order_relaxed)) return true;
-    if (!map_fixed(DOMAIN_BASE, heaps_end(HEAPS_PER_STEP))) {
-        message("cannot map the allocator's metadata at ", Hex{DOMAIN_BASE},
+    if (!map_fixed(domain_address, heaps_end(HEAPS_PER_STEP))) {
+        message("cannot map the allocator's metadata at ", Hex{domain_address},
                 ": the address space is limited or in use");
         return false;
     }
-    domain().arena.init();
+    domain().arena.init(index_of(domain()));
     domain().heaps_mapped.store(HEAPS_PER_STEP, std::memory_order_relaxed);
     choose_backing();
     started.store(true, std::memory_order_release);
@@ -173,9 +174,9 @@ Reply transact(const Request& request) {
             detail::futex(&dom.gate, detail::FUTEX_WAIT, 1);
         open.fetch_add(1, std::memory_order_seq_cst);
     }
-    const Reply reply = perform(request);
+    const Reply reply = perform(dom, request);
 #if defined(AEP_CHECKED)
-    if (CheckReport report; !check_operation(request, reply, report)) {
+    if (CheckReport report; !check_operation(dom, request, reply, report)) {
         fatal("broken invariant after operation ", static_cast<u32>(request.op), ": ",
               report.broken, "; ", report.kind, " ", Hex{report.object}, ", found ",
               Hex{report.found}, ", expected ", Hex{report.expected});
@@ -226,7 +227,8 @@ bool add_heaps() {
     u32 count = have + HEAPS_PER_STEP;
     if (count > MAX_HEAPS) count = MAX_HEAPS;
     if (count == have) return false;
-    if (!map_fixed(DOMAIN_BASE + heaps_end(have), heaps_end(count) - heaps_end(have))) return false;
+    if (!map_fixed(domain_address + heaps_end(have), heaps_end(count) - heaps_end(have)))
+        return false;
     transact({.op = Op::add_heaps, .a = count});
     return true;
 }
@@ -256,8 +258,8 @@ bool fork_prepare(Heap* self) {
     Domain& dom = domain();
     dom.gate.store(1, std::memory_order_seq_cst);
     // Operations are short: spin until each of the other threads is outside.
-    for (u32 id = 1; id <= dom.heaps_used; ++id) {
-        Heap* h = heap_of_id(id);
+    for (u32 n = 1; n <= dom.heaps_used; ++n) {
+        Heap* h = heap_at(dom, n);
         while (h != self && (h->sequence.load(std::memory_order_seq_cst) & 1) != 0)
             __builtin_ia32_pause();
     }
@@ -284,7 +286,7 @@ void fork_child(Heap* survivor) {
     purge_lock.reset();
     domain().gate.store(0, std::memory_order_relaxed);
     process_backing->fork_child();
-    perform({.op = Op::repair_after_fork, .heap = survivor, .now = now_ms()});
+    perform(domain(), {.op = Op::repair_after_fork, .heap = survivor, .now = now_ms()});
     domain().visitors.store(own_visits, std::memory_order_relaxed);
 }
 

@@ -17,6 +17,10 @@ namespace aep {
 /// start.
 extern std::atomic<usize> window_bytes;
 
+/// The domain that this process allocates from.
+extern uptr domain_address;
+inline Domain& domain() { return *reinterpret_cast<Domain*>(domain_address); }
+
 /// Maps the domain and chooses the backing; the first call does it, later ones return at once.
 /// False: no memory. Safe before any constructor; makes system calls only.
 bool process_start();

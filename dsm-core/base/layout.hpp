@@ -59,11 +59,14 @@ inline constexpr MetaArray STACKS_512{skewed(end_of(REMOTE_BITS, MAX_SLICES), 0x
 inline constexpr MetaArray STACKS_2K{skewed(end_of(STACKS_512, MAX_SLICES), 0x73), 2 * KiB};
 inline constexpr MetaArray STACKS_8K{skewed(end_of(STACKS_2K, MAX_SLICES), 0x95), 8 * KiB};
 /// Per chunk: descriptor.
-inline constexpr MetaArray CHUNK_DESCS{skewed(end_of(STACKS_8K, MAX_SLICES), 0), 256};
-/// The domain (arena, heap table) of one process or context.
-inline constexpr uptr DOMAIN_BASE = end_of(CHUNK_DESCS, MAX_CHUNKS);
-inline constexpr usize DOMAIN_WINDOW = 4 * GiB;
-static_assert(DOMAIN_BASE + DOMAIN_WINDOW <= META_BASE + META_WINDOW);
+/// A whole OS page each: a chunk has one owner at a time, and what fork makes private of one
+/// owner's metadata shares no OS page with another's.
+inline constexpr MetaArray CHUNK_DESCS{skewed(end_of(STACKS_8K, MAX_SLICES), 0), OS_PAGE_SIZE};
+/// The domains (arena, heap table): number 0 in a process of its own, one a client in a context.
+inline constexpr uptr DOMAINS_BASE = end_of(CHUNK_DESCS, MAX_CHUNKS);
+inline constexpr usize DOMAIN_STRIDE = 64 * MiB;
+inline constexpr u32 MAX_DOMAINS = META_WINDOW >= TiB ? 4096 : 16;
+static_assert(DOMAINS_BASE + DOMAIN_STRIDE * MAX_DOMAINS <= META_BASE + META_WINDOW);
 
 /// All per-slice arrays, for whoever maps or frees metadata.
 inline constexpr MetaArray SLICE_ARRAYS[] = {DESCS,      ALLOC_BITS, REMOTE_BITS,

@@ -22,11 +22,11 @@ void set_owner(PageDesc* d, Heap* h) {
 
 /// Calls f(descriptor, kind) for the head of every run in the domain.
 template <class F>
-void for_each_run(F&& f) {
-    const u32 limit = domain().arena.chunk_limit();
+void for_each_run(const Domain& dom, F&& f) {
+    const u32 limit = dom.arena.chunk_limit();
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
-        if (!chunk->present) continue;
+        if (!dom.arena.holds(chunk)) continue;
         for (u64 used = ~chunk->free; used != 0; used &= used - 1) {
             PageDesc* d = desc_of(SliceIndex{raw(first_slice(ChunkIndex{c})) + lowest_bit(used)});
             f(d, kind_of(d->tag.load(std::memory_order_relaxed)));
@@ -54,8 +54,7 @@ void abandon_heap(Domain& dom, Heap* h) {
     if (!empty) dom.abandoned_count.fetch_add(1, std::memory_order_relaxed);
 }
 
-bool adopt_one(Heap* h) {
-    Domain& dom = domain();
+bool adopt_one(Domain& dom, Heap* h) {
     if (dom.abandoned_count.load(std::memory_order_relaxed) == 0) return false;
     Heap* orphan;
     {
@@ -118,19 +117,18 @@ void repair_page(PageDesc* d, Heap* owner, bool survivors) {
 
 }  // namespace
 
-void repair_after_fork(Heap* survivor, u64 now) {
-    Domain& dom = domain();
+void repair_after_fork(Domain& dom, Heap* survivor, u64 now) {
     dom.heaps_lock.reset();
     dom.arena.lock().reset();
     dom.visitors.store(0, std::memory_order_relaxed);
     bool others = false;
-    for (u32 id = 1; id <= dom.heaps_used; ++id) {
-        Heap* h = heap_of_id(id);
+    for (u32 n = 1; n <= dom.heaps_used; ++n) {
+        Heap* h = heap_at(dom, n);
         if (h == survivor || h->state.load(std::memory_order_relaxed) != HeapState::live) continue;
         others = true;
     }
     if (!others) return;
-    for_each_run([&](PageDesc* d, u32 kind) {
+    for_each_run(dom, [&](PageDesc* d, u32 kind) {
         Heap* owner = heap_of_id(owner_of(d));
         if (kind == TAG_RESERVED && owner != survivor) {
             // Its thread was between taking the run and making something of it.
@@ -139,8 +137,8 @@ void repair_after_fork(Heap* survivor, u64 now) {
             repair_page(d, owner, owner == survivor);
         }
     });
-    for (u32 id = 1; id <= dom.heaps_used; ++id) {
-        Heap* h = heap_of_id(id);
+    for (u32 n = 1; n <= dom.heaps_used; ++n) {
+        Heap* h = heap_at(dom, n);
         if (h == survivor || h->state.load(std::memory_order_relaxed) != HeapState::live) continue;
         h->sequence.store(0, std::memory_order_relaxed);
         abandon_heap(dom, h);

@@ -15,11 +15,11 @@ void abandon_heap(Domain& dom, Heap* h);
 
 /// Merges the pages of one abandoned heap into `h`. False: there was none. Cost: linear in that
 /// heap's pages.
-bool adopt_one(Heap* h);
+bool adopt_one(Domain& dom, Heap* h);
 
 /// In a fork child, where only the caller's thread exists: heaps of the other threads become
 /// abandoned, their pages' stacks are rebuilt (a thread may have been in the middle of the fast
 /// path), locks are reset. `survivor` may be null.
-void repair_after_fork(Heap* survivor, u64 now);
+void repair_after_fork(Domain& dom, Heap* survivor, u64 now);
 
 }  // namespace aep

@@ -34,7 +34,8 @@ constexpr u64 aligned_positions(u32 alignment) {
 
 }  // namespace
 
-void Arena::init() {
+void Arena::init(u32 domain_index) {
+    holder_ = static_cast<u16>(domain_index + 1);
     dirty_first_ = dirty_last_ = raw(NO_CHUNK);
     oldest_dirty_.store(~u64{0}, std::memory_order_relaxed);
 }
@@ -67,7 +68,8 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
 u32 Arena::overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const {
     constexpr u32 LONG_RUN = SLICES_PER_CHUNK / 4;
     if (position != 0 || chunk == 0 || slices < LONG_RUN || alignment != 1) return 0;
-    const u64 before = chunk_desc(ChunkIndex{chunk - 1})->free;
+    const ChunkDesc* d = chunk_desc(ChunkIndex{chunk - 1});
+    const u64 before = holds(d) ? d->free : 0;
     return before == ~u64{0} ? 0 : static_cast<u32>(__builtin_clzll(~before));
 }
 
@@ -104,7 +106,8 @@ Run Arena::take_across_chunks(u32 slices, u32 alignment, u32 owner) {
     };
     for (u32 c = 0; c < chunk_limit(); ++c) {
         const u32 first = c * SLICES_PER_CHUNK;
-        const u64 free = chunk_desc(ChunkIndex{c})->free;
+        const ChunkDesc* d = chunk_desc(ChunkIndex{c});
+        const u64 free = holds(d) ? d->free : 0;
         if (end != first) begin = end = first;
         if (free == ~u64{0}) {
             end += SLICES_PER_CHUNK;
@@ -166,11 +169,10 @@ GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& ad
     const u32 count = new_slices - old_slices;
     const u32 limit = chunk_limit() * SLICES_PER_CHUNK;
     const u32 within = begin >= limit ? 0 : (count < limit - begin ? count : limit - begin);
-    const bool free =
-        within == 0 ||
-        for_each_part(SliceIndex{begin}, within, [](ChunkDesc* d, ChunkIndex, u64 mask) {
-            return d->present && (d->free & mask) == mask;
-        });
+    const bool free = within == 0 || for_each_part(SliceIndex{begin}, within,
+                                                   [this](ChunkDesc* d, ChunkIndex, u64 mask) {
+                                                       return holds(d) && (d->free & mask) == mask;
+                                                   });
     if (!free) return GrowResult::blocked;
     if (within < count) return GrowResult::beyond_last_chunk;
     added = claim(SliceIndex{begin}, count, 0);
@@ -184,12 +186,13 @@ void Arena::add(ChunkIndex first, u32 count, bool zero, bool committed) {
     LockScope scope(lock_);
     for (u32 c = raw(first); c < raw(first) + count; ++c) {
         ChunkDesc* d = chunk_desc(ChunkIndex{c});
-        d->present = 1;
         d->free = ~u64{0};
         d->zero = zero ? ~u64{0} : 0;
         d->committed = committed ? ~u64{0} : 0;
         d->dirty = zero ? 0 : d->dirty;
         refile(ChunkIndex{c}, d);
+        // Release: who sees that the chunk is ours sees its masks.
+        d->holder.store(holder_, std::memory_order_release);
     }
     chunks_held_ += count;
     // Release: whoever sees the new limit may read the metadata below it.
@@ -254,8 +257,8 @@ ChunkIndex Arena::detach_free_chunk(u32 keep) {
     }
     if (spare <= keep) return NO_CHUNK;
     ChunkDesc* d = chunk_desc(ChunkIndex{found});
+    d->holder.store(0, std::memory_order_relaxed);
     d->free = d->zero = d->committed = 0;
-    d->present = 0;
     refile(ChunkIndex{found}, d);
     --chunks_held_;
     return ChunkIndex{found};

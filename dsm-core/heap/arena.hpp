@@ -12,7 +12,7 @@
 
 namespace aep {
 
-/// One chunk of the arena: a bit a slice. Zeroed memory: a chunk the arena does not hold.
+/// One chunk of an arena: a bit a slice. Zeroed memory: a chunk that no arena holds.
 struct ChunkDesc {
     u64 free;         // not part of any run
     u64 zero;         // free slices that read as zero
@@ -21,13 +21,17 @@ struct ChunkDesc {
     u64 dirty_since;  // time of the last give, in ms
     u32 next_dirty;   // FIFO of chunks with dirty slices, NO_CHUNK-terminated
     u8 on_dirty_list;
-    u8 present;
     u8 rank;  // run_rank(free): which bin it is in, 0 = none
+    // Index of the domain that holds the chunk, plus 1; 0: none. Written last when a chunk is added
+    // and first when it is taken away, so that other domains never take it for theirs.
+    std::atomic<u16> holder;
 };
-static_assert(sizeof(ChunkDesc) <= CHUNK_DESCS.stride);
+static_assert(sizeof(ChunkDesc) <= 64);
 
 inline ChunkDesc* chunk_desc(ChunkIndex c) {
-    return reinterpret_cast<ChunkDesc*>(CHUNK_DESCS.base + CHUNK_DESCS.stride * raw(c));
+    // At another line of its OS page than its neighbours', or all would meet in one cache set.
+    const uptr line = raw(c) % 64 * 64;
+    return reinterpret_cast<ChunkDesc*>(CHUNK_DESCS.base + CHUNK_DESCS.stride * raw(c) + line);
 }
 
 /// A run of adjacent slices, possibly over several chunks.
@@ -46,8 +50,13 @@ enum class GrowResult { grown, blocked, beyond_last_chunk };
 
 class Arena {
   public:
-    /// Zeroed memory plus init() is an empty arena.
-    void init();
+    /// Zeroed memory plus init() is an empty arena, that of domain number `domain_index`.
+    void init(u32 domain_index);
+
+    /// Whether the chunk is this arena's.
+    bool holds(const ChunkDesc* d) const {
+        return d->holder.load(std::memory_order_acquire) == holder_;
+    }
 
     /// Takes a run of `slices`, its first slice at a multiple of `alignment` slices (a power of
     /// two), and marks it reserved for heap `owner`. Empty when there is none. Runs of up to a
@@ -107,6 +116,7 @@ class Arena {
     void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);
 
     Lock lock_;
+    u16 holder_;  // what our chunks' descriptors say
     u32 chunks_held_;
     std::atomic<u32> chunk_limit_;
     u32 dirty_first_, dirty_last_;

@@ -21,7 +21,7 @@ uptr address_of(const Heap* h) { return reinterpret_cast<uptr>(h); }
 
 bool HeapCheck::heap_state(const Heap* h) {
     const HeapState state = h->state.load(std::memory_order_relaxed);
-    return require(h->empty_page == &domain().empty_page, "a heap knows another empty page", "heap",
+    return require(h->empty_page == &dom_.empty_page, "a heap knows another empty page", "heap",
                    address_of(h)) &&
            require(state != HeapState::unused || h->page_count == 0, "an unused heap has pages",
                    "heap", address_of(h), h->page_count) &&
@@ -34,7 +34,7 @@ bool HeapCheck::heap_state(const Heap* h) {
 bool HeapCheck::list_of_heaps(const Heap* first, HeapState state, u64& length) {
     length = 0;
     for (const Heap* h = first; h != nullptr; h = h->next) {
-        if (!require(++length <= domain().heaps_used, "a list of heaps has no end", "heap",
+        if (!require(++length <= dom_.heaps_used, "a list of heaps has no end", "heap",
                      address_of(h)) ||
             !require(h->state.load(std::memory_order_relaxed) == state,
                      "a heap is on the list of another state", "heap", address_of(h))) {
@@ -45,10 +45,11 @@ bool HeapCheck::list_of_heaps(const Heap* first, HeapState state, u64& length) {
 }
 
 bool HeapCheck::heaps() {
-    const Domain& dom = domain();
+    const Domain& dom = dom_;
     u64 abandoned = 0, unused = 0;
-    for (u32 id = 1; id <= dom.heaps_used; ++id) {
-        const Heap* h = heap_of_id(id);
+    for (u32 n = 1; n <= dom.heaps_used; ++n) {
+        const u32 id = index_of(dom) * HEAP_IDS + n;
+        const Heap* h = heap_at(dom, n);
         u64 pages_listed = 0;
         if (!require(h->id() == id && kind_of(h->tag) == 0, "a heap has another's tag", "heap",
                      address_of(h), h->tag, id) ||
@@ -62,22 +63,22 @@ bool HeapCheck::heaps() {
     }
     u64 length = 0;
     return list_of_heaps(dom.abandoned, HeapState::abandoned, length) &&
-           require(length == abandoned, "an abandoned heap is on no list", "domain", DOMAIN_BASE,
-                   length, abandoned) &&
+           require(length == abandoned, "an abandoned heap is on no list", "domain",
+                   domain_address(), length, abandoned) &&
            require(length == dom.abandoned_count.load(std::memory_order_relaxed),
-                   "the count of abandoned heaps is wrong", "domain", DOMAIN_BASE,
+                   "the count of abandoned heaps is wrong", "domain", domain_address(),
                    dom.abandoned_count.load(std::memory_order_relaxed), length) &&
            list_of_heaps(dom.unused, HeapState::unused, length) &&
-           require(length == unused, "an unused heap is on no list", "domain", DOMAIN_BASE, length,
-                   unused);
+           require(length == unused, "an unused heap is on no list", "domain", domain_address(),
+                   length, unused);
 }
 
 /// Pages that say that they are queued for collection are on exactly one heap's list.
 bool HeapCheck::remote_lists() {
     u64 listed = 0;
-    for (u32 id = 0; id <= domain().heaps_used; ++id) {
-        const PageDesc* d = heap_of_id(id)->remote_pages.load(std::memory_order_relaxed);
-        if (!require(id != 0 || d == nullptr, "a page is queued to no heap: it is never collected",
+    for (u32 n = 0; n <= dom_.heaps_used; ++n) {
+        const PageDesc* d = heap_at(dom_, n)->remote_pages.load(std::memory_order_relaxed);
+        if (!require(n != 0 || d == nullptr, "a page is queued to no heap: it is never collected",
                      "page", d == nullptr ? 0 : slice_address(slice_of(d)))) {
             return false;
         }
@@ -92,53 +93,55 @@ bool HeapCheck::remote_lists() {
         }
     }
     return require(listed == queued_pages_, "a page thinks that it is on a remote list", "domain",
-                   DOMAIN_BASE, queued_pages_, listed);
+                   domain_address(), queued_pages_, listed);
 }
 
 bool HeapCheck::totals() {
-    const Domain& dom = domain();
+    const Domain& dom = dom_;
     const PageDesc& empty = dom.empty_page;
     return require(empty.free_count == 0 && empty.next == nullptr &&
                        empty.tag.load(std::memory_order_relaxed) == 0,
-                   "the empty page was written to", "domain", DOMAIN_BASE) &&
+                   "the empty page was written to", "domain", domain_address()) &&
            require(report_.pages == heaps_pages_, "pages belong to no heap's lists", "domain",
-                   DOMAIN_BASE, heaps_pages_, report_.pages) &&
+                   domain_address(), heaps_pages_, report_.pages) &&
            require(dom.large_count.load(std::memory_order_relaxed) == report_.large_objects,
-                   "the count of large objects is wrong", "domain", DOMAIN_BASE,
+                   "the count of large objects is wrong", "domain", domain_address(),
                    dom.large_count.load(std::memory_order_relaxed), report_.large_objects) &&
            require(dom.large_bytes.load(std::memory_order_relaxed) == large_bytes_,
-                   "the bytes of large objects are wrong", "domain", DOMAIN_BASE,
+                   "the bytes of large objects are wrong", "domain", domain_address(),
                    dom.large_bytes.load(std::memory_order_relaxed), large_bytes_) &&
            require(moment_ != CheckMoment::idle || report_.reserved_runs == 0,
                    "a run is reserved though no operation is open: it is lost", "domain",
-                   DOMAIN_BASE, report_.reserved_runs) &&
+                   domain_address(), report_.reserved_runs) &&
            require(
                moment_ != CheckMoment::idle || dom.visitors.load(std::memory_order_relaxed) == 0,
                "an operation is open though none is: fork would wait forever", "domain",
-               DOMAIN_BASE, dom.visitors.load(std::memory_order_relaxed));
+               domain_address(), dom.visitors.load(std::memory_order_relaxed));
 }
 
 bool HeapCheck::domain_wide() { return chunks() && heaps() && remote_lists() && totals(); }
 
-bool check_domain(CheckReport& report, CheckMoment moment) {
+bool check_domain(const Domain& dom, CheckReport& report, CheckMoment moment) {
     report = {};
-    return HeapCheck(report, moment).domain_wide();
+    return HeapCheck(dom, report, moment).domain_wide();
 }
 
 bool check_heap(const Heap* h, const PageDesc* deep, CheckReport& report) {
-    HeapCheck check(report, CheckMoment::underway);
+    HeapCheck check(domain_at(h->id() / HEAP_IDS), report, CheckMoment::underway);
     u64 pages_listed = 0;
     return check.heap_lists(h, pages_listed) && (deep == nullptr || check.page(deep, true));
 }
 
 void check_domain_every(u32 interval) { full_interval.store(interval, std::memory_order_relaxed); }
 
-bool check_operation(const Request& request, const Reply& reply, CheckReport& report) {
+bool check_operation(const Domain& dom, const Request& request, const Reply& reply,
+                     CheckReport& report) {
     const u32 count = operations.fetch_add(1, std::memory_order_relaxed);
     const u32 interval = full_interval.load(std::memory_order_relaxed);
-    if (interval != 0 && count % interval == 0) return check_domain(report, CheckMoment::underway);
+    if (interval != 0 && count % interval == 0)
+        return check_domain(dom, report, CheckMoment::underway);
 
-    HeapCheck check(report, CheckMoment::underway);
+    HeapCheck check(dom, report, CheckMoment::underway);
     const Heap* h = request.heap;
     const PageDesc* deep = nullptr;
     switch (request.op) {

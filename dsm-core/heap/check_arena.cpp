@@ -8,8 +8,8 @@ namespace aep {
 bool HeapCheck::chunk_masks(ChunkIndex c) {
     const ChunkDesc* d = chunk_desc(c);
     const uptr at = chunk_address(c);
-    const Arena& arena = domain().arena;
-    if (!d->present) {
+    const Arena& arena = dom_.arena;
+    if (!dom_.arena.holds(d)) {
         return require(d->free == 0, "a chunk that is not held has free slices", "chunk", at) &&
                require(d->dirty == 0, "a chunk that is not held has dirty slices", "chunk", at) &&
                require(d->rank == 0, "a chunk that is not held has a rank", "chunk", at, d->rank);
@@ -46,7 +46,7 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
 }
 
 bool HeapCheck::chunk_masks_locked(SliceIndex first, u32 slices) {
-    LockScope scope(domain().arena.lock());
+    LockScope scope(const_cast<Domain&>(dom_).arena.lock());
     const u32 last = raw(first) + (slices == 0 ? 0 : slices - 1);
     for (u32 c = raw(chunk_of(first)); c <= last / SLICES_PER_CHUNK; ++c) {
         if (!chunk_masks(ChunkIndex{c})) return false;
@@ -79,7 +79,7 @@ bool HeapCheck::run_at(SliceIndex first) {
     if (!require(is_page || kind == TAG_LARGE || kind == TAG_RESERVED,
                  "a run begins with a tag that is none", "slice", at, kind) ||
         !require(d->slices != 0, "a run of no slices", "run", at) ||
-        !require(d->slices <= domain().arena.chunk_limit() * SLICES_PER_CHUNK - raw(first),
+        !require(d->slices <= dom_.arena.chunk_limit() * SLICES_PER_CHUNK - raw(first),
                  "a run reaches beyond the last chunk", "run", at, d->slices)) {
         return false;
     }
@@ -87,8 +87,9 @@ bool HeapCheck::run_at(SliceIndex first) {
     run_kind_ = kind;
     if (is_page) {
         ++report_.pages;
-        return require(owner >= 1 && owner <= domain().heaps_used, "a page of a heap that is none",
-                       "page", at, owner, domain().heaps_used) &&
+        return require(owner / HEAP_IDS == index_of(dom_) && owner % HEAP_IDS >= 1 &&
+                           owner % HEAP_IDS <= dom_.heaps_used,
+                       "a page of a heap that is none", "page", at, owner, dom_.heaps_used) &&
                page(d, true) && (moment_ != CheckMoment::idle || remote_marks(d));
     }
     if (!clean_bitmaps(first, "run")) return false;
@@ -137,9 +138,9 @@ bool HeapCheck::slices_of_chunk(ChunkIndex c) {
 }
 
 bool HeapCheck::chunks() {
-    const u32 limit = domain().arena.chunk_limit();
-    if (!require(limit <= MAX_CHUNKS, "the chunk limit is beyond the window", "domain", DOMAIN_BASE,
-                 limit)) {
+    const u32 limit = dom_.arena.chunk_limit();
+    if (!require(limit <= MAX_CHUNKS, "the chunk limit is beyond the window", "domain",
+                 domain_address(), limit)) {
         return false;
     }
     for (u32 c = 0; c < limit; ++c) {
@@ -147,7 +148,7 @@ bool HeapCheck::chunks() {
         if (!chunk_masks(ChunkIndex{c})) return false;
         dirty_chunks_ += d->on_dirty_list;
         binned_ += d->rank != 0;
-        if (!d->present) {
+        if (!dom_.arena.holds(d)) {
             if (!require(run_end_ <= c * SLICES_PER_CHUNK, "a run reaches into a chunk not held",
                          "chunk", chunk_address(ChunkIndex{c}))) {
                 return false;
@@ -157,9 +158,8 @@ bool HeapCheck::chunks() {
         ++report_.chunks;
         if (!slices_of_chunk(ChunkIndex{c})) return false;
     }
-    return require(report_.chunks == domain().arena.chunks_held(),
-                   "the count of held chunks is wrong", "domain", DOMAIN_BASE,
-                   domain().arena.chunks_held(), report_.chunks) &&
+    return require(report_.chunks == dom_.arena.chunks_held(), "the count of held chunks is wrong",
+                   "domain", domain_address(), dom_.arena.chunks_held(), report_.chunks) &&
            bins() && dirty_list();
 }
 
@@ -167,21 +167,21 @@ bool HeapCheck::chunks() {
 /// walking are as many as chunks that have a rank.
 bool HeapCheck::bins() {
     u64 members = 0;
-    for (const IndexSet& bin : domain().arena.by_rank_) {
+    for (const IndexSet& bin : dom_.arena.by_rank_) {
         for (u32 c = bin.next(0); c != IndexSet::NONE; c = bin.next(c + 1)) ++members;
     }
     return require(members == binned_, "the bins hold other chunks than those with a rank",
-                   "domain", DOMAIN_BASE, members, binned_);
+                   "domain", domain_address(), members, binned_);
 }
 
 bool HeapCheck::dirty_list() {
-    const Arena& arena = domain().arena;
+    const Arena& arena = dom_.arena;
     u64 length = 0;
     u32 last = raw(NO_CHUNK);
     for (u32 c = arena.dirty_first_; c != raw(NO_CHUNK);
          c = chunk_desc(ChunkIndex{c})->next_dirty) {
         if (!require(c < arena.chunk_limit(), "the dirty list leaves the window", "domain",
-                     DOMAIN_BASE, c) ||
+                     domain_address(), c) ||
             !require(chunk_desc(ChunkIndex{c})->on_dirty_list,
                      "a chunk on the dirty list does not know it", "chunk",
                      chunk_address(ChunkIndex{c})) ||
@@ -192,11 +192,11 @@ bool HeapCheck::dirty_list() {
         last = c;
     }
     return require(length == dirty_chunks_, "a chunk thinks that it is on the dirty list", "domain",
-                   DOMAIN_BASE, dirty_chunks_, length) &&
+                   domain_address(), dirty_chunks_, length) &&
            require(length == 0 || last == arena.dirty_last_, "the dirty list ends elsewhere",
-                   "domain", DOMAIN_BASE, arena.dirty_last_, last) &&
+                   "domain", domain_address(), arena.dirty_last_, last) &&
            require(length == 0 || arena.oldest_dirty() != ~u64{0},
-                   "dirty chunks that no purge will find due", "domain", DOMAIN_BASE);
+                   "dirty chunks that no purge will find due", "domain", domain_address());
 }
 
 }  // namespace aep

@@ -12,7 +12,8 @@ inline u32 tag_of(const PageDesc* d) { return d->tag.load(std::memory_order_acqu
 /// One walk. Every method returns false as soon as the report names a violation.
 class HeapCheck {
   public:
-    HeapCheck(CheckReport& report, CheckMoment moment) : report_(report), moment_(moment) {}
+    HeapCheck(const Domain& dom, CheckReport& report, CheckMoment moment)
+        : dom_(dom), report_(report), moment_(moment) {}
 
     /// Everything; see check_domain.
     bool domain_wide();
@@ -62,6 +63,9 @@ class HeapCheck {
     bool remote_lists();
     bool totals();
 
+    uptr domain_address() const { return reinterpret_cast<uptr>(&dom_); }
+
+    const Domain& dom_;
     CheckReport& report_;
     CheckMoment moment_;
     u32 run_end_ = 0;   // slices before it belong to the run met last

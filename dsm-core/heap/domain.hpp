@@ -1,7 +1,6 @@
-// Purpose: the domain: everything one process (private) or one context (joined) allocates from: the
-// arena, the table of
-//          heaps, the gate that fork closes. It lies at a fixed address and holds no
-//          process-private pointer.
+// Purpose: the domain: everything one process allocates from: the arena, the table of heaps, the
+//          gate that fork closes. It lies at a fixed address, in private memory or in a context,
+//          and holds no process-private pointer.
 // Who calls it: ops.cpp; the driver maps it.
 // Crash rule: lists of heaps change under heaps_lock, inside operations.
 #pragma once
@@ -16,8 +15,8 @@ struct Domain {
     Arena arena;
 
     Lock heaps_lock;
-    u32 heaps_used;                 // ids 1 .. heaps_used were ever given out
-    std::atomic<u32> heaps_mapped;  // memory is there for ids 1 .. heaps_mapped
+    u32 heaps_used;                 // numbers 1 .. heaps_used were ever given out
+    std::atomic<u32> heaps_mapped;  // memory is there for numbers 1 .. heaps_mapped
     Heap* abandoned;                // singly linked
     Heap* unused;
     std::atomic<u32> abandoned_count;
@@ -32,12 +31,22 @@ struct Domain {
 
 inline constexpr usize HEAPS_OFFSET = 8 * MiB;
 static_assert(sizeof(Domain) <= HEAPS_OFFSET);
-static_assert(HEAPS_OFFSET + (MAX_HEAPS + 1) * HEAP_STRIDE <= DOMAIN_WINDOW);
+static_assert(HEAPS_OFFSET + HEAP_IDS * HEAP_STRIDE <= DOMAIN_STRIDE);
 
-inline Domain& domain() { return *reinterpret_cast<Domain*>(DOMAIN_BASE); }
-/// The heap with this id; 1 <= id <= heaps_mapped.
-inline Heap* heap_of_id(u32 id) {
-    return reinterpret_cast<Heap*>(DOMAIN_BASE + HEAPS_OFFSET + usize{id} * HEAP_STRIDE);
+/// The domain with this index, 0 <= index < MAX_DOMAINS.
+inline Domain& domain_at(u32 index) {
+    return *reinterpret_cast<Domain*>(DOMAINS_BASE + usize{index} * DOMAIN_STRIDE);
 }
+inline u32 index_of(const Domain& dom) {
+    return static_cast<u32>((reinterpret_cast<uptr>(&dom) - DOMAINS_BASE) / DOMAIN_STRIDE);
+}
+/// The heap with this id, in whatever domain it is: its number there lies between 1 and
+/// heaps_mapped.
+inline Heap* heap_of_id(u32 id) {
+    const uptr heaps = DOMAINS_BASE + usize{id / HEAP_IDS} * DOMAIN_STRIDE + HEAPS_OFFSET;
+    return reinterpret_cast<Heap*>(heaps + usize{id % HEAP_IDS} * HEAP_STRIDE);
+}
+/// The heap with number `n` of a domain.
+inline Heap* heap_at(const Domain& dom, u32 n) { return heap_of_id(index_of(dom) * HEAP_IDS + n); }
 
 }  // namespace aep

@@ -43,8 +43,10 @@ struct Heap {
     u32 id() const { return tag >> TAG_OWNER_SHIFT; }
 };
 
-/// Heap ids are 1 .. MAX_HEAPS; id 0 owns nothing.
-inline constexpr u32 MAX_HEAPS = 65535;
+/// A heap's id is the index of its domain times HEAP_IDS plus its number there, 1 .. MAX_HEAPS;
+/// number 0 owns nothing.
+inline constexpr u32 HEAP_IDS = 8192;
+inline constexpr u32 MAX_HEAPS = HEAP_IDS - 1;
 inline constexpr u32 HEAPS_PER_STEP = 64;  // how many the domain maps at a time
 inline constexpr usize HEAP_STRIDE = 4 * KiB;
 static_assert(sizeof(Heap) <= HEAP_STRIDE);

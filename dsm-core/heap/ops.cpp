@@ -18,26 +18,26 @@ Reply hit(const void* p) { return {.value = reinterpret_cast<uptr>(p)}; }
 Reply miss() { return {.status = Status::miss}; }
 
 /// Gives a wholly free page back, unless another heap's list still links it.
-bool release_page(Heap* h, PageDesc* d, u64 now) {
+bool release_page(Domain& dom, Heap* h, PageDesc* d, u64 now) {
     if (d->remote_queued.load(std::memory_order_relaxed) != 0) return false;
     heap_dequeue(h, d);
     --h->page_count;
     const u32 slices = d->slices;
     for (u32 i = 1; i < slices; ++i) d[i].tag.store(TAG_FREE, std::memory_order_relaxed);
-    domain().arena.give(slice_of(d), slices, now);
+    dom.arena.give(slice_of(d), slices, now);
     return true;
 }
 
 /// A page became wholly free: it is released unless it is the last one of its class, which stays
 /// for a while.
-void page_emptied(Heap* h, PageDesc* d, u64 now) {
+void page_emptied(Domain& dom, Heap* h, PageDesc* d, u64 now) {
     const PageQueue& q = h->queues[d->size_class];
-    if (q.head != q.last) release_page(h, d, now);
+    if (q.head != q.last) release_page(dom, h, d, now);
 }
 
 /// Releases the wholly free pages that classes keep: those that were so at the last look already,
 /// or `all`.
-void release_idle(Heap* h, bool all, u64 now) {
+void release_idle(Domain& dom, Heap* h, bool all, u64 now) {
     for (u32 w = 0; w < 2; ++w) {
         u64 idle = 0;
         for (u64 set = h->occupied[w]; set != 0; set &= set - 1) {
@@ -45,7 +45,7 @@ void release_idle(Heap* h, bool all, u64 now) {
             PageDesc* d = h->queues[c].head;
             if (!page_all_free(d)) continue;
             const u64 bit = u64{1} << (c % 64);
-            if (!(all || (h->idle[w] & bit) != 0) || !release_page(h, d, now)) idle |= bit;
+            if (!(all || (h->idle[w] & bit) != 0) || !release_page(dom, h, d, now)) idle |= bit;
         }
         h->idle[w] = idle;
     }
@@ -53,25 +53,25 @@ void release_idle(Heap* h, bool all, u64 now) {
 
 /// Takes in the remote frees of one page that is the heap's, and files the page where it then
 /// belongs.
-void collect_page(Heap* h, PageDesc* d, uptr& bad, u64 now) {
+void collect_page(Domain& dom, Heap* h, PageDesc* d, uptr& bad, u64 now) {
     if (page_collect_remote(d, bad) == 0) return;
     if (d->in_full_list) {
         heap_remove_full(h, d);
         heap_enqueue(h, d);
     }
-    if (page_all_free(d)) page_emptied(h, d, now);
+    if (page_all_free(d)) page_emptied(dom, h, d, now);
 }
 
 /// Takes in the remote frees of all pages that were queued to the heap; pages of other heaps are
 /// sent on.
-void drain_remote(Heap* h, uptr& bad, u64 now) {
+void drain_remote(Domain& dom, Heap* h, uptr& bad, u64 now) {
     if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return;
     PageDesc* d = h->remote_pages.exchange(nullptr, std::memory_order_acq_rel);
     while (d != nullptr) {
         PageDesc* next = d->remote_next;
         remote_unqueue(d);
         if (owner_of(d) == h->id()) {
-            collect_page(h, d, bad, now);
+            collect_page(dom, h, d, bad, now);
         } else {
             remote_requeue(d);
         }
@@ -83,7 +83,7 @@ void drain_remote(Heap* h, uptr& bad, u64 now) {
 /// without a fresh page. Remote frees are taken in only from pages that reached our list: a page
 /// whose freer has marked a block but not yet queued it must not become free, and be something
 /// else, before that freer is done with it.
-PageDesc* usable_page(Heap* h, u32 c, uptr& bad, u64 now) {
+PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
     PageQueue& q = h->queues[c];
     for (;;) {
         while (!queue_empty(q)) {
@@ -98,18 +98,18 @@ PageDesc* usable_page(Heap* h, u32 c, uptr& bad, u64 now) {
             heap_add_full(h, d);
         }
         if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return nullptr;
-        drain_remote(h, bad, now);
+        drain_remote(dom, h, bad, now);
         if (queue_empty(q)) return nullptr;
     }
 }
 
-Reply find_page(const Request& r) {
+Reply find_page(Domain& dom, const Request& r) {
     uptr bad = 0;
     Heap* h = r.heap;
     const u32 c = static_cast<u32>(r.a);
-    PageDesc* d = usable_page(h, c, bad, r.now);
-    if (d == nullptr && adopt_one(h)) d = usable_page(h, c, bad, r.now);
-    if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(h, false, r.now);
+    PageDesc* d = usable_page(dom, h, c, bad, r.now);
+    if (d == nullptr && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
+    if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
     reply.twice_freed = bad;
     return reply;
@@ -124,78 +124,75 @@ Reply page_birth(const Request& r) {
     return hit(d);
 }
 
-Reply take_run(const Request& r) {
+Reply take_run(Domain& dom, const Request& r) {
     const u32 owner = r.heap == nullptr ? 0 : r.heap->id();
-    const Run run =
-        domain().arena.take(static_cast<u32>(r.a), static_cast<u32>(r.b), owner, r.thorough);
+    const Run run = dom.arena.take(static_cast<u32>(r.a), static_cast<u32>(r.b), owner, r.thorough);
     return run ? Reply{.run = run} : miss();
 }
 
-Reply large_birth(const Request& r) {
+Reply large_birth(Domain& dom, const Request& r) {
     PageDesc* d = desc_of(SliceIndex{static_cast<u32>(r.a)});
     d->slices = static_cast<u32>(r.b);
     d->base = slice_address(slice_of(d));
     d->block_size = 0;
-    domain().large_bytes.fetch_add(r.b << SLICE_SHIFT, std::memory_order_relaxed);
-    domain().large_count.fetch_add(1, std::memory_order_relaxed);
+    dom.large_bytes.fetch_add(r.b << SLICE_SHIFT, std::memory_order_relaxed);
+    dom.large_count.fetch_add(1, std::memory_order_relaxed);
     d->tag.store(TAG_LARGE, std::memory_order_release);
     return {};
 }
 
 /// A page left the fast path's state: it was exhausted, or it became empty.
-Reply free_local(const Request& r) {
+Reply free_local(Domain& dom, const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
     page_push(d, static_cast<u32>(r.b));
     if (d->in_full_list) {
         heap_remove_full(r.heap, d);
         heap_enqueue(r.heap, d);
     }
-    if (page_all_free(d)) page_emptied(r.heap, d, r.now);
+    if (page_all_free(d)) page_emptied(dom, r.heap, d, r.now);
     return {};
 }
 
-Reply free_large(const Request& r) {
+Reply free_large(Domain& dom, const Request& r) {
     PageDesc* d = desc_of(slice_at(r.a));
     // The exchange is the commit: of two threads that free the same object one sees it gone.
     u32 expected = TAG_LARGE;
     if (!d->tag.compare_exchange_strong(expected, TAG_RESERVED, std::memory_order_acq_rel)) {
         return {.status = Status::not_live};
     }
-    domain().large_bytes.fetch_sub(usize{d->slices} << SLICE_SHIFT, std::memory_order_relaxed);
-    domain().large_count.fetch_sub(1, std::memory_order_relaxed);
-    domain().arena.give(slice_of(d), d->slices, r.now);
+    dom.large_bytes.fetch_sub(usize{d->slices} << SLICE_SHIFT, std::memory_order_relaxed);
+    dom.large_count.fetch_sub(1, std::memory_order_relaxed);
+    dom.arena.give(slice_of(d), d->slices, r.now);
     return {};
 }
 
-Reply grow_large(const Request& r) {
+Reply grow_large(Domain& dom, const Request& r) {
     PageDesc* d = desc_of(slice_at(r.a));
     const u32 old_slices = d->slices;
     Run added;
-    switch (domain().arena.grow(slice_of(d), old_slices, static_cast<u32>(r.b), added)) {
+    switch (dom.arena.grow(slice_of(d), old_slices, static_cast<u32>(r.b), added)) {
         case GrowResult::blocked:
             return miss();
         case GrowResult::beyond_last_chunk:
-            return {.status = Status::beyond_end, .value = domain().arena.chunk_limit()};
+            return {.status = Status::beyond_end, .value = dom.arena.chunk_limit()};
         case GrowResult::grown:
             break;
     }
-    domain().large_bytes.fetch_add(added.bytes(), std::memory_order_relaxed);
+    dom.large_bytes.fetch_add(added.bytes(), std::memory_order_relaxed);
     return {.run = added};
 }
 
-Reply shrink_large(const Request& r) {
+Reply shrink_large(Domain& dom, const Request& r) {
     PageDesc* d = desc_of(slice_at(r.a));
     const u32 old_slices = d->slices;
     const u32 kept = static_cast<u32>(r.b);
     d->slices = kept;
-    domain().large_bytes.fetch_sub(usize{old_slices - kept} << SLICE_SHIFT,
-                                   std::memory_order_relaxed);
-    domain().arena.give(SliceIndex{raw(slice_of(d)) + kept}, old_slices - kept, r.now);
+    dom.large_bytes.fetch_sub(usize{old_slices - kept} << SLICE_SHIFT, std::memory_order_relaxed);
+    dom.arena.give(SliceIndex{raw(slice_of(d)) + kept}, old_slices - kept, r.now);
     return {};
 }
 
-Reply heap_acquire() {
-    Domain& dom = domain();
+Reply heap_acquire(Domain& dom) {
     LockScope scope(dom.heaps_lock);
     if (Heap* h = pop_heap(dom.abandoned)) {
         dom.abandoned_count.fetch_sub(1, std::memory_order_relaxed);
@@ -207,42 +204,40 @@ Reply heap_acquire() {
         if (dom.heaps_used == dom.heaps_mapped.load(std::memory_order_relaxed)) {
             return {.status = Status::need_heaps};
         }
-        h = heap_of_id(++dom.heaps_used);
-        heap_init(h, dom.heaps_used, &dom.empty_page);
+        h = heap_at(dom, ++dom.heaps_used);
+        heap_init(h, index_of(dom) * HEAP_IDS + dom.heaps_used, &dom.empty_page);
     }
     h->state.store(HeapState::live, std::memory_order_relaxed);
     return hit(h);
 }
 
-Reply heap_abandon(const Request& r) {
+Reply heap_abandon(Domain& dom, const Request& r) {
     uptr bad = 0;
     Heap* h = reinterpret_cast<Heap*>(r.a);
-    drain_remote(h, bad, r.now);
-    release_idle(h, true, r.now);
-    Domain& dom = domain();
+    drain_remote(dom, h, bad, r.now);
+    release_idle(dom, h, true, r.now);
     LockScope scope(dom.heaps_lock);
     abandon_heap(dom, h);
     return {.twice_freed = bad};
 }
 
-Reply trim(const Request& r) {
+Reply trim(Domain& dom, const Request& r) {
     uptr bad = 0;
-    while (adopt_one(r.heap)) {
+    while (adopt_one(dom, r.heap)) {
     }
-    drain_remote(r.heap, bad, r.now);
-    release_idle(r.heap, true, r.now);
+    drain_remote(dom, r.heap, bad, r.now);
+    release_idle(dom, r.heap, true, r.now);
     return {.twice_freed = bad};
 }
 
 }  // namespace
 
-Reply perform(const Request& r) {
-    Domain& dom = domain();
+Reply perform(Domain& dom, const Request& r) {
     switch (r.op) {
         case Op::find_page:
-            return find_page(r);
+            return find_page(dom, r);
         case Op::take_run:
-            return take_run(r);
+            return take_run(dom, r);
         case Op::commit_run:
             dom.arena.set_committed(SliceIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b));
             return {};
@@ -252,15 +247,15 @@ Reply perform(const Request& r) {
         case Op::page_birth:
             return page_birth(r);
         case Op::large_birth:
-            return large_birth(r);
+            return large_birth(dom, r);
         case Op::free_local:
-            return free_local(r);
+            return free_local(dom, r);
         case Op::free_large:
-            return free_large(r);
+            return free_large(dom, r);
         case Op::grow_large:
-            return grow_large(r);
+            return grow_large(dom, r);
         case Op::shrink_large:
-            return shrink_large(r);
+            return shrink_large(dom, r);
         case Op::queue_page:
             remote_requeue(reinterpret_cast<PageDesc*>(r.a));
             return {};
@@ -283,16 +278,16 @@ Reply perform(const Request& r) {
             return c == NO_CHUNK ? miss() : Reply{.value = raw(c)};
         }
         case Op::heap_acquire:
-            return heap_acquire();
+            return heap_acquire(dom);
         case Op::heap_abandon:
-            return heap_abandon(r);
+            return heap_abandon(dom, r);
         case Op::add_heaps:
             dom.heaps_mapped.store(static_cast<u32>(r.a), std::memory_order_release);
             return {};
         case Op::trim:
-            return trim(r);
+            return trim(dom, r);
         case Op::repair_after_fork:
-            repair_after_fork(r.heap, r.now);
+            repair_after_fork(dom, r.heap, r.now);
             return {};
         case Op::count:
             break;

@@ -63,8 +63,8 @@ struct Reply {
         0;  // a block that another thread freed although it was not live, found on the way
 };
 
-/// Performs one operation on the domain.
+/// Performs one operation on a domain, whose heaps alone the request may name.
 /// Thread-safe; a heap is only ever named by the thread that owns it.
-Reply perform(const Request& request);
+Reply perform(Domain& dom, const Request& request);
 
 }  // namespace aep

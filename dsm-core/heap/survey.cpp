@@ -5,13 +5,12 @@
 
 namespace aep {
 
-Survey survey() {
+Survey survey(const Domain& dom) {
     Survey s;
-    Domain& dom = domain();
     const u32 limit = dom.arena.chunk_limit();
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
-        if (!chunk->present) continue;
+        if (!dom.arena.holds(chunk)) continue;
         s.chunk_bytes += CHUNK_SIZE;
         s.free_run_bytes += static_cast<u64>(__builtin_popcountll(chunk->free)) << SLICE_SHIFT;
         s.dirty_bytes += static_cast<u64>(__builtin_popcountll(chunk->dirty)) << SLICE_SHIFT;

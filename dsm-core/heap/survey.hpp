@@ -26,6 +26,6 @@ struct Survey {
 
 /// Walks the domain. Other threads may go on: the sums are then approximate, never unsafe. Linear
 /// in the pages.
-Survey survey();
+Survey survey(const Domain& dom);
 
 }  // namespace aep

@@ -57,7 +57,7 @@ void Session::broken(const char* what, uptr p, u64 found, u64 expected) {
 
 void Session::check(const char* when) {
     CheckReport report;
-    if (check_domain(report)) return;
+    if (check_domain(domain(), report)) return;
     std::fprintf(stderr, "%s: broken invariant %s: %s; %s\n", options_.name, when, report.broken,
                  report.kind);
     broken(report.broken, report.object, report.found, report.expected);
@@ -305,7 +305,7 @@ void Session::finish() {
     trim();
     check("at the end");
     CheckReport report;
-    check_domain(report);
+    check_domain(domain(), report);
     if (report.live_blocks != 0)
         broken("blocks are live though all were freed", 0, report.live_blocks);
     if (report.large_objects != 0)

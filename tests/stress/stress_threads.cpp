@@ -160,7 +160,7 @@ void expect_nothing_left() {
     deallocate(allocate(1));  // whoever trims needs a heap to take the abandoned ones' pages into
     trim();
     CheckReport report;
-    EXPECT_TRUE(check_domain(report))
+    EXPECT_TRUE(check_domain(domain(), report))
         << report.broken << "; " << report.kind << " 0x" << std::hex << report.object
         << ", found 0x" << report.found << ", expected 0x" << report.expected;
     EXPECT_EQ(report.live_blocks, 0u);
@@ -261,7 +261,7 @@ TEST(Stress, OneMakesAnotherFrees) {
         }
         producer.join();
         CheckReport report;
-        check_domain(report);
+        check_domain(domain(), report);
         EXPECT_LT(report.pages, 200u) << "what was freed remotely was used again";
         expect_nothing_left();
     });

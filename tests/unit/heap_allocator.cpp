@@ -181,7 +181,7 @@ TEST(Allocator, TrimGivesFreedMemoryBack) {
         for (void* p : blocks) deallocate(p);
         EXPECT_TRUE(trim());
         CheckReport report;
-        ASSERT_TRUE(check_domain(report)) << report;
+        ASSERT_TRUE(check_domain(domain(), report)) << report;
         EXPECT_EQ(report.live_blocks, 0u);
         for (u32 c = 0; c < domain().arena.chunk_limit(); ++c)
             EXPECT_EQ(chunk_desc(ChunkIndex{c})->dirty, 0u);
@@ -205,7 +205,7 @@ TEST(Allocator, ThreadsComeAndGo) {
         }
         EXPECT_LE(domain().heaps_used, 2u) << "a new thread continues an abandoned heap";
         CheckReport report;
-        ASSERT_TRUE(check_domain(report)) << report;
+        ASSERT_TRUE(check_domain(domain(), report)) << report;
         EXPECT_EQ(report.live_blocks, 200u);
         for (void* p : kept) deallocate(p);
         expect_sound();

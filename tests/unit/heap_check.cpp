@@ -62,7 +62,7 @@ void finds(const char* said, const std::function<void(Scene&)>& damage) {
         expect_sound();
         damage(scene);
         CheckReport report;
-        EXPECT_FALSE(check_domain(report)) << "not found: " << said;
+        EXPECT_FALSE(check_domain(domain(), report)) << "not found: " << said;
         const std::string text = report.broken == nullptr ? "" : report.broken;
         EXPECT_NE(text.find(said), std::string::npos) << report << " instead of: " << said;
         EXPECT_NE(report.object, 0u);
@@ -73,7 +73,7 @@ TEST(Check, CountsWhatItSees) {
     in_child([] {
         Scene scene;
         CheckReport report;
-        ASSERT_TRUE(check_domain(report)) << report;
+        ASSERT_TRUE(check_domain(domain(), report)) << report;
         EXPECT_EQ(report.chunks, 4u);
         EXPECT_EQ(report.pages, 3u + 1 + 2 + 1 + 1);
         EXPECT_EQ(report.live_blocks, 64u * 3 - 10 + 1 + 20 + 1 + 1);

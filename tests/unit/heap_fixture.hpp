@@ -10,6 +10,7 @@
 
 #include "dsm-core/heap/check.hpp"
 #include "shim/backing.hpp"
+#include "shim/process.hpp"
 #include "tests/unit/in_child.hpp"
 
 namespace aep {
@@ -21,20 +22,23 @@ inline std::ostream& operator<<(std::ostream& out, const CheckReport& r) {
                << r.found << ", expected 0x" << r.expected << std::dec;
 }
 
+/// The domain of these tests.
+inline Reply perform(const Request& request) { return perform(domain(), request); }
+
 namespace test {
 
 constexpr u32 ALL_SLICES = SLICES_PER_CHUNK;
 
 /// An empty domain with metadata for `chunks` chunks; call it once, in a child.
 inline Domain& make_domain(u32 chunks = 32) {
-    void* wanted = reinterpret_cast<void*>(DOMAIN_BASE);
+    void* wanted = reinterpret_cast<void*>(DOMAINS_BASE);
     const usize bytes = HEAPS_OFFSET + usize{HEAPS_PER_STEP + 1} * HEAP_STRIDE;
     void* at = mmap(wanted, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     EXPECT_EQ(at, wanted);
     EXPECT_TRUE(map_metadata(ChunkIndex{0}, chunks));
     Domain& dom = domain();
-    dom.arena.init();
+    dom.arena.init(0);
     dom.heaps_mapped.store(HEAPS_PER_STEP);
     return dom;
 }
@@ -107,7 +111,7 @@ inline void push_remote(uptr block) {
 
 inline void expect_sound(CheckMoment moment = CheckMoment::idle) {
     CheckReport report;
-    EXPECT_TRUE(check_domain(report, moment)) << report;
+    EXPECT_TRUE(check_domain(domain(), report, moment)) << report;
 }
 
 }  // namespace test

@@ -101,8 +101,9 @@ TEST(Ops, RunsAreReservedUntilTheyBecomeSomething) {
         const Reply taken = perform({.op = Op::take_run, .heap = h, .a = 4, .b = 1});
         ASSERT_EQ(taken.status, Status::ok);
         CheckReport report;
-        EXPECT_FALSE(check_domain(report)) << "between operations a reserved run is a loss";
-        EXPECT_TRUE(check_domain(report, CheckMoment::underway)) << report;
+        EXPECT_FALSE(check_domain(domain(), report))
+            << "between operations a reserved run is a loss";
+        EXPECT_TRUE(check_domain(domain(), report, CheckMoment::underway)) << report;
         EXPECT_EQ(report.reserved_runs, 1u);
         perform({.op = Op::give_run, .a = raw(taken.run.first), .b = 4});
         expect_sound();

@@ -189,8 +189,10 @@ TEST(Anonymous, MetadataBetweenOurChunksCanBeReadAndCostsNothing) {
             EXPECT_TRUE(can_be_written(chunk(array, 80) - 1));
             EXPECT_FALSE(can_be_written(chunk(array, 80)));
         }
-        EXPECT_TRUE(can_be_written(reinterpret_cast<char*>(CHUNK_DESCS.base) + 31 * 256));
-        EXPECT_FALSE(can_be_written(reinterpret_cast<char*>(CHUNK_DESCS.base) + 15 * 256));
+        EXPECT_TRUE(
+            can_be_written(reinterpret_cast<char*>(CHUNK_DESCS.base) + 31 * CHUNK_DESCS.stride));
+        EXPECT_FALSE(
+            can_be_written(reinterpret_cast<char*>(CHUNK_DESCS.base) + 15 * CHUNK_DESCS.stride));
     });
 }
 

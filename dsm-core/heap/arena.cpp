@@ -182,7 +182,7 @@ GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& ad
     return GrowResult::grown;
 }
 
-void Arena::add(ChunkIndex first, u32 count, bool zero, bool committed) {
+void Arena::add(ChunkIndex first, u32 count, bool zero, bool committed, bool dirty, u64 now) {
     LockScope scope(lock_);
     for (u32 c = raw(first); c < raw(first) + count; ++c) {
         ChunkDesc* d = chunk_desc(ChunkIndex{c});
@@ -191,6 +191,7 @@ void Arena::add(ChunkIndex first, u32 count, bool zero, bool committed) {
         d->committed = committed ? ~u64{0} : 0;
         d->dirty = zero ? 0 : d->dirty;
         refile(ChunkIndex{c}, d);
+        if (dirty) mark_dirty(ChunkIndex{c}, d, ~u64{0}, now);
         // Release: who sees that the chunk is ours sees its masks.
         d->holder.store(holder_, std::memory_order_release);
     }
@@ -251,7 +252,8 @@ ChunkIndex Arena::detach_free_chunk(u32 keep) {
     u32 found = IndexSet::NONE;
     u32 spare = 0;
     for (u32 c = empty_chunks.next(0); c != IndexSet::NONE; c = empty_chunks.next(c + 1)) {
-        if (chunk_desc(ChunkIndex{c})->dirty != 0) continue;
+        const ChunkDesc* d = chunk_desc(ChunkIndex{c});
+        if (d->dirty != 0 || d->on_dirty_list) continue;
         found = c;
         ++spare;
     }

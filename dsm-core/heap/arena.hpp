@@ -74,8 +74,9 @@ class Arena {
     /// On `grown`, `added` is the new part.
     GrowResult grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added);
 
-    /// Adds chunks that a backing provided, wholly free.
-    void add(ChunkIndex first, u32 count, bool zero, bool committed);
+    /// Adds chunks that a backing provided, wholly free. `dirty`: they hold memory that decays from
+    /// `now` on.
+    void add(ChunkIndex first, u32 count, bool zero, bool committed, bool dirty, u64 now);
 
     /// Purging, in two steps so that the system call happens without the lock: begin withdraws the
     /// dirty slices of one chunk that has been dirty for `decay` ms (mask 0: none is due); end

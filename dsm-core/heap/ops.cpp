@@ -261,7 +261,7 @@ Reply perform(Domain& dom, const Request& r) {
             return {};
         case Op::add_chunks:
             dom.arena.add(ChunkIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b), r.zero,
-                          r.committed);
+                          r.committed, r.mask != 0, r.now);
             return {};
         case Op::purge_begin: {
             const Arena::Purge p = dom.arena.purge_begin(r.now, r.a);

@@ -26,7 +26,7 @@ enum class Op : u32 {
                    // (value=chunk that must be added)
     shrink_large,  // a=address, b=slices, now
     queue_page,    // a=page descriptor                   (first remote free of a page)
-    add_chunks,    // a=first chunk, b=count, zero, committed
+    add_chunks,    // a=first chunk, b=count, zero, committed; mask=~0: they hold memory, now
     purge_begin,   // now, a=decay ms                     -> value=chunk, mask; or miss
     purge_end,     // a=chunk, mask, b=those of mask that read as zero, committed
     detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
@@ -39,7 +39,18 @@ enum class Op : u32 {
     count,
 };
 
-enum class Status : u32 { ok, miss, not_live, need_heaps, beyond_end };
+enum class Status : u32 {
+    ok,
+    miss,
+    not_live,
+    need_heaps,
+    beyond_end,
+    limit,           // the client or the context may not hold more
+    poisoned,        // the context is; nothing was done
+    nested,          // the thread's slot is inside already (a signal handler); nothing was done
+    no_such_op,      // ENOSYS
+    bad_arguments,   // EFAULT: they could not be read
+};
 
 struct Request {
     Op op;

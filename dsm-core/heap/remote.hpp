@@ -18,30 +18,29 @@ inline void remote_unqueue(PageDesc* d) { d->remote_queued.exchange(0, std::memo
 
 /// Queues a page to its owner, if it is on no list yet. Lock-free.
 inline void remote_requeue(PageDesc* d) {
-    for (;;) {
-        if (d->remote_queued.exchange(1, std::memory_order_seq_cst) != 0) return;
-        const u32 owner = owner_of(d);
+    if (d->remote_queued.exchange(1, std::memory_order_seq_cst) != 0) return;
+    d->remote_next = nullptr;
+    // Pages that we have to bring to their owners. Their flag stays set on the way, so that nobody
+    // else queues them, and whoever frees a block meanwhile knows that its mark will be seen.
+    PageDesc* pending = d;
+    while (pending != nullptr) {
+        PageDesc* page = pending;
+        pending = page->remote_next;
+        const u32 owner = owner_of(page);
         Heap* h = heap_of_id(owner);
         PageDesc* head = h->remote_pages.load(std::memory_order_relaxed);
         do {
-            d->remote_next = head;
-        } while (!h->remote_pages.compare_exchange_weak(head, d, std::memory_order_seq_cst));
-        if (AEP_LIKELY(owner_of(d) == owner)) return;
+            page->remote_next = head;
+        } while (!h->remote_pages.compare_exchange_weak(head, page, std::memory_order_seq_cst));
+        if (AEP_LIKELY(owner_of(page) == owner)) continue;
         // The page was adopted meanwhile, and its adopter may have looked at the old list before we
         // pushed: send on all of it.
-        PageDesc* stray = h->remote_pages.exchange(nullptr, std::memory_order_seq_cst);
-        d = nullptr;
-        while (stray != nullptr) {
-            PageDesc* next = stray->remote_next;
-            remote_unqueue(stray);
-            if (d == nullptr) {
-                d = stray;
-            } else {
-                remote_requeue(stray);
-            }
-            stray = next;
-        }
-        if (d == nullptr) return;
+        PageDesc* strays = h->remote_pages.exchange(nullptr, std::memory_order_seq_cst);
+        if (strays == nullptr) continue;
+        PageDesc* last = strays;
+        while (last->remote_next != nullptr) last = last->remote_next;
+        last->remote_next = pending;
+        pending = strays;
     }
 }
 

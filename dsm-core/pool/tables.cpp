@@ -76,6 +76,10 @@ ChunkIndex claim_run(const PoolTables& t, Owner owner, u32 count, u32 align, u32
     return NO_CHUNK;
 }
 
+bool claim_chunk(const PoolTables& t, Owner owner, u32 chunk) {
+    return claim_one(t.words[chunk], ChunkWord::owned(owner.node, owner.generation).bits);
+}
+
 bool free_chunk(const PoolTables& t, Owner owner, u32 chunk) {
     u64 expected = ChunkWord::owned(owner.node, owner.generation).bits;
     // release: whoever claims it next sees it clean.

@@ -36,6 +36,9 @@ struct Owner {
 ChunkIndex claim_run(const PoolTables& tables, Owner owner, u32 count, u32 align, u32 from,
                      bool exact, const u8* barred);
 
+/// Claims one free chunk for `owner`. False: it is not free.
+bool claim_chunk(const PoolTables& tables, Owner owner, u32 chunk);
+
 /// Gives a clean (punched) chunk of `owner` back. False: it is not the owner's.
 bool free_chunk(const PoolTables& tables, Owner owner, u32 chunk);
 

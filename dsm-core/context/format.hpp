@@ -1,0 +1,245 @@
+// Purpose: the context's format: the DRAM file that all clients of one tenant on one node share.
+//          Every noun of it is defined here, a comment a field.
+// Who calls it: the image (aep-lib), the client side (shim), the daemon and its tools.
+// Crash rule: a word that several processes write changes by one atomic operation. What a client
+//             alone writes (its domain, its slots) is put right, or thrown away, after its death.
+//
+// The file is sparse. Offsets and addresses are the same for every context; how much of each part
+// is used is chosen at creation and written in the header.
+//
+//   offset              address                     what
+//   0                   CONTROL_BASE                header, client table, slots, chunk owners, log
+//   STACKS_OFFSET       STACKS_BASE                 one AEP stack a slot, between unmapped guards
+//   META_OFFSET         META_BASE                   the heap's metadata arrays, then the domains
+#pragma once
+
+#include "dsm-core/heap/ops.hpp"
+#include "dsm-core/pool/format.hpp"
+
+namespace aep {
+
+// ---- Addresses (x86-64, 4-level paging): one top-level entry, and one OS page outside it.
+
+inline constexpr uptr CONTEXT_BASE = 0x4000'0000'0000;
+inline constexpr usize IMAGE_WINDOW = 1 * GiB;  // the image's text lies at CONTEXT_BASE
+inline constexpr uptr CONTROL_BASE = CONTEXT_BASE + IMAGE_WINDOW;
+inline constexpr usize CONTROL_WINDOW = 1 * GiB;
+inline constexpr uptr STACKS_BASE = CONTEXT_BASE + 4 * GiB;
+inline constexpr uptr SHADOW_ENTRY = CONTEXT_BASE - 0x1'0000;  // one OS page of text
+
+// ---- File offsets
+
+inline constexpr u64 STACKS_OFFSET = 4 * GiB;
+inline constexpr u64 META_OFFSET = 64 * GiB;
+inline constexpr u64 CONTEXT_FILE_BYTES = META_OFFSET + META_WINDOW;
+/// Bytes that OFD locks are set on, one a client. Both end when the last descriptor and the last
+/// mapping of their open file description are gone.
+inline constexpr u64 CLIENT_LOCKS_OFFSET = u64{1} << 60;  // held while the process lives
+inline constexpr u64 FROZEN_LOCKS_OFFSET = u64{1} << 61;  // while it or a descendant maps its heap
+
+constexpr u64 context_offset_of_meta(uptr address) { return META_OFFSET + (address - META_BASE); }
+
+// ---- The header
+
+inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
+inline constexpr u32 CONTEXT_VERSION = 1;
+
+enum class ContextState : u32 {
+    live = 1,
+    poisoned = 2,  // an operation was left open for good: nothing new may begin
+};
+
+struct ContextHeader {
+    // Constant after creation.
+    u64 magic;         // CONTEXT_MAGIC
+    u32 version;       // CONTEXT_VERSION
+    u32 header_bytes;  // sizeof(ContextHeader)
+    u64 layout_hash;   // CONTEXT_LAYOUT_HASH of the program that created it
+    u64 image_hash;    // of the image that all its clients run
+    u8 uuid[16];
+    char name[64];
+    u32 uid;          // the tenant
+    u32 max_clients;  // clients have index 1 .. max_clients, and their domain the same
+    u32 max_slots;
+    u32 chunk_count;   // of the pool
+    u64 pool_address;  // of its superblock in every process
+    u8 pool_uuid[16];
+    u64 clients_offset;  // in the control area
+    u64 slots_offset;
+    u64 owners_offset;
+    u64 log_offset;
+    u64 control_bytes;  // all of it
+    u64 checksum;       // over all bytes before it
+
+    // The node that the context is in the pool; changes when the node was declared dead meanwhile.
+    std::atomic<u32> node;
+    std::atomic<u32> node_generation;
+
+    std::atomic<u32> state;     // ContextState
+    std::atomic<u32> provider;  // Provider
+    // Why it is poisoned; written before `state`.
+    u32 poison_op;
+    u32 poison_slot;
+    u32 poison_pid;
+    char poison_client[16];
+
+    // Limits in bytes of chunks held; 0: none.
+    std::atomic<u64> context_limit;
+    std::atomic<u64> client_limit;  // what a new client gets
+
+    // Counters for people.
+    std::atomic<u64> chunks_held;  // by clients and in the cache
+    std::atomic<u64> chunks_cached;
+    std::atomic<u32> next_chunk;  // where the search for free chunks begins
+    std::atomic<u64> attached;    // clients so far
+    std::atomic<u64> recovered;
+    std::atomic<u64> recovered_chunks;
+    std::atomic<u64> recovered_ns;  // time spent
+    std::atomic<u64> captured;      // operations that were open when their thread was killed
+    std::atomic<u64> completed;
+};
+
+enum class Provider : u32 { none = 0, ebpf = 1, kernel = 2, ptrace = 3 };
+
+// ---- Clients
+
+enum class ClientState : u32 {
+    free = 0,
+    attaching = 1,  // entered by the daemon, not yet answered by the process
+    live = 2,
+    frozen = 3,      // its process is gone, descendants still map its heap
+    recovering = 4,  // its process is gone and its memory is being taken back
+};
+
+/// One attached process. Line 0 is written by the daemon, line 1 by the client's operations.
+struct alignas(64) ClientEntry {
+    std::atomic<u32> state;       // ClientState
+    std::atomic<u32> generation;  // grows at each attach
+    u32 pid;                      // in the daemon's pid namespace
+    u32 uid;
+    u64 start_time;  // of the process, clock ticks since boot
+    u64 attached_ns;
+    char name[16];
+    std::atomic<u64> limit;  // bytes of chunks; 0: none
+    u64 reserved;
+
+    std::atomic<u64> chunks;        // held now
+    std::atomic<u64> peak;          // chunks
+    std::atomic<u32> private_heap;  // 1: its heap and metadata left the context by a fork
+    std::atomic<u32> slots;         // in use
+    u64 reserved2[5];
+};
+static_assert(sizeof(ClientEntry) == 128);
+
+// ---- Slots
+
+enum class SlotState : u32 { free = 0, used = 1 };
+
+/// state | client << 8 | generation of the client << 32: one word, so that taking a slot is one
+/// CAS.
+struct SlotOwner {
+    u64 bits;
+    SlotState state() const { return static_cast<SlotState>(bits & 0xff); }
+    u32 client() const { return static_cast<u32>(bits >> 8) & 0xff'ffff; }
+    u32 generation() const { return static_cast<u32>(bits >> 32); }
+    static constexpr SlotOwner make(u32 client, u32 generation) {
+        return {static_cast<u64>(SlotState::used) | u64{client} << 8 | u64{generation} << 32};
+    }
+};
+
+/// One thread's way into the image. `sequence` is odd exactly while an operation is open; it
+/// changes in image text and on the slot's stack only.
+struct alignas(64) Slot {
+    u64 user_rsp;                // where the operation returns to
+    u64 stack_top;               // initial stack pointer in the image; holds the slot's address
+    std::atomic<u32> sequence;   // odd: inside
+    u32 op;                      // number of the operation (Op, or NodeOp)
+    std::atomic<u64> owner;      // SlotOwner
+    std::atomic<u32> tid;        // of the thread, in its own pid namespace: for people
+    std::atomic<u32> completer;  // pid of the completer that finishes its operation; 0: none
+    u64 operations;              // entered so far
+
+    alignas(64) Request request;
+    Reply reply;
+};
+inline constexpr usize SLOT_STRIDE = 512;
+static_assert(sizeof(Slot) <= SLOT_STRIDE);
+// entry.S knows these.
+static_assert(offsetof(Slot, user_rsp) == 0 && offsetof(Slot, stack_top) == 8 &&
+              offsetof(Slot, sequence) == 16);
+
+inline constexpr usize STACK_BYTES = 256 * KiB;     // usable
+inline constexpr usize STACK_STRIDE = 512 * KiB;    // the lower half is never accessible
+inline constexpr usize STACK_COMMITTED = 16 * KiB;  // made present when the slot is taken
+
+constexpr uptr stack_of_slot(u32 slot) {  // lowest usable byte
+    return STACKS_BASE + usize{slot} * STACK_STRIDE + (STACK_STRIDE - STACK_BYTES);
+}
+
+// ---- Chunk owners: one word a chunk of the pool
+
+/// Who has a chunk: a client's index, or one of these. Only a chunk whose word says CACHED,
+/// RETURNING or a client may be the node's in the pool's table.
+enum ChunkOwner : u32 {
+    OWNER_NOBODY = 0,               // not the node's
+    OWNER_CACHED = 0xff'ffff,       // the node's, nobody's: taken before the pool is asked
+    OWNER_RETURNING = 0xff'fffe,    // from the cache on its way to the pool, by the daemon
+    OWNER_CLAIMING = 0x8000'0000u,  // with a client's index: about to be claimed in the pool
+};
+
+// ---- Where the parts are
+
+inline ContextHeader& context() { return *reinterpret_cast<ContextHeader*>(CONTROL_BASE); }
+inline ClientEntry& client_at(u32 index) {  // 1 .. max_clients
+    return reinterpret_cast<ClientEntry*>(CONTROL_BASE + context().clients_offset)[index];
+}
+inline Slot& slot_at(u32 index) {  // 0 .. max_slots-1
+    return *reinterpret_cast<Slot*>(CONTROL_BASE + context().slots_offset +
+                                    usize{index} * SLOT_STRIDE);
+}
+inline u32 index_of(const Slot& slot) {
+    return static_cast<u32>(
+        (reinterpret_cast<uptr>(&slot) - CONTROL_BASE - context().slots_offset) / SLOT_STRIDE);
+}
+inline std::atomic<u32>& chunk_owner(u32 chunk) {
+    return reinterpret_cast<std::atomic<u32>*>(CONTROL_BASE + context().owners_offset)[chunk];
+}
+
+constexpr u64 context_layout_hash() {
+    const u64 facts[] = {
+        CONTEXT_VERSION,
+        CONTROL_BASE,
+        STACKS_BASE,
+        STACKS_OFFSET,
+        META_OFFSET,
+        META_BASE,
+        STACK_STRIDE,
+        STACK_BYTES,
+        SLOT_STRIDE,
+        sizeof(ContextHeader),
+        sizeof(ClientEntry),
+        sizeof(Slot),
+        sizeof(Request),
+        sizeof(Reply),
+        sizeof(Heap),
+        sizeof(PageDesc),
+        sizeof(Domain),
+        sizeof(ChunkDesc),
+        DOMAINS_BASE,
+        DOMAIN_STRIDE,
+        CHUNK_DESCS.base,
+        CLASS_COUNT,
+        static_cast<u64>(Op::count),
+        POOL_LAYOUT_HASH,
+    };
+    u64 hash = 0xcbf2'9ce4'8422'2325;
+    for (const u64 fact : facts) {
+        for (int shift = 0; shift < 64; shift += 8) {
+            hash = (hash ^ ((fact >> shift) & 0xff)) * 0x100'0000'01b3;
+        }
+    }
+    return hash;
+}
+inline constexpr u64 CONTEXT_LAYOUT_HASH = context_layout_hash();
+
+}  // namespace aep

@@ -1,0 +1,206 @@
+// Purpose: see node_ops.hpp.
+// Who calls it: the image's dispatcher, recovery.
+// Crash rule: see node_ops.hpp. The order of the two words is the same everywhere: a chunk is
+//             marked in the context before the pool's table says that it is the node's, and
+//             unmarked after the pool's table says that it is free.
+#include "dsm-core/context/node_ops.hpp"
+
+namespace aep {
+namespace {
+
+PoolTables pool_tables() {
+    void* at = reinterpret_cast<void*>(context().pool_address);
+    return tables_of(at, *static_cast<const Superblock*>(at));
+}
+
+Owner node() {
+    const ContextHeader& ctx = context();
+    return {ctx.node.load(std::memory_order_relaxed),
+            ctx.node_generation.load(std::memory_order_relaxed)};
+}
+
+bool change(std::atomic<u32>& owner, u32 from, u32 to) {
+    // acq_rel: what the former owner left of the chunk's metadata is seen by the next one.
+    return owner.load(std::memory_order_relaxed) == from &&
+           owner.compare_exchange_strong(from, to, std::memory_order_acq_rel);
+}
+
+enum class Taken { no, clean, dirty };
+
+/// Takes one chunk for the client, from the cache or from the pool.
+Taken take_one(const PoolTables& pool, u32 client, u32 chunk) {
+    std::atomic<u32>& owner = chunk_owner(chunk);
+    if (change(owner, OWNER_CACHED, client)) {
+        context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
+        return Taken::dirty;
+    }
+    if (!change(owner, OWNER_NOBODY, client | OWNER_CLAIMING)) return Taken::no;
+    if (claim_chunk(pool, node(), chunk)) {
+        owner.store(client, std::memory_order_release);
+        context().chunks_held.fetch_add(1, std::memory_order_relaxed);
+        return Taken::clean;
+    }
+    owner.store(OWNER_NOBODY, std::memory_order_release);  // another node's
+    return Taken::no;
+}
+
+/// To the cache: always possible, and right for clean chunks, too.
+void to_cache(std::atomic<u32>& owner) {
+    context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
+    owner.store(OWNER_CACHED, std::memory_order_release);
+}
+
+/// Takes [first, first+count) or nothing; `next`: where a run may begin after this one failed.
+bool take_all(const PoolTables& pool, u32 client, u32 first, u32 count, bool& clean, u32& next) {
+    clean = true;
+    for (u32 i = first; i < first + count; ++i) {
+        const Taken taken = take_one(pool, client, i);
+        if (taken != Taken::no) {
+            clean = clean && taken == Taken::clean;
+            continue;
+        }
+        next = i + 1;
+        while (i-- > first) to_cache(chunk_owner(i));
+        return false;
+    }
+    return true;
+}
+
+/// A chunk that may be taken, without taking it.
+bool looks_free(const PoolTables& pool, u32 chunk) {
+    const u32 owner = chunk_owner(chunk).load(std::memory_order_relaxed);
+    return owner == OWNER_CACHED ||
+           (owner == OWNER_NOBODY && pool.chunk(chunk).bits == FREE_CHUNK.bits);
+}
+
+/// Takes a run that begins in [from, to); NO_CHUNK: there is none.
+u32 take_run_in(const PoolTables& pool, u32 client, u32 count, u32 align, u32 from, u32 to,
+                bool& clean) {
+    usize first = round_up(from, align);
+    while (first < to && first + count <= pool.chunk_count) {
+        const u32 candidate = static_cast<u32>(first);
+        u32 next = candidate;
+        while (next < candidate + count && looks_free(pool, next)) ++next;
+        if (next == candidate + count) {
+            if (take_all(pool, client, candidate, count, clean, next)) return candidate;
+        } else {
+            ++next;
+        }
+        first = round_up(next, align);
+    }
+    return raw(NO_CHUNK);
+}
+
+/// One chunk that is the node's already: its memory is there, and no other node need be asked.
+u32 take_cached(const PoolTables& pool, u32 client) {
+    for (u32 c = 0; c < pool.chunk_count; ++c) {
+        if (context().chunks_cached.load(std::memory_order_relaxed) == 0) break;
+        if (change(chunk_owner(c), OWNER_CACHED, client)) {
+            context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
+            return c;
+        }
+    }
+    return raw(NO_CHUNK);
+}
+
+bool within_limit(u64 chunks, u64 limit) { return limit == 0 || chunks * CHUNK_SIZE <= limit; }
+
+Reply claim_chunks(u32 client, const Request& r) {
+    ContextHeader& ctx = context();
+    ClientEntry& entry = client_at(client);
+    const PoolTables pool = pool_tables();
+    const u32 count = static_cast<u32>(r.a);
+    const u32 align = static_cast<u32>(r.b);
+    const u32 exact = static_cast<u32>(r.mask);
+    if (count == 0 || count > pool.chunk_count || !is_power_of_two(align) ||
+        (exact != raw(NO_CHUNK) && exact % align != 0)) {
+        return {.status = Status::miss};
+    }
+    const u64 held = entry.chunks.fetch_add(count, std::memory_order_relaxed) + count;
+    const u64 all = ctx.chunks_held.load(std::memory_order_relaxed) -
+                    ctx.chunks_cached.load(std::memory_order_relaxed) + count;
+    u32 first = raw(NO_CHUNK);
+    bool clean = false;
+    const bool allowed = within_limit(held, entry.limit.load(std::memory_order_relaxed)) &&
+                         within_limit(all, ctx.context_limit.load(std::memory_order_relaxed));
+    if (allowed) {
+        u32 ignored = 0;
+        if (exact != raw(NO_CHUNK)) {
+            if (exact + count <= pool.chunk_count &&
+                take_all(pool, client, exact, count, clean, ignored)) {
+                first = exact;
+            }
+        } else {
+            const u32 hint = ctx.next_chunk.load(std::memory_order_relaxed);
+            if (count == 1) first = take_cached(pool, client);
+            if (first == raw(NO_CHUNK)) {
+                first = take_run_in(pool, client, count, align, hint, pool.chunk_count, clean);
+            }
+            if (first == raw(NO_CHUNK) && hint != 0) {
+                first = take_run_in(pool, client, count, align, 0, hint, clean);
+            }
+        }
+    }
+    if (first == raw(NO_CHUNK)) {
+        entry.chunks.fetch_sub(count, std::memory_order_relaxed);
+        return {.status = allowed ? Status::miss : Status::limit};
+    }
+    if (clean) ctx.next_chunk.store(first + count, std::memory_order_relaxed);
+    if (held > entry.peak.load(std::memory_order_relaxed)) {
+        entry.peak.store(held, std::memory_order_relaxed);
+    }
+    return {.value = first, .mask = clean};
+}
+
+Reply return_chunk(u32 client, const Request& r) {
+    const u32 chunk = static_cast<u32>(r.a);
+    if (chunk >= context().chunk_count ||
+        chunk_owner(chunk).load(std::memory_order_acquire) != client) {
+        return {.status = Status::miss};
+    }
+    client_at(client).chunks.fetch_sub(1, std::memory_order_relaxed);
+    if (r.b != 0) {
+        free_chunk(pool_tables(), node(), chunk);
+        context().chunks_held.fetch_sub(1, std::memory_order_relaxed);
+        chunk_owner(chunk).store(OWNER_NOBODY, std::memory_order_release);
+    } else {
+        to_cache(chunk_owner(chunk));
+    }
+    return {};
+}
+
+}  // namespace
+
+Reply perform_node(u32 client, NodeOp op, const Request& request) {
+    switch (op) {
+        case NodeOp::claim_chunks:
+            return claim_chunks(client, request);
+        case NodeOp::return_chunk:
+            return return_chunk(client, request);
+        case NodeOp::end:
+            break;
+    }
+    return {.status = Status::no_such_op};
+}
+
+bool reclaim_chunk(u32 client, u32 chunk) {
+    std::atomic<u32>& owner = chunk_owner(chunk);
+    const u32 now = owner.load(std::memory_order_acquire);
+    if (now == (client | OWNER_CLAIMING)) {
+        // Nobody else claims for our node what is marked so: if the pool says that it is ours, it
+        // became ours by this claim.
+        const ChunkWord word = pool_tables().chunk(chunk);
+        const Owner us = node();
+        if (word.bits != ChunkWord::owned(us.node, us.generation).bits) {
+            owner.store(OWNER_NOBODY, std::memory_order_release);
+            return false;
+        }
+        context().chunks_held.fetch_add(1, std::memory_order_relaxed);
+    } else if (now != client) {
+        return false;
+    }
+    to_cache(owner);
+    return true;
+}
+
+}  // namespace aep

@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -188,7 +189,9 @@ void Node::check() {
 }
 
 pid_t Node::fork_victim() {
-    const pid_t child = fork();
+    const long flags = SIGCHLD | (in_own_pid_space ? CLONE_NEWPID : 0);
+    const pid_t child =
+        in_own_pid_space ? static_cast<pid_t>(syscall(SYS_clone, flags, 0, 0, 0, 0)) : fork();
     if (child != 0) return child;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const bool attached =

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "aep-lib/completer/protocol.hpp"
 #include "aep-lib/provider/ebpf_provider.hpp"
@@ -82,6 +84,7 @@ class Node {
     std::unique_ptr<CaptureProvider> provider;
     ImageInfo image{};
     Session* session = nullptr;
+    bool in_own_pid_space = false;  // victims are init of a new pid namespace
 
   private:
     pid_t fork_victim();
@@ -97,17 +100,9 @@ class Node {
 
 /// Waits for the end of a child; its wait status.
 int wait_for(pid_t child);
-/// Waits until a condition holds that other processes make true; false after ten seconds.
+/// Waits until a condition holds that other processes make true; false after many seconds.
 template <class F>
-bool soon(F&& condition);
-
-}  // namespace aep::test
-
-#include <sched.h>
-#include <time.h>
-
-template <class F>
-bool aep::test::soon(F&& condition) {
+bool soon(F&& condition) {
     const auto seconds = [] {
         timespec t{};
         clock_gettime(CLOCK_MONOTONIC, &t);
@@ -119,3 +114,5 @@ bool aep::test::soon(F&& condition) {
     }
     return true;
 }
+
+}  // namespace aep::test

@@ -3,11 +3,14 @@
 // Crash rule: see complete.cpp. It ends when the daemon's end of the socket is closed; operations
 //             that its workers are in the middle of are then captured, for the next completer.
 #include <errno.h>
+#include <grp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -97,10 +100,26 @@ bool map_captures() {
     return true;
 }
 
-int serve() {
+/// Gives up all that the tenant has not.
+bool become_user(const char* uid, const char* gid) {
+    const auto number = [](const char* text) {
+        return static_cast<unsigned>(strtoul(text, nullptr, 10));
+    };
+    const uid_t user = number(uid);
+    const gid_t group = number(gid);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return false;
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (geteuid() != 0) return geteuid() == user;
+    if (user == 0) return true;
+    return setgroups(0, nullptr) == 0 && setresgid(group, group, group) == 0 &&
+           setresuid(user, user, user) == 0;
+}
+
+int serve(const char* uid, const char* gid) {
     if (const long error = become_only_completer(CONTEXT_FD); error < 0) {
         return fail("the completers' lock", error);
     }
+    if (!become_user(uid, gid)) return fail("becoming the tenant", -EPERM);
     long error = 0;
     if (const char* what = map_world(CONTEXT_FD, IMAGE_FD, POOL_FD, error)) {
         return fail(what, error);
@@ -122,8 +141,12 @@ int serve() {
 }  // namespace
 }  // namespace aep
 
-int main() {
-    const int result = aep::serve();
+int main(int count, char** arguments) {
+    if (count != 3) {
+        fputs("aep-completer UID GID: started by the AEP daemon\n", stderr);
+        return 2;
+    }
+    const int result = aep::serve(arguments[1], arguments[2]);
     fflush(stderr);
     _exit(result);  // workers may be anywhere
 }

@@ -44,9 +44,16 @@ struct CompleterFds {
 inline constexpr int FIRST_COMPLETER_FD = 3;
 inline constexpr int COMPLETER_FDS = 5;
 
-/// Starts the completer at `path`; the descriptors stay the caller's. Its process id, or -errno.
-/// It must be watched (COMPLETER_CLIENT) before it is given a job. There may be two for a moment:
+/// As whom a completer runs: it goes on with registers that the tenant's processes had, so it may
+/// do no more than the tenant.
+struct CompleterUser {
+    u32 uid;
+    u32 gid;
+};
+
+/// Starts the completer at `path`; the descriptors stay the caller's. Its process id, or -errno. It
+/// must be watched (COMPLETER_CLIENT) before it is given a job. There may be two for a moment:
 /// the later one waits until the former is gone.
-long start_completer(const char* path, const CompleterFds& fds);
+long start_completer(const char* path, const CompleterFds& fds, CompleterUser user);
 
 }  // namespace aep

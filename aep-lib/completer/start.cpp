@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,7 +14,8 @@ namespace aep {
 namespace {
 
 /// In the child, which may be that of a process with threads: system calls only.
-[[noreturn]] void become_completer(const char* path, const CompleterFds& fds) {
+[[noreturn]] void become_completer(const char* path, const CompleterFds& fds, char* uid,
+                                   char* gid) {
     const int given[COMPLETER_FDS] = {fds.context, fds.image, fds.pool, fds.captures, fds.socket};
     constexpr int BEYOND = FIRST_COMPLETER_FD + COMPLETER_FDS;
     int away[COMPLETER_FDS];  // out of the way of the final numbers
@@ -29,7 +31,7 @@ namespace {
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
     char name[] = "aep-completer";
-    char* arguments[] = {name, nullptr};
+    char* arguments[] = {name, uid, gid, nullptr};
     char* environment[] = {nullptr};
     execve(path, arguments, environment);
     _exit(127);
@@ -37,9 +39,12 @@ namespace {
 
 }  // namespace
 
-long start_completer(const char* path, const CompleterFds& fds) {
+long start_completer(const char* path, const CompleterFds& fds, CompleterUser user) {
+    char uid[16], gid[16];
+    snprintf(uid, sizeof uid, "%u", user.uid);
+    snprintf(gid, sizeof gid, "%u", user.gid);
     const pid_t child = fork();
-    if (child == 0) become_completer(path, fds);
+    if (child == 0) become_completer(path, fds, uid, gid);
     return child > 0 ? child : -errno;
 }
 

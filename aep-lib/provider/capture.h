@@ -46,11 +46,12 @@ enum DoorbellKind {
 };
 
 /// A record of the ring buffer. It only saves the daemon from looking: a lost one loses nothing.
+/// `client` 0 is a completer's (its own start is seen as DOORBELL_EXECED).
 struct DoorbellRecord {
-    __u32 kind;    // DoorbellKind
-    __u32 client;  //
-    __u32 tgid;    // in the daemon's pid namespace
-    __u32 slot;    // DOORBELL_CAPTURED
+    __u32 kind;  // DoorbellKind
+    __u32 client;
+    __u32 tgid;  // in the daemon's pid namespace
+    __u32 slot;  // DOORBELL_CAPTURED
 };
 
 /// Constants of the programs, chosen when they are loaded.

@@ -91,7 +91,8 @@ u64 identity_of(const EbpfPlan& plan) {
     const CaptureConfig config = config_of(plan);
     u64 hash = fnv1a(static_cast<const u8*>(elf), bytes);
     hash = fnv1a(reinterpret_cast<const u8*>(&config), sizeof config, hash);
-    return fnv1a(reinterpret_cast<const u8*>(&plan.max_members), sizeof plan.max_members, hash);
+    hash = fnv1a(reinterpret_cast<const u8*>(&plan.max_members), sizeof plan.max_members, hash);
+    return fnv1a(plan.context_uuid, sizeof plan.context_uuid, hash);
 }
 
 class EbpfProvider final : public CaptureProvider {
@@ -247,6 +248,7 @@ EbpfPlan ebpf_plan(std::string directory, const ContextHeader& header, const Ima
     plan.slots_offset = header.slots_offset;
     plan.text_begin = image.text_begin;
     plan.text_end = image.text_end;
+    memcpy(plan.context_uuid, header.uuid, sizeof plan.context_uuid);
     return plan;
 }
 
@@ -255,7 +257,8 @@ Outcome<std::unique_ptr<CaptureProvider>> open_ebpf_provider(const EbpfPlan& pla
     last_warning().clear();
     auto provider = std::make_unique<EbpfProvider>();
     if (!provider->find(plan)) {
-        std::string error = make_directories(plan.directory);
+        std::string error = plan.directory.starts_with(BPFFS) ? ensure_bpffs() : std::string();
+        if (error.empty()) error = make_directories(plan.directory);
         if (error.empty()) error = remove_contents(plan.directory);
         if (error.empty()) error = load_and_pin(plan);
         provider = std::make_unique<EbpfProvider>();

@@ -20,6 +20,7 @@ struct EbpfPlan {
     u64 slots_offset = 0;
     u64 text_begin = 0;
     u64 text_end = 0;
+    u8 context_uuid[16] = {};  // captures of a former context are not found again
 };
 
 /// The plan for a context whose clients run the image with this information.
@@ -35,7 +36,8 @@ std::vector<std::string> missing_for_ebpf();
 std::string ensure_bpffs(const char* path = BPFFS);
 
 /// Finds the pinned programs and maps of this build and plan, or loads, attaches and pins them in
-/// place of what is there. Captures of the same build and plan stay; members, too.
+/// place of what is there. Captures of the same build and plan stay; members, too. Mounts a bpffs
+/// at BPFFS when the directory is to be there.
 Outcome<std::unique_ptr<CaptureProvider>> open_ebpf_provider(const EbpfPlan& plan);
 
 /// Removes all that is pinned in the directory, and the directory: capturing ends. An error's text;

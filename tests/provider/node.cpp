@@ -120,11 +120,11 @@ void Node::enter_provider() {
     provider = std::move(*opened);
 }
 
-void Node::start_completer() {
+void Node::start_completer(CompleterUser user) {
     int ends[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     const long started = aep::start_completer(
-        AEP_COMPLETER_PATH, {context_, image_, pool_, provider->captures_fd(), ends[1]});
+        AEP_COMPLETER_PATH, {context_, image_, pool_, provider->captures_fd(), ends[1]}, user);
     close(ends[1]);
     ASSERT_GT(started, 0);
     completer_ = static_cast<pid_t>(started);

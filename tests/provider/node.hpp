@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "aep-lib/completer/protocol.hpp"
 #include "aep-lib/provider/ebpf_provider.hpp"
@@ -59,7 +60,7 @@ class Node {
     }
 
     /// Starts the completer, or another one after `kill_completer`.
-    void start_completer();
+    void start_completer(CompleterUser user = {geteuid(), getegid()});
     void kill_completer();
     pid_t completer() const { return completer_; }
     /// Asks for a slot's completion, and waits for the report of any.

@@ -196,19 +196,18 @@ Reply perform_node(u32 client, NodeOp op, const Request& request) {
 bool reclaim_chunk(u32 client, u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     const u32 now = owner.load(std::memory_order_acquire);
-    if (now == (client | OWNER_CLAIMING)) {
-        // Nobody else claims for our node what is marked so: if the pool says that it is ours, it
-        // became ours by this claim.
-        const ChunkWord word = pool_tables().chunk(chunk);
-        const Owner us = node();
-        if (word.bits != ChunkWord::owned(us.node, us.generation).bits) {
-            owner.store(OWNER_NOBODY, std::memory_order_release);
-            return false;
-        }
-        context().chunks_held.fetch_add(1, std::memory_order_relaxed);
-    } else if (now != client) {
+    const bool claiming = now == (client | OWNER_CLAIMING);
+    if (!claiming && now != client) return false;
+    // Nobody else claims for our node what is marked so: if the pool says that it is ours, it is
+    // the client's. It may be free there: before a claim, and after a return that was not
+    // completed.
+    const ChunkWord word = pool_tables().chunk(chunk);
+    const Owner us = node();
+    if (word.bits != ChunkWord::owned(us.node, us.generation).bits) {
+        owner.store(OWNER_NOBODY, std::memory_order_release);
         return false;
     }
+    if (claiming) context().chunks_held.fetch_add(1, std::memory_order_relaxed);
     to_cache(owner);
     return true;
 }

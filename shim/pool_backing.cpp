@@ -105,7 +105,7 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
         return {};
     }
     pool.set_state(raw(first), count, Here::ours);
-    return {first, count, true};
+    return {.first = first, .count = count, .zero = true};
 }
 
 ChunkRun claim_anywhere(u32 count, u32 align) {

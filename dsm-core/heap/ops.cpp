@@ -121,6 +121,21 @@ Reply find_page(Domain& dom, const Request& r) {
     return reply;
 }
 
+Reply take_block(Domain& dom, const Request& r) {
+    Reply reply{};
+    PageDesc* d = r.heap->queues[r.a].head;
+    if (d->free_count == 0) {
+        reply = find_page(dom, r);
+        if (reply.status != Status::ok) return reply;
+        d = reinterpret_cast<PageDesc*>(reply.value);
+    }
+    bool fresh_zero = false;
+    reply.value = d->block_size > MAX_DIRECT ? page_pop_tracked(d, d->free_count, fresh_zero)
+                                             : page_pop(d, d->free_count);
+    reply.mask = fresh_zero;
+    return reply;
+}
+
 Reply page_birth(const Request& r) {
     PageDesc* d = desc_of(r.run.first);
     page_init(d, static_cast<u32>(r.a), r.heap->id(), r.run.zero);
@@ -160,6 +175,34 @@ Reply free_local(Domain& dom, const Request& r) {
         heap_enqueue(r.heap, d);
     }
     if (page_all_free(d)) page_emptied(dom, r.heap, d, r.now);
+    return {};
+}
+
+Reply free_block(Domain& dom, const Request& r) {
+    PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
+    const u32 bit = static_cast<u32>(r.b);
+    if (!page_clear_bit(d, bit)) return {.status = Status::not_live};
+    const u32 entry = (bit << d->bit_shift) >> d->entry_shift;
+    if (d->free_count - 1 >= d->free_limit && (d->free_count != 0 || d->in_full_list != 0)) {
+        Request rest = r;
+        rest.b = entry;
+        return free_local(dom, rest);
+    }
+    page_push(d, entry);
+    return {};
+}
+
+Reply free_foreign(const Request& r) {
+    PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
+    switch (page_mark_remote(d, static_cast<u32>(r.b))) {
+        case RemoteMark::already_marked:
+            return {.status = Status::not_live};
+        case RemoteMark::first_of_page:
+            remote_requeue(d);
+            break;
+        case RemoteMark::marked:
+            break;
+    }
     return {};
 }
 
@@ -304,6 +347,12 @@ Reply perform(Domain& dom, const Request& r) {
         case Op::repair_after_fork:
             repair_after_fork(dom, r.heap, r.now);
             return {};
+        case Op::take_block:
+            return take_block(dom, r);
+        case Op::free_block:
+            return free_block(dom, r);
+        case Op::free_foreign:
+            return free_foreign(r);
         case Op::count:
             break;
     }

@@ -36,6 +36,11 @@ enum class Op : u32 {
     add_heaps,     // a=count now mapped
     trim,          // heap, now: releases idle pages
     repair_after_fork,  // heap (the survivor's, may be null), now
+    // What the fast path does inline, as operations (AEP_PURE).
+    take_block,    // heap, a=class, now                  -> value=address, mask=1: its memory was
+                   // never used and reads as zero (classes above MAX_DIRECT); miss: needs a page
+    free_block,    // heap, a=page descriptor of it, b=bit, now   -> ok, or not_live
+    free_foreign,  // a=page descriptor of another heap, b=bit    -> ok, or not_live: freed twice
     count,
 };
 

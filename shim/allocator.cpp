@@ -26,7 +26,6 @@ __thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
 constexpr usize FRESH_ABOVE = 8 * MiB;
 
 u32 slices_for(usize size) { return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT); }
-usize offset_in_window(const void* p) { return reinterpret_cast<uptr>(p) - HEAP_BASE; }
 
 /// A page of class `c` in heap `h` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {
@@ -71,32 +70,39 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
     return reinterpret_cast<void*>(run.address());
 }
 
-/// What a pointer into the window points at.
+/// What a pointer into the window points at. For a small page all of it comes from the pointer and
+/// the tag: a thread that frees another's block does not touch the line that the owner writes at
+/// each malloc and free.
 struct Target {
     PageDesc* page;  // head
-    u32 kind;        // TAG_...
-    u32 owner;
-    u32 bit;  // bitmap index; >= MAX_BITS: cannot be a block's start
+    u32 tag;
+    u32 kind;  // TAG_...
+    u32 bit;   // bitmap index; >= MAX_BITS: cannot be a block's start
 };
 
-Target target_of(const void* p) {
-    const usize offset = offset_in_window(p);
-    PageDesc* d = desc_at_offset(offset);
+[[gnu::always_inline]] inline Target target_of(const void* p) {
+    const uptr address = reinterpret_cast<uptr>(p);
+    PageDesc* d = desc_of(slice_at(address));
     u32 tag = d->tag.load(std::memory_order_acquire);
     if (kind_of(tag) == TAG_TAIL) {
         d -= d->head_delta;
         tag = d->tag.load(std::memory_order_acquire);
     }
-    Target t{d, kind_of(tag), tag >> TAG_OWNER_SHIFT, MAX_BITS};
-    if (is_page_kind(t.kind)) {
-        t.bit = bit_index(static_cast<u32>(reinterpret_cast<uptr>(p) - d->base), d->bit_shift);
+    const u32 kind = kind_of(tag);
+    Target t{d, tag, kind, MAX_BITS};
+    if (AEP_LIKELY(kind - 1 < TAG_SMALL_LIMIT - 1)) {
+        t.bit = bit_index(address % SLICE_SIZE, kind);
+    } else if (kind == TAG_MEDIUM) {
+        t.bit = bit_index(static_cast<u32>(address - d->base), d->bit_shift);
     }
     return t;
 }
 
 bool is_page(const Target& t) { return is_page_kind(t.kind); }
 
-bool is_live_block(const Target& t) { return page_is_live(t.page, t.bit); }
+/// Whether the calling thread's heap owns the page; the static heap of a thread without one owns
+/// none.
+bool is_own(const Target& t) { return (t.tag ^ thread_heap->tag) < 1u << TAG_OWNER_SHIFT; }
 
 /// Whether the slice is part of a run: only a large object's further slices are, without a tag of
 /// their own.
@@ -106,43 +112,54 @@ bool in_large_object(uptr address) {
     return domain().arena.holds(chunk) && (chunk->free >> (raw(s) % SLICES_PER_CHUNK) & 1) == 0;
 }
 
-void report_not_live(const void* p, const Target& t) {
+[[gnu::cold, gnu::noinline]] void report_not_live(const void* p) {
+    const Target t = target_of(p);
     const uptr address = reinterpret_cast<uptr>(p);
     const bool interior =
         is_page(t) ? (address - t.page->base) % t.page->block_size != 0 : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
 }
 
-void deallocate_in_page(void* p, const Target& t) {
-    Heap* h = current_heap();
-    if (h != nullptr && t.owner == h->id()) {
-        if (AEP_UNLIKELY(page_is_marked(t.page, t.bit))) {
-            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
-        }
-        if (!page_clear_bit(t.page, t.bit)) return report_not_live(p, t);
-        const u32 entry =
-            static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
-        if (t.page->free_count - 1 < t.page->free_limit) return page_push(t.page, entry);
-        return detail::deallocate_exhausted(t.page, entry);
-    }
-    if (AEP_UNLIKELY(!is_live_block(t))) return report_not_live(p, t);
-    switch (page_mark_remote(t.page, t.bit)) {
-        case RemoteMark::marked:
-            return;
-        case RemoteMark::already_marked:
-            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
-        case RemoteMark::first_of_page:
-            transact({.op = Op::queue_page, .a = reinterpret_cast<u64>(t.page)});
-    }
+[[gnu::cold, gnu::noinline]] void report_twice(const void* p) {
+    report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
 }
 
-void deallocate_large(void* p) {
+/// Hands a page with its first remote free to its owner. On behalf of our own heap: its counter of
+/// open operations lies on a cache line of our own, the counter of visitors on everyone's.
+[[gnu::noinline]] void queue_page(PageDesc* d) {
+    transact({.op = Op::queue_page, .heap = current_heap(), .a = reinterpret_cast<u64>(d)});
+}
+
+[[gnu::noinline]] void deallocate_outside(void* p) {
+    if (p == nullptr) return;
+    if (is_libc_block(p)) return libc_free(p);
+    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+}
+
+/// free into a page of another thread's heap, or one of ours that TAG_REMOTE keeps off the fast
+/// path.
+[[gnu::always_inline]] inline void deallocate_in_page(void* p, const Target& t) {
+    if (AEP_UNLIKELY(!page_is_live(t.page, t.bit))) return report_not_live(p);
+    if (!is_own(t)) {
+        const RemoteMark mark = page_mark_remote(t.page, t.bit);
+        if (AEP_LIKELY(mark == RemoteMark::marked)) return;
+        return mark == RemoteMark::first_of_page ? queue_page(t.page) : report_twice(p);
+    }
+    if (AEP_UNLIKELY(page_is_marked(t.page, t.bit))) return report_twice(p);
+    page_clear_bit(t.page, t.bit);
+    const u32 entry =
+        static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
+    if (AEP_LIKELY(t.page->free_count - 1 < t.page->free_limit)) return page_push(t.page, entry);
+    detail::deallocate_exhausted(t.page, entry);
+}
+
+[[gnu::noinline]] void deallocate_large(void* p) {
     const u64 now = now_ms();
     const uptr address = reinterpret_cast<uptr>(p);
     const Reply r = address % SLICE_SIZE != 0
                         ? Reply{.status = Status::not_live}
                         : transact({.op = Op::free_large, .a = address, .now = now});
-    if (r.status != Status::ok) return report_not_live(p, target_of(p));
+    if (r.status != Status::ok) return report_not_live(p);
     purge_if_due(now);
 }
 
@@ -200,15 +217,11 @@ void deallocate_exhausted(PageDesc* d, u32 entry) {
 }
 
 void deallocate_slow(void* p) {
-    if (p == nullptr) return;
-    if (!owns(p)) {
-        if (is_libc_block(p)) return libc_free(p);
-        return report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
-    }
+    if (AEP_UNLIKELY(!owns(p))) return deallocate_outside(p);
     const Target t = target_of(p);
     if (AEP_LIKELY(is_page(t))) return deallocate_in_page(p, t);
     if (t.kind == TAG_LARGE) return deallocate_large(p);
-    report_not_live(p, t);
+    report_not_live(p);
 }
 
 }  // namespace detail
@@ -275,7 +288,7 @@ usize usable_size(void* p) {
         return p != nullptr && is_libc_block(p) ? libc_usable_size(p) : 0;
     }
     const Target t = target_of(p);
-    if (AEP_LIKELY(is_page(t))) return is_live_block(t) ? t.page->block_size : 0;
+    if (AEP_LIKELY(is_page(t))) return page_is_live(t.page, t.bit) ? t.page->block_size : 0;
     if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base) return 0;
     return usize{t.page->slices} << SLICE_SHIFT;
 }

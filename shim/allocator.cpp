@@ -82,7 +82,7 @@ struct Target {
 
 [[gnu::always_inline]] inline Target target_of(const void* p) {
     const uptr address = reinterpret_cast<uptr>(p);
-    PageDesc* d = desc_of(slice_at(address));
+    PageDesc* d = desc_at(address);
     u32 tag = d->tag.load(std::memory_order_acquire);
     if (kind_of(tag) == TAG_TAIL) {
         d -= d->head_delta;

@@ -46,13 +46,14 @@ inline void* allocate(usize size) {
 /// free: of a block from any thread; null is ignored. Anything but a live block is reported
 /// (report.hpp).
 inline void deallocate(void* p) {
-    const usize offset = reinterpret_cast<uptr>(p) - HEAP_BASE;
-    if (AEP_LIKELY(offset < window_bytes.load(std::memory_order_relaxed))) {
-        PageDesc* d = desc_at_offset(offset);
+    const uptr address = reinterpret_cast<uptr>(p);
+    if (AEP_LIKELY(
+            is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
+        PageDesc* d = desc_at(address);
         const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
         // A small page of ours (kind is its bit shift) without TAG_REMOTE.
         if (AEP_LIKELY(kind < TAG_SMALL_LIMIT)) {
-            const u32 entry = offset & (SLICE_SIZE - 1);
+            const u32 entry = address % SLICE_SIZE;
             if (AEP_LIKELY(page_clear_bit(d, bit_index(entry, kind)))) {
                 if (AEP_LIKELY(d->free_count - 1 < d->free_limit)) {
                     page_push(d, entry);
@@ -79,11 +80,6 @@ void* reallocate(void* p, usize size);
 
 /// Bytes that may be used in a live block; 0 for null and for what is no block.
 usize usable_size(void* p);
-
-/// Whether the address lies in memory that this allocator manages.
-inline bool owns(const void* p) {
-    return reinterpret_cast<uptr>(p) - HEAP_BASE < window_bytes.load(std::memory_order_acquire);
-}
 
 /// Releases memory that is kept for reuse; true if any was.
 bool trim();

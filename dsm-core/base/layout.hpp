@@ -28,11 +28,20 @@ inline constexpr uptr HEAP_BASE = 0x0010'0000'0000;
 inline constexpr usize HEAP_WINDOW = 64 * GiB;
 inline constexpr uptr META_BASE = 0x0040'0000'0000;
 inline constexpr usize META_WINDOW = 64 * GiB;
+inline constexpr uptr DESCS_BASE = 0x0030'0000'0000;
 #else
 inline constexpr uptr HEAP_BASE = 0x1200'0000'0000;
 inline constexpr usize HEAP_WINDOW = 16 * TiB;
 inline constexpr uptr META_BASE = 0x3000'0000'0000;
 inline constexpr usize META_WINDOW = 4 * TiB;
+#if defined(__SANITIZE_ADDRESS__)  // its shadow lies below 16 TiB
+inline constexpr uptr DESCS_BASE = 0x2800'0000'0000;
+#else
+/// Where an address divided by 512 falls: descriptors have 128 bytes, slices 64 KiB, and so the
+/// address of a descriptor is that of its slice but for a shift. Above the 32 GiB that Java's
+/// compressed pointers reach.
+inline constexpr uptr DESCS_BASE = HEAP_BASE / 512;
+#endif
 #endif
 inline constexpr u32 MAX_CHUNKS = HEAP_WINDOW / CHUNK_SIZE;
 inline constexpr usize MAX_SLICES = HEAP_WINDOW / SLICE_SIZE;
@@ -56,8 +65,8 @@ constexpr uptr end_of(const MetaArray& array, usize count) {
 
 /// Per slice: descriptor, the two bitmaps of its blocks, and three homes for the free stack, by its
 /// length.
-inline constexpr MetaArray DESCS{META_BASE, 128};
-inline constexpr MetaArray BLOCK_BITS{skewed(end_of(DESCS, MAX_SLICES), 0x15), odd(1 * KiB)};
+inline constexpr MetaArray DESCS{DESCS_BASE, 128};
+inline constexpr MetaArray BLOCK_BITS{skewed(META_BASE, 0x15), odd(1 * KiB)};
 inline constexpr MetaArray STACKS_512{skewed(end_of(BLOCK_BITS, MAX_SLICES), 0x4d), odd(512)};
 inline constexpr MetaArray STACKS_2K{skewed(end_of(STACKS_512, MAX_SLICES), 0x73), odd(2 * KiB)};
 inline constexpr MetaArray STACKS_8K{skewed(end_of(STACKS_2K, MAX_SLICES), 0x95), odd(8 * KiB)};

@@ -64,7 +64,7 @@ void page_extend(PageDesc* d) {
         entry -= step;
         d->stack[i] = static_cast<u16>(entry);
     }
-    d->top = static_cast<u16>(entry - step);
+    d->top = entry - step;
     d->free_count = count;
     d->extended += count;
 }

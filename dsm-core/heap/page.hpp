@@ -50,9 +50,7 @@ struct alignas(128) PageDesc {
     u32 free_count;   // entries on the free stack, the cached one included
     u32 free_limit;   // free() leaves the fast path when free_count - 1 >= free_limit: page was
                       // exhausted or becomes empty
-    u16 top;          // the top of the free stack: block offset >> entry_shift
-    u8 entry_shift;   // 0 small pages, 4 medium pages
-    u8 bit_shift;     // log2 of the bitmap's granule
+    u32 top;          // the top of the free stack: block offset >> entry_shift
     u32 extended;     // blocks that were ever put on the stack (the rest of the page is untouched)
     u16* stack;       // entries 1 .. free_count-1 lie below the top; entry 0 is a dummy
     BlockBits* bits;  // one bit of each bitmap a granule
@@ -62,6 +60,8 @@ struct alignas(128) PageDesc {
     u32 touched;  // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
     u8 size_class;
     u8 in_full_list;  // 1: on the heap's list of pages without free blocks
+    u8 entry_shift;   // 0 small pages, 4 medium pages
+    u8 bit_shift;     // log2 of the bitmap's granule
     u32 slices;       // slices of a page or of a large object
     u32 head_delta;   // TAG_TAIL: how many slices before this one the page begins
 
@@ -75,9 +75,10 @@ struct alignas(128) PageDesc {
 };
 static_assert(sizeof(PageDesc) == 128 && DESCS.stride == sizeof(PageDesc));
 
-/// The descriptor of the slice that holds `offset` bytes from HEAP_BASE.
-inline PageDesc* desc_at_offset(usize offset) {
-    return reinterpret_cast<PageDesc*>(DESCS.base + (offset >> SLICE_SHIFT) * sizeof(PageDesc));
+/// The descriptor of the slice that holds `address`, in the window. The constants cancel out.
+inline PageDesc* desc_at(uptr address) {
+    return reinterpret_cast<PageDesc*>(DESCS.base - (HEAP_BASE >> SLICE_SHIFT) * sizeof(PageDesc) +
+                                       (address >> SLICE_SHIFT) * sizeof(PageDesc));
 }
 inline PageDesc* desc_of(SliceIndex s) {
     return reinterpret_cast<PageDesc*>(DESCS.base + usize{raw(s)} * sizeof(PageDesc));
@@ -157,8 +158,8 @@ inline bool page_clear_bit(PageDesc* d, u32 bit) {
 /// page_clear_bit.
 inline void page_push(PageDesc* d, u32 entry) {
     const u32 n = d->free_count;
-    d->stack[n] = d->top;  // n == 0 writes the dummy
-    d->top = static_cast<u16>(entry);
+    d->stack[n] = static_cast<u16>(d->top);  // n == 0 writes the dummy
+    d->top = entry;
     d->free_count = n + 1;
 }
 

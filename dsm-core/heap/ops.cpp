@@ -90,6 +90,11 @@ PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
             PageDesc* d = q.head;
             if (d->free_count != 0) return d;
             if (d->extended < d->capacity) {
+                // What others have freed comes first: it is warm, and the page stays as it is.
+                if (h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
+                    drain_remote(dom, h, bad, now);
+                    continue;
+                }
                 page_extend(d);
                 if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
                 return d;

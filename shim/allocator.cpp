@@ -149,8 +149,8 @@ bool in_large_object(uptr address) {
     page_clear_bit(t.page, t.bit);
     const u32 entry =
         static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
-    if (AEP_LIKELY(t.page->free_count - 1 < t.page->free_limit)) return page_push(t.page, entry);
-    detail::deallocate_exhausted(t.page, entry);
+    if (AEP_LIKELY(t.page->free_count < t.page->free_limit)) return page_push(t.page, entry);
+    detail::deallocate_refile(t.page, entry);
 }
 
 [[gnu::noinline]] void deallocate_large(void* p) {
@@ -204,9 +204,7 @@ void* move_block(void* p, usize old_usable, usize size, usize reserve) {
 
 namespace detail {
 
-void deallocate_exhausted(PageDesc* d, u32 entry) {
-    // A page that was exhausted but is still the current one needs no list work.
-    if (d->free_count == 0 && d->in_full_list == 0) return page_push(d, entry);
+void deallocate_refile(PageDesc* d, u32 entry) {
     const u64 now = now_ms();
     transact({.op = Op::free_local,
               .heap = thread_heap,

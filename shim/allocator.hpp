@@ -20,7 +20,7 @@ extern __thread Heap* thread_heap __attribute__((tls_model("initial-exec")));
 
 namespace detail {
 void deallocate_slow(void* p);
-void deallocate_exhausted(PageDesc* d, u32 entry);
+void deallocate_refile(PageDesc* d, u32 entry);
 }  // namespace detail
 
 /// malloc's fast path, about 25 instructions: true with the block in `p`, or false: use
@@ -55,10 +55,10 @@ inline void deallocate(void* p) {
         if (AEP_LIKELY(kind < TAG_SMALL_LIMIT)) {
             const u32 entry = address % SLICE_SIZE;
             if (AEP_LIKELY(page_clear_bit(d, bit_index(entry, kind)))) {
-                if (AEP_LIKELY(d->free_count - 1 < d->free_limit)) {
+                if (AEP_LIKELY(d->free_count < d->free_limit)) {
                     page_push(d, entry);
                 } else {
-                    detail::deallocate_exhausted(d, entry);
+                    detail::deallocate_refile(d, entry);
                 }
                 return;
             }

@@ -165,7 +165,7 @@ bool HeapCheck::queue(const Heap* h, u32 c, u64& pages_listed) {
     }
     const PageDesc* before = nullptr;
     for (const PageDesc* d = q.head; d != nullptr; before = d, d = d->next) {
-        const u32 limit = q.head == q.last ? NEVER_EMPTY : d->extended - 2;
+        const u32 limit = q.head == q.last ? NEVER_EMPTY : d->extended - 1;
         if (!require(++pages_listed <= h->page_count, "a heap lists more pages than it has", "heap",
                      at, h->page_count) ||
             !linked_page(h, d) ||
@@ -202,6 +202,8 @@ bool HeapCheck::full_list(const Heap* h, u64& pages_listed) {
             !require(d->prev == before, "the full list's links disagree", "page", address_of(d)) ||
             !require(d->in_full_list == 1, "a page on the full list does not know it", "page",
                      address_of(d)) ||
+            !require(d->free_limit == 0, "a full page has a free limit", "page", address_of(d),
+                     d->free_limit) ||
             !require(d->free_count == 0, "a page on the full list has free blocks", "page",
                      address_of(d), d->free_count) ||
             !require(d->extended == d->capacity, "a page on the full list could be extended",

@@ -96,7 +96,7 @@ PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
                     continue;
                 }
                 page_extend(d);
-                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
+                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 1;
                 return d;
             }
             heap_dequeue(h, d);
@@ -146,7 +146,7 @@ Reply large_birth(Domain& dom, const Request& r) {
     return {};
 }
 
-/// A page left the fast path's state: it was exhausted, or it became empty.
+/// A page left the fast path's state: it was on the full list, or it became empty.
 Reply free_local(Domain& dom, const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
     page_push(d, static_cast<u32>(r.b));

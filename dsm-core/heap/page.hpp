@@ -48,8 +48,8 @@ struct BlockBits {
 struct alignas(128) PageDesc {
     // Line 0: the owner's.
     u32 free_count;   // entries on the free stack, the cached one included
-    u32 free_limit;   // free() leaves the fast path when free_count - 1 >= free_limit: page was
-                      // exhausted or becomes empty
+    u32 free_limit;   // free() leaves the fast path when free_count >= free_limit: the page becomes
+                      // empty, or it is on the full list (0)
     u32 top;          // the top of the free stack: block offset >> entry_shift
     u32 extended;     // blocks that were ever put on the stack (the rest of the page is untouched)
     u16* stack;       // entries 1 .. free_count-1 lie below the top; entry 0 is a dummy

@@ -150,7 +150,8 @@ TEST(Check, RemoteFrees) {
 TEST(Check, Heaps) {
     finds("occupied", [](Scene& s) { s.h->occupied[0] ^= 1; });
     finds("empty page", [](Scene& s) { s.h->queues[60].head = nullptr; });
-    finds("free limit", [](Scene& s) { s.queued->free_limit = 0; });
+    finds("wrong free limit", [](Scene& s) { s.queued->free_limit = 0; });
+    finds("a full page has a free limit", [](Scene& s) { s.full->free_limit = 3; });
     finds("links disagree", [](Scene& s) { s.queued->prev = s.full; });
     finds("queue of another class", [](Scene& s) {
         std::swap(s.h->queues[class_of(1024)], s.h->queues[class_of(1000) - 1]),

@@ -80,9 +80,8 @@ struct Target {
     u32 bit;   // bitmap index; >= MAX_BITS: cannot be a block's start
 };
 
-[[gnu::always_inline]] inline Target target_of(const void* p) {
+[[gnu::always_inline]] inline Target target_of(const void* p, PageDesc* d) {
     const uptr address = reinterpret_cast<uptr>(p);
-    PageDesc* d = desc_at(address);
     u32 tag = d->tag.load(std::memory_order_acquire);
     if (kind_of(tag) == TAG_TAIL) {
         d -= d->head_delta;
@@ -97,6 +96,8 @@ struct Target {
     }
     return t;
 }
+
+Target target_of(const void* p) { return target_of(p, desc_at(reinterpret_cast<uptr>(p))); }
 
 bool is_page(const Target& t) { return is_page_kind(t.kind); }
 
@@ -128,12 +129,6 @@ bool in_large_object(uptr address) {
 /// open operations lies on a cache line of our own, the counter of visitors on everyone's.
 [[gnu::noinline]] void queue_page(PageDesc* d) {
     transact({.op = Op::queue_page, .heap = current_heap(), .a = reinterpret_cast<u64>(d)});
-}
-
-[[gnu::noinline]] void deallocate_outside(void* p) {
-    if (p == nullptr) return;
-    if (is_libc_block(p)) return libc_free(p);
-    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
 }
 
 /// free into a page of another thread's heap, or one of ours that TAG_REMOTE keeps off the fast
@@ -204,7 +199,7 @@ void* move_block(void* p, usize old_usable, usize size, usize reserve) {
 
 namespace detail {
 
-void deallocate_refile(PageDesc* d, u32 entry) {
+[[gnu::noinline]] void deallocate_refile(PageDesc* d, u32 entry) {
     const u64 now = now_ms();
     transact({.op = Op::free_local,
               .heap = thread_heap,
@@ -214,9 +209,14 @@ void deallocate_refile(PageDesc* d, u32 entry) {
     purge_if_due(now);
 }
 
-void deallocate_slow(void* p) {
-    if (AEP_UNLIKELY(!owns(p))) return deallocate_outside(p);
-    const Target t = target_of(p);
+void deallocate_outside(void* p) {
+    if (p == nullptr) return;
+    if (is_libc_block(p)) return libc_free(p);
+    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+}
+
+void deallocate_slow(void* p, PageDesc* d) {
+    const Target t = target_of(p, d);
     if (AEP_LIKELY(is_page(t))) return deallocate_in_page(p, t);
     if (t.kind == TAG_LARGE) return deallocate_large(p);
     report_not_live(p);
@@ -265,7 +265,7 @@ void* reallocate(void* p, usize size) {
     if (AEP_UNLIKELY(!owns(p)) && is_libc_block(p)) return libc_realloc(p, size);
     const usize usable = usable_size(p);
     if (AEP_UNLIKELY(usable == 0)) {
-        detail::deallocate_slow(p);  // reports what it is
+        deallocate(p);  // reports what it is
         return nullptr;
     }
     // A block keeps its place while at least half of it is used.

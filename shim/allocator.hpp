@@ -19,7 +19,8 @@ namespace aep {
 extern __thread Heap* thread_heap __attribute__((tls_model("initial-exec")));
 
 namespace detail {
-void deallocate_slow(void* p);
+void deallocate_outside(void* p);            // not in the window
+void deallocate_slow(void* p, PageDesc* d);  // whatever `d`, the slice's descriptor, says
 void deallocate_refile(PageDesc* d, u32 entry);
 }  // namespace detail
 
@@ -47,24 +48,20 @@ inline void* allocate(usize size) {
 /// (report.hpp).
 inline void deallocate(void* p) {
     const uptr address = reinterpret_cast<uptr>(p);
-    if (AEP_LIKELY(
-            is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
-        PageDesc* d = desc_at(address);
-        const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
-        // A small page of ours (kind is its bit shift) without TAG_REMOTE.
-        if (AEP_LIKELY(kind < TAG_SMALL_LIMIT)) {
-            const u32 entry = address % SLICE_SIZE;
-            if (AEP_LIKELY(page_clear_bit(d, bit_index(entry, kind)))) {
-                if (AEP_LIKELY(d->free_count < d->free_limit)) {
-                    page_push(d, entry);
-                } else {
-                    detail::deallocate_refile(d, entry);
-                }
-                return;
-            }
-        }
+    if (AEP_UNLIKELY(
+            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
+        return detail::deallocate_outside(p);
     }
-    detail::deallocate_slow(p);
+    PageDesc* d = desc_at(address);
+    const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
+    // A small page of ours (kind is its bit shift) without TAG_REMOTE.
+    if (AEP_UNLIKELY(kind >= TAG_SMALL_LIMIT)) return detail::deallocate_slow(p, d);
+    const u32 entry = address % SLICE_SIZE;
+    if (AEP_UNLIKELY(!page_clear_bit(d, bit_index(entry, kind)))) {
+        return detail::deallocate_slow(p, d);
+    }
+    if (AEP_UNLIKELY(d->free_count >= d->free_limit)) return detail::deallocate_refile(d, entry);
+    page_push(d, entry);
 }
 
 /// calloc: the block reads as zero; fresh memory is not written again. `total` is already checked

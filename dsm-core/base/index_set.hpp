@@ -43,6 +43,16 @@ class IndexSet {
         return NONE;
     }
 
+    /// Calls f(address, bytes) for each part of the set that members below `limit` touch, while it
+    /// returns true.
+    template <class F>
+    bool for_each_memory(u32 limit, F&& f) const {
+        const auto part = [&](const u64* level, u32 shift) {
+            return f(reinterpret_cast<uptr>(level), ((usize{limit} >> shift) + 1) * sizeof(u64));
+        };
+        return part(&root_, 31) && part(level2_, 18) && part(level1_, 12) && part(leaf_, 6);
+    }
+
   private:
     /// The lowest member > i of the word that holds i.
     static u32 next_word(const u64* level, u32 i) {
@@ -52,10 +62,11 @@ class IndexSet {
     }
     static u32 down(const u64* level, u32 i) { return i * 64 + lowest_bit(level[i]); }
 
-    u64 leaf_[CAPACITY >> 6];
-    u64 level1_[CAPACITY >> 12];
-    u64 level2_[CAPACITY >> 18];
+    // The small levels first: what a small set touches then lies on two OS pages.
     u64 root_;
+    u64 level2_[CAPACITY >> 18];
+    u64 level1_[CAPACITY >> 12];
+    u64 leaf_[CAPACITY >> 6];
 };
 
 }  // namespace aep

@@ -8,7 +8,7 @@
 // is used is chosen at creation and written in the header.
 //
 //   offset              address                     what
-//   0                   CONTROL_BASE                header, client table, slots, chunk owners, log
+//   0                   CONTROL_BASE                header, client table, slots, chunk owners
 //   STACKS_OFFSET       STACKS_BASE                 one AEP stack a slot, between unmapped guards
 //   META_OFFSET         META_BASE                   the heap's metadata arrays, then the domains
 #pragma once
@@ -67,7 +67,6 @@ struct ContextHeader {
     u64 clients_offset;  // in the control area
     u64 slots_offset;
     u64 owners_offset;
-    u64 log_offset;
     u64 control_bytes;  // all of it
     u64 checksum;       // over all bytes before it
 

@@ -102,6 +102,18 @@ class Arena {
 
     Lock& lock() { return lock_; }
 
+    /// Calls f(address, bytes) for each part of the arena that chunks below `limit` touch, while it
+    /// returns true: for whoever makes its memory present ahead.
+    template <class F>
+    bool for_each_memory(u32 limit, F&& f) const {
+        const uptr begin = reinterpret_cast<uptr>(this);
+        if (!f(begin, reinterpret_cast<uptr>(by_rank_) - begin)) return false;
+        for (const IndexSet& bin : by_rank_) {
+            if (!bin.for_each_memory(limit, f)) return false;
+        }
+        return true;
+    }
+
   private:
     friend class HeapCheck;
     static constexpr u32 RANKS = 7;

@@ -1,0 +1,247 @@
+// Purpose: see context_file.hpp.
+// Who calls it: the daemon and its tools, the completer, a client that joins.
+// Crash rule: see context_file.hpp.
+#include "shim/context_file.hpp"
+
+#include <elf.h>
+#include <errno.h>
+
+#include "dsm-core/pool/superblock.hpp"
+#include "shim/populate.hpp"
+#include "shim/syscall.hpp"
+
+namespace aep {
+namespace {
+
+constexpr int SHARED_FLAGS = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+
+long map_part(int fd, uptr address, usize bytes, u64 offset, int protection) {
+    const long at = sys::mmap(address, bytes, protection, SHARED_FLAGS, fd, offset);
+    if (sys::failed(at)) return at;
+    if (at != static_cast<long>(address)) {  // a kernel before 4.17 takes the address for a hint
+        sys::munmap(static_cast<uptr>(at), bytes);
+        return -EEXIST;
+    }
+    const long advised = sys::madvise(address, bytes, MADV_DONTFORK);
+    return sys::failed(advised) ? advised : 0;
+}
+
+u64 checksum_of(const ContextHeader& header) {
+    return fnv1a(reinterpret_cast<const u8*>(&header), offsetof(ContextHeader, checksum));
+}
+
+void copy_text(char* to, usize room, const char* from) {
+    usize i = 0;
+    for (; from[i] != '\0' && i < room - 1; ++i) to[i] = from[i];
+    to[i] = '\0';
+}
+
+/// Reads `bytes` at `offset`, all of it.
+bool read_all(int fd, void* to, usize bytes, u64 offset) {
+    usize have = 0;
+    while (have < bytes) {
+        const long got = sys::pread(fd, static_cast<u8*>(to) + have, bytes - have, offset + have);
+        if (got == -EINTR) continue;
+        if (got <= 0) return false;
+        have += static_cast<usize>(got);
+    }
+    return true;
+}
+
+long hash_file(int fd, u64 bytes, u64& hash) {
+    u8 part[4096];
+    hash = fnv1a(nullptr, 0);
+    for (u64 at = 0; at < bytes;) {
+        const usize count = bytes - at < sizeof part ? bytes - at : sizeof part;
+        if (!read_all(fd, part, count, at)) return -ENOEXEC;
+        hash = fnv1a(part, count, hash);
+        at += count;
+    }
+    return 0;
+}
+
+/// An OS page that traps at every instruction, at the shadow entry's place.
+long map_trap_page() {
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    const long at = sys::mmap(SHADOW_ENTRY, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, FLAGS);
+    if (sys::failed(at)) return at;
+    u8* page = reinterpret_cast<u8*>(SHADOW_ENTRY);
+    for (usize i = 0; i < OS_PAGE_SIZE; i += 2) {  // ud2
+        page[i] = 0x0f;
+        page[i + 1] = 0x0b;
+    }
+    return sys::mprotect(SHADOW_ENTRY, OS_PAGE_SIZE, PROT_READ | PROT_EXEC);
+}
+
+}  // namespace
+
+long format_context(int fd, const ContextPlan& plan) {
+    if (plan.max_clients == 0 || plan.max_clients >= MAX_DOMAINS || plan.max_slots == 0 ||
+        plan.chunk_count == 0 || plan.chunk_count > MAX_CHUNKS) {
+        return -EINVAL;
+    }
+    ContextHeader h{};
+    h.magic = CONTEXT_MAGIC;
+    h.version = CONTEXT_VERSION;
+    h.header_bytes = sizeof(ContextHeader);
+    h.layout_hash = CONTEXT_LAYOUT_HASH;
+    h.image_hash = plan.image_hash;
+    if (const long got = sys::getrandom(h.uuid, sizeof h.uuid, 0); sys::failed(got)) return got;
+    copy_text(h.name, sizeof h.name, plan.name);
+    h.uid = plan.uid;
+    h.max_clients = plan.max_clients;
+    h.max_slots = plan.max_slots;
+    h.chunk_count = plan.chunk_count;
+    h.pool_address = plan.pool_address;
+    __builtin_memcpy(h.pool_uuid, plan.pool_uuid, sizeof h.pool_uuid);
+    h.clients_offset = round_up(sizeof(ContextHeader), OS_PAGE_SIZE);
+    h.slots_offset = round_up(
+        h.clients_offset + (usize{plan.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);
+    h.owners_offset = round_up(h.slots_offset + usize{plan.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
+    h.control_bytes = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), 2 * MiB);
+    if (h.control_bytes > CONTROL_WINDOW) return -EINVAL;
+    h.checksum = checksum_of(h);
+    h.state = static_cast<u32>(ContextState::live);
+    h.context_limit = plan.context_limit;
+    h.client_limit = plan.client_limit;
+
+    if (const long cut = sys::ftruncate(fd, CONTEXT_FILE_BYTES); sys::failed(cut)) return cut;
+    const long at = sys::mmap(0, h.control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (sys::failed(at)) return at;
+    const uptr address = static_cast<uptr>(at);
+    const bool present = populate(address, h.control_bytes);
+    if (present) {
+        __builtin_memcpy(reinterpret_cast<void*>(address), &h, sizeof h);
+        for (u32 i = 0; i < plan.max_slots; ++i) {
+            Slot& slot =
+                *reinterpret_cast<Slot*>(address + h.slots_offset + usize{i} * SLOT_STRIDE);
+            slot.stack_top = stack_of_slot(i) + STACK_BYTES - 64;
+        }
+    }
+    sys::munmap(address, h.control_bytes);
+    return present ? 0 : -ENOSPC;
+}
+
+ContextFault verify_context(int fd, ContextHeader& h) {
+    constexpr const char* FOREIGN = "it is no context: name another";
+    constexpr const char* OLD = "another version made it: end its clients and remove it";
+    constexpr const char* DAMAGED = "it is damaged: end its clients and remove it";
+    struct stat status {};
+    if (sys::failed(sys::fstat(fd, &status)) || !read_all(fd, &h, sizeof h, 0)) {
+        return {"header", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, FOREIGN};
+    }
+    if (h.magic != CONTEXT_MAGIC) return {"magic", h.magic, CONTEXT_MAGIC, FOREIGN};
+    if (h.version != CONTEXT_VERSION) return {"version", h.version, CONTEXT_VERSION, OLD};
+    if (h.layout_hash != CONTEXT_LAYOUT_HASH) {
+        return {"layout hash", h.layout_hash, CONTEXT_LAYOUT_HASH, OLD};
+    }
+    if (h.checksum != checksum_of(h)) return {"checksum", h.checksum, checksum_of(h), DAMAGED};
+    if (static_cast<u64>(status.st_size) != CONTEXT_FILE_BYTES) {
+        return {"size", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, DAMAGED};
+    }
+    const u32 state = h.state.load(std::memory_order_relaxed);
+    if (state != static_cast<u32>(ContextState::live) &&
+        state != static_cast<u32>(ContextState::poisoned)) {
+        return {"state", state, static_cast<u64>(ContextState::live), DAMAGED};
+    }
+    return {};
+}
+
+long map_control(int fd, const ContextHeader& h) {
+    return map_part(fd, CONTROL_BASE, h.control_bytes, 0, PROT_READ | PROT_WRITE);
+}
+
+long map_stacks(int fd, const ContextHeader& h, bool accessible) {
+    const usize bytes = usize{h.max_slots} * STACK_STRIDE;
+    const long result = map_part(fd, STACKS_BASE, bytes, STACKS_OFFSET,
+                                 accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
+    return result;
+}
+
+long open_stack(u32 slot) {
+    const uptr stack = stack_of_slot(slot);
+    const long opened = sys::mprotect(stack, STACK_BYTES, PROT_READ | PROT_WRITE);
+    if (sys::failed(opened)) return opened;
+    if (!populate(stack + STACK_BYTES - STACK_COMMITTED, STACK_COMMITTED)) return -ENOMEM;
+    *reinterpret_cast<uptr*>(slot_at(slot).stack_top) = reinterpret_cast<uptr>(&slot_at(slot));
+    return 0;
+}
+
+long map_heap_metadata(int fd, const ContextHeader& h) {
+    constexpr int BOTH = PROT_READ | PROT_WRITE;
+    const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
+    for (const MetaArray& array : SLICE_ARRAYS) {
+        const usize bytes = array.stride * SLICES_PER_CHUNK * chunks;
+        const long result =
+            map_part(fd, array.base, bytes, context_offset_of_meta(array.base), BOTH);
+        if (sys::failed(result)) return result;
+        sys::madvise(array.base, bytes, MADV_NOHUGEPAGE);  // sparse
+    }
+    return map_part(fd, CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks,
+                    context_offset_of_meta(CHUNK_DESCS.base), BOTH);
+}
+
+long map_domain(int fd, u32 index) {
+    const uptr address = reinterpret_cast<uptr>(&domain_at(index));
+    return map_part(fd, address, DOMAIN_STRIDE, context_offset_of_meta(address),
+                    PROT_READ | PROT_WRITE);
+}
+
+long open_domain(u32 index) {
+    Domain& dom = domain_at(index);
+    const auto make_present = [](uptr address, usize bytes) {
+        const uptr begin = round_down(address, OS_PAGE_SIZE);
+        return populate(begin, round_up(address + bytes, OS_PAGE_SIZE) - begin);
+    };
+    const uptr begin = reinterpret_cast<uptr>(&dom);
+    const uptr counters = reinterpret_cast<uptr>(&dom.heaps_lock);
+    if (!make_present(begin, reinterpret_cast<uptr>(&dom.arena) - begin) ||
+        !dom.arena.for_each_memory(context().chunk_count, make_present) ||
+        !make_present(counters, begin + sizeof(Domain) - counters) ||
+        !make_present(reinterpret_cast<uptr>(heap_at(dom, 0)), 2 * HEAP_STRIDE)) {
+        return -ENOMEM;
+    }
+    dom.arena.init(index);
+    dom.heaps_mapped.store(1, std::memory_order_relaxed);
+    return 0;
+}
+
+long map_image(int fd, u64 expected_hash, u64 expected_bytes, ImageUse use) {
+    struct stat status {};
+    if (const long result = sys::fstat(fd, &status); sys::failed(result)) return result;
+    u64 hash = 0;
+    if (static_cast<u64>(status.st_size) != expected_bytes ||
+        sys::failed(hash_file(fd, expected_bytes, hash)) || hash != expected_hash) {
+        return -ENOEXEC;
+    }
+    Elf64_Ehdr elf;
+    if (!read_all(fd, &elf, sizeof elf, 0) || elf.e_phnum > 8) return -ENOEXEC;
+    for (u32 i = 0; i < elf.e_phnum; ++i) {
+        Elf64_Phdr segment;
+        if (!read_all(fd, &segment, sizeof segment, elf.e_phoff + i * sizeof segment)) {
+            return -ENOEXEC;
+        }
+        if (segment.p_type != PT_LOAD) continue;
+        const bool shadow = segment.p_vaddr == SHADOW_ENTRY;
+        if ((!shadow && segment.p_vaddr != CONTEXT_BASE) || segment.p_flags != (PF_R | PF_X) ||
+            segment.p_memsz != segment.p_filesz || segment.p_filesz > IMAGE_WINDOW) {
+            return -ENOEXEC;
+        }
+        long at;
+        if (shadow && use == ImageUse::complete) {
+            at = map_trap_page();
+        } else {
+            // Private: text that other processes map is never written, here or there.
+            at = sys::mmap(segment.p_vaddr, round_up(segment.p_filesz, OS_PAGE_SIZE),
+                           PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED_NOREPLACE, fd,
+                           segment.p_offset);
+        }
+        if (sys::failed(at)) return at;
+    }
+    const ImageInfo& info = image_info();
+    const bool right = info.magic == IMAGE_MAGIC && info.version == IMAGE_VERSION &&
+                       info.layout_hash == CONTEXT_LAYOUT_HASH;
+    return right ? 0 : -ENOEXEC;
+}
+
+}  // namespace aep

@@ -1,0 +1,68 @@
+// Purpose: the context as a file and as mappings: made whole, verified, and mapped part by part at
+//          its fixed addresses. And the image, mapped beside it.
+// Who calls it: the daemon and its tools, the completer (everything), a client (its own parts).
+// Crash rule: the header is written before the file has a name; mappings die with the process.
+//
+// Functions return 0 or a value >= 0, or -errno. They make system calls only: no libc state, no
+// allocation, so a client may use them before any constructor.
+#pragma once
+
+#include "aep-lib/image/image_info.hpp"
+
+namespace aep {
+
+/// What is chosen when a context is made.
+struct ContextPlan {
+    const char* name = "";
+    u64 image_hash = 0;
+    u32 uid = 0;
+    u32 max_clients = 1023;  // at most MAX_DOMAINS - 1
+    u32 max_slots = 8192;
+    u32 chunk_count = 0;   // of the pool
+    u64 pool_address = 0;  // of its superblock in every process
+    u8 pool_uuid[16] = {};
+    u64 context_limit = 0;  // bytes; 0: none
+    u64 client_limit = 0;
+};
+
+/// Writes a fresh, empty context into the empty file `fd` (0600, on tmpfs) and makes its control
+/// area present, so that no store to it can fail. 0 or -errno.
+long format_context(int fd, const ContextPlan& plan);
+
+/// What is wrong with the context in a file; `field` null: nothing.
+struct ContextFault {
+    const char* field = nullptr;
+    u64 found = 0;
+    u64 expected = 0;
+    const char* advice = "";
+    explicit operator bool() const { return field != nullptr; }
+};
+
+/// Reads and verifies the header of a context file: magic, version, layout, checksum, sizes.
+ContextFault verify_context(int fd, ContextHeader& header);
+
+/// Maps the control area (read/write, shared, not inherited by fork).
+long map_control(int fd, const ContextHeader& header);
+/// Maps the AEP stacks: all of them accessible (completer), or none (client: see open_stack).
+long map_stacks(int fd, const ContextHeader& header, bool accessible);
+/// Makes the stack of one slot accessible, and its top present. A client's own slots only.
+long open_stack(u32 slot);
+/// Maps the metadata arrays of the pool's chunks.
+long map_heap_metadata(int fd, const ContextHeader& header);
+/// Maps one domain. Its first part must have been made present by whoever created it.
+long map_domain(int fd, u32 index);
+/// Makes an empty domain of a mapped, zeroed one: the arena initialised, memory for it and for one
+/// heap present. Needs the control area.
+long open_domain(u32 index);
+
+/// What the image is mapped for.
+enum class ImageUse {
+    enter,     // a client: the shadow entry is the image's
+    complete,  // a completer: in its place lies an OS page that traps, so that operations end there
+};
+
+/// Maps an image file after checking that it is one of this build: its size and hash are
+/// `expected_bytes` and `expected_hash`, its segments where they must be. -ENOEXEC: it is not.
+long map_image(int fd, u64 expected_hash, u64 expected_bytes, ImageUse use);
+
+}  // namespace aep

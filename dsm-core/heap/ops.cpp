@@ -94,9 +94,14 @@ PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
             PageDesc* d = q.head;
             if (d->free_count != 0) return d;
             if (d->extended < d->capacity) {
+                // What others have freed comes first: it is warm, and the page stays as it is.
+                if (h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
+                    drain_remote(dom, h, bad, now);
+                    continue;
+                }
                 page_extend(d);
                 AEP_HEAP_CRASH_POINT("page: extended");
-                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
+                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 1;
                 return d;
             }
             heap_dequeue(h, d);
@@ -165,7 +170,7 @@ Reply large_birth(Domain& dom, const Request& r) {
     return {};
 }
 
-/// A page left the fast path's state: it was exhausted, or it became empty.
+/// A page left the fast path's state: it was on the full list, or it became empty.
 Reply free_local(Domain& dom, const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
     page_push(d, static_cast<u32>(r.b));
@@ -183,7 +188,7 @@ Reply free_block(Domain& dom, const Request& r) {
     const u32 bit = static_cast<u32>(r.b);
     if (!page_clear_bit(d, bit)) return {.status = Status::not_live};
     const u32 entry = (bit << d->bit_shift) >> d->entry_shift;
-    if (d->free_count - 1 >= d->free_limit && (d->free_count != 0 || d->in_full_list != 0)) {
+    if (d->free_count >= d->free_limit) {
         Request rest = r;
         rest.b = entry;
         return free_local(dom, rest);

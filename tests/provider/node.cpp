@@ -111,6 +111,7 @@ Node::~Node() {
     munmap(session, sizeof(Session));
     munmap(reinterpret_cast<void*>(CONTROL_BASE), CONTROL_WINDOW);
     munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
+    munmap(reinterpret_cast<void*>(DESCS_BASE), DESCS_WINDOW);
     for (const int fd : {context_, pool_, image_}) close(fd);
 }
 

@@ -45,11 +45,11 @@ enum class Status : u32 {
     not_live,
     need_heaps,
     beyond_end,
-    limit,           // the client or the context may not hold more
-    poisoned,        // the context is; nothing was done
-    nested,          // the thread's slot is inside already (a signal handler); nothing was done
-    no_such_op,      // ENOSYS
-    bad_arguments,   // EFAULT: they could not be read
+    limit,          // the client or the context may not hold more
+    poisoned,       // the context is; nothing was done
+    nested,         // the thread's slot is inside already (a signal handler); nothing was done
+    no_such_op,     // ENOSYS
+    bad_arguments,  // EFAULT: they could not be read
 };
 
 struct Request {

@@ -33,8 +33,11 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     const u64 now = now_ms();
     purge_if_due(now);
     const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
-    if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
-    const Run run = obtain_run(h, page_slices(c), 1);
+    if (found.status != Status::miss) {
+        PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
+        return found.status == Status::ok || extend_page(h, d) ? d : nullptr;
+    }
+    const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
     if (!run) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
@@ -64,7 +67,9 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
     purge_if_due(now_ms());
     const u32 alignment_slices =
         alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
-    const Run run = obtain_run(current_heap(), slices_for(size == 0 ? 1 : size), alignment_slices);
+    const u32 slices = slices_for(size == 0 ? 1 : size);
+    const Run run =
+        obtain_run(current_heap(), slices, alignment_slices, usize{slices} << SLICE_SHIFT);
     if (!run) return nullptr;
     transact({.op = Op::large_birth, .a = raw(run.first), .b = run.slices});
     fresh_zero = run.zero;
@@ -158,8 +163,9 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
     for (;;) {
         const Reply r = transact({.op = Op::grow_large, .a = address, .b = slices});
         if (r.status == Status::ok) {
-            if (r.run.committed) return true;
-            if (backing().commit(r.run.address(), r.run.bytes())) {
+            const usize have = r.run.committed;
+            if (have == r.run.bytes()) return true;
+            if (backing().commit(r.run.address() + have, r.run.bytes() - have)) {
                 transact({.op = Op::commit_run, .a = raw(r.run.first), .b = r.run.slices});
                 return true;
             }

@@ -36,9 +36,11 @@ Reply transact(const Request& request);
 /// Milliseconds of a coarse monotonic clock.
 u64 now_ms();
 
-/// A run of slices with memory behind it, reserved for `heap` (may be null); empty: out of memory.
-/// Adds chunks as needed.
-Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices);
+/// A run of slices whose first `bytes` (a multiple of an OS page) have memory behind them, reserved
+/// for `heap` (may be null); empty: out of memory. Adds chunks as needed.
+Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes);
+/// Commits more of a page that is exhausted, and extends it. False: no memory.
+bool extend_page(Heap* heap, PageDesc* d);
 /// Adds chunks so that the one at index `at` exists; false if that place cannot be had.
 bool extend_window(u32 at, u32 chunks);
 /// Maps memory for further heaps. False: no memory or too many.

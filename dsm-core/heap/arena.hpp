@@ -16,13 +16,14 @@ namespace aep {
 struct ChunkDesc {
     u64 free;         // not part of any run
     u64 zero;         // free slices that read as zero
-    u64 committed;    // writing cannot fail
+    u64 committed;    // writing cannot fail (PageDesc::committed has parts of others)
     u64 dirty;        // free slices with memory behind them
     u64 dirty_since;  // time of the last give, in ms
     u32 next_dirty;   // FIFO of chunks with dirty slices, NO_CHUNK-terminated
     u8 on_dirty_list;
     u8 present;
-    u8 rank;  // run_rank(free): which bin it is in, 0 = none
+    u8 rank;    // run_rank(free): which bin it is in, 0 = none
+    u8 coarse;  // its memory comes in large pieces
 };
 static_assert(sizeof(ChunkDesc) <= CHUNK_DESCS.stride);
 
@@ -34,8 +35,9 @@ inline ChunkDesc* chunk_desc(ChunkIndex c) {
 struct Run {
     SliceIndex first{};
     u32 slices = 0;
-    bool zero = false;       // all of it reads as zero
-    bool committed = false;  // all of it can be written
+    bool zero = false;    // all of it reads as zero
+    bool coarse = false;  // its memory comes in large pieces: to be committed as a whole
+    usize committed = 0;  // bytes from its start that can be written
     explicit operator bool() const { return slices != 0; }
     uptr address() const { return slice_address(first); }
     usize bytes() const { return usize{slices} << SLICE_SHIFT; }
@@ -51,12 +53,13 @@ class Arena {
 
     /// Takes a run of `slices`, its first slice at a multiple of `alignment` slices (a power of
     /// two), and marks it reserved for heap `owner`. Empty when there is none. Runs of up to a
-    /// chunk are looked for inside chunks, in constant time, unless `thorough`; others across
-    /// chunks, linear in the number of chunks.
+    /// chunk are looked for inside chunks, in constant time, unless `thorough`, those that can be
+    /// written first; others across chunks, linear in the number of chunks.
     Run take(u32 slices, u32 alignment, u32 owner, bool thorough = false);
 
-    /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay.
-    void give(SliceIndex first, u32 slices, u64 now);
+    /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay. Of its bytes
+    /// the first `committed` can be written, beside what set_committed said.
+    void give(SliceIndex first, u32 slices, u64 now, usize committed = 0);
 
     /// Marks a taken run as committed.
     void set_committed(SliceIndex first, u32 slices);
@@ -66,7 +69,7 @@ class Arena {
     GrowResult grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added);
 
     /// Adds chunks that a backing provided, wholly free.
-    void add(ChunkIndex first, u32 count, bool zero, bool committed);
+    void add(ChunkIndex first, u32 count, bool zero, bool committed, bool coarse);
 
     /// Purging, in two steps so that the system call happens without the lock: begin withdraws the
     /// dirty slices of one chunk that has been dirty for `decay` ms (mask 0: none is due); end
@@ -103,6 +106,7 @@ class Arena {
     /// quarter of every chunk empty.
     u32 overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const;
     Run take_within_chunk(u32 slices, u32 alignment, u32 owner);
+    Run take_within_chunk(u32 slices, u32 alignment, u32 owner, bool committed);
     Run take_across_chunks(u32 slices, u32 alignment, u32 owner);
     void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);
 

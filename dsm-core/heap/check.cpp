@@ -149,6 +149,9 @@ bool check_operation(const Request& request, const Reply& reply, CheckReport& re
         case Op::page_birth:
             deep = reinterpret_cast<const PageDesc*>(reply.value);
             break;
+        case Op::extend_page:
+            deep = reinterpret_cast<const PageDesc*>(request.a);
+            break;
         case Op::give_run:
         case Op::commit_run:
             if (!check.chunk_masks_locked(SliceIndex{static_cast<u32>(request.a)},

@@ -37,8 +37,12 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
     for (u64 free = d->free; free != 0; free &= free - 1) {
         const SliceIndex s{raw(first_slice(c)) + lowest_bit(free)};
         const u32 kind = kind_of(tag_of(desc_of(s)));
+        const bool whole = (d->committed >> (raw(s) % SLICES_PER_CHUNK) & 1) != 0;
         if (!require(kind == TAG_FREE, "a free slice has a tag", "slice", slice_address(s), kind,
-                     TAG_FREE)) {
+                     TAG_FREE) ||
+            !require(whole || desc_of(s)->committed < SLICE_SIZE,
+                     "an uncommitted slice is committed", "slice", slice_address(s),
+                     desc_of(s)->committed)) {
             return false;
         }
     }

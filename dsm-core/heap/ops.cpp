@@ -24,7 +24,7 @@ bool release_page(Heap* h, PageDesc* d, u64 now) {
     --h->page_count;
     const u32 slices = d->slices;
     for (u32 i = 1; i < slices; ++i) d[i].tag.store(TAG_FREE, std::memory_order_relaxed);
-    domain().arena.give(slice_of(d), slices, now);
+    domain().arena.give(slice_of(d), slices, now, d->committed);
     return true;
 }
 
@@ -79,28 +79,41 @@ void drain_remote(Heap* h, uptr& bad, u64 now) {
     }
 }
 
+/// Puts further blocks of an exhausted page on its stack; false: none can be written.
+bool extend(PageDesc* d) {
+    page_extend(d);
+    if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
+    return d->free_count != 0;
+}
+
 /// The first queued page of the class that has a free block, after everything that can be had
-/// without a fresh page. Remote frees are taken in only from pages that reached our list: a page
-/// whose freer has marked a block but not yet queued it must not become free, and be something
-/// else, before that freer is done with it.
+/// without a fresh page; else the first that would have one if more of it were committed. Remote
+/// frees are taken in only from pages that reached our list: a page whose freer has marked a block
+/// but not yet queued it must not become free, and be something else, before that freer is done
+/// with it.
 PageDesc* usable_page(Heap* h, u32 c, uptr& bad, u64 now) {
     PageQueue& q = h->queues[c];
+    const PageDesc* seen = nullptr;  // the first of the uncommitted ones, which go to the end
     for (;;) {
-        while (!queue_empty(q)) {
+        while (!queue_empty(q) && q.head != seen) {
             PageDesc* d = q.head;
             if (d->free_count != 0) return d;
-            if (d->extended < d->capacity) {
-                page_extend(d);
-                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
-                return d;
-            }
+            const bool whole = d->extended == d->capacity;
+            if (!whole && extend(d)) return d;
             heap_dequeue(h, d);
-            heap_add_full(h, d);
+            if (whole) {
+                heap_add_full(h, d);
+            } else {
+                heap_enqueue(h, d);
+                if (seen == nullptr) seen = d;
+            }
         }
-        if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return nullptr;
+        if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) break;
         drain_remote(h, bad, now);
         if (queue_empty(q)) return nullptr;
+        seen = nullptr;
     }
+    return queue_empty(q) ? nullptr : q.head;
 }
 
 Reply find_page(const Request& r) {
@@ -111,17 +124,25 @@ Reply find_page(const Request& r) {
     if (d == nullptr && adopt_one(h)) d = usable_page(h, c, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
+    if (d != nullptr && d->free_count == 0) reply.status = Status::uncommitted;
     reply.twice_freed = bad;
     return reply;
 }
 
 Reply page_birth(const Request& r) {
     PageDesc* d = desc_of(r.run.first);
-    page_init(d, static_cast<u32>(r.a), r.heap->id(), r.run.zero);
+    page_init(d, static_cast<u32>(r.a), r.heap->id(), r.run.zero, r.run.committed);
     page_extend(d);
     ++r.heap->page_count;
     heap_enqueue(r.heap, d);
     return hit(d);
+}
+
+Reply extend_page(const Request& r) {
+    PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
+    d->committed = static_cast<u32>(r.b);
+    extend(d);
+    return {};
 }
 
 Reply take_run(const Request& r) {
@@ -251,6 +272,8 @@ Reply perform(const Request& r) {
             return {};
         case Op::page_birth:
             return page_birth(r);
+        case Op::extend_page:
+            return extend_page(r);
         case Op::large_birth:
             return large_birth(r);
         case Op::free_local:
@@ -266,7 +289,7 @@ Reply perform(const Request& r) {
             return {};
         case Op::add_chunks:
             dom.arena.add(ChunkIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b), r.zero,
-                          r.committed);
+                          r.committed, r.coarse);
             return {};
         case Op::purge_begin: {
             const Arena::Purge p = dom.arena.purge_begin(r.now, r.a);

@@ -13,11 +13,12 @@ namespace aep {
 
 enum class Op : u32 {
     find_page,   // heap, a=class                      -> value=page descriptor with free blocks, or
-                 // miss
+                 // miss; or uncommitted: the page has room that must be committed first
     take_run,    // heap, a=slices, b=alignment         -> run, or miss
     commit_run,  // a=first slice, b=slices
     give_run,    // a=first slice, b=slices, now        (a reserved run, or chunks' worth of one)
     page_birth,  // heap, a=class, run                  -> value=page descriptor
+    extend_page,   // heap, a=page descriptor, b=bytes of it that can be written
     large_birth,   // a=first slice, b=slices
     free_local,    // heap, a=page descriptor, b=entry, now   (bit already cleared, not yet on the
                    // stack)
@@ -26,7 +27,7 @@ enum class Op : u32 {
                    // (value=chunk that must be added)
     shrink_large,  // a=address, b=slices, now
     queue_page,    // a=page descriptor                   (first remote free of a page)
-    add_chunks,    // a=first chunk, b=count, zero, committed
+    add_chunks,    // a=first chunk, b=count, zero, committed, coarse
     purge_begin,   // now, a=decay ms                     -> value=chunk, mask; or miss
     purge_end,     // a=chunk, mask, b=those of mask that read as zero, committed
     detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
@@ -39,7 +40,7 @@ enum class Op : u32 {
     count,
 };
 
-enum class Status : u32 { ok, miss, not_live, need_heaps, beyond_end };
+enum class Status : u32 { ok, miss, not_live, need_heaps, beyond_end, uncommitted };
 
 struct Request {
     Op op;
@@ -51,6 +52,7 @@ struct Request {
     Run run{};
     bool zero = false;
     bool committed = false;
+    bool coarse = false;
     bool thorough = false;
 };
 

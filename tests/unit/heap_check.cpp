@@ -119,6 +119,8 @@ TEST(Check, Pages) {
     finds("another slice's", [](Scene& s) { s.full->alloc_bits += 64; });
     finds("wrong array", [](Scene& s) { s.full->stack = nullptr; });
     finds("extended", [](Scene& s) { s.full->extended = 65; });
+    finds("beyond what can be written", [](Scene& s) { s.full->committed = SLICE_SIZE - 1; });
+    finds("committed beyond the page", [](Scene& s) { s.full->committed = SLICE_SIZE + 1; });
     finds("more free blocks than extended", [](Scene& s) { s.queued->free_count = 65; });
     finds("does not find its page", [](Scene& s) { page_of(s.medium)[1].head_delta = 2; });
     finds("further slice's tag", [](Scene& s) { page_of(s.medium)[1].tag.store(TAG_FREE); });

@@ -40,7 +40,7 @@ std::atomic<u8>* mark = nullptr;  // 1 here, 0 in a child that no fork hook saw 
 constexpr uptr PRIVATE_VIEW_HINT = 0x2200'0000'0000;
 /// A process that uses less than this gets chunks of small pages; beyond it, and for long runs,
 /// huge pages where the mount gives them on request (tmpfs huge=advise).
-constexpr usize HUGE_PAGES_ABOVE = 8 * MiB;
+constexpr usize HUGE_PAGES_ABOVE = 16 * MiB;
 /// Dead nodes looked for when this process becomes one: keeps the memory of the dead from piling
 /// up.
 constexpr u32 SWEEP_AT_START = 32;

@@ -69,7 +69,7 @@ void note_chunks(const ChunkRun& run) {
 
 /// Makes the first `bytes` of the run writable, or gives it back.
 bool commit_run(Run& run, usize bytes) {
-    if (run.coarse) bytes = run.bytes();
+    if (run.coarse) bytes = round_up(bytes, SLICE_SIZE);
     if (run.committed >= bytes) return true;
     if (process_backing->commit(run.address() + run.committed, bytes - run.committed)) {
         run.committed = bytes;
@@ -216,7 +216,9 @@ Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes) {
 }
 
 bool extend_page(Heap* heap, PageDesc* d) {
-    const usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
+    const bool coarse = chunk_desc(chunk_of(slice_of(d)))->coarse != 0;
+    usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
+    if (coarse) goal = round_up(goal, SLICE_SIZE);
     const uptr end = d->base + d->committed;
     if (!process_backing->commit(end, goal - d->committed)) {
         purge_all();  // memory that is only kept for reuse may be what is missing

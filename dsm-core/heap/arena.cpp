@@ -82,27 +82,21 @@ u32 Arena::overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const {
 }
 
 Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
-    const Run run = take_within_chunk(slices, alignment, owner, true);
-    return run ? run : take_within_chunk(slices, alignment, owner, false);
-}
-
-/// With `committed` only places that can be written.
-Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner, bool committed) {
     // Below the guaranteed rank a chunk may or may not fit: look at a few only.
     constexpr u32 MAX_TRIES = 8;
     const u32 guaranteed = ceil_log2(slices);
     const u64 positions = aligned_positions(alignment);
     for (u32 rank = floor_log2(slices); rank < RANKS; ++rank) {
-        const bool may_fail = rank < guaranteed || committed;
+        const bool may_fail = rank < guaranteed;
         u32 tries = 0;
         for (u32 c = by_rank_[rank].next(0); c != IndexSet::NONE; c = by_rank_[rank].next(c + 1)) {
             const ChunkDesc* d = chunk_desc(ChunkIndex{c});
-            const u64 usable = committed ? d->free & d->committed : d->free;
-            const u64 starts = run_starts(usable, slices) & positions;
+            const u64 starts = run_starts(d->free, slices) & positions;
             if (starts != 0) {
-                const u32 first = c * SLICES_PER_CHUNK + lowest_bit(starts);
-                return claim(SliceIndex{first - overhang(c, lowest_bit(starts), slices, alignment)},
-                             slices, owner);
+                const u64 ready = starts & d->committed;
+                const u32 at = lowest_bit(ready != 0 ? ready : starts);
+                const u32 first = c * SLICES_PER_CHUNK + at;
+                return claim(SliceIndex{first - overhang(c, at, slices, alignment)}, slices, owner);
             }
             if (may_fail && ++tries == MAX_TRIES) break;
         }

@@ -36,7 +36,7 @@ struct Run {
     SliceIndex first{};
     u32 slices = 0;
     bool zero = false;    // all of it reads as zero
-    bool coarse = false;  // its memory comes in large pieces: to be committed as a whole
+    bool coarse = false;  // its memory comes in large pieces: to be committed by whole slices
     usize committed = 0;  // bytes from its start that can be written
     explicit operator bool() const { return slices != 0; }
     uptr address() const { return slice_address(first); }
@@ -53,8 +53,8 @@ class Arena {
 
     /// Takes a run of `slices`, its first slice at a multiple of `alignment` slices (a power of
     /// two), and marks it reserved for heap `owner`. Empty when there is none. Runs of up to a
-    /// chunk are looked for inside chunks, in constant time, unless `thorough`, those that can be
-    /// written first; others across chunks, linear in the number of chunks.
+    /// chunk are looked for inside chunks, in constant time, unless `thorough`; others across
+    /// chunks, linear in the number of chunks.
     Run take(u32 slices, u32 alignment, u32 owner, bool thorough = false);
 
     /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay. Of its bytes
@@ -106,7 +106,6 @@ class Arena {
     /// quarter of every chunk empty.
     u32 overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const;
     Run take_within_chunk(u32 slices, u32 alignment, u32 owner);
-    Run take_within_chunk(u32 slices, u32 alignment, u32 owner, bool committed);
     Run take_across_chunks(u32 slices, u32 alignment, u32 owner);
     void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);
 

@@ -204,23 +204,6 @@ TEST(Ops, AFreeSliceRemembersHowMuchOfItIsCommitted) {
     });
 }
 
-TEST(Ops, WhatIsCommittedIsTakenFirst) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2, true, false);
-        const Reply first = perform({.op = Op::take_run, .a = 2, .b = 1});
-        const Reply second = perform({.op = Op::take_run, .a = 2, .b = 1});
-        perform({.op = Op::take_run, .a = 1, .b = 1});
-        perform({.op = Op::commit_run, .a = raw(second.run.first), .b = 2});
-        perform({.op = Op::give_run, .a = raw(first.run.first), .b = 2});
-        perform({.op = Op::give_run, .a = raw(second.run.first), .b = 2});
-        const Reply taken = perform({.op = Op::take_run, .a = 2, .b = 1});
-        EXPECT_EQ(taken.run.first, second.run.first);
-        EXPECT_EQ(taken.run.committed, taken.run.bytes());
-        EXPECT_EQ(perform({.op = Op::take_run, .a = 2, .b = 1}).run.first, first.run.first);
-    });
-}
-
 u64 large_birth(u32 slices, u32 alignment = 1) {
     const Reply taken = perform({.op = Op::take_run, .a = slices, .b = alignment});
     EXPECT_EQ(taken.status, Status::ok);

@@ -73,8 +73,8 @@ bool commit_run(Run& run, usize bytes) {
     if (run.committed >= bytes) return true;
     if (process_backing->commit(run.address() + run.committed, bytes - run.committed)) {
         run.committed = bytes;
-        if (bytes == run.bytes()) {
-            transact({.op = Op::commit_run, .a = raw(run.first), .b = run.slices});
+        if (const u64 whole = bytes >> SLICE_SHIFT; whole != 0) {
+            transact({.op = Op::commit_run, .a = raw(run.first), .b = whole});
         }
         return true;
     }

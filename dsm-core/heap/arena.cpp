@@ -148,7 +148,7 @@ void keep_committed(SliceIndex first, u32 slices, usize bytes) {
         if (bytes >= before + SLICE_SIZE) {
             chunk_desc(chunk_of(s))->committed |= mask_of(raw(s) % SLICES_PER_CHUNK, 1);
         } else {
-            desc_of(s)->committed = static_cast<u32>(bytes > before ? bytes - before : 0);
+            desc_of(s)->committed = bytes > before ? bytes - before : 0;
         }
     }
 }

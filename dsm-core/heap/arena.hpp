@@ -61,7 +61,7 @@ class Arena {
     /// the first `committed` can be written, beside what set_committed said.
     void give(SliceIndex first, u32 slices, u64 now, usize committed = 0);
 
-    /// Marks a taken run as committed.
+    /// Marks slices of a taken run as committed.
     void set_committed(SliceIndex first, u32 slices);
 
     /// Extends the run [first, first+old_slices) to `new_slices` if the slices behind it are free.

@@ -165,6 +165,7 @@ bool check_operation(const Request& request, const Reply& reply, CheckReport& re
             break;
         case Op::free_large:
         case Op::shrink_large:
+        case Op::commit_large:
             if (!check.chunk_masks_locked(slice_at(request.a), 1)) return false;
             break;
         case Op::purge_begin:

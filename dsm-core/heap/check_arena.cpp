@@ -105,6 +105,9 @@ bool HeapCheck::run_at(SliceIndex first) {
     return require(owner == 0, "a large object has an owner", "object", at, owner) &&
            require(d->base == at, "a large object's base is not its address", "object", at, d->base,
                    at) &&
+           require(d->committed % SLICE_SIZE == 0 && d->committed != 0 &&
+                       d->committed <= usize{d->slices} << SLICE_SHIFT,
+                   "a large object's committed part is none of it", "object", at, d->committed) &&
            require(d->block_size == 0, "a large object has a block size", "object", at,
                    d->block_size);
 }

@@ -140,7 +140,7 @@ Reply page_birth(const Request& r) {
 
 Reply extend_page(const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
-    d->committed = static_cast<u32>(r.b);
+    d->committed = r.b;
     extend(d);
     return {};
 }
@@ -153,11 +153,12 @@ Reply take_run(const Request& r) {
 }
 
 Reply large_birth(const Request& r) {
-    PageDesc* d = desc_of(SliceIndex{static_cast<u32>(r.a)});
-    d->slices = static_cast<u32>(r.b);
-    d->base = slice_address(slice_of(d));
+    PageDesc* d = desc_of(r.run.first);
+    d->slices = r.run.slices;
+    d->base = r.run.address();
     d->block_size = 0;
-    domain().large_bytes.fetch_add(r.b << SLICE_SHIFT, std::memory_order_relaxed);
+    d->committed = round_down(r.run.committed, SLICE_SIZE);
+    domain().large_bytes.fetch_add(r.run.bytes(), std::memory_order_relaxed);
     domain().large_count.fetch_add(1, std::memory_order_relaxed);
     d->tag.store(TAG_LARGE, std::memory_order_release);
     return {};
@@ -200,6 +201,9 @@ Reply grow_large(const Request& r) {
         case GrowResult::grown:
             break;
     }
+    if (d->committed == usize{old_slices} << SLICE_SHIFT) {
+        d->committed += round_down(added.committed, SLICE_SIZE);
+    }
     domain().large_bytes.fetch_add(added.bytes(), std::memory_order_relaxed);
     return {.run = added};
 }
@@ -209,9 +213,17 @@ Reply shrink_large(const Request& r) {
     const u32 old_slices = d->slices;
     const u32 kept = static_cast<u32>(r.b);
     d->slices = kept;
+    if (d->committed > usize{kept} << SLICE_SHIFT) d->committed = usize{kept} << SLICE_SHIFT;
     domain().large_bytes.fetch_sub(usize{old_slices - kept} << SLICE_SHIFT,
                                    std::memory_order_relaxed);
     domain().arena.give(SliceIndex{raw(slice_of(d)) + kept}, old_slices - kept, r.now);
+    return {};
+}
+
+Reply commit_large(const Request& r) {
+    PageDesc* d = desc_of(slice_at(r.a));
+    domain().arena.set_committed(slice_of(d), static_cast<u32>(r.b));
+    d->committed = r.b << SLICE_SHIFT;
     return {};
 }
 
@@ -305,6 +317,8 @@ Reply perform(const Request& r) {
             const ChunkIndex c = dom.arena.detach_free_chunk(static_cast<u32>(r.a));
             return c == NO_CHUNK ? miss() : Reply{.value = raw(c)};
         }
+        case Op::commit_large:
+            return commit_large(r);
         case Op::heap_acquire:
             return heap_acquire();
         case Op::heap_abandon:

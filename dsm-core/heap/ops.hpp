@@ -19,13 +19,14 @@ enum class Op : u32 {
     give_run,    // a=first slice, b=slices, now        (a reserved run, or chunks' worth of one)
     page_birth,  // heap, a=class, run                  -> value=page descriptor
     extend_page,   // heap, a=page descriptor, b=bytes of it that can be written
-    large_birth,   // a=first slice, b=slices
+    large_birth,   // run
     free_local,    // heap, a=page descriptor, b=entry, now   (bit already cleared, not yet on the
                    // stack)
     free_large,    // a=address, now                      -> ok, or not_live
     grow_large,    // a=address, b=slices                 -> run added, miss, or beyond_end
                    // (value=chunk that must be added)
     shrink_large,  // a=address, b=slices, now
+    commit_large,  // a=address, b=slices from its start that can be written
     queue_page,    // a=page descriptor                   (first remote free of a page)
     add_chunks,    // a=first chunk, b=count, zero, committed, coarse
     purge_begin,   // now, a=decay ms                     -> value=chunk, mask; or miss

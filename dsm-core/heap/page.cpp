@@ -46,7 +46,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     d->in_full_list = 0;
     d->slices = slices;
     d->head_delta = 0;
-    d->committed = static_cast<u32>(committed);
+    d->committed = committed;
     d->next = d->prev = nullptr;
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
@@ -59,7 +59,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
 
 void page_extend(PageDesc* d) {
     const u32 first_step = static_cast<u32>(OS_PAGE_SIZE / d->block_size);
-    const u32 writable = d->committed / d->block_size;
+    const u32 writable = static_cast<u32>(d->committed) / d->block_size;
     const u32 room = (writable < d->capacity ? writable : d->capacity) - d->extended;
     if (AEP_UNLIKELY(room == 0)) return;
     const u32 count = d->extended == 0 && first_step < room

@@ -66,9 +66,10 @@ struct alignas(128) PageDesc {
     PageDesc* remote_next;
     PageDesc* next;  // in the class queue or the full list
     PageDesc* prev;
-    // Bytes from base that can be written. Of a free slice that is not committed as a whole: how
-    // much of it can be all the same, because a page lay there that was never extended further.
-    u32 committed;
+    // Bytes from base that can be written; of a large object whole slices. Of a free slice that is
+    // not committed as a whole: how much of it can be all the same, because a page lay there that
+    // was never extended further.
+    usize committed;
 };
 static_assert(sizeof(PageDesc) == 128 && DESCS.stride == sizeof(PageDesc));
 

@@ -38,7 +38,7 @@ struct Scene {
         for (int i = 70; i < 80; ++i) push(h, blocks[i]);
         medium = pop(h, class_of(20'000));
         const Reply run = perform({.op = Op::take_run, .a = 70, .b = 1});
-        perform({.op = Op::large_birth, .a = raw(run.run.first), .b = 70});
+        perform({.op = Op::large_birth, .run = run.run});
         large = run.run.address();
         for (int i = 0; i < 20; ++i) pop(other, class_of(4096));
         push_remote(pop(other, 3));
@@ -104,7 +104,12 @@ TEST(Check, Chunks) {
     });
     finds("a slice of a run is free",
           [](Scene& s) { perform({.op = Op::give_run, .a = raw(slice_at(s.large)) + 5, .b = 1}); });
-    finds("neither free nor in a run", [](Scene& s) { desc_of(slice_at(s.large))->slices -= 1; });
+    finds("neither free nor in a run", [](Scene& s) {
+        desc_of(slice_at(s.large))->slices -= 1;
+        desc_of(slice_at(s.large))->committed -= SLICE_SIZE;
+    });
+    finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed += SLICE_SIZE; });
+    finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed -= 1; });
     finds("reserved", [](Scene&) { perform({.op = Op::take_run, .a = 1, .b = 1}); });
     finds("base is not its address",
           [](Scene& s) { desc_of(slice_at(s.large))->base += SLICE_SIZE; });

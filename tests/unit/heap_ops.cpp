@@ -207,7 +207,7 @@ TEST(Ops, AFreeSliceRemembersHowMuchOfItIsCommitted) {
 u64 large_birth(u32 slices, u32 alignment = 1) {
     const Reply taken = perform({.op = Op::take_run, .a = slices, .b = alignment});
     EXPECT_EQ(taken.status, Status::ok);
-    perform({.op = Op::large_birth, .a = raw(taken.run.first), .b = slices});
+    perform({.op = Op::large_birth, .run = taken.run});
     return taken.run.address();
 }
 
@@ -235,6 +235,32 @@ TEST(Ops, LargeObjectsGrowShrinkAndGo) {
         EXPECT_EQ(perform({.op = Op::free_large, .a = b}).status, Status::ok);
         EXPECT_EQ(dom.large_bytes.load(), 0u);
         expect_sound();
+    });
+}
+
+TEST(Ops, LargeObjectsAreCommittedFromTheirStart) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2, true, false);
+        Reply taken = perform({.op = Op::take_run, .a = 5, .b = 1});
+        perform({.op = Op::commit_run, .a = raw(taken.run.first), .b = 3});
+        taken.run.committed = 3 * SLICE_SIZE;
+        perform({.op = Op::large_birth, .run = taken.run});
+        const u64 a = taken.run.address();
+        const PageDesc* d = desc_of(taken.run.first);
+        EXPECT_EQ(d->committed, 3 * SLICE_SIZE);
+        perform({.op = Op::grow_large, .a = a, .b = 7});
+        EXPECT_EQ(d->committed, 3 * SLICE_SIZE) << "the room before it is not committed";
+        perform({.op = Op::commit_large, .a = a, .b = 6});
+        EXPECT_EQ(d->committed, 6 * SLICE_SIZE);
+        expect_sound();
+        perform({.op = Op::shrink_large, .a = a, .b = 4});
+        EXPECT_EQ(d->committed, 4 * SLICE_SIZE);
+        perform({.op = Op::grow_large, .a = a, .b = 7});
+        EXPECT_EQ(d->committed, 6 * SLICE_SIZE) << "what was given back can be written still";
+        expect_sound();
+        perform({.op = Op::free_large, .a = a});
+        EXPECT_EQ(perform({.op = Op::take_run, .a = 7, .b = 1}).run.committed, 6 * SLICE_SIZE);
     });
 }
 

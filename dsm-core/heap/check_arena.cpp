@@ -37,8 +37,12 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
     for (u64 free = d->free; free != 0; free &= free - 1) {
         const SliceIndex s{raw(first_slice(c)) + lowest_bit(free)};
         const u32 kind = kind_of(tag_of(desc_of(s)));
+        const bool whole = (d->committed >> (raw(s) % SLICES_PER_CHUNK) & 1) != 0;
         if (!require(kind == TAG_FREE, "a free slice has a tag", "slice", slice_address(s), kind,
-                     TAG_FREE)) {
+                     TAG_FREE) ||
+            !require(whole || desc_of(s)->committed < SLICE_SIZE,
+                     "an uncommitted slice is committed", "slice", slice_address(s),
+                     desc_of(s)->committed)) {
             return false;
         }
     }
@@ -100,6 +104,9 @@ bool HeapCheck::run_at(SliceIndex first) {
     return require(owner == 0, "a large object has an owner", "object", at, owner) &&
            require(d->base == at, "a large object's base is not its address", "object", at, d->base,
                    at) &&
+           require(d->committed % SLICE_SIZE == 0 && d->committed != 0 &&
+                       d->committed <= usize{d->slices} << SLICE_SHIFT,
+                   "a large object's committed part is none of it", "object", at, d->committed) &&
            require(d->block_size == 0, "a large object has a block size", "object", at,
                    d->block_size);
 }

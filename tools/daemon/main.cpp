@@ -71,7 +71,12 @@ Plug make_provider(const DaemonOptions& options) {
 int serve(const DaemonOptions& options, UniqueFd& starter) {
     const ContextPaths& paths = options.node.paths;
     make_private_directory(paths.directory);
-    if (paths.own_runtime) make_private_directory(paths.runtime_directory());
+    if (paths.own_runtime) {
+        // Whoever owns the directory above could put another socket there.
+        const std::string runtime = paths.runtime_directory();
+        make_private_directory(runtime.substr(0, runtime.rfind('/')));
+        make_private_directory(runtime);
+    }
     const std::string log_file =
         options.log_file.empty() && options.background ? paths.log() : options.log_file;
     Plug plug = make_provider(options);

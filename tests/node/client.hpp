@@ -14,8 +14,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <image_identity.hpp>
 #include "dsm-core/context/node_ops.hpp"
-#include "image_identity.hpp"
 #include "shim/context_file.hpp"
 #include "shim/daemon_protocol.hpp"
 #include "shim/pool_file.hpp"

@@ -84,9 +84,9 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     if (plug.missing.empty()) plug.missing = plug.capture->start(host.watched());
     const bool none = !plug.missing.empty() || plug.capture->kind() == Provider::none;
     if (none && (options.provider == "ebpf" || options.require_provider)) {
-        throw NodeError(ENOTSUP, "no provider: " +
-                                     (plug.missing.empty() ? "none is asked for" : plug.missing) +
-                                     " (aep doctor says more)");
+        throw NodeError(
+            ENOTSUP, "no provider: " + (plug.missing.empty() ? "none is asked for" : plug.missing) +
+                         " (aep doctor says more)");
     }
     open_log(options, log_file);
     host.set_provider(plug.capture->kind());

@@ -29,8 +29,7 @@ using namespace aep;
 Lock fork_lock;
 __thread int depth __attribute__((tls_model("initial-exec"))) = 0;
 __thread int refusal __attribute__((tls_model("initial-exec"))) = 0;  // errno of this prepare
-__thread bool refused __attribute__((tls_model("initial-exec"))) =
-    false;  // the last prepare failed
+__thread int refused __attribute__((tls_model("initial-exec"))) = 0;  // of the last prepare
 
 void on_prepare() { aep_before_fork(); }
 void on_parent() { aep_after_fork_parent(); }
@@ -85,8 +84,8 @@ int run_clone_child(void* argument) {
 int aep_before_fork() {
     if (depth++ != 0) return refusal;
     fork_lock.lock();
-    refusal = fork_prepare(current_heap()) ? 0 : ENOMEM;
-    refused = refusal != 0;
+    refusal = fork_prepare(current_heap());
+    refused = refusal;
     return refusal;
 }
 
@@ -100,7 +99,7 @@ void aep_after_fork_parent() {
 void aep_after_fork_child() {
     if (--depth != 0) return;
     fork_lock.reset();
-    // libc's fork does not ask its handlers: the parent's fork() reports ENOMEM in our place.
+    // libc's fork does not ask its handlers: the parent's fork() reports the error in our place.
     if (refusal != 0) sys::call(__NR_exit_group, 127);
     fork_child(current_heap());
     forget_shared_heap();
@@ -108,14 +107,15 @@ void aep_after_fork_child() {
 
 AEP_EXPORT pid_t fork() noexcept {
     const pid_t pid = next_fork.get()();  // runs the atfork handlers, ours among them
-    if (pid > 0 && refused) {
+    if (pid > 0 && refused != 0) {
         // The child ended at once, before any code of the program: as if it had never been.
-        refused = false;
+        const int error = refused;
+        refused = 0;
         long r;
         do {
             r = sys::call(__NR_wait4, pid, 0, 0, 0);
         } while (r == -EINTR);
-        errno = ENOMEM;
+        errno = error;
         return -1;
     }
     return pid;
@@ -125,7 +125,7 @@ AEP_EXPORT pid_t _Fork() noexcept {
     auto* const next = next_Fork.get();
     if (const int error = aep_before_fork(); error != 0) {
         aep_after_fork_parent();
-        refused = false;
+        refused = 0;
         errno = error;
         return -1;
     }
@@ -153,7 +153,7 @@ AEP_EXPORT int clone(int (*run)(void*), void* stack, int flags, void* argument, 
     }
     if (const int error = aep_before_fork(); error != 0) {
         aep_after_fork_parent();
-        refused = false;
+        refused = 0;
         errno = error;
         return -1;
     }

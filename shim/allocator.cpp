@@ -8,8 +8,11 @@
 
 #include <cstring>
 
+#include "dsm-core/heap/remote.hpp"
+#include "shim/emergency.hpp"
 #include "shim/libc_heap.hpp"
 #include "shim/report.hpp"
+#include "shim/slow_path.hpp"
 #include "shim/thread.hpp"
 
 namespace aep {
@@ -35,12 +38,24 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
     if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
     const Run run = obtain_run(h, page_slices(c), 1);
-    if (!run) return nullptr;
+    if (!run || !commit_page_metadata(run, c)) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
 }
 
+/// A block by operations alone.
+uptr take_block(Heap* h, u32 c, bool& fresh_zero) {
+    for (int attempt = 0; attempt < 2; ++attempt) {
+        const Reply r = transact({.op = Op::take_block, .heap = h, .a = c, .now = now_ms()});
+        fresh_zero = r.mask != 0;
+        if (r.status == Status::ok) return r.value;
+        if (r.status != Status::miss || page_with_room(h, c) == nullptr) return 0;
+    }
+    return 0;
+}
+
 uptr pop_from(Heap* h, u32 c, bool& fresh_zero) {
+    if (AEP_UNLIKELY(settings().pure)) return take_block(h, c, fresh_zero);
     PageDesc* d = h->queues[c].head;
     if (d->free_count == 0) {
         d = page_with_room(h, c);
@@ -49,17 +64,33 @@ uptr pop_from(Heap* h, u32 c, bool& fresh_zero) {
     return page_pop_tracked(d, d->free_count, fresh_zero);
 }
 
-/// A block of class `c` for the calling thread, whether it has a heap or not.
-void* allocate_class(u32 c, bool& fresh_zero) {
-    if (Heap* h = attached_heap()) return reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+/// A block of class `c` from the heap of those that have none of their own.
+void* allocate_shared(u32 c, bool& fresh_zero) {
     if (!process_start()) return nullptr;
-    LockScope scope(shared_heap_lock);
+    DriverScope scope(shared_heap_lock);
     Heap* h = shared_heap();
     return h == nullptr ? nullptr : reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
 }
 
+/// A block of class `c` for the calling thread, whether it has a heap or not.
+void* allocate_class(u32 c, bool& fresh_zero) {
+    Heap* h = attached_heap();
+    const SlowPath here;
+    if (AEP_UNLIKELY(here.nested())) {
+        fresh_zero = false;
+        return emergency_allocate(class_size(c), 1);
+    }
+    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+    return allocate_shared(c, fresh_zero);
+}
+
 void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
     if (alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
+    const SlowPath here;
+    if (AEP_UNLIKELY(here.nested())) {
+        fresh_zero = false;
+        return emergency_allocate(size, alignment);
+    }
     if (!process_start()) return nullptr;
     purge_if_due(now_ms());
     const u32 alignment_slices =
@@ -98,6 +129,11 @@ bool is_page(const Target& t) { return is_page_kind(t.kind); }
 
 bool is_live_block(const Target& t) { return page_is_live(t.page, t.bit); }
 
+/// Whether the address lies in a chunk of ours, and not of another client of the context.
+bool is_ours(const void* p) {
+    return domain().arena.holds(chunk_desc(chunk_of(slice_at(reinterpret_cast<uptr>(p)))));
+}
+
 /// Whether the slice is part of a run: only a large object's further slices are, without a tag of
 /// their own.
 bool in_large_object(uptr address) {
@@ -108,9 +144,52 @@ bool in_large_object(uptr address) {
 
 void report_not_live(const void* p, const Target& t) {
     const uptr address = reinterpret_cast<uptr>(p);
+    if (!is_ours(p)) return report_bad_free(address, BadFree::foreign);
     const bool interior =
         is_page(t) ? (address - t.page->base) % t.page->block_size != 0 : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
+}
+
+/// Puts a freed block on a page that was exhausted or becomes empty.
+void push_exhausted(Heap* h, PageDesc* d, u32 entry) {
+    // A page that was exhausted but is still the current one needs no list work.
+    if (d->free_count == 0 && d->in_full_list == 0) return page_push(d, entry);
+    const u64 now = now_ms();
+    transact(
+        {.op = Op::free_local, .heap = h, .a = reinterpret_cast<u64>(d), .b = entry, .now = now});
+    purge_if_due(now);
+}
+
+/// A block on a page by an operation alone; `h` null: the page is another thread's.
+void free_by_operation(void* p, Heap* h, const Target& t) {
+    const u64 page = reinterpret_cast<u64>(t.page);
+    if (h == nullptr) {
+        if (transact({.op = Op::free_foreign, .a = page, .b = t.bit}).status != Status::ok)
+            report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
+        return;
+    }
+    const u64 now = now_ms();
+    const Reply r = transact({.op = Op::free_block, .heap = h, .a = page, .b = t.bit, .now = now});
+    if (r.status != Status::ok) report_not_live(p, t);
+    purge_if_due(now);
+}
+
+/// free by a signal handler on top of this thread's slow path: a block is marked, as another
+/// thread's free would, and a large object waits.
+void deallocate_nested(void* p, const Target& t) {
+    if (t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base) {
+        if (!defer_free(t.page)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
+        return;
+    }
+    if (!is_page(t) || !is_live_block(t)) return report_not_live(p, t);
+    switch (page_mark_remote(t.page, t.bit)) {
+        case RemoteMark::marked:
+            return;
+        case RemoteMark::already_marked:
+            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
+        case RemoteMark::first_of_page:
+            remote_requeue(t.page);  // without locks
+    }
 }
 
 void deallocate_in_page(void* p, const Target& t) {
@@ -119,13 +198,15 @@ void deallocate_in_page(void* p, const Target& t) {
         if (AEP_UNLIKELY(page_is_marked(t.page, t.bit))) {
             return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
         }
+        if (AEP_UNLIKELY(settings().pure)) return free_by_operation(p, h, t);
         if (!page_clear_bit(t.page, t.bit)) return report_not_live(p, t);
         const u32 entry =
             static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
         if (t.page->free_count - 1 < t.page->free_limit) return page_push(t.page, entry);
-        return detail::deallocate_exhausted(t.page, entry);
+        return push_exhausted(h, t.page, entry);
     }
     if (AEP_UNLIKELY(!is_live_block(t))) return report_not_live(p, t);
+    if (AEP_UNLIKELY(settings().pure)) return free_by_operation(p, nullptr, t);
     switch (page_mark_remote(t.page, t.bit)) {
         case RemoteMark::marked:
             return;
@@ -148,6 +229,8 @@ void deallocate_large(void* p) {
 
 /// Tries to give the large object at `p` `slices` slices without moving it.
 bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
+    const SlowPath here;
+    if (AEP_UNLIKELY(here.nested())) return false;
     const u64 address = reinterpret_cast<u64>(p);
     const u32 old_slices = d->slices;
     if (slices < old_slices) {
@@ -188,26 +271,33 @@ void* move_block(void* p, usize old_usable, usize size, usize reserve) {
 namespace detail {
 
 void deallocate_exhausted(PageDesc* d, u32 entry) {
-    // A page that was exhausted but is still the current one needs no list work.
-    if (d->free_count == 0 && d->in_full_list == 0) return page_push(d, entry);
-    const u64 now = now_ms();
-    transact({.op = Op::free_local,
-              .heap = thread_heap,
-              .a = reinterpret_cast<u64>(d),
-              .b = entry,
-              .now = now});
-    purge_if_due(now);
+    const SlowPath here;
+    if (AEP_UNLIKELY(here.nested())) {
+        // The interrupted thread was about to leave its heap alone, but had not yet: the block's
+        // bit is clear. As if it were not: then it is an ordinary block of a page in other hands.
+        const u32 offset = entry << d->entry_shift;
+        page_set_bit(d, offset >> d->bit_shift);
+        void* p = reinterpret_cast<void*>(d->base + offset);
+        return deallocate_nested(p, target_of(p));
+    }
+    push_exhausted(current_heap(), d, entry);
 }
 
 void deallocate_slow(void* p) {
     if (p == nullptr) return;
     if (!owns(p)) {
+        if (AEP_UNLIKELY(emergency_owns(p))) {
+            if (!emergency_free(p)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::not_live);
+            return;
+        }
         if (is_libc_block(p)) return libc_free(p);
         return report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
     }
+    const SlowPath here;
     const Target t = target_of(p);
-    if (AEP_LIKELY(is_page(t))) return deallocate_in_page(p, t);
-    if (t.kind == TAG_LARGE) return deallocate_large(p);
+    if (AEP_UNLIKELY(here.nested())) return deallocate_nested(p, t);
+    if (AEP_LIKELY(is_page(t) && is_own_heap(t.owner))) return deallocate_in_page(p, t);
+    if (t.kind == TAG_LARGE && is_ours(p)) return deallocate_large(p);
     report_not_live(p, t);
 }
 
@@ -217,10 +307,12 @@ void* allocate_slow(usize size) {
     bool fresh_zero;
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE)) return allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);
-    if (AEP_UNLIKELY(++ticks % TICKS_PER_LOOK == 0)) purge_if_due(now_ms());
-    PageDesc* d = thread_heap->queues[c].head;
-    if (AEP_UNLIKELY(d->free_count == 0)) return allocate_class(c, fresh_zero);
-    return reinterpret_cast<void*>(page_pop_tracked(d, d->free_count, fresh_zero));
+    Heap* h = attached_heap();
+    const SlowPath here;
+    if (AEP_UNLIKELY(here.nested())) return emergency_allocate(size, 1);
+    if (AEP_UNLIKELY(++ticks % TICKS_PER_LOOK == 0 && h != nullptr)) purge_if_due(now_ms());
+    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+    return allocate_shared(c, fresh_zero);
 }
 
 void* allocate_zeroed(usize total) {
@@ -251,7 +343,9 @@ void* allocate_aligned(usize alignment, usize size) {
 }
 
 void* reallocate(void* p, usize size) {
-    if (AEP_UNLIKELY(!owns(p)) && is_libc_block(p)) return libc_realloc(p, size);
+    if (AEP_UNLIKELY(!owns(p)) && !emergency_owns(p) && is_libc_block(p)) {
+        return libc_realloc(p, size);
+    }
     const usize usable = usable_size(p);
     if (AEP_UNLIKELY(usable == 0)) {
         detail::deallocate_slow(p);  // reports what it is
@@ -272,16 +366,20 @@ void* reallocate(void* p, usize size) {
 
 usize usable_size(void* p) {
     if (AEP_UNLIKELY(!owns(p))) {
+        if (emergency_owns(p)) return emergency_size(p);
         return p != nullptr && is_libc_block(p) ? libc_usable_size(p) : 0;
     }
     const Target t = target_of(p);
-    if (AEP_LIKELY(is_page(t))) return is_live_block(t) ? t.page->block_size : 0;
-    if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base) return 0;
+    if (AEP_LIKELY(is_page(t))) {
+        return is_own_heap(t.owner) && is_live_block(t) ? t.page->block_size : 0;
+    }
+    if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base || !is_ours(p)) return 0;
     return usize{t.page->slices} << SLICE_SHIFT;
 }
 
 bool trim() {
-    if (!process_start()) return false;
+    const SlowPath here;
+    if (here.nested() || !process_start()) return false;
     if (Heap* h = current_heap()) transact({.op = Op::trim, .heap = h, .now = now_ms()});
     return purge_all();
 }

@@ -6,17 +6,15 @@
 // Crash rule: the fast path's commit is the one store to the page's alloc bitmap (page.hpp).
 //
 // Errors: functions that return a pointer return null when there is no memory; errno is the
-// caller's business. Thread-safe. Not async-signal-safe (like every malloc). Fork: see process.hpp.
+// caller's business. Thread-safe. A signal handler on top of the slow path is served apart
+// (slow_path.hpp); on top of the fast path it is not safe, as with every malloc. Fork: process.hpp.
 #pragma once
 
 #include "dsm-core/heap/heap.hpp"
 #include "shim/process.hpp"
+#include "shim/slow_path.hpp"
 
 namespace aep {
-
-/// The calling thread's heap; before its first slow allocation and after its end a static heap
-/// without pages, so that the fast path needs no null check.
-extern __thread Heap* thread_heap __attribute__((tls_model("initial-exec")));
 
 namespace detail {
 void deallocate_slow(void* p);

@@ -80,7 +80,9 @@ Mapped map_run(u32 first, u32 count) {
     return Mapped::yes;
 }
 
-ChunkRun run_at(u32 first, u32 count) { return {ChunkIndex{first}, count, true}; }
+ChunkRun run_at(u32 first, u32 count) {
+    return {.first = ChunkIndex{first}, .count = count, .zero = true};
+}
 
 }  // namespace
 

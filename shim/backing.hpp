@@ -1,6 +1,6 @@
-// Purpose: where chunks come from: the one interface between the allocator and memory. Two
-// backings:
-//          anonymous memory (private mode) and a pool file shared by several processes.
+// Purpose: where chunks come from: the one interface between the allocator and memory. Three
+//          backings: anonymous memory (private mode), a pool file whose every process is a node,
+//          and a context's part of a pool.
 // Who calls it: shim/allocator.cpp (the driver of the slow path), the fork hooks.
 // Crash rule: a backing that dies anywhere leaves the pool with every chunk either free or owned by
 // a node
@@ -15,7 +15,8 @@ namespace aep {
 struct ChunkRun {
     ChunkIndex first = NO_CHUNK;
     u32 count = 0;
-    bool zero = false;  // every byte of it reads as zero
+    bool zero = false;   // every byte of it reads as zero
+    bool dirty = false;  // it holds memory, which decays
     explicit operator bool() const { return count != 0; }
 };
 
@@ -32,12 +33,19 @@ struct Backing {
     /// memory. Both are multiples of 64 KiB. Null when the backing never needs it (anonymous
     /// memory).
     bool (*commit)(uptr address, usize bytes);
+    /// Makes sure that the metadata of the `slices` slices at `first` can be written once they are
+    /// a page of class `size_class`: false (ENOMEM) if there is no memory. Null when it never
+    /// fails.
+    bool (*commit_page)(SliceIndex first, u32 slices, u32 size_class) = nullptr;
     /// Gives the memory behind the range back to the system; the addresses stay ours. True when it
     /// reads as zero afterwards. A purged range must be committed again before use.
     bool (*purge)(uptr address, usize bytes);
     /// Gives chunks back so that others can take them (pool), or drops their memory (anonymous).
     /// False: this backing keeps its chunks (they stay usable, purged).
     bool (*release)(ChunkIndex first, u32 count);
+    /// Makes sure that a part of the domain can be written: false (ENOMEM). Null: maps it as fresh
+    /// private memory instead.
+    bool (*commit_domain)(uptr address, usize bytes) = nullptr;
     /// fork: called in the parent before (false: fork must fail with ENOMEM), in the parent after,
     /// in the child.
     bool (*fork_prepare)();
@@ -62,5 +70,9 @@ const Backing* pool_backing(const char* path, usize bytes);
 /// and not written. False: no memory, nothing usable more than before. A group that is mapped is
 /// left as it is.
 bool map_metadata(ChunkIndex first, u32 count);
+
+/// The metadata of all chunks below `end` (a multiple of CHUNKS_PER_META_GROUP) is mapped already,
+/// by somebody else: map_metadata has nothing to do with it. Before its first call.
+void metadata_begins_at(ChunkIndex end);
 
 }  // namespace aep

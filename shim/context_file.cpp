@@ -6,6 +6,8 @@
 #include <elf.h>
 #include <errno.h>
 
+#include <iterator>
+
 #include "dsm-core/pool/superblock.hpp"
 #include "shim/populate.hpp"
 #include "shim/syscall.hpp"
@@ -170,15 +172,24 @@ long open_stack(u32 slot) {
 long map_heap_metadata(int fd, const ContextHeader& h) {
     constexpr int BOTH = PROT_READ | PROT_WRITE;
     const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
-    for (const MetaArray& array : SLICE_ARRAYS) {
-        const usize bytes = array.stride * SLICES_PER_CHUNK * chunks;
-        const long result =
-            map_part(fd, array.base, bytes, context_offset_of_meta(array.base), BOTH);
-        if (sys::failed(result)) return result;
+    const auto bytes_of = [chunks](const MetaArray& array) {
+        return array.stride * SLICES_PER_CHUNK * chunks;
+    };
+    long result = map_part(fd, CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks,
+                           context_offset_of_meta(CHUNK_DESCS.base), BOTH);
+    if (sys::failed(result)) return result;
+    for (usize i = 0; i < std::size(SLICE_ARRAYS); ++i) {
+        const MetaArray& array = SLICE_ARRAYS[i];
+        const usize bytes = bytes_of(array);
+        result = map_part(fd, array.base, bytes, context_offset_of_meta(array.base), BOTH);
+        if (sys::failed(result)) {  // all or nothing
+            while (i-- != 0) sys::munmap(SLICE_ARRAYS[i].base, bytes_of(SLICE_ARRAYS[i]));
+            sys::munmap(CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks);
+            return result;
+        }
         sys::madvise(array.base, bytes, MADV_NOHUGEPAGE);  // sparse
     }
-    return map_part(fd, CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks,
-                    context_offset_of_meta(CHUNK_DESCS.base), BOTH);
+    return 0;
 }
 
 long map_domain(int fd, u32 index) {

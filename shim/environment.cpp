@@ -42,8 +42,17 @@ bool parse_flag(const char* name, const char* value) {
 }
 
 void apply(Settings& s, const char* entry) {
+    const auto text = [](const char* value) { return *value == '\0' ? nullptr : value; };
     if (const char* v = value_of(entry, "AEP_POOL")) {
-        s.pool = *v == '\0' ? nullptr : v;
+        s.pool = text(v);
+    } else if (const char* context = value_of(entry, "AEP_CONTEXT")) {
+        s.context = text(context);
+    } else if (const char* socket = value_of(entry, "AEP_SOCKET")) {
+        s.socket = text(socket);
+    } else if (const char* runtime = value_of(entry, "XDG_RUNTIME_DIR")) {
+        s.runtime_dir = text(runtime);
+    } else if (const char* pure = value_of(entry, "AEP_PURE")) {
+        s.pure = parse_flag("AEP_PURE", pure);
     } else if (const char* size = value_of(entry, "AEP_POOL_SIZE")) {
         if (!parse_size(size, s.pool_bytes))
             refuse("AEP_POOL_SIZE", size, "bytes, or with K, M, G");
@@ -114,6 +123,13 @@ Settings read_settings() {
     const u64* environment = at + 1 + *at + 1;
     Settings s;
     for (; *environment != 0; ++environment) apply(s, reinterpret_cast<const char*>(*environment));
+    const bool never = s.context != nullptr && equal(s.context, "none");
+    const bool named = s.context != nullptr || s.socket != nullptr;
+    s.join = !never && (named || s.pool == nullptr);
+    if (s.join && named && s.pool != nullptr) {
+        message("AEP_POOL is ignored: the context that is named has a pool of its own");
+        s.pool = nullptr;
+    }
     return s;
 }
 

@@ -16,7 +16,15 @@ struct Settings {
     u64 decay_ms = 500;                 // AEP_DECAY_MS: how long freed memory is kept
     OnError on_error = OnError::abort;  // AEP_ON_ERROR
     bool stats = false;                 // AEP_STATS: print statistics at exit
-    bool require = false;               // AEP_REQUIRE: no silent fall-back to private mode
+    bool require = false;               // AEP_REQUIRE: no fall-back to private mode
+    bool pure = false;                  // AEP_PURE: every malloc and free is an operation
+    const char* context = nullptr;      // AEP_CONTEXT: name of the context to join; null: default
+    const char* socket = nullptr;       // AEP_SOCKET: where its daemon listens; null: derived
+    const char* runtime_dir = nullptr;  // XDG_RUNTIME_DIR: for deriving it
+    bool join = false;                  // whether a context is looked for at all
+
+    /// Whether a context was asked for, so that a failure to join it must be told.
+    bool names_context() const { return join && (context != nullptr || socket != nullptr); }
 };
 
 /// Reads the settings from the process's initial stack (no getenv: libc may not be initialised). A

@@ -42,22 +42,8 @@ OwnRun next_own_run(const PoolHere& pool, u32 from) {
 constexpr usize bytes_of(OwnRun run) { return usize{run.count} * CHUNK_SIZE; }
 uptr address_of(OwnRun run) { return chunk_address(ChunkIndex{run.first}); }
 
-/// Replaces the shared mapping of a range by the private view of the same part of the file: threads
-/// that write meanwhile fault and go on in the private one, which shows all they have written.
 bool freeze_range(const PoolHere& pool, uptr begin, uptr end, int protection) {
-    const uptr from = pool.private_view + (begin - HEAP_BASE);
-    const usize bytes = end - begin;
-    // After mlockall the view is locked, and making a locked private mapping writable would copy
-    // all its pages here and now, before the writers are cut off.
-    sys::call(__NR_munlock, static_cast<long>(from), static_cast<long>(bytes));
-    // Accessible only now: with strict overcommit the system counts it from here on.
-    long result = sys::mprotect(from, bytes, protection);
-    if (!sys::failed(result)) {
-        result = sys::mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, begin);
-    }
-    if (sys::failed(result)) {
-        message("fork: cannot make ", Bytes{bytes}, " of heap at ", Hex{begin},
-                " private: ", Errno{result});
+    if (!make_private(pool.private_view + (begin - HEAP_BASE), begin, end - begin, protection)) {
         return false;
     }
     AEP_POOL_CRASH_POINT("freeze: one run");
@@ -152,6 +138,22 @@ bool stage_copies(const PoolHere& pool) {
 
 }  // namespace
 
+bool make_private(uptr view, uptr address, usize bytes, int protection) {
+    // After mlockall the view is locked, and making a locked private mapping writable would copy
+    // all its pages here and now, before the writers are cut off.
+    sys::call(__NR_munlock, static_cast<long>(view), static_cast<long>(bytes));
+    // Accessible only now: with strict overcommit the system counts it from here on.
+    long result = sys::mprotect(view, bytes, protection);
+    if (!sys::failed(result)) {
+        result = sys::mremap(view, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, address);
+    }
+    if (sys::failed(result)) {
+        message("fork: cannot make ", Bytes{bytes}, " of heap at ", Hex{address},
+                " private: ", Errno{result});
+    }
+    return !sys::failed(result);
+}
+
 bool freeze_own_chunks(PoolHere& pool) {
     if (pool.file.hugetlb) {
         return stage_copies(pool);
@@ -162,7 +164,7 @@ bool freeze_own_chunks(PoolHere& pool) {
     }
     // From now on children keep this node alive. Chunks taken later must not depend on them: they
     // get a new node.
-    sys::madvise(pool.token, pool.file.page_bytes, MADV_DOFORK);
+    if (pool.token != 0) sys::madvise(pool.token, pool.file.page_bytes, MADV_DOFORK);
     pool.has_node = false;
     AEP_POOL_CRASH_POINT("freeze: token inherited");
     if (!freeze_by_map(pool)) {

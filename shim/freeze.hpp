@@ -1,6 +1,6 @@
 // Purpose: fork in pool mode: makes this process's chunks private before a fork, so that parent
 //          and child each keep what they had. See docs/design/fork.md.
-// Who calls it: pool_backing.cpp's fork hooks, with the driver's growth lock held from prepare to
+// Who calls it: the backings' fork hooks, with the driver's growth lock held from prepare to
 //               parent or child.
 // Crash rule: what was frozen stays the dead process's node's until no descendant maps it.
 #pragma once
@@ -8,6 +8,11 @@
 #include "shim/pool_shared.hpp"
 
 namespace aep {
+
+/// Replaces the shared mapping at `address` by a private view of the same part of the file, which
+/// lies at `view` and moves: threads that write meanwhile fault and go on in the private one, which
+/// shows all they have written. False after a message: no memory.
+bool make_private(uptr view, uptr address, usize bytes, int protection);
 
 /// In the parent, before the fork: every chunk that is `Here::ours` becomes private. False: no
 /// memory, and the fork must fail; what has been frozen by then stays frozen, which does no harm.

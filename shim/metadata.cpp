@@ -104,6 +104,11 @@ bool open_groups(u32 first, u32 end) {
 
 }  // namespace
 
+void metadata_begins_at(ChunkIndex end) {
+    mapped_groups = raw(end) / CHUNKS_PER_META_GROUP;
+    set_writable(0, mapped_groups);
+}
+
 bool map_metadata(ChunkIndex first, u32 count) {
     const u32 begin = raw(first) / CHUNKS_PER_META_GROUP;
     const u32 end = (raw(first) + count + CHUNKS_PER_META_GROUP - 1) / CHUNKS_PER_META_GROUP;

@@ -20,23 +20,20 @@
 #include "shim/futex_waiters.hpp"
 #include "shim/headroom.hpp"
 #include "shim/message.hpp"
+#include "shim/pool_attach.hpp"
 #include "shim/populate.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
 namespace {
 
-PoolHere pool{};
 Backing backing{};
 
-Lock lock;                        // provide and release, one at a time
-u32 next_candidate = 0;           // where the search for free chunks begins
-bool froze_chunks = false;        // by the fork that is going on
-bool said_unreachable = false;    // one message is enough
-std::atomic<u8>* mark = nullptr;  // 1 here, 0 in a child that no fork hook saw (MADV_WIPEONFORK)
+Lock lock;                      // provide and release, one at a time
+u32 next_candidate = 0;         // where the search for free chunks begins
+bool froze_chunks = false;      // by the fork that is going on
+bool said_unreachable = false;  // one message is enough
 
-/// Where the dormant private view is put if the range is free; any other place will do.
-constexpr uptr PRIVATE_VIEW_HINT = 0x2200'0000'0000;
 /// Dead nodes looked for when this process becomes one: keeps the memory of the dead from piling
 /// up.
 constexpr u32 SWEEP_AT_START = 32;
@@ -44,89 +41,7 @@ constexpr u32 SWEEP_AT_START = 32;
 constexpr int RECLAIM_WAITS = 200;
 constexpr long RECLAIM_WAIT_NS = 100'000;
 
-bool in_pool(u32 chunk) { return chunk < pool.tables.chunk_count; }
-u32 chunk_index(uptr address) { return static_cast<u32>((address - HEAP_BASE) >> CHUNK_SHIFT); }
-
-// ---- attach
-
-/// Private zero memory wherever there is room. 0 if there is none.
-uptr map_private(usize bytes) {
-    const long at =
-        sys::mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-    return sys::failed(at) ? 0 : static_cast<uptr>(at);
-}
-
-bool say_unmapped(const char* what, long error) {
-    const usize bytes = pool.file.superblock.file_bytes;
-    message("pool ", pool.file.path, ": cannot map ", what, " (", Bytes{bytes}, " at ",
-            Hex{HEAP_BASE}, "): ", Errno{error},
-            error == -ENOMEM ? ": raise ulimit -v or use a smaller pool" : "",
-            error == -EEXIST ? ": another mapping of this process is in the way" : "",
-            error == -ENOSPC ? ": no memory for its tables on the file system" : "");
-    return false;
-}
-
-/// Maps everything a process with a pool needs. False after a message.
-bool map_everything(int fd) {
-    const Superblock& s = pool.file.superblock;
-    const usize heap_bytes = usize{s.chunk_count} * CHUNK_SIZE;
-    const usize table_bytes = round_up(s.chunk_count, OS_PAGE_SIZE);
-    const uptr local = map_private(table_bytes + OS_PAGE_SIZE);
-    if (local == 0) {
-        return say_unmapped("its local tables", -ENOMEM);
-    }
-    pool.here = reinterpret_cast<u8*>(local);
-    mark = reinterpret_cast<std::atomic<u8>*>(local + table_bytes);
-    sys::madvise(local + table_bytes, OS_PAGE_SIZE, MADV_WIPEONFORK);
-    const long mapped = map_pool_file(pool.file, fd, nullptr);
-    if (sys::failed(mapped)) {
-        return say_unmapped("it", mapped);
-    }
-    pool.attached = true;
-    if (!pool.file.hugetlb) {
-        // Without access until freeze moves parts of it: costs neither memory nor a promise of
-        // memory.
-        const long view = sys::mmap(PRIVATE_VIEW_HINT, heap_bytes, PROT_NONE,
-                                    MAP_PRIVATE | MAP_NORESERVE, fd, s.chunks_offset);
-        if (sys::failed(view)) {
-            return say_unmapped("a second view of it", view);
-        }
-        pool.private_view = static_cast<uptr>(view);
-    }
-    return true;
-}
-
-/// Undoes what map_everything did before it failed.
-void unmap_everything() {
-    const Superblock& s = pool.file.superblock;
-    if (pool.attached) {
-        unmap_pool_file(pool.file, nullptr, pool_mapping_base(pool.file) + s.file_bytes);
-    }
-    if (pool.here != nullptr) {
-        sys::munmap(reinterpret_cast<uptr>(pool.here),
-                    round_up(s.chunk_count, OS_PAGE_SIZE) + OS_PAGE_SIZE);
-    }
-    if (pool.private_view != 0) {
-        sys::munmap(pool.private_view, usize{s.chunk_count} * CHUNK_SIZE);
-    }
-    pool.attached = false;
-    pool.here = nullptr;
-    pool.private_view = 0;
-    mark = nullptr;
-}
-
-/// The words of a freshly mapped pool. False after a message.
-bool tables_are_sound() {
-    const Superblock& s = pool.file.superblock;
-    pool.tables = tables_of(reinterpret_cast<void*>(pool_mapping_base(pool.file)), s);
-    const PoolFault fault = verify_words(pool.tables, s);
-    if (fault) {
-        message("pool ", pool.file.path, ": ", fault.field, " at offset ", fault.offset, " is ",
-                Hex{fault.found}, ", expected for example ", Hex{fault.expected}, ": ",
-                fault.advice);
-    }
-    return !fault;
-}
+// ---- a node of our own
 
 /// In a forked child that needs its first chunk. 0 or -errno.
 long attach_again() {
@@ -134,12 +49,11 @@ long attach_again() {
     if (fd < 0) {
         return fd;
     }
-    const long mapped = map_pool_file(pool.file, fd, pool.here);
+    const long mapped = map_pool_again(fd);
     sys::close(fd);
     if (sys::failed(mapped)) {
         return mapped;
     }
-    pool.attached = true;
     AEP_POOL_CRASH_POINT("attach again: mapped");
     return 0;
 }
@@ -191,7 +105,7 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
         return {};
     }
     pool.set_state(raw(first), count, Here::ours);
-    return {first, count, true};
+    return {.first = first, .count = count, .zero = true};
 }
 
 ChunkRun claim_anywhere(u32 count, u32 align) {
@@ -371,16 +285,11 @@ void pool_fork_parent() {
 }
 
 void pool_fork_child() {
-    mark->store(1, std::memory_order_relaxed);
     lock.reset();
-    forget_cgroup_rooms();
+    pool_in_child();
     froze_chunks = false;
     AEP_POOL_CRASH_POINT("fork: child");
     take_staged_copies(pool);
-    // Not inherited: the shared mapping with the tables, and the token of a node that froze
-    // nothing.
-    pool.attached = false;
-    pool.has_node = false;
 }
 
 }  // namespace
@@ -393,15 +302,11 @@ const Backing* pool_backing(const char* path, usize bytes) {
     if (fd < 0) {
         return nullptr;
     }
-    const bool mapped = map_everything(fd) && tables_are_sound();
+    const bool mapped = map_whole_pool(fd);
     sys::close(fd);
     if (!mapped) {
-        unmap_everything();
         return nullptr;
     }
-    mark->store(1, std::memory_order_relaxed);
-    anonymous_begin_at(
-        ChunkIndex{static_cast<u32>(round_up(pool.tables.chunk_count, CHUNKS_PER_META_GROUP))});
     backing = {
         .provide = pool_provide,
         .commit = pool_commit,
@@ -415,16 +320,15 @@ const Backing* pool_backing(const char* path, usize bytes) {
     return &backing;
 }
 
-bool in_attached_process() { return mark == nullptr || mark->load(std::memory_order_relaxed) != 0; }
+bool commit_pool_memory(uptr address, usize bytes) { return pool_commit(address, bytes); }
+bool purge_pool_memory(uptr address, usize bytes) { return pool_purge(address, bytes); }
 
 bool before_fork_advice(uptr address, usize bytes) {
-    if (mark == nullptr) {
+    if (pool.here == nullptr) {
         return true;
     }
     LockScope scope(lock);
     return freeze_before_advice(pool, address, bytes);
 }
-
-const PoolHere& pool_here() { return pool; }
 
 }  // namespace aep

@@ -142,15 +142,7 @@ int open_existing(PoolFile& file) {
         message("pool ", file.path, ": cannot open it: ", Errno{fd});
         return -1;
     }
-    struct stat st;
-    const long result = sys::fstat(fd, &st);
-    if (sys::failed(result)) {
-        message("pool ", file.path, ": fstat: ", Errno{result});
-    } else if (acceptable(file.path, st) &&
-               read_superblock(file, fd, static_cast<u64>(st.st_size)) &&
-               read_file_system(file, fd)) {
-        file.device = st.st_dev;
-        file.inode = st.st_ino;
+    if (examine_pool_file(file, fd)) {
         return fd;
     }
     sys::close(fd);
@@ -191,6 +183,22 @@ int away_from_stdio(int fd) {
     const long higher = sys::call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
     sys::close(fd);
     return static_cast<int>(higher);
+}
+
+bool examine_pool_file(PoolFile& file, int fd) {
+    struct stat st;
+    const long result = sys::fstat(fd, &st);
+    if (sys::failed(result)) {
+        message("pool ", file.path, ": fstat: ", Errno{result});
+        return false;
+    }
+    if (!acceptable(file.path, st) || !read_superblock(file, fd, static_cast<u64>(st.st_size)) ||
+        !read_file_system(file, fd)) {
+        return false;
+    }
+    file.device = st.st_dev;
+    file.inode = st.st_ino;
+    return true;
 }
 
 int open_pool_file(PoolFile& file, const char* path, usize bytes) {

@@ -25,6 +25,10 @@ struct PoolFile {
 /// descriptor, or -1 after a message. The descriptor is never 0, 1 or 2, and closes on exec.
 int open_pool_file(PoolFile& file, const char* path, usize bytes);
 
+/// Verifies the pool behind a descriptor that somebody handed us; file.path is set, for messages.
+/// False after one.
+bool examine_pool_file(PoolFile& file, int fd);
+
 /// Opens the same pool again: -errno if the path does not lead to it any more (ESTALE: to another
 /// file).
 int reopen_pool_file(const PoolFile& file);

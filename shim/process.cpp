@@ -4,26 +4,40 @@
 // inside operations.
 #include "shim/process.hpp"
 
+#include <errno.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "dsm-core/heap/check.hpp"
+#include "shim/driver_lock.hpp"
+#include "shim/join.hpp"
+#include "shim/joined_backing.hpp"
 #include "shim/message.hpp"
 #include "shim/report.hpp"
+#include "shim/slots.hpp"
 #include "shim/syscall.hpp"
+#include "shim/thread.hpp"
 
 namespace aep {
 
 std::atomic<usize> window_bytes{0};
 constinit uptr domain_address = DOMAINS_BASE;
+constinit u32 own_domain_heaps = 0;
 
 namespace {
 
 Settings process_settings;
 const Backing* process_backing = nullptr;
+bool configured = false;
 std::atomic<bool> started{false};
-Lock start_lock;
-Lock growth_lock;  // one thread at a time takes chunks from the backing
-Lock purge_lock;   // one thread at a time gives memory back
+DriverLock start_lock{HELD_START};
+DriverLock growth_lock{HELD_GROWTH};  // one thread at a time takes chunks from the backing
+DriverLock purge_lock{HELD_PURGE};    // one thread at a time gives memory back
+u32 fork_took = 0;                    // those of them that fork_prepare has locked
+
+/// 1: operations wait outside until fork is done. Not in the domain, whose mapping fork exchanges:
+/// who sleeps on it must be found afterwards.
+std::atomic<u32> gate{0};
 
 constexpr int PURGES_AT_ONCE = 16;
 
@@ -38,19 +52,46 @@ bool map_fixed(uptr address, usize bytes) {
 
 usize heaps_end(u32 count) { return HEAPS_OFFSET + (usize{count} + 1) * HEAP_STRIDE; }
 
+/// After a message that said why.
+void go_on_privately(const char* what) {
+    if (process_settings.require) fatal("AEP_REQUIRE=1 and ", what, " cannot be used: giving up");
+    message("continuing in private mode: nothing is shared (AEP_REQUIRE=1 makes this fatal)");
+}
+
 void choose_backing() {
     if (process_backing != nullptr) return;  // configured
-    process_settings = read_settings();
-    if (process_settings.pool != nullptr) {
+    if (!configured) process_settings = read_settings();
+    switch (join_context(process_settings)) {
+        case Join::joined:
+            process_backing = joined_backing();
+            break;
+        case Join::failed:
+            go_on_privately("the context");
+            break;
+        case Join::absent:
+            break;
+    }
+    if (process_backing == nullptr && process_settings.pool != nullptr) {
         process_backing = pool_backing(process_settings.pool, process_settings.pool_bytes);
-        if (process_backing == nullptr) {
-            if (process_settings.require)
-                fatal("AEP_REQUIRE=1 and the pool cannot be used: giving up");
-            message(
-                "continuing in private mode: nothing is shared (AEP_REQUIRE=1 makes this fatal)");
-        }
+        if (process_backing == nullptr) go_on_privately("the pool");
     }
     if (process_backing == nullptr) process_backing = anonymous_backing();
+}
+
+/// Memory for the domain, unless it is the context's.
+bool map_domain_memory() {
+    if (process_backing->commit_domain != nullptr) {
+        domain_address = reinterpret_cast<uptr>(&domain_at(this_client.index));
+        return true;
+    }
+    if (!map_fixed(domain_address, heaps_end(HEAPS_PER_STEP))) {
+        message("cannot map the allocator's metadata at ", Hex{domain_address},
+                ": the address space is limited or in use");
+        return false;
+    }
+    domain().arena.init(index_of(domain()));
+    domain().heaps_mapped.store(HEAPS_PER_STEP, std::memory_order_relaxed);
+    return true;
 }
 
 void note_chunks(const ChunkRun& run) {
@@ -63,6 +104,8 @@ void note_chunks(const ChunkRun& run) {
     transact({.op = Op::add_chunks,
               .a = raw(run.first),
               .b = run.count,
+              .now = run.dirty ? now_ms() : 0,
+              .mask = run.dirty ? ~u64{0} : 0,
               .zero = run.zero,
               .committed = process_backing->commit == nullptr});
 }
@@ -81,7 +124,7 @@ bool commit_run(const Run& run) {
 Run take_or_grow(const Request& take) {
     Reply reply = transact(take);
     if (reply.status == Status::ok) return reply.run;
-    LockScope scope(growth_lock);
+    DriverScope scope(growth_lock);
     reply = transact(take);  // another thread may have grown meanwhile
     if (reply.status == Status::ok) return reply.run;
     const u32 chunks = static_cast<u32>((take.a + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
@@ -138,16 +181,11 @@ void release_free_chunks(u32 keep) {
 
 bool process_start() {
     if (AEP_LIKELY(started.load(std::memory_order_acquire))) return true;
-    LockScope scope(start_lock);
+    DriverScope scope(start_lock);
     if (started.load(std::memory_order_relaxed)) return true;
-    if (!map_fixed(domain_address, heaps_end(HEAPS_PER_STEP))) {
-        message("cannot map the allocator's metadata at ", Hex{domain_address},
-                ": the address space is limited or in use");
-        return false;
-    }
-    domain().arena.init(index_of(domain()));
-    domain().heaps_mapped.store(HEAPS_PER_STEP, std::memory_order_relaxed);
     choose_backing();
+    if (!map_domain_memory()) return false;
+    own_domain_heaps = index_of(domain()) * HEAP_IDS;
     started.store(true, std::memory_order_release);
     return true;
 }
@@ -155,41 +193,95 @@ bool process_start() {
 void process_configure(const Backing* backing, const Settings& settings) {
     process_settings = settings;
     process_backing = backing;
+    configured = true;
 }
 
 const Settings& settings() { return process_settings; }
 const Backing& backing() { return *process_backing; }
 
-Reply transact(const Request& request) {
-    Domain& dom = domain();
-    Heap* h = request.heap;
-    std::atomic<u32>& open = h != nullptr ? h->sequence : dom.visitors;
+namespace {
+
+/// Performs one operation of `h` (null: of a thread without heap) while no fork goes on.
+template <class Perform>
+Reply within_gate(Heap* h, Perform perform_it) {
+    std::atomic<u32>& open = h != nullptr ? h->sequence : domain().visitors;
     if (h == nullptr) ++own_visits;
     // seq_cst: fork closes the gate first and looks at the counters second; we do it the other way
     // round.
     open.fetch_add(1, std::memory_order_seq_cst);
-    while (AEP_UNLIKELY(dom.gate.load(std::memory_order_seq_cst) != 0)) {
+    while (AEP_UNLIKELY(gate.load(std::memory_order_seq_cst) != 0)) {
         open.fetch_sub(1, std::memory_order_seq_cst);
-        while (dom.gate.load(std::memory_order_acquire) != 0)
-            detail::futex(&dom.gate, detail::FUTEX_WAIT, 1);
+        while (gate.load(std::memory_order_acquire) != 0)
+            detail::futex(&gate, detail::FUTEX_WAIT, 1);
         open.fetch_add(1, std::memory_order_seq_cst);
     }
-    const Reply reply = perform(dom, request);
-#if defined(AEP_CHECKED)
-    if (CheckReport report; !check_operation(dom, request, reply, report)) {
-        fatal("broken invariant after operation ", static_cast<u32>(request.op), ": ",
-              report.broken, "; ", report.kind, " ", Hex{report.object}, ", found ",
-              Hex{report.found}, ", expected ", Hex{report.expected});
-    }
-#endif
+    const Reply reply = perform_it();
     if (h != nullptr) {
         open.store(open.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     } else {
         open.fetch_sub(1, std::memory_order_release);
         --own_visits;
     }
+    return reply;
+}
+
+}  // namespace
+
+Reply transact(const Request& request) {
+    const Reply reply = within_gate(request.heap, [&] {
+        // Behind the gate: the first fork takes the heap out of the context.
+        const Reply result = AEP_LIKELY(!heap_in_context.load(std::memory_order_relaxed))
+                                 ? perform(domain(), request)
+                                 : perform_in_image(request);
+#if defined(AEP_CHECKED)
+        if (CheckReport report; !check_operation(domain(), request, result, report)) {
+            fatal("broken invariant after operation ", static_cast<u32>(request.op), ": ",
+                  report.broken, "; ", report.kind, " ", Hex{report.object}, ", found ",
+                  Hex{report.found}, ", expected ", Hex{report.expected});
+        }
+#endif
+        return result;
+    });
     if (AEP_UNLIKELY(reply.twice_freed != 0)) report_bad_free(reply.twice_freed, BadFree::twice);
     return reply;
+}
+
+long copy_from_client(void* to, const void* from, usize bytes) {
+    iovec local = {to, bytes};
+    iovec remote = {const_cast<void*>(from), bytes};
+    const long got = sys::call(__NR_process_vm_readv, sys::getpid(), sys::word(&local), 1,
+                               sys::word(&remote), 1);
+    return got == static_cast<long>(bytes) ? 0 : -EFAULT;
+}
+
+long call_operation(u32 number, const void* arguments, usize bytes) {
+    Request request{};
+    if (bytes != sizeof request) return -EINVAL;
+    if (const long copied = copy_from_client(&request, arguments, bytes); copied != 0) {
+        return copied;
+    }
+    if (!process_start()) return -ENOMEM;
+    SlowPath here;
+    if (here.nested()) return -EAGAIN;
+    request.op = static_cast<Op>(number);
+    const Reply reply = within_gate(request.heap, [&]() -> Reply {
+        if (heap_in_context.load(std::memory_order_relaxed)) return perform_number(number, request);
+        if (number < static_cast<u32>(Op::count)) return perform(domain(), request);
+        if (known_operation(number) && this_client.attached) return perform_number(number, request);
+        return {.status = Status::no_such_op};
+    });
+    switch (reply.status) {
+        case Status::ok:
+            return 0;
+        case Status::no_such_op:
+            return -ENOSYS;
+        case Status::limit:
+        case Status::poisoned:
+        case Status::need_heaps:
+            return -ENOMEM;
+        default:
+            return -ENOENT;
+    }
 }
 
 u64 now_ms() {
@@ -212,7 +304,7 @@ Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices) {
 }
 
 bool extend_window(u32 at, u32 chunks) {
-    LockScope scope(growth_lock);
+    DriverScope scope(growth_lock);
     if (at != domain().arena.chunk_limit()) return false;
     const ChunkRun run = process_backing->provide(chunks, 1, ChunkIndex{at});
     if (!run) return false;
@@ -220,15 +312,27 @@ bool extend_window(u32 at, u32 chunks) {
     return true;
 }
 
+bool commit_page_metadata(const Run& run, u32 size_class) {
+    if (AEP_LIKELY(process_backing->commit_page == nullptr)) return true;
+    if (process_backing->commit_page(run.first, run.slices, size_class)) return true;
+    transact({.op = Op::give_run, .a = raw(run.first), .b = run.slices, .now = now_ms()});
+    return false;
+}
+
 bool add_heaps() {
-    LockScope scope(growth_lock);
+    DriverScope scope(growth_lock);
     const u32 have = domain().heaps_mapped.load(std::memory_order_relaxed);
     if (have > domain().heaps_used) return true;
-    u32 count = have + HEAPS_PER_STEP;
+    // Memory of a context is made present at once, so little of it at a time.
+    const bool shared = process_backing->commit_domain != nullptr;
+    u32 count = have + (shared ? HEAPS_PER_STEP / 16 : HEAPS_PER_STEP);
     if (count > MAX_HEAPS) count = MAX_HEAPS;
     if (count == have) return false;
-    if (!map_fixed(domain_address + heaps_end(have), heaps_end(count) - heaps_end(have)))
+    const uptr begin = domain_address + heaps_end(have);
+    const usize bytes = heaps_end(count) - heaps_end(have);
+    if (!(shared ? process_backing->commit_domain(begin, bytes) : map_fixed(begin, bytes))) {
         return false;
+    }
     transact({.op = Op::add_heaps, .a = count});
     return true;
 }
@@ -244,19 +348,40 @@ void purge_if_due(u64 now) {
 }
 
 bool purge_all() {
-    LockScope scope(purge_lock);
+    DriverScope scope(purge_lock);
     const bool any = purge(now_ms(), 0, static_cast<int>(MAX_CHUNKS));
     if (process_backing->commit != nullptr) release_free_chunks(0);
     return any;
 }
 
-bool fork_prepare(Heap* self) {
-    if (!process_start()) return true;  // nothing to protect
+void release_left_locks() {
+    for (DriverLock* lock : {&start_lock, &growth_lock, &purge_lock}) lock->release_if_held();
+    release_left_heap_lock();
+    Heap* h = current_heap();
+    if (h != nullptr && (h->sequence.load(std::memory_order_relaxed) & 1) != 0) {
+        h->sequence.fetch_add(1, std::memory_order_release);
+    }
+    if (own_visits != 0) domain().visitors.fetch_sub(own_visits, std::memory_order_release);
+    own_visits = 0;
+}
+
+int fork_prepare(Heap* self) {
+    // Below a handler that interrupted the start, or an operation in the image, whose stack no
+    // child has; and a backing that was interrupted cannot be asked to freeze.
+    if (start_lock.wanted() || inside_image()) return EAGAIN;
+    if (!process_start()) return 0;  // nothing to protect
+    const bool interrupted = growth_lock.wanted() || purge_lock.wanted();
+    if (interrupted && process_backing->commit != nullptr) return EAGAIN;
     start_lock.lock();
-    growth_lock.lock();
-    purge_lock.lock();
+    fork_took = 0;
+    // One that the interrupted thread itself holds stays its own, in both processes.
+    for (DriverLock* lock : {&growth_lock, &purge_lock}) {
+        if (lock->wanted()) continue;
+        lock->lock();
+        fork_took |= lock->bit();
+    }
+    gate.store(1, std::memory_order_seq_cst);
     Domain& dom = domain();
-    dom.gate.store(1, std::memory_order_seq_cst);
     // Operations are short: spin until each of the other threads is outside.
     for (u32 n = 1; n <= dom.heaps_used; ++n) {
         Heap* h = heap_at(dom, n);
@@ -264,18 +389,19 @@ bool fork_prepare(Heap* self) {
             __builtin_ia32_pause();
     }
     while (dom.visitors.load(std::memory_order_seq_cst) > own_visits) __builtin_ia32_pause();
-    if (process_backing->fork_prepare()) return true;
+    if (process_backing->fork_prepare()) return 0;
     fork_parent();
-    return false;
+    return ENOMEM;
 }
 
 void fork_parent() {
     if (!started.load(std::memory_order_relaxed)) return;
     process_backing->fork_parent();
-    domain().gate.store(0, std::memory_order_seq_cst);
-    detail::futex(&domain().gate, detail::FUTEX_WAKE, 0x7fff'ffff);
-    purge_lock.unlock();
-    growth_lock.unlock();
+    gate.store(0, std::memory_order_seq_cst);
+    detail::futex(&gate, detail::FUTEX_WAKE, 0x7fff'ffff);
+    for (DriverLock* lock : {&purge_lock, &growth_lock}) {
+        if ((fork_took & lock->bit()) != 0) lock->unlock();
+    }
     start_lock.unlock();
 }
 
@@ -284,7 +410,8 @@ void fork_child(Heap* survivor) {
     start_lock.reset();
     growth_lock.reset();
     purge_lock.reset();
-    domain().gate.store(0, std::memory_order_relaxed);
+    held_locks = 0;
+    gate.store(0, std::memory_order_relaxed);
     process_backing->fork_child();
     perform(domain(), {.op = Op::repair_after_fork, .heap = survivor, .now = now_ms()});
     domain().visitors.store(own_visits, std::memory_order_relaxed);

@@ -21,21 +21,34 @@ extern std::atomic<usize> window_bytes;
 extern uptr domain_address;
 inline Domain& domain() { return *reinterpret_cast<Domain*>(domain_address); }
 
+/// Whether the id is one of our domain's heaps, not another client's.
+extern u32 own_domain_heaps;  // the first id
+inline bool is_own_heap(u32 id) { return id - own_domain_heaps < HEAP_IDS; }
+
 /// Maps the domain and chooses the backing; the first call does it, later ones return at once.
 /// False: no memory. Safe before any constructor; makes system calls only.
 bool process_start();
 
-/// For tests: the backing and settings to use instead of what the environment says. Before the
-/// first process_start.
+/// For tests: the backing (null: as the settings say) and settings to use instead of what the
+/// environment says. Before the first process_start.
 void process_configure(const Backing* backing, const Settings& settings);
 
 const Settings& settings();
 const Backing& backing();
 
 /// Performs an operation on behalf of `request.heap` (null: a thread without heap), after waiting
-/// for a fork in progress. Reports blocks found freed twice. In private mode a plain call; joined
-/// mode will enter the image here.
+/// for a fork in progress. Reports blocks found freed twice. A plain call in private mode; in the
+/// image when the heap is in a context.
 Reply transact(const Request& request);
+
+/// Performs the operation with that number, whatever it is, its arguments copied in from
+/// `arguments` (a Request, whose `op` is ignored). 0; -EFAULT if they cannot be read; -ENOSYS if
+/// there is no such operation; -EINVAL for another size; -ENOMEM, -ENOENT for what the operation
+/// says.
+long call_operation(u32 number, const void* arguments, usize bytes);
+
+/// Copies from memory of this process that a caller only claims to be there. 0 or -EFAULT.
+long copy_from_client(void* to, const void* from, usize bytes);
 
 /// Milliseconds of a coarse monotonic clock.
 u64 now_ms();
@@ -43,6 +56,9 @@ u64 now_ms();
 /// A run of slices with memory behind it, reserved for `heap` (may be null); empty: out of memory.
 /// Adds chunks as needed.
 Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices);
+/// Makes the metadata of a run writable that becomes a page of the class; false, and the run is
+/// given back: no memory.
+bool commit_page_metadata(const Run& run, u32 size_class);
 /// Adds chunks so that the one at index `at` exists; false if that place cannot be had.
 bool extend_window(u32 at, u32 chunks);
 /// Maps memory for further heaps. False: no memory or too many.
@@ -54,11 +70,15 @@ void purge_if_due(u64 now);
 /// Returns all free memory to the system. True if there was any.
 bool purge_all();
 
-/// Around fork: prepare returns false (ENOMEM) when the heap cannot be made private for the child;
-/// then neither of the other two may follow. `self` is the calling thread's heap (null: none): it
-/// alone may be inside an operation, as happens when a signal handler forks; it goes on with that
+/// A signal handler has jumped out of the allocator: gives back what the calling thread held.
+void release_left_locks();
+
+/// Around fork: prepare returns 0, ENOMEM when the heap cannot be made private for the child, or
+/// EAGAIN when a signal handler forks on top of what a child could not go on with; if not 0,
+/// neither of the other two may follow. `self` is the calling thread's heap (null: none): it alone
+/// may be inside an operation, as happens when a signal handler forks; it goes on with that
 /// operation in both processes.
-bool fork_prepare(Heap* self);
+int fork_prepare(Heap* self);
 void fork_parent();
 void fork_child(Heap* survivor);
 

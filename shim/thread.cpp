@@ -6,26 +6,16 @@
 #include <pthread.h>
 
 #include "shim/allocator.hpp"
+#include "shim/join.hpp"
+#include "shim/slots.hpp"
 
 namespace aep {
 
 namespace {
 
-PageDesc no_page;  // all zero: no free block
-
-/// A heap that owns nothing and serves nothing: every request leaves the fast path.
-struct EmptyHeap : Heap {
-    constexpr EmptyHeap() : Heap{} {
-        for (PageDesc*& d : direct) d = &no_page;
-        for (PageQueue& q : queues) q = {&no_page, nullptr};
-        tag = ~u32{TAG_KIND_MASK | TAG_REMOTE};
-    }
-};
-
-constinit EmptyHeap empty_heap;
-
 enum class ThreadState : u8 { fresh, attached, ending };
 __thread ThreadState thread_state __attribute__((tls_model("initial-exec"))) = ThreadState::fresh;
+__thread Heap* own_heap __attribute__((tls_model("initial-exec"))) = nullptr;
 
 /// Its destructor tells us that a thread ends.
 std::atomic<bool> key_made{false};
@@ -50,27 +40,38 @@ Heap* acquire_heap() {
     for (;;) {
         const Reply reply = transact({.op = Op::heap_acquire});
         if (reply.status == Status::ok) return reinterpret_cast<Heap*>(reply.value);
-        if (!add_heaps()) return nullptr;
+        if (reply.status != Status::need_heaps || !add_heaps()) return nullptr;
     }
 }
 
 Heap* the_shared_heap = nullptr;
 
-}  // namespace
-
-__thread Heap* thread_heap __attribute__((tls_model("initial-exec"))) = &empty_heap;
-Lock shared_heap_lock;
-
-Heap* current_heap() { return thread_state == ThreadState::attached ? thread_heap : nullptr; }
-
-Heap* attached_heap() {
-    if (AEP_LIKELY(thread_state == ThreadState::attached)) return thread_heap;
-    if (thread_state == ThreadState::ending) return nullptr;
+/// On the slow path. Null: no memory, or a handler asks.
+Heap* attach() {
+    SlowPath here;
+    if (here.nested() || !process_start()) return nullptr;
+    if (heap_in_context.load(std::memory_order_relaxed)) take_thread_slot();
     Heap* h = acquire_heap();
     if (h == nullptr) return nullptr;
-    // First the heap, then the key: pthread_setspecific may allocate.
-    thread_heap = h;
+    own_heap = h;
+    // With AEP_PURE the fast path finds an empty heap for ever.
+    if (!settings().pure) resting_heap = h;
     thread_state = ThreadState::attached;
+    return h;
+}
+
+}  // namespace
+
+DriverLock shared_heap_lock{HELD_SHARED_HEAP};
+
+Heap* current_heap() { return own_heap; }
+
+Heap* attached_heap() {
+    if (AEP_LIKELY(own_heap != nullptr)) return own_heap;
+    if (thread_state == ThreadState::ending) return nullptr;
+    Heap* h = attach();
+    if (h == nullptr) return nullptr;
+    // First the heap, then the key: pthread_setspecific may allocate.
     if (!watch_thread_end()) {  // nobody would tell us when to abandon it
         thread_end();
         return nullptr;
@@ -88,14 +89,24 @@ void forget_shared_heap() {
     shared_heap_lock.reset();
 }
 
+void release_left_heap_lock() { shared_heap_lock.release_if_held(); }
+
 void thread_end() {
     if (thread_state != ThreadState::attached) return;
-    Heap* h = thread_heap;
-    thread_heap = &empty_heap;
-    thread_state = ThreadState::ending;
     const u64 now = now_ms();
-    transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now});
-    purge_if_due(now);
+    {
+        SlowPath here;
+        thread_state = ThreadState::ending;
+        // A thread that ends in a signal handler on top of the allocator: its heap is in the middle
+        // of a change, and stays behind.
+        if (here.nested()) return;
+        Heap* h = own_heap;
+        own_heap = nullptr;
+        resting_heap = &empty_heap;
+        transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now});
+        purge_if_due(now);
+    }
+    if (this_client.joined) give_thread_slot();
 }
 
 }  // namespace aep

@@ -3,13 +3,14 @@
 // Crash rule: private to the process.
 #pragma once
 
-#include "dsm-core/base/lock.hpp"
 #include "dsm-core/heap/heap.hpp"
+#include "shim/driver_lock.hpp"
+#include "shim/slow_path.hpp"
 
 namespace aep {
 
-/// The calling thread's own heap, attaching it first. Null: the thread is ending or no heap can be
-/// had; it must use the shared heap.
+/// The calling thread's own heap, attaching it first; to be called before the slow path is entered.
+/// Null: the thread is ending or no heap can be had; it must use the shared heap.
 Heap* attached_heap();
 
 /// The calling thread's heap if it has one, without attaching.
@@ -18,10 +19,13 @@ Heap* current_heap();
 /// The heap of threads that have none of their own; use it only under shared_heap_lock. Null: no
 /// memory.
 Heap* shared_heap();
-extern Lock shared_heap_lock;
+extern DriverLock shared_heap_lock;
 
 /// In a fork child, after the domain was repaired: the shared heap is now one of the abandoned
 /// ones.
 void forget_shared_heap();
+
+/// A signal handler has jumped out of the allocator: gives the shared heap's lock back.
+void release_left_heap_lock();
 
 }  // namespace aep

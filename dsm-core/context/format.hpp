@@ -36,6 +36,7 @@ inline constexpr u64 CONTEXT_FILE_BYTES = META_OFFSET + META_WINDOW;
 /// mapping of their open file description are gone.
 inline constexpr u64 CLIENT_LOCKS_OFFSET = u64{1} << 60;  // held while the process lives
 inline constexpr u64 FROZEN_LOCKS_OFFSET = u64{1} << 61;  // while it or a descendant maps its heap
+inline constexpr u64 COMPLETER_LOCK_OFFSET = u64{1} << 62;  // held by the completer that works
 
 constexpr u64 context_offset_of_meta(uptr address) { return META_OFFSET + (address - META_BASE); }
 

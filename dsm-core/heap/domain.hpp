@@ -1,5 +1,5 @@
-// Purpose: the domain: everything one process allocates from: the arena, the table of heaps, the
-//          gate that fork closes. It lies at a fixed address, in private memory or in a context,
+// Purpose: the domain: everything one process allocates from: the arena, the table of heaps.
+//          It lies at a fixed address, in private memory or in a context,
 //          and holds no process-private pointer.
 // Who calls it: ops.cpp; the driver maps it.
 // Crash rule: lists of heaps change under heaps_lock, inside operations.
@@ -21,7 +21,6 @@ struct Domain {
     Heap* unused;
     std::atomic<u32> abandoned_count;
 
-    std::atomic<u32> gate;      // 1: operations wait outside until fork is done
     std::atomic<u32> visitors;  // open operations of threads that have no heap
 
     std::atomic<u64> purged_bytes;

@@ -36,6 +36,11 @@ enum class Op : u32 {
     add_heaps,     // a=count now mapped
     trim,          // heap, now: releases idle pages
     repair_after_fork,  // heap (the survivor's, may be null), now
+    // What the fast path does inline, as operations (AEP_PURE).
+    take_block,    // heap, a=class, now                  -> value=address, mask=1: its memory was
+                   // never used and reads as zero (classes above MAX_DIRECT); miss: needs a page
+    free_block,    // heap, a=page descriptor of it, b=bit, now   -> ok, or not_live
+    free_foreign,  // a=page descriptor of another heap, b=bit    -> ok, or not_live: freed twice
     count,
 };
 
@@ -45,11 +50,11 @@ enum class Status : u32 {
     not_live,
     need_heaps,
     beyond_end,
-    limit,           // the client or the context may not hold more
-    poisoned,        // the context is; nothing was done
-    nested,          // the thread's slot is inside already (a signal handler); nothing was done
-    no_such_op,      // ENOSYS
-    bad_arguments,   // EFAULT: they could not be read
+    limit,          // the client or the context may not hold more
+    poisoned,       // the context is; nothing was done
+    nested,         // the thread's slot is inside already (a signal handler); nothing was done
+    no_such_op,     // ENOSYS
+    bad_arguments,  // EFAULT: they could not be read
 };
 
 struct Request {

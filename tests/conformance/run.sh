@@ -1,9 +1,10 @@
 #!/bin/sh
 # Runs one conformance program under the preload library, in a scratch folder of its own that is removed afterwards.
 #
-#   run.sh private|pool LIBRARY [VARIABLE=VALUE...] PROGRAM [ARGUMENT...]
+#   run.sh private|pool|joined LIBRARY [VARIABLE=VALUE...] PROGRAM [ARGUMENT...]
 #
-# LIBRARY may be any malloc library, or "none". In pool mode AEP_POOL names a fresh file that must be used. The program
+# LIBRARY may be any malloc library, or "none". In pool mode AEP_POOL names a fresh file that must be used; joined mode
+# starts AEP_TEST_HOST (tests/client/host.cpp) with AEP_TEST_IMAGE for a context that must be joined. The program
 # finds its scratch folder in AEP_TEST_DIR. CTest calls this; it is safe to run in parallel. A program that runs longer
 # than AEP_TEST_LIMIT seconds (180) gets SIGTERM, on which it says where it hung.
 set -u
@@ -11,13 +12,25 @@ mode=$1
 library=$2
 shift 2
 limit=${AEP_TEST_LIMIT:-180}
-unset AEP_POOL AEP_POOL_SIZE AEP_REQUIRE AEP_ON_ERROR AEP_DECAY_MS AEP_STATS LD_PRELOAD
+unset AEP_CONTEXT AEP_SOCKET AEP_PURE AEP_POOL AEP_POOL_SIZE AEP_REQUIRE AEP_ON_ERROR AEP_DECAY_MS AEP_STATS LD_PRELOAD
 dir=$(mktemp -d "${AEP_TEST_ROOT:-/dev/shm}/aep-conformance.XXXXXX") || exit 1
-trap 'rm -rf "$dir"' EXIT
+host=
+trap '[ -z "$host" ] || kill "$host"; rm -rf "$dir"' EXIT
 trap 'exit 143' HUP INT TERM
 case $mode in
-  private) ;;
+  private) export AEP_CONTEXT=none ;;
   pool) export AEP_POOL="$dir/pool" AEP_REQUIRE=1 ;;
+  joined)
+    size=64M
+    for word; do
+      case $word in AEP_POOL_SIZE=*) size=${word#*=} ;; esac
+    done
+    mkfifo "$dir/started"
+    "$AEP_TEST_HOST" "$dir" "$AEP_TEST_IMAGE" "pool-size=$size" >"$dir/started" &
+    host=$!
+    read -r _ <"$dir/started" || exit 2
+    export AEP_SOCKET="$dir/socket" AEP_REQUIRE=1
+    ;;
   *) echo "run.sh: unknown mode $mode" >&2; exit 2 ;;
 esac
 if [ "$library" != none ]; then

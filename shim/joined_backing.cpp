@@ -1,0 +1,246 @@
+// Purpose: see joined_backing.hpp.
+// Who calls it: process.cpp through `Backing`.
+// Crash rule: a chunk is the node's, its cache's or ours, by operations that complete; what a dead
+//             client had is taken back by recovery. A chunk goes back clean.
+//
+// A store to the context's memory never fails: what an operation or the fast path may write is made
+// present before. Chunk and page descriptors with the chunk, bitmaps and stacks with the first page
+// that needs them; both stay until the chunk goes back.
+#include "shim/joined_backing.hpp"
+
+#include <errno.h>
+
+#include <iterator>
+
+#include "dsm-core/heap/arena.hpp"
+#include "shim/anonymous_backing.hpp"
+#include "shim/context_views.hpp"
+#include "shim/freeze.hpp"
+#include "shim/futex_waiters.hpp"
+#include "shim/join.hpp"
+#include "shim/message.hpp"
+#include "shim/pool_attach.hpp"
+#include "shim/populate.hpp"
+#include "shim/slots.hpp"
+#include "shim/syscall.hpp"
+
+namespace aep {
+namespace {
+
+bool froze_chunks = false;      // by the fork that is going on
+bool said_unreachable = false;  // one message is enough
+u32 present_descs = 0;          // chunks below it have a descriptor in memory
+
+/// For each chunk and array of SLICE_ARRAYS, one bit a slice: that metadata is present. In private
+/// memory.
+constexpr usize ARRAYS = std::size(SLICE_ARRAYS);
+using PresentBits = std::atomic<u64>[ARRAYS];
+PresentBits* present = nullptr;
+
+usize present_bytes() { return usize{pool.tables.chunk_count} * sizeof(PresentBits); }
+
+bool populate_part(const MetaArray& array, usize first, usize count) {
+    const uptr begin = round_down(array.base + array.stride * first, OS_PAGE_SIZE);
+    const uptr end = round_up(array.base + array.stride * (first + count), OS_PAGE_SIZE);
+    return populate(begin, end - begin);
+}
+
+// ---- chunks
+
+/// Chunk descriptors up to the end of ours are walked, whosever they are, and page descriptors of
+/// ours are written at any time.
+bool commit_chunk_metadata(u32 first, u32 count) {
+    if (!populate_part(DESCS, usize{first} * SLICES_PER_CHUNK, usize{count} * SLICES_PER_CHUNK) ||
+        !populate_part(CHUNK_DESCS, first, count)) {
+        return false;
+    }
+    if (first + count > present_descs) {
+        if (!populate_part(CHUNK_DESCS, present_descs, first + count - present_descs)) return false;
+        present_descs = first + count;
+    }
+    return true;
+}
+
+/// Bitmaps and stacks of chunks that go back: they are clear, and their memory is the context's.
+void drop_chunk_metadata(u32 first, u32 count) {
+    for (usize i = 0; i < ARRAYS; ++i) {
+        const MetaArray& array = SLICE_ARRAYS[i];
+        if (array.base == DESCS.base) continue;
+        bool any = false;
+        for (u32 c = first; c < first + count; ++c) {
+            any = present[c][i].exchange(0, std::memory_order_relaxed) != 0 || any;
+        }
+        if (!any) continue;
+        sys::madvise(array.base + array.stride * SLICES_PER_CHUNK * first,
+                     array.stride * SLICES_PER_CHUNK * count, MADV_REMOVE);
+    }
+}
+
+/// Gives chunks back to the node; `clean`: to the pool.
+void return_chunks(u32 first, u32 count, bool clean) {
+    sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE, PROT_NONE);
+    for (u32 i = first; i < first + count; ++i) {
+        pool.set_state(i, 1, Here::other);
+        perform_node_op(NodeOp::return_chunk, {.op = Op{}, .a = i, .b = clean});
+    }
+}
+
+ChunkRun claim(u32 count, u32 align, u32 exact) {
+    const Reply reply =
+        perform_node_op(NodeOp::claim_chunks, {.op = Op{}, .a = count, .b = align, .mask = exact});
+    if (reply.status != Status::ok) {
+        if (reply.status != Status::miss) report_refusal(reply.status);
+        return {};
+    }
+    const u32 first = static_cast<u32>(reply.value);
+    const bool clean = reply.mask != 0;
+    const bool shared = heap_in_context.load(std::memory_order_relaxed);
+    const bool usable =
+        (shared ? commit_chunk_metadata(first, count) : map_private_metadata(first, count)) &&
+        !sys::failed(sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE,
+                                   PROT_READ | PROT_WRITE));
+    if (!usable) {
+        return_chunks(first, count, clean);
+        return {};
+    }
+    pool.set_state(first, count, Here::ours);
+    return {.first = ChunkIndex{first}, .count = count, .zero = clean, .dirty = !clean};
+}
+
+ChunkRun provide_beyond(long error, u32 count, u32 align) {
+    if (!said_unreachable) {
+        said_unreachable = true;
+        message("context ", this_client.name, ": process ", sys::getpid(),
+                " cannot take memory from it: ", Errno{error}, "; going on with private memory");
+    }
+    return anonymous_provide(count, align, NO_CHUNK);
+}
+
+ChunkRun joined_provide(u32 count, u32 align, ChunkIndex at) {
+    if (count == 0 || !is_power_of_two(align)) return {};
+    if (at != NO_CHUNK && !in_pool(raw(at))) return anonymous_provide(count, align, at);
+    if (!this_client.attached) {
+        const long result = join_again();
+        if (sys::failed(result)) {
+            return at == NO_CHUNK ? provide_beyond(result, count, align) : ChunkRun{};
+        }
+    }
+    if (at != NO_CHUNK && raw(at) % align != 0) return {};
+    return claim(count, align, raw(at));
+}
+
+bool joined_release(ChunkIndex first, u32 count) {
+    const u32 begin = raw(first);
+    if (!in_pool(begin)) return anonymous_release(first, count);
+    const uptr address = chunk_address(first);
+    const usize bytes = usize{count} * CHUNK_SIZE;
+    for (u32 i = begin; i < begin + count; ++i) {
+        if (pool.state(i) == Here::ours) continue;
+        for (usize at = 0; at < bytes; at += CHUNK_SIZE)
+            purge_pool_memory(address + at, CHUNK_SIZE);
+        return false;
+    }
+    if (sys::failed(sys::madvise(address, bytes, MADV_REMOVE))) return false;
+    if (!metadata_is_private(begin)) drop_chunk_metadata(begin, count);
+    return_chunks(begin, count, true);
+    return true;
+}
+
+// ---- what is in them
+
+bool joined_commit_page(SliceIndex first, u32 slices, u32 size_class) {
+    const u32 chunk = raw(chunk_of(first));
+    if (!in_pool(chunk)) return true;
+    const usize blocks = (usize{slices} << SLICE_SHIFT) / class_size(size_class);
+    const MetaArray& stack = blocks <= 256 ? STACKS_512 : blocks <= 1024 ? STACKS_2K : STACKS_8K;
+    for (usize i = 0; i < ARRAYS; ++i) {
+        const MetaArray& array = SLICE_ARRAYS[i];
+        const bool is_stack = array.base >= STACKS_512.base;
+        if (array.base == DESCS.base || (is_stack && array.base != stack.base)) continue;
+        // A run that ends in the next chunk has its bitmaps and its stack with its first slice.
+        const u32 position = raw(first) % SLICES_PER_CHUNK;
+        const u64 bit = u64{1} << position;
+        if ((present[chunk][i].load(std::memory_order_relaxed) & bit) != 0) continue;
+        // All slices that share the OS page with it: they are present afterwards, too.
+        const usize begin = array.base + array.stride * raw(first);
+        if (!populate_part(array, raw(first), 1)) return false;
+        u64 all = bit;
+        for (u32 s = 0; s < SLICES_PER_CHUNK; ++s) {
+            const usize at = array.base + array.stride * (usize{chunk} * SLICES_PER_CHUNK + s);
+            const bool within = at >= round_down(begin, OS_PAGE_SIZE) &&
+                                at + array.stride <= round_up(begin + array.stride, OS_PAGE_SIZE);
+            if (within) all |= u64{1} << s;
+        }
+        present[chunk][i].fetch_or(all, std::memory_order_relaxed);
+    }
+    return true;
+}
+
+bool joined_commit_domain(uptr address, usize bytes) { return populate(address, bytes); }
+
+// ---- fork
+
+bool joined_fork_prepare() {
+    froze_chunks = false;
+    for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
+        const Here state = pool.state(i);
+        froze_chunks = froze_chunks || state == Here::ours || state == Here::pinned;
+    }
+    if (heap_in_context.load(std::memory_order_relaxed)) {
+        // From here on nobody else may look at it: operations run directly.
+        client_at(this_client.index).private_heap.store(1, std::memory_order_release);
+        heap_in_context.store(false, std::memory_order_relaxed);
+        // What is private must be made present anew before it is written.
+        for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
+            for (std::atomic<u64>& bits : present[c]) {
+                if (bits.load(std::memory_order_relaxed) != 0) {
+                    bits.store(0, std::memory_order_relaxed);
+                }
+            }
+        }
+    }
+    return freeze_context_metadata() && freeze_own_chunks(pool);
+}
+
+void joined_fork_parent() {
+    drop_staged_copies();
+    if (froze_chunks) wake_shared_waiters(pool);
+    froze_chunks = false;
+}
+
+void joined_fork_child() {
+    pool_in_child();
+    take_staged_copies(pool);
+    froze_chunks = false;
+    forget_slots();
+    forget_client();
+    fill_metadata_gaps();
+}
+
+constexpr Backing JOINED = {
+    .provide = joined_provide,
+    .commit = commit_pool_memory,
+    .commit_page = joined_commit_page,
+    .purge = purge_pool_memory,
+    .release = joined_release,
+    .commit_domain = joined_commit_domain,
+    .fork_prepare = joined_fork_prepare,
+    .fork_parent = joined_fork_parent,
+    .fork_child = joined_fork_child,
+    .max_chunks = MAX_CHUNKS,
+};
+
+}  // namespace
+
+const Backing* joined_backing() {
+    const long bits = sys::mmap(0, present_bytes(), PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (sys::failed(bits)) fatal("context ", this_client.name, ": no address space: ", Errno{bits});
+    present = reinterpret_cast<PresentBits*>(bits);
+    metadata_begins_at(
+        ChunkIndex{static_cast<u32>(round_up(pool.tables.chunk_count, CHUNKS_PER_META_GROUP))});
+    heap_in_context.store(true, std::memory_order_relaxed);
+    return &JOINED;
+}
+
+}  // namespace aep

@@ -1,0 +1,182 @@
+// Purpose: see slots.hpp.
+// Who calls it: process.cpp, thread.cpp, joined_backing.cpp, slow_path.cpp.
+// Crash rule: see slots.hpp.
+#include "shim/slots.hpp"
+
+#include <errno.h>
+
+#include "aep-lib/image/image_info.hpp"
+#include "shim/context_file.hpp"
+#include "shim/driver_lock.hpp"
+#include "shim/join.hpp"
+#include "shim/message.hpp"
+#include "shim/syscall.hpp"
+
+namespace aep {
+
+std::atomic<bool> heap_in_context{false};
+__thread Slot* thread_slot __attribute__((tls_model("initial-exec"))) = nullptr;
+
+namespace {
+
+/// For threads without a slot of their own, one at a time.
+Slot* spare_slot = nullptr;
+DriverLock spare_lock{HELD_SPARE};
+
+/// The slot that the thread is about to enter or has entered; null: none.
+__thread Slot* entered_slot __attribute__((tls_model("initial-exec"))) = nullptr;
+
+Lock ask_lock;  // one question at a time on the connection
+std::atomic<bool> said_limit{false};
+std::atomic<bool> said_poisoned{false};
+
+Slot* take_slot() {
+    const u32 slots = context().max_slots;
+    const u32 tid = static_cast<u32>(sys::gettid());
+    const u64 ours = SlotOwner::make(this_client.index, this_client.generation).bits;
+    // Neighbouring threads begin far apart, so that they rarely look at each other's.
+    u32 i = static_cast<u32>(u64{tid} * 0x9e37'79b9 % slots);
+    for (u32 tries = 0; tries < slots; ++tries, i = i + 1 == slots ? 0 : i + 1) {
+        Slot& slot = slot_at(i);
+        u64 free = 0;
+        if (slot.owner.load(std::memory_order_relaxed) != 0 ||
+            // acq_rel: the last owner's use of it is over.
+            !slot.owner.compare_exchange_strong(free, ours, std::memory_order_acq_rel)) {
+            continue;
+        }
+        if (sys::failed(open_stack(i))) {
+            slot.owner.store(0, std::memory_order_release);
+            return nullptr;
+        }
+        slot.tid.store(tid, std::memory_order_relaxed);
+        client_at(this_client.index).slots.fetch_add(1, std::memory_order_relaxed);
+        return &slot;
+    }
+    return nullptr;
+}
+
+void give_slot(Slot* slot) {
+    const u32 i = index_of(*slot);
+    // Its next owner is another process, perhaps: a stray store of ours must not reach it.
+    sys::mprotect(stack_of_slot(i), STACK_BYTES, PROT_NONE);
+    slot->tid.store(0, std::memory_order_relaxed);
+    client_at(this_client.index).slots.fetch_sub(1, std::memory_order_relaxed);
+    slot->owner.store(0, std::memory_order_release);
+}
+
+bool is_open(const Slot* slot) {
+    return slot != nullptr && (slot->sequence.load(std::memory_order_relaxed) & 1) != 0;
+}
+
+Reply enter(Slot& slot, u32 number, const Request& request) {
+    entered_slot = &slot;
+    slot.op = number;
+    slot.request = request;
+    enter_image()(&slot);
+    const Reply reply = slot.reply;
+    entered_slot = nullptr;
+    return reply;
+}
+
+}  // namespace
+
+bool open_spare_slot() {
+    if (spare_slot == nullptr) spare_slot = take_slot();
+    return spare_slot != nullptr;
+}
+
+void take_thread_slot() {
+    if (thread_slot == nullptr && this_client.attached) thread_slot = take_slot();
+}
+
+void give_thread_slot() {
+    Slot* slot = thread_slot;
+    // With an operation open (its thread ends in a signal handler on top) it is the daemon's to
+    // complete.
+    if (slot == nullptr || is_open(slot)) return;
+    thread_slot = nullptr;
+    give_slot(slot);
+}
+
+Reply perform_number(u32 number, const Request& request) {
+    if (AEP_LIKELY(thread_slot != nullptr)) return enter(*thread_slot, number, request);
+    DriverScope scope(spare_lock);
+    if (!open_spare_slot()) return {.status = Status::limit};
+    return enter(*spare_slot, number, request);
+}
+
+Reply perform_in_image(const Request& request) {
+    return perform_number(static_cast<u32>(request.op), request);
+}
+
+Reply perform_node_op(NodeOp op, const Request& request) {
+    return perform_number(static_cast<u32>(op), request);
+}
+
+bool inside_image() { return is_open(entered_slot); }
+
+bool on_image_stack(uptr address) {
+    return entered_slot != nullptr &&
+           address - stack_of_slot(index_of(*entered_slot)) < STACK_BYTES;
+}
+
+bool finish_left_operation() {
+    Slot* slot = entered_slot;
+    if (slot == nullptr) return true;
+    if (is_open(slot)) {
+        AskMessage ask{};
+        ask.magic = PROTOCOL_MAGIC;
+        ask.version = PROTOCOL_VERSION;
+        ask.ask = static_cast<u32>(Ask::complete_slot);
+        ask.layout_hash = CONTEXT_LAYOUT_HASH;
+        ask.slot = index_of(*slot);
+        AnswerMessage answer{};
+        LockScope scope(ask_lock);
+        const bool connected =
+            link_is_ours(this_client.link) || !sys::failed(connect_daemon(this_client.link));
+        const long asked =
+            connected ? ask_daemon(this_client.link, ask, answer, nullptr, 0) : -ECONNREFUSED;
+        if (sys::failed(asked) || answer.error != 0 || is_open(slot)) {
+            if (!said_poisoned.exchange(true, std::memory_order_relaxed)) {
+                answer.text[sizeof answer.text - 1] = '\0';
+                message("a signal handler jumped out of operation ", slot->op, " of thread ",
+                        sys::gettid(), ", and it cannot be completed: ",
+                        sys::failed(asked) ? "the daemon does not answer" : answer.text);
+            }
+            return false;
+        }
+    }
+    entered_slot = nullptr;
+    return true;
+}
+
+bool report_refusal(Status status) {
+    switch (status) {
+        case Status::limit:
+            if (!said_limit.exchange(true, std::memory_order_relaxed)) {
+                message("context ", this_client.name, ": process ", sys::getpid(),
+                        " may hold no more than it does: out of memory");
+            }
+            return true;
+        case Status::poisoned:
+            if (!said_poisoned.exchange(true, std::memory_order_relaxed)) {
+                message("context ", this_client.name, ": poisoned by operation ",
+                        context().poison_op, " of process ", context().poison_pid,
+                        ", which was killed inside it: process ", sys::getpid(),
+                        " gets no further memory from it");
+            }
+            return true;
+        default:
+            return status != Status::ok;
+    }
+}
+
+void forget_slots() {
+    thread_slot = nullptr;
+    spare_slot = nullptr;
+    entered_slot = nullptr;
+    spare_lock.reset();
+    ask_lock.reset();
+}
+
+}  // namespace aep

@@ -177,11 +177,11 @@ void free_by_operation(void* p, Heap* h, const Target& t) {
 /// free by a signal handler on top of this thread's slow path: a block is marked, as another
 /// thread's free would, and a large object waits.
 void deallocate_nested(void* p, const Target& t) {
-    if (t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base) {
+    if (t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base && is_ours(p)) {
         if (!defer_free(t.page)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
         return;
     }
-    if (!is_page(t) || !is_live_block(t)) return report_not_live(p, t);
+    if (!is_page(t) || !is_own_heap(t.owner) || !is_live_block(t)) return report_not_live(p, t);
     switch (page_mark_remote(t.page, t.bit)) {
         case RemoteMark::marked:
             return;

@@ -128,11 +128,13 @@ void recover(u32 index) {
             Slot& slot = slot_at(i);
             const SlotOwner owner{slot.owner.load()};
             if (owner.bits == 0 || owner.client() != index) continue;
-            if ((slot.sequence.load() & 1) != 0) {
+            // An operation on the domain alone dies with it.
+            if ((slot.sequence.load() & 1) != 0 && slot.op >= static_cast<u32>(Op::count)) {
                 context().poison_op = slot.op;
                 context().poison_pid = entry.pid;
                 context().state = static_cast<u32>(ContextState::poisoned);
             }
+            slot.sequence.fetch_add(slot.sequence.load() & 1);
             slot.owner.store(0);
         }
         for (u32 c = 0; c < context().chunk_count; ++c) {

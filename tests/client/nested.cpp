@@ -67,7 +67,7 @@ pid_t signaller(pid_t to) {
     const pid_t pid = fork();
     if (pid == 0) {
         while (kill(to, SIGALRM) == 0 && getppid() == to) {
-            for (int i = 0; i < 2000; ++i) __builtin_ia32_pause();
+            for (int i = 0; i < 50; ++i) __builtin_ia32_pause();
         }
         _exit(0);
     }
@@ -82,7 +82,7 @@ void work_in_the_storm() {
         u8 fill = 0;
     };
     Block blocks[200];
-    for (int i = 0; i < 60'000; ++i) {
+    for (int i = 0; i < 60'000 || on_top.load() < 50; ++i) {
         const u64 r = next_random(seed);
         Block& b = blocks[r % 200];
         if (b.p != nullptr) {

@@ -19,6 +19,7 @@ LAYERS = {
     "dsm-core/heap": ["dsm-core/base", "dsm-core/pool"],
     "dsm-core": [],
     "aep-lib": ["dsm-core"],
+    "aep-lib/completer": ["dsm-core", "aep-lib", "shim"],
     "shim": ["dsm-core", "aep-lib"],
     "preload": ["dsm-core", "shim"],
     "tools": ["dsm-core", "aep-lib", "shim"],

@@ -20,7 +20,7 @@
 
 namespace aep {
 
-std::atomic<usize> window_bytes{0};
+std::atomic<usize> window_slices{0};
 constinit uptr domain_address = DOMAINS_BASE;
 constinit u32 own_domain_heaps = 0;
 
@@ -95,11 +95,11 @@ bool map_domain_memory() {
 }
 
 void note_chunks(const ChunkRun& run) {
-    const usize end = (usize{raw(run.first)} + run.count) << CHUNK_SHIFT;
+    const usize end = (usize{raw(run.first)} + run.count) * SLICES_PER_CHUNK;
     // Release: whoever passes the window check may read the metadata behind it. Under the growth
     // lock.
-    if (end > window_bytes.load(std::memory_order_relaxed)) {
-        window_bytes.store(end, std::memory_order_release);
+    if (end > window_slices.load(std::memory_order_relaxed)) {
+        window_slices.store(end, std::memory_order_release);
     }
     transact({.op = Op::add_chunks,
               .a = raw(run.first),

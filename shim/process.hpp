@@ -13,9 +13,14 @@
 
 namespace aep {
 
-/// Bytes of the heap window that may hold blocks: every address below has mapped metadata. 0 until
-/// start.
-extern std::atomic<usize> window_bytes;
+/// Slices of the heap window that may hold blocks: each of them has mapped metadata. 0 until start.
+extern std::atomic<usize> window_slices __attribute__((visibility("hidden")));
+
+/// Whether the address lies in memory that this allocator manages.
+inline bool owns(const void* p) {
+    return (reinterpret_cast<uptr>(p) - HEAP_BASE) >> SLICE_SHIFT <
+           window_slices.load(std::memory_order_acquire);
+}
 
 /// The domain that this process allocates from.
 extern uptr domain_address;

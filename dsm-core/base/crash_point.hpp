@@ -1,5 +1,7 @@
-// Purpose: named places where a test kills the process, compiled in only with -DAEP_CRASH_POINTS
-//          (the kill tests).
+// Purpose: named places where a test kills the process. With -DAEP_CRASH_POINTS (the kill tests) a
+//          hook is called there. With -DAEP_CRASH_NOTES (the image) a point is one nop whose
+//          address and name stand in the section .aep_points of the file, which is never loaded: a
+//          debugger stops a thread there. Else nothing.
 // Who calls it: every operation with more than one step that others can see.
 // Crash rule: this is how crash rules are tested: what the sources promise holds at each of these
 //             places.
@@ -8,12 +10,9 @@
 // so that a test can visit all of them and fail if one is never reached.
 #pragma once
 
-#if defined(AEP_CRASH_POINTS)
+#if defined(AEP_CRASH_POINTS) || defined(AEP_CRASH_NOTES)
 
 namespace aep {
-
-/// Called at every point with its name. Null: nothing happens.
-inline void (*crash_point_hook)(const char* name) = nullptr;
 
 void this_crash_point_is_not_in_the_list_of_its_folder();  // never defined
 
@@ -33,6 +32,25 @@ consteval const char* known_crash_point(const char* name, const auto& list) {
     return nullptr;
 }
 
+}  // namespace aep
+#endif
+
+#if defined(AEP_CRASH_NOTES)
+
+// Address (8 bytes), then the name, zero-terminated.
+#define AEP_CRASH_POINT(list, name)                                                              \
+    do {                                                                                         \
+        [[maybe_unused]] constexpr const char* aep_point = ::aep::known_crash_point(name, list); \
+        asm volatile(                                                                            \
+            "990: nop\n\t.pushsection .aep_points,\"\",@progbits\n\t.quad 990b\n\t"              \
+            ".asciz \"" name "\"\n\t.popsection");                                               \
+    } while (false)
+
+#elif defined(AEP_CRASH_POINTS)
+
+namespace aep {
+/// Called at every point with its name. Null: nothing happens.
+inline void (*crash_point_hook)(const char* name) = nullptr;
 }  // namespace aep
 
 #define AEP_CRASH_POINT(list, name)                                                 \

@@ -5,6 +5,8 @@
 //             unmarked after the pool's table says that it is free.
 #include "dsm-core/context/node_ops.hpp"
 
+#include "dsm-core/context/crash_points.hpp"
+
 namespace aep {
 namespace {
 
@@ -31,12 +33,16 @@ enum class Taken { no, clean, dirty };
 Taken take_one(const PoolTables& pool, u32 client, u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     if (change(owner, OWNER_CACHED, client)) {
+        AEP_NODE_CRASH_POINT("node: taken from the cache");
         context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
         return Taken::dirty;
     }
     if (!change(owner, OWNER_NOBODY, client | OWNER_CLAIMING)) return Taken::no;
+    AEP_NODE_CRASH_POINT("node: marked as claiming");
     if (claim_chunk(pool, node(), chunk)) {
+        AEP_NODE_CRASH_POINT("node: claimed in the pool");
         owner.store(client, std::memory_order_release);
+        AEP_NODE_CRASH_POINT("node: the client's");
         context().chunks_held.fetch_add(1, std::memory_order_relaxed);
         return Taken::clean;
     }
@@ -47,6 +53,7 @@ Taken take_one(const PoolTables& pool, u32 client, u32 chunk) {
 /// To the cache: always possible, and right for clean chunks, too.
 void to_cache(std::atomic<u32>& owner) {
     context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
+    AEP_NODE_CRASH_POINT("node: counted as cached");
     owner.store(OWNER_CACHED, std::memory_order_release);
 }
 
@@ -145,6 +152,7 @@ Reply claim_chunks(u32 client, const Request& r) {
         entry.chunks.fetch_sub(count, std::memory_order_relaxed);
         return {.status = allowed ? Status::miss : Status::limit};
     }
+    AEP_NODE_CRASH_POINT("node: run complete");
     if (clean) ctx.next_chunk.store(first + count, std::memory_order_relaxed);
     if (held > entry.peak.load(std::memory_order_relaxed)) {
         entry.peak.store(held, std::memory_order_relaxed);
@@ -161,8 +169,10 @@ Reply return_chunk(u32 client, const Request& r) {
     client_at(client).chunks.fetch_sub(1, std::memory_order_relaxed);
     if (r.b != 0) {
         free_chunk(pool_tables(), node(), chunk);
+        AEP_NODE_CRASH_POINT("node: returned to the pool");
         context().chunks_held.fetch_sub(1, std::memory_order_relaxed);
         chunk_owner(chunk).store(OWNER_NOBODY, std::memory_order_release);
+        AEP_NODE_CRASH_POINT("node: nobody's");
     } else {
         to_cache(chunk_owner(chunk));
     }
@@ -186,19 +196,18 @@ Reply perform_node(u32 client, NodeOp op, const Request& request) {
 bool reclaim_chunk(u32 client, u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     const u32 now = owner.load(std::memory_order_acquire);
-    if (now == (client | OWNER_CLAIMING)) {
-        // Nobody else claims for our node what is marked so: if the pool says that it is ours, it
-        // became ours by this claim.
-        const ChunkWord word = pool_tables().chunk(chunk);
-        const Owner us = node();
-        if (word.bits != ChunkWord::owned(us.node, us.generation).bits) {
-            owner.store(OWNER_NOBODY, std::memory_order_release);
-            return false;
-        }
-        context().chunks_held.fetch_add(1, std::memory_order_relaxed);
-    } else if (now != client) {
+    const bool claiming = now == (client | OWNER_CLAIMING);
+    if (!claiming && now != client) return false;
+    // Nobody else claims for our node what is marked so: if the pool says that it is ours, it is
+    // the client's. It may be free there: before a claim, and after a return that was not
+    // completed.
+    const ChunkWord word = pool_tables().chunk(chunk);
+    const Owner us = node();
+    if (word.bits != ChunkWord::owned(us.node, us.generation).bits) {
+        owner.store(OWNER_NOBODY, std::memory_order_release);
         return false;
     }
+    if (claiming) context().chunks_held.fetch_add(1, std::memory_order_relaxed);
     to_cache(owner);
     return true;
 }

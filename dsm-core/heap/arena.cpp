@@ -3,6 +3,8 @@
 // Crash rule: under the lock; reservation tags are written before the lock is released.
 #include "dsm-core/heap/arena.hpp"
 
+#include "dsm-core/heap/crash_points.hpp"
+
 namespace aep {
 
 namespace {
@@ -57,11 +59,13 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
         d->zero &= ~mask;
         d->dirty &= ~mask;
         refile(chunk, d);
+        AEP_HEAP_CRASH_POINT("arena: part of a run claimed");
         return true;
     });
     PageDesc* head = desc_of(run.first);
     head->slices = slices;
     head->tag.store(owner << TAG_OWNER_SHIFT | TAG_RESERVED, std::memory_order_relaxed);
+    AEP_HEAP_CRASH_POINT("arena: run claimed");
     return run;
 }
 
@@ -147,10 +151,12 @@ void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
 void Arena::give(SliceIndex first, u32 slices, u64 now) {
     LockScope scope(lock_);
     desc_of(first)->tag.store(TAG_FREE, std::memory_order_relaxed);
+    AEP_HEAP_CRASH_POINT("arena: tag cleared");
     for_each_part(first, slices, [&](ChunkDesc* d, ChunkIndex c, u64 mask) {
         d->free |= mask;
         refile(c, d);
         mark_dirty(c, d, mask, now);
+        AEP_HEAP_CRASH_POINT("arena: part of a run given");
         return true;
     });
 }
@@ -179,6 +185,7 @@ GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& ad
     desc_of(added.first)
         ->tag.store(TAG_FREE, std::memory_order_relaxed);  // belongs to the run before it
     desc_of(first)->slices = new_slices;
+    AEP_HEAP_CRASH_POINT("arena: object grown");
     return GrowResult::grown;
 }
 
@@ -194,6 +201,7 @@ void Arena::add(ChunkIndex first, u32 count, bool zero, bool committed, bool dir
         if (dirty) mark_dirty(ChunkIndex{c}, d, ~u64{0}, now);
         // Release: who sees that the chunk is ours sees its masks.
         d->holder.store(holder_, std::memory_order_release);
+        AEP_HEAP_CRASH_POINT("arena: chunk added");
     }
     chunks_held_ += count;
     // Release: whoever sees the new limit may read the metadata below it.
@@ -233,6 +241,7 @@ Arena::Purge Arena::purge_begin(u64 now, u64 decay) {
         d->dirty = 0;
         d->free &= ~mask;
         refile(ChunkIndex{c}, d);
+        AEP_HEAP_CRASH_POINT("arena: purge begun");
         return {ChunkIndex{c}, mask};
     }
 }
@@ -244,6 +253,7 @@ void Arena::purge_end(Purge purge, u64 zero, bool still_committed) {
     d->zero |= zero & purge.mask;
     if (!still_committed) d->committed &= ~purge.mask;
     refile(purge.chunk, d);
+    AEP_HEAP_CRASH_POINT("arena: purge ended");
 }
 
 ChunkIndex Arena::detach_free_chunk(u32 keep) {
@@ -263,6 +273,7 @@ ChunkIndex Arena::detach_free_chunk(u32 keep) {
     d->free = d->zero = d->committed = 0;
     refile(ChunkIndex{found}, d);
     --chunks_held_;
+    AEP_HEAP_CRASH_POINT("arena: chunk detached");
     return ChunkIndex{found};
 }
 

@@ -57,13 +57,11 @@ bool HeapCheck::chunk_masks_locked(SliceIndex first, u32 slices) {
 }
 
 bool HeapCheck::clean_bitmaps(SliceIndex s, const char* kind) {
-    const u64* alloc = reinterpret_cast<const u64*>(ALLOC_BITS.base + ALLOC_BITS.stride * raw(s));
-    const auto* remote =
-        reinterpret_cast<const std::atomic<u64>*>(REMOTE_BITS.base + REMOTE_BITS.stride * raw(s));
+    const BlockBits* bits = block_bits_of(s);
     u64 allocated = 0, marked = 0;
     for (u32 w = 0; w < MAX_BITS / 64; ++w) {
-        allocated |= alloc[w];
-        marked |= remote[w].load(std::memory_order_relaxed);
+        allocated |= bits[w].live;
+        marked |= bits[w].freed.load(std::memory_order_relaxed);
     }
     return require(allocated == 0, "alloc bits where no page begins", kind, slice_address(s),
                    allocated) &&

@@ -4,6 +4,7 @@
 #include "dsm-core/heap/ops.hpp"
 
 #include "dsm-core/heap/adoption.hpp"
+#include "dsm-core/heap/crash_points.hpp"
 #include "dsm-core/heap/remote.hpp"
 
 namespace aep {
@@ -22,6 +23,7 @@ bool release_page(Domain& dom, Heap* h, PageDesc* d, u64 now) {
     if (d->remote_queued.load(std::memory_order_relaxed) != 0) return false;
     heap_dequeue(h, d);
     --h->page_count;
+    AEP_HEAP_CRASH_POINT("page: released");
     const u32 slices = d->slices;
     for (u32 i = 1; i < slices; ++i) d[i].tag.store(TAG_FREE, std::memory_order_relaxed);
     dom.arena.give(slice_of(d), slices, now);
@@ -55,6 +57,7 @@ void release_idle(Domain& dom, Heap* h, bool all, u64 now) {
 /// belongs.
 void collect_page(Domain& dom, Heap* h, PageDesc* d, uptr& bad, u64 now) {
     if (page_collect_remote(d, bad) == 0) return;
+    AEP_HEAP_CRASH_POINT("heap: page collected");
     if (d->in_full_list) {
         heap_remove_full(h, d);
         heap_enqueue(h, d);
@@ -67,6 +70,7 @@ void collect_page(Domain& dom, Heap* h, PageDesc* d, uptr& bad, u64 now) {
 void drain_remote(Domain& dom, Heap* h, uptr& bad, u64 now) {
     if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return;
     PageDesc* d = h->remote_pages.exchange(nullptr, std::memory_order_acq_rel);
+    AEP_HEAP_CRASH_POINT("heap: remote list taken");
     while (d != nullptr) {
         PageDesc* next = d->remote_next;
         remote_unqueue(d);
@@ -90,11 +94,18 @@ PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
             PageDesc* d = q.head;
             if (d->free_count != 0) return d;
             if (d->extended < d->capacity) {
+                // What others have freed comes first: it is warm, and the page stays as it is.
+                if (h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
+                    drain_remote(dom, h, bad, now);
+                    continue;
+                }
                 page_extend(d);
-                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 2;
+                AEP_HEAP_CRASH_POINT("page: extended");
+                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 1;
                 return d;
             }
             heap_dequeue(h, d);
+            AEP_HEAP_CRASH_POINT("heap: full page filed");
             heap_add_full(h, d);
         }
         if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return nullptr;
@@ -134,8 +145,10 @@ Reply page_birth(const Request& r) {
     PageDesc* d = desc_of(r.run.first);
     page_init(d, static_cast<u32>(r.a), r.heap->id(), r.run.zero);
     page_extend(d);
+    AEP_HEAP_CRASH_POINT("page: made");
     ++r.heap->page_count;
     heap_enqueue(r.heap, d);
+    AEP_HEAP_CRASH_POINT("page: listed");
     return hit(d);
 }
 
@@ -152,14 +165,16 @@ Reply large_birth(Domain& dom, const Request& r) {
     d->block_size = 0;
     dom.large_bytes.fetch_add(r.b << SLICE_SHIFT, std::memory_order_relaxed);
     dom.large_count.fetch_add(1, std::memory_order_relaxed);
+    AEP_HEAP_CRASH_POINT("large: born");
     d->tag.store(TAG_LARGE, std::memory_order_release);
     return {};
 }
 
-/// A page left the fast path's state: it was exhausted, or it became empty.
+/// A page left the fast path's state: it was on the full list, or it became empty.
 Reply free_local(Domain& dom, const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
     page_push(d, static_cast<u32>(r.b));
+    AEP_HEAP_CRASH_POINT("free: pushed");
     if (d->in_full_list) {
         heap_remove_full(r.heap, d);
         heap_enqueue(r.heap, d);
@@ -173,7 +188,7 @@ Reply free_block(Domain& dom, const Request& r) {
     const u32 bit = static_cast<u32>(r.b);
     if (!page_clear_bit(d, bit)) return {.status = Status::not_live};
     const u32 entry = (bit << d->bit_shift) >> d->entry_shift;
-    if (d->free_count - 1 >= d->free_limit && (d->free_count != 0 || d->in_full_list != 0)) {
+    if (d->free_count >= d->free_limit) {
         Request rest = r;
         rest.b = entry;
         return free_local(dom, rest);
@@ -203,6 +218,7 @@ Reply free_large(Domain& dom, const Request& r) {
     if (!d->tag.compare_exchange_strong(expected, TAG_RESERVED, std::memory_order_acq_rel)) {
         return {.status = Status::not_live};
     }
+    AEP_HEAP_CRASH_POINT("large: freed");
     dom.large_bytes.fetch_sub(usize{d->slices} << SLICE_SHIFT, std::memory_order_relaxed);
     dom.large_count.fetch_sub(1, std::memory_order_relaxed);
     dom.arena.give(slice_of(d), d->slices, r.now);
@@ -230,6 +246,7 @@ Reply shrink_large(Domain& dom, const Request& r) {
     const u32 old_slices = d->slices;
     const u32 kept = static_cast<u32>(r.b);
     d->slices = kept;
+    AEP_HEAP_CRASH_POINT("large: shrunk");
     dom.large_bytes.fetch_sub(usize{old_slices - kept} << SLICE_SHIFT, std::memory_order_relaxed);
     dom.arena.give(SliceIndex{raw(slice_of(d)) + kept}, old_slices - kept, r.now);
     return {};
@@ -251,6 +268,7 @@ Reply heap_acquire(Domain& dom) {
         heap_init(h, index_of(dom) * HEAP_IDS + dom.heaps_used, &dom.empty_page);
     }
     h->state.store(HeapState::live, std::memory_order_relaxed);
+    AEP_HEAP_CRASH_POINT("heap: acquired");
     return hit(h);
 }
 
@@ -259,8 +277,10 @@ Reply heap_abandon(Domain& dom, const Request& r) {
     Heap* h = reinterpret_cast<Heap*>(r.a);
     drain_remote(dom, h, bad, r.now);
     release_idle(dom, h, true, r.now);
+    AEP_HEAP_CRASH_POINT("heap: idle pages released");
     LockScope scope(dom.heaps_lock);
     abandon_heap(dom, h);
+    AEP_HEAP_CRASH_POINT("heap: abandoned");
     return {.twice_freed = bad};
 }
 

@@ -4,6 +4,7 @@
 //             heap that no longer owns it is sent on by whoever finds it there.
 #pragma once
 
+#include "dsm-core/heap/crash_points.hpp"
 #include "dsm-core/heap/domain.hpp"
 
 namespace aep {
@@ -19,6 +20,7 @@ inline void remote_unqueue(PageDesc* d) { d->remote_queued.exchange(0, std::memo
 /// Queues a page to its owner, if it is on no list yet. Lock-free.
 inline void remote_requeue(PageDesc* d) {
     if (d->remote_queued.exchange(1, std::memory_order_seq_cst) != 0) return;
+    AEP_HEAP_CRASH_POINT("remote: flag set");
     d->remote_next = nullptr;
     // Pages that we have to bring to their owners. Their flag stays set on the way, so that nobody
     // else queues them, and whoever frees a block meanwhile knows that its mark will be seen.
@@ -32,6 +34,7 @@ inline void remote_requeue(PageDesc* d) {
         do {
             page->remote_next = head;
         } while (!h->remote_pages.compare_exchange_weak(head, page, std::memory_order_seq_cst));
+        AEP_HEAP_CRASH_POINT("remote: queued");
         if (AEP_LIKELY(owner_of(page) == owner)) continue;
         // The page was adopted meanwhile, and its adopter may have looked at the old list before we
         // pushed: send on all of it.

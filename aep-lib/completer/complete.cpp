@@ -1,0 +1,192 @@
+// Purpose: see complete.hpp.
+// Who calls it: see complete.hpp.
+// Crash rule: killed anywhere in here, the slot's operation is as it was captured: before the jump
+//             nothing has changed; inside the image the worker is captured like any thread, on the
+//             same slot's stack, in place of what it began with; after the trap the sequence is
+//             even.
+//
+// Why an operation is completed exactly once. Its thread is dead, or waits for us: it does not go
+// on by itself. One completer of a context lives at a time (become_only_completer), and in it one
+// worker has the slot (claim_slot). It begins only with an odd sequence and with a capture of that
+// very sequence number (or a fatal one whose slot could not be read: nothing runs on the slot after
+// it but completers), and the latest capture is the latest point that was reached. The image makes
+// the sequence even as the operation's last step, and then nobody begins again.
+#include "aep-lib/completer/complete.hpp"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <optional>
+
+#include "aep-lib/image/image_info.hpp"
+
+namespace aep {
+namespace {
+
+constexpr int GO_SIGNAL = SIGUSR1;
+constexpr int FAULT_SIGNALS[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGTRAP};
+constexpr u64 TRAP_FLAG = 0x100;  // left by a debugger that stepped the thread
+
+/// A worker's way through an operation.
+struct Passage {
+    const Registers* begin = nullptr;  // where to go on; null: not asked to
+    bool inside = false;
+    int signal = 0;  // that ended it; 0: the operation returned
+    u64 rip = 0;
+    gregset_t home;  // where the worker left itself
+};
+thread_local Passage* passage = nullptr;
+
+/// Exchanges the worker's registers for the captured ones. Segment registers, vector registers and
+/// the signal mask stay the worker's: the image uses none of them.
+void go_in(int, siginfo_t*, void* context) {
+    Passage* way = passage;
+    if (way == nullptr || way->begin == nullptr || way->inside) return;  // not from us
+    gregset_t& g = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+    memcpy(way->home, g, sizeof g);
+    const Registers& r = *way->begin;
+    const auto put = [&g](int which, u64 value) { g[which] = static_cast<greg_t>(value); };
+    put(REG_R8, r.r8);
+    put(REG_R9, r.r9);
+    put(REG_R10, r.r10);
+    put(REG_R11, r.r11);
+    put(REG_R12, r.r12);
+    put(REG_R13, r.r13);
+    put(REG_R14, r.r14);
+    put(REG_R15, r.r15);
+    put(REG_RDI, r.rdi);
+    put(REG_RSI, r.rsi);
+    put(REG_RBP, r.rbp);
+    put(REG_RBX, r.rbx);
+    put(REG_RDX, r.rdx);
+    // After an interrupted futex call it is the kernel's own "restart", which the image ignores.
+    put(REG_RAX, r.rax);
+    put(REG_RCX, r.rcx);
+    put(REG_RSP, r.rsp);
+    put(REG_RIP, r.rip);
+    put(REG_EFL, r.rflags & ~TRAP_FLAG);
+    way->inside = true;
+}
+
+/// The operation returned into the trap page, or broke: back to the worker.
+void come_out(int signal, siginfo_t* info, void* context) {
+    Passage* way = passage;
+    if (info->si_code <= 0) return;  // sent by somebody: no fault
+    if (way == nullptr || !way->inside) {
+        // A fault of the completer itself: die of it.
+        ::signal(signal, SIG_DFL);
+        return;
+    }
+    gregset_t& g = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+    way->rip = static_cast<u64>(g[REG_RIP]);
+    way->signal = signal == SIGILL && way->rip == image_info().shadow_return ? 0 : signal;
+    memcpy(g, way->home, sizeof g);
+    way->inside = false;
+}
+
+/// Goes on with the captured registers until the operation returns or breaks.
+void pass_through(const Registers& from, Passage& way) {
+    way.begin = &from;
+    passage = &way;
+    syscall(SYS_tgkill, getpid(), gettid(), GO_SIGNAL);
+    passage = nullptr;
+}
+
+/// The capture that says where the open operation `sequence` of the slot is.
+std::optional<Registers> find_capture(u32 index, u32 sequence, volatile CaptureEntry& entry) {
+    const u32 kind = entry.kind;
+    const bool current = entry.sequence_known != 0 ? entry.sequence == sequence
+                                                   : kind == static_cast<u32>(CAPTURE_FATAL);
+    const u32 owner = SlotOwner{slot_at(index).owner.load(std::memory_order_acquire)}.client();
+    const u32 client = entry.client;
+    Registers r;
+    memcpy(&r, const_cast<const Registers*>(&entry.registers), sizeof r);
+    const bool in_image = r.rip >= image_info().text_begin && r.rip < image_info().text_end &&
+                          r.rsp - stack_of_slot(index) < STACK_BYTES;
+    if (kind == static_cast<u32>(CAPTURE_NONE) || !current || !in_image ||
+        (client != 0 && client != owner)) {
+        return std::nullopt;
+    }
+    return r;
+}
+
+/// As above. Before Linux 6.16 a thread that ends without a signal is captured a moment after its
+/// memory is gone, and with it the lock that says that it lives: worth a second look.
+std::optional<Registers> await_capture(u32 index, u32 sequence, volatile CaptureEntry& entry) {
+    constexpr timespec PAUSE{0, 1'000'000};
+    for (int tries = 0; tries < 50; ++tries) {
+        if (const auto found = find_capture(index, sequence, entry)) return found;
+        nanosleep(&PAUSE, nullptr);
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+long prepare_completing() {
+    if (image_info().shadow_return % 2 != 0) return -ENOEXEC;  // between two traps
+    struct sigaction action {};
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    action.sa_sigaction = come_out;
+    for (const int signal : FAULT_SIGNALS) {
+        if (sigaction(signal, &action, nullptr) != 0) return -errno;
+    }
+    action.sa_sigaction = go_in;
+    return sigaction(GO_SIGNAL, &action, nullptr) == 0 ? 0 : -errno;
+}
+
+void become_worker(void* signal_stack, usize bytes) {
+    stack_t stack{};
+    stack.ss_sp = signal_stack;
+    stack.ss_size = bytes;
+    sigaltstack(&stack, nullptr);
+    sigset_t blocked;
+    sigfillset(&blocked);
+    sigdelset(&blocked, GO_SIGNAL);
+    for (const int signal : FAULT_SIGNALS) sigdelset(&blocked, signal);
+    pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
+}
+
+bool claim_slot(u32 slot) {
+    u32 nobody = 0;
+    return slot_at(slot).completer.compare_exchange_strong(nobody, static_cast<u32>(getpid()),
+                                                           std::memory_order_acq_rel);
+}
+
+void release_slot(u32 slot) { slot_at(slot).completer.store(0, std::memory_order_release); }
+
+void void_claims() {
+    for (u32 i = 0; i < context().max_slots; ++i) release_slot(i);
+}
+
+CompleterReport complete_slot(u32 index, volatile CaptureEntry* captures) {
+    Slot& slot = slot_at(index);
+    CompleterReport report{index, CompleterOutcome::nothing_open, slot.op, 0, 0};
+    const u32 sequence = slot.sequence.load(std::memory_order_acquire);
+    if (sequence % 2 == 0) return report;
+    const std::optional<Registers> from = await_capture(index, sequence, captures[index]);
+    if (!from) {
+        report.outcome = CompleterOutcome::no_capture;
+        return report;
+    }
+    context().captured.fetch_add(1, std::memory_order_relaxed);
+    Passage way;
+    pass_through(*from, way);
+    if (way.signal != 0 || slot.sequence.load(std::memory_order_acquire) != sequence + 1) {
+        report.outcome = CompleterOutcome::broken;
+        report.signal = static_cast<u32>(way.signal);
+        report.rip = way.rip;
+        return report;
+    }
+    captures[index].kind = CAPTURE_NONE;
+    context().completed.fetch_add(1, std::memory_order_relaxed);
+    report.outcome = CompleterOutcome::completed;
+    return report;
+}
+
+}  // namespace aep

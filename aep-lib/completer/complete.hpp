@@ -1,0 +1,27 @@
+// Purpose: finishes one open operation on the calling thread.
+// Who calls it: the completer's workers.
+// Crash rule: see complete.cpp.
+#pragma once
+
+#include "aep-lib/completer/protocol.hpp"
+#include "aep-lib/provider/capture.h"
+
+namespace aep {
+
+/// Installs the signal handlers that lead into the image and out of it. 0 or -errno.
+long prepare_completing();
+
+/// Gives the calling thread its stack for them, and blocks every other signal for it.
+void become_worker(void* signal_stack, usize bytes);
+
+/// Whether a worker of this process has the slot; if not, the caller has it from now on.
+bool claim_slot(u32 slot);
+/// After the report's contents are known, before it is sent.
+void release_slot(u32 slot);
+/// What claims of a dead completer say is void: before the first job.
+void void_claims();
+
+/// Finishes the operation of a claimed slot, by a worker. `captures`: the capture map.
+CompleterReport complete_slot(u32 slot, volatile CaptureEntry* captures);
+
+}  // namespace aep

@@ -1,0 +1,59 @@
+// Purpose: what the daemon and its completer say to each other, and how a completer is started.
+// Who calls it: the daemon, the completer, the provider's tests.
+// Crash rule: a completer that dies leaves each operation as it was captured: start another, and
+//             ask for the same slots again. A completer whose daemon dies ends.
+//
+// The socket is a Unix SOCK_SEQPACKET pair: jobs one way, reports the other. The first report of a
+// completer is `ready`; every job is then answered by one report, in any order. A second job for a
+// slot that is still under way is answered by the first one's report.
+#pragma once
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+/// Asks to finish the open operation of a slot whose thread is dead, or has left it for good.
+struct CompleterJob {
+    u32 slot;
+};
+
+enum class CompleterOutcome : u32 {
+    ready = 1,     // the completer works; `slot` says nothing
+    completed,     // the operation ended; the sequence is even
+    nothing_open,  // the sequence was even
+    no_capture,    // nobody knows where the thread was: the context is to be poisoned
+    broken,        // the operation met `signal` at `rip` (0: it ended without ending the operation)
+};
+
+struct CompleterReport {
+    u32 slot;
+    CompleterOutcome outcome;
+    u32 op;      // number of the slot's operation
+    u32 signal;  // broken
+    u64 rip;     // broken
+};
+
+/// The descriptors that a completer needs, in the order in which it has them from 3 on.
+struct CompleterFds {
+    int context;   // the context file
+    int image;     // the image
+    int pool;      // the pool file
+    int captures;  // the capture map
+    int socket;    // the completer's end of the pair
+};
+inline constexpr int FIRST_COMPLETER_FD = 3;
+inline constexpr int COMPLETER_FDS = 5;
+
+/// As whom a completer runs: it goes on with registers that the tenant's processes had, so it may
+/// do no more than the tenant.
+struct CompleterUser {
+    u32 uid;
+    u32 gid;
+};
+
+/// Starts the completer at `path`; the descriptors stay the caller's. Its process id, or -errno. It
+/// must be watched (COMPLETER_CLIENT) before it is given a job. There may be two for a moment:
+/// the later one waits until the former is gone.
+long start_completer(const char* path, const CompleterFds& fds, CompleterUser user);
+
+}  // namespace aep

@@ -1,0 +1,72 @@
+// Purpose: see world.hpp.
+// Who calls it: see world.hpp.
+// Crash rule: see world.hpp.
+#include "aep-lib/completer/world.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <image_identity.hpp>
+
+#include <cstdio>
+#include <cstring>
+
+#include "dsm-core/pool/superblock.hpp"
+
+namespace aep {
+
+long map_pool_tables(int fd, const ContextHeader& header) {
+    Superblock superblock;
+    if (pread(fd, &superblock, sizeof superblock, 0) != sizeof superblock ||
+        superblock.magic != POOL_MAGIC || superblock.layout_hash != POOL_LAYOUT_HASH ||
+        memcmp(superblock.uuid, header.pool_uuid, sizeof superblock.uuid) != 0) {
+        return -EINVAL;
+    }
+    void* wanted = reinterpret_cast<void*>(header.pool_address);
+    void* at = mmap(wanted, superblock.chunks_offset, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, 0);
+    if (at == MAP_FAILED) return -errno;
+    return at == wanted ? 0 : -EEXIST;
+}
+
+long become_only_completer(int context_fd) {
+    // A description of its own: the lock must end with this process, whoever shares the other one.
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", context_fd);
+    const int own = open(path, O_RDWR | O_CLOEXEC);
+    if (own < 0) return -errno;
+    struct flock byte {};
+    byte.l_type = F_WRLCK;
+    byte.l_whence = SEEK_SET;
+    byte.l_start = static_cast<off_t>(COMPLETER_LOCK_OFFSET);
+    byte.l_len = 1;
+    while (fcntl(own, F_OFD_SETLKW, &byte) != 0) {
+        if (errno != EINTR) return -errno;
+    }
+    return 0;  // `own` stays open
+}
+
+const char* map_world(int context_fd, int image_fd, int pool_fd, long& error) {
+    ContextHeader header;
+    error = -EINVAL;
+    if (const ContextFault fault = verify_context(context_fd, header)) return fault.field;
+    const auto failed = [&error](long result) {
+        error = result;
+        return result < 0;
+    };
+    if (failed(map_control(context_fd, header))) return "mapping the control area";
+    if (failed(map_stacks(context_fd, header, true))) return "mapping the stacks";
+    if (failed(map_heap_metadata(context_fd, header))) return "mapping the heap's metadata";
+    for (u32 i = 1; i <= header.max_clients; ++i) {
+        if (failed(map_domain(context_fd, i))) return "mapping the domains";
+    }
+    if (failed(map_pool_tables(pool_fd, header))) return "mapping the pool's tables";
+    if (header.image_hash != BUILT_IMAGE_HASH ||
+        failed(map_image(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::complete))) {
+        return "mapping the image";
+    }
+    return nullptr;
+}
+
+}  // namespace aep

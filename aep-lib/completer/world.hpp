@@ -1,0 +1,21 @@
+// Purpose: everything that an operation of any client may touch, mapped where the client has it.
+// Who calls it: the completer; its tests map parts of it as a client does.
+// Crash rule: mappings die with the process. The lock says that whoever completed before is dead.
+#pragma once
+
+#include "shim/context_file.hpp"
+
+namespace aep {
+
+/// Maps the superblock and tables of the pool at `header.pool_address`. 0 or -errno.
+long map_pool_tables(int fd, const ContextHeader& header);
+
+/// Waits until no other completer of the context lives, and is it from now on until the process
+/// ends. 0 or -errno.
+long become_only_completer(int context_fd);
+
+/// Maps control, stacks, the heap's metadata, every domain, the pool's tables, and the image for
+/// completing. What failed, or null; `error` is then -errno.
+const char* map_world(int context_fd, int image_fd, int pool_fd, long& error);
+
+}  // namespace aep

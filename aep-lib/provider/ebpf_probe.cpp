@@ -1,0 +1,104 @@
+// Purpose: what eBPF needs of the system, looked up; and the image's own information.
+// Who calls it: the daemon at its start, `aep doctor`, the provider's tests.
+// Crash rule: no state but the mount, which is whole or not there.
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "aep-lib/provider/ebpf_provider.hpp"
+
+namespace aep {
+namespace {
+
+u64 capabilities() {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct data[2]{};
+    if (syscall(SYS_capget, &header, data) != 0) return 0;
+    return data[0].effective | u64{data[1].effective} << 32;
+}
+
+bool has(u64 capabilities, int which) { return (capabilities >> which & 1) != 0; }
+
+bool is_bpffs(const char* path) {
+    struct statfs status {};
+    return statfs(path, &status) == 0 && status.f_type == BPF_FS_MAGIC;
+}
+
+/// Whether the kernel is locked down so far that programs may not read.
+bool is_confidential() {
+    char text[128] = "";
+    const int fd = open("/sys/kernel/security/lockdown", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    const ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    return got > 0 && strstr(text, "[confidentiality]") != nullptr;
+}
+
+}  // namespace
+
+std::vector<std::string> missing_for_ebpf() {
+    std::vector<std::string> missing;
+    utsname name{};
+    unsigned major = 0, minor = 0;
+    uname(&name);
+    if (sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+        (major < 5 || (major == 5 && minor < 15))) {
+        missing.push_back(std::string("Linux 5.15 or later: this is ") + name.release);
+    }
+    if (access("/sys/kernel/btf/vmlinux", R_OK) != 0) {
+        missing.push_back(
+            "/sys/kernel/btf/vmlinux: a kernel built with CONFIG_DEBUG_INFO_BTF, and /sys mounted");
+    }
+    const u64 have = capabilities();
+    const bool admin = has(have, CAP_SYS_ADMIN);
+    if (!admin && !has(have, CAP_BPF)) {
+        missing.push_back("CAP_BPF: run the daemon as root or give it that capability");
+    }
+    if (!admin && !has(have, CAP_PERFMON)) {
+        missing.push_back("CAP_PERFMON: run the daemon as root or give it that capability");
+    }
+    if (is_confidential()) {
+        missing.push_back("kernel lockdown is 'confidentiality': eBPF may not read memory");
+    }
+    if (!is_bpffs(BPFFS) && (!admin || access(BPFFS, F_OK) != 0)) {
+        missing.push_back(std::string("a bpffs: mount -t bpf bpf ") + BPFFS);
+    }
+    return missing;
+}
+
+std::string ensure_bpffs(const char* path) {
+    if (is_bpffs(path)) return {};
+    if (mount("bpf", path, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") == 0) return {};
+    return std::string("cannot mount a bpffs at ") + path + ": " + strerror(errno);
+}
+
+Outcome<ImageInfo> read_image_info(int fd) {
+    const Failure none{"the image file is none of ours: build it again"};
+    const auto read_at = [fd](void* to, usize bytes, u64 at) {
+        return pread(fd, to, bytes, static_cast<off_t>(at)) == static_cast<ssize_t>(bytes);
+    };
+    Elf64_Ehdr elf;
+    if (!read_at(&elf, sizeof elf, 0) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0) return none;
+    for (u32 i = 0; i < elf.e_phnum && i < 8; ++i) {
+        Elf64_Phdr segment;
+        ImageInfo info;
+        if (!read_at(&segment, sizeof segment, elf.e_phoff + i * sizeof segment)) return none;
+        if (segment.p_type != PT_LOAD || segment.p_vaddr != CONTEXT_BASE) continue;
+        const bool ours = read_at(&info, sizeof info, segment.p_offset) &&
+                          info.magic == IMAGE_MAGIC && info.version == IMAGE_VERSION;
+        return ours ? Outcome<ImageInfo>(info) : Outcome<ImageInfo>(none);
+    }
+    return none;
+}
+
+}  // namespace aep

@@ -1,0 +1,216 @@
+// Purpose: a client as the tests need one: attaches over a connection, maps all that it was given,
+//          works through the image, and can be left in any state to be killed in.
+// Who calls it: tests/node/*.cpp, in a process of its own each.
+// Crash rule: it is there to be killed.
+#pragma once
+
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "dsm-core/context/node_ops.hpp"
+#include "image_identity.hpp"
+#include "shim/context_file.hpp"
+#include "shim/daemon_protocol.hpp"
+#include "shim/pool_file.hpp"
+#include "tools/node/unique_fd.hpp"
+
+namespace aep::test {
+
+inline AskMessage good_ask(Ask what = Ask::attach) {
+    AskMessage ask{};
+    ask.magic = PROTOCOL_MAGIC;
+    ask.version = PROTOCOL_VERSION;
+    ask.ask = static_cast<u32>(what);
+    ask.layout_hash = CONTEXT_LAYOUT_HASH;
+    ask.image_hash = BUILT_IMAGE_HASH;
+    std::strcpy(ask.name, "tester");
+    return ask;
+}
+
+inline UniqueFd connect_to(const std::string& path) {
+    UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    path.copy(to.sun_path, sizeof to.sun_path - 1);
+    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) fd.reset();
+    return fd;
+}
+
+/// One answer with its descriptors. False: the connection ended.
+inline bool receive_answer(int socket, AnswerMessage& answer, UniqueFd (&fds)[ATTACH_FDS]) {
+    iovec part{&answer, sizeof answer};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != sizeof answer) return false;
+    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
+        int numbers[ATTACH_FDS];
+        std::memcpy(numbers, CMSG_DATA(header), sizeof numbers);
+        for (u32 i = 0; i < ATTACH_FDS; ++i) fds[i] = UniqueFd(numbers[i]);
+    }
+    return true;
+}
+
+inline void must(bool holds, const char* what) {
+    if (!holds) throw std::runtime_error(std::string(what) + ": " + std::strerror(errno));
+}
+inline void must_map(long result, const char* what) {
+    errno = result < 0 ? static_cast<int>(-result) : 0;
+    must(result >= 0, what);
+}
+
+class Client {
+  public:
+    /// Maps what the descriptors of a good answer give.
+    Client(const AnswerMessage& answer, UniqueFd (&fds)[ATTACH_FDS])
+        : client_(answer.client), generation_(answer.generation) {
+        const int fd = fds[FD_CONTEXT].get();
+        life_ = mmap(nullptr, OS_PAGE_SIZE, PROT_NONE, MAP_SHARED, fds[FD_LIFE].get(), 0);
+        must(life_ != MAP_FAILED, "life");
+        madvise(life_, OS_PAGE_SIZE, MADV_DONTFORK);
+        ContextHeader header;
+        if (const ContextFault fault = verify_context(fd, header)) {
+            throw std::runtime_error(fault.field);
+        }
+        must_map(map_control(fd, header), "control");
+        must_map(map_stacks(fd, header, false), "stacks");
+        must_map(map_heap_metadata(fd, header), "metadata");
+        must_map(map_domain(fd, client_), "domain");
+        must_map(
+            map_image(fds[FD_IMAGE].get(), BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::enter),
+            "image");
+        must(pread(fds[FD_POOL].get(), &pool_.superblock, sizeof pool_.superblock, 0) ==
+                 sizeof pool_.superblock,
+             "superblock");
+        pool_.page_bytes = OS_PAGE_SIZE;
+        must_map(map_pool_file(pool_, fds[FD_POOL].get(), nullptr), "pool");
+        for (u32 i = 0; i < header.max_slots && slot_ == nullptr; ++i) {
+            u64 nobody = 0;
+            if (slot_at(i).owner.compare_exchange_strong(
+                    nobody, SlotOwner::make(client_, generation_).bits)) {
+                slot_ = &slot_at(i);
+                must_map(open_stack(i), "stack");
+            }
+        }
+        must(slot_ != nullptr, "slot");
+        heap_ = reinterpret_cast<Heap*>(ask(Op::heap_acquire, {}).value);
+    }
+
+    /// Performs one operation in the image.
+    Reply ask(u32 number, const Request& request) {
+        slot_->op = number;
+        slot_->request = request;
+        enter_image()(slot_);
+        return slot_->reply;
+    }
+    Reply ask(Op op, Request request) {
+        request.op = op;
+        return ask(static_cast<u32>(op), request);
+    }
+    Reply ask(NodeOp op, const Request& request) { return ask(static_cast<u32>(op), request); }
+
+    /// Takes chunks into the domain; the first one's index, or NO_CHUNK.
+    u32 claim(u32 count) {
+        Request request{};
+        request.a = count;
+        request.b = 1;
+        request.mask = raw(NO_CHUNK);
+        const Reply reply = ask(NodeOp::claim_chunks, request);
+        if (reply.status != Status::ok) return raw(NO_CHUNK);
+        Request add{};
+        add.a = reply.value;
+        add.b = count;
+        add.zero = reply.mask != 0;
+        add.committed = true;
+        add.mask = reply.mask != 0 ? 0 : ~u64{0};
+        ask(Op::add_chunks, add);
+        return static_cast<u32>(reply.value);
+    }
+
+    /// A page of class `c` with all blocks live; how many; 0: no memory.
+    u32 fill_page(u32 c) {
+        const u32 slices = page_slices(c);
+        Request take{};
+        take.heap = heap_;
+        take.a = slices;
+        take.b = 1;
+        Reply run = ask(Op::take_run, take);
+        if (run.status != Status::ok) {
+            if (claim(1) == raw(NO_CHUNK)) return 0;
+            run = ask(Op::take_run, take);
+        }
+        Request birth{};
+        birth.heap = heap_;
+        birth.a = c;
+        birth.run = run.run;
+        PageDesc* page = reinterpret_cast<PageDesc*>(ask(Op::page_birth, birth).value);
+        u32 blocks = 0;
+        for (; blocks < page->capacity; ++blocks) {
+            if (page->free_count == 0) page_extend(page);
+            if (page->free_count == 0) break;
+            page_pop(page, page->free_count);
+        }
+        last_ = page;
+        return blocks;
+    }
+    u64 fill(u32 pages, usize bytes) {
+        u64 blocks = 0;
+        for (u32 i = 0; i < pages; ++i) blocks += fill_page(class_of(bytes));
+        return blocks;
+    }
+
+    /// A large object of so many slices.
+    uptr large(u32 slices) {
+        Request take{};
+        take.heap = heap_;
+        take.a = slices;
+        take.b = 1;
+        take.thorough = true;
+        Reply run = ask(Op::take_run, take);
+        if (run.status != Status::ok) {
+            if (claim(slices / SLICES_PER_CHUNK + 1) == raw(NO_CHUNK)) return 0;
+            run = ask(Op::take_run, take);
+        }
+        Request birth{};
+        birth.a = raw(run.run.first);
+        birth.b = slices;
+        ask(Op::large_birth, birth);
+        return run.run.address();
+    }
+
+    /// As another thread of ours would, without telling the owner: only the mark.
+    void mark_remote(u32 bit) { last_->bits[bit / 64].freed.fetch_or(u64{1} << bit % 64); }
+
+    /// From here on the slot looks as if the thread were inside operation `number`.
+    void pretend_inside(u32 number) {
+        slot_->op = number;
+        slot_->sequence.fetch_add(1);
+    }
+
+    u32 index() const { return client_; }
+    u32 slot() const { return index_of(*slot_); }
+    Slot& slot_entry() { return *slot_; }
+    Domain& domain() { return domain_at(client_); }
+    Heap* heap() { return heap_; }
+
+  private:
+    u32 client_;
+    u32 generation_;
+    void* life_ = nullptr;
+    PoolFile pool_{};
+    Slot* slot_ = nullptr;
+    Heap* heap_ = nullptr;
+    PageDesc* last_ = nullptr;
+};
+
+}  // namespace aep::test

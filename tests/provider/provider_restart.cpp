@@ -1,0 +1,301 @@
+// Purpose: completers die in the middle of a completion, the daemon is away while clients die, an
+//          operation breaks: what was captured is neither lost nor completed twice.
+// Who calls it: ctest, label provider.
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <random>
+#include <vector>
+
+#include "dsm-core/context/node_ops.hpp"
+#include "tests/provider/stepper.hpp"
+
+namespace aep::test {
+namespace {
+
+TEST(ProviderRestart, StuckWorkerStopsNobodyAndItsSuccessorFinishes) {
+    AEP_NEED_EBPF();
+    Node node;
+    Domain& dom = domain_at(CLIENT);
+    dom.arena.lock().lock();
+    dom.heaps_lock.lock();
+    kill_waiting(node, 0, NEEDS_ARENA);
+    kill_waiting(node, 1, NEEDS_HEAPS);
+    node.ask(0);
+    node.ask(1);
+    ASSERT_TRUE(soon([&] { return wait_in_image(node, node.completer(), 2); }));
+    EXPECT_FALSE(node.report_waits());
+
+    dom.heaps_lock.unlock();
+    const CompleterReport second = node.report();
+    EXPECT_EQ(second.slot, 1u);
+    EXPECT_EQ(second.outcome, CompleterOutcome::completed);
+
+    // A completer that is killed, or left by its daemon, is completed by the next one.
+    for (int i = 0; i < 2; ++i) {
+        const u32 tid = node.provider->captures()[0].tid;
+        i == 0 ? node.kill_completer() : node.leave_completer();
+        EXPECT_EQ(node.provider->captures()[0].client, COMPLETER_CLIENT);
+        EXPECT_EQ(node.provider->captures()[0].kind, static_cast<u32>(CAPTURE_FATAL));
+        EXPECT_NE(node.provider->captures()[0].tid, tid);
+        node.start_completer();
+        node.ask(0);
+        ASSERT_TRUE(soon([&] { return wait_in_image(node, node.completer(), 1); }));
+    }
+    dom.arena.lock().unlock();
+    const CompleterReport first = node.report();
+    EXPECT_EQ(first.slot, 0u);
+    EXPECT_EQ(first.outcome, CompleterOutcome::completed);
+    node.check();
+
+    EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::nothing_open);
+}
+
+TEST(ProviderRestart, TwoCompletersAtOnce) {
+    AEP_NEED_EBPF();
+    Node node;
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    const long second =
+        start_completer(AEP_COMPLETER_PATH, node.completer_fds(ends[1]), {geteuid(), getegid()});
+    close(ends[1]);
+    ASSERT_GT(second, 0);
+    // It waits for the first one's end: fcntl(2), whose number is 72.
+    ASSERT_TRUE(soon([&] {
+        std::ifstream file("/proc/" + std::to_string(second) + "/syscall");
+        std::string number;
+        file >> number;
+        return number == "72";
+    }));
+    char byte;
+    EXPECT_EQ(recv(ends[0], &byte, 1, MSG_DONTWAIT), -1);
+    node.kill_completer();
+    CompleterReport report{};
+    EXPECT_EQ(recv(ends[0], &report, sizeof report, 0), static_cast<ssize_t>(sizeof report));
+    EXPECT_EQ(report.outcome, CompleterOutcome::ready);
+    close(ends[0]);
+    EXPECT_EQ(wait_for(static_cast<pid_t>(second)), 0);
+}
+
+TEST(ProviderRestart, EveryWorkerStuck) {
+    AEP_NEED_EBPF();
+    Node node;
+    Lock& lock = domain_at(CLIENT).arena.lock();
+    lock.lock();
+    for (u32 slot = 0; slot < MAX_SLOTS; ++slot) {
+        kill_waiting(node, slot, NEEDS_ARENA);
+        node.ask(slot);
+        node.ask(slot);  // the first one's report answers
+    }
+    ASSERT_TRUE(soon([&] { return wait_in_image(node, node.completer(), MAX_SLOTS); }));
+    EXPECT_FALSE(node.report_waits());
+    lock.unlock();
+    for (u32 i = 0; i < MAX_SLOTS; ++i) {
+        EXPECT_EQ(node.report().outcome, CompleterOutcome::completed);
+    }
+    node.check();
+    EXPECT_FALSE(node.report_waits());
+}
+
+// Others use the same domain while one is killed, and wait for no longer than its completion.
+TEST(ProviderRestart, NeighboursGoOn) {
+    AEP_NEED_EBPF();
+    Node node;
+    constexpr u32 VICTIMS = 3;
+    pid_t victims[VICTIMS];
+    std::minstd_rand random(5);
+    const auto spawn = [&](u32 i) { victims[i] = node.spawn([&] { churn(*node.session, i); }); };
+    const auto end = [&](u32 i) {
+        kill(victims[i], SIGKILL);
+        EXPECT_TRUE(WIFSIGNALED(wait_for(victims[i])));
+        node.provider->remove_member(static_cast<u32>(victims[i]), CLIENT);
+        const bool open = slot_at(i).sequence % 2 != 0;
+        if (open) {
+            EXPECT_EQ(node.complete(i).outcome, CompleterOutcome::completed);
+        }
+        return open;
+    };
+    for (u32 i = 0; i < VICTIMS; ++i) spawn(i);
+    u32 open = 0;
+    for (int round = 0; round < 100; ++round) {
+        for (u32 i = 0; i < VICTIMS; ++i) {
+            const u64 until = slot_at(i).operations + random() % 30;
+            ASSERT_TRUE(soon([&] { return slot_at(i).operations > until; }));
+        }
+        const u32 one = static_cast<u32>(random() % VICTIMS);
+        open += end(one);
+        ASSERT_FALSE(HasFailure()) << "round " << round;
+        spawn(one);
+    }
+    for (u32 i = 0; i < VICTIMS; ++i) end(i);
+    node.check();
+    printf("100 kills beside running neighbours, %u open operations\n", open);
+}
+
+TEST(ProviderRestart, Latency) {
+    AEP_NEED_EBPF();
+    using clock = std::chrono::steady_clock;
+    using microseconds = std::chrono::duration<double, std::micro>;
+    Node node;
+    std::vector<double> whole, completion;
+    for (int i = 0; i < 200; ++i) {
+        Stepper victim(node, [] { traced(NEEDS_ARENA); });
+        for (int step = 0; step < 20; ++step) ASSERT_TRUE(victim.step());
+        const auto struck = clock::now();
+        victim.kill_it();
+        const auto dead = clock::now();
+        ASSERT_EQ(node.complete(0).outcome, CompleterOutcome::completed);
+        const auto completed = clock::now();
+        whole.push_back(microseconds(completed - struck).count());
+        completion.push_back(microseconds(completed - dead).count());
+    }
+    std::sort(whole.begin(), whole.end());
+    std::sort(completion.begin(), completion.end());
+    printf(
+        "kill to completed: p50 %.0f us, p99 %.0f us; of it from the request on: p50 %.0f us, p99 "
+        "%.0f us\n",
+        whole[100], whole[198], completion[100], completion[198]);
+}
+
+// One long operation, whose steps are counted, goes through many completers' hands.
+TEST(ProviderRestart, CompletersKilledAtRandom) {
+    AEP_NEED_EBPF();
+    constexpr u32 CHUNKS = 100'000;
+    std::minstd_rand random(3);
+    u32 killed = 0, inside = 0;
+    for (int i = 0; i < 100 && inside < 10; ++i) {
+        Node node(Node::With::provider, 512 * GiB);
+        Slot& slot = slot_at(0);
+        Stepper victim(node, [&] {
+            traced(static_cast<u32>(NodeOp::claim_chunks),
+                   {.op = Op::count, .a = CHUNKS, .b = 1, .mask = raw(NO_CHUNK)});
+        });
+        for (int step = 0; step < 100; ++step) ASSERT_TRUE(victim.step());
+        victim.kill_it();
+        while (slot.sequence % 2 != 0 && killed < 1000) {
+            node.ask(0);
+            const u64 until = context().chunks_held + random() % 20'000;
+            while (slot.sequence % 2 != 0 && context().chunks_held < until) {
+                __builtin_ia32_pause();  // giving up the processor would take too long
+            }
+            node.kill_completer();
+            ++killed;
+            inside +=
+                slot.sequence % 2 != 0 && node.provider->captures()[0].client == COMPLETER_CLIENT;
+            node.start_completer();
+        }
+        // Done once: not one chunk more or less.
+        EXPECT_EQ(slot.reply.status, Status::ok);
+        EXPECT_EQ(client_at(CLIENT).chunks, CHUNKS);
+        EXPECT_EQ(context().chunks_held, CHUNKS);
+        for (u32 c = 0; c < CHUNKS; ++c) {
+            ASSERT_EQ(chunk_owner(static_cast<u32>(slot.reply.value) + c), CLIENT);
+        }
+        ASSERT_FALSE(HasFailure());
+    }
+    printf("%u completers killed, %u of them inside the image\n", killed, inside);
+    EXPECT_GT(inside, 0u);
+}
+
+TEST(ProviderRestart, ClientsDieWhileTheDaemonIsAway) {
+    AEP_NEED_EBPF();
+    Node node;
+    u32 open = 0;
+    for (int i = 0; i < 20; ++i) {
+        const pid_t victim = node.spawn([&] {
+            churn_on_thread(*node.session, 1);
+            churn(*node.session, 0);
+        });
+        ASSERT_TRUE(soon([&] { return node.session->ready == 2; }));
+        node.leave_provider();
+        kill(victim, SIGKILL);
+        wait_for(victim);
+        node.enter_provider();
+        open += node.recover();
+        node.provider->remove_member(static_cast<u32>(victim), CLIENT);
+        ASSERT_FALSE(HasFailure());
+    }
+    EXPECT_GT(open, 0u);
+}
+
+TEST(ProviderRestart, AnotherBuildsPinsAreReplaced) {
+    AEP_NEED_EBPF();
+    EbpfPlan plan;
+    plan.directory = std::string(BPFFS) + "/aep/replaced-" + std::to_string(getpid());
+    plan.max_slots = 4;
+    plan.max_members = 4;
+    const auto marked = [&plan](bool mark) {
+        auto provider = open_ebpf_provider(plan);
+        EXPECT_TRUE(provider) << provider.error();
+        volatile u32& word = (*provider)->captures()[3].reserved;
+        const bool was = word != 0;
+        if (mark) word = 1;
+        return was;
+    };
+    EXPECT_FALSE(marked(true));
+    EXPECT_TRUE(marked(true));  // found again
+    plan.text_end = 4096;
+    EXPECT_FALSE(marked(true));  // replaced
+    ASSERT_EQ(unlink((plan.directory + "/on_exit").c_str()), 0);
+    EXPECT_FALSE(marked(false));  // incomplete
+    EXPECT_EQ(remove_pins(plan.directory), "");
+    EXPECT_NE(access(plan.directory.c_str(), F_OK), 0);
+    EXPECT_EQ(remove_pins(plan.directory), "");
+}
+
+TEST(ProviderRestart, BrokenOperationIsReportedAndTheCompleterGoesOn) {
+    AEP_NEED_EBPF();
+    Node node;
+    Domain& dom = domain_at(CLIENT);
+    dom.arena.lock().lock();
+    kill_waiting(node, 0, NEEDS_ARENA);
+    Registers& r = node.provider->captures()[0].registers;
+    const u64 rip = r.rip, rsp = r.rsp;
+    r = {};
+    r.rip = rip;
+    r.rsp = rsp;
+    const CompleterReport broken = node.complete(0);
+    EXPECT_EQ(broken.outcome, CompleterOutcome::broken);
+    EXPECT_EQ(broken.signal, static_cast<u32>(SIGSEGV));
+    EXPECT_GE(broken.rip, node.image.text_begin);
+    EXPECT_LT(broken.rip, node.image.text_end);
+
+    kill_waiting(node, 1, NEEDS_ARENA);
+    dom.arena.lock().unlock();
+    EXPECT_EQ(node.complete(1).outcome, CompleterOutcome::completed);
+}
+
+TEST(ProviderRestart, CompleterIsOnlyTheTenant) {
+    AEP_NEED_EBPF();
+    Node node;
+    node.kill_completer();
+    constexpr u32 NOBODY = 65534;
+    node.start_completer({NOBODY, NOBODY});
+    std::ifstream status("/proc/" + std::to_string(node.completer()) + "/status");
+    std::string line;
+    int seen = 0;
+    while (std::getline(status, line)) {
+        if (line.starts_with("Uid:") || line.starts_with("Gid:")) {
+            EXPECT_EQ(line.substr(4), "\t65534\t65534\t65534\t65534");
+            ++seen;
+        }
+        if (line.starts_with("CapPrm:") || line.starts_with("CapEff:")) {
+            EXPECT_EQ(line.substr(7), "\t0000000000000000");
+            ++seen;
+        }
+    }
+    EXPECT_EQ(seen, 4);
+    Lock& lock = domain_at(CLIENT).arena.lock();
+    lock.lock();
+    kill_waiting(node, 0, NEEDS_ARENA);
+    lock.unlock();
+    EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::completed);
+}
+
+}  // namespace
+}  // namespace aep::test

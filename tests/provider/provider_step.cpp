@@ -1,0 +1,227 @@
+// Purpose: a client is killed at every instruction that its operations execute in the image, each
+//          of them once, by single steps; every operation is completed and the heap is sound.
+// Who calls it: ctest, label provider.
+
+#include <functional>
+#include <set>
+#include <vector>
+
+#include "dsm-core/context/node_ops.hpp"
+#include "tests/provider/stepper.hpp"
+
+namespace aep::test {
+namespace {
+
+/// A way to one operation: what leads to it runs untraced.
+struct Way {
+    const char* name;
+    std::function<void(Session&)> go;
+    // What the client did before is lost with it unless the operation begins: it dies later.
+    bool only_open = false;
+};
+
+Heap* heap_of(Session& session) {
+    // The former victim's: there is one thread at a time.
+    return session.heaps[0] != nullptr ? session.heaps[0] : take_heap(session, 0);
+}
+
+[[maybe_unused]] void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
+
+PageDesc* new_page(Heap* heap, u32 size_class) {
+    const Run run = take_run(0, heap, 1);
+    const Reply reply =
+        perform_in_image(0, {.op = Op::page_birth, .heap = heap, .a = size_class, .run = run});
+    return reinterpret_cast<PageDesc*>(reply.value);
+}
+
+/// A malloc from the page: the bit of the block, which nobody touches.
+u32 page_pop_one(PageDesc* d) {
+    return static_cast<u32>((page_pop(d, d->free_count) - d->base) >> d->bit_shift);
+}
+
+const Way WAYS[] = {
+    {"heap_acquire", [](Session&) { traced({.op = Op::heap_acquire}); }},
+    {"heap_abandon",
+     [](Session& s) {
+         Heap* heap = take_heap(s, 0);
+         new_page(heap, 4);
+         s.heaps[0] = nullptr;
+         traced({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(heap), .now = 1});
+     }},
+    {"take_run",
+     [](Session& s) {
+         perform_in_image(0, {.op = Op::give_run, .a = raw(take_run(0, nullptr, 3).first), .b = 3});
+         traced({.op = Op::take_run, .heap = heap_of(s), .a = 3, .b = 1});
+     }},
+    {"take_run across chunks",
+     [](Session& s) { traced({.op = Op::take_run, .heap = heap_of(s), .a = 70, .b = 1}); }},
+    {"give_run",
+     [](Session&) {
+         const Run run = take_run(0, nullptr, 2);
+         traced({.op = Op::give_run, .a = raw(run.first), .b = 2, .now = 1});
+     }},
+    {"page_birth",
+     [](Session& s) {
+         Heap* heap = heap_of(s);
+         const Run run = take_run(0, heap, 1);
+         traced({.op = Op::page_birth, .heap = heap, .a = 9, .run = run});
+     }},
+    {"find_page", [](Session& s) { traced({.op = Op::find_page, .heap = heap_of(s), .a = 9}); }},
+    {"find_page that adopts",
+     [](Session& s) {
+         Heap* other = take_heap(s, 0);
+         page_pop_one(new_page(other, 20));
+         Heap* heap = take_heap(s, 0);
+         perform_in_image(0, {.op = Op::heap_abandon, .a = reinterpret_cast<u64>(other)});
+         traced({.op = Op::find_page, .heap = heap, .a = 30});
+     }},
+    {"queue_page",
+     [](Session& s) {
+         PageDesc* d = new_page(take_heap(s, 0), 6);
+         page_mark_remote(d, page_pop_one(d));
+         traced({.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
+     }},
+    {"trim with remote frees",
+     [](Session& s) {
+         Heap* heap = take_heap(s, 0);
+         PageDesc* d = new_page(heap, 6);
+         page_pop_one(d);
+         page_mark_remote(d, page_pop_one(d));
+         perform_in_image(0, {.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
+         traced({.op = Op::trim, .heap = heap, .now = 1});
+     }},
+    {"free_local",
+     [](Session& s) {
+         Heap* heap = take_heap(s, 0);
+         PageDesc* d = new_page(heap, 50);
+         u32 bit = 0;
+         do {
+             while (d->free_count != 0) bit = page_pop_one(d);
+         } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
+                  Status::ok);
+         page_clear_bit(d, bit);
+         const u64 entry = (u64{bit} << d->bit_shift) >> d->entry_shift;
+         traced({.op = Op::free_local,
+                 .heap = heap,
+                 .a = reinterpret_cast<u64>(d),
+                 .b = entry,
+                 .now = 1});
+     },
+     true},
+    {"large_birth",
+     [](Session&) {
+         const Run run = take_run(0, nullptr, 2);
+         traced({.op = Op::large_birth, .a = raw(run.first), .b = 2});
+     }},
+    {"free_large",
+     [](Session&) {
+         const Run run = take_run(0, nullptr, 2);
+         perform_in_image(0, {.op = Op::large_birth, .a = raw(run.first), .b = 2});
+         traced({.op = Op::free_large, .a = run.address(), .now = 1});
+     }},
+    {"grow_large",
+     [](Session&) {
+         const Run run = take_run(0, nullptr, 2);
+         perform_in_image(0, {.op = Op::large_birth, .a = raw(run.first), .b = 2});
+         traced({.op = Op::grow_large, .a = run.address(), .b = 3});
+     }},
+    {"trim",
+     [](Session& s) {
+         Heap* heap = heap_of(s);
+         new_page(heap, 15);
+         traced({.op = Op::trim, .heap = heap, .now = 1});
+     }},
+    {"purge_begin",
+     [](Session&) {
+         const Run run = take_run(0, nullptr, 2);
+         perform_in_image(0, {.op = Op::give_run, .a = raw(run.first), .b = 2, .now = 1});
+         traced({.op = Op::purge_begin, .a = 0, .now = 100});
+     }},
+    {"claim_chunks",
+     [](Session&) {
+         traced(static_cast<u32>(NodeOp::claim_chunks),
+                {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+     }},
+    {"claim_chunks aligned",
+     [](Session&) {
+         traced(static_cast<u32>(NodeOp::claim_chunks),
+                {.op = Op::count, .a = 2, .b = 2, .mask = raw(NO_CHUNK)});
+     }},
+    {"claim_chunks in vain",
+     [](Session&) {
+         // The second of the two is the client's already: the first one goes back.
+         const auto claim = static_cast<u32>(NodeOp::claim_chunks);
+         perform_in_image(0, claim, {.op = Op::count, .a = 1, .b = 1, .mask = 1});
+         traced(claim, {.op = Op::count, .a = 2, .b = 1, .mask = 0});
+     }},
+    {"return_chunk clean",
+     [](Session&) {
+         const Reply claimed =
+             perform_in_image(0, static_cast<u32>(NodeOp::claim_chunks),
+                              {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+         traced(static_cast<u32>(NodeOp::return_chunk),
+                {.op = Op::count, .a = claimed.value, .b = 1});
+     }},
+    {"return_chunk to the cache",
+     [](Session&) {
+         const Reply claimed =
+             perform_in_image(0, static_cast<u32>(NodeOp::claim_chunks),
+                              {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+         traced(static_cast<u32>(NodeOp::return_chunk),
+                {.op = Op::count, .a = claimed.value, .b = 0});
+     }},
+    {"add_chunks",
+     [](Session&) {
+         const Reply claimed =
+             perform_in_image(0, static_cast<u32>(NodeOp::claim_chunks),
+                              {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+         traced({.op = Op::add_chunks, .a = claimed.value, .b = 1, .committed = true});
+     }},
+};
+
+class ProviderStep : public ::testing::TestWithParam<Way> {};
+
+TEST_P(ProviderStep, KilledAtEveryInstruction) {
+    AEP_NEED_EBPF();
+    const Way way = GetParam();
+    Node node(Node::With::provider, 8 * GiB);
+    std::set<u64> killed_at;
+    u32 kills = 0, open = 0, longest = 0;
+    // Each victim dies at the first instruction, counted from the beginning, where none died yet;
+    // the last one finds none and leaves the image.
+    for (bool found = true; found;) {
+        Stepper victim(node, [&] { way.go(*node.session); });
+        ASSERT_TRUE(victim.alive()) << "the way to the operation failed";
+        found = false;
+        u32 steps = 0;
+        for (; victim.inside(); ++steps) {
+            const bool too_early = way.only_open && slot_at(0).sequence % 2 == 0 && steps < 10;
+            if (!too_early && killed_at.insert(victim.rip()).second) {
+                found = true;
+                break;
+            }
+            ASSERT_TRUE(victim.step());
+        }
+        longest = std::max(longest, steps);
+        victim.kill_it();
+        ++kills;
+        open += node.recover();
+        ASSERT_FALSE(HasFailure()) << way.name << ", after " << steps << " steps";
+    }
+    printf("%s: killed at %zu instructions (up to %u steps in); %u open operations completed\n",
+           way.name, killed_at.size(), longest, open);
+    EXPECT_GT(open, 10u);
+    EXPECT_GE(open + 6,
+              kills);  // all but those before the first and after the last change of the sequence
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, ProviderStep, ::testing::ValuesIn(WAYS), [](const auto& each) {
+    std::string name = each.param.name;
+    for (char& c : name) {
+        if (c == ' ') c = '_';
+    }
+    return name;
+});
+
+}  // namespace
+}  // namespace aep::test

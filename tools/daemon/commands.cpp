@@ -1,0 +1,190 @@
+// Purpose: the commands of the command line, in JSON: {"command": NAME, ...} -> {"ok": true, ...}
+// or
+//          {"ok": false, "error": TEXT}.
+// Who calls it: daemon/server.cpp.
+// Crash rule: none needed: a command is done or not done.
+#include <errno.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tools/daemon/server.hpp"
+#include "tools/node/node_error.hpp"
+#include "tools/node/process_facts.hpp"
+
+namespace aep {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const char* name_of(ClientState state) {
+    switch (state) {
+        case ClientState::free:
+            return "free";
+        case ClientState::attaching:
+            return "attaching";
+        case ClientState::live:
+            return "live";
+        case ClientState::frozen:
+            return "frozen";
+        case ClientState::recovering:
+            return "recovering";
+    }
+    return "damaged";
+}
+
+const char* name_of(Provider provider) {
+    switch (provider) {
+        case Provider::none:
+            return "none";
+        case Provider::ebpf:
+            return "ebpf";
+        case Provider::kernel:
+            return "kernel";
+        case Provider::ptrace:
+            return "ptrace";
+    }
+    return "damaged";
+}
+
+std::string text_of(const char* text, usize room) { return {text, strnlen(text, room)}; }
+
+ClientState state_of(const ClientEntry& entry) {
+    return static_cast<ClientState>(entry.state.load(std::memory_order_acquire));
+}
+
+Json clients() {
+    Json all = Json::array();
+    const u64 now = monotonic_ns();
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        const ClientEntry& e = client_at(i);
+        if (state_of(e) == ClientState::free) continue;
+        all.push_back({
+            {"client", i},
+            {"pid", e.pid},
+            {"name", text_of(e.name, sizeof e.name)},
+            {"state", name_of(state_of(e))},
+            {"bytes", e.chunks.load() * CHUNK_SIZE},
+            {"peak_bytes", e.peak.load() * CHUNK_SIZE},
+            {"limit_bytes", e.limit.load()},
+            {"threads", e.slots.load()},
+            {"private_heap", e.private_heap.load() != 0},
+            {"attached_ms", (now - e.attached_ns) / 1'000'000},
+        });
+    }
+    return all;
+}
+
+Json status(const NodeHost& host, u64 began_ns) {
+    const ContextHeader& h = context();
+    const ContextPaths& paths = host.options().paths;
+    const PoolHere& pool = host.pool();
+    u32 living = 0, frozen = 0, going = 0, free_chunks = 0, own_chunks = 0;
+    for (u32 i = 1; i <= h.max_clients; ++i) {
+        const ClientState state = state_of(client_at(i));
+        living += state == ClientState::live || state == ClientState::attaching;
+        frozen += state == ClientState::frozen;
+        going += state == ClientState::recovering;
+    }
+    for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
+        const ChunkWord word = pool.tables.chunk(c);
+        free_chunks += word.bits == FREE_CHUNK.bits;
+        own_chunks += word.bits != FREE_CHUNK.bits && word.node() == pool.owner.node;
+    }
+    const u64 ns = h.recovered_ns.load();
+    return {
+        {"context", paths.name},
+        {"state", host.poisoned() ? "poisoned" : "live"},
+        {"poison", host.poison_text()},
+        {"provider", name_of(static_cast<Provider>(h.provider.load()))},
+        {"pid", getpid()},
+        {"uptime_ms", (monotonic_ns() - began_ns) / 1'000'000},
+        {"directory", paths.directory},
+        {"socket", paths.socket},
+        {"version", AEP_VERSION},
+        {"pool",
+         {{"path", pool.file.path},
+          {"bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
+          {"free_bytes", u64{free_chunks} * CHUNK_SIZE},
+          {"node_bytes", u64{own_chunks} * CHUNK_SIZE},
+          {"node", pool.owner.node},
+          {"node_generation", pool.owner.generation}}},
+        {"clients",
+         {{"live", living},
+          {"frozen", frozen},
+          {"recovering", going},
+          {"most", h.max_clients},
+          {"attached", h.attached.load()}}},
+        {"memory",
+         {{"held_bytes", (h.chunks_held.load() - h.chunks_cached.load()) * CHUNK_SIZE},
+          {"cached_bytes", h.chunks_cached.load() * CHUNK_SIZE},
+          {"context_limit", h.context_limit.load()},
+          {"client_limit", h.client_limit.load()}}},
+        {"recovery",
+         {{"clients", h.recovered.load()},
+          {"bytes", h.recovered_chunks.load() * CHUNK_SIZE},
+          {"ns", ns},
+          {"bytes_a_second",
+           ns == 0 ? 0
+                   : static_cast<u64>(static_cast<double>(h.recovered_chunks.load() * CHUNK_SIZE) *
+                                      1e9 / static_cast<double>(ns))},
+          {"captured", h.captured.load()},
+          {"completed", h.completed.load()},
+          {"broken", host.broken_domains()}}},
+    };
+}
+
+Json findings_of(NodeHost& host) {
+    Json all = Json::array();
+    for (const Finding& f : host.check()) {
+        all.push_back(
+            {{"where", f.where}, {"what", f.what}, {"found", f.found}, {"expected", f.expected}});
+    }
+    return all;
+}
+
+}  // namespace
+
+std::string Server::command(const std::string& text, Connection& connection) {
+    const auto refuse = [](const std::string& why) {
+        return Json{{"ok", false}, {"error", why}}.dump();
+    };
+    if (connection.uid() != context().uid && connection.uid() != 0) {
+        return refuse("the context belongs to user " + std::to_string(context().uid));
+    }
+    const Json request = Json::parse(text, nullptr, false);
+    if (request.is_discarded() || !request.contains("command") || !request["command"].is_string()) {
+        return refuse("not understood: expected {\"command\": NAME}");
+    }
+    const std::string name = request["command"];
+    Json answer{{"ok", true}};
+    if (name == "status") {
+        answer["status"] = status(host_, began_ns_);
+    } else if (name == "clients") {
+        answer["clients"] = clients();
+    } else if (name == "top") {
+        answer["status"] = status(host_, began_ns_);
+        answer["clients"] = clients();
+    } else if (name == "check") {
+        answer["findings"] = findings_of(host_);
+    } else if (name == "recover") {
+        const Sweep done = sweep();
+        answer["recovered"] = {{"clients", done.recovered},
+                               {"chunks", done.chunks_recovered},
+                               {"chunks_returned", done.chunks_returned},
+                               {"chunks_of_dead_nodes", done.nodes_reclaimed_chunks}};
+    } else if (name == "down") {
+        sweep();
+        const bool force = request.value("force", false);
+        if (host_.somebody_lives() && !force) {
+            answer = {{"ok", false}, {"error", "clients live"}, {"clients", clients()}};
+        } else {
+            log_(LogLevel::info, force ? "taken down, by force" : "taken down");
+            ends_ = removes_ = true;
+        }
+    } else {
+        return refuse("no command '" + name + "'");
+    }
+    return answer.dump();
+}
+
+}  // namespace aep

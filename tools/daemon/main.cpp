@@ -1,0 +1,138 @@
+// Purpose: aepd, the node daemon: options, log, provider, context, loop.
+// Who calls it: `aep up` and `aep run`, a service manager, people.
+// Crash rule: clients go on without it; the next daemon finishes what this one left.
+#include <errno.h>
+#include <fcntl.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/prctl.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "tools/daemon/background.hpp"
+#include "tools/daemon/options.hpp"
+#include "tools/daemon/server.hpp"
+#include "tools/node/node_error.hpp"
+
+namespace aep {
+namespace {
+
+constexpr int EXIT_TROUBLE = 1;
+constexpr int EXIT_SERVED_ALREADY = 3;
+
+void log_line(LogLevel level, const std::string& text) {
+    switch (level) {
+        case LogLevel::debug:
+            spdlog::debug("{}", text);
+            break;
+        case LogLevel::info:
+            spdlog::info("{}", text);
+            break;
+        case LogLevel::warning:
+            spdlog::warn("{}", text);
+            break;
+        case LogLevel::error:
+            spdlog::error("{}", text);
+            break;
+    }
+}
+
+void open_log(const DaemonOptions& options, const std::string& file) {
+    std::shared_ptr<spdlog::logger> logger;
+    if (file.empty()) {
+        logger = std::make_shared<spdlog::logger>(
+            "aepd", std::make_shared<spdlog::sinks::stderr_sink_st>());
+        logger->set_pattern("aepd: %l: %v");
+    } else {
+        logger = std::make_shared<spdlog::logger>(
+            "aepd", std::make_shared<spdlog::sinks::basic_file_sink_st>(file));
+        logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l: %v");
+        logger->flush_on(spdlog::level::debug);
+    }
+    logger->set_level(spdlog::level::from_str(options.log_level));
+    spdlog::set_default_logger(logger);
+}
+
+struct Plug {
+    std::unique_ptr<Capture> capture = std::make_unique<NoCapture>();
+    std::unique_ptr<Completion> completion = std::make_unique<NoCompletion>();
+    std::string missing;  // why there is no provider, one line
+};
+
+/// The provider that --provider asks for, not yet started. The one place that knows them all.
+Plug make_provider(const DaemonOptions& options) {
+    Plug plug;
+    if (options.provider != "none") plug.missing = "this build has no provider but none";
+    return plug;
+}
+
+int serve(const DaemonOptions& options, UniqueFd& starter) {
+    const ContextPaths& paths = options.node.paths;
+    make_private_directory(paths.directory);
+    if (paths.own_runtime) make_private_directory(paths.runtime_directory());
+    const std::string log_file =
+        options.log_file.empty() && options.background ? paths.log() : options.log_file;
+    Plug plug = make_provider(options);
+    const bool wanted = options.provider == "ebpf" || options.require_provider;
+    NodeHost host(options.node, *plug.completion, log_line);
+    if (plug.missing.empty()) plug.missing = plug.capture->start(host.watched());
+    if (!plug.missing.empty() && wanted) {
+        throw NodeError(ENOTSUP, "no provider: " + plug.missing + " (aep doctor says more)");
+    }
+    open_log(options, log_file);
+    host.set_provider(plug.capture->kind());
+    if (plug.capture->kind() == Provider::none) {
+        spdlog::warn(
+            "no provider{}{}: a client that is killed inside an operation poisons the "
+            "context",
+            plug.missing.empty() ? "" : ": ", plug.missing);
+    }
+    Server server(host, *plug.capture, *plug.completion, log_line);
+    spdlog::info("context {} {}: {}, pool {}", paths.name, host.reopened() ? "continued" : "made",
+                 paths.directory, host.pool().file.path);
+    notify_service_manager();
+    if (starter) {
+        const UniqueFd log(open(log_file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+        leave_terminal(log.get());
+        tell_starter(starter, 0);
+    }
+    server.run();
+    return 0;
+}
+
+int run(int argc, char** argv) {
+    int exit_code = 0;
+    std::optional<DaemonOptions> options = parse_daemon_options(argc, argv, exit_code);
+    if (!options) return exit_code;
+    UniqueFd starter;
+    if (options->background) {
+        // Where a relative path leads is said by the starter's directory.
+        for (std::string* path : {&options->node.pool, &options->log_file, &options->node.image}) {
+            if (!path->empty() && path->front() != '/') {
+                char here[PATH_MAX];
+                if (getcwd(here, sizeof here) != nullptr) *path = std::string(here) + "/" + *path;
+            }
+        }
+        starter = go_to_background();
+    }
+    open_log(*options, "");
+    std::signal(SIGPIPE, SIG_IGN);
+    try {
+        return serve(*options, starter);
+    } catch (const NodeError& error) {
+        spdlog::error("{}", error.what());
+        exit_code = error.error() == EBUSY ? EXIT_SERVED_ALREADY : EXIT_TROUBLE;
+    } catch (const std::exception& error) {
+        spdlog::error("{}", error.what());
+        exit_code = EXIT_TROUBLE;
+    }
+    tell_starter(starter, exit_code);
+    return exit_code;
+}
+
+}  // namespace
+}  // namespace aep
+
+int main(int argc, char** argv) { return aep::run(argc, argv); }

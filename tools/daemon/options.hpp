@@ -1,0 +1,25 @@
+// Purpose: what the daemon is told on its command line.
+// Who calls it: daemon/main.cpp.
+// Crash rule: none needed.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "tools/node/host.hpp"
+
+namespace aep {
+
+struct DaemonOptions {
+    NodeOptions node;
+    std::string provider = "auto";
+    bool require_provider = false;
+    bool background = false;
+    std::string log_level = "info";
+    std::string log_file;  // empty: fd 2; in the background, `log` beside the socket
+};
+
+/// Parses the command line. Not 0: the process should exit with `exit_code`, all is said.
+std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& exit_code);
+
+}  // namespace aep

@@ -1,0 +1,71 @@
+// Purpose: who finishes operations whose thread is gone, and who notices such deaths, as the node
+//          host and the daemon see them. What a provider implements to plug in.
+// Who calls it: recovery (Completion), the daemon's loop (both).
+// Crash rule: asking twice is allowed: a slot whose operation is complete has an even sequence.
+//
+// Nothing here waits. An answer that takes time is `pending`: event_fd() becomes readable, the
+// daemon calls on_event() and then asks again.
+#pragma once
+
+#include <string>
+
+#include "dsm-core/context/format.hpp"
+
+namespace aep {
+
+enum class SlotOutcome {
+    completed,   // the slot's sequence is even now
+    pending,     // under way; ask again after the next event
+    no_capture,  // nobody knows where the thread was: it cannot be completed, ever
+};
+
+/// Finishes the operation that is open in a slot whose thread is dead or has left it.
+class Completion {
+  public:
+    virtual ~Completion() = default;
+    virtual SlotOutcome complete(u32 slot) = 0;
+    /// Readable when answers wait; -1: never.
+    virtual int event_fd() const { return -1; }
+    /// Takes the answers in. The daemon then sweeps.
+    virtual void on_event() {}
+};
+
+/// Provider none: nothing is ever completed.
+class NoCompletion final : public Completion {
+  public:
+    SlotOutcome complete(u32) override { return SlotOutcome::no_capture; }
+};
+
+/// What a provider needs to know of the context that it watches.
+struct WatchedContext {
+    int context_fd = -1;  // the context file
+    int image_fd = -1;    // the image, sealed
+    int pool_fd = -1;
+    std::string directory;  // the context's own, where pins may go
+};
+
+/// Records where threads of clients are when they are killed.
+class Capture {
+  public:
+    virtual ~Capture() = default;
+    virtual Provider kind() const = 0;
+    /// Begins, or finds what an earlier daemon began. Empty: it works; else why not, one line.
+    virtual std::string start(const WatchedContext&) { return ""; }
+    /// A process became a client, or is none any more.
+    virtual void watch(u32 /*client*/, pid_t /*pid*/) {}
+    virtual void unwatch(u32 /*client*/, pid_t /*pid*/) {}
+    /// Readable when a death was captured; -1: never.
+    virtual int doorbell_fd() const { return -1; }
+    /// Takes the captures in. The daemon then sweeps.
+    virtual void on_doorbell() {}
+    /// The context is taken down for good: remove what outlives the daemon.
+    virtual void remove() {}
+};
+
+/// Provider none.
+class NoCapture final : public Capture {
+  public:
+    Provider kind() const override { return Provider::none; }
+};
+
+}  // namespace aep

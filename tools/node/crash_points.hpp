@@ -1,0 +1,31 @@
+// Purpose: the list of the places where the kill tests end a daemon.
+// Who calls it: tools/node, tests/node/crash_points.cpp.
+// Crash rule: at each of these places a kill leaves a context that the next daemon goes on with.
+#pragma once
+
+#include "dsm-core/base/crash_point.hpp"
+
+namespace aep {
+
+inline constexpr const char* NODE_CRASH_POINTS[] = {
+    "open: node taken",           // an entry of the pool is ours, the context has no name yet
+    "open: context named",        // complete, nobody serves it yet
+    "admit: locks taken",         // an entry that says free has its locks
+    "admit: entry written",       // it says attaching, its domain is not made
+    "admit: domain made",         // complete, the client has no descriptor yet
+    "recover: dead",              // nothing done
+    "recover: poisoned",          // the header says so, the slot is as it was
+    "recover: one slot freed",    // others of the client are still used
+    "recover: announced",         // all slots are free, the entry says recovering
+    "recover: metadata cleared",  // one chunk's metadata is clear, the chunk is still the client's
+    "recover: one chunk",         // one chunk is in the cache
+    "recover: all chunks",        // none is the client's, its domain is as it was
+    "recover: domain emptied",    // the entry still says recovering
+    "decay: announced",           // a chunk of the cache says returning
+    "decay: punched",             // its memory is gone, the pool says that it is ours
+    "decay: free in the pool",    // the context still says returning
+};
+
+}  // namespace aep
+
+#define AEP_NODE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::NODE_CRASH_POINTS, name)

@@ -1,0 +1,174 @@
+// Purpose: the node host: owns one context of one user on one node and the node's entry in the
+// pool;
+//          lets clients in, takes back what dead ones held, gives unused chunks to the pool,
+//          checks.
+// Who calls it: the daemon (tools/daemon), its tests. One a process: a context has fixed addresses.
+// Crash rule: every method may be cut off anywhere; the next host of the same context repeats it.
+//             Who is alive is told by locks alone, so clients go on while there is no host.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "shim/daemon_protocol.hpp"
+#include "shim/pool_shared.hpp"
+#include "tools/node/completion.hpp"
+#include "tools/node/paths.hpp"
+#include "tools/node/unique_fd.hpp"
+
+namespace aep {
+
+enum class LogLevel { debug, info, warning, error };
+using Log = std::function<void(LogLevel, const std::string&)>;
+
+struct NodeOptions {
+    ContextPaths paths;
+    std::string image;                 // the image's file
+    std::string pool;                  // empty: the context's own, or the one it was made with
+    u64 pool_bytes = 0;                // of a new pool; 0: default
+    std::optional<u64> context_limit;  // bytes of chunks; 0: none; not given: as it was
+    std::optional<u64> client_limit;
+    u32 max_clients = 1023;
+    u32 max_slots = 8192;
+    u64 decay_ms = 500;   // how long a chunk stays unused in the cache
+    bool verify = false;  // walk the heap of a dead client before it is thrown away
+};
+
+/// The answer to a process that asks to be a client.
+struct Admission {
+    AnswerMessage answer{};
+    std::array<UniqueFd, ATTACH_FDS> fds;  // open when answer.error is 0
+};
+
+enum class RecoveryState {
+    none,       // the entry is free
+    alive,      // its process lives
+    waiting,    // an operation of it is being completed
+    frozen,     // its process is gone, but descendants use its heap
+    recovered,  // everything is back
+};
+
+struct Recovery {
+    RecoveryState state = RecoveryState::none;
+    u32 chunks = 0;
+    u64 ns = 0;
+};
+
+/// What a sweep did, and whether another one soon makes sense.
+struct Sweep {
+    u32 recovered = 0;
+    u32 chunks_recovered = 0;
+    u32 chunks_returned = 0;  // from the cache to the pool
+    u32 nodes_reclaimed_chunks = 0;
+    bool busy = false;  // something waits: a frozen client, a chunk in the cache
+};
+
+/// One thing that a check found wrong.
+struct Finding {
+    std::string where;  // "chunk 17", "client 3"
+    std::string what;
+    u64 found = 0;
+    u64 expected = 0;
+};
+
+class NodeHost {
+  public:
+    /// Makes the context or goes on with the one that is there. Throws NodeError (EBUSY: another
+    /// daemon serves it). `completion` is asked by recovery and outlives the host.
+    NodeHost(NodeOptions options, Completion& completion, Log log);
+    ~NodeHost();  // unmaps; the context stays for the next host
+    NodeHost(const NodeHost&) = delete;
+    NodeHost& operator=(const NodeHost&) = delete;
+
+    /// Lets process `pid` of user `uid` in, or says why not. The caller sends the answer and then
+    /// calls admitted(), or recover() if it could not be sent.
+    Admission admit(pid_t pid, uid_t uid, const AskMessage& ask);
+    void admitted(u32 client);
+
+    /// Completes what a client's thread left open in `slot`, which must be the client's of `pid`.
+    AnswerMessage complete_slot(pid_t pid, const AskMessage& ask);
+
+    /// Takes back what client 1 .. max_clients held if its process is dead.
+    Recovery recover(u32 client);
+    /// recover() for all, cache decay, dead nodes of the pool.
+    Sweep sweep(u64 now_ms);
+    /// Gives chunks of the cache back that were unused for `decay_ms`, or all. How many.
+    u32 return_cached(u64 now_ms, bool all);
+
+    /// Walks all invariants that can be checked while clients run.
+    std::vector<Finding> check();
+
+    /// Whether a client, or a descendant that uses a client's heap, lives.
+    bool somebody_lives() const;
+    /// Ends the node: its chunks go back to the pool, the files go. Clients that still live keep
+    /// what they have mapped; then their chunks come back when the last of them ends.
+    void remove();
+
+    bool poisoned() const;
+    /// "operation 3 of client 2 (name, pid 17) was left open in slot 5"; empty when it is not.
+    std::string poison_text() const;
+
+    const NodeOptions& options() const { return options_; }
+    const PoolHere& pool() const { return *pool_; }
+    WatchedContext watched() const;
+    void set_provider(Provider provider);
+    u64 broken_domains() const { return broken_; }
+    /// Whether an earlier host's context was found.
+    bool reopened() const { return reopened_; }
+
+  private:
+    // host.cpp
+    void take_lock();
+    void open_context();
+    bool continue_context();
+    void make_context();
+    void map_context();
+    void unmap_context();
+    void open_pool(const std::string& path);
+    std::string pool_path() const;
+    void remember_pool();
+    void adopt_state();
+    bool context_lives(int fd) const;
+    // node_entry.cpp
+    Owner take_entry();
+    bool share_entry(Owner owner);
+    // admit.cpp
+    u32 free_client() const;
+    bool open_descriptions(u32 client, Admission& admission);
+    // recover.cpp
+    bool life_held(u32 client) const;
+    bool finish_slots(u32 client);
+    void free_slots(u32 client);
+    void poison(u32 slot);
+    u32 take_chunks_back(u32 client);
+    void verify_domain(u32 client);
+    void empty_domain(u32 client);
+    // cache.cpp
+    bool return_chunk(u32 chunk);
+    bool pool_is_short() const;
+    // counters of chunks, exact while nobody lives
+    void recount();
+
+    void say(LogLevel level, const std::string& text) const { log_(level, text); }
+
+    NodeOptions options_;
+    Completion& completion_;
+    Log log_;
+    UniqueFd lock_fd_;     // one daemon a context
+    UniqueFd context_fd_;  // holds no lock: asks for those of others
+    UniqueFd image_fd_;
+    UniqueFd pool_fd_;  // holds the node's lock, shared
+    std::unique_ptr<PoolHere> pool_;
+    std::vector<u64>
+        cached_since_;  // a chunk: when a sweep first saw it in the cache, in ms; 0: not
+    u64 broken_ = 0;
+    u32 next_dead_node_ = 0;
+    bool mapped_ = false;
+    bool pool_mapped_ = false;
+    bool reopened_ = false;
+};
+
+}  // namespace aep

@@ -1,0 +1,71 @@
+// Purpose: see metadata.hpp.
+// Who calls it: recovery, cache decay.
+// Crash rule: see metadata.hpp.
+#include "tools/node/metadata.hpp"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "dsm-core/context/format.hpp"
+
+namespace aep {
+namespace {
+
+constexpr usize bytes_a_chunk(const MetaArray& array) { return array.stride * SLICES_PER_CHUNK; }
+
+/// Whether the file has memory in the range. Asked of the file, because looking would make some.
+bool has_data(int fd, u64 at, u64 bytes) {
+    const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
+    return data >= 0 && static_cast<u64>(data) < at + bytes;
+}
+
+void clear_slice(const MetaArray& array, u32 slice) {
+    std::memset(reinterpret_cast<void*>(array.base + array.stride * slice), 0, array.stride);
+}
+
+void punch(int fd, u64 at, u64 bytes) {
+    if (!has_data(fd, at, bytes)) return;
+    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
+              static_cast<off_t>(bytes));
+}
+
+}  // namespace
+
+void ChunkCleaner::clear(u32 chunk) {
+    const ChunkIndex index{chunk};
+    ChunkDesc* desc = chunk_desc(index);
+    const uptr desc_page = CHUNK_DESCS.base + CHUNK_DESCS.stride * chunk;
+    // Claimed and never used: nothing of it is written.
+    if (!has_data(fd_, context_offset_of_meta(desc_page), CHUNK_DESCS.stride)) return;
+    if (desc->holder.load(std::memory_order_acquire) == client_ + 1) {
+        const u32 first = raw(first_slice(index));
+        for (u64 used = ~desc->free; used != 0; used &= used - 1) {
+            const u32 slice = first + lowest_bit(used);
+            if (slice < inside_until_) continue;
+            PageDesc* page = desc_of(SliceIndex{slice});
+            const u32 kind = kind_of(page->tag.load(std::memory_order_relaxed));
+            if (kind == TAG_FREE) continue;
+            if (is_page_kind(kind)) {
+                clear_slice(BLOCK_BITS, slice);
+            } else if (kind == TAG_LARGE || kind == TAG_RESERVED) {
+                inside_until_ = slice + page->slices;  // further slices say nothing
+            }
+            clear_slice(DESCS, slice);
+        }
+    }
+    std::memset(static_cast<void*>(desc), 0, sizeof *desc);
+}
+
+void punch_chunk_metadata(int fd, u32 chunk) {
+    for (const MetaArray& array : SLICE_ARRAYS) {
+        punch(fd, context_offset_of_meta(array.base) + bytes_a_chunk(array) * chunk,
+              bytes_a_chunk(array));
+    }
+    punch(fd, context_offset_of_meta(CHUNK_DESCS.base) + CHUNK_DESCS.stride * chunk,
+          CHUNK_DESCS.stride);
+}
+
+}  // namespace aep

@@ -1,0 +1,58 @@
+// Purpose: see process_facts.hpp.
+// Who calls it: the node host, the daemon.
+// Crash rule: reads only.
+#include "tools/node/process_facts.hpp"
+
+#include <time.h>
+
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+namespace aep {
+namespace {
+
+std::string read_file(const std::string& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+}  // namespace
+
+u64 start_time_of(pid_t pid) {
+    const std::string text = read_file("/proc/" + std::to_string(pid) + "/stat");
+    // The name in parentheses may hold anything: fields are counted from the last ')'.
+    const size_t end = text.rfind(')');
+    if (end == std::string::npos) return 0;
+    std::istringstream rest(text.substr(end + 1));
+    std::string field;
+    for (int i = 3; i < 22; ++i) rest >> field;
+    u64 value = 0;
+    rest >> value;
+    return value;
+}
+
+std::string name_of(pid_t pid) {
+    std::string name = read_file("/proc/" + std::to_string(pid) + "/comm");
+    if (!name.empty() && name.back() == '\n') name.pop_back();
+    return name;
+}
+
+void read_boot_id(u8 (&id)[16]) {
+    __builtin_memset(id, 0, sizeof id);
+    usize nibble = 0;
+    for (const char c : read_file("/proc/sys/kernel/random/boot_id")) {
+        const int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (value < 0 || nibble == 32) continue;
+        id[nibble / 2] = static_cast<u8>(id[nibble / 2] << 4 | value);
+        ++nibble;
+    }
+}
+
+u64 monotonic_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
+}
+
+}  // namespace aep

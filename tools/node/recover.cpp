@@ -1,0 +1,226 @@
+// Purpose: takes back what a dead client held: completes its open operations or says that it
+// cannot,
+//          frees its slots, clears its chunks' metadata and gives the chunks to the cache, empties
+//          its domain.
+// Who calls it: the daemon when a connection ends, a process ends, or a sweep is due.
+// Crash rule: each step leaves a state from which all of it can be done again; the entry is free
+//             last. A client is believed dead when its lock can be had, by nothing else.
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/heap/adoption.hpp"
+#include "dsm-core/heap/check.hpp"
+#include "tools/node/crash_points.hpp"
+#include "tools/node/file_lock.hpp"
+#include "tools/node/host.hpp"
+#include "tools/node/metadata.hpp"
+#include "tools/node/process_facts.hpp"
+
+namespace aep {
+namespace {
+
+void set_state(u32 client, ClientState state) {
+    // release: who sees the entry free sees its domain empty.
+    client_at(client).state.store(static_cast<u32>(state), std::memory_order_release);
+}
+
+/// Calls f(slot, index) for each slot of the client.
+template <class F>
+void for_each_slot(u32 client, F&& f) {
+    for (u32 i = 0; i < context().max_slots; ++i) {
+        Slot& slot = slot_at(i);
+        const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
+        if (owner.state() == SlotState::used && owner.client() == client) f(slot, i);
+    }
+}
+
+bool is_open(const Slot& slot) { return (slot.sequence.load(std::memory_order_acquire) & 1) != 0; }
+
+/// A purge that never ended took slices out of the arena: back with them, or the walk misses them.
+void restore_withdrawn(Domain& dom) {
+    u32 inside_until = 0;
+    for (u32 c = 0; c < dom.arena.chunk_limit(); ++c) {
+        const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
+        if (!dom.arena.holds(chunk)) continue;
+        u64 withdrawn = 0;
+        for (u64 used = ~chunk->free; used != 0; used &= used - 1) {
+            const u32 slice = raw(first_slice(ChunkIndex{c})) + lowest_bit(used);
+            if (slice < inside_until) continue;
+            const PageDesc* d = desc_of(SliceIndex{slice});
+            if (kind_of(d->tag.load(std::memory_order_relaxed)) == TAG_FREE) {
+                withdrawn |= used & -used;
+            } else {
+                inside_until = slice + d->slices;
+            }
+        }
+        if (withdrawn != 0) dom.arena.purge_end({ChunkIndex{c}, withdrawn}, 0, true);
+    }
+}
+
+}  // namespace
+
+bool NodeHost::poisoned() const {
+    return context().state.load(std::memory_order_acquire) ==
+           static_cast<u32>(ContextState::poisoned);
+}
+
+std::string NodeHost::poison_text() const {
+    if (!poisoned()) return "";
+    const ContextHeader& h = context();
+    return "operation " + std::to_string(h.poison_op) + " of " + h.poison_client + " (pid " +
+           std::to_string(h.poison_pid) + ") was left open in slot " +
+           std::to_string(h.poison_slot) + " and cannot be completed";
+}
+
+void NodeHost::poison(u32 index) {
+    ContextHeader& h = context();
+    if (poisoned()) return;  // the first one is the one to tell of
+    const Slot& slot = slot_at(index);
+    const u32 client = SlotOwner{slot.owner.load(std::memory_order_relaxed)}.client();
+    const ClientEntry& entry = client_at(client);
+    h.poison_op = slot.op;
+    h.poison_slot = index;
+    h.poison_pid = entry.pid;
+    __builtin_memcpy(h.poison_client, entry.name, sizeof h.poison_client);
+    h.poison_client[sizeof h.poison_client - 1] = '\0';
+    // release: who sees it poisoned sees why.
+    h.state.store(static_cast<u32>(ContextState::poisoned), std::memory_order_release);
+    AEP_NODE_CRASH_POINT("recover: poisoned");
+    say(LogLevel::error, "the context is poisoned: " + poison_text());
+}
+
+bool NodeHost::life_held(u32 client) const {
+    return somebody_locks(context_fd_.get(), CLIENT_LOCKS_OFFSET + client);
+}
+
+/// Completes every open operation. False: at least one is under way.
+bool NodeHost::finish_slots(u32 client) {
+    bool finished = true;
+    for_each_slot(client, [&](const Slot& slot, u32 index) {
+        if (!is_open(slot)) return;
+        switch (completion_.complete(index)) {
+            case SlotOutcome::completed:
+                break;
+            case SlotOutcome::pending:
+                finished = false;
+                break;
+            case SlotOutcome::no_capture:
+                poison(index);
+                break;
+        }
+    });
+    return finished;
+}
+
+void NodeHost::free_slots(u32 client) {
+    for_each_slot(client, [&](Slot& slot, u32) {
+        // Still open: what it did is lost, the next thread finds nothing open.
+        if (is_open(slot)) slot.sequence.fetch_add(1, std::memory_order_relaxed);
+        slot.completer.store(0, std::memory_order_relaxed);
+        slot.tid.store(0, std::memory_order_relaxed);
+        slot.owner.store(0, std::memory_order_release);  // release: who takes it finds it even
+        AEP_NODE_CRASH_POINT("recover: one slot freed");
+    });
+    client_at(client).slots.store(0, std::memory_order_relaxed);
+}
+
+Recovery NodeHost::recover(u32 client) {
+    ClientEntry& entry = client_at(client);
+    const auto state = static_cast<ClientState>(entry.state.load(std::memory_order_acquire));
+    if (state == ClientState::free) return {};
+    if (life_held(client)) return {.state = RecoveryState::alive};
+    AEP_NODE_CRASH_POINT("recover: dead");
+    const u64 begin = monotonic_ns();
+    if (!finish_slots(client)) return {.state = RecoveryState::waiting};
+    free_slots(client);
+    if (somebody_locks(context_fd_.get(), FROZEN_LOCKS_OFFSET + client)) {
+        if (state != ClientState::frozen) {
+            set_state(client, ClientState::frozen);
+            say(LogLevel::info, "client " + std::to_string(client) +
+                                    " is gone, its descendants still use its heap");
+        }
+        return {.state = RecoveryState::frozen};
+    }
+    set_state(client, ClientState::recovering);
+    AEP_NODE_CRASH_POINT("recover: announced");
+    if (options_.verify && state != ClientState::recovering && !poisoned()) verify_domain(client);
+    const u32 chunks = take_chunks_back(client);
+    AEP_NODE_CRASH_POINT("recover: all chunks");
+    empty_domain(client);
+    AEP_NODE_CRASH_POINT("recover: domain emptied");
+    entry.chunks.store(0, std::memory_order_relaxed);
+    const u64 ns = monotonic_ns() - begin;
+    ContextHeader& h = context();
+    h.recovered.fetch_add(1, std::memory_order_relaxed);
+    h.recovered_chunks.fetch_add(chunks, std::memory_order_relaxed);
+    h.recovered_ns.fetch_add(ns, std::memory_order_relaxed);
+    say(LogLevel::info, "client " + std::to_string(client) + " (" + entry.name + ", pid " +
+                            std::to_string(entry.pid) + ") is gone: " + std::to_string(chunks) +
+                            " chunks, " + std::to_string(chunks * (CHUNK_SIZE / MiB)) +
+                            " MiB back in " + std::to_string(ns / 1000) + " us");
+    set_state(client, ClientState::free);
+    return {RecoveryState::recovered, chunks, ns};
+}
+
+u32 NodeHost::take_chunks_back(u32 client) {
+    // What an operation left that cannot be completed is believed in nothing.
+    const bool wipe = poisoned();
+    const int fd = context_fd_.get();
+    ChunkCleaner cleaner(fd, client);
+    u32 chunks = 0;
+    for (u32 c = 0; c < context().chunk_count; ++c) {
+        const u32 owner = chunk_owner(c).load(std::memory_order_acquire);
+        if (owner != client && owner != (client | OWNER_CLAIMING)) continue;
+        if (wipe) {
+            punch_chunk_metadata(fd, c);
+        } else {
+            cleaner.clear(c);
+        }
+        AEP_NODE_CRASH_POINT("recover: metadata cleared");
+        chunks += reclaim_chunk(client, c);
+        AEP_NODE_CRASH_POINT("recover: one chunk");
+    }
+    return chunks;
+}
+
+void NodeHost::verify_domain(u32 client) {
+    if (client_at(client).private_heap.load(std::memory_order_relaxed) != 0) return;
+    Domain& dom = domain_at(client);
+    if (dom.heaps_mapped.load(std::memory_order_relaxed) == 0) return;  // never made whole
+    restore_withdrawn(dom);
+    repair_after_fork(dom, nullptr, monotonic_ms());
+    CheckReport report;
+    if (check_domain(dom, report, CheckMoment::idle)) return;
+    ++broken_;
+    say(LogLevel::error,
+        "client " + std::to_string(client) + ": its heap is broken: " + report.broken + " (" +
+            report.kind + " at " + std::to_string(report.object) + ", found " +
+            std::to_string(report.found) + ", expected " + std::to_string(report.expected) + ")");
+}
+
+void NodeHost::empty_domain(u32 client) {
+    const u64 at = context_offset_of_meta(reinterpret_cast<uptr>(&domain_at(client)));
+    fallocate(context_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
+              static_cast<off_t>(DOMAIN_STRIDE));
+}
+
+Sweep NodeHost::sweep(u64 now_ms) {
+    Sweep done;
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        const Recovery recovery = recover(i);
+        done.recovered += recovery.state == RecoveryState::recovered;
+        done.chunks_recovered += recovery.chunks;
+        done.busy = done.busy || recovery.state == RecoveryState::waiting ||
+                    recovery.state == RecoveryState::frozen;
+    }
+    done.chunks_returned = return_cached(now_ms, false);
+    done.busy = done.busy || context().chunks_cached.load(std::memory_order_relaxed) != 0;
+    // Clients cannot do it: their operations make no system calls.
+    const long freed = reclaim_dead_nodes(*pool_, next_dead_node_, 32);
+    next_dead_node_ = (next_dead_node_ + 32) % pool_->tables.node_count;
+    if (freed > 0) done.nodes_reclaimed_chunks = static_cast<u32>(freed);
+    return done;
+}
+
+}  // namespace aep

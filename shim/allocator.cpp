@@ -179,7 +179,8 @@ bool in_large_object(uptr address) {
 /// free into a page that is not the calling thread's. Below a signal handler that interrupted the
 /// slow path that is every page: the thread's heap looks empty then, and a mark is always right.
 [[gnu::always_inline]] inline void deallocate_foreign(void* p, const Target& t) {
-    if (AEP_UNLIKELY(!page_is_live(t.page, t.bit) || !is_own_heap(t.tag >> TAG_OWNER_SHIFT))) {
+    // Bitmaps of another client's pages are not accessible.
+    if (AEP_UNLIKELY(!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.bit))) {
         return report_not_live(p);
     }
     const RemoteMark mark = page_mark_remote(t.page, t.bit);
@@ -206,7 +207,7 @@ bool in_large_object(uptr address) {
     Heap* h = current_heap();
     const u64 page = reinterpret_cast<u64>(t.page);
     const bool own = h != nullptr && t.tag >> TAG_OWNER_SHIFT == h->id();
-    if (!page_is_live(t.page, t.bit) || !is_own_heap(t.tag >> TAG_OWNER_SHIFT)) {
+    if (!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.bit)) {
         return report_not_live(p);
     }
     if (page_is_marked(t.page, t.bit)) return report_twice(p);
@@ -399,7 +400,7 @@ usize usable_size(void* p) {
     }
     const Target t = target_of(p);
     if (AEP_LIKELY(is_page(t))) {
-        const bool live = page_is_live(t.page, t.bit) && is_own_heap(t.tag >> TAG_OWNER_SHIFT);
+        const bool live = is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.bit);
         return live ? t.page->block_size : 0;
     }
     if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base || !is_ours(p)) return 0;

@@ -153,17 +153,15 @@ bool HeapCheck::chunks() {
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         if (!chunk_masks(ChunkIndex{c})) return false;
-        const bool held = dom_.arena.holds(d);
-        const bool others = !held && index_of(dom_) != 0;
-        dirty_chunks_ += d->on_dirty_list && !others;
-        binned_ += d->rank != 0 && !others;
-        if (!held) {
+        if (!dom_.arena.holds(d)) {
             if (!require(run_end_ <= c * SLICES_PER_CHUNK, "a run reaches into a chunk not held",
                          "chunk", chunk_address(ChunkIndex{c}))) {
                 return false;
             }
             continue;
         }
+        dirty_chunks_ += d->on_dirty_list;
+        binned_ += d->rank != 0;
         ++report_.chunks;
         if (!slices_of_chunk(ChunkIndex{c})) return false;
     }

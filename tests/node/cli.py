@@ -6,6 +6,7 @@ Called by ctest: cli.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves nothi
 """
 
 import concurrent.futures
+import ctypes
 import errno
 import json
 import os
@@ -45,6 +46,8 @@ class Client:
 
 
 class NodeTest(unittest.TestCase):
+    provider = "none"
+
     def setUp(self):
         self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
         self.socket = f"{self.home}/socket"
@@ -55,7 +58,9 @@ class NodeTest(unittest.TestCase):
         for client in self.clients:
             if client.process.returncode is None:
                 client.end()
-        self.aep("down", "--force")
+        done = self.aep("down", "--force")
+        if done.returncode != 0 and os.path.exists(f"{self.home}/context"):
+            self.fail(done.stderr)
         shutil.rmtree(self.home)
 
     def run_tool(self, *words, **more):
@@ -73,7 +78,7 @@ class NodeTest(unittest.TestCase):
         return json.loads(self.good(command, "--json", *words))
 
     def up(self, *words):
-        return self.good("up", "--pool-size", "64M", *words)
+        return self.good("up", "--pool-size", "64M", "--provider", self.provider, *words)
 
     def daemon_pid(self):
         with open(f"{self.home}/context/lock", encoding="ascii") as lock:
@@ -154,7 +159,7 @@ class Commands(NodeTest):
 
     def test_many_that_start_it_get_one(self):
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            done = list(pool.map(lambda _: self.aep("up", "--json"), range(8)))
+            done = list(pool.map(lambda _: self.aep("up", "--json", "--provider", "none"), range(8)))
         self.assertEqual([d.returncode for d in done], [0] * 8, [d.stderr for d in done])
         self.assertEqual(sum(json.loads(d.stdout)["started"] for d in done), 1)
 
@@ -228,7 +233,7 @@ class Commands(NodeTest):
         self.assertIn("provider", self.aep("doctor").stdout)
 
     def test_run(self):
-        done = self.aep("run", "--pool-size", "64M", "--", "/usr/bin/env")
+        done = self.aep("run", "--pool-size", "64M", "--provider", "none", "--", "/usr/bin/env")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("AEP_CONTEXT=default", done.stdout)
         self.assertIn(f"AEP_SOCKET={self.socket}", done.stdout)
@@ -254,7 +259,7 @@ class Commands(NodeTest):
 class Daemon(NodeTest):
     def test_the_second_says_so(self):
         self.up()
-        done = self.run_tool(AEPD, *self.where)
+        done = self.run_tool(AEPD, *self.where, "--provider", "none")
         self.assertEqual(done.returncode, 3)
         self.assertIn(f"another daemon serves it already (pid {self.daemon_pid()})", done.stderr)
 
@@ -264,7 +269,7 @@ class Daemon(NodeTest):
         with open(f"{self.home}/context/context", "r+b") as file:
             file.seek(8)
             file.write(struct.pack("<I", 99))
-        done = self.aep("up")
+        done = self.aep("up", "--provider", "none")
         self.assertEqual(done.returncode, 1)
         self.assertIn("version is 0x63, expected 0x1", done.stderr)
         self.assertIn(f"{self.home}/context/context", done.stderr)
@@ -301,7 +306,7 @@ class Daemon(NodeTest):
         self.assertIn("is up", self.up())
 
     def test_in_the_foreground(self):
-        with subprocess.Popen([AEPD, *self.where, "--pool-size", "64M"], stderr=subprocess.PIPE,
+        with subprocess.Popen([AEPD, *self.where, "--pool-size", "64M", "--provider", "none"], stderr=subprocess.PIPE,
                               text=True) as daemon:
             line = daemon.stderr.readline()
             while "context default made" not in line:
@@ -319,6 +324,101 @@ class Daemon(NodeTest):
         client.end()
         self.good("down")
         self.assertEqual(os.listdir(self.home), ["pool"])
+
+
+def mount_bpffs_of_our_own():
+    """A mount namespace that ends with this process, or why there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts = 0x20000
+    if os.geteuid() != 0 or libc.unshare(new_mounts) != 0:
+        return "only root can mount"
+    for words in [["--make-rprivate", "/"], ["-t", "bpf", "bpf", "/sys/fs/bpf"]]:
+        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return done.stderr
+    return None
+
+
+class Ebpf(NodeTest):
+    provider = "ebpf"
+
+    @classmethod
+    def setUpClass(cls):
+        if why := mount_bpffs_of_our_own():
+            raise unittest.SkipTest(why)
+
+    def setUp(self):
+        super().setUp()
+        done = self.aep("up", "--pool-size", "64M", "--provider", "ebpf", "--verify")
+        if done.returncode != 0 and "no provider" in done.stderr:
+            self.skipTest(done.stderr)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def completer(self):
+        pid = self.daemon_pid()
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            return int(children.read().split()[0])
+
+    def churn_and_kill(self):
+        client = self.client()
+        self.assertEqual(client.ask("churn"), "going")
+        client.end()
+
+    def until_nobody_is_left(self):
+        """Each command is a sweep that takes in what the completer answered meanwhile."""
+        while self.data("clients"):
+            self.good("recover")
+
+    def expect_sound(self):
+        self.until_nobody_is_left()
+        status = self.data("status")
+        self.assertEqual(status["state"], "live", status["poison"])
+        self.assertEqual(status["recovery"]["broken"], 0)
+        self.assertEqual(self.data("check"), [])
+        return status["recovery"]
+
+    def test_killed_inside_the_operation_completes(self):
+        self.assertEqual(self.data("status")["provider"], "ebpf")
+        for _ in range(60):
+            self.churn_and_kill()
+        done = self.expect_sound()
+        self.assertEqual(done["clients"], 60)
+        self.assertGreater(done["completed"], 0)
+        self.good("down")
+        self.assertEqual(os.listdir("/sys/fs/bpf/aep"), [])
+
+    def test_killed_while_no_daemon_runs(self):
+        for number in [signal.SIGTERM, signal.SIGKILL] * 5:
+            clients = [self.client() for _ in range(4)]
+            for client in clients:
+                client.ask("churn")
+            self.end_daemon(number)
+            for client in clients:
+                client.end()
+            self.up()
+            self.expect_sound()
+
+    def test_a_completer_that_is_killed_is_followed_by_another(self):
+        for _ in range(10):
+            before = self.completer()
+            clients = [self.client() for _ in range(4)]
+            for client in clients:
+                client.ask("churn")
+            os.kill(before, signal.SIGKILL)
+            for client in clients:
+                client.end()
+            self.expect_sound()
+            self.assertNotEqual(self.completer(), before)
+
+    def test_real_programs(self):
+        script = "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-2000:]"
+        for _ in range(10):
+            with subprocess.Popen([AEP, "run", *self.where, "--require", "--", "/usr/bin/python3",
+                                   "-c", "print('on', flush=True)\n" + script],
+                                  stdout=subprocess.PIPE) as program:
+                program.stdout.readline()
+                program.kill()
+        self.expect_sound()
 
 
 class Protocol(NodeTest):

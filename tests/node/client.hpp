@@ -203,6 +203,35 @@ class Client {
         return run.run.address();
     }
 
+    /// Operations without end.
+    [[noreturn]] void churn() {
+        for (u64 i = 0;; ++i) {
+            take_block(class_of(16 + i * 48 % 4000));
+            Request take{};
+            take.heap = heap_;
+            take.a = 1 + i % 40;
+            take.b = 1;
+            const Reply run = ask(Op::take_run, take);
+            if (run.status == Status::ok) {
+                Request give{};
+                give.a = raw(run.run.first);
+                give.b = run.run.slices;
+                ask(Op::give_run, give);
+            }
+            Request chunk{};
+            chunk.a = 1 + i % 2;
+            chunk.b = 1;
+            chunk.mask = raw(NO_CHUNK);
+            const Reply claimed = ask(NodeOp::claim_chunks, chunk);
+            for (u64 c = 0; claimed.status == Status::ok && c < chunk.a; ++c) {
+                Request back{};
+                back.a = claimed.value + c;
+                back.b = claimed.mask != 0 && i % 3 == 0;
+                ask(NodeOp::return_chunk, back);
+            }
+        }
+    }
+
     /// As another thread of ours would, without telling the owner: only the mark.
     void mark_remote(u32 bit) { last_->bits[bit / 64].freed.fetch_or(u64{1} << bit % 64); }
 

@@ -49,6 +49,9 @@ int attach_and_work(const char* path) {
                        "send");
             if (!test::receive_answer(socket.get(), answer, fds)) break;
             std::cout << answer.error << " " << answer.text << std::endl;
+        } else if (command == "churn") {  // until the end, nearly always inside the image
+            std::cout << "going" << std::endl;
+            client.churn();
         } else if (command == "exit") {
             break;
         }

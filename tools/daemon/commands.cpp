@@ -175,8 +175,11 @@ std::string Server::command(const std::string& text, Connection& connection) {
     } else if (name == "down") {
         sweep();
         const bool force = request.value("force", false);
-        if (host_.somebody_lives() && !force) {
-            answer = {{"ok", false}, {"error", "clients live"}, {"clients", clients()}};
+        if (host_.somebody_is_left() && !force) {
+            const char* why = host_.somebody_lives()
+                                  ? "clients live"
+                                  : "its last clients' operations are being completed";
+            answer = {{"ok", false}, {"error", why}, {"clients", clients()}};
         } else {
             log_(LogLevel::info, force ? "taken down, by force" : "taken down");
             ends_ = removes_ = true;

@@ -12,6 +12,7 @@
 #include <cstdlib>
 
 #include "tools/daemon/background.hpp"
+#include "tools/daemon/ebpf_plug.hpp"
 #include "tools/daemon/options.hpp"
 #include "tools/daemon/server.hpp"
 #include "tools/node/node_error.hpp"
@@ -55,18 +56,28 @@ void open_log(const DaemonOptions& options, const std::string& file) {
     spdlog::set_default_logger(logger);
 }
 
+/// A provider, in the daemon's two views of it.
 struct Plug {
-    std::unique_ptr<Capture> capture = std::make_unique<NoCapture>();
-    std::unique_ptr<Completion> completion = std::make_unique<NoCompletion>();
-    std::string missing;  // why there is no provider, one line
+    std::shared_ptr<Capture> capture = std::make_shared<NoCapture>();
+    std::shared_ptr<Completion> completion = std::make_shared<NoCompletion>();
 };
 
 /// The provider that --provider asks for, not yet started. The one place that knows them all.
 Plug make_provider(const DaemonOptions& options) {
-    Plug plug;
-    if (options.provider != "none") plug.missing = "this build has no provider but none";
-    return plug;
+    if (options.provider == "none") return {};
+    const auto ebpf = std::make_shared<EbpfPlug>(options.node.paths, log_line);
+    return {ebpf, ebpf};
 }
+
+/// Recovery asks whichever completion there is once the provider has been started, or not.
+class Chosen final : public Completion {
+  public:
+    std::shared_ptr<Completion> completion = std::make_shared<NoCompletion>();
+    SlotOutcome complete(u32 slot) override { return completion->complete(slot); }
+    void begin() override { completion->begin(); }
+    int event_fd() const override { return completion->event_fd(); }
+    void on_event() override { completion->on_event(); }
+};
 
 int serve(const DaemonOptions& options, UniqueFd& starter) {
     const ContextPaths& paths = options.node.paths;
@@ -79,26 +90,29 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     }
     const std::string log_file =
         options.log_file.empty() && options.background ? paths.log() : options.log_file;
+    Chosen completion;
+    NodeHost host(options.node, completion, log_line);
     Plug plug = make_provider(options);
-    NodeHost host(options.node, *plug.completion, log_line);
-    if (plug.missing.empty()) plug.missing = plug.capture->start(host.watched());
-    const bool none = !plug.missing.empty() || plug.capture->kind() == Provider::none;
+    std::string missing = plug.capture->start(host.watched());
+    if (!missing.empty()) plug = {};
+    const bool none = plug.capture->kind() == Provider::none;
     if (none && (options.provider == "ebpf" || options.require_provider)) {
-        throw NodeError(
-            ENOTSUP, "no provider: " + (plug.missing.empty() ? "none is asked for" : plug.missing) +
-                         " (aep doctor says more)");
+        if (missing.empty()) missing = "none is asked for";
+        throw NodeError(ENOTSUP, "no provider: " + missing + " (aep doctor says more)");
     }
-    open_log(options, log_file);
+    completion.completion = plug.completion;
     host.set_provider(plug.capture->kind());
-    if (plug.capture->kind() == Provider::none) {
+    open_log(options, log_file);
+    if (none) {
         spdlog::warn(
             "no provider{}{}: a client that is killed inside an operation poisons the "
             "context",
-            plug.missing.empty() ? "" : ": ", plug.missing);
+            missing.empty() ? "" : ": ", missing);
     }
-    Server server(host, *plug.capture, *plug.completion, log_line);
-    spdlog::info("context {} {}: {}, pool {}", paths.name, host.reopened() ? "continued" : "made",
-                 paths.directory, host.pool().file.path);
+    Server server(host, *plug.capture, completion, log_line);
+    spdlog::info("context {} {}: {}, pool {}, provider {}", paths.name,
+                 host.reopened() ? "continued" : "made", paths.directory, host.pool().file.path,
+                 none ? "none" : "ebpf");
     notify_service_manager();
     if (starter) {
         const UniqueFd log(open(log_file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));

@@ -57,7 +57,6 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
             watch_process(i);
         }
     }
-    sweep();
 }
 
 Server::~Server() { unlink(host_.options().paths.socket.c_str()); }
@@ -95,6 +94,8 @@ void Server::listen() {
 }
 
 void Server::run() {
+    completion_.begin();
+    sweep();
     while (!ends_) {
         epoll_event events[64];
         const int count = epoll_wait(epoll_.get(), events, 64, -1);
@@ -133,8 +134,8 @@ void Server::run() {
         }
     }
     if (removes_) {
-        capture_.remove();
         host_.remove();
+        capture_.remove();
         unlink(host_.options().paths.log().c_str());
         unlink(host_.options().paths.socket.c_str());
         if (host_.options().paths.own_runtime) {
@@ -209,6 +210,7 @@ void Server::handle(Connection& connection, const std::string& message) {
 }
 
 void Server::attach(Connection& connection, const AskMessage& ask) {
+    if (host_.full()) sweep();  // the dead ones are unwatched, too
     Admission admission = host_.admit(connection.pid(), connection.uid(), ask);
     std::vector<int> fds;
     if (admission.answer.error == 0) {

@@ -24,6 +24,8 @@ class Completion {
   public:
     virtual ~Completion() = default;
     virtual SlotOutcome complete(u32 slot) = 0;
+    /// The daemon serves and has left its terminal: processes may be started.
+    virtual void begin() {}
     /// Readable when answers wait; -1: never.
     virtual int event_fd() const { return -1; }
     /// Takes the answers in. The daemon then sweeps.

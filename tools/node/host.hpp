@@ -87,6 +87,8 @@ class NodeHost {
     /// calls admitted(), or recover() if it could not be sent.
     Admission admit(pid_t pid, uid_t uid, const AskMessage& ask);
     void admitted(u32 client);
+    /// Whether every entry of the client table is in use.
+    bool full() const { return free_client() == 0; }
 
     /// Completes what a client's thread left open in `slot`, which must be the client's of `pid`.
     AnswerMessage complete_slot(pid_t pid, const AskMessage& ask);
@@ -104,6 +106,8 @@ class NodeHost {
 
     /// Whether a client, or a descendant that uses a client's heap, lives.
     bool somebody_lives() const;
+    /// Whether an entry of the client table is in use, if only because its recovery goes on.
+    bool somebody_is_left() const;
     /// Ends the node: its chunks go back to the pool, the files go. Clients that still live keep
     /// what they have mapped; then their chunks come back when the last of them ends.
     void remove();

@@ -205,6 +205,14 @@ void NodeHost::empty_domain(u32 client) {
               static_cast<off_t>(DOMAIN_STRIDE));
 }
 
+bool NodeHost::somebody_is_left() const {
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        const u32 state = client_at(i).state.load(std::memory_order_acquire);
+        if (state != static_cast<u32>(ClientState::free)) return true;
+    }
+    return false;
+}
+
 Sweep NodeHost::sweep(u64 now_ms) {
     Sweep done;
     for (u32 i = 1; i <= context().max_clients; ++i) {

@@ -1,0 +1,235 @@
+// Purpose: see ebpf_plug.hpp.
+// Who calls it: see ebpf_plug.hpp.
+// Crash rule: see ebpf_plug.hpp.
+#include "tools/daemon/ebpf_plug.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+
+#include "dsm-core/pool/format.hpp"
+#include "tools/node/node_error.hpp"
+
+namespace aep {
+namespace {
+
+/// One a context directory, whoever serves it.
+std::string pins_of(const ContextPaths& paths) {
+    const u64 hash =
+        fnv1a(reinterpret_cast<const u8*>(paths.directory.data()), paths.directory.size());
+    char tail[20];
+    std::snprintf(tail, sizeof tail, "%08x", static_cast<u32>(hash));
+    return std::string(BPFFS) + "/aep/" + std::to_string(geteuid()) + "-" + paths.name + "-" + tail;
+}
+
+std::string completer_path() {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+    for (const char* place : {"../aep-lib/completer/aep-completer", "../lib/aep/aep-completer"}) {
+        const fs::path path = (here / place).lexically_normal();
+        if (fs::exists(path, ignored)) return path;
+    }
+    return "/usr/lib/aep/aep-completer";
+}
+
+UniqueFd describe_again(int fd, int flags) {
+    return UniqueFd(open(("/proc/self/fd/" + std::to_string(fd)).c_str(), flags | O_CLOEXEC));
+}
+
+u32 sequence_of(u32 slot) { return slot_at(slot).sequence.load(std::memory_order_acquire); }
+
+}  // namespace
+
+EbpfPlug::EbpfPlug(const ContextPaths& paths, Log log)
+    : pins_(pins_of(paths)), log_(std::move(log)), events_(epoll_create1(EPOLL_CLOEXEC)) {}
+
+EbpfPlug::~EbpfPlug() { end_completer(); }
+
+std::string EbpfPlug::start(const WatchedContext& watched) {
+    std::string why;
+    for (const std::string& line : missing_for_ebpf()) why += (why.empty() ? "" : "; ") + line;
+    if (!why.empty()) return why;
+    auto image = read_image_info(watched.image_fd);
+    if (!image) return image.error();
+    auto opened = open_ebpf_provider(ebpf_plan(pins_, context(), *image));
+    if (!opened) return opened.error();
+    provider_ = std::move(*opened);
+    context_ = describe_again(watched.context_fd, O_RDWR);
+    image_ = describe_again(watched.image_fd, O_RDONLY);
+    pool_ = describe_again(watched.pool_fd, O_RDWR);
+    if (access(completer_path().c_str(), X_OK) != 0) return completer_path() + " is missing";
+    return "";
+}
+
+void EbpfPlug::begin() {
+    // Before it is needed: whoever waits for it waits less.
+    if (const std::string why = start_completer(); !why.empty()) {
+        log_(LogLevel::error, "no completer: " + why);
+    }
+}
+
+std::string EbpfPlug::start_completer() {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+        return "a socket for the completer: " + errno_text(errno);
+    }
+    socket_ = UniqueFd(ends[0]);
+    const UniqueFd theirs(ends[1]);
+    // It waits for its jobs, we for nothing.
+    fcntl(theirs.get(), F_SETFL, 0);
+    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), provider_->captures_fd(),
+                           theirs.get()};
+    const long started =
+        aep::start_completer(completer_path().c_str(), fds, {context().uid, getegid()});
+    if (started < 0) {
+        socket_.reset();
+        return "the completer: " + errno_text(static_cast<int>(-started));
+    }
+    completer_ = static_cast<pid_t>(started);
+    ready_ = false;
+    if (const std::string why = provider_->add_member(static_cast<u32>(started), COMPLETER_CLIENT);
+        !why.empty()) {
+        end_completer();
+        return why;
+    }
+    epoll_event event{};
+    event.events = EPOLLIN;
+    epoll_ctl(events_.get(), EPOLL_CTL_ADD, socket_.get(), &event);
+    return "";
+}
+
+void EbpfPlug::end_completer() {
+    if (completer_ == 0) return;
+    socket_.reset();  // it ends when nobody is at this end; its operations are captured
+    kill(completer_, SIGKILL);
+    waitpid(completer_, nullptr, 0);
+    provider_->remove_member(static_cast<u32>(completer_), COMPLETER_CLIENT);
+    completer_ = 0;
+    ready_ = false;
+}
+
+/// Another one goes on with what it left. One that never came to work is started again by the next
+/// sweep only.
+void EbpfPlug::completer_died() {
+    const bool worked = ready_;
+    log_(LogLevel::warning, "the completer (pid " + std::to_string(completer_) + ") is dead");
+    end_completer();
+    if (!worked) {
+        pending_.clear();
+        return;
+    }
+    if (const std::string why = start_completer(); !why.empty()) {
+        log_(LogLevel::error, "no completer: " + why);
+        pending_.clear();
+        return;
+    }
+    for (const u32 slot : pending_) send_job(slot);
+}
+
+void EbpfPlug::watch(u32 client, pid_t pid) {
+    const std::string why = provider_->add_member(static_cast<u32>(pid), client);
+    if (!why.empty()) {
+        log_(LogLevel::error, "client " + std::to_string(client) + " is not watched: " + why);
+    }
+}
+
+void EbpfPlug::unwatch(u32 client, pid_t pid) {
+    provider_->remove_member(static_cast<u32>(pid), client);
+}
+
+int EbpfPlug::doorbell_fd() const { return provider_->doorbell_fd(); }
+
+void EbpfPlug::on_doorbell() {
+    provider_->drain([this](const DoorbellRecord& record) {
+        if (record.kind != DOORBELL_CAPTURED) return;
+        context().captured.fetch_add(1, std::memory_order_relaxed);
+        log_(LogLevel::debug, "client " + std::to_string(record.client) + " (pid " +
+                                  std::to_string(record.tgid) + "): killed inside, slot " +
+                                  std::to_string(record.slot));
+    });
+}
+
+void EbpfPlug::remove() {
+    end_completer();
+    provider_.reset();
+    if (const std::string why = remove_pins(pins_); !why.empty()) log_(LogLevel::warning, why);
+}
+
+bool EbpfPlug::send_job(u32 slot) {
+    const CompleterJob job{slot};
+    return send(socket_.get(), &job, sizeof job, MSG_NOSIGNAL) == sizeof job;
+}
+
+SlotOutcome EbpfPlug::complete(u32 slot) {
+    const u32 sequence = sequence_of(slot);
+    if (sequence % 2 == 0) return SlotOutcome::completed;
+    if (const auto found = hopeless_.find(slot); found != hopeless_.end()) {
+        const bool same = found->second == sequence;
+        hopeless_.erase(found);
+        if (same) return SlotOutcome::no_capture;
+    }
+    if (pending_.count(slot) != 0) return SlotOutcome::pending;
+    if (completer_ == 0) {
+        if (const std::string why = start_completer(); !why.empty()) {
+            log_(LogLevel::error, "no completer: " + why);
+            return SlotOutcome::pending;  // the next sweep tries again
+        }
+    }
+    // A full socket: the next sweep asks again.
+    if (send_job(slot)) pending_.insert(slot);
+    return SlotOutcome::pending;
+}
+
+void EbpfPlug::on_event() {
+    while (completer_ != 0) {
+        CompleterReport report;
+        const ssize_t got = recv(socket_.get(), &report, sizeof report, MSG_DONTWAIT);
+        if (got == sizeof report) {
+            take(report);
+        } else if (got < 0 && errno == EINTR) {
+            continue;
+        } else if (got < 0 && errno == EAGAIN) {
+            return;
+        } else {
+            completer_died();
+            return;
+        }
+    }
+}
+
+void EbpfPlug::take(const CompleterReport& report) {
+    if (report.outcome == CompleterOutcome::ready) {
+        ready_ = true;
+        return;
+    }
+    pending_.erase(report.slot);
+    switch (report.outcome) {
+        case CompleterOutcome::completed:
+            context().completed.fetch_add(1, std::memory_order_relaxed);
+            log_(LogLevel::info, "operation " + std::to_string(report.op) + " in slot " +
+                                     std::to_string(report.slot) + " is completed");
+            break;
+        case CompleterOutcome::broken:
+            log_(LogLevel::error, "operation " + std::to_string(report.op) + " in slot " +
+                                      std::to_string(report.slot) + " broke: signal " +
+                                      std::to_string(report.signal) + " at " +
+                                      std::to_string(report.rip));
+            hopeless_[report.slot] = sequence_of(report.slot);
+            break;
+        case CompleterOutcome::no_capture:
+            hopeless_[report.slot] = sequence_of(report.slot);
+            break;
+        case CompleterOutcome::ready:
+        case CompleterOutcome::nothing_open:
+            break;
+    }
+}
+
+}  // namespace aep

@@ -1,0 +1,60 @@
+// Purpose: the provider `ebpf` in the daemon: captures by pinned programs, completion by a
+// completer
+//          process that is started again when it dies.
+// Who calls it: daemon/main.cpp makes it, the daemon's loop and recovery use it.
+// Crash rule: programs and captures outlive the daemon; a completer ends with its daemon, and what
+// it
+//             was in the middle of is captured for the next one.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+
+#include "aep-lib/completer/protocol.hpp"
+#include "aep-lib/provider/ebpf_provider.hpp"
+#include "tools/node/completion.hpp"
+#include "tools/node/host.hpp"
+#include "tools/node/unique_fd.hpp"
+
+namespace aep {
+
+class EbpfPlug final : public Capture, public Completion {
+  public:
+    /// For the context at `paths`.
+    EbpfPlug(const ContextPaths& paths, Log log);
+    ~EbpfPlug() override;
+
+    Provider kind() const override { return Provider::ebpf; }
+    std::string start(const WatchedContext& watched) override;
+    void watch(u32 client, pid_t pid) override;
+    void unwatch(u32 client, pid_t pid) override;
+    int doorbell_fd() const override;
+    void on_doorbell() override;
+    void remove() override;
+
+    void begin() override;
+    SlotOutcome complete(u32 slot) override;
+    int event_fd() const override { return events_.get(); }
+    void on_event() override;
+
+  private:
+    std::string start_completer();
+    void end_completer();
+    void completer_died();
+    void take(const CompleterReport& report);
+    bool send_job(u32 slot);
+
+    std::string pins_;
+    Log log_;
+    std::unique_ptr<CaptureProvider> provider_;
+    UniqueFd context_, image_, pool_;  // descriptions without the daemon's locks
+    UniqueFd events_;  // an epoll that holds the completer's socket, whichever it is
+    UniqueFd socket_;
+    pid_t completer_ = 0;
+    bool ready_ = false;
+    std::set<u32> pending_;        // asked for, not answered
+    std::map<u32, u32> hopeless_;  // slot -> sequence of the operation that has no capture
+};
+
+}  // namespace aep

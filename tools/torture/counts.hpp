@@ -1,0 +1,34 @@
+// Purpose: what a torture run counts, and its closing line.
+// Who calls it: the torture's driver.
+// Crash rule: no state.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace aep::torture {
+
+struct Counts {
+    std::uint64_t kills = 0;
+    std::uint64_t open = 0;       // operations that were open at the kill
+    std::uint64_t completed = 0;  // of these
+    std::uint64_t broken = 0;     // violated invariants, damaged blocks, poisoned contexts
+    std::uint64_t hung = 0;       // nobody may wait: processes or commands that did not end in time
+    std::uint64_t leaked_bytes = 0;
+    std::uint64_t daemon_kills = 0;
+    std::map<std::string, std::uint64_t> by_death;
+    std::map<std::string, std::uint64_t> by_point;  // 0: never hit
+
+    std::uint64_t points_missed() const {
+        std::uint64_t missed = 0;
+        for (const auto& [name, hits] : by_point) missed += hits == 0;
+        return missed;
+    }
+    bool clean() const {
+        return broken == 0 && hung == 0 && leaked_bytes == 0 && open == completed &&
+               points_missed() == 0;
+    }
+};
+
+}  // namespace aep::torture

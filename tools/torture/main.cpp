@@ -1,0 +1,334 @@
+// Purpose: aep-torture: kills clients of a context at random and at every named point of the image,
+// in
+//          every way a process can die, and checks after each that nothing is broken, nobody waits
+//          and nothing is lost. Ends with one line of counts.
+// Who calls it: `./aep torture`, the tests.
+// Crash rule: victims, daemon and files go with it.
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <deque>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <random>
+
+#include "tools/torture/counts.hpp"
+#include "tools/torture/node.hpp"
+#include "tools/torture/points.hpp"
+#include "tools/torture/victim_process.hpp"
+
+namespace aep::torture {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::json;
+
+struct Options {
+    std::uint64_t kills = 300;
+    unsigned clients = 3;
+    unsigned threads = 3;
+    std::string provider = "auto";
+    std::uint64_t seed = 0;
+    std::vector<std::string> deaths;
+    bool kill_daemon = true;
+    bool expect_poison = false;
+    bool as_json = false;
+    std::filesystem::path build;
+};
+
+/// A memory cgroup whose members the kernel kills when they take more than 256 MiB.
+class SmallGroup {
+  public:
+    SmallGroup() {
+        const bool v2 = std::filesystem::exists("/sys/fs/cgroup/cgroup.controllers");
+        directory_ = std::filesystem::path(v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory") /
+                     fmt::format("aep-torture-{}", getpid());
+        std::error_code failed;
+        std::filesystem::create_directory(directory_, failed);
+        std::ofstream limit(directory_ / (v2 ? "memory.max" : "memory.limit_in_bytes"));
+        usable_ = !failed && static_cast<bool>(limit << (256u << 20) << std::flush);
+    }
+    SmallGroup(const SmallGroup&) = delete;
+    SmallGroup& operator=(const SmallGroup&) = delete;
+    ~SmallGroup() { rmdir(directory_.c_str()); }
+    std::optional<std::filesystem::path> path() const {
+        return usable_ ? std::optional(directory_) : std::nullopt;
+    }
+
+  private:
+    std::filesystem::path directory_;
+    bool usable_ = false;
+};
+
+class Torture {
+  public:
+    explicit Torture(const Options& options)
+        : options_(options),
+          random_(options.seed),
+          points_(points_of_image(options.build / "aep-lib/image/aep-image")),
+          node_({.daemon = options.build / "tools/aepd", .provider = options.provider}) {
+        setup_ = {.program = options.build / "tools/aep-torture-victim",
+                  .library = options.build / "preload/libaepmalloc.so",
+                  .environment = node_.environment(),
+                  .threads = options.threads,
+                  .oom_group = group_.path()};
+        for (const auto& [name, addresses] : points_) counts_.by_point[name] = 0;
+        for (const Death& death : DEATHS) {
+            const bool wanted =
+                options.deaths.empty() || std::ranges::count(options.deaths, death.name) != 0;
+            if (!wanted) continue;
+            if (death.name == "oom" && !group_.path()) {
+                fmt::print(stderr,
+                           "aep-torture: no memory cgroup can be made: 'oom' is left out\n");
+                continue;
+            }
+            deaths_.push_back(death);
+        }
+        if (deaths_.empty()) throw std::runtime_error("no way to die is left");
+    }
+
+    const Counts& run() {
+        const bool points =
+            std::ranges::any_of(deaths_, [](const Death& d) { return d.by == By::point; });
+        if (!points) counts_.by_point.clear();
+        while (counts_.kills < options_.kills && !stop_) {
+            while (victims_.size() < options_.clients) start_victim();
+            kill_one();
+            judge();
+        }
+        // Points that chance did not bring: rare operations get more victims of their own.
+        for (int round = 0; points && round < 20 && counts_.points_missed() != 0 && !stop_;
+             ++round) {
+            for (auto& [name, hits] : counts_.by_point) {
+                if (hits != 0 || stop_) continue;
+                kill_at(name, 1500);
+                judge();
+            }
+        }
+        finish();
+        return counts_;
+    }
+
+  private:
+    struct Running {
+        std::unique_ptr<Victim> victim;
+        Death death;
+    };
+
+    unsigned below(unsigned n) {
+        return std::uniform_int_distribution<unsigned>(0, n - 1)(random_);
+    }
+
+    void start_victim() {
+        const Death death = deaths_[below(static_cast<unsigned>(deaths_.size()))];
+        try {
+            victims_.push_back(
+                {std::make_unique<Victim>(setup_, random_(), death, below(20'000)), death});
+        } catch (const std::exception& e) {
+            fault(e.what(), counts_.broken);
+            stop_ = true;
+        }
+    }
+
+    void kill_one() {
+        if (victims_.empty()) return;
+        Running victim = std::move(victims_.front());
+        victims_.pop_front();
+        if (victim.death.by == By::point) {
+            auto least = counts_.by_point.begin();
+            for (auto i = counts_.by_point.begin(); i != counts_.by_point.end(); ++i) {
+                if (i->second < least->second) least = i;
+            }
+            count_point(least->first, victim.victim->end_at_point(points_.at(least->first), 500));
+        } else {
+            if (victim.death.by == By::driver) usleep(below(20'000));
+            const bool ended = victim.victim->end(victim.death);
+            if (!ended && victim.death.by == By::driver)
+                fault("a victim does not die", counts_.hung);
+        }
+        ended(*victim.victim, victim.death);
+    }
+
+    void kill_at(const std::string& point, int milliseconds) {
+        const Death death{"point", By::point, ""};
+        Victim victim(setup_, random_(), death, 0);
+        count_point(point, victim.end_at_point(points_.at(point), milliseconds));
+        ended(victim, death);
+    }
+
+    void count_point(const std::string& name, bool hit) { counts_.by_point[name] += hit; }
+
+    void ended(const Victim& victim, const Death& death) {
+        ++counts_.kills;
+        ++counts_.by_death[std::string(death.name)];
+        const int status = victim.status();
+        if (WIFEXITED(status) && WEXITSTATUS(status) >= 97) {
+            fault(fmt::format("victim {} found damage", victim.pid()), counts_.broken);
+        }
+        if (options_.kill_daemon && options_.provider != "none" && below(20) == 0) {
+            node_.restart_daemon();
+            ++counts_.daemon_kills;
+        }
+        if (!options_.as_json && isatty(2)) {
+            fmt::print(stderr, "\r{} of {} kills, {} operations open, {} broken\x1b[K",
+                       counts_.kills, options_.kills, counts_.open, counts_.broken);
+        }
+    }
+
+    /// After a kill: what is left of the dead is taken back, then everything is walked.
+    void judge() {
+        try {
+            json status;
+            const auto end = Clock::now() + std::chrono::seconds(5);
+            unsigned waiting = 0;
+            do {
+                node_.command("recover");
+                status = node_.command("status").at("status");
+                waiting = waiting_clients();
+            } while (waiting != 0 && status.at("state") == "live" && Clock::now() < end);
+            const json& recovery = status.at("recovery");
+            counts_.open = recovery.at("captured");
+            counts_.completed = recovery.at("completed");
+            if (status.at("state") == "poisoned") {
+                fault("the context is poisoned: " + status.at("poison").get<std::string>(),
+                      counts_.broken);
+                stop_ = true;
+                return;
+            }
+            if (waiting != 0) fault("a dead client is not taken back within 5 s", counts_.hung);
+            if (recovery.at("broken") > domains_broken_) {
+                domains_broken_ = recovery.at("broken");
+                fault("the heap of a dead client is broken (the daemon's log says how)",
+                      counts_.broken);
+            }
+            for (const json& finding : node_.command("check").at("findings")) {
+                fault("check: " + finding.dump(), counts_.broken);
+            }
+        } catch (const std::exception& e) {
+            fault(e.what(), counts_.hung);
+            stop_ = true;
+        }
+    }
+
+    /// Clients of dead processes that the daemon has not yet done with.
+    unsigned waiting_clients() const {
+        unsigned waiting = 0;
+        for (const json& client : node_.command("clients").at("clients")) {
+            const pid_t pid = client.at("pid");
+            const bool ours = std::ranges::any_of(
+                victims_, [&](const Running& running) { return running.victim->pid() == pid; });
+            waiting += !ours;
+        }
+        return waiting;
+    }
+
+    void finish() {
+        while (!victims_.empty()) {
+            victims_.front().victim->end({"sigkill", By::driver, ""});
+            victims_.pop_front();
+        }
+        judge();
+        try {
+            counts_.leaked_bytes =
+                node_.command("status").at("status").at("memory").at("held_bytes");
+        } catch (const std::exception& e) {
+            fault(e.what(), counts_.hung);
+        }
+    }
+
+    void fault(const std::string& what, std::uint64_t& counter) {
+        ++counter;
+        fmt::print(stderr, "{}aep-torture: {} (seed {}, kill {})\n", isatty(2) ? "\r\x1b[K" : "",
+                   what, options_.seed, counts_.kills);
+    }
+
+    Options options_;
+    std::mt19937_64 random_;
+    std::map<std::string, std::vector<std::uint64_t>> points_;
+    SmallGroup group_;
+    Node node_;
+    VictimSetup setup_;
+    std::vector<Death> deaths_;
+    std::deque<Running> victims_;
+    Counts counts_;
+    std::uint64_t domains_broken_ = 0;
+    bool stop_ = false;
+};
+
+json to_json(const Counts& c) {
+    return {{"kills", c.kills},
+            {"open", c.open},
+            {"completed", c.completed},
+            {"broken", c.broken},
+            {"hung", c.hung},
+            {"leaked_bytes", c.leaked_bytes},
+            {"daemon_kills", c.daemon_kills},
+            {"by_death", c.by_death},
+            {"by_point", c.by_point}};
+}
+
+void report(const Counts& c, const Options& options, double seconds) {
+    if (options.as_json) {
+        fmt::print("{}\n", to_json(c).dump(2));
+        return;
+    }
+    if (isatty(2)) fmt::print(stderr, "\r\x1b[K");
+    for (const auto& [name, hits] : c.by_point) {
+        if (hits == 0) fmt::print("never hit: point '{}'\n", name);
+    }
+    fmt::print("deaths:");
+    for (const auto& [name, count] : c.by_death) fmt::print(" {} {}", name, count);
+    fmt::print("; points hit {} of {}; daemon killed {} times; {:.0f} s\n",
+               c.by_point.size() - c.points_missed(), c.by_point.size(), c.daemon_kills, seconds);
+    fmt::print(
+        "torture: {} kills, {} operations open, {} completed, {} broken, {} hung, {} bytes "
+        "leaked\n",
+        c.kills, c.open, c.completed, c.broken, c.hung, c.leaked_bytes);
+}
+
+}  // namespace
+}  // namespace aep::torture
+
+int main(int count, char** arguments) {
+    using namespace aep::torture;
+    Options options;
+    options.seed = std::random_device{}();
+    options.build = std::filesystem::canonical("/proc/self/exe").parent_path().parent_path();
+    CLI::App app{
+        "Kills clients of a context in every way and at every point, and checks that nothing is "
+        "broken, nobody waits and nothing is lost.",
+        "aep-torture"};
+    app.add_option("--kills", options.kills, "how many clients to kill")->capture_default_str();
+    app.add_option("--clients", options.clients, "clients at a time")->check(CLI::Range(1, 64));
+    app.add_option("--threads", options.threads, "threads of each")->check(CLI::Range(1, 64));
+    app.add_option("--provider", options.provider, "what completes operations")
+        ->check(CLI::IsMember({"auto", "ebpf", "none"}))
+        ->capture_default_str();
+    app.add_option("--death", options.deaths, "only these ways to die (--list names them)");
+    app.add_option("--seed", options.seed, "repeat the choices of another run");
+    app.add_flag("!--keep-daemon", options.kill_daemon, "do not kill the daemon in between");
+    app.add_flag("--expect-poison", options.expect_poison,
+                 "succeed only if the context gets poisoned: shows that this test can fail");
+    app.add_flag("--json", options.as_json, "print the counts as JSON");
+    bool list = false;
+    app.add_flag("--list", list, "print the ways to die and end");
+    CLI11_PARSE(app, count, arguments);
+    if (list) {
+        for (const Death& death : DEATHS) fmt::print("{:14} {}\n", death.name, death.what);
+        return 0;
+    }
+    try {
+        const auto begin = Clock::now();
+        const Counts counts = Torture(options).run();
+        report(counts, options, std::chrono::duration<double>(Clock::now() - begin).count());
+        if (options.expect_poison) return counts.broken != 0 && counts.hung == 0 ? 0 : 1;
+        return counts.clean() ? 0 : 1;
+    } catch (const std::exception& e) {
+        fmt::print(stderr, "aep-torture: {}\n", e.what());
+        return 2;
+    }
+}

@@ -1,0 +1,116 @@
+// Purpose: see node.hpp.
+// Who calls it: the torture's driver.
+// Crash rule: see node.hpp.
+#include "tools/torture/node.hpp"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <stdexcept>
+
+namespace aep::torture {
+namespace {
+
+constexpr int ANSWER_MS = 10'000;
+
+/// A connection to the daemon's socket; -1: nobody listens.
+int connect_to(const std::filesystem::path& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0)
+        return fd;
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
+}  // namespace
+
+Node::Node(const NodeSetup& setup) : setup_(setup) {
+    char name[] = "/dev/shm/aep-torture.XXXXXX";
+    if (mkdtemp(name) == nullptr) throw std::runtime_error("cannot make a directory in /dev/shm");
+    directory_ = name;
+    start();
+}
+
+void Node::start() {
+    const std::string socket = (directory_ / "socket").string();
+    const std::string pool = (directory_ / "pool").string();
+    const std::string log = (directory_ / "log").string();
+    const std::string directory = (directory_ / "context").string();
+    const std::string name = directory_.filename().string();
+    pid_ = fork();
+    if (pid_ == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        execl(setup_.daemon.c_str(), "aepd", "--context", name.c_str(), "--directory",
+              directory.c_str(), "--socket", socket.c_str(), "--pool", pool.c_str(), "--pool-size",
+              setup_.pool_size.c_str(), "--provider", setup_.provider.c_str(), "--log-file",
+              log.c_str(), setup_.verify ? "--verify" : nullptr, nullptr);
+        _exit(127);
+    }
+    for (int i = 0; i < ANSWER_MS / 10; ++i) {
+        const int fd = connect_to(socket);
+        if (fd >= 0) {
+            close(fd);
+            return;
+        }
+        int status = 0;
+        if (waitpid(pid_, &status, WNOHANG) == pid_) {
+            pid_ = -1;
+            throw std::runtime_error("the daemon ended at once; it says: see " + log);
+        }
+        usleep(10'000);
+    }
+    throw std::runtime_error("the daemon does not answer on " + socket);
+}
+
+Node::~Node() {
+    if (pid_ > 0) {
+        try {
+            command("down");
+        } catch (const std::exception&) {
+            kill(pid_, SIGTERM);
+        }
+        int status = 0;
+        for (int i = 0; i < 500 && waitpid(pid_, &status, WNOHANG) == 0; ++i) usleep(10'000);
+        if (kill(pid_, SIGKILL) == 0) waitpid(pid_, &status, 0);
+    }
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);
+}
+
+nlohmann::json Node::command(const std::string& name) const {
+    const int fd = connect_to(directory_ / "socket");
+    if (fd < 0) throw std::runtime_error("the daemon does not listen");
+    const std::string text = nlohmann::json{{"command", name}}.dump();
+    std::string answer(4 << 20, '\0');
+    pollfd wait{fd, POLLIN, 0};
+    ssize_t got = -1;
+    if (send(fd, text.data(), text.size(), MSG_NOSIGNAL) > 0 && poll(&wait, 1, ANSWER_MS) == 1) {
+        got = recv(fd, answer.data(), answer.size(), 0);
+    }
+    close(fd);
+    if (got <= 0) throw std::runtime_error("no answer to '" + name + "'");
+    auto parsed = nlohmann::json::parse(answer.begin(), answer.begin() + got);
+    if (!parsed.value("ok", false)) throw std::runtime_error(parsed.value("error", "refused"));
+    return parsed;
+}
+
+void Node::restart_daemon() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    start();
+}
+
+std::vector<std::string> Node::environment() const {
+    return {"AEP_SOCKET=" + (directory_ / "socket").string(), "AEP_REQUIRE=1", "AEP_DECAY_MS=5"};
+}
+
+}  // namespace aep::torture

@@ -1,0 +1,52 @@
+// Purpose: the node that the torture works on: its own daemon, context and pool in a directory of
+// its
+//          own, and what it says of itself.
+// Who calls it: the torture's driver.
+// Crash rule: everything lies in the directory, which is removed at the end; the daemon dies with
+// the
+//             driver (PR_SET_PDEATHSIG).
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace aep::torture {
+
+struct NodeSetup {
+    std::filesystem::path daemon;  // aepd
+    std::string provider;          // auto, ebpf, none
+    std::string pool_size = "2G";
+    bool verify = true;  // every recovered domain is walked
+};
+
+class Node {
+  public:
+    /// Starts the daemon in a fresh directory and waits until it answers. Throws
+    /// std::runtime_error.
+    explicit Node(const NodeSetup& setup);
+    Node(const Node&) = delete;
+    Node& operator=(const Node&) = delete;
+    ~Node();
+
+    /// One command, answered in JSON. Throws std::runtime_error when the daemon does not answer
+    /// within ten seconds.
+    nlohmann::json command(const std::string& name) const;
+    /// Kills the daemon and starts another on the same context.
+    void restart_daemon();
+    /// What a client needs in its environment to join.
+    std::vector<std::string> environment() const;
+    pid_t daemon_pid() const { return pid_; }
+
+  private:
+    void start();
+
+    NodeSetup setup_;
+    std::filesystem::path directory_;
+    pid_t pid_ = -1;
+};
+
+}  // namespace aep::torture

@@ -1,0 +1,230 @@
+// Purpose: the torture's victim: threads that allocate, resize and free blocks of all kinds as fast
+// as
+//          they can, verify what they hold, and die as they are told. An ordinary program: it runs
+//          on our heap because it is preloaded.
+// Who calls it: the driver (main.cpp), as a child process.
+// Crash rule: it is made to be killed.
+//
+// Usage: aep-torture-victim THREADS SEED DEATH MICROSECONDS
+// Writes one byte to fd 3 when its threads work. A block that changed under its owner's hands, or
+// an allocation that fails, is told on fd 2; exit status 99.
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+namespace {
+
+constexpr unsigned BLOCKS = 400;  // a thread
+
+struct Random {
+    std::uint64_t state;
+    std::uint64_t next() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        return state;
+    }
+    std::uint64_t below(std::uint64_t n) { return next() % n; }
+};
+
+struct Block {
+    unsigned char* data = nullptr;
+    std::size_t bytes = 0;
+    unsigned char mark = 0;
+};
+
+std::atomic<unsigned> working{0};
+/// Blocks on their way from one thread to another: freed there, remotely.
+std::atomic<unsigned char*> passed[64];
+
+[[noreturn]] void die(const char* what) {
+    char line[128];
+    const int length = snprintf(line, sizeof line, "victim %d: %s\n", getpid(), what);
+    if (write(2, line, static_cast<std::size_t>(length)) < 0) _exit(98);
+    _exit(99);
+}
+
+/// Mostly small, some large, a few of several chunks.
+std::size_t some_size(Random& random) {
+    const auto dice = random.below(1000);
+    if (dice < 900) return 1 + random.below(1024);
+    if (dice < 985) return 1 + random.below(64 * 1024);
+    if (dice < 998) return 1 + random.below(1024 * 1024);
+    return 1 + random.below(6 * 1024 * 1024);
+}
+
+void fill(Block& block, unsigned char mark) {
+    block.mark = mark;
+    block.data[0] = mark;
+    block.data[block.bytes - 1] = mark;
+}
+
+void verify(const Block& block) {
+    if (block.data[0] != block.mark || block.data[block.bytes - 1] != block.mark) {
+        die("a block was changed by somebody else");
+    }
+}
+
+void renew(Block& block, Random& random) {
+    const std::size_t bytes = some_size(random);
+    void* p = nullptr;
+    switch (random.below(6)) {
+        case 0:
+            p = calloc(1, bytes);
+            break;
+        case 1:
+            if (posix_memalign(&p, std::size_t{16} << random.below(9), bytes) != 0) p = nullptr;
+            break;
+        default:
+            p = malloc(bytes);
+    }
+    if (p == nullptr) return;  // a full pool or a limit: go on with what there is
+    block.data = static_cast<unsigned char*>(p);
+    block.bytes = bytes;
+    fill(block, static_cast<unsigned char>(random.next()));
+}
+
+void resize(Block& block, Random& random) {
+    const std::size_t bytes = some_size(random);
+    void* p = realloc(block.data, bytes);
+    if (p == nullptr) return;
+    block.data = static_cast<unsigned char*>(p);
+    if (block.data[0] != block.mark) die("realloc lost a block's contents");
+    block.bytes = bytes;
+    fill(block, block.mark);
+}
+
+/// Hands the block to whoever comes by, and frees what was there.
+void pass_on(Block& block, Random& random) {
+    free(passed[random.below(64)].exchange(block.data, std::memory_order_acq_rel));
+    block = {};
+}
+
+void use_alternate_stack() {
+    constexpr std::size_t BYTES = 64 * 1024;
+    stack_t alternate{};
+    alternate.ss_sp =
+        mmap(nullptr, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    alternate.ss_size = BYTES;
+    if (alternate.ss_sp == MAP_FAILED || sigaltstack(&alternate, nullptr) != 0) {
+        die("no alternate stack");
+    }
+}
+
+void* work(void* seed) {
+    use_alternate_stack();
+    Random random{reinterpret_cast<std::uintptr_t>(seed) * 0x9e37'79b9'7f4a'7c15 | 1};
+    Block* blocks = static_cast<Block*>(calloc(BLOCKS, sizeof(Block)));
+    if (blocks == nullptr) die("no memory at the start");
+    working.fetch_add(1);
+    for (;;) {
+        Block& block = blocks[random.below(BLOCKS)];
+        if (block.data == nullptr) {
+            renew(block, random);
+            continue;
+        }
+        verify(block);
+        switch (random.below(8)) {
+            case 0:
+                resize(block, random);
+                break;
+            case 1:
+                pass_on(block, random);
+                break;
+            default:
+                free(block.data);
+                block = {};
+        }
+        if (random.below(200'000) == 0) malloc_trim(0);
+    }
+    return nullptr;
+}
+
+void run_something_else() {
+    char* const arguments[] = {const_cast<char*>("/bin/true"), nullptr};
+    char* const environment[] = {nullptr};
+    execve(arguments[0], arguments, environment);
+}
+
+/// Whether the signal came while its thread was in an operation: the handler runs on top of it.
+bool on_top_of_operation(void* context) {
+    constexpr std::uint64_t IMAGE = 0x4000'0000'0000, IMAGE_BYTES = 1u << 30;
+    const auto* user = static_cast<const ucontext_t*>(context);
+    return static_cast<std::uint64_t>(user->uc_mcontext.gregs[REG_RIP]) - IMAGE < IMAGE_BYTES;
+}
+
+std::string_view death_in_handler;
+
+void handler(int, siginfo_t*, void* context) {
+    if (!on_top_of_operation(context)) return;
+    if (death_in_handler == "handler-exec") run_something_else();
+    if (death_in_handler == "handler-kill") syscall(SYS_tgkill, getpid(), gettid(), SIGKILL);
+    syscall(SYS_exit_group, 0);
+}
+
+/// From now on a signal every millisecond of work falls on one of the threads, until the first that
+/// finds an operation below it ends the process.
+void storm(std::string_view death) {
+    death_in_handler = death;
+    struct sigaction action {};
+    action.sa_sigaction = handler;
+    action.sa_flags = SA_SIGINFO | SA_RESTART | (death == "altstack-exit" ? SA_ONSTACK : 0);
+    sigaction(SIGVTALRM, &action, nullptr);
+    const itimerval often{{0, 1000}, {0, 1000}};
+    setitimer(ITIMER_VIRTUAL, &often, nullptr);
+}
+
+void end_as_told(std::string_view death) {
+    if (death == "exit") _exit(0);
+    if (death == "exec") run_something_else();
+    if (death == "segv" || death == "segv-core") {
+        const rlimit limit{death == "segv" ? rlim_t{0} : RLIM_INFINITY, RLIM_INFINITY};
+        setrlimit(RLIMIT_CORE, &limit);
+        void* closed = mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        *static_cast<volatile int*>(closed) = 1;
+    }
+    if (death == "oom") {  // the driver has put us into a small memory cgroup
+        constexpr std::size_t BYTES = 1u << 30;
+        void* hog =
+            mmap(nullptr, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        for (std::size_t i = 0; i < BYTES; i += 4096) static_cast<volatile char*>(hog)[i] = 1;
+    }
+    if (death.starts_with("handler-") || death == "altstack-exit") storm(death);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    if (count != 5) die("usage: aep-torture-victim THREADS SEED DEATH MICROSECONDS");
+    const unsigned threads = static_cast<unsigned>(atoi(arguments[1]));
+    const std::uintptr_t seed = strtoull(arguments[2], nullptr, 10);
+    const useconds_t moment = static_cast<useconds_t>(atoi(arguments[4]));
+    for (unsigned i = 0; i < threads; ++i) {
+        pthread_t thread;
+        if (pthread_create(&thread, nullptr, work, reinterpret_cast<void*>(seed + i)) != 0) {
+            die("no thread");
+        }
+    }
+    while (working.load() < threads) sched_yield();
+    // The storm's signals are for the workers.
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    if (write(3, "w", 1) != 1) die("nobody waits for me");
+    usleep(moment);
+    end_as_told(arguments[3]);
+    for (;;) pause();
+}

@@ -1,0 +1,164 @@
+// Purpose: see victim_process.hpp.
+// Who calls it: the torture's driver.
+// Crash rule: see victim_process.hpp.
+#include "tools/torture/victim_process.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <set>
+#include <stdexcept>
+
+namespace aep::torture {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr int START_MS = 10'000;
+constexpr int GONE_MS = 5'000;
+constexpr int OWN_DEATH_MS = 3'000;
+
+[[noreturn]] void become_victim(const VictimSetup& setup, std::uint64_t seed, const Death& death,
+                                unsigned microseconds, int ready) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    std::vector<std::string> environment = setup.environment;
+    environment.push_back("LD_PRELOAD=" + setup.library.string());
+    std::vector<char*> pointers;
+    for (std::string& s : environment) pointers.push_back(s.data());
+    pointers.push_back(nullptr);
+    const std::string threads = std::to_string(setup.threads);
+    const std::string seed_text = std::to_string(seed);
+    const std::string moment = std::to_string(microseconds);
+    const std::string name(death.name);
+    const char* arguments[] = {setup.program.c_str(), threads.c_str(), seed_text.c_str(),
+                               name.c_str(),          moment.c_str(),  nullptr};
+    if (death.name == "oom" && setup.oom_group) {
+        std::ofstream(*setup.oom_group / "cgroup.procs") << getpid() << std::flush;
+    }
+    dup2(ready, 3);
+    execve(setup.program.c_str(), const_cast<char**>(arguments), pointers.data());
+    _exit(97);
+}
+
+std::set<pid_t> threads_of(pid_t pid) {
+    std::set<pid_t> threads;
+    std::error_code gone;
+    const auto tasks =
+        std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", gone);
+    for (const auto& entry : tasks) threads.insert(std::stoi(entry.path().filename().string()));
+    return threads;
+}
+
+bool write_memory(pid_t pid, std::uint64_t address, unsigned char byte) {
+    const std::string path = "/proc/" + std::to_string(pid) + "/mem";
+    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd < 0) return false;
+    const bool written = pwrite(fd, &byte, 1, static_cast<off_t>(address)) == 1;
+    close(fd);
+    return written;
+}
+
+}  // namespace
+
+Victim::Victim(const VictimSetup& setup, std::uint64_t seed, const Death& death,
+               unsigned microseconds) {
+    int ready[2];
+    if (pipe2(ready, O_CLOEXEC) != 0) throw std::runtime_error("no pipe");
+    pid_ = fork();
+    if (pid_ == 0) become_victim(setup, seed, death, microseconds, ready[1]);
+    close(ready[1]);
+    if (pid_ > 0) pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
+    pollfd wait{ready[0], POLLIN, 0};
+    char byte = 0;
+    const bool works = pid_ > 0 && poll(&wait, 1, START_MS) == 1 && read(ready[0], &byte, 1) == 1;
+    close(ready[0]);
+    if (works) return;
+    if (pid_ > 0) {
+        kill(pid_, SIGKILL);
+        wait_gone(GONE_MS);
+    }
+    throw std::runtime_error("a victim did not start (status " + std::to_string(status_) + ")");
+}
+
+Victim::~Victim() {
+    if (!gone_ && pid_ > 0) {
+        kill(pid_, SIGKILL);
+        wait_gone(GONE_MS);
+    }
+    if (pidfd_ >= 0) close(pidfd_);
+}
+
+bool Victim::wait_gone(int milliseconds) {
+    if (gone_) return true;
+    pollfd wait{pidfd_, POLLIN, 0};
+    if (poll(&wait, 1, milliseconds) != 1) return false;
+    gone_ = waitpid(pid_, &status_, __WALL) == pid_;
+    return gone_;
+}
+
+bool Victim::end(const Death& death) {
+    if (death.by == By::victim) {
+        if (wait_gone(OWN_DEATH_MS)) return true;
+        kill(pid_, SIGKILL);
+        wait_gone(GONE_MS);
+        return false;
+    }
+    if (death.name == "stop-kill") {
+        kill(pid_, SIGSTOP);
+        waitpid(pid_, &status_, WUNTRACED);
+    }
+    const int signal = death.name == "sigterm"   ? SIGTERM
+                       : death.name == "sigabrt" ? SIGABRT
+                                                 : SIGKILL;
+    kill(pid_, signal);
+    if (death.name == "mrelease") syscall(SYS_process_mrelease, pidfd_, 0);
+    return wait_gone(GONE_MS);
+}
+
+bool Victim::end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {
+    constexpr unsigned char BREAKPOINT = 0xcc;
+    bool hit = false;
+    std::set<pid_t> traced;
+    for (const pid_t thread : threads_of(pid_)) {
+        if (ptrace(PTRACE_SEIZE, thread, 0, 0) == 0) traced.insert(thread);
+    }
+    for (const std::uint64_t address : addresses) write_memory(pid_, address, BREAKPOINT);
+    const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
+    while (!hit && !traced.empty() && Clock::now() < end) {
+        int status = 0;
+        pid_t stopped = 0;
+        for (const pid_t thread : traced) {
+            stopped = waitpid(thread, &status, WNOHANG | __WALL);
+            if (stopped != 0) break;
+        }
+        if (stopped == 0) {
+            usleep(
+                200);  // a poll, not a synchronisation: the loop's condition is what is waited for
+            continue;
+        }
+        if (stopped < 0 || !WIFSTOPPED(status)) break;
+        // The point is a nop, so the thread stands as if it had just passed it.
+        const int signal = WSTOPSIG(status);
+        hit = signal == SIGTRAP && status >> 16 == 0;
+        if (!hit) ptrace(PTRACE_CONT, stopped, 0, status >> 16 == 0 ? signal : 0);
+    }
+    kill(pid_, SIGKILL);
+    // Each traced thread is reaped by its own number; the leader last.
+    traced.erase(pid_);
+    for (const pid_t thread : traced) {
+        int ignored;
+        waitpid(thread, &ignored, __WALL);
+    }
+    return wait_gone(GONE_MS) && hit;
+}
+
+}  // namespace aep::torture

@@ -1,0 +1,55 @@
+// Purpose: one victim process of the torture: started on our heap, ended in one of the known ways.
+// Who calls it: the torture's driver.
+// Crash rule: a victim is killed with the driver (PR_SET_PDEATHSIG); its cgroup is removed.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/torture/deaths.hpp"
+
+namespace aep::torture {
+
+/// What every victim is started with.
+struct VictimSetup {
+    std::filesystem::path program;         // aep-torture-victim
+    std::filesystem::path library;         // libaepmalloc.so
+    std::vector<std::string> environment;  // NAME=VALUE, beside LD_PRELOAD
+    unsigned threads = 3;
+    std::optional<std::filesystem::path> oom_group;  // a memory cgroup with a small limit
+};
+
+class Victim {
+  public:
+    /// Starts one and waits until its threads work, 10 s at most. Throws std::runtime_error if it
+    /// does not come so far. It dies by itself `microseconds` later if the death is the victim's.
+    Victim(const VictimSetup& setup, std::uint64_t seed, const Death& death, unsigned microseconds);
+    Victim(const Victim&) = delete;
+    Victim& operator=(const Victim&) = delete;
+    ~Victim();
+
+    pid_t pid() const { return pid_; }
+    /// Ends it from outside by its death. For By::victim it only waits, and kills it when it has
+    /// not died by itself after 3 s: false then.
+    bool end(const Death& death);
+    /// Stops the first thread that comes to one of the addresses, and kills the process there.
+    /// False: none came within `milliseconds`; it is killed all the same.
+    bool end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds);
+    /// The exit status as wait(2) gives it, after the end.
+    int status() const { return status_; }
+
+  private:
+    bool wait_gone(int milliseconds);
+
+    pid_t pid_ = -1;
+    int pidfd_ = -1;
+    int status_ = 0;
+    bool gone_ = false;
+};
+
+}  // namespace aep::torture

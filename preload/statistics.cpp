@@ -9,6 +9,7 @@
 
 #include "dsm-core/heap/survey.hpp"
 #include "shim/allocator.hpp"
+#include "shim/join.hpp"
 #include "shim/message.hpp"
 #include "shim/report.hpp"
 
@@ -20,7 +21,9 @@ using namespace aep;
 
 Survey current_survey() { return process_start() ? survey(domain()) : Survey{}; }
 
-const char* mode() { return backing().commit == nullptr ? "private" : "pool"; }
+const char* mode() {
+    return this_client.joined ? "context" : backing().commit == nullptr ? "private" : "pool";
+}
 
 /// One line a fact on fd 2, without stdio: it also runs when the program is ending.
 void print_statistics() {

@@ -29,15 +29,17 @@ __thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
 constexpr usize FRESH_ABOVE = 8 * MiB;
 
 u32 slices_for(usize size) { return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT); }
-usize offset_in_window(const void* p) { return reinterpret_cast<uptr>(p) - HEAP_BASE; }
 
 /// A page of class `c` in heap `h` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {
     const u64 now = now_ms();
     purge_if_due(now);
     const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
-    if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
-    const Run run = obtain_run(h, page_slices(c), 1);
+    if (found.status != Status::miss) {
+        PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
+        return found.status == Status::ok || extend_page(h, d) ? d : nullptr;
+    }
+    const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
     if (!run || !commit_page_metadata(run, c)) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
@@ -84,7 +86,8 @@ void* allocate_class(u32 c, bool& fresh_zero) {
     return allocate_shared(c, fresh_zero);
 }
 
-void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
+/// A large object, with `room` to grow in place that is not committed.
+void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room = 0) {
     if (alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
@@ -95,39 +98,49 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
     purge_if_due(now_ms());
     const u32 alignment_slices =
         alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
-    const Run run = obtain_run(current_heap(), slices_for(size == 0 ? 1 : size), alignment_slices);
+    if (size == 0) size = 1;
+    const Run run = obtain_run(current_heap(), slices_for(size + room), alignment_slices,
+                               round_up(size, SLICE_SIZE));
     if (!run) return nullptr;
-    transact({.op = Op::large_birth, .a = raw(run.first), .b = run.slices});
+    transact({.op = Op::large_birth, .run = run});
     fresh_zero = run.zero;
     return reinterpret_cast<void*>(run.address());
 }
 
-/// What a pointer into the window points at.
+/// What a pointer into the window points at. For a small page all of it comes from the pointer and
+/// the tag: a thread that frees another's block does not touch the line that the owner writes at
+/// each malloc and free.
 struct Target {
     PageDesc* page;  // head
-    u32 kind;        // TAG_...
-    u32 owner;
-    u32 bit;  // bitmap index; >= MAX_BITS: cannot be a block's start
+    u32 tag;
+    u32 kind;  // TAG_...
+    u32 bit;   // bitmap index; >= MAX_BITS: cannot be a block's start
 };
 
-Target target_of(const void* p) {
-    const usize offset = offset_in_window(p);
-    PageDesc* d = desc_at_offset(offset);
+[[gnu::always_inline]] inline Target target_of(const void* p, PageDesc* d) {
+    const uptr address = reinterpret_cast<uptr>(p);
     u32 tag = d->tag.load(std::memory_order_acquire);
     if (kind_of(tag) == TAG_TAIL) {
         d -= d->head_delta;
         tag = d->tag.load(std::memory_order_acquire);
     }
-    Target t{d, kind_of(tag), tag >> TAG_OWNER_SHIFT, MAX_BITS};
-    if (is_page_kind(t.kind)) {
-        t.bit = bit_index(static_cast<u32>(reinterpret_cast<uptr>(p) - d->base), d->bit_shift);
+    const u32 kind = kind_of(tag);
+    Target t{d, tag, kind, MAX_BITS};
+    if (AEP_LIKELY(kind - 1 < TAG_SMALL_LIMIT - 1)) {
+        t.bit = bit_index(address % SLICE_SIZE, kind);
+    } else if (kind == TAG_MEDIUM) {
+        t.bit = bit_index(static_cast<u32>(address - d->base), d->bit_shift);
     }
     return t;
 }
 
+Target target_of(const void* p) { return target_of(p, desc_at(reinterpret_cast<uptr>(p))); }
+
 bool is_page(const Target& t) { return is_page_kind(t.kind); }
 
-bool is_live_block(const Target& t) { return page_is_live(t.page, t.bit); }
+/// Whether the calling thread's heap owns the page; the static heap of a thread without one owns
+/// none.
+bool is_own(const Target& t) { return (t.tag ^ thread_heap->tag) < 1u << TAG_OWNER_SHIFT; }
 
 /// Whether the address lies in a chunk of ours, and not of another client of the context.
 bool is_ours(const void* p) {
@@ -142,7 +155,8 @@ bool in_large_object(uptr address) {
     return domain().arena.holds(chunk) && (chunk->free >> (raw(s) % SLICES_PER_CHUNK) & 1) == 0;
 }
 
-void report_not_live(const void* p, const Target& t) {
+[[gnu::cold, gnu::noinline]] void report_not_live(const void* p) {
+    const Target t = target_of(p);
     const uptr address = reinterpret_cast<uptr>(p);
     if (!is_ours(p)) return report_bad_free(address, BadFree::foreign);
     const bool interior =
@@ -150,105 +164,82 @@ void report_not_live(const void* p, const Target& t) {
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
 }
 
-/// Puts a freed block on a page that was exhausted or becomes empty.
-void push_exhausted(Heap* h, PageDesc* d, u32 entry) {
-    // A page that was exhausted but is still the current one needs no list work.
-    if (d->free_count == 0 && d->in_full_list == 0) return page_push(d, entry);
-    const u64 now = now_ms();
-    transact(
-        {.op = Op::free_local, .heap = h, .a = reinterpret_cast<u64>(d), .b = entry, .now = now});
-    purge_if_due(now);
+[[gnu::cold, gnu::noinline]] void report_twice(const void* p) {
+    report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
 }
 
-/// A block on a page by an operation alone; `h` null: the page is another thread's.
-void free_by_operation(void* p, Heap* h, const Target& t) {
-    const u64 page = reinterpret_cast<u64>(t.page);
-    if (h == nullptr) {
-        if (transact({.op = Op::free_foreign, .a = page, .b = t.bit}).status != Status::ok)
-            report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
-        return;
-    }
-    const u64 now = now_ms();
-    const Reply r = transact({.op = Op::free_block, .heap = h, .a = page, .b = t.bit, .now = now});
-    if (r.status != Status::ok) report_not_live(p, t);
-    purge_if_due(now);
-}
-
-/// free by a signal handler on top of this thread's slow path: a block is marked, as another
-/// thread's free would, and a large object waits.
-void deallocate_nested(void* p, const Target& t) {
-    if (t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base) {
-        if (!defer_free(t.page)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
-        return;
-    }
-    if (!is_page(t) || !is_live_block(t)) return report_not_live(p, t);
-    switch (page_mark_remote(t.page, t.bit)) {
-        case RemoteMark::marked:
-            return;
-        case RemoteMark::already_marked:
-            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
-        case RemoteMark::first_of_page:
-            remote_requeue(t.page);  // without locks
-    }
-}
-
-void deallocate_in_page(void* p, const Target& t) {
-    Heap* h = current_heap();
-    if (h != nullptr && t.owner == h->id()) {
-        if (AEP_UNLIKELY(page_is_marked(t.page, t.bit))) {
-            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
-        }
-        if (AEP_UNLIKELY(settings().pure)) return free_by_operation(p, h, t);
-        if (!page_clear_bit(t.page, t.bit)) return report_not_live(p, t);
-        const u32 entry =
-            static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
-        if (t.page->free_count - 1 < t.page->free_limit) return page_push(t.page, entry);
-        return push_exhausted(h, t.page, entry);
-    }
-    if (AEP_UNLIKELY(!is_live_block(t))) return report_not_live(p, t);
-    if (AEP_UNLIKELY(settings().pure)) return free_by_operation(p, nullptr, t);
-    switch (page_mark_remote(t.page, t.bit)) {
-        case RemoteMark::marked:
-            return;
-        case RemoteMark::already_marked:
-            return report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
-        case RemoteMark::first_of_page:
-            transact({.op = Op::queue_page, .a = reinterpret_cast<u64>(t.page)});
-    }
-}
-
-void deallocate_large(void* p) {
-    const u64 now = now_ms();
-    const uptr address = reinterpret_cast<uptr>(p);
-    const Reply r = address % SLICE_SIZE != 0
-                        ? Reply{.status = Status::not_live}
-                        : transact({.op = Op::free_large, .a = address, .now = now});
-    if (r.status != Status::ok) return report_not_live(p, target_of(p));
-    purge_if_due(now);
-}
-
-/// Tries to give the large object at `p` `slices` slices without moving it.
-bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
+/// Hands a page with its first remote free to its owner. On behalf of our own heap: its counter of
+/// open operations lies on a cache line of our own, the counter of visitors on everyone's.
+[[gnu::noinline]] void queue_page(PageDesc* d) {
     const SlowPath here;
-    if (AEP_UNLIKELY(here.nested())) return false;
-    const u64 address = reinterpret_cast<u64>(p);
-    const u32 old_slices = d->slices;
-    if (slices < old_slices) {
-        transact({.op = Op::shrink_large, .a = address, .b = slices, .now = now_ms()});
-        return true;
+    if (AEP_UNLIKELY(here.nested())) return remote_requeue(d);  // without locks
+    transact({.op = Op::queue_page, .heap = current_heap(), .a = reinterpret_cast<u64>(d)});
+}
+
+/// free into a page that is not the calling thread's. Below a signal handler that interrupted the
+/// slow path that is every page: the thread's heap looks empty then, and a mark is always right.
+[[gnu::always_inline]] inline void deallocate_foreign(void* p, const Target& t) {
+    // Bitmaps of another client's pages are not accessible.
+    if (AEP_UNLIKELY(!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.bit))) {
+        return report_not_live(p);
     }
-    if (slices == old_slices) return true;
+    const RemoteMark mark = page_mark_remote(t.page, t.bit);
+    if (AEP_LIKELY(mark == RemoteMark::marked)) return;
+    return mark == RemoteMark::first_of_page ? queue_page(t.page) : report_twice(p);
+}
+
+/// free into a page of ours that the fast path left alone: a medium one, or one that TAG_REMOTE
+/// marks.
+[[gnu::always_inline]] inline void deallocate_own(void* p, const Target& t) {
+    if (AEP_UNLIKELY(!page_is_live(t.page, t.bit))) return report_not_live(p);
+    if (AEP_UNLIKELY(page_is_marked(t.page, t.bit))) return report_twice(p);
+    page_clear_bit(t.page, t.bit);
+    const u32 entry =
+        static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
+    if (AEP_LIKELY(t.page->free_count < t.page->free_limit)) return page_push(t.page, entry);
+    detail::deallocate_refile(t.page, entry);
+}
+
+/// A block on a page by an operation alone (AEP_PURE).
+[[gnu::noinline]] void deallocate_pure(void* p, const Target& t) {
+    const SlowPath here;
+    if (here.nested()) return deallocate_foreign(p, t);
+    Heap* h = current_heap();
+    const u64 page = reinterpret_cast<u64>(t.page);
+    const bool own = h != nullptr && t.tag >> TAG_OWNER_SHIFT == h->id();
+    if (!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.bit)) {
+        return report_not_live(p);
+    }
+    if (page_is_marked(t.page, t.bit)) return report_twice(p);
+    const u64 now = now_ms();
+    const Reply r =
+        own ? transact({.op = Op::free_block, .heap = h, .a = page, .b = t.bit, .now = now})
+            : transact({.op = Op::free_foreign, .heap = h, .a = page, .b = t.bit});
+    if (r.status != Status::ok) return report_twice(p);
+    purge_if_due(now);
+}
+
+[[gnu::noinline]] void deallocate_large(void* p) {
+    const SlowPath here;
+    const uptr address = reinterpret_cast<uptr>(p);
+    if (address % SLICE_SIZE != 0 || !is_ours(p)) return report_not_live(p);
+    if (AEP_UNLIKELY(here.nested())) {
+        if (!defer_free(desc_at(address))) report_twice(p);
+        return;
+    }
+    const u64 now = now_ms();
+    const Reply r = transact({.op = Op::free_large, .a = address, .now = now});
+    if (r.status != Status::ok) return report_not_live(p);
+    purge_if_due(now);
+}
+
+/// Gives the large object at `p` `slices` slices, more than it has, without moving it, if that can
+/// be.
+bool grow_large(void* p, u32 slices) {
+    const u64 address = reinterpret_cast<u64>(p);
     for (;;) {
         const Reply r = transact({.op = Op::grow_large, .a = address, .b = slices});
-        if (r.status == Status::ok) {
-            if (r.run.committed) return true;
-            if (backing().commit(r.run.address(), r.run.bytes())) {
-                transact({.op = Op::commit_run, .a = raw(r.run.first), .b = r.run.slices});
-                return true;
-            }
-            transact({.op = Op::shrink_large, .a = address, .b = old_slices, .now = now_ms()});
-            return false;
-        }
+        if (r.status == Status::ok) return true;
         if (r.status != Status::beyond_end) return false;
         const usize end = usize{raw(slice_at(address))} + slices;
         const usize have = usize{r.value} * SLICES_PER_CHUNK;
@@ -257,9 +248,39 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
     }
 }
 
-void* move_block(void* p, usize old_usable, usize size, usize reserve) {
-    void* q = allocate(reserve);
-    if (q == nullptr && reserve != size) q = allocate(size);
+/// Tries to make `slices` slices of the large object at `p` usable without moving it.
+bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
+    const u64 address = reinterpret_cast<u64>(p);
+    const u32 old_slices = d->slices;
+    const usize bytes = usize{slices} << SLICE_SHIFT;
+    if (bytes <= d->committed) {
+        if (slices < old_slices) {
+            transact({.op = Op::shrink_large, .a = address, .b = slices, .now = now_ms()});
+        }
+        return true;
+    }
+    if (slices > old_slices && !grow_large(p, slices)) return false;
+    if (bytes <= d->committed) return true;
+    if (backing().commit(address + d->committed, bytes - d->committed)) {
+        transact({.op = Op::commit_large, .a = address, .b = slices});
+        return true;
+    }
+    if (slices > old_slices) {
+        transact({.op = Op::shrink_large, .a = address, .b = old_slices, .now = now_ms()});
+    }
+    return false;
+}
+
+/// A block for `size` bytes that may grow by `room`.
+void* allocate_with_room(usize size, usize room) {
+    bool fresh_zero;
+    return size + room <= MAX_CLASS_SIZE ? allocate(size + room)
+                                         : allocate_large(size, SLICE_SIZE, fresh_zero, room);
+}
+
+void* move_block(void* p, usize old_usable, usize size, usize room) {
+    void* q = allocate_with_room(size, room);
+    if (q == nullptr && room != 0) q = allocate(size);
     if (q == nullptr) return nullptr;
     std::memcpy(q, p, old_usable < size ? old_usable : size);
     deallocate(p);
@@ -270,7 +291,7 @@ void* move_block(void* p, usize old_usable, usize size, usize reserve) {
 
 namespace detail {
 
-void deallocate_exhausted(PageDesc* d, u32 entry) {
+[[gnu::noinline]] void deallocate_refile(PageDesc* d, u32 entry) {
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
         // The interrupted thread was about to leave its heap alone, but had not yet: the block's
@@ -278,27 +299,35 @@ void deallocate_exhausted(PageDesc* d, u32 entry) {
         const u32 offset = entry << d->entry_shift;
         page_set_bit(d, offset >> d->bit_shift);
         void* p = reinterpret_cast<void*>(d->base + offset);
-        return deallocate_nested(p, target_of(p));
+        return deallocate_foreign(p, target_of(p));
     }
-    push_exhausted(current_heap(), d, entry);
+    const u64 now = now_ms();
+    transact({.op = Op::free_local,
+              .heap = current_heap(),
+              .a = reinterpret_cast<u64>(d),
+              .b = entry,
+              .now = now});
+    purge_if_due(now);
 }
 
-void deallocate_slow(void* p) {
+void deallocate_outside(void* p) {
     if (p == nullptr) return;
-    if (!owns(p)) {
-        if (AEP_UNLIKELY(emergency_owns(p))) {
-            if (!emergency_free(p)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::not_live);
-            return;
-        }
-        if (is_libc_block(p)) return libc_free(p);
-        return report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+    if (AEP_UNLIKELY(emergency_owns(p))) {
+        if (!emergency_free(p)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::not_live);
+        return;
     }
-    const SlowPath here;
-    const Target t = target_of(p);
-    if (AEP_UNLIKELY(here.nested())) return deallocate_nested(p, t);
-    if (AEP_LIKELY(is_page(t) && is_own_heap(t.owner))) return deallocate_in_page(p, t);
-    if (t.kind == TAG_LARGE && is_ours(p)) return deallocate_large(p);
-    report_not_live(p, t);
+    if (is_libc_block(p)) return libc_free(p);
+    report_bad_free(reinterpret_cast<uptr>(p), BadFree::foreign);
+}
+
+void deallocate_slow(void* p, PageDesc* d) {
+    const Target t = target_of(p, d);
+    if (AEP_LIKELY(is_page(t))) {
+        if (AEP_UNLIKELY(settings().pure)) return deallocate_pure(p, t);
+        return is_own(t) ? deallocate_own(p, t) : deallocate_foreign(p, t);
+    }
+    if (t.kind == TAG_LARGE) return deallocate_large(p);
+    report_not_live(p);
 }
 
 }  // namespace detail
@@ -348,7 +377,7 @@ void* reallocate(void* p, usize size) {
     }
     const usize usable = usable_size(p);
     if (AEP_UNLIKELY(usable == 0)) {
-        detail::deallocate_slow(p);  // reports what it is
+        deallocate(p);  // reports what it is
         return nullptr;
     }
     // A block keeps its place while at least half of it is used.
@@ -360,7 +389,7 @@ void* reallocate(void* p, usize size) {
     }
     // What grows once will grow again: leave room, more for what is expensive to move.
     const usize room = size <= usable ? 0 : size / (size <= MAX_CLASS_SIZE ? 8 : 4);
-    void* moved = move_block(p, usable, size, size + room);
+    void* moved = move_block(p, usable, size, room);
     return moved == nullptr && size <= usable ? p : moved;
 }
 
@@ -371,10 +400,11 @@ usize usable_size(void* p) {
     }
     const Target t = target_of(p);
     if (AEP_LIKELY(is_page(t))) {
-        return is_own_heap(t.owner) && is_live_block(t) ? t.page->block_size : 0;
+        const bool live = is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.bit);
+        return live ? t.page->block_size : 0;
     }
     if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base || !is_ours(p)) return 0;
-    return usize{t.page->slices} << SLICE_SHIFT;
+    return t.page->committed;
 }
 
 bool trim() {

@@ -17,8 +17,9 @@
 namespace aep {
 
 namespace detail {
-void deallocate_slow(void* p);
-void deallocate_exhausted(PageDesc* d, u32 entry);
+void deallocate_outside(void* p);            // not in the window
+void deallocate_slow(void* p, PageDesc* d);  // whatever `d`, the slice's descriptor, says
+void deallocate_refile(PageDesc* d, u32 entry);
 }  // namespace detail
 
 /// malloc's fast path, about 25 instructions: true with the block in `p`, or false: use
@@ -44,24 +45,21 @@ inline void* allocate(usize size) {
 /// free: of a block from any thread; null is ignored. Anything but a live block is reported
 /// (report.hpp).
 inline void deallocate(void* p) {
-    const usize offset = reinterpret_cast<uptr>(p) - HEAP_BASE;
-    if (AEP_LIKELY(offset < window_bytes.load(std::memory_order_relaxed))) {
-        PageDesc* d = desc_at_offset(offset);
-        const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
-        // A small page of ours (kind is its bit shift) without TAG_REMOTE.
-        if (AEP_LIKELY(kind < TAG_SMALL_LIMIT)) {
-            const u32 entry = offset & (SLICE_SIZE - 1);
-            if (AEP_LIKELY(page_clear_bit(d, bit_index(entry, kind)))) {
-                if (AEP_LIKELY(d->free_count - 1 < d->free_limit)) {
-                    page_push(d, entry);
-                } else {
-                    detail::deallocate_exhausted(d, entry);
-                }
-                return;
-            }
-        }
+    const uptr address = reinterpret_cast<uptr>(p);
+    if (AEP_UNLIKELY(
+            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
+        return detail::deallocate_outside(p);
     }
-    detail::deallocate_slow(p);
+    PageDesc* d = desc_at(address);
+    const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
+    // A small page of ours (kind is its bit shift) without TAG_REMOTE.
+    if (AEP_UNLIKELY(kind >= TAG_SMALL_LIMIT)) return detail::deallocate_slow(p, d);
+    const u32 entry = address % SLICE_SIZE;
+    if (AEP_UNLIKELY(!page_clear_bit(d, bit_index(entry, kind)))) {
+        return detail::deallocate_slow(p, d);
+    }
+    if (AEP_UNLIKELY(d->free_count >= d->free_limit)) return detail::deallocate_refile(d, entry);
+    page_push(d, entry);
 }
 
 /// calloc: the block reads as zero; fresh memory is not written again. `total` is already checked
@@ -77,11 +75,6 @@ void* reallocate(void* p, usize size);
 
 /// Bytes that may be used in a live block; 0 for null and for what is no block.
 usize usable_size(void* p);
-
-/// Whether the address lies in memory that this allocator manages.
-inline bool owns(const void* p) {
-    return reinterpret_cast<uptr>(p) - HEAP_BASE < window_bytes.load(std::memory_order_acquire);
-}
 
 /// Releases memory that is kept for reuse; true if any was.
 bool trim();

@@ -92,6 +92,17 @@ void drop_context_views() {
     for (uptr& view : array_views) view = 0;
 }
 
+/// Metadata of chunks that are not ours reads as zero from now on, so that a wild pointer finds
+/// something, here and in every child: the system's one zero page, as mlockall sees it.
+bool fill_gaps() {
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return for_each_shared_run(
+        0, mapped_chunks, any_chunk, [](const MetaArray& array, usize, u32 first, u32 count) {
+            return !sys::failed(sys::mmap(array.base + array.stride * first, array.stride * count,
+                                          PROT_READ, FLAGS));
+        });
+}
+
 }  // namespace
 
 long make_context_views(int fd, const ContextHeader& header, u32 index) {
@@ -131,24 +142,20 @@ bool freeze_context_metadata() {
     if (!for_each_shared_run(0, pool.tables.chunk_count, is_own, freeze)) return false;
     if (domain_view != 0) {
         sys::madvise(domain_view, DOMAIN_STRIDE, MADV_DOFORK);
-        if (!make_private(domain_view, domain_place, DOMAIN_STRIDE, PROT_READ | PROT_WRITE)) {
+        // What is not in use yet stays without access, as it was.
+        const Domain& dom = *reinterpret_cast<const Domain*>(domain_place);
+        const u32 heaps = dom.heaps_mapped.load(std::memory_order_relaxed);
+        const usize used = HEAPS_OFFSET + (usize{heaps} + 1) * HEAP_STRIDE;
+        if (!make_private(domain_view + used, domain_place + used, DOMAIN_STRIDE - used,
+                          PROT_NONE) ||
+            !make_private(domain_view, domain_place, used, PROT_READ | PROT_WRITE)) {
             return false;
         }
         domain_view = 0;  // moved
     }
     // What is taken from now on has metadata of its own.
     drop_context_views();
-    return true;
-}
-
-void fill_metadata_gaps() {
-    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    for_each_shared_run(
-        0, mapped_chunks, any_chunk, [](const MetaArray& array, usize, u32 first, u32 count) {
-            // In a grandchild it is there already.
-            sys::mmap(array.base + array.stride * first, array.stride * count, PROT_READ, FLAGS);
-            return true;
-        });
+    return fill_gaps();
 }
 
 bool map_private_metadata(u32 first, u32 count) {

@@ -17,13 +17,9 @@ long make_context_views(int fd, const ContextHeader& header, u32 index);
 void forget_context_views();
 
 /// In the parent, before the first fork, with the allocator at rest: the domain and the metadata of
-/// all chunks in `pool` that are ours become private. False after a message: no memory; what was
-/// frozen by then stays so. Does nothing when all is private already.
+/// all chunks in `pool` that are ours become private, and all other metadata reads as zero. False
+/// after a message: no memory; what was frozen by then stays so. Does nothing when all is private.
 bool freeze_context_metadata();
-
-/// In the child: metadata of chunks that are not ours reads as zero, so that a wild pointer finds
-/// something.
-void fill_metadata_gaps();
 
 /// Private, zero metadata for chunks that were taken after a fork. False: no memory.
 bool map_private_metadata(u32 first, u32 count);

@@ -82,8 +82,10 @@ class Mapped {
     u32 count_ = 0;
 };
 
+bool quiet = false;  // a child that tries again and again: who asked says it, once
+
 bool refuse(const char* what, long error) {
-    message("context ", this_client.name, ": ", what, ": ", Errno{error});
+    if (!quiet) message("context ", this_client.name, ": ", what, ": ", Errno{error});
     return false;
 }
 
@@ -109,12 +111,22 @@ long attach(bool private_heap, AnswerMessage& answer, Descriptors& got) {
     return 0;
 }
 
-/// The mapping that keeps the client's lock: no child has it.
-bool map_life(int fd, Mapped& mapped) {
+/// A mapping without access that keeps the locks of a description, and that no child has. 0 after a
+/// message.
+uptr map_token(int fd, Mapped& mapped) {
     const long at = sys::mmap(0, OS_PAGE_SIZE, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (!mapped.add(at, static_cast<uptr>(at), OS_PAGE_SIZE)) return refuse("life token", at);
+    if (!mapped.add(at, static_cast<uptr>(at), OS_PAGE_SIZE)) return refuse("token", at), uptr{0};
     const long advised = sys::madvise(static_cast<uptr>(at), OS_PAGE_SIZE, MADV_DONTFORK);
-    return !sys::failed(advised) || refuse("life token", advised);
+    if (sys::failed(advised)) return refuse("token", advised), uptr{0};
+    return static_cast<uptr>(at);
+}
+
+/// The life token, and the one of our chunks: freeze hands that one on to children.
+bool map_tokens(const Descriptors& got, Mapped& mapped) {
+    if (map_token(got[FD_LIFE], mapped) == 0) return false;
+    const uptr of_chunks = map_token(got[FD_CONTEXT], mapped);
+    if (of_chunks != 0) pool.token = of_chunks;
+    return of_chunks != 0;
 }
 
 /// The tables and the stacks.
@@ -146,6 +158,13 @@ bool map_heap_parts(const Descriptors& got, const ContextHeader& h, u32 index, M
     if (!mapped.add(result, reinterpret_cast<uptr>(&domain_at(index)), DOMAIN_STRIDE)) {
         return refuse("its domain", result);
     }
+    // Accessible as far as it is used: see joined_backing.cpp.
+    for (const MetaArray& array : SLICE_ARRAYS) {
+        sys::mprotect(array.base, array.stride * SLICES_PER_CHUNK * chunks, PROT_NONE);
+    }
+    sys::mprotect(CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks, PROT_NONE);
+    const uptr unused = reinterpret_cast<uptr>(heap_of_id(index * HEAP_IDS + 2));
+    sys::mprotect(unused, reinterpret_cast<uptr>(&domain_at(index + 1)) - unused, PROT_NONE);
     result = make_context_views(got[FD_CONTEXT], h, index);
     return !sys::failed(result) || refuse("private views", result);
 }
@@ -185,7 +204,7 @@ bool map_context(const AnswerMessage& answer, const Descriptors& got) {
         return refuse("the daemon's answer", -EPROTO);
     }
     Mapped mapped;
-    if (!map_life(got[FD_LIFE], mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped) ||
+    if (!map_tokens(got, mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped) ||
         !map_heap_parts(got, h, answer.client, mapped)) {
         forget_context_views();
         return false;
@@ -245,6 +264,7 @@ Join join_context(const Settings& settings) {
 }
 
 long join_again() {
+    quiet = true;
     AnswerMessage answer{};
     Descriptors got;
     const long asked = attach(true, answer, got);
@@ -265,7 +285,7 @@ long join_again() {
         return give_up(-ESTALE);
     }
     Mapped mapped;
-    if (!map_life(got[FD_LIFE], mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped)) {
+    if (!map_tokens(got, mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped)) {
         return give_up(-ENOMEM);
     }
     if (const long result = map_pool_again(got[FD_POOL]); sys::failed(result)) {

@@ -29,7 +29,7 @@ namespace {
 
 bool froze_chunks = false;      // by the fork that is going on
 bool said_unreachable = false;  // one message is enough
-u32 present_descs = 0;          // chunks below it have a descriptor in memory
+u32 present_end = 0;            // chunks below it have their descriptors in memory
 
 /// For each chunk and array of SLICE_ARRAYS, one bit a slice: that metadata is present. In private
 /// memory.
@@ -47,18 +47,41 @@ bool populate_part(const MetaArray& array, usize first, usize count) {
 
 // ---- chunks
 
-/// Chunk descriptors up to the end of ours are walked, whosever they are, and page descriptors of
-/// ours are written at any time.
-bool commit_chunk_metadata(u32 first, u32 count) {
-    if (!populate_part(DESCS, usize{first} * SLICES_PER_CHUNK, usize{count} * SLICES_PER_CHUNK) ||
-        !populate_part(CHUNK_DESCS, first, count)) {
-        return false;
-    }
-    if (first + count > present_descs) {
-        if (!populate_part(CHUNK_DESCS, present_descs, first + count - present_descs)) return false;
-        present_descs = first + count;
+usize bytes_of(const MetaArray& array, u32 chunks) {
+    return array.stride * SLICES_PER_CHUNK * chunks;
+}
+
+/// Bitmaps and stacks of chunks: accessible while they are ours, so that a stray store reaches
+/// nobody else's, and mlockall does not fill the context.
+bool protect_chunk_metadata(u32 first, u32 count, int protection) {
+    for (const MetaArray& array : SLICE_ARRAYS) {
+        if (array.base == DESCS.base) continue;
+        const uptr address = array.base + bytes_of(array, first);
+        if (sys::failed(sys::mprotect(address, bytes_of(array, count), protection))) return false;
     }
     return true;
+}
+
+/// Descriptors up to the end of ours are looked at, whosever they are.
+bool commit_chunk_metadata(u32 first, u32 count) {
+    const u32 end = first + count;
+    if (end > present_end) {
+        const u32 more = end - present_end;
+        const uptr descs = DESCS.base + bytes_of(DESCS, present_end);
+        const uptr chunk_descs = CHUNK_DESCS.base + CHUNK_DESCS.stride * present_end;
+        constexpr int BOTH = PROT_READ | PROT_WRITE;
+        if (sys::failed(sys::mprotect(descs, bytes_of(DESCS, more), BOTH)) ||
+            sys::failed(sys::mprotect(chunk_descs, CHUNK_DESCS.stride * more, BOTH)) ||
+            !populate(descs, bytes_of(DESCS, more)) ||
+            !populate(chunk_descs, CHUNK_DESCS.stride * more)) {
+            return false;
+        }
+        present_end = end;
+    }
+    // Recovery may have emptied them since.
+    return populate(DESCS.base + bytes_of(DESCS, first), bytes_of(DESCS, count)) &&
+           populate(CHUNK_DESCS.base + CHUNK_DESCS.stride * first, CHUNK_DESCS.stride * count) &&
+           protect_chunk_metadata(first, count, PROT_READ | PROT_WRITE);
 }
 
 /// Bitmaps and stacks of chunks that go back: they are clear, and their memory is the context's.
@@ -70,10 +93,10 @@ void drop_chunk_metadata(u32 first, u32 count) {
         for (u32 c = first; c < first + count; ++c) {
             any = present[c][i].exchange(0, std::memory_order_relaxed) != 0 || any;
         }
-        if (!any) continue;
-        sys::madvise(array.base + array.stride * SLICES_PER_CHUNK * first,
-                     array.stride * SLICES_PER_CHUNK * count, MADV_REMOVE);
+        if (any)
+            sys::madvise(array.base + bytes_of(array, first), bytes_of(array, count), MADV_REMOVE);
     }
+    protect_chunk_metadata(first, count, PROT_NONE);
 }
 
 /// Gives chunks back to the node; `clean`: to the pool.
@@ -176,7 +199,10 @@ bool joined_commit_page(SliceIndex first, u32 slices, u32 size_class) {
     return true;
 }
 
-bool joined_commit_domain(uptr address, usize bytes) { return populate(address, bytes); }
+bool joined_commit_domain(uptr address, usize bytes) {
+    return !sys::failed(sys::mprotect(address, bytes, PROT_READ | PROT_WRITE)) &&
+           populate(address, bytes);
+}
 
 // ---- fork
 
@@ -214,7 +240,6 @@ void joined_fork_child() {
     froze_chunks = false;
     forget_slots();
     forget_client();
-    fill_metadata_gaps();
 }
 
 constexpr Backing JOINED = {

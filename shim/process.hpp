@@ -13,9 +13,14 @@
 
 namespace aep {
 
-/// Bytes of the heap window that may hold blocks: every address below has mapped metadata. 0 until
-/// start.
-extern std::atomic<usize> window_bytes;
+/// Slices of the heap window that may hold blocks: each of them has mapped metadata. 0 until start.
+extern std::atomic<usize> window_slices __attribute__((visibility("hidden")));
+
+/// Whether the address lies in memory that this allocator manages.
+inline bool owns(const void* p) {
+    return (reinterpret_cast<uptr>(p) - HEAP_BASE) >> SLICE_SHIFT <
+           window_slices.load(std::memory_order_acquire);
+}
 
 /// The domain that this process allocates from.
 extern uptr domain_address;
@@ -53,9 +58,11 @@ long copy_from_client(void* to, const void* from, usize bytes);
 /// Milliseconds of a coarse monotonic clock.
 u64 now_ms();
 
-/// A run of slices with memory behind it, reserved for `heap` (may be null); empty: out of memory.
-/// Adds chunks as needed.
-Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices);
+/// A run of slices whose first `bytes` (a multiple of an OS page) have memory behind them, reserved
+/// for `heap` (may be null); empty: out of memory. Adds chunks as needed.
+Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes);
+/// Commits more of a page that is exhausted, and extends it. False: no memory.
+bool extend_page(Heap* heap, PageDesc* d);
 /// Makes the metadata of a run writable that becomes a page of the class; false, and the run is
 /// given back: no memory.
 bool commit_page_metadata(const Run& run, u32 size_class);

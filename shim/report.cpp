@@ -34,7 +34,7 @@ void report_bad_free(uptr address, BadFree what) {
     line.add(Hex{address});
     line.add("): ");
     line.add(text_of(what));
-    if (address - HEAP_BASE < window_bytes.load(std::memory_order_acquire)) {
+    if (owns(reinterpret_cast<const void*>(address))) {
         const PageDesc* d = desc_of(slice_at(address));
         u32 kind = kind_of(d->tag.load(std::memory_order_relaxed));
         if (kind == TAG_TAIL) {

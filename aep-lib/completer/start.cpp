@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -34,6 +35,10 @@ namespace {
     char* arguments[] = {name, uid, gid, nullptr};
     char* environment[] = {nullptr};
     execve(path, arguments, environment);
+    const char* const words[] = {"aep-completer: it cannot be executed: ", path, "\n"};
+    for (const char* text : words) {
+        if (write(STDERR_FILENO, text, strlen(text)) < 0) break;
+    }
     _exit(127);
 }
 

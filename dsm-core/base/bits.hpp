@@ -3,6 +3,8 @@
 // Crash rule: no state.
 #pragma once
 
+#include <atomic>
+
 #include "dsm-core/base/types.hpp"
 
 namespace aep {
@@ -42,6 +44,13 @@ inline bool test_and_clear_bit(u64& word, u32 bit) {
 inline u64 with_bit_set(u64 word, u32 bit) {
     asm("btsq %1, %0" : "+r"(word) : "r"(u64{bit}) : "cc");
     return word;
+}
+
+/// n < limit, relaxed, in one instruction (compilers load an atomic into a register first).
+inline bool is_below(usize n, const std::atomic<usize>& limit) {
+    bool below;
+    asm("cmpq %2, %1" : "=@ccb"(below) : "r"(n), "m"(limit));
+    return below;
 }
 
 constexpr u32 lowest_bit(u64 mask) { return static_cast<u32>(__builtin_ctzll(mask)); }

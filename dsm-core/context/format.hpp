@@ -10,7 +10,8 @@
 //   offset              address                     what
 //   0                   CONTROL_BASE                header, client table, slots, chunk owners
 //   STACKS_OFFSET       STACKS_BASE                 one AEP stack a slot, between unmapped guards
-//   META_OFFSET         META_BASE                   the heap's metadata arrays, then the domains
+//   DESCS_OFFSET        DESCS_BASE                  the descriptors of the pool's slices
+//   META_OFFSET         META_BASE                   the heap's other metadata, then the domains
 #pragma once
 
 #include "dsm-core/heap/ops.hpp"
@@ -30,7 +31,10 @@ inline constexpr uptr SHADOW_ENTRY = CONTEXT_BASE - 0x1'0000;  // one OS page of
 // ---- File offsets
 
 inline constexpr u64 STACKS_OFFSET = 4 * GiB;
+inline constexpr u64 DESCS_OFFSET = 16 * GiB;  // descriptors have a place of their own
+inline constexpr usize DESCS_WINDOW = DESCS.stride * MAX_SLICES;
 inline constexpr u64 META_OFFSET = 64 * GiB;
+static_assert(DESCS_OFFSET + DESCS_WINDOW <= META_OFFSET);
 inline constexpr u64 CONTEXT_FILE_BYTES = META_OFFSET + META_WINDOW;
 /// Bytes that OFD locks are set on, one a client. Both end when the last descriptor and the last
 /// mapping of their open file description are gone.
@@ -38,7 +42,10 @@ inline constexpr u64 CLIENT_LOCKS_OFFSET = u64{1} << 60;  // held while the proc
 inline constexpr u64 FROZEN_LOCKS_OFFSET = u64{1} << 61;  // while it or a descendant maps its heap
 inline constexpr u64 COMPLETER_LOCK_OFFSET = u64{1} << 62;  // held by the completer that works
 
-constexpr u64 context_offset_of_meta(uptr address) { return META_OFFSET + (address - META_BASE); }
+constexpr u64 context_offset_of_meta(uptr address) {
+    return address - DESCS_BASE < DESCS_WINDOW ? DESCS_OFFSET + (address - DESCS_BASE)
+                                               : META_OFFSET + (address - META_BASE);
+}
 
 // ---- The header
 
@@ -207,29 +214,14 @@ inline std::atomic<u32>& chunk_owner(u32 chunk) {
 
 constexpr u64 context_layout_hash() {
     const u64 facts[] = {
-        CONTEXT_VERSION,
-        CONTROL_BASE,
-        STACKS_BASE,
-        STACKS_OFFSET,
-        META_OFFSET,
-        META_BASE,
-        STACK_STRIDE,
-        STACK_BYTES,
-        SLOT_STRIDE,
-        sizeof(ContextHeader),
-        sizeof(ClientEntry),
-        sizeof(Slot),
-        sizeof(Request),
-        sizeof(Reply),
-        sizeof(Heap),
-        sizeof(PageDesc),
-        sizeof(Domain),
-        sizeof(ChunkDesc),
-        DOMAINS_BASE,
-        DOMAIN_STRIDE,
-        CHUNK_DESCS.base,
-        CLASS_COUNT,
-        static_cast<u64>(Op::count),
+        CONTEXT_VERSION,   CONTROL_BASE,          STACKS_BASE,
+        STACKS_OFFSET,     META_OFFSET,           META_BASE,
+        DESCS_BASE,        STACK_STRIDE,          STACK_BYTES,
+        SLOT_STRIDE,       sizeof(ContextHeader), sizeof(ClientEntry),
+        sizeof(Slot),      sizeof(Request),       sizeof(Reply),
+        sizeof(Heap),      sizeof(PageDesc),      sizeof(Domain),
+        sizeof(ChunkDesc), DOMAINS_BASE,          DOMAIN_STRIDE,
+        CHUNK_DESCS.base,  CLASS_COUNT,           static_cast<u64>(Op::count),
         POOL_LAYOUT_HASH,
     };
     u64 hash = 0xcbf2'9ce4'8422'2325;

@@ -106,8 +106,8 @@ void repair_page(PageDesc* d, Heap* owner, bool survivors) {
     }
     // A freer may have been stopped between its mark and the summary.
     u64 summary = 0;
-    for (u32 w = 0; w < REMOTE_BITS.stride / sizeof(u64); ++w) {
-        if (d->remote_bits[w].load(std::memory_order_relaxed) != 0) summary |= u64{1} << w;
+    for (u32 w = 0; w < MAX_BITS / 64; ++w) {
+        if (d->bits[w].freed.load(std::memory_order_relaxed) != 0) summary |= u64{1} << w;
     }
     if (summary == 0) return;
     d->remote_summary.store(summary, std::memory_order_relaxed);

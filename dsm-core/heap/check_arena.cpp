@@ -39,8 +39,12 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
     for (u64 free = d->free; free != 0; free &= free - 1) {
         const SliceIndex s{raw(first_slice(c)) + lowest_bit(free)};
         const u32 kind = kind_of(tag_of(desc_of(s)));
+        const bool whole = (d->committed >> (raw(s) % SLICES_PER_CHUNK) & 1) != 0;
         if (!require(kind == TAG_FREE, "a free slice has a tag", "slice", slice_address(s), kind,
-                     TAG_FREE)) {
+                     TAG_FREE) ||
+            !require(whole || desc_of(s)->committed < SLICE_SIZE,
+                     "an uncommitted slice is committed", "slice", slice_address(s),
+                     desc_of(s)->committed)) {
             return false;
         }
     }
@@ -57,13 +61,11 @@ bool HeapCheck::chunk_masks_locked(SliceIndex first, u32 slices) {
 }
 
 bool HeapCheck::clean_bitmaps(SliceIndex s, const char* kind) {
-    const u64* alloc = reinterpret_cast<const u64*>(ALLOC_BITS.base + ALLOC_BITS.stride * raw(s));
-    const auto* remote =
-        reinterpret_cast<const std::atomic<u64>*>(REMOTE_BITS.base + REMOTE_BITS.stride * raw(s));
+    const BlockBits* bits = block_bits_of(s);
     u64 allocated = 0, marked = 0;
     for (u32 w = 0; w < MAX_BITS / 64; ++w) {
-        allocated |= alloc[w];
-        marked |= remote[w].load(std::memory_order_relaxed);
+        allocated |= bits[w].live;
+        marked |= bits[w].freed.load(std::memory_order_relaxed);
     }
     return require(allocated == 0, "alloc bits where no page begins", kind, slice_address(s),
                    allocated) &&
@@ -104,6 +106,9 @@ bool HeapCheck::run_at(SliceIndex first) {
     return require(owner == 0, "a large object has an owner", "object", at, owner) &&
            require(d->base == at, "a large object's base is not its address", "object", at, d->base,
                    at) &&
+           require(d->committed % SLICE_SIZE == 0 && d->committed != 0 &&
+                       d->committed <= usize{d->slices} << SLICE_SHIFT,
+                   "a large object's committed part is none of it", "object", at, d->committed) &&
            require(d->block_size == 0, "a large object has a block size", "object", at,
                    d->block_size);
 }
@@ -148,17 +153,15 @@ bool HeapCheck::chunks() {
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         if (!chunk_masks(ChunkIndex{c})) return false;
-        const bool held = dom_.arena.holds(d);
-        const bool others = !held && index_of(dom_) != 0;
-        dirty_chunks_ += d->on_dirty_list && !others;
-        binned_ += d->rank != 0 && !others;
-        if (!held) {
+        if (!dom_.arena.holds(d)) {
             if (!require(run_end_ <= c * SLICES_PER_CHUNK, "a run reaches into a chunk not held",
                          "chunk", chunk_address(ChunkIndex{c}))) {
                 return false;
             }
             continue;
         }
+        dirty_chunks_ += d->on_dirty_list;
+        binned_ += d->rank != 0;
         ++report_.chunks;
         if (!slices_of_chunk(ChunkIndex{c})) return false;
     }

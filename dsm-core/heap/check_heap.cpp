@@ -31,8 +31,8 @@ bool HeapCheck::free_stack(const PageDesc* d, u64* seen) {
                      index, d->extended) ||
             !require(bit_at(seen, index) == 0, "a block is on the free stack twice", "block",
                      d->base + offset) ||
-            !require(bit_at(d->alloc_bits, bit) == 0, "a live block is on the free stack", "block",
-                     d->base + offset)) {
+            !require((d->bits[bit / 64].live >> bit % 64 & 1) == 0,
+                     "a live block is on the free stack", "block", d->base + offset)) {
             return false;
         }
         seen[index / 64] |= u64{1} << (index % 64);
@@ -45,7 +45,7 @@ bool HeapCheck::live_bits(const PageDesc* d, const u64* seen) {
     const u32 bits = (d->slices << SLICE_SHIFT) >> d->bit_shift;
     u32 live = 0;
     for (u32 w = 0; w < MAX_BITS / 64; ++w) {
-        for (u64 word = d->alloc_bits[w]; word != 0; word &= word - 1) {
+        for (u64 word = d->bits[w].live; word != 0; word &= word - 1) {
             const u32 bit = w * 64 + lowest_bit(word);
             const u32 offset = bit << d->bit_shift;
             const u32 index = offset / d->block_size;
@@ -96,17 +96,16 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
         !require(d->entry_shift == (small ? 0 : 4), "the entry shift is not the class's", "page",
                  at, d->entry_shift) ||
         !require(d->base == at, "the base is not the page's address", "page", at, d->base, at) ||
-        !require(
-            reinterpret_cast<uptr>(d->alloc_bits) == ALLOC_BITS.base + ALLOC_BITS.stride * raw(s),
-            "the alloc bitmap is another slice's", "page", at) ||
-        !require(reinterpret_cast<uptr>(d->remote_bits) ==
-                     REMOTE_BITS.base + REMOTE_BITS.stride * raw(s),
-                 "the remote bitmap is another slice's", "page", at) ||
+        !require(d->bits == block_bits_of(s), "the bitmaps are another slice's", "page", at) ||
         !require(within(d->stack, home), "the free stack lies in the wrong array", "page", at) ||
         !require(d->extended != 0 && d->extended <= d->capacity, "extended beyond the capacity",
                  "page", at, d->extended, d->capacity) ||
         !require(d->free_count <= d->extended, "more free blocks than extended ones", "page", at,
                  d->free_count, d->extended) ||
+        !require(d->committed <= bytes, "committed beyond the page", "page", at, d->committed,
+                 bytes) ||
+        !require(d->extended * size <= d->committed, "extended beyond what can be written", "page",
+                 at, d->extended * size, d->committed) ||
         !require(d->touched <= bytes, "touched beyond the page", "page", at, d->touched, bytes)) {
         return false;
     }
@@ -128,12 +127,12 @@ bool HeapCheck::remote_marks(const PageDesc* d) {
     const u64 summary = d->remote_summary.load(std::memory_order_relaxed);
     u64 words = 0;
     for (u32 w = 0; w < MAX_BITS / 64; ++w) {
-        const u64 marks = d->remote_bits[w].load(std::memory_order_relaxed);
+        const u64 marks = d->bits[w].freed.load(std::memory_order_relaxed);
         if (marks == 0) continue;
         words |= u64{1} << w;
         report_.remote_marks += static_cast<u64>(__builtin_popcountll(marks));
-        if (!require((marks & ~d->alloc_bits[w]) == 0, "a remote mark on a block that is not live",
-                     "page", address_of(d), marks, d->alloc_bits[w])) {
+        if (!require((marks & ~d->bits[w].live) == 0, "a remote mark on a block that is not live",
+                     "page", address_of(d), marks, d->bits[w].live)) {
             return false;
         }
     }
@@ -170,7 +169,7 @@ bool HeapCheck::queue(const Heap* h, u32 c, u64& pages_listed) {
     }
     const PageDesc* before = nullptr;
     for (const PageDesc* d = q.head; d != nullptr; before = d, d = d->next) {
-        const u32 limit = q.head == q.last ? NEVER_EMPTY : d->extended - 2;
+        const u32 limit = q.head == q.last ? NEVER_EMPTY : d->extended - 1;
         if (!require(++pages_listed <= h->page_count, "a heap lists more pages than it has", "heap",
                      at, h->page_count) ||
             !linked_page(h, d) ||
@@ -207,6 +206,8 @@ bool HeapCheck::full_list(const Heap* h, u64& pages_listed) {
             !require(d->prev == before, "the full list's links disagree", "page", address_of(d)) ||
             !require(d->in_full_list == 1, "a page on the full list does not know it", "page",
                      address_of(d)) ||
+            !require(d->free_limit == 0, "a full page has a free limit", "page", address_of(d),
+                     d->free_limit) ||
             !require(d->free_count == 0, "a page on the full list has free blocks", "page",
                      address_of(d), d->free_count) ||
             !require(d->extended == d->capacity, "a page on the full list could be extended",

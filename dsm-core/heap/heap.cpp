@@ -18,7 +18,7 @@ void refresh_direct(Heap* h, u32 size_class) {
 
 /// A page alone in its queue stays when it becomes empty; others are released then.
 void refresh_limit(PageQueue& q, PageDesc* d) {
-    d->free_limit = q.head == q.last ? NEVER_EMPTY : d->extended - 2;
+    d->free_limit = q.head == q.last ? NEVER_EMPTY : d->extended - 1;
 }
 
 }  // namespace
@@ -67,6 +67,7 @@ void heap_dequeue(Heap* h, PageDesc* d) {
 
 void heap_add_full(Heap* h, PageDesc* d) {
     d->in_full_list = 1;
+    d->free_limit = 0;
     d->prev = nullptr;
     d->next = h->full;
     if (h->full != nullptr) h->full->prev = d;

@@ -51,9 +51,8 @@ inline constexpr u32 HEAPS_PER_STEP = 64;  // how many the domain maps at a time
 inline constexpr usize HEAP_STRIDE = 4 * KiB;
 static_assert(sizeof(Heap) <= HEAP_STRIDE);
 
-/// free_limit of a page that stays although all its blocks are free: only an exhausted page leaves
-/// the fast path.
-inline constexpr u32 NEVER_EMPTY = 0xffff'fffe;
+/// free_limit of a page that stays although all its blocks are free: no free leaves the fast path.
+inline constexpr u32 NEVER_EMPTY = 0xffff'ffff;
 
 /// Makes zeroed memory an empty heap.
 void heap_init(Heap* h, u32 id, PageDesc* empty_page);

@@ -9,10 +9,7 @@ namespace {
 
 u16* stack_home(SliceIndex s, u32 capacity) {
     const MetaArray& home = capacity <= 256 ? STACKS_512 : capacity <= 1024 ? STACKS_2K : STACKS_8K;
-    // Another slot of the same OS page than the bitmap's, so that their addresses differ in the low
-    // twelve bits: a load from one would otherwise wait for a store to the other.
-    const u32 slot = &home == &STACKS_512 ? raw(s) ^ 4 : raw(s);
-    return reinterpret_cast<u16*>(home.base + home.stride * slot);
+    return reinterpret_cast<u16*>(home.base + home.stride * raw(s));
 }
 
 u32 bit_words(const PageDesc* d) {
@@ -22,7 +19,7 @@ u32 bit_words(const PageDesc* d) {
 
 }  // namespace
 
-void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
+void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed) {
     const SliceIndex s = slice_of(d);
     const usize size = class_size(size_class);
     const u32 slices = page_slices(size_class);
@@ -36,9 +33,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
     d->extended = 0;
     d->capacity = static_cast<u32>(bytes / size);
     d->stack = stack_home(s, d->capacity);
-    d->alloc_bits = reinterpret_cast<u64*>(ALLOC_BITS.base + ALLOC_BITS.stride * raw(s));
-    d->remote_bits =
-        reinterpret_cast<std::atomic<u64>*>(REMOTE_BITS.base + REMOTE_BITS.stride * raw(s));
+    d->bits = block_bits_of(s);
     d->base = slice_address(s);
     d->block_size = static_cast<u32>(size);
     d->touched = zero ? 0 : static_cast<u32>(bytes);
@@ -46,6 +41,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
     d->in_full_list = 0;
     d->slices = slices;
     d->head_delta = 0;
+    d->committed = committed;
     d->next = d->prev = nullptr;
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
@@ -58,7 +54,9 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
 
 void page_extend(PageDesc* d) {
     const u32 first_step = static_cast<u32>(OS_PAGE_SIZE / d->block_size);
-    const u32 room = d->capacity - d->extended;
+    const u32 writable = static_cast<u32>(d->committed) / d->block_size;
+    const u32 room = (writable < d->capacity ? writable : d->capacity) - d->extended;
+    if (AEP_UNLIKELY(room == 0)) return;
     const u32 count = d->extended == 0 && first_step < room
                           ? (first_step < 4 ? (room < 4 ? room : 4) : first_step)
                           : room;
@@ -69,7 +67,7 @@ void page_extend(PageDesc* d) {
         entry -= step;
         d->stack[i] = static_cast<u16>(entry);
     }
-    d->top = static_cast<u16>(entry - step);
+    d->top = entry - step;
     d->free_count = count;
     d->extended += count;
 }
@@ -86,7 +84,7 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
         const u32 w = lowest_bit(summary);
         summary &= summary - 1;
         // Acquire: pairs with the freer's release.
-        u64 word = d->remote_bits[w].exchange(0, std::memory_order_acquire);
+        u64 word = d->bits[w].freed.exchange(0, std::memory_order_acquire);
         const u64 live = alloc_word(d, w);
         const u64 stray = word & ~live;
         if (AEP_UNLIKELY(stray != 0)) {
@@ -107,9 +105,9 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
 void page_rebuild(PageDesc* d) {
     const u32 words = bit_words(d);
     for (u32 w = 0; w < words; ++w) {
-        const u64 word = d->remote_bits[w].load(std::memory_order_relaxed);
+        const u64 word = d->bits[w].freed.load(std::memory_order_relaxed);
         if (word == 0) continue;
-        d->remote_bits[w].store(0, std::memory_order_relaxed);
+        d->bits[w].freed.store(0, std::memory_order_relaxed);
         set_alloc_word(d, w, alloc_word(d, w) & ~word);
     }
     d->remote_summary.store(0, std::memory_order_relaxed);

@@ -38,40 +38,51 @@ inline constexpr unsigned TAG_OWNER_SHIFT = 6;
 constexpr u32 kind_of(u32 tag) { return tag & TAG_KIND_MASK; }
 constexpr bool is_page_kind(u32 kind) { return kind != TAG_FREE && kind <= TAG_MEDIUM; }
 
+/// 64 bits of a page's two bitmaps side by side: whoever frees a block needs both, and a free by
+/// another thread moves one cache line between processors, not two.
+struct BlockBits {
+    u64 live;                // set at the start of a live block; the owner alone writes it
+    std::atomic<u64> freed;  // set by other threads that free a block
+};
+
 struct alignas(128) PageDesc {
     // Line 0: the owner's.
     u32 free_count;   // entries on the free stack, the cached one included
-    u32 free_limit;   // free() leaves the fast path when free_count - 1 >= free_limit: page was
-                      // exhausted or becomes empty
-    u16 top;          // the top of the free stack: block offset >> entry_shift
-    u8 entry_shift;   // 0 small pages, 4 medium pages
-    u8 bit_shift;     // log2 of the bitmap's granule
+    u32 free_limit;   // free() leaves the fast path when free_count >= free_limit: the page becomes
+                      // empty, or it is on the full list (0)
+    u32 top;          // the top of the free stack: block offset >> entry_shift
     u32 extended;     // blocks that were ever put on the stack (the rest of the page is untouched)
     u16* stack;       // entries 1 .. free_count-1 lie below the top; entry 0 is a dummy
-    u64* alloc_bits;  // one bit a granule, set at the start of a live block
+    BlockBits* bits;  // one bit of each bitmap a granule
     uptr base;        // address of the page, or of the large object
     u32 capacity;     // blocks the page can hold
     u32 block_size;   // bytes (class size); 0 for a large object
     u32 touched;  // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
     u8 size_class;
     u8 in_full_list;  // 1: on the heap's list of pages without free blocks
+    u8 entry_shift;   // 0 small pages, 4 medium pages
+    u8 bit_shift;     // log2 of the bitmap's granule
     u32 slices;       // slices of a page or of a large object
     u32 head_delta;   // TAG_TAIL: how many slices before this one the page begins
 
     // Line 1: read by all, written rarely.
     std::atomic<u32> tag;             // see TAG_FREE; written last when a page is born
     std::atomic<u32> remote_queued;   // 1: on some heap's list of pages with remote frees
-    std::atomic<u64> remote_summary;  // bit w: word w of remote_bits may be non-zero
-    std::atomic<u64>* remote_bits;    // same geometry as alloc_bits; set by other threads
+    std::atomic<u64> remote_summary;  // bit w: word w of the freed bits may be non-zero
     PageDesc* remote_next;
     PageDesc* next;  // in the class queue or the full list
     PageDesc* prev;
+    // Bytes from base that can be written; of a large object whole slices. Of a free slice that is
+    // not committed as a whole: how much of it can be all the same, because a page lay there that
+    // was never extended further.
+    usize committed;
 };
 static_assert(sizeof(PageDesc) == 128 && DESCS.stride == sizeof(PageDesc));
 
-/// The descriptor of the slice that holds `offset` bytes from HEAP_BASE.
-inline PageDesc* desc_at_offset(usize offset) {
-    return reinterpret_cast<PageDesc*>(DESCS.base + (offset >> SLICE_SHIFT) * sizeof(PageDesc));
+/// The descriptor of the slice that holds `address`, in the window. The constants cancel out.
+inline PageDesc* desc_at(uptr address) {
+    return reinterpret_cast<PageDesc*>(DESCS.base - (HEAP_BASE >> SLICE_SHIFT) * sizeof(PageDesc) +
+                                       (address >> SLICE_SHIFT) * sizeof(PageDesc));
 }
 inline PageDesc* desc_of(SliceIndex s) {
     return reinterpret_cast<PageDesc*>(DESCS.base + usize{raw(s)} * sizeof(PageDesc));
@@ -79,6 +90,11 @@ inline PageDesc* desc_of(SliceIndex s) {
 inline SliceIndex slice_of(const PageDesc* d) {
     return SliceIndex{
         static_cast<u32>((reinterpret_cast<uptr>(d) - DESCS.base) / sizeof(PageDesc))};
+}
+
+/// The bitmaps of the page that begins at slice `s`.
+inline BlockBits* block_bits_of(SliceIndex s) {
+    return reinterpret_cast<BlockBits*>(BLOCK_BITS.base + usize{raw(s)} * BLOCK_BITS.stride);
 }
 
 /// The bitmap index of a block at `offset` bytes from the page's base, or a value >= 4096 when the
@@ -93,10 +109,10 @@ inline constexpr u32 MAX_BITS = SLICE_SIZE / MIN_ALIGNMENT;
 /// word is written by one store and read by one load; no order is needed: the bit of a block is set
 /// before the block reaches anyone.
 inline u64 alloc_word(const PageDesc* d, u32 w) {
-    return __atomic_load_n(&d->alloc_bits[w], __ATOMIC_RELAXED);
+    return __atomic_load_n(&d->bits[w].live, __ATOMIC_RELAXED);
 }
 inline void set_alloc_word(PageDesc* d, u32 w, u64 bits) {
-    __atomic_store_n(&d->alloc_bits[w], bits, __ATOMIC_RELAXED);
+    __atomic_store_n(&d->bits[w].live, bits, __ATOMIC_RELAXED);
 }
 /// Sets a block's bit: the commit of a malloc.
 inline void page_set_bit(PageDesc* d, u32 bit) {
@@ -146,9 +162,15 @@ inline bool page_clear_bit(PageDesc* d, u32 bit) {
 /// page_clear_bit.
 inline void page_push(PageDesc* d, u32 entry) {
     const u32 n = d->free_count;
-    d->stack[n] = d->top;  // n == 0 writes the dummy
-    d->top = static_cast<u16>(entry);
+    d->stack[n] = static_cast<u16>(d->top);  // n == 0 writes the dummy
+    d->top = entry;
     d->free_count = n + 1;
+}
+
+/// The word of a page's bitmaps that holds `bit`, found without line 0, which its owner writes all
+/// the time.
+inline BlockBits& shared_bits(const PageDesc* d, u32 bit) {
+    return block_bits_of(slice_of(d))[bit / 64];
 }
 
 enum class RemoteMark { marked, first_of_page, already_marked };
@@ -156,10 +178,11 @@ enum class RemoteMark { marked, first_of_page, already_marked };
 /// free by a thread that does not own the page: marks the block for its owner. `first_of_page`: the
 /// caller must queue the page to its owner. Cost: one atomic, two for the first of 64 blocks.
 inline RemoteMark page_mark_remote(PageDesc* d, u32 bit) {
+    BlockBits& word = shared_bits(d, bit);
     const u64 mask = u64{1} << (bit % 64);
     // Release: the freer's last uses of the block come before the owner's reuse (acquire in
     // collect).
-    const u64 old = d->remote_bits[bit / 64].fetch_or(mask, std::memory_order_acq_rel);
+    const u64 old = word.freed.fetch_or(mask, std::memory_order_acq_rel);
     if (AEP_UNLIKELY((old & mask) != 0)) return RemoteMark::already_marked;
     if (AEP_LIKELY(old != 0)) return RemoteMark::marked;
     // seq_cst: pairs with the collector, which clears the queue flag before it takes the summary.
@@ -173,22 +196,23 @@ inline RemoteMark page_mark_remote(PageDesc* d, u32 bit) {
 
 /// Whether a live block begins at the bit; for any thread that was given the block.
 inline bool page_is_live(const PageDesc* d, u32 bit) {
-    return bit < MAX_BITS && (alloc_word(d, bit / 64) >> (bit % 64) & 1) != 0;
+    return bit < MAX_BITS &&
+           (__atomic_load_n(&shared_bits(d, bit).live, __ATOMIC_RELAXED) >> (bit % 64) & 1) != 0;
 }
 
 /// Whether another thread has freed the block and the owner has not yet taken it in.
 inline bool page_is_marked(const PageDesc* d, u32 bit) {
     return bit < MAX_BITS &&
-           (d->remote_bits[bit / 64].load(std::memory_order_relaxed) >> (bit % 64) & 1) != 0;
+           (shared_bits(d, bit).freed.load(std::memory_order_relaxed) >> (bit % 64) & 1) != 0;
 }
 
 /// Makes the run of `d->slices` slices at `s` a page of class `size_class` owned by heap `owner`,
-/// with an empty stack and nothing extended. `zero`: the run reads as zero. The bitmaps of the run
-/// must be clear (they always are while free).
-void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero);
+/// with an empty stack and nothing extended. `zero`: the run reads as zero; `committed`: bytes of
+/// it that can be written. The bitmaps of the run must be clear (they always are while free).
+void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed);
 
 /// Puts further untouched blocks on the (empty) free stack, in address order: some at first, then
-/// all the rest.
+/// all that can be written; none when no more are.
 void page_extend(PageDesc* d);
 
 /// Takes over the blocks that other threads freed; returns how many. `bad` becomes the address of a

@@ -118,8 +118,13 @@ void clear_metadata(u32 chunk) {
           CHUNK_DESCS.stride);
 }
 
+/// Clients whose connection is over: some may still be mapped by a child.
+std::vector<u32> leaving;
+
 /// Takes back what a client had, if nobody maps its heap any more.
-void recover(u32 index) {
+/// False: not yet.
+bool recover(u32 index) {
+    bool done = false;
     const int fd = open_again("context");
     ClientEntry& entry = client_at(index);
     if (lock_byte(fd, F_WRLCK, CLIENT_LOCKS_OFFSET + index) &&
@@ -128,11 +133,13 @@ void recover(u32 index) {
             Slot& slot = slot_at(i);
             const SlotOwner owner{slot.owner.load()};
             if (owner.bits == 0 || owner.client() != index) continue;
-            if ((slot.sequence.load() & 1) != 0) {
+            // An operation on the domain alone dies with it.
+            if ((slot.sequence.load() & 1) != 0 && slot.op >= static_cast<u32>(Op::count)) {
                 context().poison_op = slot.op;
                 context().poison_pid = entry.pid;
                 context().state = static_cast<u32>(ContextState::poisoned);
             }
+            slot.sequence.fetch_add(slot.sequence.load() & 1);
             slot.owner.store(0);
         }
         for (u32 c = 0; c < context().chunk_count; ++c) {
@@ -147,16 +154,20 @@ void recover(u32 index) {
         entry.private_heap = 0;
         ++context().recovered;
         entry.state = static_cast<u32>(ClientState::free);
+        done = true;
     }
     close(fd);
+    return done;
 }
+
+void recover_leaving() { std::erase_if(leaving, recover); }
 
 u32 free_client() {
     for (int round = 0; round < 2; ++round) {
         for (u32 i = 1; i <= context().max_clients; ++i) {
             if (client_at(i).state.load() == static_cast<u32>(ClientState::free)) return i;
         }
-        for (u32 i = 1; i <= context().max_clients; ++i) recover(i);
+        recover_leaving();
     }
     return 0;
 }
@@ -222,8 +233,14 @@ void send_answer(int connection, AnswerMessage answer, const std::vector<int>& f
     for (const int fd : fds) close(fd);
 }
 
+struct Connection {
+    int fd;
+    u32 client;
+};
+
 /// False: the connection is over.
-bool serve(int connection) {
+bool serve(Connection& from) {
+    const int connection = from.fd;
     AskMessage ask{};
     if (recv(connection, &ask, sizeof ask, 0) != sizeof ask || ask.magic != PROTOCOL_MAGIC) {
         return false;
@@ -231,6 +248,7 @@ bool serve(int connection) {
     std::vector<int> fds;
     if (ask.ask == static_cast<u32>(Ask::attach)) {
         const AnswerMessage answer = attach(connection, ask, fds);
+        from.client = answer.client;
         send_answer(connection, answer, fds);
     } else {
         send_answer(connection, refusal(EOPNOTSUPP, "no provider completes operations here"), {});
@@ -248,20 +266,22 @@ void serve_all() {
         die("socket");
     }
     if (write(1, "ready\n", 6) != 6) die("stdout");
-    std::vector<pollfd> polled = {{listener, POLLIN, 0}};
+    std::vector<Connection> connections;
     for (;;) {
-        if (poll(polled.data(), polled.size(), -1) < 0) continue;
-        for (usize i = polled.size(); i-- > 1;) {
-            if (polled[i].revents == 0 || serve(polled[i].fd)) continue;
-            close(polled[i].fd);
-            polled.erase(polled.begin() + static_cast<long>(i));
-            for (u32 c = 1; c <= context().max_clients; ++c) {
-                if (client_at(c).state.load() == static_cast<u32>(ClientState::live)) recover(c);
-            }
+        std::vector<pollfd> polled = {{listener, POLLIN, 0}};
+        for (const Connection& c : connections) polled.push_back({c.fd, POLLIN, 0});
+        // A child of a client that is gone says nothing when it ends.
+        poll(polled.data(), polled.size(), leaving.empty() ? -1 : 5);
+        for (usize i = connections.size(); i-- > 0;) {
+            if (polled[i + 1].revents == 0 || serve(connections[i])) continue;
+            close(connections[i].fd);
+            if (connections[i].client != 0) leaving.push_back(connections[i].client);
+            connections.erase(connections.begin() + static_cast<long>(i));
         }
+        recover_leaving();
         if (polled[0].revents != 0) {
             const int connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
-            if (connection >= 0) polled.push_back({connection, POLLIN, 0});
+            if (connection >= 0) connections.push_back({connection, 0});
         }
     }
 }

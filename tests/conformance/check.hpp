@@ -197,6 +197,7 @@ inline void check_child(const char* file, int line, int status) {
 /// Path of the pool file when this program runs in pool mode, else null.
 inline const char* pool_path() {
     const char* path = getenv("AEP_POOL");
+    if (path == nullptr) path = getenv("AEP_TEST_POOL");  // joined mode: the context's
     return path != nullptr && path[0] != 0 ? path : nullptr;
 }
 

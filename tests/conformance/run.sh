@@ -21,7 +21,7 @@ case $mode in
   private) export AEP_CONTEXT=none ;;
   pool) export AEP_POOL="$dir/pool" AEP_REQUIRE=1 ;;
   joined)
-    size=64M
+    size=1G
     for word; do
       case $word in AEP_POOL_SIZE=*) size=${word#*=} ;; esac
     done
@@ -29,7 +29,7 @@ case $mode in
     "$AEP_TEST_HOST" "$dir" "$AEP_TEST_IMAGE" "pool-size=$size" >"$dir/started" &
     host=$!
     read -r _ <"$dir/started" || exit 2
-    export AEP_SOCKET="$dir/socket" AEP_REQUIRE=1
+    export AEP_SOCKET="$dir/socket" AEP_TEST_POOL="$dir/pool" AEP_REQUIRE=1
     ;;
   *) echo "run.sh: unknown mode $mode" >&2; exit 2 ;;
 esac

@@ -152,9 +152,7 @@ TEST(Check, SeesPlantedDamage) {
         PageDesc* page = desc_of(first_slice(ChunkIndex{cached}));
         sees(word_of(page->tag), u32{TAG_LARGE}, "slice " + std::to_string(raw(slice_of(page))),
              "in use");
-        u64* bits =
-            reinterpret_cast<u64*>(ALLOC_BITS.base + ALLOC_BITS.stride * raw(slice_of(page)));
-        sees(*bits, u64{16}, "slice", "in use");
+        sees(block_bits_of(slice_of(page))->live, u64{16}, "slice", "in use");
         process.kill_it();
         host.recover(client);
         sees(word_of(context().chunks_held), u64{77}, "header", "chunks held");

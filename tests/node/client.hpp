@@ -233,7 +233,7 @@ class Client {
     }
 
     /// As another thread of ours would, without telling the owner: only the mark.
-    void mark_remote(u32 bit) { last_->remote_bits[bit / 64].fetch_or(u64{1} << bit % 64); }
+    void mark_remote(u32 bit) { last_->bits[bit / 64].freed.fetch_or(u64{1} << bit % 64); }
 
     /// From here on the slot looks as if the thread were inside operation `number`.
     void pretend_inside(u32 number) {

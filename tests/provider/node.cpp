@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -111,6 +112,7 @@ Node::~Node() {
     munmap(session, sizeof(Session));
     munmap(reinterpret_cast<void*>(CONTROL_BASE), CONTROL_WINDOW);
     munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
+    munmap(reinterpret_cast<void*>(DESCS_BASE), DESCS_WINDOW);
     for (const int fd : {context_, pool_, image_}) close(fd);
 }
 
@@ -123,8 +125,7 @@ void Node::enter_provider() {
 void Node::start_completer(CompleterUser user) {
     int ends[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
-    const long started = aep::start_completer(
-        AEP_COMPLETER_PATH, {context_, image_, pool_, provider->captures_fd(), ends[1]}, user);
+    const long started = aep::start_completer(AEP_COMPLETER_PATH, completer_fds(ends[1]), user);
     close(ends[1]);
     ASSERT_GT(started, 0);
     completer_ = static_cast<pid_t>(started);
@@ -137,8 +138,19 @@ void Node::kill_completer() {
     if (completer_ == 0) return;
     kill(completer_, SIGKILL);
     wait_for(completer_);
-    provider->remove_member(static_cast<u32>(completer_), COMPLETER_CLIENT);
     close(socket_);
+    forget_completer();
+}
+
+void Node::leave_completer() {
+    close(socket_);
+    const int status = wait_for(completer_);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    forget_completer();
+}
+
+void Node::forget_completer() {
+    provider->remove_member(static_cast<u32>(completer_), COMPLETER_CLIENT);
     completer_ = 0;
 }
 
@@ -194,6 +206,8 @@ pid_t Node::fork_victim() {
         in_own_pid_space ? static_cast<pid_t>(syscall(SYS_clone, flags, 0, 0, 0, 0)) : fork();
     if (child != 0) return child;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const rlimit no_core{0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
     const bool attached =
         map_control(context_, header_) == 0 && map_stacks(context_, header_, false) == 0 &&
         map_heap_metadata(context_, header_) == 0 && map_domain(context_, CLIENT) == 0 &&

@@ -59,9 +59,15 @@ class Node {
         return child;
     }
 
-    /// Starts the completer, or another one after `kill_completer`.
+    /// What a completer is given, and its end of the socket.
+    CompleterFds completer_fds(int socket) const {
+        return {context_, image_, pool_, provider->captures_fd(), socket};
+    }
+    /// Starts the completer, or another one after the former's end.
     void start_completer(CompleterUser user = {geteuid(), getegid()});
     void kill_completer();
+    /// The completer's end when its daemon is gone.
+    void leave_completer();
     pid_t completer() const { return completer_; }
     /// Asks for a slot's completion, and waits for the report of any.
     void ask(u32 slot);
@@ -88,6 +94,7 @@ class Node {
     bool in_own_pid_space = false;  // victims are init of a new pid namespace
 
   private:
+    void forget_completer();
     pid_t fork_victim();
     [[noreturn]] void end_victim();
     void watch(pid_t child);

@@ -108,6 +108,7 @@ struct Death {
     void (*strike)(pid_t);
 };
 void nothing() {}
+[[maybe_unused]] void PrintTo(const Death& death, std::ostream* out) { *out << death.name; }
 
 constexpr Death DEATHS[] = {
     {"SigKill", 1, nothing, send_signal<SIGKILL>},

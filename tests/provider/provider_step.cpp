@@ -25,6 +25,8 @@ Heap* heap_of(Session& session) {
     return session.heaps[0] != nullptr ? session.heaps[0] : take_heap(session, 0);
 }
 
+[[maybe_unused]] void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
+
 PageDesc* new_page(Heap* heap, u32 size_class) {
     const Run run = take_run(0, heap, 1);
     const Reply reply =
@@ -145,6 +147,13 @@ const Way WAYS[] = {
          traced(static_cast<u32>(NodeOp::claim_chunks),
                 {.op = Op::count, .a = 2, .b = 2, .mask = raw(NO_CHUNK)});
      }},
+    {"claim_chunks in vain",
+     [](Session&) {
+         // The second of the two is the client's already: the first one goes back.
+         const auto claim = static_cast<u32>(NodeOp::claim_chunks);
+         perform_in_image(0, claim, {.op = Op::count, .a = 1, .b = 1, .mask = 1});
+         traced(claim, {.op = Op::count, .a = 2, .b = 1, .mask = 0});
+     }},
     {"return_chunk clean",
      [](Session&) {
          const Reply claimed =
@@ -175,7 +184,7 @@ class ProviderStep : public ::testing::TestWithParam<Way> {};
 TEST_P(ProviderStep, KilledAtEveryInstruction) {
     AEP_NEED_EBPF();
     const Way way = GetParam();
-    Node node;
+    Node node(Node::With::provider, 8 * GiB);
     std::set<u64> killed_at;
     u32 kills = 0, open = 0, longest = 0;
     // Each victim dies at the first instruction, counted from the beginning, where none died yet;

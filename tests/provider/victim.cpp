@@ -2,8 +2,11 @@
 // Who calls it: see victim.hpp.
 #include "tests/provider/victim.hpp"
 
+#include <dirent.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <thread>
 
 #include "dsm-core/context/node_ops.hpp"
@@ -107,6 +110,34 @@ void one_round(Session& session, u32 slot) {
 
 void churn_on_thread(Session& session, u32 slot) {
     std::thread([&session, slot] { churn(session, slot); }).detach();
+}
+
+bool wait_in_image(const Node& node, pid_t process, int threads) {
+    const std::string tasks = "/proc/" + std::to_string(process) + "/task";
+    DIR* directory = opendir(tasks.c_str());
+    if (directory == nullptr) return false;
+    int found = 0;
+    while (const dirent* entry = readdir(directory)) {
+        if (entry->d_name[0] == '.') continue;
+        std::ifstream file(tasks + "/" + entry->d_name + "/syscall");
+        std::string number, word, rip;
+        file >> number;
+        while (file >> word) rip = word;
+        if (number != "202") continue;
+        const u64 at = std::stoull(rip, nullptr, 16);
+        found += at >= node.image.text_begin && at < node.image.text_end;
+    }
+    closedir(directory);
+    return found == threads;
+}
+
+void kill_waiting(Node& node, u32 slot, const Request& request) {
+    const pid_t victim = node.spawn([&] { perform_in_image(slot, request); });
+    ASSERT_TRUE(soon([&] { return wait_in_image(node, victim, 1); }));
+    kill(victim, SIGKILL);
+    wait_for(victim);
+    ASSERT_EQ(slot_at(slot).sequence % 2, 1u);
+    node.provider->remove_member(static_cast<u32>(victim), CLIENT);
 }
 
 }  // namespace aep::test

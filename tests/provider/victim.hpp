@@ -25,4 +25,11 @@ Run take_run(u32 slot, Heap* heap, u32 slices);
 /// Starts a thread in a victim that churns on the slot.
 void churn_on_thread(Session& session, u32 slot);
 
+/// Whether as many threads of the process wait in futex calls of the image.
+bool wait_in_image(const Node& node, pid_t process, int threads);
+/// A victim that performs a request, which waits for a lock that the test holds; killed there.
+void kill_waiting(Node& node, u32 slot, const Request& request);
+inline const Request NEEDS_ARENA{.op = Op::take_run, .a = 1, .b = 1};
+inline const Request NEEDS_HEAPS{.op = Op::heap_acquire};
+
 }  // namespace aep::test

@@ -38,7 +38,7 @@ struct Scene {
         for (int i = 70; i < 80; ++i) push(h, blocks[i]);
         medium = pop(h, class_of(20'000));
         const Reply run = perform({.op = Op::take_run, .a = 70, .b = 1});
-        perform({.op = Op::large_birth, .a = raw(run.run.first), .b = 70});
+        perform({.op = Op::large_birth, .run = run.run});
         large = run.run.address();
         for (int i = 0; i < 20; ++i) pop(other, class_of(4096));
         push_remote(pop(other, 3));
@@ -95,16 +95,17 @@ TEST(Check, Chunks) {
     finds("has a tag", [](Scene& s) { desc_of(s.free)->tag.store(TAG_TAIL); });
     finds("neither free nor in a run", [](Scene& s) { s.full->tag.store(TAG_FREE); });
     finds("count of held chunks", [](Scene&) { add_chunks(3, 1); });
-    finds("alloc bits where no page begins", [](Scene& s) {
-        reinterpret_cast<u64*>(ALLOC_BITS.base + ALLOC_BITS.stride * raw(s.free))[9] = 4;
-    });
-    finds("remote marks where no page begins", [](Scene& s) {
-        reinterpret_cast<u64*>(REMOTE_BITS.base + REMOTE_BITS.stride * raw(slice_at(s.large)))[0] =
-            1;
-    });
+    finds("alloc bits where no page begins", [](Scene& s) { block_bits_of(s.free)[9].live = 4; });
+    finds("remote marks where no page begins",
+          [](Scene& s) { block_bits_of(slice_at(s.large))[0].freed = 1; });
     finds("a slice of a run is free",
           [](Scene& s) { perform({.op = Op::give_run, .a = raw(slice_at(s.large)) + 5, .b = 1}); });
-    finds("neither free nor in a run", [](Scene& s) { desc_of(slice_at(s.large))->slices -= 1; });
+    finds("neither free nor in a run", [](Scene& s) {
+        desc_of(slice_at(s.large))->slices -= 1;
+        desc_of(slice_at(s.large))->committed -= SLICE_SIZE;
+    });
+    finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed += SLICE_SIZE; });
+    finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed -= 1; });
     finds("reserved", [](Scene&) { perform({.op = Op::take_run, .a = 1, .b = 1}); });
     finds("base is not its address",
           [](Scene& s) { desc_of(slice_at(s.large))->base += SLICE_SIZE; });
@@ -116,9 +117,11 @@ TEST(Check, Pages) {
     finds("block size", [](Scene& s) { s.full->block_size += 16; });
     finds("capacity", [](Scene& s) { s.full->capacity -= 1; });
     finds("base", [](Scene& s) { s.full->base += 64; });
-    finds("another slice's", [](Scene& s) { s.full->alloc_bits += 64; });
+    finds("another slice's", [](Scene& s) { s.full->bits += 64; });
     finds("wrong array", [](Scene& s) { s.full->stack = nullptr; });
     finds("extended", [](Scene& s) { s.full->extended = 65; });
+    finds("beyond what can be written", [](Scene& s) { s.full->committed = SLICE_SIZE - 1; });
+    finds("committed beyond the page", [](Scene& s) { s.full->committed = SLICE_SIZE + 1; });
     finds("more free blocks than extended", [](Scene& s) { s.queued->free_count = 65; });
     finds("does not find its page", [](Scene& s) { page_of(s.medium)[1].head_delta = 2; });
     finds("further slice's tag", [](Scene& s) { page_of(s.medium)[1].tag.store(TAG_FREE); });
@@ -130,16 +133,16 @@ TEST(Check, Blocks) {
     finds("is no block's start", [](Scene& s) { s.queued->top += 16; });
     finds("never extended", [](Scene& s) { s.queued->top = 0xfc00, s.queued->extended = 60; });
     finds("a live block is on the free stack",
-          [](Scene& s) { s.queued->alloc_bits[0] |= u64{1} << (s.queued->top >> 10); });
-    finds("neither live nor free", [](Scene& s) { s.full->alloc_bits[0] &= ~u64{2}; });
+          [](Scene& s) { s.queued->bits[0].live |= u64{1} << (s.queued->top >> 10); });
+    finds("neither live nor free", [](Scene& s) { s.full->bits[0].live &= ~u64{2}; });
     finds("neither live nor free", [](Scene& s) { --s.queued->free_count; });
-    finds("beyond the page", [](Scene& s) { s.full->alloc_bits[1] = 1; });
-    finds("is no block's start", [](Scene& s) { page_of(s.medium)->alloc_bits[0] |= 2; });
+    finds("beyond the page", [](Scene& s) { s.full->bits[1].live = 1; });
+    finds("is no block's start", [](Scene& s) { page_of(s.medium)->bits[0].live |= 2; });
 }
 
 TEST(Check, RemoteFrees) {
-    finds("not live", [](Scene& s) { s.queued->remote_bits[0] = u64{1} << (s.queued->top >> 10); });
-    finds("summary does not name", [](Scene& s) { s.full->remote_bits[0] = 1; });
+    finds("not live", [](Scene& s) { s.queued->bits[0].freed = u64{1} << (s.queued->top >> 10); });
+    finds("summary does not name", [](Scene& s) { s.full->bits[0].freed = 1; });
     finds("never collected", [](Scene& s) { mark(s.blocks[0]); });
     finds("thinks that it is on a remote list", [](Scene& s) { s.full->remote_queued = 1; });
     finds("a page on a remote list does not know it", [](Scene& s) {
@@ -154,7 +157,8 @@ TEST(Check, RemoteFrees) {
 TEST(Check, Heaps) {
     finds("occupied", [](Scene& s) { s.h->occupied[0] ^= 1; });
     finds("empty page", [](Scene& s) { s.h->queues[60].head = nullptr; });
-    finds("free limit", [](Scene& s) { s.queued->free_limit = 0; });
+    finds("wrong free limit", [](Scene& s) { s.queued->free_limit = 0; });
+    finds("a full page has a free limit", [](Scene& s) { s.full->free_limit = 3; });
     finds("links disagree", [](Scene& s) { s.queued->prev = s.full; });
     finds("queue of another class", [](Scene& s) {
         std::swap(s.h->queues[class_of(1024)], s.h->queues[class_of(1000) - 1]),

@@ -88,7 +88,7 @@ inline bool push(Heap* h, uptr block, u64 now = 0) {
     PageDesc* d = page_of(block);
     if (!page_clear_bit(d, bit_of(block))) return false;
     const u32 entry = static_cast<u32>(block - d->base) >> d->entry_shift;
-    if (d->free_count - 1 < d->free_limit || (d->free_count == 0 && !d->in_full_list)) {
+    if (d->free_count < d->free_limit) {
         page_push(d, entry);
     } else {
         perform({.op = Op::free_local,

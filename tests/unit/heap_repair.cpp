@@ -65,7 +65,7 @@ TEST(Repair, AMarkWithoutSummaryOnAPageOfOursIsNotLost) {
         std::vector<uptr> blocks;
         for (int i = 0; i < 300; ++i) blocks.push_back(pop(mine, c));
         PageDesc* d = page_of(blocks[7]);
-        d->remote_bits[bit_of(blocks[7]) / 64].fetch_or(u64{1} << (bit_of(blocks[7]) % 64));
+        d->bits[bit_of(blocks[7]) / 64].freed.fetch_or(u64{1} << (bit_of(blocks[7]) % 64));
         repair(mine);
         expect_sound();
         perform({.op = Op::find_page, .heap = mine, .a = class_of(100'000)});

@@ -129,7 +129,7 @@ TEST(Anonymous, WorksUnderASmallAddressSpaceLimit) {
 
 TEST(Anonymous, RefusesMetadataThatSomebodyElseMapped) {
     const test::Output out = test::stderr_of([] {
-        void* wanted = reinterpret_cast<void*>(REMOTE_BITS.base);
+        void* wanted = reinterpret_cast<void*>(BLOCK_BITS.base);
         void* at = mmap(wanted, OS_PAGE_SIZE, PROT_READ,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         EXPECT_EQ(at, wanted);

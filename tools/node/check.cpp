@@ -112,7 +112,7 @@ void check_unused(int fd, u32 chunk, Findings& found) {
                          d->holder.load(), 0});
     }
     const u32 first = raw(first_slice(ChunkIndex{chunk}));
-    for (const MetaArray& array : {DESCS, ALLOC_BITS, REMOTE_BITS}) {
+    for (const MetaArray& array : {DESCS, BLOCK_BITS}) {
         const uptr begin = array.base + array.stride * first;
         const usize bytes = array.stride * SLICES_PER_CHUNK;
         if (!has_data(begin, bytes)) continue;

@@ -232,6 +232,7 @@ void NodeHost::unmap_context() {
     if (mapped_) {
         munmap(reinterpret_cast<void*>(CONTROL_BASE), CONTROL_WINDOW);
         munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
+        munmap(reinterpret_cast<void*>(DESCS_BASE), DESCS_WINDOW);
         mapped_ = false;
     }
     if (pool_mapped_) {

@@ -42,10 +42,6 @@ void ChunkCleaner::clear(u32 chunk) {
     if (!has_data(fd_, context_offset_of_meta(desc_page), CHUNK_DESCS.stride)) return;
     if (desc->holder.load(std::memory_order_acquire) == client_ + 1) {
         const u32 first = raw(first_slice(index));
-        // Marks are set outside operations, so a page may have some without knowing it.
-        const bool marked =
-            has_data(fd_, context_offset_of_meta(REMOTE_BITS.base) + REMOTE_BITS.stride * first,
-                     bytes_a_chunk(REMOTE_BITS));
         for (u64 used = ~desc->free; used != 0; used &= used - 1) {
             const u32 slice = first + lowest_bit(used);
             if (slice < inside_until_) continue;
@@ -53,13 +49,17 @@ void ChunkCleaner::clear(u32 chunk) {
             const u32 kind = kind_of(page->tag.load(std::memory_order_relaxed));
             if (kind == TAG_FREE) continue;
             if (is_page_kind(kind)) {
-                clear_slice(ALLOC_BITS, slice);
-                if (marked) clear_slice(REMOTE_BITS, slice);
+                clear_slice(BLOCK_BITS, slice);
             } else if (kind == TAG_LARGE || kind == TAG_RESERVED) {
                 inside_until_ = slice + page->slices;  // further slices say nothing
             }
             clear_slice(DESCS, slice);
         }
+    }
+    // What free slices remember of their memory ends with their owner.
+    for (u32 i = 0; i < SLICES_PER_CHUNK; ++i) {
+        PageDesc* page = desc_of(SliceIndex{raw(first_slice(index)) + i});
+        if (page->committed != 0) page->committed = 0;
     }
     std::memset(static_cast<void*>(desc), 0, sizeof *desc);
 }

@@ -76,7 +76,10 @@ TEST(Cache, OthersInNeedAreNotMadeToWait) {
         });
         taken.wait();
         EXPECT_EQ(free_chunks(host), 0u);
-        EXPECT_EQ(host.sweep(1000).chunks_returned, 6u);
+        u32 returned = 0;
+        for (int i = 0; i < 6; ++i)
+            returned += host.sweep(1000).chunks_returned;  // a few at a time
+        EXPECT_EQ(returned, 6u);
         EXPECT_EQ(free_chunks(host), 6u);
         end.say();
         wait_for(other);

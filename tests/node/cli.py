@@ -85,8 +85,11 @@ class NodeTest(unittest.TestCase):
             return int(lock.read())
 
     def end_daemon(self, number):
-        """Ends the daemon, which is no child of ours, and returns when it is gone."""
-        pid = self.daemon_pid()
+        self.end_stranger(self.daemon_pid(), number)
+
+    @staticmethod
+    def end_stranger(pid, number):
+        """Ends a process that is no child of ours, and returns when it is gone."""
         handle = os.pidfd_open(pid)
         signal.pidfd_send_signal(handle, number)
         select.select([handle], [], [])
@@ -251,7 +254,7 @@ class Commands(NodeTest):
         done = self.aep("up", "--provider", "none", "--require-provider")
         self.assertEqual(done.returncode, 1)
         self.assertIn("no provider", done.stderr)
-        self.up("--provider", "none")
+        self.up()
         with open(f"{self.socket}.log", encoding="utf-8") as log:
             self.assertEqual(log.read().count("no provider"), 1)
 
@@ -355,6 +358,7 @@ class Ebpf(NodeTest):
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def completer(self):
+        self.data("status")  # answered when a completer was started, again if it had died
         pid = self.daemon_pid()
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
             return int(children.read().split()[0])
@@ -404,7 +408,7 @@ class Ebpf(NodeTest):
             clients = [self.client() for _ in range(4)]
             for client in clients:
                 client.ask("churn")
-            os.kill(before, signal.SIGKILL)
+            self.end_stranger(before, signal.SIGKILL)
             for client in clients:
                 client.end()
             self.expect_sound()

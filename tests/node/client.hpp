@@ -197,8 +197,7 @@ class Client {
             run = ask(Op::take_run, take);
         }
         Request birth{};
-        birth.a = raw(run.run.first);
-        birth.b = slices;
+        birth.run = run.run;
         ask(Op::large_birth, birth);
         return run.run.address();
     }

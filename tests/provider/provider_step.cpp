@@ -111,18 +111,18 @@ const Way WAYS[] = {
     {"large_birth",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         traced({.op = Op::large_birth, .a = raw(run.first), .b = 2});
+         traced({.op = Op::large_birth, .run = run});
      }},
     {"free_large",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         perform_in_image(0, {.op = Op::large_birth, .a = raw(run.first), .b = 2});
+         perform_in_image(0, {.op = Op::large_birth, .run = run});
          traced({.op = Op::free_large, .a = run.address(), .now = 1});
      }},
     {"grow_large",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         perform_in_image(0, {.op = Op::large_birth, .a = raw(run.first), .b = 2});
+         perform_in_image(0, {.op = Op::large_birth, .run = run});
          traced({.op = Op::grow_large, .a = run.address(), .b = 3});
      }},
     {"trim",

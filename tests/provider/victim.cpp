@@ -55,8 +55,7 @@ namespace {
 
 void large_object(u32 slot, Heap* heap) {
     const Run run = take_run(slot, heap, 3);
-    const u64 first = raw(run.first);
-    perform_in_image(slot, {.op = Op::large_birth, .heap = heap, .a = first, .b = 3});
+    perform_in_image(slot, {.op = Op::large_birth, .run = run});
     const Reply grown =
         perform_in_image(slot, {.op = Op::grow_large, .heap = heap, .a = run.address(), .b = 5});
     if (grown.status == Status::ok) {

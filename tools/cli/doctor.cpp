@@ -15,6 +15,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "aep-lib/provider/ebpf_provider.hpp"
 #include "tools/cli/show.hpp"
 #include "tools/node/image_copy.hpp"
 #include "tools/node/unique_fd.hpp"
@@ -55,9 +56,12 @@ void look_at_kernel(Diagnoses& all) {
     struct statfs fs {};
     const bool bpffs =
         statfs("/sys/fs/bpf", &fs) == 0 && static_cast<unsigned long>(fs.f_type) == BPF_FS_MAGIC;
-    all.push_back({"bpffs", bpffs ? Health::good : Health::weak,
-                   bpffs ? "/sys/fs/bpf" : "not mounted",
-                   bpffs ? "" : "ebpf provider: mount -t bpf bpf /sys/fs/bpf (as root)"});
+    const bool mounts = geteuid() == 0;
+    all.push_back({"bpffs", bpffs || mounts ? Health::good : Health::weak,
+                   bpffs    ? "/sys/fs/bpf"
+                   : mounts ? "not mounted; aepd does it"
+                            : "not mounted",
+                   bpffs || mounts ? "" : "ebpf provider: mount -t bpf bpf /sys/fs/bpf (as root)"});
     constexpr u64 SYS_ADMIN = u64{1} << 21, PERFMON = u64{1} << 38, BPF = u64{1} << 39;
     const u64 have = capabilities();
     const bool may = (have & SYS_ADMIN) != 0 || ((have & BPF) != 0 && (have & PERFMON) != 0);
@@ -65,6 +69,11 @@ void look_at_kernel(Diagnoses& all) {
                    may ? ""
                        : "ebpf provider: CAP_BPF and CAP_PERFMON for aepd (as root: setcap "
                          "cap_bpf,cap_perfmon+ep aepd)"});
+    const std::vector<std::string> missing = missing_for_ebpf();
+    if (missing.empty()) all.push_back({"ebpf provider", Health::good, "nothing is missing", ""});
+    for (const std::string& line : missing) {
+        all.push_back({"ebpf provider", Health::weak, "missing", line});
+    }
     const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
     const UniqueFd closes(pidfd);
     all.push_back({"pidfd", pidfd >= 0 ? Health::good : Health::weak,

@@ -19,7 +19,6 @@ class CommandLine {
         app_.footer(
             "Exit status: 0 good; 1 something is wrong; 2 no daemon, or not understood.\n"
             "AEP_CONTEXT names the context when --context does not. More: man aep");
-        app_.failure_message(CLI::FailureMessage::help);
         make_run();
         make_others();
     }

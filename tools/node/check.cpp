@@ -188,7 +188,7 @@ std::vector<Finding> NodeHost::check() {
             }
         }
     }
-    if (!somebody_lives()) {
+    if (counted_ && !somebody_is_left()) {
         const ContextHeader& h = context();
         if (h.chunks_held.load() != held) {
             found.push_back(

@@ -259,11 +259,15 @@ void NodeHost::adopt_state() {
     for (u32 c = 0; c < h.chunk_count; ++c) {
         if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_RETURNING) return_chunk(c);
     }
-    if (!somebody_lives()) recount();
+    recount_once();
     if (poisoned()) say(LogLevel::error, "the context is poisoned: " + poison_text());
 }
 
-void NodeHost::recount() {
+/// A host that was killed may have left the counts of chunks wrong by one. They are put right when
+/// no entry is in use: an operation that is still to be completed may be about to change them.
+void NodeHost::recount_once() {
+    if (counted_ || somebody_is_left()) return;
+    counted_ = true;
     ContextHeader& h = context();
     u64 held = 0, cached = 0;
     for (u32 c = 0; c < h.chunk_count; ++c) {

@@ -154,8 +154,7 @@ class NodeHost {
     // cache.cpp
     bool return_chunk(u32 chunk);
     bool pool_is_short() const;
-    // counters of chunks, exact while nobody lives
-    void recount();
+    void recount_once();
 
     void say(LogLevel level, const std::string& text) const { log_(level, text); }
 
@@ -174,6 +173,7 @@ class NodeHost {
     bool mapped_ = false;
     bool pool_mapped_ = false;
     bool reopened_ = false;
+    bool counted_ = false;  // the counts of chunks have been put right
 };
 
 }  // namespace aep

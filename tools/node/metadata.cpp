@@ -40,27 +40,21 @@ void ChunkCleaner::clear(u32 chunk) {
     const uptr desc_page = CHUNK_DESCS.base + CHUNK_DESCS.stride * chunk;
     // Claimed and never used: nothing of it is written.
     if (!has_data(fd_, context_offset_of_meta(desc_page), CHUNK_DESCS.stride)) return;
-    if (desc->holder.load(std::memory_order_acquire) == client_ + 1) {
-        const u32 first = raw(first_slice(index));
+    const u32 first = raw(first_slice(index));
+    // Descriptors that no page ever used have no memory, and should get none here.
+    const uptr slices = DESCS.base + DESCS.stride * first;
+    const usize bytes = bytes_a_chunk(DESCS);
+    const bool written = has_data(fd_, context_offset_of_meta(slices), bytes);
+    if (written && desc->holder.load(std::memory_order_acquire) == client_ + 1) {
         for (u64 used = ~desc->free; used != 0; used &= used - 1) {
             const u32 slice = first + lowest_bit(used);
-            if (slice < inside_until_) continue;
-            PageDesc* page = desc_of(SliceIndex{slice});
-            const u32 kind = kind_of(page->tag.load(std::memory_order_relaxed));
-            if (kind == TAG_FREE) continue;
-            if (is_page_kind(kind)) {
-                clear_slice(BLOCK_BITS, slice);
-            } else if (kind == TAG_LARGE || kind == TAG_RESERVED) {
-                inside_until_ = slice + page->slices;  // further slices say nothing
-            }
-            clear_slice(DESCS, slice);
+            const u32 kind =
+                kind_of(desc_of(SliceIndex{slice})->tag.load(std::memory_order_relaxed));
+            if (is_page_kind(kind)) clear_slice(BLOCK_BITS, slice);
         }
     }
-    // What free slices remember of their memory ends with their owner.
-    for (u32 i = 0; i < SLICES_PER_CHUNK; ++i) {
-        PageDesc* page = desc_of(SliceIndex{raw(first_slice(index)) + i});
-        if (page->committed != 0) page->committed = 0;
-    }
+    // Free slices, too, say something of their memory.
+    if (written) std::memset(reinterpret_cast<void*>(slices), 0, bytes);
     std::memset(static_cast<void*>(desc), 0, sizeof *desc);
 }
 

@@ -8,7 +8,7 @@
 
 namespace aep {
 
-/// Clears the metadata of a dead client's chunks, in ascending order of chunks.
+/// Clears the metadata of a dead client's chunks.
 class ChunkCleaner {
   public:
     /// `context_fd`: the context file. The client's domain has index `client`.
@@ -21,7 +21,6 @@ class ChunkCleaner {
   private:
     int fd_;
     u32 client_;
-    u32 inside_until_ = 0;  // slices before it belong to a run whose head says all
 };
 
 /// Gives the metadata's memory back, whatever it holds.

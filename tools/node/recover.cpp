@@ -222,6 +222,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
         done.busy = done.busy || recovery.state == RecoveryState::waiting ||
                     recovery.state == RecoveryState::frozen;
     }
+    recount_once();
     done.chunks_returned = return_cached(now_ms, false);
     done.busy = done.busy || context().chunks_cached.load(std::memory_order_relaxed) != 0;
     // Clients cannot do it: their operations make no system calls.

@@ -35,8 +35,11 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     const u64 now = now_ms();
     purge_if_due(now);
     const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
-    if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
-    const Run run = obtain_run(h, page_slices(c), 1);
+    if (found.status != Status::miss) {
+        PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
+        return found.status == Status::ok || extend_page(h, d) ? d : nullptr;
+    }
+    const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
     if (!run || !commit_page_metadata(run, c)) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
@@ -83,7 +86,8 @@ void* allocate_class(u32 c, bool& fresh_zero) {
     return allocate_shared(c, fresh_zero);
 }
 
-void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
+/// A large object, with `room` to grow in place that is not committed.
+void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room = 0) {
     if (alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
@@ -94,9 +98,11 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero) {
     purge_if_due(now_ms());
     const u32 alignment_slices =
         alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
-    const Run run = obtain_run(current_heap(), slices_for(size == 0 ? 1 : size), alignment_slices);
+    if (size == 0) size = 1;
+    const Run run = obtain_run(current_heap(), slices_for(size + room), alignment_slices,
+                               round_up(size, SLICE_SIZE));
     if (!run) return nullptr;
-    transact({.op = Op::large_birth, .a = raw(run.first), .b = run.slices});
+    transact({.op = Op::large_birth, .run = run});
     fresh_zero = run.zero;
     return reinterpret_cast<void*>(run.address());
 }
@@ -227,28 +233,13 @@ bool in_large_object(uptr address) {
     purge_if_due(now);
 }
 
-/// Tries to give the large object at `p` `slices` slices without moving it.
-bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
-    const SlowPath here;
-    if (AEP_UNLIKELY(here.nested())) return false;
+/// Gives the large object at `p` `slices` slices, more than it has, without moving it, if that can
+/// be.
+bool grow_large(void* p, u32 slices) {
     const u64 address = reinterpret_cast<u64>(p);
-    const u32 old_slices = d->slices;
-    if (slices < old_slices) {
-        transact({.op = Op::shrink_large, .a = address, .b = slices, .now = now_ms()});
-        return true;
-    }
-    if (slices == old_slices) return true;
     for (;;) {
         const Reply r = transact({.op = Op::grow_large, .a = address, .b = slices});
-        if (r.status == Status::ok) {
-            if (r.run.committed) return true;
-            if (backing().commit(r.run.address(), r.run.bytes())) {
-                transact({.op = Op::commit_run, .a = raw(r.run.first), .b = r.run.slices});
-                return true;
-            }
-            transact({.op = Op::shrink_large, .a = address, .b = old_slices, .now = now_ms()});
-            return false;
-        }
+        if (r.status == Status::ok) return true;
         if (r.status != Status::beyond_end) return false;
         const usize end = usize{raw(slice_at(address))} + slices;
         const usize have = usize{r.value} * SLICES_PER_CHUNK;
@@ -257,9 +248,39 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
     }
 }
 
-void* move_block(void* p, usize old_usable, usize size, usize reserve) {
-    void* q = allocate(reserve);
-    if (q == nullptr && reserve != size) q = allocate(size);
+/// Tries to make `slices` slices of the large object at `p` usable without moving it.
+bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
+    const u64 address = reinterpret_cast<u64>(p);
+    const u32 old_slices = d->slices;
+    const usize bytes = usize{slices} << SLICE_SHIFT;
+    if (bytes <= d->committed) {
+        if (slices < old_slices) {
+            transact({.op = Op::shrink_large, .a = address, .b = slices, .now = now_ms()});
+        }
+        return true;
+    }
+    if (slices > old_slices && !grow_large(p, slices)) return false;
+    if (bytes <= d->committed) return true;
+    if (backing().commit(address + d->committed, bytes - d->committed)) {
+        transact({.op = Op::commit_large, .a = address, .b = slices});
+        return true;
+    }
+    if (slices > old_slices) {
+        transact({.op = Op::shrink_large, .a = address, .b = old_slices, .now = now_ms()});
+    }
+    return false;
+}
+
+/// A block for `size` bytes that may grow by `room`.
+void* allocate_with_room(usize size, usize room) {
+    bool fresh_zero;
+    return size + room <= MAX_CLASS_SIZE ? allocate(size + room)
+                                         : allocate_large(size, SLICE_SIZE, fresh_zero, room);
+}
+
+void* move_block(void* p, usize old_usable, usize size, usize room) {
+    void* q = allocate_with_room(size, room);
+    if (q == nullptr && room != 0) q = allocate(size);
     if (q == nullptr) return nullptr;
     std::memcpy(q, p, old_usable < size ? old_usable : size);
     deallocate(p);
@@ -368,7 +389,7 @@ void* reallocate(void* p, usize size) {
     }
     // What grows once will grow again: leave room, more for what is expensive to move.
     const usize room = size <= usable ? 0 : size / (size <= MAX_CLASS_SIZE ? 8 : 4);
-    void* moved = move_block(p, usable, size, size + room);
+    void* moved = move_block(p, usable, size, room);
     return moved == nullptr && size <= usable ? p : moved;
 }
 
@@ -383,7 +404,7 @@ usize usable_size(void* p) {
         return live ? t.page->block_size : 0;
     }
     if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base || !is_ours(p)) return 0;
-    return usize{t.page->slices} << SLICE_SHIFT;
+    return t.page->committed;
 }
 
 bool trim() {

@@ -15,8 +15,9 @@ namespace aep {
 struct ChunkRun {
     ChunkIndex first = NO_CHUNK;
     u32 count = 0;
-    bool zero = false;   // every byte of it reads as zero
-    bool dirty = false;  // it holds memory, which decays
+    bool zero = false;    // every byte of it reads as zero
+    bool dirty = false;   // it holds memory, which decays
+    bool coarse = false;  // its memory comes in large pieces: committing little saves none
     explicit operator bool() const { return count != 0; }
 };
 
@@ -30,7 +31,7 @@ struct Backing {
     /// nothing left mapped.
     ChunkRun (*provide)(u32 count, u32 align, ChunkIndex at);
     /// Makes sure that writing [address, address+bytes) cannot fail: false (ENOMEM) if there is no
-    /// memory. Both are multiples of 64 KiB. Null when the backing never needs it (anonymous
+    /// memory. Both are multiples of an OS page. Null when the backing never needs it (anonymous
     /// memory).
     bool (*commit)(uptr address, usize bytes);
     /// Makes sure that the metadata of the `slices` slices at `first` can be written once they are

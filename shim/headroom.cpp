@@ -253,7 +253,7 @@ u64 charge_of_commit(u64 bytes) {
     // bitmaps and a stack of two bytes a block.
     constexpr u64 LARGEST_PAGE = MAX_PAGE_SLICES * SLICE_SIZE;
     constexpr u64 METADATA_OF_SLICE = DESCS.stride + BLOCK_BITS.stride + STACKS_8K.stride;
-    const u64 slices = bytes / SLICE_SIZE;
+    const u64 slices = (bytes + SLICE_SIZE - 1) / SLICE_SIZE;
     const u64 metadata = slices * (bytes <= LARGEST_PAGE ? METADATA_OF_SLICE : DESCS.stride);
     const u64 page_tables = bytes / 128;  // and the file's index of its pages
     return bytes + metadata + page_tables;

@@ -31,9 +31,13 @@ Backing backing{};
 
 Lock lock;                      // provide and release, one at a time
 u32 next_candidate = 0;         // where the search for free chunks begins
+std::atomic<usize> in_use{0};   // bytes committed and not purged since, about
 bool froze_chunks = false;      // by the fork that is going on
 bool said_unreachable = false;  // one message is enough
 
+/// A process that uses less than this gets chunks of small pages; beyond it, and for long runs,
+/// huge pages where the mount gives them on request (tmpfs huge=advise).
+constexpr usize HUGE_PAGES_ABOVE = 16 * MiB;
 /// Dead nodes looked for when this process becomes one: keeps the memory of the dead from piling
 /// up.
 constexpr u32 SWEEP_AT_START = 32;
@@ -97,15 +101,18 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
     if (first == NO_CHUNK) {
         return {};
     }
+    const uptr address = chunk_address(first);
+    const usize bytes = usize{count} * CHUNK_SIZE;
     const bool usable = map_metadata(first, count) &&
-                        !sys::failed(sys::mprotect(chunk_address(first), usize{count} * CHUNK_SIZE,
-                                                   PROT_READ | PROT_WRITE));
+                        !sys::failed(sys::mprotect(address, bytes, PROT_READ | PROT_WRITE));
     if (!usable) {  // no memory for metadata, or too many mappings
         give_back(raw(first), count);
         return {};
     }
+    const bool huge = count > 1 || in_use.load(std::memory_order_relaxed) >= HUGE_PAGES_ABOVE;
+    sys::madvise(address, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     pool.set_state(raw(first), count, Here::ours);
-    return {.first = first, .count = count, .zero = true};
+    return {.first = first, .count = count, .zero = true, .coarse = huge || pool.file.hugetlb};
 }
 
 ChunkRun claim_anywhere(u32 count, u32 align) {
@@ -183,7 +190,19 @@ bool pool_commit(uptr address, usize bytes) {
     // Below a private OS page that fills a hole the system puts one into the file, too.
     const bool twice = pool.state(chunk) != Here::ours && !pool.file.hugetlb;
     const CgroupRoom room(twice ? 2 * bytes : bytes);
-    return room && populate(address, bytes);
+    if (!room || !populate(address, bytes)) {
+        return false;
+    }
+    in_use.fetch_add(bytes, std::memory_order_relaxed);
+    return true;
+}
+
+/// Not exact: a range that is purged may have been committed in part only.
+void note_unused(usize bytes) {
+    usize had = in_use.load(std::memory_order_relaxed);
+    while (!in_use.compare_exchange_weak(had, had > bytes ? had - bytes : 0,
+                                         std::memory_order_relaxed)) {
+    }
 }
 
 /// Purges chunks that are private to this process. Where the pool's pages lie below the private
@@ -229,6 +248,7 @@ bool pool_purge(uptr address, usize bytes) {
     if (!in_pool(chunk)) {
         return anonymous_purge(address, bytes);
     }
+    note_unused(bytes);
     switch (pool.state(chunk)) {
         case Here::ours:
             return purge_shared(address, bytes);

@@ -290,8 +290,6 @@ long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
                 unmap_pool_file(file, barred, at);
                 return result;
             }
-            // Huge pages where the mount gives them on request (tmpfs huge=advise).
-            sys::madvise(at, stop - at, MADV_HUGEPAGE);
         }
         at = stop;
     }

@@ -107,14 +107,19 @@ void note_chunks(const ChunkRun& run) {
               .now = run.dirty ? now_ms() : 0,
               .mask = run.dirty ? ~u64{0} : 0,
               .zero = run.zero,
-              .committed = process_backing->commit == nullptr});
+              .committed = process_backing->commit == nullptr,
+              .coarse = run.coarse});
 }
 
-/// Marks the run as writable, or gives it back.
-bool commit_run(const Run& run) {
-    if (run.committed) return true;
-    if (process_backing->commit(run.address(), run.bytes())) {
-        transact({.op = Op::commit_run, .a = raw(run.first), .b = run.slices});
+/// Makes the first `bytes` of the run writable, or gives it back.
+bool commit_run(Run& run, usize bytes) {
+    if (run.coarse) bytes = round_up(bytes, SLICE_SIZE);
+    if (run.committed >= bytes) return true;
+    if (process_backing->commit(run.address() + run.committed, bytes - run.committed)) {
+        run.committed = bytes;
+        if (const u64 whole = bytes >> SLICE_SHIFT; whole != 0) {
+            transact({.op = Op::commit_run, .a = raw(run.first), .b = whole});
+        }
         return true;
     }
     transact({.op = Op::give_run, .a = raw(run.first), .b = run.slices, .now = now_ms()});
@@ -290,17 +295,30 @@ u64 now_ms() {
     return static_cast<u64>(t.tv_sec) * 1000 + static_cast<u64>(t.tv_nsec) / 1'000'000;
 }
 
-Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices) {
+Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes) {
     Request take{.op = Op::take_run, .heap = heap, .a = slices, .b = alignment_slices};
     for (int attempt = 0; attempt < 2; ++attempt) {
-        const Run run = take_or_grow(take);
-        if (run && commit_run(run)) return run;
+        Run run = take_or_grow(take);
+        if (run && commit_run(run, bytes)) return run;
         // The last resort: memory that is only kept for reuse may be what is missing, and a run
         // over a chunk's border may do.
         purge_all();
         take.thorough = true;
     }
     return {};
+}
+
+bool extend_page(Heap* heap, PageDesc* d) {
+    const bool coarse = chunk_desc(chunk_of(slice_of(d)))->coarse != 0;
+    usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
+    if (coarse) goal = round_up(goal, SLICE_SIZE);
+    const uptr end = d->base + d->committed;
+    if (!process_backing->commit(end, goal - d->committed)) {
+        purge_all();  // memory that is only kept for reuse may be what is missing
+        if (!process_backing->commit(end, goal - d->committed)) return false;
+    }
+    transact({.op = Op::extend_page, .heap = heap, .a = reinterpret_cast<u64>(d), .b = goal});
+    return true;
 }
 
 bool extend_window(u32 at, u32 chunks) {

@@ -58,9 +58,11 @@ long copy_from_client(void* to, const void* from, usize bytes);
 /// Milliseconds of a coarse monotonic clock.
 u64 now_ms();
 
-/// A run of slices with memory behind it, reserved for `heap` (may be null); empty: out of memory.
-/// Adds chunks as needed.
-Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices);
+/// A run of slices whose first `bytes` (a multiple of an OS page) have memory behind them, reserved
+/// for `heap` (may be null); empty: out of memory. Adds chunks as needed.
+Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes);
+/// Commits more of a page that is exhausted, and extends it. False: no memory.
+bool extend_page(Heap* heap, PageDesc* d);
 /// Makes the metadata of a run writable that becomes a page of the class; false, and the run is
 /// given back: no memory.
 bool commit_page_metadata(const Run& run, u32 size_class);

@@ -51,10 +51,20 @@ void Arena::refile(ChunkIndex c, ChunkDesc* d) {
 }
 
 Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
-    Run run{first, slices, true, true};
+    Run run{.first = first, .slices = slices, .zero = true};
+    run.coarse = chunk_desc(chunk_of(first))->coarse != 0;
+    bool unbroken = true;  // all before can be written
     for_each_part(run.first, slices, [&](ChunkDesc* d, ChunkIndex chunk, u64 mask) {
         run.zero = run.zero && (d->zero & mask) == mask;
-        run.committed = run.committed && (d->committed & mask) == mask;
+        if (const u64 missing = mask & ~d->committed; unbroken) {
+            unbroken = missing == 0;
+            const u64 ready = unbroken ? mask : mask & ((missing & -missing) - 1);
+            run.committed += static_cast<usize>(__builtin_popcountll(ready)) << SLICE_SHIFT;
+            if (!unbroken) {
+                const u32 broken = raw(first_slice(chunk)) + lowest_bit(missing);
+                run.committed += desc_of(SliceIndex{broken})->committed;
+            }
+        }
         d->free &= ~mask;
         d->zero &= ~mask;
         d->dirty &= ~mask;
@@ -86,11 +96,13 @@ Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
         const bool may_fail = rank < guaranteed;
         u32 tries = 0;
         for (u32 c = by_rank_[rank].next(0); c != IndexSet::NONE; c = by_rank_[rank].next(c + 1)) {
-            const u64 starts = run_starts(chunk_desc(ChunkIndex{c})->free, slices) & positions;
+            const ChunkDesc* d = chunk_desc(ChunkIndex{c});
+            const u64 starts = run_starts(d->free, slices) & positions;
             if (starts != 0) {
-                const u32 first = c * SLICES_PER_CHUNK + lowest_bit(starts);
-                return claim(SliceIndex{first - overhang(c, lowest_bit(starts), slices, alignment)},
-                             slices, owner);
+                const u64 ready = starts & d->committed;
+                const u32 at = lowest_bit(ready != 0 ? ready : starts);
+                const u32 first = c * SLICES_PER_CHUNK + at;
+                return claim(SliceIndex{first - overhang(c, at, slices, alignment)}, slices, owner);
             }
             if (may_fail && ++tries == MAX_TRIES) break;
         }
@@ -133,6 +145,23 @@ Run Arena::take(u32 slices, u32 alignment, u32 owner, bool thorough) {
                   : take_across_chunks(slices, alignment, owner);
 }
 
+namespace {
+
+/// Notes which slices of a run whose first `bytes` can be written are committed, wholly or in part.
+void keep_committed(SliceIndex first, u32 slices, usize bytes) {
+    for (u32 i = 0; i < slices; ++i) {
+        const SliceIndex s{raw(first) + i};
+        const usize before = usize{i} << SLICE_SHIFT;
+        if (bytes >= before + SLICE_SIZE) {
+            chunk_desc(chunk_of(s))->committed |= mask_of(raw(s) % SLICES_PER_CHUNK, 1);
+        } else {
+            desc_of(s)->committed = bytes > before ? bytes - before : 0;
+        }
+    }
+}
+
+}  // namespace
+
 void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
     d->dirty |= mask;
     d->dirty_since = now;
@@ -148,10 +177,11 @@ void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
     dirty_last_ = raw(c);
 }
 
-void Arena::give(SliceIndex first, u32 slices, u64 now) {
+void Arena::give(SliceIndex first, u32 slices, u64 now, usize committed) {
     LockScope scope(lock_);
     desc_of(first)->tag.store(TAG_FREE, std::memory_order_relaxed);
     AEP_HEAP_CRASH_POINT("arena: tag cleared");
+    if (committed != 0) keep_committed(first, slices, committed);
     for_each_part(first, slices, [&](ChunkDesc* d, ChunkIndex c, u64 mask) {
         d->free |= mask;
         refile(c, d);
@@ -189,16 +219,17 @@ GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& ad
     return GrowResult::grown;
 }
 
-void Arena::add(ChunkIndex first, u32 count, bool zero, bool committed, bool dirty, u64 now) {
+void Arena::add(ChunkIndex first, u32 count, const Added& what, u64 now) {
     LockScope scope(lock_);
     for (u32 c = raw(first); c < raw(first) + count; ++c) {
         ChunkDesc* d = chunk_desc(ChunkIndex{c});
+        d->coarse = what.coarse ? 1 : 0;
         d->free = ~u64{0};
-        d->zero = zero ? ~u64{0} : 0;
-        d->committed = committed ? ~u64{0} : 0;
-        d->dirty = zero ? 0 : d->dirty;
+        d->zero = what.zero ? ~u64{0} : 0;
+        d->committed = what.committed ? ~u64{0} : 0;
+        d->dirty = what.zero ? 0 : d->dirty;
         refile(ChunkIndex{c}, d);
-        if (dirty) mark_dirty(ChunkIndex{c}, d, ~u64{0}, now);
+        if (what.dirty) mark_dirty(ChunkIndex{c}, d, ~u64{0}, now);
         // Release: who sees that the chunk is ours sees its masks.
         d->holder.store(holder_, std::memory_order_release);
         AEP_HEAP_CRASH_POINT("arena: chunk added");
@@ -251,7 +282,15 @@ void Arena::purge_end(Purge purge, u64 zero, bool still_committed) {
     ChunkDesc* d = chunk_desc(purge.chunk);
     d->free |= purge.mask;
     d->zero |= zero & purge.mask;
-    if (!still_committed) d->committed &= ~purge.mask;
+    if (!still_committed) {
+        d->committed &= ~purge.mask;
+        for (u64 mask = purge.mask; mask != 0; mask &= mask - 1) {
+            const u32 slice = raw(first_slice(purge.chunk)) + lowest_bit(mask);
+            // Written only where there is something: descriptors within long runs have no memory.
+            PageDesc* part = desc_of(SliceIndex{slice});
+            if (part->committed != 0) part->committed = 0;
+        }
+    }
     refile(purge.chunk, d);
     AEP_HEAP_CRASH_POINT("arena: purge ended");
 }

@@ -16,12 +16,13 @@ namespace aep {
 struct ChunkDesc {
     u64 free;         // not part of any run
     u64 zero;         // free slices that read as zero
-    u64 committed;    // writing cannot fail
+    u64 committed;    // writing cannot fail (PageDesc::committed has parts of others)
     u64 dirty;        // free slices with memory behind them
     u64 dirty_since;  // time of the last give, in ms
     u32 next_dirty;   // FIFO of chunks with dirty slices, NO_CHUNK-terminated
     u8 on_dirty_list;
-    u8 rank;  // run_rank(free): which bin it is in, 0 = none
+    u8 rank;    // run_rank(free): which bin it is in, 0 = none
+    u8 coarse;  // its memory comes in large pieces
     // Index of the domain that holds the chunk, plus 1; 0: none. Written last when a chunk is added
     // and first when it is taken away, so that other domains never take it for theirs.
     std::atomic<u16> holder;
@@ -38,8 +39,9 @@ inline ChunkDesc* chunk_desc(ChunkIndex c) {
 struct Run {
     SliceIndex first{};
     u32 slices = 0;
-    bool zero = false;       // all of it reads as zero
-    bool committed = false;  // all of it can be written
+    bool zero = false;    // all of it reads as zero
+    bool coarse = false;  // its memory comes in large pieces: to be committed by whole slices
+    usize committed = 0;  // bytes from its start that can be written
     explicit operator bool() const { return slices != 0; }
     uptr address() const { return slice_address(first); }
     usize bytes() const { return usize{slices} << SLICE_SHIFT; }
@@ -64,19 +66,26 @@ class Arena {
     /// chunks, linear in the number of chunks.
     Run take(u32 slices, u32 alignment, u32 owner, bool thorough = false);
 
-    /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay.
-    void give(SliceIndex first, u32 slices, u64 now);
+    /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay. Of its bytes
+    /// the first `committed` can be written, beside what set_committed said.
+    void give(SliceIndex first, u32 slices, u64 now, usize committed = 0);
 
-    /// Marks a taken run as committed.
+    /// Marks slices of a taken run as committed.
     void set_committed(SliceIndex first, u32 slices);
 
     /// Extends the run [first, first+old_slices) to `new_slices` if the slices behind it are free.
     /// On `grown`, `added` is the new part.
     GrowResult grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added);
 
-    /// Adds chunks that a backing provided, wholly free. `dirty`: they hold memory that decays from
-    /// `now` on.
-    void add(ChunkIndex first, u32 count, bool zero, bool committed, bool dirty, u64 now);
+    /// What is known of chunks that a backing provided.
+    struct Added {
+        bool zero;       // they read as zero
+        bool committed;  // writing them cannot fail
+        bool dirty;      // they hold memory, which decays
+        bool coarse;     // their memory comes in large pieces
+    };
+    /// Adds chunks, wholly free. `now` in ms starts the decay of dirty ones.
+    void add(ChunkIndex first, u32 count, const Added& what, u64 now);
 
     /// Purging, in two steps so that the system call happens without the lock: begin withdraws the
     /// dirty slices of one chunk that has been dirty for `decay` ms (mask 0: none is due); end

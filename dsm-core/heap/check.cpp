@@ -152,6 +152,9 @@ bool check_operation(const Domain& dom, const Request& request, const Reply& rep
         case Op::page_birth:
             deep = reinterpret_cast<const PageDesc*>(reply.value);
             break;
+        case Op::extend_page:
+            deep = reinterpret_cast<const PageDesc*>(request.a);
+            break;
         case Op::give_run:
         case Op::commit_run:
             if (!check.chunk_masks_locked(SliceIndex{static_cast<u32>(request.a)},
@@ -165,6 +168,7 @@ bool check_operation(const Domain& dom, const Request& request, const Reply& rep
             break;
         case Op::free_large:
         case Op::shrink_large:
+        case Op::commit_large:
             if (!check.chunk_masks_locked(slice_at(request.a), 1)) return false;
             break;
         case Op::purge_begin:

@@ -10,7 +10,7 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
     const uptr at = chunk_address(c);
     const Arena& arena = dom_.arena;
     if (!dom_.arena.holds(d)) {
-        // In a context it is another client's business, now or at any moment.
+        // In a context others' chunks lie between ours, and change.
         if (index_of(dom_) != 0) return true;
         return require(d->free == 0, "a chunk that is not held has free slices", "chunk", at) &&
                require(d->dirty == 0, "a chunk that is not held has dirty slices", "chunk", at) &&
@@ -39,8 +39,12 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
     for (u64 free = d->free; free != 0; free &= free - 1) {
         const SliceIndex s{raw(first_slice(c)) + lowest_bit(free)};
         const u32 kind = kind_of(tag_of(desc_of(s)));
+        const bool whole = (d->committed >> (raw(s) % SLICES_PER_CHUNK) & 1) != 0;
         if (!require(kind == TAG_FREE, "a free slice has a tag", "slice", slice_address(s), kind,
-                     TAG_FREE)) {
+                     TAG_FREE) ||
+            !require(whole || desc_of(s)->committed < SLICE_SIZE,
+                     "an uncommitted slice is committed", "slice", slice_address(s),
+                     desc_of(s)->committed)) {
             return false;
         }
     }
@@ -102,6 +106,9 @@ bool HeapCheck::run_at(SliceIndex first) {
     return require(owner == 0, "a large object has an owner", "object", at, owner) &&
            require(d->base == at, "a large object's base is not its address", "object", at, d->base,
                    at) &&
+           require(d->committed % SLICE_SIZE == 0 && d->committed != 0 &&
+                       d->committed <= usize{d->slices} << SLICE_SHIFT,
+                   "a large object's committed part is none of it", "object", at, d->committed) &&
            require(d->block_size == 0, "a large object has a block size", "object", at,
                    d->block_size);
 }
@@ -146,15 +153,17 @@ bool HeapCheck::chunks() {
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         if (!chunk_masks(ChunkIndex{c})) return false;
-        if (!dom_.arena.holds(d)) {
+        const bool held = dom_.arena.holds(d);
+        const bool others = !held && index_of(dom_) != 0;
+        dirty_chunks_ += d->on_dirty_list && !others;
+        binned_ += d->rank != 0 && !others;
+        if (!held) {
             if (!require(run_end_ <= c * SLICES_PER_CHUNK, "a run reaches into a chunk not held",
                          "chunk", chunk_address(ChunkIndex{c}))) {
                 return false;
             }
             continue;
         }
-        dirty_chunks_ += d->on_dirty_list;
-        binned_ += d->rank != 0;
         ++report_.chunks;
         if (!slices_of_chunk(ChunkIndex{c})) return false;
     }

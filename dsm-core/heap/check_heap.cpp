@@ -102,6 +102,10 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
                  "page", at, d->extended, d->capacity) ||
         !require(d->free_count <= d->extended, "more free blocks than extended ones", "page", at,
                  d->free_count, d->extended) ||
+        !require(d->committed <= bytes, "committed beyond the page", "page", at, d->committed,
+                 bytes) ||
+        !require(d->extended * size <= d->committed, "extended beyond what can be written", "page",
+                 at, d->extended * size, d->committed) ||
         !require(d->touched <= bytes, "touched beyond the page", "page", at, d->touched, bytes)) {
         return false;
     }

@@ -26,7 +26,7 @@ bool release_page(Domain& dom, Heap* h, PageDesc* d, u64 now) {
     AEP_HEAP_CRASH_POINT("page: released");
     const u32 slices = d->slices;
     for (u32 i = 1; i < slices; ++i) d[i].tag.store(TAG_FREE, std::memory_order_relaxed);
-    dom.arena.give(slice_of(d), slices, now);
+    dom.arena.give(slice_of(d), slices, now, d->committed);
     return true;
 }
 
@@ -83,35 +83,48 @@ void drain_remote(Domain& dom, Heap* h, uptr& bad, u64 now) {
     }
 }
 
+/// Puts further blocks of an exhausted page on its stack; false: none can be written.
+bool extend(PageDesc* d) {
+    page_extend(d);
+    AEP_HEAP_CRASH_POINT("page: extended");
+    if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 1;
+    return d->free_count != 0;
+}
+
 /// The first queued page of the class that has a free block, after everything that can be had
-/// without a fresh page. Remote frees are taken in only from pages that reached our list: a page
-/// whose freer has marked a block but not yet queued it must not become free, and be something
-/// else, before that freer is done with it.
+/// without a fresh page; else the first that would have one if more of it were committed. Remote
+/// frees are taken in only from pages that reached our list: a page whose freer has marked a block
+/// but not yet queued it must not become free, and be something else, before that freer is done
+/// with it.
 PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
     PageQueue& q = h->queues[c];
+    const PageDesc* seen = nullptr;  // the first of the uncommitted ones, which go to the end
     for (;;) {
-        while (!queue_empty(q)) {
+        while (!queue_empty(q) && q.head != seen) {
             PageDesc* d = q.head;
             if (d->free_count != 0) return d;
-            if (d->extended < d->capacity) {
-                // What others have freed comes first: it is warm, and the page stays as it is.
-                if (h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
-                    drain_remote(dom, h, bad, now);
-                    continue;
-                }
-                page_extend(d);
-                AEP_HEAP_CRASH_POINT("page: extended");
-                if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 1;
-                return d;
+            const bool whole = d->extended == d->capacity;
+            // What others have freed comes first: it is warm, and the page stays as it is.
+            if (!whole && h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
+                drain_remote(dom, h, bad, now);
+                continue;
             }
+            if (!whole && extend(d)) return d;
             heap_dequeue(h, d);
             AEP_HEAP_CRASH_POINT("heap: full page filed");
-            heap_add_full(h, d);
+            if (whole) {
+                heap_add_full(h, d);
+            } else {
+                heap_enqueue(h, d);
+                if (seen == nullptr) seen = d;
+            }
         }
-        if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return nullptr;
+        if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) break;
         drain_remote(dom, h, bad, now);
         if (queue_empty(q)) return nullptr;
+        seen = nullptr;
     }
+    return queue_empty(q) ? nullptr : q.head;
 }
 
 Reply find_page(Domain& dom, const Request& r) {
@@ -122,6 +135,7 @@ Reply find_page(Domain& dom, const Request& r) {
     if (d == nullptr && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
+    if (d != nullptr && d->free_count == 0) reply.status = Status::uncommitted;
     reply.twice_freed = bad;
     return reply;
 }
@@ -143,13 +157,20 @@ Reply take_block(Domain& dom, const Request& r) {
 
 Reply page_birth(const Request& r) {
     PageDesc* d = desc_of(r.run.first);
-    page_init(d, static_cast<u32>(r.a), r.heap->id(), r.run.zero);
+    page_init(d, static_cast<u32>(r.a), r.heap->id(), r.run.zero, r.run.committed);
     page_extend(d);
     AEP_HEAP_CRASH_POINT("page: made");
     ++r.heap->page_count;
     heap_enqueue(r.heap, d);
     AEP_HEAP_CRASH_POINT("page: listed");
     return hit(d);
+}
+
+Reply extend_page(const Request& r) {
+    PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
+    d->committed = r.b;
+    extend(d);
+    return {};
 }
 
 Reply take_run(Domain& dom, const Request& r) {
@@ -159,11 +180,12 @@ Reply take_run(Domain& dom, const Request& r) {
 }
 
 Reply large_birth(Domain& dom, const Request& r) {
-    PageDesc* d = desc_of(SliceIndex{static_cast<u32>(r.a)});
-    d->slices = static_cast<u32>(r.b);
-    d->base = slice_address(slice_of(d));
+    PageDesc* d = desc_of(r.run.first);
+    d->slices = r.run.slices;
+    d->base = r.run.address();
     d->block_size = 0;
-    dom.large_bytes.fetch_add(r.b << SLICE_SHIFT, std::memory_order_relaxed);
+    d->committed = round_down(r.run.committed, SLICE_SIZE);
+    dom.large_bytes.fetch_add(r.run.bytes(), std::memory_order_relaxed);
     dom.large_count.fetch_add(1, std::memory_order_relaxed);
     AEP_HEAP_CRASH_POINT("large: born");
     d->tag.store(TAG_LARGE, std::memory_order_release);
@@ -237,6 +259,9 @@ Reply grow_large(Domain& dom, const Request& r) {
         case GrowResult::grown:
             break;
     }
+    if (d->committed == usize{old_slices} << SLICE_SHIFT) {
+        d->committed += round_down(added.committed, SLICE_SIZE);
+    }
     dom.large_bytes.fetch_add(added.bytes(), std::memory_order_relaxed);
     return {.run = added};
 }
@@ -246,9 +271,17 @@ Reply shrink_large(Domain& dom, const Request& r) {
     const u32 old_slices = d->slices;
     const u32 kept = static_cast<u32>(r.b);
     d->slices = kept;
+    if (d->committed > usize{kept} << SLICE_SHIFT) d->committed = usize{kept} << SLICE_SHIFT;
     AEP_HEAP_CRASH_POINT("large: shrunk");
     dom.large_bytes.fetch_sub(usize{old_slices - kept} << SLICE_SHIFT, std::memory_order_relaxed);
     dom.arena.give(SliceIndex{raw(slice_of(d)) + kept}, old_slices - kept, r.now);
+    return {};
+}
+
+Reply commit_large(Domain& dom, const Request& r) {
+    PageDesc* d = desc_of(slice_at(r.a));
+    dom.arena.set_committed(slice_of(d), static_cast<u32>(r.b));
+    d->committed = r.b << SLICE_SHIFT;
     return {};
 }
 
@@ -309,6 +342,8 @@ Reply perform(Domain& dom, const Request& r) {
             return {};
         case Op::page_birth:
             return page_birth(r);
+        case Op::extend_page:
+            return extend_page(r);
         case Op::large_birth:
             return large_birth(dom, r);
         case Op::free_local:
@@ -323,8 +358,8 @@ Reply perform(Domain& dom, const Request& r) {
             remote_requeue(reinterpret_cast<PageDesc*>(r.a));
             return {};
         case Op::add_chunks:
-            dom.arena.add(ChunkIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b), r.zero,
-                          r.committed, r.mask != 0, r.now);
+            dom.arena.add(ChunkIndex{static_cast<u32>(r.a)}, static_cast<u32>(r.b),
+                          {r.zero, r.committed, r.mask != 0, r.coarse}, r.now);
             return {};
         case Op::purge_begin: {
             const Arena::Purge p = dom.arena.purge_begin(r.now, r.a);
@@ -340,6 +375,8 @@ Reply perform(Domain& dom, const Request& r) {
             const ChunkIndex c = dom.arena.detach_free_chunk(static_cast<u32>(r.a));
             return c == NO_CHUNK ? miss() : Reply{.value = raw(c)};
         }
+        case Op::commit_large:
+            return commit_large(dom, r);
         case Op::heap_acquire:
             return heap_acquire(dom);
         case Op::heap_abandon:

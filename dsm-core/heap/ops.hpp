@@ -13,22 +13,24 @@ namespace aep {
 
 enum class Op : u32 {
     find_page,   // heap, a=class                      -> value=page descriptor with free blocks, or
-                 // miss
+                 // miss; or uncommitted: the page has room that must be committed first
     take_run,    // heap, a=slices, b=alignment         -> run, or miss
     commit_run,  // a=first slice, b=slices
     give_run,    // a=first slice, b=slices, now        (a reserved run, or chunks' worth of one)
     page_birth,  // heap, a=class, run                  -> value=page descriptor
-    large_birth,   // a=first slice, b=slices
+    extend_page,   // heap, a=page descriptor, b=bytes of it that can be written
+    large_birth,   // run
     free_local,    // heap, a=page descriptor, b=entry, now   (bit already cleared, not yet on the
                    // stack)
     free_large,    // a=address, now                      -> ok, or not_live
     grow_large,    // a=address, b=slices                 -> run added, miss, or beyond_end
                    // (value=chunk that must be added)
     shrink_large,  // a=address, b=slices, now
+    commit_large,  // a=address, b=slices from its start that can be written
     queue_page,    // a=page descriptor                   (first remote free of a page)
-    add_chunks,    // a=first chunk, b=count, zero, committed; mask=~0: they hold memory, now
-    purge_begin,   // now, a=decay ms                     -> value=chunk, mask; or miss
-    purge_end,     // a=chunk, mask, b=those of mask that read as zero, committed
+    add_chunks,   // a=first chunk, b=count, zero, committed, coarse; mask=~0: they hold memory, now
+    purge_begin,  // now, a=decay ms                     -> value=chunk, mask; or miss
+    purge_end,    // a=chunk, mask, b=those of mask that read as zero, committed
     detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
     heap_acquire,  //                                     -> value=heap, or need_heaps
     heap_abandon,  // a=heap, now      (not as `heap`: another thread may own it before this one is
@@ -50,6 +52,7 @@ enum class Status : u32 {
     not_live,
     need_heaps,
     beyond_end,
+    uncommitted,    // find_page: the page has room, but more of it must be committed first
     limit,          // the client or the context may not hold more
     poisoned,       // the context is; nothing was done
     nested,         // the thread's slot is inside already (a signal handler); nothing was done
@@ -67,6 +70,7 @@ struct Request {
     Run run{};
     bool zero = false;
     bool committed = false;
+    bool coarse = false;
     bool thorough = false;
 };
 

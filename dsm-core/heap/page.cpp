@@ -19,7 +19,7 @@ u32 bit_words(const PageDesc* d) {
 
 }  // namespace
 
-void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
+void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed) {
     const SliceIndex s = slice_of(d);
     const usize size = class_size(size_class);
     const u32 slices = page_slices(size_class);
@@ -41,6 +41,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
     d->in_full_list = 0;
     d->slices = slices;
     d->head_delta = 0;
+    d->committed = committed;
     d->next = d->prev = nullptr;
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
@@ -53,7 +54,9 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero) {
 
 void page_extend(PageDesc* d) {
     const u32 first_step = static_cast<u32>(OS_PAGE_SIZE / d->block_size);
-    const u32 room = d->capacity - d->extended;
+    const u32 writable = static_cast<u32>(d->committed) / d->block_size;
+    const u32 room = (writable < d->capacity ? writable : d->capacity) - d->extended;
+    if (AEP_UNLIKELY(room == 0)) return;
     const u32 count = d->extended == 0 && first_step < room
                           ? (first_step < 4 ? (room < 4 ? room : 4) : first_step)
                           : room;

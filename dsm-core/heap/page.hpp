@@ -72,6 +72,10 @@ struct alignas(128) PageDesc {
     PageDesc* remote_next;
     PageDesc* next;  // in the class queue or the full list
     PageDesc* prev;
+    // Bytes from base that can be written; of a large object whole slices. Of a free slice that is
+    // not committed as a whole: how much of it can be all the same, because a page lay there that
+    // was never extended further.
+    usize committed;
 };
 static_assert(sizeof(PageDesc) == 128 && DESCS.stride == sizeof(PageDesc));
 
@@ -203,12 +207,12 @@ inline bool page_is_marked(const PageDesc* d, u32 bit) {
 }
 
 /// Makes the run of `d->slices` slices at `s` a page of class `size_class` owned by heap `owner`,
-/// with an empty stack and nothing extended. `zero`: the run reads as zero. The bitmaps of the run
-/// must be clear (they always are while free).
-void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero);
+/// with an empty stack and nothing extended. `zero`: the run reads as zero; `committed`: bytes of
+/// it that can be written. The bitmaps of the run must be clear (they always are while free).
+void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed);
 
 /// Puts further untouched blocks on the (empty) free stack, in address order: some at first, then
-/// all the rest.
+/// all that can be written; none when no more are.
 void page_extend(PageDesc* d);
 
 /// Takes over the blocks that other threads freed; returns how many. `bad` becomes the address of a

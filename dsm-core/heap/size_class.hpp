@@ -59,6 +59,17 @@ constexpr u32 page_slices(u32 c) {
         if (bytes / size >= 4 && bytes % size <= bytes / 8) return slices;
     }
 }
+/// How many bytes of a page of class `c` should be writable before it is extended beyond `used`
+/// bytes, where memory must be committed before use: at least one more block; twice as much as
+/// before, between an OS page and a quarter of a slice.
+constexpr u32 commit_goal(u32 c, usize used) {
+    const usize size = class_size(c);
+    const usize most = SLICE_SIZE / 4;
+    const usize step = used < OS_PAGE_SIZE ? OS_PAGE_SIZE : used < most ? used : most;
+    const usize goal = round_up(used + (step < size ? size : step), OS_PAGE_SIZE);
+    const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
+    return static_cast<u32>(goal < bytes ? goal : bytes);
+}
 inline constexpr u32 MAX_PAGE_SLICES = 16;  // free stack entries count 16-byte units in 16 bits
 
 /// Log2 of the distance between two possible block starts: the bitmap's granule.

@@ -14,8 +14,8 @@
 #include <stdexcept>
 #include <string>
 
+#include <image_identity.hpp>
 #include "dsm-core/context/node_ops.hpp"
-#include "image_identity.hpp"
 #include "shim/context_file.hpp"
 #include "shim/daemon_protocol.hpp"
 #include "shim/pool_file.hpp"
@@ -137,31 +137,46 @@ class Client {
         return static_cast<u32>(reply.value);
     }
 
-    /// A page of class `c` with all blocks live; how many; 0: no memory.
-    u32 fill_page(u32 c) {
-        const u32 slices = page_slices(c);
+    /// As malloc does: a block of class `c`, on a new page when there is none with room. Null: no
+    /// memory.
+    PageDesc* take_block(u32 c) {
+        PageDesc* page = heap_->queues[c].head;
+        if (page->free_count == 0) {
+            Request find{};
+            find.heap = heap_;
+            find.a = c;
+            const Reply found = ask(Op::find_page, find);
+            page =
+                found.status == Status::ok ? reinterpret_cast<PageDesc*>(found.value) : new_page(c);
+            if (page == nullptr) return nullptr;
+        }
+        page_pop(page, page->free_count);
+        return last_ = page;
+    }
+    PageDesc* new_page(u32 c) {
         Request take{};
         take.heap = heap_;
-        take.a = slices;
+        take.a = page_slices(c);
         take.b = 1;
         Reply run = ask(Op::take_run, take);
         if (run.status != Status::ok) {
-            if (claim(1) == raw(NO_CHUNK)) return 0;
+            if (claim(1) == raw(NO_CHUNK)) return nullptr;
             run = ask(Op::take_run, take);
         }
         Request birth{};
         birth.heap = heap_;
         birth.a = c;
         birth.run = run.run;
-        PageDesc* page = reinterpret_cast<PageDesc*>(ask(Op::page_birth, birth).value);
-        u32 blocks = 0;
-        for (; blocks < page->capacity; ++blocks) {
-            if (page->free_count == 0) page_extend(page);
-            if (page->free_count == 0) break;
-            page_pop(page, page->free_count);
+        return reinterpret_cast<PageDesc*>(ask(Op::page_birth, birth).value);
+    }
+    /// A page's worth of live blocks; how many; fewer: no memory.
+    u32 fill_page(u32 c) {
+        const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
+        const u32 capacity = static_cast<u32>(bytes / class_size(c));
+        for (u32 i = 0; i < capacity; ++i) {
+            if (take_block(c) == nullptr) return i;
         }
-        last_ = page;
-        return blocks;
+        return capacity;
     }
     u64 fill(u32 pages, usize bytes) {
         u64 blocks = 0;

@@ -69,7 +69,10 @@ ChunkRun provide(u32 count, u32 align, ChunkIndex at) {
     for (u32 c = first; c < first + count; ++c) held[c] = true;
     hostile_counts.chunks_held += count;
     ++hostile_counts.provided;
-    return {ChunkIndex{first}, count, !dirty};
+    return {.first = ChunkIndex{first},
+            .count = count,
+            .zero = !dirty,
+            .coarse = chance(hostility.coarse_chunks)};
 }
 
 bool commit(uptr address, usize bytes) {

@@ -19,6 +19,7 @@ struct Hostility {
     u32 refuse_commit = 0;
     u32 holes = 0;
     u32 dirty_chunks = 0;
+    u32 coarse_chunks = 0;
     u32 fail_purge = 0;
     u32 fail_release = 0;
     u32 max_chunks_held = 64;  // no more than that at a time

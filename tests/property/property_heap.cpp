@@ -92,7 +92,11 @@ TEST(Property, SmallHeap) {
 
 TEST(Property, MemoryThatMustBeCommitted) {
     for_seeds(400, [](u64 seed) {
-        hostility = {.holes = 60, .dirty_chunks = 100, .max_chunks_held = 1000, .seed = seed};
+        hostility = {.holes = 60,
+                     .dirty_chunks = 100,
+                     .coarse_chunks = 80,
+                     .max_chunks_held = 1000,
+                     .seed = seed};
         run({.name = "commit"}, seed, 0, hostile_backing());
         EXPECT_GT(hostile_counts.committed, 0u);
         EXPECT_GT(hostile_counts.purged, 0u);
@@ -106,6 +110,7 @@ TEST(Property, ABackingThatRefuses) {
                      .refuse_commit = 40,
                      .holes = 80,
                      .dirty_chunks = 100,
+                     .coarse_chunks = 80,
                      .fail_purge = 60,
                      .fail_release = 60,
                      .max_chunks_held = 40,

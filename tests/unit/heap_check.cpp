@@ -38,7 +38,7 @@ struct Scene {
         for (int i = 70; i < 80; ++i) push(h, blocks[i]);
         medium = pop(h, class_of(20'000));
         const Reply run = perform({.op = Op::take_run, .a = 70, .b = 1});
-        perform({.op = Op::large_birth, .a = raw(run.run.first), .b = 70});
+        perform({.op = Op::large_birth, .run = run.run});
         large = run.run.address();
         for (int i = 0; i < 20; ++i) pop(other, class_of(4096));
         push_remote(pop(other, 3));
@@ -100,7 +100,12 @@ TEST(Check, Chunks) {
           [](Scene& s) { block_bits_of(slice_at(s.large))[0].freed = 1; });
     finds("a slice of a run is free",
           [](Scene& s) { perform({.op = Op::give_run, .a = raw(slice_at(s.large)) + 5, .b = 1}); });
-    finds("neither free nor in a run", [](Scene& s) { desc_of(slice_at(s.large))->slices -= 1; });
+    finds("neither free nor in a run", [](Scene& s) {
+        desc_of(slice_at(s.large))->slices -= 1;
+        desc_of(slice_at(s.large))->committed -= SLICE_SIZE;
+    });
+    finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed += SLICE_SIZE; });
+    finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed -= 1; });
     finds("reserved", [](Scene&) { perform({.op = Op::take_run, .a = 1, .b = 1}); });
     finds("base is not its address",
           [](Scene& s) { desc_of(slice_at(s.large))->base += SLICE_SIZE; });
@@ -115,6 +120,8 @@ TEST(Check, Pages) {
     finds("another slice's", [](Scene& s) { s.full->bits += 64; });
     finds("wrong array", [](Scene& s) { s.full->stack = nullptr; });
     finds("extended", [](Scene& s) { s.full->extended = 65; });
+    finds("beyond what can be written", [](Scene& s) { s.full->committed = SLICE_SIZE - 1; });
+    finds("committed beyond the page", [](Scene& s) { s.full->committed = SLICE_SIZE + 1; });
     finds("more free blocks than extended", [](Scene& s) { s.queued->free_count = 65; });
     finds("does not find its page", [](Scene& s) { page_of(s.medium)[1].head_delta = 2; });
     finds("further slice's tag", [](Scene& s) { page_of(s.medium)[1].tag.store(TAG_FREE); });

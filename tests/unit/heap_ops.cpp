@@ -110,10 +110,105 @@ TEST(Ops, RunsAreReservedUntilTheyBecomeSomething) {
     });
 }
 
+// Memory that must be committed: the driver's part, done by hand.
+
+/// A page of class `c` on a fresh run of which `committed` bytes can be written.
+PageDesc* birth(Heap* h, u32 c, usize committed) {
+    Reply taken = perform({.op = Op::take_run, .heap = h, .a = page_slices(c), .b = 1});
+    if (taken.run.committed < committed) taken.run.committed = committed;
+    const Reply born = perform({.op = Op::page_birth, .heap = h, .a = c, .run = taken.run});
+    return reinterpret_cast<PageDesc*>(born.value);
+}
+
+/// Takes all blocks that need no further commit.
+std::vector<uptr> pop_writable(Heap* h, u32 c) {
+    std::vector<uptr> blocks;
+    for (;;) {
+        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        if (found.status != Status::ok) return blocks;
+        PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
+        while (d->free_count != 0) blocks.push_back(page_pop(d, d->free_count));
+    }
+}
+
+TEST(Ops, PagesAreExtendedAsFarAsTheyAreCommitted) {
+    in_child([] {
+        for (u32 c = 0; c < CLASS_COUNT; ++c) {  // every goal has room for one more block
+            const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
+            for (usize used = 0; used + class_size(c) <= bytes; used += class_size(c)) {
+                const usize goal = commit_goal(c, used);
+                ASSERT_TRUE(goal >= used + class_size(c) && goal <= bytes &&
+                            goal % OS_PAGE_SIZE == 0);
+            }
+        }
+        make_domain();
+        add_chunks(0, 1, true, false);
+        Heap* h = new_heap();
+        const u32 c = class_of(1024);
+        PageDesc* d = birth(h, c, commit_goal(c, 0));
+        EXPECT_EQ(pop_writable(h, c).size(), 4u);
+        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        EXPECT_EQ(found.status, Status::uncommitted);
+        EXPECT_EQ(found.value, reinterpret_cast<uptr>(d));
+        expect_sound();
+        perform({.op = Op::extend_page, .heap = h, .a = found.value, .b = 2 * OS_PAGE_SIZE});
+        EXPECT_EQ(pop_writable(h, c).size(), 4u);
+        perform({.op = Op::extend_page, .heap = h, .a = found.value, .b = SLICE_SIZE});
+        EXPECT_EQ(pop_writable(h, c).size(), 56u);
+        EXPECT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).status, Status::miss);
+        expect_sound();
+    });
+}
+
+TEST(Ops, FreeBlocksOfOtherPagesComeBeforeACommit) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1, true, false);
+        Heap* h = new_heap();
+        const u32 c = class_of(1024);
+        PageDesc* first = birth(h, c, OS_PAGE_SIZE);
+        pop_writable(h, c);
+        const PageDesc* second = birth(h, c, OS_PAGE_SIZE);
+        const std::vector<uptr> blocks = pop_writable(h, c);
+        ASSERT_EQ(blocks.size(), 4u);
+        EXPECT_TRUE(push(h, blocks[1]));
+        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        EXPECT_EQ(found.status, Status::ok);
+        EXPECT_EQ(found.value, reinterpret_cast<uptr>(second));
+        EXPECT_EQ(pop(h, c), blocks[1]);
+        expect_sound();
+        push_remote(first->base);
+        EXPECT_EQ(pop_writable(h, c), std::vector<uptr>{first->base}) << "so do remote frees";
+        EXPECT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).status, Status::uncommitted);
+        expect_sound();
+    });
+}
+
+TEST(Ops, AFreeSliceRemembersHowMuchOfItIsCommitted) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1, true, false);
+        Heap* h = new_heap();
+        const u32 c = class_of(80 * KiB);
+        ASSERT_GT(page_slices(c), 2u);
+        birth(h, c, SLICE_SIZE + 3 * OS_PAGE_SIZE);
+        perform({.op = Op::trim, .heap = h, .now = 1});
+        expect_sound();
+        const Reply again = perform({.op = Op::take_run, .heap = h, .a = 3, .b = 1});
+        EXPECT_EQ(again.run.committed, SLICE_SIZE + 3 * OS_PAGE_SIZE);
+        perform({.op = Op::give_run, .a = raw(again.run.first), .b = 3, .now = 1});
+        const Reply begun = perform({.op = Op::purge_begin, .a = 0, .now = 1});
+        perform({.op = Op::purge_end, .a = begun.value, .b = begun.mask, .mask = begun.mask});
+        expect_sound();
+        EXPECT_EQ(perform({.op = Op::take_run, .heap = h, .a = 3, .b = 1}).run.committed, 0u)
+            << "until it is purged";
+    });
+}
+
 u64 large_birth(u32 slices, u32 alignment = 1) {
     const Reply taken = perform({.op = Op::take_run, .a = slices, .b = alignment});
     EXPECT_EQ(taken.status, Status::ok);
-    perform({.op = Op::large_birth, .a = raw(taken.run.first), .b = slices});
+    perform({.op = Op::large_birth, .run = taken.run});
     return taken.run.address();
 }
 
@@ -141,6 +236,32 @@ TEST(Ops, LargeObjectsGrowShrinkAndGo) {
         EXPECT_EQ(perform({.op = Op::free_large, .a = b}).status, Status::ok);
         EXPECT_EQ(dom.large_bytes.load(), 0u);
         expect_sound();
+    });
+}
+
+TEST(Ops, LargeObjectsAreCommittedFromTheirStart) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2, true, false);
+        Reply taken = perform({.op = Op::take_run, .a = 5, .b = 1});
+        perform({.op = Op::commit_run, .a = raw(taken.run.first), .b = 3});
+        taken.run.committed = 3 * SLICE_SIZE;
+        perform({.op = Op::large_birth, .run = taken.run});
+        const u64 a = taken.run.address();
+        const PageDesc* d = desc_of(taken.run.first);
+        EXPECT_EQ(d->committed, 3 * SLICE_SIZE);
+        perform({.op = Op::grow_large, .a = a, .b = 7});
+        EXPECT_EQ(d->committed, 3 * SLICE_SIZE) << "the room before it is not committed";
+        perform({.op = Op::commit_large, .a = a, .b = 6});
+        EXPECT_EQ(d->committed, 6 * SLICE_SIZE);
+        expect_sound();
+        perform({.op = Op::shrink_large, .a = a, .b = 4});
+        EXPECT_EQ(d->committed, 4 * SLICE_SIZE);
+        perform({.op = Op::grow_large, .a = a, .b = 7});
+        EXPECT_EQ(d->committed, 6 * SLICE_SIZE) << "what was given back can be written still";
+        expect_sound();
+        perform({.op = Op::free_large, .a = a});
+        EXPECT_EQ(perform({.op = Op::take_run, .a = 7, .b = 1}).run.committed, 6 * SLICE_SIZE);
     });
 }
 

@@ -103,18 +103,43 @@ TEST(PoolExhausted, TablesWithHolesOnAFullTmpfsAreRefused) {
     });
 }
 
+usize bytes_of(const std::string& path) {
+    struct stat facts {};
+    EXPECT_EQ(stat(path.c_str(), &facts), 0);
+    return static_cast<usize>(facts.st_blocks) * 512;
+}
+
+TEST(PoolTmpfs, SmallProcessesGetSmallPagesUntilTheyUseMore) {
+    const Directory directory;
+    in_child([&] {
+        own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
+        const Backing* b = attach(directory.file(), SMALL);
+        const usize empty = bytes_of(directory.file());
+        for (u32 chunk = 0; chunk < 5; ++chunk) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            EXPECT_EQ(run.coarse, chunk == 4) << "16 MiB are in use then";
+            const uptr address = chunk_address(run.first);
+            ASSERT_TRUE(b->commit(address, OS_PAGE_SIZE));
+            EXPECT_EQ(bytes_of(directory.file()) - empty,
+                      chunk * CHUNK_SIZE + (chunk == 4 ? 2 * MiB : OS_PAGE_SIZE));
+            ASSERT_TRUE(b->commit(address + OS_PAGE_SIZE, CHUNK_SIZE - OS_PAGE_SIZE));
+        }
+        EXPECT_TRUE(b->purge(chunk_address(ChunkIndex{0}), CHUNK_SIZE));
+        EXPECT_TRUE(b->purge(chunk_address(ChunkIndex{1}), CHUNK_SIZE));
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "12 MiB are in use now";
+    });
+}
+
 TEST(PoolTmpfs, HugePagesAreMadeWhereTheMountGivesThem) {
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
         const Backing* b = attach(directory.file(), SMALL);
-        const ChunkRun run = b->provide(1, 1, NO_CHUNK);
-        struct stat before {
-        }, after{};
-        ASSERT_EQ(stat(directory.file().c_str(), &before), 0);
+        const ChunkRun run = b->provide(2, 1, NO_CHUNK);
+        EXPECT_TRUE(run.coarse);
+        const usize before = bytes_of(directory.file());
         ASSERT_TRUE(b->commit(chunk_address(run.first), SLICE_SIZE));
-        ASSERT_EQ(stat(directory.file().c_str(), &after), 0);
-        EXPECT_EQ((after.st_blocks - before.st_blocks) * 512, 2 << 20) << "one huge page";
+        EXPECT_EQ(bytes_of(directory.file()) - before, 2 * MiB) << "one huge page";
         bytes_at(run.first)[0] = 1;
         EXPECT_TRUE(b->purge(chunk_address(run.first), CHUNK_SIZE));
         ASSERT_TRUE(b->commit(chunk_address(run.first), SLICE_SIZE));

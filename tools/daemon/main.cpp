@@ -71,15 +71,22 @@ Plug make_provider(const DaemonOptions& options) {
 int serve(const DaemonOptions& options, UniqueFd& starter) {
     const ContextPaths& paths = options.node.paths;
     make_private_directory(paths.directory);
-    if (paths.own_runtime) make_private_directory(paths.runtime_directory());
+    if (paths.own_runtime) {
+        // Whoever owns the directory above could put another socket there.
+        const std::string runtime = paths.runtime_directory();
+        make_private_directory(runtime.substr(0, runtime.rfind('/')));
+        make_private_directory(runtime);
+    }
     const std::string log_file =
         options.log_file.empty() && options.background ? paths.log() : options.log_file;
     Plug plug = make_provider(options);
-    const bool wanted = options.provider == "ebpf" || options.require_provider;
     NodeHost host(options.node, *plug.completion, log_line);
     if (plug.missing.empty()) plug.missing = plug.capture->start(host.watched());
-    if (!plug.missing.empty() && wanted) {
-        throw NodeError(ENOTSUP, "no provider: " + plug.missing + " (aep doctor says more)");
+    const bool none = !plug.missing.empty() || plug.capture->kind() == Provider::none;
+    if (none && (options.provider == "ebpf" || options.require_provider)) {
+        throw NodeError(
+            ENOTSUP, "no provider: " + (plug.missing.empty() ? "none is asked for" : plug.missing) +
+                         " (aep doctor says more)");
     }
     open_log(options, log_file);
     host.set_provider(plug.capture->kind());

@@ -8,7 +8,7 @@
 
 #include <cstdio>
 
-#include "image_identity.hpp"
+#include <image_identity.hpp>
 #include "shim/context_file.hpp"
 #include "shim/node_lock.hpp"
 #include "tools/node/crash_points.hpp"

@@ -11,9 +11,13 @@
 #include "tools/node/crash_points.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/metadata.hpp"
+#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {
+
+/// How long one sweep gives back chunks.
+constexpr u64 LONGEST_NS = 20'000'000;
 
 bool punch_in_pool(const PoolHere& pool, int fd, u32 chunk) {
     const u64 at = pool.file.superblock.chunks_offset + u64{chunk} * CHUNK_SIZE;
@@ -70,6 +74,7 @@ bool NodeHost::pool_is_short() const {
 
 u32 NodeHost::return_cached(u64 now_ms, bool all) {
     if (context().chunks_cached.load(std::memory_order_relaxed) == 0 && !all) return 0;
+    const u64 end = all ? ~u64{0} : monotonic_ns() + LONGEST_NS;
     all = all || pool_is_short();
     u32 returned = 0;
     for (u32 c = 0; c < context().chunk_count; ++c) {
@@ -82,6 +87,7 @@ u32 NodeHost::return_cached(u64 now_ms, bool all) {
         if (!all && now_ms - since < options_.decay_ms) continue;
         returned += return_chunk(c);
         since = 0;
+        if (monotonic_ns() > end) break;
     }
     return returned;
 }

@@ -4,9 +4,9 @@
 // Crash rule: reads only.
 #include <unistd.h>
 
+#include <image_identity.hpp>
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/pool/check.hpp"
-#include "image_identity.hpp"
 #include "shim/context_file.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/host.hpp"

@@ -13,7 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "image_identity.hpp"
+#include <image_identity.hpp>
 #include "shim/context_file.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"

@@ -95,7 +95,8 @@ class NodeHost {
     Recovery recover(u32 client);
     /// recover() for all, cache decay, dead nodes of the pool.
     Sweep sweep(u64 now_ms);
-    /// Gives chunks of the cache back that were unused for `decay_ms`, or all. How many.
+    /// Gives chunks of the cache back that were unused for `decay_ms`, some milliseconds' worth at
+    /// a time so that nobody waits long to be let in; or all. How many.
     u32 return_cached(u64 now_ms, bool all);
 
     /// Walks all invariants that can be checked while clients run.

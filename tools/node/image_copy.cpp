@@ -13,8 +13,8 @@
 #include <fstream>
 #include <iterator>
 
+#include <image_identity.hpp>
 #include "dsm-core/pool/format.hpp"
-#include "image_identity.hpp"
 #include "tools/node/node_error.hpp"
 
 namespace aep {

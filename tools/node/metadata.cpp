@@ -56,6 +56,11 @@ void ChunkCleaner::clear(u32 chunk) {
             clear_slice(DESCS, slice);
         }
     }
+    // What free slices remember of their memory ends with their owner.
+    for (u32 i = 0; i < SLICES_PER_CHUNK; ++i) {
+        PageDesc* page = desc_of(SliceIndex{raw(first_slice(index)) + i});
+        if (page->committed != 0) page->committed = 0;
+    }
     std::memset(static_cast<void*>(desc), 0, sizeof *desc);
 }
 

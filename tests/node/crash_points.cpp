@@ -1,0 +1,158 @@
+// Purpose: ends a host at every named point of its work and proves that the next one goes on: a
+//          living client notices nothing, what a dead one held comes back, nothing is wrong. A
+//          point that is never reached fails.
+// Who calls it: ctest; built with -DAEP_CRASH_POINTS from the host's own sources.
+// Crash rule: this is the test of the host's crash rules.
+#include "tools/node/crash_points.hpp"
+#include "tests/node/fixture.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+/// What the hook does, shared by all processes of one test.
+struct Plan {
+    const char* target = nullptr;  // the point to die at
+    int nth = 0;                   // at which visit of it
+    int visits = 0;
+    bool died = false;
+};
+Plan* plan = nullptr;
+
+void at_point(const char* name) {
+    if (plan->target != nullptr && !plan->died && std::strcmp(name, plan->target) == 0 &&
+        ++plan->visits == plan->nth) {
+        plan->died = true;
+        kill(getpid(), SIGKILL);
+    }
+}
+
+/// All that a host does, every point on the way.
+void work(const NodeOptions& options, ClientProcess& neighbour, ClientProcess& victim) {
+    crash_point_hook = at_point;
+    Host host(options);
+    if (neighbour.attach(host).error != 0) return;
+    neighbour.wait_ready();
+    const AnswerMessage answer = victim.attach(host);
+    if (answer.error != 0) return;
+    victim.wait_ready();
+    victim.kill_it();
+    host.recover(answer.client);
+    host.return_cached(0, true);
+}
+
+/// Goes on after `work` was cut off anywhere, ended by nobody.
+void go_on(const NodeOptions& options, ClientProcess& neighbour, ClientProcess& victim) {
+    const bool poison = std::strcmp(plan->target, "recover: poisoned") == 0;
+    victim.kill_it();
+    {
+        Host host(options);
+        host.sweep(0);
+        host.return_cached(0, true);
+        EXPECT_EQ(host.poisoned(), poison);
+        EXPECT_EQ(host.check().size(), poison ? 1u : 0u) << all_of(host.check());
+        EXPECT_EQ(host.broken_domains(), 0u) << said;
+        for (u32 c = 0; c < context().chunk_count; ++c) {
+            const u32 owner = chunk_owner(c).load();
+            EXPECT_TRUE(owner == OWNER_NOBODY ||
+                        client_at(owner).pid == static_cast<u32>(neighbour.pid()));
+        }
+        if (!poison) {
+            ClientProcess next(
+                [](Client& client) { must(client.fill(70, 64) == 70 * 1024, "fill"); });
+            next.attach_and_wait(host);
+            next.end();
+        }
+    }
+    neighbour.kill_it();
+    Host host(options);
+    host.sweep(0);
+    host.return_cached(0, true);
+    EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count);
+    EXPECT_EQ(host.check().size(), poison ? 1u : 0u) << all_of(host.check());
+    EXPECT_TRUE(free_chunks_are_clean(host.pool().file.path));
+}
+
+/// Whether the point was reached.
+bool survives(const char* point, int nth) {
+    const Directory directory;
+    const NodeOptions options = options_in(directory);
+    *plan = {};
+    plan->target = point;
+    plan->nth = nth;
+    const bool poison = std::strcmp(point, "recover: poisoned") == 0;
+    ClientProcess neighbour([](Client& client) { client.fill(70, 48); });
+    ClientProcess victim([=](Client& client) {
+        client.fill(150, 64);
+        client.large(100);
+        if (poison) client.pretend_inside(3);
+    });
+    const int status = wait_for(start_child([&] { work(options, neighbour, victim); }));
+    EXPECT_TRUE(status == 0 || (plan->died && status == SIGKILL)) << point << ": " << status;
+    const bool died = plan->died;
+    in_child([&] { go_on(options, neighbour, victim); });
+    return died;
+}
+
+class NodeCrashPoint : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        void* shared =
+            mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        ASSERT_NE(shared, MAP_FAILED);
+        plan = new (shared) Plan;
+    }
+    void TearDown() override { munmap(plan, OS_PAGE_SIZE); }
+};
+
+TEST_F(NodeCrashPoint, EveryPointIsSurvived) {
+    for (const char* point : NODE_CRASH_POINTS) {
+        EXPECT_TRUE(survives(point, 1)) << point << " was never reached";
+    }
+}
+
+TEST_F(NodeCrashPoint, LaterVisitsAreSurvivedToo) {
+    for (const char* point :
+         {"admit: entry written", "recover: metadata cleared", "recover: one chunk",
+          "decay: announced", "decay: punched", "decay: free in the pool"}) {
+        EXPECT_TRUE(survives(point, 2)) << point;
+    }
+}
+
+/// One recoverer after the other dies, each at the next point.
+TEST_F(NodeCrashPoint, ARecoveryKilledAgainAndAgainComesToItsEnd) {
+    const Directory directory;
+    const NodeOptions options = options_in(directory);
+    ClientProcess victim([](Client& client) { client.fill(300, 64); });
+    const pid_t first = start_child([&] {
+        Host host(options);
+        victim.attach_and_wait(host);
+    });
+    EXPECT_EQ(wait_for(first), 0);
+    victim.kill_it();
+    for (const char* point : NODE_CRASH_POINTS) {
+        const bool in_recovery = std::strncmp(point, "recover: ", 9) == 0 &&
+                                 std::strcmp(point, "recover: poisoned") != 0;
+        if (!in_recovery && std::strncmp(point, "decay: ", 7) != 0) continue;
+        // What the recoverer before did is not done again: some points come once only.
+        *plan = {};
+        plan->target = point;
+        plan->nth = 1;
+        const int status = wait_for(start_child([&] {
+            crash_point_hook = at_point;
+            Host host(options);
+            host.sweep(0);
+            host.return_cached(0, true);
+        }));
+        EXPECT_TRUE(status == 0 || status == SIGKILL) << point << ": " << status;
+    }
+    in_child([&] {
+        Host host(options);
+        expect_all_back(host);
+        EXPECT_TRUE(free_chunks_are_clean(host.pool().file.path));
+    });
+}
+
+}  // namespace
+}  // namespace aep

@@ -1,0 +1,184 @@
+// Purpose: what the tests of the node host share: a directory of its own for a context, client
+//          processes that attach to a host of this process and wait to be killed.
+// Who calls it: tests/node/*.cpp, inside in_child(): a host has fixed addresses.
+// Crash rule: clients are children and end with their test; the directory is removed by the parent.
+#pragma once
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include <functional>
+#include <memory>
+
+#include "tests/node/client.hpp"
+#include "tests/unit/in_child.hpp"
+#include "tests/unit/pool_fixture.hpp"
+#include "tools/node/host.hpp"
+#include "tools/node/image_copy.hpp"
+#include "tools/node/node_error.hpp"
+
+namespace aep::test {
+
+inline NodeOptions options_in(const Directory& directory, u64 pool_bytes = 64 * MiB) {
+    NodeOptions options;
+    options.paths =
+        context_paths("tested", directory.path() + "/context", directory.path() + "/socket");
+    options.image = AEP_TEST_IMAGE;
+    options.pool_bytes = pool_bytes;
+    options.max_clients = 8;
+    options.max_slots = 16;
+    options.verify = true;
+    return options;
+}
+
+/// What the host said, for tests that look for a word.
+inline std::string said;
+inline Log test_log() {
+    return [](LogLevel, const std::string& text) { said += text + "\n"; };
+}
+
+inline NoCompletion no_completion;
+
+/// A host with all that it refers to.
+struct Host : NodeHost {
+    explicit Host(const NodeOptions& options, Completion& completion = no_completion)
+        : NodeHost(options, completion, test_log()) {}
+};
+
+/// Waits until a process is dead as far as the kernel's locks go, without reaping it.
+inline void wait_until_dead(pid_t pid) {
+    const UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+    pollfd poll_fd{fd.get(), POLLIN, 0};
+    while (fd && poll(&poll_fd, 1, -1) < 0 && errno == EINTR) {
+    }
+}
+
+/// A process that waits to be let in, does its body's work and then waits for its end. It may be
+/// let in by any process that has its socket.
+class ClientProcess {
+  public:
+    using Body = std::function<void(Client&)>;
+
+    explicit ClientProcess(Body body = [](Client&) {}) {
+        int ends[2];
+        EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends), 0);
+        pid_ = fork();
+        if (pid_ == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            work(ends[1], body);
+        }
+        close(ends[1]);
+        socket_ = UniqueFd(ends[0]);
+    }
+    ~ClientProcess() { end(); }
+    ClientProcess(const ClientProcess&) = delete;
+    ClientProcess& operator=(const ClientProcess&) = delete;
+
+    pid_t pid() const { return pid_; }
+
+    /// Lets it in. The answer's error is 0, or nothing is sent.
+    AnswerMessage attach(NodeHost& host, const AskMessage& ask = good_ask()) {
+        Admission admission = host.admit(pid_, geteuid(), ask);
+        if (admission.answer.error != 0) return admission.answer;
+        iovec part{&admission.answer, sizeof admission.answer};
+        alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)] = {};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        cmsghdr* header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * ATTACH_FDS);
+        int numbers[ATTACH_FDS];
+        for (u32 i = 0; i < ATTACH_FDS; ++i) numbers[i] = admission.fds[i].get();
+        std::memcpy(CMSG_DATA(header), numbers, sizeof numbers);
+        EXPECT_EQ(sendmsg(socket_.get(), &message, MSG_NOSIGNAL),
+                  static_cast<ssize_t>(sizeof admission.answer));
+        host.admitted(admission.answer.client);
+        return admission.answer;
+    }
+    /// Until its body is done.
+    void wait_ready() {
+        char byte = 0;
+        EXPECT_EQ(recv(socket_.get(), &byte, 1, 0), 1) << "a client failed";
+        EXPECT_EQ(byte, 'r');
+    }
+    u32 attach_and_wait(NodeHost& host) {
+        const AnswerMessage answer = attach(host);
+        EXPECT_EQ(answer.error, 0u) << answer.text;
+        if (answer.error == 0) wait_ready();
+        return answer.client;
+    }
+    /// Kills it; on return its locks are gone. Not reaped: whoever forked it does that.
+    void kill_it() {
+        ::kill(pid_, SIGKILL);
+        wait_until_dead(pid_);
+    }
+    void end() {
+        if (pid_ <= 0) return;
+        ::kill(pid_, SIGKILL);
+        waitpid(pid_, nullptr, 0);
+        pid_ = -1;
+    }
+
+  private:
+    [[noreturn]] static void work(int socket, const Body& body) {
+        // None of the host's descriptors: they would keep its locks.
+        dup2(socket, 3);
+        close_range(4, ~0u, 0);
+        AnswerMessage answer{};
+        UniqueFd fds[ATTACH_FDS];
+        if (!receive_answer(3, answer, fds)) _exit(0);
+        try {
+            Client client(answer, fds);
+            for (UniqueFd& fd : fds) fd.reset();
+            body(client);
+        } catch (const std::exception& error) {
+            std::fprintf(stderr, "client: %s\n", error.what());
+            _exit(1);
+        }
+        if (send(3, "r", 1, MSG_NOSIGNAL) != 1) _exit(1);
+        char byte;
+        while (recv(3, &byte, 1, 0) > 0) {
+        }
+        for (;;) pause();
+    }
+
+    pid_t pid_ = -1;
+    UniqueFd socket_;
+};
+
+inline std::string all_of(const std::vector<Finding>& findings) {
+    std::string text;
+    for (const Finding& f : findings) {
+        text += f.where + ": " + f.what + " (" + std::to_string(f.found) + ", expected " +
+                std::to_string(f.expected) + ")\n";
+    }
+    return text;
+}
+
+inline u32 free_chunks(const NodeHost& host) {
+    u32 free = 0;
+    for (u32 i = 0; i < host.pool().tables.chunk_count; ++i) {
+        free += host.pool().tables.chunk(i).bits == FREE_CHUNK.bits;
+    }
+    return free;
+}
+
+/// All is back in the pool, and nothing is wrong.
+inline void expect_all_back(NodeHost& host) {
+    host.sweep(0);
+    host.return_cached(0, true);
+    EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count);
+    EXPECT_EQ(context().chunks_held.load(), 0u);
+    EXPECT_EQ(context().chunks_cached.load(), 0u);
+    EXPECT_EQ(all_of(host.check()), "");
+    EXPECT_EQ(host.broken_domains(), 0u) << said;
+}
+
+}  // namespace aep::test

@@ -1,0 +1,220 @@
+// Purpose: see commands.hpp.
+// Who calls it: cli/main.cpp.
+// Crash rule: none needed.
+#include "tools/cli/commands.hpp"
+
+#include <errno.h>
+#include <fmt/format.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "dsm-core/base/layout.hpp"
+#include "shim/daemon_protocol.hpp"
+#include "tools/cli/doctor.hpp"
+#include "tools/cli/show.hpp"
+#include "tools/node/leftovers.hpp"
+#include "tools/node/node_error.hpp"
+
+namespace aep {
+namespace {
+
+void print(const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+}
+void print(const Json& json) { print(json.dump(2) + "\n"); }
+void complain(const std::string& text) { std::fprintf(stderr, "aep: %s\n", text.c_str()); }
+
+/// The answer's part `key`, or an exit with what the daemon says is wrong.
+Json part_of(const Json& answer, const char* key) {
+    if (!answer.value("ok", false)) {
+        complain(answer.value("error", "the daemon gave no answer"));
+        std::exit(EXIT_WRONG);
+    }
+    return answer.at(key);
+}
+
+}  // namespace
+
+int run_program(const Target& target, const DaemonArguments& daemon, const RunOptions& options) {
+    const std::string library =
+        !options.library.empty()
+            ? options.library
+            : companion({"../preload/libaepmalloc.so", "../lib/aep/libaepmalloc.so"},
+                        "/usr/lib/aep/libaepmalloc.so");
+    if (access(library.c_str(), R_OK) != 0) {
+        complain("no library " + library + ": is AEP installed whole?");
+        return EXIT_WRONG;
+    }
+    if (library.find_first_of(" :") != std::string::npos) {
+        complain("library " + library + ": LD_PRELOAD allows no space or colon in its path");
+        return EXIT_WRONG;
+    }
+    bool started = false;
+    if (const std::string why = start_daemon(target.paths, daemon.words, started); !why.empty()) {
+        complain(why);
+        return EXIT_WRONG;
+    }
+    if (!started && !daemon.words.empty()) {
+        complain("the daemon runs already: options for it have no effect");
+    }
+    const std::string others = preload_without_us();
+    setenv("LD_PRELOAD", (library + (others.empty() ? "" : ":" + others)).c_str(), 1);
+    setenv("AEP_CONTEXT", target.paths.name.c_str(), 1);
+    if (!target.paths.own_runtime) setenv("AEP_SOCKET", target.paths.socket.c_str(), 1);
+    if (options.stats) setenv("AEP_STATS", "1", 1);
+    if (options.require) setenv("AEP_REQUIRE", "1", 1);
+    std::vector<char*> words;
+    for (const std::string& word : options.program)
+        words.push_back(const_cast<char*>(word.c_str()));
+    words.push_back(nullptr);
+    execvp(words[0], words.data());
+    complain(options.program[0] + ": " + errno_text(errno));
+    return errno == ENOENT ? 127 : 126;
+}
+
+int up(const Target& target, const DaemonArguments& daemon) {
+    bool started = false;
+    if (const std::string why = start_daemon(target.paths, daemon.words, started); !why.empty()) {
+        complain(why);
+        return EXIT_WRONG;
+    }
+    if (target.json) {
+        print(Json{{"started", started}, {"socket", target.paths.socket}});
+    } else {
+        print("context " + target.paths.name +
+              (started ? " is up\n" : " was up already: options for it have no effect\n"));
+    }
+    return 0;
+}
+
+int down(const Target& target, bool force) {
+    const std::string& name = target.paths.name;
+    const std::optional<Json> answer =
+        ask_daemon(target.paths, {{"command", "down"}, {"force", force}});
+    if (!answer) {
+        switch (remove_leftovers(target.paths, force)) {
+            case Leftovers::none:
+                must_ask(target.paths, {{"command", "down"}});
+                return EXIT_NO_DAEMON;
+            case Leftovers::removed:
+                if (!target.json)
+                    print("context " + name + ": no daemon ran; its files are removed\n");
+                break;
+            case Leftovers::served:
+                complain("context " + name + ": its daemon does not listen (yet, or any more)");
+                return EXIT_WRONG;
+            case Leftovers::in_use:
+                complain("context " + name +
+                         ": no daemon runs, but clients live; end them, or "
+                         "take it down with --force");
+                return EXIT_WRONG;
+        }
+    } else if (!answer->value("ok", false)) {
+        if (target.json) print(*answer);
+        complain("context " + name + ": " + answer->value("error", "?") +
+                 "; end them, or take it down with --force (they keep what they have)");
+        if (!target.json && answer->contains("clients")) {
+            std::fputs(clients_text((*answer)["clients"]).c_str(), stderr);
+        }
+        return EXIT_WRONG;
+    } else if (!target.json) {
+        print("context " + name + " is down\n");
+    }
+    if (target.json) print(Json{{"ok", true}});
+    return 0;
+}
+
+int show_status(const Target& target) {
+    const Json status = part_of(must_ask(target.paths, {{"command", "status"}}), "status");
+    target.json ? print(status) : print(status_text(status));
+    return status["state"] == "live" ? 0 : EXIT_WRONG;
+}
+
+int show_clients(const Target& target) {
+    const Json clients = part_of(must_ask(target.paths, {{"command", "clients"}}), "clients");
+    target.json ? print(clients) : print(clients_text(clients));
+    return 0;
+}
+
+int show_top(const Target& target, double interval_s, unsigned count) {
+    const bool terminal = isatty(1) != 0;
+    for (unsigned frame = 0; count == 0 || frame < count; ++frame) {
+        if (frame != 0) {
+            timespec wait{static_cast<time_t>(interval_s), 0};
+            wait.tv_nsec = static_cast<long>((interval_s - static_cast<double>(wait.tv_sec)) * 1e9);
+            nanosleep(&wait, nullptr);
+        }
+        Json answer = must_ask(target.paths, {{"command", "top"}});
+        Json clients = part_of(answer, "clients");
+        if (target.json) {
+            print(Json{{"status", answer["status"]}, {"clients", clients}}.dump() + "\n");
+            continue;
+        }
+        std::sort(clients.begin(), clients.end(), [](const Json& a, const Json& b) {
+            return a["bytes"].get<u64>() > b["bytes"].get<u64>();
+        });
+        // Home, each line's rest cleared, then what is below: no flicker.
+        std::string text = status_text(answer["status"]) + "\n" + clients_text(clients);
+        if (terminal) {
+            for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 4) {
+                text.replace(at, 1, "\033[K\n");
+            }
+            text = "\033[H" + text + "\033[J";
+        } else if (frame != 0) {
+            text = "\n" + text;
+        }
+        print(text);
+    }
+    return 0;
+}
+
+int check(const Target& target) {
+    const Json findings = part_of(must_ask(target.paths, {{"command", "check"}}), "findings");
+    if (target.json) {
+        print(findings);
+    } else {
+        print(findings_text(findings));
+        print(findings.empty() ? "nothing is wrong\n"
+                               : fmt::format("{} findings\n", findings.size()));
+    }
+    return findings.empty() ? 0 : EXIT_WRONG;
+}
+
+int recover(const Target& target) {
+    const Json done = part_of(must_ask(target.paths, {{"command", "recover"}}), "recovered");
+    if (target.json) {
+        print(done);
+    } else {
+        print(fmt::format("{} clients recovered with {}; {} given back to the pool\n",
+                          done["clients"].get<u64>(),
+                          bytes_text(done["chunks"].get<u64>() * CHUNK_SIZE),
+                          bytes_text(done["chunks_returned"].get<u64>() * CHUNK_SIZE)));
+    }
+    return 0;
+}
+
+int doctor(const Target& target) {
+    constexpr const char* WORDS[] = {"good", "weak", "BAD"};
+    bool bad = false;
+    Json all = Json::array();
+    for (const Diagnosis& d : diagnose(target)) {
+        const char* word = WORDS[static_cast<int>(d.health)];
+        bad = bad || d.health == Health::bad;
+        if (target.json) {
+            all.push_back(
+                {{"what", d.what}, {"health", word}, {"found", d.found}, {"advice", d.advice}});
+        } else {
+            print(fmt::format("{:<4}  {:<18} {}\n", word, d.what, d.found));
+            if (!d.advice.empty()) print(fmt::format("{:>26}{}\n", "-> ", d.advice));
+        }
+    }
+    if (target.json) print(all);
+    return bad ? EXIT_WRONG : 0;
+}
+
+}  // namespace aep

@@ -1,0 +1,36 @@
+// Purpose: the commands of `aep`, each returning its exit status.
+// Who calls it: cli/main.cpp.
+// Crash rule: none needed.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/cli/daemon_client.hpp"
+
+namespace aep {
+
+/// What run and up pass on to a daemon that they start.
+struct DaemonArguments {
+    std::vector<std::string> words;
+};
+
+struct RunOptions {
+    std::vector<std::string> program;
+    std::string library;
+    bool stats = false;
+    bool require = false;
+};
+
+int run_program(const Target& target, const DaemonArguments& daemon, const RunOptions& options);
+int up(const Target& target, const DaemonArguments& daemon);
+int down(const Target& target, bool force);
+int show_status(const Target& target);
+int show_clients(const Target& target);
+/// `count` frames, 0: until interrupted.
+int show_top(const Target& target, double interval_s, unsigned count);
+int check(const Target& target);
+int recover(const Target& target);
+int doctor(const Target& target);
+
+}  // namespace aep

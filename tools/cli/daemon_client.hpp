@@ -1,0 +1,42 @@
+// Purpose: the command line's way to the daemon: ask it in JSON, start it when it is missing.
+// Who calls it: cli/*.cpp.
+// Crash rule: none needed.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/node/paths.hpp"
+
+namespace aep {
+
+using Json = nlohmann::ordered_json;
+
+/// What every command is told.
+struct Target {
+    ContextPaths paths;
+    bool json = false;
+};
+
+inline constexpr int EXIT_WRONG = 1;      // something is wrong: a finding, a refusal
+inline constexpr int EXIT_NO_DAEMON = 2;  // also: the command line is not understood
+
+/// The daemon's answer; nothing: no daemon listens.
+std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request);
+
+/// ask_daemon(), or exits with EXIT_NO_DAEMON after a message.
+Json must_ask(const ContextPaths& paths, const Json& request);
+
+/// Starts a daemon unless one listens. Empty: one does now; else why not. `started`: it is ours.
+std::string start_daemon(const ContextPaths& paths, const std::vector<std::string>& arguments,
+                         bool& started);
+
+/// A program or file that came with this one: next to it in a build, or installed.
+std::string companion(const std::vector<std::string>& places, const std::string& otherwise);
+
+/// LD_PRELOAD without our library, for programs that must not run on it.
+std::string preload_without_us();
+
+}  // namespace aep

@@ -1,0 +1,170 @@
+// Purpose: see doctor.hpp.
+// Who calls it: cli/commands.cpp.
+// Crash rule: reads only.
+#include "tools/cli/doctor.hpp"
+
+#include <fmt/format.h>
+#include <linux/magic.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "tools/cli/show.hpp"
+#include "tools/node/image_copy.hpp"
+#include "tools/node/unique_fd.hpp"
+
+namespace aep {
+namespace {
+
+using Diagnoses = std::vector<Diagnosis>;
+
+std::string read_line(const std::string& path) {
+    std::ifstream file(path);
+    std::string line;
+    std::getline(file, line);
+    return line;
+}
+
+/// The effective capabilities of this process.
+u64 capabilities() {
+    std::ifstream file("/proc/self/status");
+    for (std::string line; std::getline(file, line);) {
+        if (line.rfind("CapEff:", 0) == 0) return std::stoull(line.substr(7), nullptr, 16);
+    }
+    return 0;
+}
+
+void look_at_kernel(Diagnoses& all) {
+    utsname name{};
+    uname(&name);
+    int major = 0, minor = 0;
+    std::sscanf(name.release, "%d.%d", &major, &minor);
+    const bool recent = major > 5 || (major == 5 && minor >= 15);
+    all.push_back({"kernel", recent ? Health::good : Health::weak, name.release,
+                   recent ? "" : "the ebpf provider needs Linux 5.15 or later"});
+    const bool btf = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
+    all.push_back({"btf", btf ? Health::good : Health::weak,
+                   btf ? "/sys/kernel/btf/vmlinux" : "missing",
+                   btf ? "" : "ebpf provider: a kernel built with CONFIG_DEBUG_INFO_BTF"});
+    struct statfs fs {};
+    const bool bpffs =
+        statfs("/sys/fs/bpf", &fs) == 0 && static_cast<unsigned long>(fs.f_type) == BPF_FS_MAGIC;
+    all.push_back({"bpffs", bpffs ? Health::good : Health::weak,
+                   bpffs ? "/sys/fs/bpf" : "not mounted",
+                   bpffs ? "" : "ebpf provider: mount -t bpf bpf /sys/fs/bpf (as root)"});
+    constexpr u64 SYS_ADMIN = u64{1} << 21, PERFMON = u64{1} << 38, BPF = u64{1} << 39;
+    const u64 have = capabilities();
+    const bool may = (have & SYS_ADMIN) != 0 || ((have & BPF) != 0 && (have & PERFMON) != 0);
+    all.push_back({"capabilities", may ? Health::good : Health::weak, fmt::format("{:#x}", have),
+                   may ? ""
+                       : "ebpf provider: CAP_BPF and CAP_PERFMON for aepd (as root: setcap "
+                         "cap_bpf,cap_perfmon+ep aepd)"});
+    const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
+    const UniqueFd closes(pidfd);
+    all.push_back({"pidfd", pidfd >= 0 ? Health::good : Health::weak,
+                   pidfd >= 0 ? "available" : "missing",
+                   pidfd >= 0 ? "" : "deaths are noticed a second later: Linux 5.3 or later"});
+}
+
+void look_at_memory(Diagnoses& all, const Target& target) {
+    struct statfs fs {};
+    const bool tmpfs =
+        statfs("/dev/shm", &fs) == 0 && static_cast<unsigned long>(fs.f_type) == TMPFS_MAGIC;
+    const u64 free = tmpfs ? static_cast<u64>(fs.f_bavail) * static_cast<u64>(fs.f_bsize) : 0;
+    const bool room = free >= 64 * MiB;
+    all.push_back({"tmpfs",
+                   !tmpfs ? Health::bad
+                   : room ? Health::good
+                          : Health::weak,
+                   tmpfs ? "/dev/shm, " + bytes_text(free) + " free" : "/dev/shm is none",
+                   !tmpfs ? "contexts lie there: mount -t tmpfs tmpfs /dev/shm"
+                   : room ? ""
+                          : "little room: mount -o remount,size=50% /dev/shm (as root)"});
+    const std::string huge = read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+    all.push_back({"huge pages", Health::good, huge.empty() ? "not built in" : huge, ""});
+    const std::string overcommit = read_line("/proc/sys/vm/overcommit_memory");
+    all.push_back({"overcommit", overcommit == "2" ? Health::weak : Health::good, overcommit,
+                   overcommit == "2" ? "2 counts what is mapped as used: set vm.overcommit_memory "
+                                       "to 0 or 1"
+                                     : ""});
+    const std::string group = read_line("/proc/self/cgroup");
+    std::string path = group.substr(group.rfind(':') + 1);
+    const std::string limit = read_line("/sys/fs/cgroup" + path + "/memory.max");
+    all.push_back({"memory cgroup", Health::good,
+                   limit.empty()    ? "no limit seen"
+                   : limit == "max" ? "no limit"
+                                    : bytes_text(std::stoull(limit)),
+                   ""});
+    const auto ulimit = [&](const char* name, auto which, u64 needed, const char* advice) {
+        rlimit l{};
+        getrlimit(which, &l);
+        const bool enough = l.rlim_cur == RLIM_INFINITY || l.rlim_cur >= needed;
+        all.push_back({name, enough ? Health::good : Health::bad,
+                       l.rlim_cur == RLIM_INFINITY ? "unlimited" : std::to_string(l.rlim_cur),
+                       enough ? "" : advice});
+    };
+    ulimit("ulimit -v", RLIMIT_AS, 32 * TiB,
+           "a context is 4 TiB of addresses: ulimit -v unlimited");
+    ulimit("ulimit -f", RLIMIT_FSIZE, 5 * TiB, "a context is a sparse file: ulimit -f unlimited");
+    ulimit("ulimit -n", RLIMIT_NOFILE, 64, "ulimit -n 1024");
+    struct statvfs runtime {};
+    const std::string directory = target.paths.runtime_directory();
+    const bool there = statvfs(directory.c_str(), &runtime) == 0;
+    all.push_back(
+        {"socket directory", Health::good, directory + (there ? "" : " (made when needed)"), ""});
+}
+
+void look_at_parts(Diagnoses& all) {
+    const auto part = [&](const char* name, const std::string& path) {
+        const bool there = access(path.c_str(), R_OK) == 0;
+        all.push_back({name, there ? Health::good : Health::bad, path,
+                       there ? "" : "missing: install or build AEP whole"});
+    };
+    part("library", companion({"../preload/libaepmalloc.so", "../lib/aep/libaepmalloc.so"},
+                              "/usr/lib/aep/libaepmalloc.so"));
+    part("daemon", companion({"aepd", "../sbin/aepd"}, "/usr/sbin/aepd"));
+    const std::string image = default_image_path();
+    try {
+        copy_image(image);
+        all.push_back({"image", Health::good, image, ""});
+    } catch (const std::exception& error) {
+        all.push_back({"image", Health::bad, image, error.what()});
+    }
+}
+
+void look_at_daemon(Diagnoses& all, const Target& target) {
+    const std::optional<Json> answer = ask_daemon(target.paths, {{"command", "status"}});
+    if (!answer || !answer->value("ok", false)) {
+        all.push_back({"daemon of " + target.paths.name, Health::good, "does not run",
+                       "aep up starts it; aep run does when needed"});
+        return;
+    }
+    const Json& status = (*answer)["status"];
+    const std::string state = status["state"], provider = status["provider"];
+    all.push_back({"daemon of " + target.paths.name, state == "live" ? Health::good : Health::bad,
+                   fmt::format("pid {}, {}", status["pid"].get<u64>(), state),
+                   state == "live" ? "" : "end its clients, then: aep down && aep up"});
+    all.push_back({"provider", provider == "none" ? Health::weak : Health::good, provider,
+                   provider == "none" ? "a client that is killed inside an operation poisons the "
+                                        "context: see the lines above that are not good"
+                                      : ""});
+}
+
+}  // namespace
+
+std::vector<Diagnosis> diagnose(const Target& target) {
+    Diagnoses all;
+    look_at_kernel(all);
+    look_at_memory(all, target);
+    look_at_parts(all);
+    look_at_daemon(all, target);
+    return all;
+}
+
+}  // namespace aep

@@ -1,0 +1,142 @@
+// Purpose: aep, the command line: parses, then leads to commands.cpp.
+// Who calls it: people, scripts, ./aep.
+// Crash rule: none needed.
+#include <CLI/CLI.hpp>
+
+#include "shim/daemon_protocol.hpp"
+#include "tools/cli/commands.hpp"
+#include "tools/node/node_error.hpp"
+
+namespace aep {
+namespace {
+
+class CommandLine {
+  public:
+    CommandLine() {
+        app_.set_version_flag("--version", std::string("aep ") + AEP_VERSION);
+        app_.require_subcommand(1);
+        app_.set_help_all_flag("--help-all", "this text and that of every command");
+        app_.footer(
+            "Exit status: 0 good; 1 something is wrong; 2 no daemon, or not understood.\n"
+            "AEP_CONTEXT names the context when --context does not. More: man aep");
+        app_.failure_message(CLI::FailureMessage::help);
+        make_run();
+        make_others();
+    }
+
+    int parse_and_run(int argc, char** argv) {
+        try {
+            app_.parse(argc, argv);
+            target_.paths = context_paths(name_, directory_, socket_);
+            return action_();
+        } catch (const CLI::ParseError& error) {
+            return app_.exit(error) == 0 ? 0 : 2;
+        } catch (const NodeError& error) {
+            std::fprintf(stderr, "aep: %s\n", error.what());
+            return error.error() == EINVAL ? 2 : 1;
+        } catch (const std::exception& error) {
+            std::fprintf(stderr, "aep: %s\n", error.what());
+            return 1;
+        }
+    }
+
+  private:
+    CLI::App* command(const char* name, const char* help, std::function<int()> action,
+                      bool json = true) {
+        CLI::App* sub = app_.add_subcommand(name, help);
+        sub->add_option("--context", name_, "which context, by name")
+            ->type_name("NAME")
+            ->envname("AEP_CONTEXT")
+            ->capture_default_str();
+        sub->add_option("--socket", socket_, "the daemon's socket, instead of the usual place")
+            ->type_name("PATH")
+            ->envname("AEP_SOCKET");
+        sub->add_option("--directory", directory_, "the context's files, instead of /dev/shm/...")
+            ->type_name("DIR");
+        if (json) sub->add_flag("--json", target_.json, "print JSON");
+        sub->callback([this, action = std::move(action)] { action_ = action; });
+        return sub;
+    }
+
+    /// Options that a daemon is given when it is started.
+    void add_daemon_options(CLI::App* sub) {
+        constexpr const char* GROUP = "For the daemon, if it is started";
+        const auto pass = [&](const char* name, const char* type, const char* help) {
+            sub->add_option_function<std::string>(
+                   name,
+                   [this, name](const std::string& value) {
+                       daemon_.words.push_back(name);
+                       daemon_.words.push_back(value);
+                   },
+                   help)
+                ->type_name(type)
+                ->group(GROUP);
+        };
+        pass("--pool", "FILE", "pool file, made if missing; default: the context's own");
+        pass("--pool-size", "SIZE", "size of a new pool: bytes, or with K, M, G, T (default 1G)");
+        pass("--client-limit", "SIZE", "memory that one client may hold");
+        pass("--context-limit", "SIZE", "memory that all clients may hold");
+        pass("--provider", "auto|ebpf|none", "who completes operations of killed threads");
+        pass("--image", "FILE", "the image's file");
+        pass("--log-level", "LEVEL", "debug, info, warning, error or off");
+        pass("--log-file", "FILE", "default: `log` beside the socket");
+        sub->add_flag_callback(
+               "--require-provider", [this] { daemon_.words.push_back("--require-provider"); },
+               "do not run without a provider")
+            ->group(GROUP);
+        sub->add_flag_callback(
+               "--verify", [this] { daemon_.words.push_back("--verify"); },
+               "walk the heap of each dead client, report what is broken")
+            ->group(GROUP);
+    }
+
+    void make_run() {
+        CLI::App* sub = command(
+            "run", "run a program on the context's heap; starts the daemon when it is missing",
+            [this] { return run_program(target_, daemon_, run_); }, false);
+        sub->add_option("program", run_.program, "the program and its arguments, after --")
+            ->required();
+        sub->positionals_at_end();
+        sub->add_flag("--stats", run_.stats, "print what the heap did when the process exits");
+        sub->add_flag("--require", run_.require,
+                      "fail rather than run on private memory when it cannot join");
+        sub->add_option("--library", run_.library, "libaepmalloc.so to use")->type_name("FILE");
+        add_daemon_options(sub);
+    }
+
+    void make_others() {
+        add_daemon_options(
+            command("up", "start the daemon", [this] { return up(target_, daemon_); }));
+        command("down", "end the daemon and remove the context", [this] {
+            return down(target_, force_);
+        })->add_flag("--force", force_, "although clients live: they keep what they have");
+        command("status", "what the context is and holds", [this] { return show_status(target_); });
+        command("clients", "the processes that share it", [this] { return show_clients(target_); });
+        CLI::App* top = command("top", "status and clients, again and again",
+                                [this] { return show_top(target_, interval_s_, count_); });
+        top->add_option("--interval", interval_s_, "seconds between frames")
+            ->check(CLI::Range(0.05, 3600.0))
+            ->capture_default_str();
+        top->add_option("--count", count_, "frames; 0: until interrupted")->capture_default_str();
+        command("check", "walk all invariants; exit status 1 if something is wrong",
+                [this] { return check(target_); });
+        command("recover", "take back now what dead clients held",
+                [this] { return recover(target_); });
+        command("doctor", "what this system has and lacks", [this] { return doctor(target_); });
+    }
+
+    CLI::App app_{"AEP-DSM: processes share a heap that no death corrupts.", "aep"};
+    Target target_;
+    std::string name_ = DEFAULT_CONTEXT, socket_, directory_;
+    DaemonArguments daemon_;
+    RunOptions run_;
+    bool force_ = false;
+    double interval_s_ = 1;
+    unsigned count_ = 0;
+    std::function<int()> action_ = [] { return 2; };
+};
+
+}  // namespace
+}  // namespace aep
+
+int main(int argc, char** argv) { return aep::CommandLine().parse_and_run(argc, argv); }

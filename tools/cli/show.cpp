@@ -1,0 +1,89 @@
+// Purpose: see show.hpp.
+// Who calls it: cli/commands.cpp.
+// Crash rule: none needed.
+#include "tools/cli/show.hpp"
+
+#include <fmt/format.h>
+
+namespace aep {
+namespace {
+
+std::string limit_text(u64 bytes) { return bytes == 0 ? "none" : bytes_text(bytes); }
+
+}  // namespace
+
+std::string bytes_text(u64 bytes) {
+    constexpr const char* UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = static_cast<double>(bytes);
+    size_t unit = 0;
+    while (value >= 1024 && unit + 1 < std::size(UNITS)) {
+        value /= 1024;
+        ++unit;
+    }
+    const bool whole = value == static_cast<double>(static_cast<u64>(value)) || value >= 100;
+    return fmt::format("{:.{}f} {}", value, whole ? 0 : 1, UNITS[unit]);
+}
+
+std::string duration_text(u64 ms) {
+    const u64 s = ms / 1000;
+    if (s < 60) return fmt::format("{}.{} s", s, ms % 1000 / 100);
+    if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
+    return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
+}
+
+std::string status_text(const Json& s) {
+    const Json &pool = s["pool"], &clients = s["clients"], &memory = s["memory"],
+               &recovery = s["recovery"];
+    std::string text;
+    const auto line = [&](const char* name, const std::string& value) {
+        text += fmt::format("{:<9} {}\n", name, value);
+    };
+    line("context", fmt::format("{} ({}), {}", s["context"].get<std::string>(),
+                                s["state"].get<std::string>(), s["directory"].get<std::string>()));
+    if (const std::string poison = s["poison"]; !poison.empty()) line("poison", poison);
+    line("daemon", fmt::format("pid {}, up {}, provider {}", s["pid"].get<u64>(),
+                               duration_text(s["uptime_ms"]), s["provider"].get<std::string>()));
+    line("pool", fmt::format("{}: {}, {} free, {} this node's", pool["path"].get<std::string>(),
+                             bytes_text(pool["bytes"]), bytes_text(pool["free_bytes"]),
+                             bytes_text(pool["node_bytes"])));
+    line("clients", fmt::format("{} live, {} frozen, {} recovering (at most {}); {} so far",
+                                clients["live"].get<u64>(), clients["frozen"].get<u64>(),
+                                clients["recovering"].get<u64>(), clients["most"].get<u64>(),
+                                clients["attached"].get<u64>()));
+    line("memory",
+         fmt::format("{} held, {} cached; limits: context {}, client {}",
+                     bytes_text(memory["held_bytes"]), bytes_text(memory["cached_bytes"]),
+                     limit_text(memory["context_limit"]), limit_text(memory["client_limit"])));
+    line("recovery",
+         fmt::format("{} clients, {}, {}/s; {} operations completed of {}; {} broken",
+                     recovery["clients"].get<u64>(), bytes_text(recovery["bytes"]),
+                     bytes_text(recovery["bytes_a_second"]), recovery["completed"].get<u64>(),
+                     recovery["captured"].get<u64>(), recovery["broken"].get<u64>()));
+    return text;
+}
+
+std::string clients_text(const Json& clients) {
+    constexpr const char* ROW = "{:>6} {:>8}  {:<15} {:<10} {:>10} {:>10} {:>10} {:>7}  {:<8} {}\n";
+    std::string text = fmt::format(fmt::runtime(ROW), "client", "pid", "name", "state", "held",
+                                   "peak", "limit", "threads", "heap", "attached");
+    for (const Json& c : clients) {
+        text += fmt::format(
+            fmt::runtime(ROW), c["client"].get<u64>(), c["pid"].get<u64>(),
+            c["name"].get<std::string>(), c["state"].get<std::string>(), bytes_text(c["bytes"]),
+            bytes_text(c["peak_bytes"]), limit_text(c["limit_bytes"]), c["threads"].get<u64>(),
+            c["private_heap"].get<bool>() ? "private" : "joined", duration_text(c["attached_ms"]));
+    }
+    return text;
+}
+
+std::string findings_text(const Json& findings) {
+    std::string text;
+    for (const Json& f : findings) {
+        text += fmt::format("{}: {} (found {:#x}, expected {:#x})\n", f["where"].get<std::string>(),
+                            f["what"].get<std::string>(), f["found"].get<u64>(),
+                            f["expected"].get<u64>());
+    }
+    return text;
+}
+
+}  // namespace aep

@@ -1,0 +1,20 @@
+// Purpose: what the daemon says, as text for people.
+// Who calls it: cli/main.cpp, cli/commands.cpp.
+// Crash rule: none needed.
+#pragma once
+
+#include <string>
+
+#include "dsm-core/base/types.hpp"
+#include "tools/cli/daemon_client.hpp"
+
+namespace aep {
+
+/// "12 MiB", "1.5 GiB".
+std::string bytes_text(u64 bytes);
+std::string duration_text(u64 ms);
+std::string status_text(const Json& status);
+std::string clients_text(const Json& clients);
+std::string findings_text(const Json& findings);
+
+}  // namespace aep

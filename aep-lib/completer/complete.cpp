@@ -174,9 +174,10 @@ CompleterReport complete_slot(u32 index, volatile CaptureEntry* captures) {
         report.outcome = CompleterOutcome::no_capture;
         return report;
     }
-    context().captured.fetch_add(1, std::memory_order_relaxed);
     Passage way;
     pass_through(*from, way);
+    // Counted when it is over: a completer that is killed in between leaves that to the next.
+    context().captured.fetch_add(1, std::memory_order_relaxed);
     if (way.signal != 0 || slot.sequence.load(std::memory_order_acquire) != sequence + 1) {
         report.outcome = CompleterOutcome::broken;
         report.signal = static_cast<u32>(way.signal);

@@ -10,7 +10,7 @@ namespace aep {
 inline constexpr const char* NODE_CRASH_POINTS[] = {
     "node: taken from the cache", "node: marked as claiming",   "node: claimed in the pool",
     "node: the client's",         "node: returned to the pool", "node: nobody's",
-    "node: counted as cached",    "node: run complete",
+    "node: run complete",
 };
 
 }  // namespace aep

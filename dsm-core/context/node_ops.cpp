@@ -53,7 +53,6 @@ Taken take_one(const PoolTables& pool, u32 client, u32 chunk) {
 /// To the cache: always possible, and right for clean chunks, too.
 void to_cache(std::atomic<u32>& owner) {
     context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
-    AEP_NODE_CRASH_POINT("node: counted as cached");
     owner.store(OWNER_CACHED, std::memory_order_release);
 }
 
@@ -103,6 +102,7 @@ u32 take_cached(const PoolTables& pool, u32 client) {
     for (u32 c = 0; c < pool.chunk_count; ++c) {
         if (context().chunks_cached.load(std::memory_order_relaxed) == 0) break;
         if (change(chunk_owner(c), OWNER_CACHED, client)) {
+            AEP_NODE_CRASH_POINT("node: taken from the cache");
             context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
             return c;
         }

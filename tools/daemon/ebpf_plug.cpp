@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <algorithm>
 
 #include <csignal>
 #include <cstdio>
@@ -25,7 +26,10 @@ std::string pins_of(const ContextPaths& paths) {
         fnv1a(reinterpret_cast<const u8*>(paths.directory.data()), paths.directory.size());
     char tail[20];
     std::snprintf(tail, sizeof tail, "%08x", static_cast<u32>(hash));
-    return std::string(BPFFS) + "/aep/" + std::to_string(geteuid()) + "-" + paths.name + "-" + tail;
+    // A bpffs allows no dot in a name; no context's name has a '+'.
+    std::string name = paths.name;
+    std::replace(name.begin(), name.end(), '.', '+');
+    return std::string(BPFFS) + "/aep/" + std::to_string(geteuid()) + "-" + name + "-" + tail;
 }
 
 std::string completer_path() {
@@ -149,7 +153,6 @@ int EbpfPlug::doorbell_fd() const { return provider_->doorbell_fd(); }
 void EbpfPlug::on_doorbell() {
     provider_->drain([this](const DoorbellRecord& record) {
         if (record.kind != DOORBELL_CAPTURED) return;
-        context().captured.fetch_add(1, std::memory_order_relaxed);
         log_(LogLevel::debug, "client " + std::to_string(record.client) + " (pid " +
                                   std::to_string(record.tgid) + "): killed inside, slot " +
                                   std::to_string(record.slot));
@@ -212,7 +215,6 @@ void EbpfPlug::take(const CompleterReport& report) {
     pending_.erase(report.slot);
     switch (report.outcome) {
         case CompleterOutcome::completed:
-            context().completed.fetch_add(1, std::memory_order_relaxed);
             log_(LogLevel::info, "operation " + std::to_string(report.op) + " in slot " +
                                      std::to_string(report.slot) + " is completed");
             break;

@@ -40,7 +40,7 @@ struct Options {
     std::filesystem::path build;
 };
 
-/// A memory cgroup whose members the kernel kills when they take more than 256 MiB.
+/// A memory cgroup whose members the kernel kills when they take more than 1 GiB.
 class SmallGroup {
   public:
     SmallGroup() {
@@ -50,7 +50,7 @@ class SmallGroup {
         std::error_code failed;
         std::filesystem::create_directory(directory_, failed);
         std::ofstream limit(directory_ / (v2 ? "memory.max" : "memory.limit_in_bytes"));
-        usable_ = !failed && static_cast<bool>(limit << (256u << 20) << std::flush);
+        usable_ = !failed && static_cast<bool>(limit << (1024u << 20) << std::flush);
     }
     SmallGroup(const SmallGroup&) = delete;
     SmallGroup& operator=(const SmallGroup&) = delete;

@@ -46,6 +46,7 @@ struct Block {
     unsigned char mark = 0;
 };
 
+constexpr unsigned MAX_THREADS = 64;
 std::atomic<unsigned> working{0};
 /// Blocks on their way from one thread to another: freed there, remotely.
 std::atomic<unsigned char*> passed[64];
@@ -113,43 +114,73 @@ void pass_on(Block& block, Random& random) {
     block = {};
 }
 
-void use_alternate_stack() {
-    constexpr std::size_t BYTES = 64 * 1024;
+/// What a worker hands to its successor.
+struct Worker {
+    std::uint64_t seed;
+    Block* blocks;
+    void* alternate_stack;
+};
+
+constexpr std::size_t ALTERNATE_BYTES = 64 * 1024;
+
+void use_alternate_stack(const Worker& worker) {
     stack_t alternate{};
-    alternate.ss_sp =
-        mmap(nullptr, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    alternate.ss_size = BYTES;
-    if (alternate.ss_sp == MAP_FAILED || sigaltstack(&alternate, nullptr) != 0) {
-        die("no alternate stack");
-    }
+    alternate.ss_sp = worker.alternate_stack;
+    alternate.ss_size = ALTERNATE_BYTES;
+    if (sigaltstack(&alternate, nullptr) != 0) die("no alternate stack");
 }
 
-void* work(void* seed) {
-    use_alternate_stack();
-    Random random{reinterpret_cast<std::uintptr_t>(seed) * 0x9e37'79b9'7f4a'7c15 | 1};
-    Block* blocks = static_cast<Block*>(calloc(BLOCKS, sizeof(Block)));
-    if (blocks == nullptr) die("no memory at the start");
-    working.fetch_add(1);
-    for (;;) {
-        Block& block = blocks[random.below(BLOCKS)];
-        if (block.data == nullptr) {
-            renew(block, random);
-            continue;
-        }
-        verify(block);
-        switch (random.below(8)) {
-            case 0:
-                resize(block, random);
-                break;
-            case 1:
-                pass_on(block, random);
-                break;
-            default:
-                free(block.data);
-                block = {};
-        }
-        if (random.below(200'000) == 0) malloc_trim(0);
+void leave_alternate_stack() {
+    stack_t none{};
+    none.ss_flags = SS_DISABLE;
+    sigaltstack(&none, nullptr);
+}
+
+void* work(void* argument);
+
+/// Threads end all the time and others go on with what they had: heaps are abandoned and adopted.
+/// False: the system gives no thread now.
+bool start_worker(Worker* worker) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_t thread;
+    const bool started = pthread_create(&thread, &attributes, work, worker) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+
+void one_step(Block& block, Random& random) {
+    if (block.data == nullptr) return renew(block, random);
+    verify(block);
+    switch (random.below(8)) {
+        case 0:
+            resize(block, random);
+            break;
+        case 1:
+            pass_on(block, random);
+            break;
+        default:
+            free(block.data);
+            block = {};
     }
+    if (random.below(20'000) == 0) malloc_trim(0);
+}
+
+void* work(void* argument) {
+    Worker* const worker = static_cast<Worker*>(argument);
+    use_alternate_stack(*worker);
+    Random random{worker->seed};
+    if (worker->blocks == nullptr) {
+        worker->blocks = static_cast<Block*>(calloc(BLOCKS, sizeof(Block)));
+        if (worker->blocks == nullptr) die("no memory at the start");
+        working.fetch_add(1);
+    }
+    do {
+        for (unsigned i = 0; i < 5000; ++i) one_step(worker->blocks[random.below(BLOCKS)], random);
+        worker->seed = random.next() | 1;
+        leave_alternate_stack();  // the successor's now
+    } while (!start_worker(worker));
     return nullptr;
 }
 
@@ -197,7 +228,7 @@ void end_as_told(std::string_view death) {
         *static_cast<volatile int*>(closed) = 1;
     }
     if (death == "oom") {  // the driver has put us into a small memory cgroup
-        constexpr std::size_t BYTES = 1u << 30;
+        constexpr std::size_t BYTES = std::size_t{2} << 30;
         void* hog =
             mmap(nullptr, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         for (std::size_t i = 0; i < BYTES; i += 4096) static_cast<volatile char*>(hog)[i] = 1;
@@ -210,13 +241,16 @@ void end_as_told(std::string_view death) {
 int main(int count, char** arguments) {
     if (count != 5) die("usage: aep-torture-victim THREADS SEED DEATH MICROSECONDS");
     const unsigned threads = static_cast<unsigned>(atoi(arguments[1]));
-    const std::uintptr_t seed = strtoull(arguments[2], nullptr, 10);
+    if (threads == 0 || threads > MAX_THREADS) die("1 to 64 threads");
+    static Worker workers[MAX_THREADS];
+    const std::uint64_t seed = strtoull(arguments[2], nullptr, 10);
     const useconds_t moment = static_cast<useconds_t>(atoi(arguments[4]));
     for (unsigned i = 0; i < threads; ++i) {
-        pthread_t thread;
-        if (pthread_create(&thread, nullptr, work, reinterpret_cast<void*>(seed + i)) != 0) {
-            die("no thread");
-        }
+        void* stack = mmap(nullptr, ALTERNATE_BYTES, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (stack == MAP_FAILED) die("no alternate stack");
+        workers[i] = {((seed + i) * 0x9e37'79b9'7f4a'7c15) | 1, nullptr, stack};
+        if (!start_worker(&workers[i])) die("no thread at the start");
     }
     while (working.load() < threads) sched_yield();
     // The storm's signals are for the workers.

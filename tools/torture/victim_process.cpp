@@ -16,7 +16,6 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
-#include <set>
 #include <stdexcept>
 
 namespace aep::torture {
@@ -49,22 +48,12 @@ constexpr int OWN_DEATH_MS = 3'000;
     _exit(97);
 }
 
-std::set<pid_t> threads_of(pid_t pid) {
-    std::set<pid_t> threads;
-    std::error_code gone;
-    const auto tasks =
-        std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", gone);
-    for (const auto& entry : tasks) threads.insert(std::stoi(entry.path().filename().string()));
-    return threads;
-}
-
-bool write_memory(pid_t pid, std::uint64_t address, unsigned char byte) {
-    const std::string path = "/proc/" + std::to_string(pid) + "/mem";
-    const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    if (fd < 0) return false;
-    const bool written = pwrite(fd, &byte, 1, static_cast<off_t>(address)) == 1;
-    close(fd);
-    return written;
+/// Writes a breakpoint over a one-byte instruction of a process that is stopped and traced.
+bool set_breakpoint(pid_t pid, std::uint64_t address) {
+    constexpr long BREAKPOINT = 0xcc;
+    errno = 0;
+    const long word = ptrace(PTRACE_PEEKTEXT, pid, address, 0);
+    return errno == 0 && ptrace(PTRACE_POKETEXT, pid, address, (word & ~0xffL) | BREAKPOINT) == 0;
 }
 
 }  // namespace
@@ -125,40 +114,16 @@ bool Victim::end(const Death& death) {
 }
 
 bool Victim::end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {
-    constexpr unsigned char BREAKPOINT = 0xcc;
-    bool hit = false;
-    std::set<pid_t> traced;
-    for (const pid_t thread : threads_of(pid_)) {
-        if (ptrace(PTRACE_SEIZE, thread, 0, 0) == 0) traced.insert(thread);
+    bool set = ptrace(PTRACE_SEIZE, pid_, 0, 0) == 0 && ptrace(PTRACE_INTERRUPT, pid_, 0, 0) == 0 &&
+               waitpid(pid_, &status_, __WALL) == pid_ && WIFSTOPPED(status_);
+    for (const std::uint64_t address : addresses) set = set && set_breakpoint(pid_, address);
+    set = set && ptrace(PTRACE_DETACH, pid_, 0, 0) == 0;
+    const bool died = set && wait_gone(milliseconds);
+    if (!died) {
+        kill(pid_, SIGKILL);
+        wait_gone(GONE_MS);
     }
-    for (const std::uint64_t address : addresses) write_memory(pid_, address, BREAKPOINT);
-    const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
-    while (!hit && !traced.empty() && Clock::now() < end) {
-        int status = 0;
-        pid_t stopped = 0;
-        for (const pid_t thread : traced) {
-            stopped = waitpid(thread, &status, WNOHANG | __WALL);
-            if (stopped != 0) break;
-        }
-        if (stopped == 0) {
-            usleep(
-                200);  // a poll, not a synchronisation: the loop's condition is what is waited for
-            continue;
-        }
-        if (stopped < 0 || !WIFSTOPPED(status)) break;
-        // The point is a nop, so the thread stands as if it had just passed it.
-        const int signal = WSTOPSIG(status);
-        hit = signal == SIGTRAP && status >> 16 == 0;
-        if (!hit) ptrace(PTRACE_CONT, stopped, 0, status >> 16 == 0 ? signal : 0);
-    }
-    kill(pid_, SIGKILL);
-    // Each traced thread is reaped by its own number; the leader last.
-    traced.erase(pid_);
-    for (const pid_t thread : traced) {
-        int ignored;
-        waitpid(thread, &ignored, __WALL);
-    }
-    return wait_gone(GONE_MS) && hit;
+    return died && WIFSIGNALED(status_) && WTERMSIG(status_) == SIGTRAP;
 }
 
 }  // namespace aep::torture

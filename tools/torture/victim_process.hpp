@@ -37,8 +37,9 @@ class Victim {
     /// Ends it from outside by its death. For By::victim it only waits, and kills it when it has
     /// not died by itself after 3 s: false then.
     bool end(const Death& death);
-    /// Stops the first thread that comes to one of the addresses, and kills the process there.
-    /// False: none came within `milliseconds`; it is killed all the same.
+    /// Puts a breakpoint over the instruction at each of the addresses (a nop): the first thread
+    /// that comes there dies of it, and the process with it. False: none came within
+    /// `milliseconds`; it is killed all the same.
     bool end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds);
     /// The exit status as wait(2) gives it, after the end.
     int status() const { return status_; }

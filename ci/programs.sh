@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the real programs of tests/programs (python3, redis, PostgreSQL ...) on our heap, both
-# modes, with checked output.
+# Runs the real programs of tests/programs (python3, redis, PostgreSQL ...) on our heap, every
+# mode, with checked output.
 # Usage: ci/programs.sh [ARGS for tests/programs/run.py]     (default: --all)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -57,7 +57,7 @@ uptr take_block(Heap* h, u32 c, bool& fresh_zero) {
 }
 
 uptr pop_from(Heap* h, u32 c, bool& fresh_zero) {
-    if (AEP_UNLIKELY(settings().pure)) return take_block(h, c, fresh_zero);
+    if (AEP_UNLIKELY(pure_mode)) return take_block(h, c, fresh_zero);
     PageDesc* d = h->queues[c].head;
     if (d->free_count == 0) {
         d = page_with_room(h, c);
@@ -201,7 +201,8 @@ bool in_large_object(uptr address) {
 }
 
 /// A block on a page by an operation alone (AEP_PURE).
-[[gnu::noinline]] void deallocate_pure(void* p, const Target& t) {
+[[gnu::cold, gnu::noinline]] void deallocate_pure(void* p, PageDesc* d) {
+    const Target t = target_of(p, d);
     const SlowPath here;
     if (here.nested()) return deallocate_foreign(p, t);
     Heap* h = current_heap();
@@ -323,7 +324,7 @@ void deallocate_outside(void* p) {
 void deallocate_slow(void* p, PageDesc* d) {
     const Target t = target_of(p, d);
     if (AEP_LIKELY(is_page(t))) {
-        if (AEP_UNLIKELY(settings().pure)) return deallocate_pure(p, t);
+        if (AEP_UNLIKELY(pure_mode)) return deallocate_pure(p, d);
         return is_own(t) ? deallocate_own(p, t) : deallocate_foreign(p, t);
     }
     if (t.kind == TAG_LARGE) return deallocate_large(p);

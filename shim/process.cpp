@@ -21,6 +21,7 @@
 namespace aep {
 
 std::atomic<usize> window_slices{0};
+constinit bool pure_mode = false;
 constinit uptr domain_address = DOMAINS_BASE;
 constinit u32 own_domain_heaps = 0;
 
@@ -189,6 +190,7 @@ bool process_start() {
     DriverScope scope(start_lock);
     if (started.load(std::memory_order_relaxed)) return true;
     choose_backing();
+    pure_mode = process_settings.pure;
     if (!map_domain_memory()) return false;
     own_domain_heaps = index_of(domain()) * HEAP_IDS;
     started.store(true, std::memory_order_release);

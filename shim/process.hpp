@@ -27,7 +27,7 @@ extern uptr domain_address;
 inline Domain& domain() { return *reinterpret_cast<Domain*>(domain_address); }
 
 /// Whether the id is one of our domain's heaps, not another client's.
-extern u32 own_domain_heaps;  // the first id
+extern u32 own_domain_heaps __attribute__((visibility("hidden")));  // the first id
 inline bool is_own_heap(u32 id) { return id - own_domain_heaps < HEAP_IDS; }
 
 /// Maps the domain and chooses the backing; the first call does it, later ones return at once.
@@ -39,6 +39,8 @@ bool process_start();
 void process_configure(const Backing* backing, const Settings& settings);
 
 const Settings& settings();
+/// settings().pure, known once a heap has been acquired.
+extern bool pure_mode __attribute__((visibility("hidden")));
 const Backing& backing();
 
 /// Performs an operation on behalf of `request.heap` (null: a thread without heap), after waiting

@@ -55,7 +55,7 @@ Heap* attach() {
     if (h == nullptr) return nullptr;
     own_heap = h;
     // With AEP_PURE the fast path finds an empty heap for ever.
-    if (!settings().pure) resting_heap = h;
+    if (!pure_mode) resting_heap = h;
     thread_state = ThreadState::attached;
     return h;
 }

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 
+import context
 import processes
 
 OURS = "libaepmalloc"
@@ -64,7 +65,7 @@ def status_text(status):
 class Test:
     """One run of one case in one mode."""
 
-    def __init__(self, name, mode, preload, work, shm, seconds, pool_size=POOL_SIZE):
+    def __init__(self, name, mode, preload, work, shm, seconds, pool_size=POOL_SIZE, build=""):
         self.name = name
         self.mode = mode
         self.preload = preload
@@ -77,6 +78,8 @@ class Test:
         self._shm = shm
         self._pool_size = pool_size
         self._pools = {}
+        self._contexts = {}
+        self._build = build
         self._outputs = []
         self._running = []
         self._cleanups = []
@@ -119,6 +122,14 @@ class Test:
             self._pools[user] = os.path.join(folder, "pool")
         return self._pools[user]
 
+    def context(self, user=None):
+        """The context that programs run by `user` share; its daemon answers."""
+        if user not in self._contexts:
+            folder = os.path.dirname(self.pool(user))
+            self._contexts[user] = context.Context(self._build, folder, user, self._pool_size)
+            self.until(self._contexts[user].answers, "the daemon to answer")
+        return self._contexts[user]
+
     def forget_pool(self, user=None):
         """The case has checked the user's pool itself: none is expected at the end."""
         self._pools.pop(user, None)
@@ -130,6 +141,9 @@ class Test:
         if preload and self.mode == "pool":
             env["AEP_POOL"] = self.pool(user)
             env["AEP_POOL_SIZE"] = self._pool_size
+            env["AEP_REQUIRE"] = "1"
+        if preload and self.mode == "joined":
+            env["AEP_SOCKET"] = self.context(user).socket
             env["AEP_REQUIRE"] = "1"
         env.update(extra or {})
         return env
@@ -177,6 +191,8 @@ class Test:
         wanted = [os.path.realpath(self.preload)]
         if self.mode == "pool" and self.ours and allocates:
             wanted.append(self.pool(user))
+        if self.mode == "joined" and self.ours and allocates:
+            wanted.append(self.context(user).file)
         return all(path in maps for path in wanted)
 
     def active(self, pid, what, user=None):
@@ -339,6 +355,10 @@ class Test:
         if self.ours and self.mode == "pool":
             for user, path in list(self._pools.items()):
                 self._check_pool(user, path)
+        for user, shared in self._contexts.items():
+            fault = shared.fault_at_end(self.deadline)
+            self.check(fault is None, fault)
+            self.note(shared.summary)
 
     def _check_pool(self, user, path):
         """Everything in the pool belongs to dead processes now, so one more must be able to get most of it."""

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Real programs on our heap: each case in cases/ runs a program from Debian under LD_PRELOAD and checks its work.
 
-    run.py --all                          every case, both modes
+    run.py --all                          every case, every mode
     run.py --only git --mode pool         one case (may be repeated)
     run.py --list                         names, packages and what each case does
 
@@ -64,7 +64,7 @@ def worker(args):
     # The alarm comes after the deadline that the harness watches: only a case that waits outside it meets the alarm.
     signal.alarm(module.TIMEOUT + WORKER_GRACE_SECONDS // 2)
     test = harness.Test(args.worker, args.mode, args.preload, os.path.join(args.scratch, "work"), args.shm,
-                        module.TIMEOUT, getattr(module, "POOL_SIZE", harness.POOL_SIZE))
+                        module.TIMEOUT, getattr(module, "POOL_SIZE", harness.POOL_SIZE), args.build)
     outcome = {"ok": False, "text": ""}
     try:
         why = missing(module)
@@ -132,7 +132,7 @@ class Runner:
 
     def _job(self, name, mode):
         scratch = tempfile.mkdtemp(prefix=f"aep-programs-{name}-", dir="/tmp")
-        shm = tempfile.mkdtemp(prefix=f"aep-programs-{name}-", dir="/dev/shm" if mode == "pool" else scratch)
+        shm = tempfile.mkdtemp(prefix=f"aep-programs-{name}-", dir=scratch if mode == "private" else "/dev/shm")
         started = time.monotonic()
         try:
             # Programs under other users reach their own folders below.
@@ -152,7 +152,7 @@ class Runner:
 
     def _worker(self, name, mode, preload, scratch, shm):
         argv = [sys.executable, os.path.abspath(__file__), "--worker", name, "--mode", mode,
-                "--preload", preload or "none", "--scratch", scratch, "--shm", shm]
+                "--preload", preload or "none", "--build", self.args.build, "--scratch", scratch, "--shm", shm]
         with self._lock:
             if self._stopping:
                 return None
@@ -212,15 +212,18 @@ def parse():
     what.add_argument("--packages", action="store_true", help="print the Debian packages that the cases need")
     what.add_argument("--check-packages", action="store_true", help="compare packages.txt with the cases")
     what.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--mode", choices=("private", "pool", "both"), default="both")
+    parser.add_argument("--mode", choices=("private", "pool", "joined", "all"), default="all")
     parser.add_argument("--preload", default=DEFAULT_PRELOAD, metavar="PATH",
                         help="the library, or 'none' to run the programs as they are (default: the release build's)")
+    parser.add_argument("--build", metavar="DIR", help="where tools/aepd is (default: two folders above the library)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at a time")
     parser.add_argument("--keep", action="store_true", help="keep the scratch folders of the cases")
     parser.add_argument("--scratch", help=argparse.SUPPRESS)
     parser.add_argument("--shm", help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.preload = None if args.preload == "none" else os.path.realpath(args.preload)
+    if not args.build:
+        args.build = os.path.dirname(os.path.dirname(args.preload or DEFAULT_PRELOAD))
     for name in args.only or []:
         if name not in catalogue.names():
             parser.error(f"no case {name}; --list shows them")
@@ -243,7 +246,7 @@ def main():
     processes.become_subreaper()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    modes = ("private", "pool") if args.mode == "both" else (args.mode,)
+    modes = ("private", "pool", "joined") if args.mode == "all" else (args.mode,)
     names = args.only or catalogue.names()
     return Runner(args).run_all([(name, mode) for name in names for mode in modes])
 

@@ -10,6 +10,7 @@
 namespace aep::torture {
 
 struct Counts {
+    std::string provider;  // that the daemon found
     std::uint64_t kills = 0;
     std::uint64_t open = 0;       // operations that were open at the kill
     std::uint64_t completed = 0;  // of these

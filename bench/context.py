@@ -1,0 +1,264 @@
+#!/usr/bin/python3
+"""Figures of the context: what an operation through the image costs, what the eBPF programs cost others, how fast a
+dead client is taken back, and what its neighbours notice.
+
+    bench/context.py                              one to two minutes; needs root for provider ebpf
+    bench/context.py --json FILE --plot docs/context --docs docs/context_figures.md
+
+Called by `./aep bench --context` and by hand. Every comparison is interleaved, and medians are printed.
+Crash rule: the daemon and the probes end with this process; files lie in a temporary directory.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+ROUNDS = 9
+OBJECTS = 16_000_000
+SURVIVOR_MS = 6000
+KILL_EVERY_S = 0.5
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Daemon:
+    """A context of its own; `with` gives it."""
+
+    def __init__(self, build, provider):
+        self.build, self.provider = build, provider
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="aep-bench-context-", dir="/dev/shm")
+        self.socket = os.path.join(self.folder, "socket")
+        self.where = ["--context", "bench", "--socket", self.socket]
+        self.process = subprocess.Popen(
+            [f"{self.build}/tools/aepd", *self.where, "--directory", f"{self.folder}/context", "--pool-size", "4G",
+             "--provider", self.provider, "--log-level", "error"], preexec_fn=die_with_parent)
+        while not os.path.exists(self.socket):
+            if self.process.poll() is not None:
+                raise SystemExit(f"bench: the daemon ended at once (status {self.process.returncode})")
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_):
+        self.command("down", "--force")
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def command(self, *words):
+        done = subprocess.run([f"{self.build}/tools/aep", words[0], "--json", *self.where, *words[1:]],
+                              capture_output=True, text=True, check=False)
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def settled(self):
+        """Status after every dead client is taken back."""
+        while self.command("recover") is not None and self.command("clients"):
+            pass
+        return self.command("status")
+
+    def environment(self, **more):
+        return environment(self.build, AEP_SOCKET=self.socket, AEP_REQUIRE="1", **more)
+
+
+def environment(build, **more):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("AEP_", "LD_PRELOAD"))}
+    env.update(LD_PRELOAD=f"{build}/preload/libaepmalloc.so", LC_ALL="C", **more)
+    return env
+
+
+def probe(build, env, what, count):
+    done = subprocess.run([f"{build}/bench/context/aep_bench_probe", what, str(count)], env=env,
+                          capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[0])
+
+
+def micro(build, env, case):
+    done = subprocess.run([f"{build}/bench/micro/aep_bench_micro", f"--benchmark_filter=^{case}/", "--benchmark_format=json"],
+                          env=env, capture_output=True, text=True, check=True)
+    entry = json.loads(done.stdout)["benchmarks"][0]
+    return entry["real_time"] / entry.get("items_per_iteration", 1)
+
+
+def interleaved(rows):
+    """rows: name -> function. Medians over rounds in which every function is called once."""
+    values = {name: [] for name in rows}
+    for _ in range(ROUNDS):
+        for name, measure in rows.items():
+            values[name].append(measure())
+    return {name: statistics.median(v) for name, v in values.items()}
+
+
+def operation_cost(build, daemon):
+    """A malloc and a free of 16 KiB blocks by operations alone (AEP_PURE): direct, and through the shadow entry."""
+    private = environment(build, AEP_PURE="1", AEP_CONTEXT="none")
+    joined = daemon.environment(AEP_PURE="1")
+    times = interleaved({"direct": lambda: probe(build, private, "refill", 3000),
+                         "image": lambda: probe(build, joined, "refill", 3000)})
+    return {"direct_ns": times["direct"] / 2, "image_ns": times["image"] / 2,
+            "entry_ns": (times["image"] - times["direct"]) / 2}
+
+
+def cost_for_others(build, with_ebpf, without):
+    """A handled signal and a thread: of a client with and without the programs, and of a stranger beside them."""
+    stranger = environment(build, AEP_CONTEXT="none")
+    found = {}
+    for what, count in (("signals", 2000), ("threads", 150)):
+        found[what] = interleaved({
+            "client, provider none": lambda: probe(build, without.environment(), what, count),
+            "client, provider ebpf": lambda: probe(build, with_ebpf.environment(), what, count),
+            "not a client, programs loaded": lambda: probe(build, stranger, what, count)})
+    return found
+
+
+def recovery(build, daemon):
+    before = daemon.settled()["recovery"]
+    victim = subprocess.Popen([f"{build}/bench/context/aep_bench_probe", "victim", str(OBJECTS)],
+                              env=daemon.environment(), stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+    victim.stdout.readline()
+    victim.kill()
+    victim.wait()
+    after = daemon.settled()["recovery"]
+    ns = after["ns"] - before["ns"]
+    return {"objects": OBJECTS, "ms": ns / 1e6, "objects_per_second": OBJECTS / ns * 1e9}
+
+
+def survivors(build, daemon):
+    """Throughput of one client in bins of 10 ms while others, busy with the same, are killed every half second."""
+    start = {"env": daemon.environment(), "stdout": subprocess.PIPE, "text": True, "preexec_fn": die_with_parent}
+    program = f"{build}/bench/context/aep_bench_probe"
+    survivor = subprocess.Popen([program, "survivor", str(SURVIVOR_MS)], **start)
+    begun = int(survivor.stdout.readline())
+    kills = []
+    while time.monotonic_ns() - begun < (SURVIVOR_MS - 700) * 1e6:
+        victim = subprocess.Popen([program, "victim", "200000"], **start)
+        victim.stdout.readline()
+        time.sleep(KILL_EVERY_S)
+        kills.append((time.monotonic_ns() - begun) / 1e6)
+        victim.kill()
+        victim.wait()
+    bins = [int(line) for line in survivor.stdout.read().split()]
+    survivor.wait()
+
+    def mean(kill, first, last):
+        at = int(kill // 10)
+        return statistics.fmean(bins[at + first:at + last])
+
+    # Before the kill the victim sleeps: 150 ms of undisturbed work. After it, the 50 ms in which it is taken back.
+    ratios = [mean(k, 0, 5) / mean(k, -15, 0) for k in kills if 20 < k // 10 < len(bins) - 6]
+    return {"bins": bins, "kills_ms": kills, "dip": 1 - statistics.median(ratios), "worst_dip": 1 - min(ratios)}
+
+
+def latency(build):
+    """From the provider tests, which time each of some hundred kills."""
+    done = subprocess.run([f"{build}/tests/provider/provider", "--gtest_filter=*Latency*"], capture_output=True, text=True,
+                          check=False)
+    return [line.strip() for line in done.stdout.splitlines() if "p50" in line]
+
+
+def private_against_joined(build, daemon):
+    cases = ["pair/64", "batch/random/64", "batch/random/mixed", "live/cached/mixed", "mixed/8_32k", "large/pair",
+             "calloc/small_64", "realloc/by_16_to_16k", "remote/random/64"]
+    private, joined = environment(build, AEP_CONTEXT="none"), daemon.environment()
+    found = {}
+    for case in cases:
+        times = interleaved({"private": lambda: micro(build, private, case), "joined": lambda: micro(build, joined, case)})
+        found[case] = times["joined"] / times["private"]
+    return {"cases": found, "geometric_mean": statistics.geometric_mean(found.values())}
+
+
+def draw(document, stem):
+    import matplotlib
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update({"svg.hashsalt": "aep-bench", "font.size": 9})
+    from matplotlib import pyplot
+    data = document["survivors"]
+    figure, axes = pyplot.subplots(figsize=(9, 3))
+    axes.plot([i / 100 for i in range(len(data["bins"]))], [b / 10_000 for b in data["bins"]], linewidth=0.8)
+    for kill in data["kills_ms"]:
+        axes.axvline(kill / 1000, color="#d55e00", linewidth=0.8, linestyle=":")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("s (dotted: a neighbour is killed)")
+    axes.set_ylabel("malloc/free pairs a µs, 10 ms bins")
+    figure.tight_layout()
+    figure.savefig(stem + ".svg", metadata={"Date": None})
+    figure.savefig(stem + ".png", dpi=110)
+
+
+def table(document):
+    d = document
+    yield "| figure | measured |"
+    yield "|---|---|"
+    op = d["operation"]
+    yield f"| one operation, direct / through the shadow entry | {op['direct_ns']:.1f} / {op['image_ns']:.1f} ns |"
+    for what, name in (("signals", "a handled signal"), ("threads", "a thread made and joined")):
+        for who, ns in d["others"][what].items():
+            yield f"| {name}: {who} | {ns:.0f} ns |"
+    for line in d["latency"]:
+        yield f"| kill to completed | {line} |"
+    r = d["recovery"]
+    yield f"| a dead client with {r['objects'] / 1e6:.0f} M objects of 64 B is taken back in | {r['ms']:.2f} ms, {r['objects_per_second'] / 1e6:.0f} M objects/s |"
+    s = d["survivors"]
+    yield f"| a neighbour's throughput in the 50 ms after a kill | {-100 * s['dip']:+.1f} % (median), {-100 * s['worst_dip']:+.1f} % (worst of {len(s['kills_ms'])}) |"
+    p = d["joined"]
+    yield f"| joined / private, geometric mean of {len(p['cases'])} cases | {p['geometric_mean']:.3f} |"
+    for case, ratio in p["cases"].items():
+        yield f"| joined / private: {case} | {ratio:.2f} |"
+
+
+def fill(path, lines):
+    begin, end = "<!-- figures -->", "<!-- end of figures -->"
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(head + begin + "\n" + "\n".join(lines) + "\n" + end + tail)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--plot", metavar="STEM", help="draw the survivors' throughput as STEM.svg and STEM.png")
+    parser.add_argument("--docs", metavar="FILE", help="write the table into this page, between its markers")
+    arguments = parser.parse_args()
+    build = os.path.abspath(arguments.build)
+    with Daemon(build, "none") as without, Daemon(build, "auto") as daemon:
+        provider = daemon.command("status")["provider"]
+        document = {
+            "provider": provider,
+            "operation": operation_cost(build, daemon),
+            "others": cost_for_others(build, daemon, without),
+            "recovery": recovery(build, daemon),
+            "survivors": survivors(build, daemon),
+            "joined": private_against_joined(build, daemon),
+            "latency": latency(build) if provider == "ebpf" else ["not measured: no provider here"],
+        }
+    print("\n".join(table(document)))
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+    if arguments.docs:
+        fill(arguments.docs, list(table(document)))
+    if arguments.plot:
+        draw(document, arguments.plot)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

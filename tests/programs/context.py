@@ -1,0 +1,82 @@
+"""A context for the programs of one case and one user: its daemon, and what must be true when all of them have ended.
+
+Called by harness.py in mode `joined`. Crash rule: the daemon is a child of the worker, which ends all its descendants;
+its files lie in the case's scratch folder in /dev/shm.
+"""
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import time
+
+NEEDED = ("tools/aepd", "tools/aep", "aep-lib/image/aep-image", "aep-lib/completer/aep-completer")
+
+
+class Context:
+    def __init__(self, build, folder, user, pool_size):
+        """Copies what the daemon needs to where the user reaches it, and starts it."""
+        self.folder = folder
+        self.socket = os.path.join(folder, "socket")
+        self.file = os.path.join(folder, "context", "context")
+        programs = os.path.join(folder, "programs")
+        for part in NEEDED:
+            place = os.path.join(programs, part)
+            os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+            shutil.copy(os.path.join(build, part), place)
+        self._aep = os.path.join(programs, "tools/aep")
+        self._identity = {}
+        if user:
+            entry = pwd.getpwnam(user)
+            self._identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        self._log = os.path.join(folder, "log")
+        self._daemon = subprocess.Popen(
+            [os.path.join(programs, "tools/aepd"), *self._where(), "--pool-size", pool_size, "--verify",
+             "--log-file", self._log],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._identity)
+
+    def _where(self):
+        return ["--context", "programs", "--socket", self.socket, "--directory", os.path.join(self.folder, "context")]
+
+    def log(self):
+        try:
+            with open(self._log, encoding="utf-8", errors="replace") as file:
+                return file.read()[-1500:]
+        except OSError:
+            return ""
+
+    def command(self, name):
+        """The answer in JSON, or None with the reason in `self.error`."""
+        words = [self._aep, name, "--json", "--context", "programs", "--socket", self.socket]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, **self._identity)
+        self.error = done.stderr.strip()
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            return None
+
+    def answers(self):
+        return self._daemon.poll() is None and os.path.exists(self.socket) and self.command("status") is not None
+
+    def fault_at_end(self, until):
+        """Everybody has ended: what is wrong, or None. Waits until `until` for the last to be taken back."""
+        while self.command("recover") is not None and self.command("clients"):
+            if time.monotonic() > until:
+                return f"dead clients are not taken back: {self.command('clients')}"
+        status = self.command("status")
+        if status is None:
+            return f"the daemon does not answer: {self.error}\n{self.log()}"
+        if status["state"] != "live":
+            return f"the context is poisoned: {status['poison']}"
+        if status["recovery"]["broken"]:
+            return f"the heap of a dead client was broken\n{self.log()}"
+        if status["memory"]["held_bytes"]:
+            return f"{status['memory']['held_bytes']} bytes belong to nobody"
+        findings = self.command("check")
+        if findings:
+            return f"check: {findings}"
+        self.summary = (f"context: {status['clients']['attached']} clients, {status['recovery']['completed']} operations "
+                        f"completed after a kill, provider {status['provider']}")
+        self.command("down")
+        return None

@@ -212,14 +212,4 @@ void close_link(DaemonLink& link) {
     link.fd = -1;
 }
 
-void move_away(DaemonLink& link) {
-    for (const int lowest : {1000, 500, 250, 100, 50}) {
-        const long higher = sys::call(__NR_fcntl, link.fd, F_DUPFD_CLOEXEC, lowest);
-        if (sys::failed(higher)) continue;
-        sys::close(link.fd);
-        link.fd = static_cast<int>(higher);
-        return;
-    }
-}
-
 }  // namespace aep

@@ -38,7 +38,4 @@ bool link_is_ours(const DaemonLink& link);
 /// Closes the connection if it is still ours.
 void close_link(DaemonLink& link);
 
-/// Moves the connection to a high number, where programs seldom look.
-void move_away(DaemonLink& link);
-
 }  // namespace aep

@@ -188,7 +188,7 @@ void become(const AnswerMessage& answer) {
     this_client.generation = answer.generation;
     this_client.provider = answer.provider;
     this_client.joined = this_client.attached = true;
-    move_away(this_client.link);
+    close_link(this_client.link);  // programs look at, count and close what descriptors they find
 }
 
 /// Everything after the daemon's consent.
@@ -297,10 +297,6 @@ long join_again() {
     return 0;
 }
 
-void forget_client() {
-    // The parent's connection, or what the program has put in its place.
-    close_link(this_client.link);
-    this_client.attached = false;
-}
+void forget_client() { this_client.attached = false; }
 
 }  // namespace aep

@@ -132,10 +132,10 @@ bool finish_left_operation() {
         ask.slot = index_of(*slot);
         AnswerMessage answer{};
         LockScope scope(ask_lock);
-        const bool connected =
-            link_is_ours(this_client.link) || !sys::failed(connect_daemon(this_client.link));
+        const bool connected = !sys::failed(connect_daemon(this_client.link));
         const long asked =
             connected ? ask_daemon(this_client.link, ask, answer, nullptr, 0) : -ECONNREFUSED;
+        close_link(this_client.link);
         if (sys::failed(asked) || answer.error != 0 || is_open(slot)) {
             if (!said_poisoned.exchange(true, std::memory_order_relaxed)) {
                 answer.text[sizeof answer.text - 1] = '\0';

@@ -19,7 +19,7 @@ class Context:
         """Copies what the daemon needs to where the user reaches it, and starts it."""
         self.folder = folder
         self.socket = os.path.join(folder, "socket")
-        self.file = os.path.join(folder, "context", "context")
+        self.pool = os.path.join(folder, "context", "pool")
         programs = os.path.join(folder, "programs")
         for part in NEEDED:
             place = os.path.join(programs, part)
@@ -35,6 +35,7 @@ class Context:
             [os.path.join(programs, "tools/aepd"), *self._where(), "--pool-size", pool_size, "--verify",
              "--log-file", self._log],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._identity)
+        self.pid = self._daemon.pid
 
     def _where(self):
         return ["--context", "programs", "--socket", self.socket, "--directory", os.path.join(self.folder, "context")]

@@ -130,6 +130,10 @@ class Test:
             self.until(self._contexts[user].answers, "the daemon to answer")
         return self._contexts[user]
 
+    def daemons(self):
+        """Pids of the daemons of the case's contexts."""
+        return [shared.pid for shared in self._contexts.values()]
+
     def forget_pool(self, user=None):
         """The case has checked the user's pool itself: none is expected at the end."""
         self._pools.pop(user, None)
@@ -192,7 +196,7 @@ class Test:
         if self.mode == "pool" and self.ours and allocates:
             wanted.append(self.pool(user))
         if self.mode == "joined" and self.ours and allocates:
-            wanted.append(self.context(user).file)
+            wanted.append(self.context(user).pool)
         return all(path in maps for path in wanted)
 
     def active(self, pid, what, user=None):

@@ -70,17 +70,19 @@ def descendants(root):
     return found
 
 
-def end_descendants(root, seconds=10):
-    """Kill and reap everything below `root` (the caller's own pid, or a child about to be reaped)."""
+def end_descendants(root, seconds=10, keep=()):
+    """Kill and reap everything below `root` (the caller's own pid, or a child about to be reaped), but not the
+    processes of `keep` with what they have started."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
-        left = [pid for pid in descendants(root) if not gone(pid)]
+        kept = {pid for top in keep for pid in [top, *descendants(top)]}
+        left = [pid for pid in descendants(root) if pid not in kept and not gone(pid)]
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        if root == os.getpid():
+        if root == os.getpid() and not keep:
             _reap()
         if not left:
             return

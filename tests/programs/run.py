@@ -71,7 +71,7 @@ def worker(args):
         if why:
             raise harness.Failure(why)
         module.run(test)
-        processes.end_descendants(os.getpid())
+        processes.end_descendants(os.getpid(), keep=test.daemons())
         test.finish()
         outcome["ok"] = True
     except harness.Failure as failure:

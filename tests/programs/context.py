@@ -34,8 +34,9 @@ class Context:
         self._daemon = subprocess.Popen(
             [os.path.join(programs, "tools/aepd"), *self._where(), "--pool-size", pool_size, "--verify",
              "--log-file", self._log],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._identity)
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **self._identity)
         self.pid = self._daemon.pid
+        self.ended = False
 
     def _where(self):
         return ["--context", "programs", "--socket", self.socket, "--directory", os.path.join(self.folder, "context")]
@@ -56,6 +57,9 @@ class Context:
             return json.loads(done.stdout)
         except ValueError:
             return None
+
+    def status(self):
+        return self._daemon.poll()
 
     def answers(self):
         return self._daemon.poll() is None and os.path.exists(self.socket) and self.command("status") is not None
@@ -79,5 +83,6 @@ class Context:
             return f"check: {findings}"
         self.summary = (f"context: {status['clients']['attached']} clients, {status['recovery']['completed']} operations "
                         f"completed after a kill, provider {status['provider']}")
+        self.ended = True
         self.command("down")
         return None

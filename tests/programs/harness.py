@@ -380,6 +380,9 @@ class Test:
 
     def close(self):
         """Run the clean-ups, end what still runs and remove the files."""
+        for shared in self._contexts.values():
+            if not shared.ended and not shared.answers():
+                self.note(f"the daemon is gone (status {shared.status()}); it said last: {shared.log()[-600:]}")
         for action in reversed(self._cleanups):
             try:
                 action()

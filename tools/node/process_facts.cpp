@@ -3,18 +3,26 @@
 // Crash rule: reads only.
 #include "tools/node/process_facts.hpp"
 
+#include <fcntl.h>
 #include <time.h>
+#include <unistd.h>
 
-#include <fstream>
-#include <iterator>
 #include <sstream>
+
+#include "tools/node/unique_fd.hpp"
 
 namespace aep {
 namespace {
 
+/// What the file holds; empty where it cannot be read, as when its process ends between two calls.
 std::string read_file(const std::string& path) {
-    std::ifstream file(path);
-    return {std::istreambuf_iterator<char>(file), {}};
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string text;
+    char part[1024];
+    for (ssize_t got; fd && (got = read(fd.get(), part, sizeof part)) > 0;) {
+        text.append(part, static_cast<size_t>(got));
+    }
+    return text;
 }
 
 }  // namespace

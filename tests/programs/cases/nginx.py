@@ -122,6 +122,8 @@ def run(t):
     t.until(lambda: not set(workers()) & set(first_workers), "the old workers to go")
     t.stop(server, signal.SIGQUIT)
     # The workers gave up the rights to open root's pool: they keep what they have and take no more of it.
+    t.expect_message(rb"context \S+: process \d+ cannot take memory from it: EACCES .*; going on with private memory\n",
+                     "workers are another user")
     t.expect_message(rb"pool \S+: process \d+ cannot take more of it: EACCES .*; going on with private memory\n",
                      "workers of another user")
     for name in os.listdir(logs):

@@ -9,6 +9,7 @@ TIMEOUT = 120
 def run(t):
     # As root, some tests start processes of other users: those cannot open this user's pool and have to go on without,
     # which AEP_REQUIRE would forbid.
+    t.expect_message(rb"context \S+: no answer at \S+: EACCES \(permission denied\)\n", "processes of other users")
     t.expect_message(rb"pool \S+: cannot open it: EACCES \(permission denied\)\n", "processes of other users")
     t.expect_message(rb"continuing in private mode: .*\n", "processes of other users")
     env = {"AEP_REQUIRE": "0"}

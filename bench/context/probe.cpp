@@ -4,7 +4,7 @@
 //
 //   aep_bench_probe signals N       ns of a signal sent to oneself and handled, median of batches
 //   aep_bench_probe threads N       ns of a thread made and joined
-//   aep_bench_probe refill N        ns of a malloc that needs a fresh page, and of the frees of it
+//   aep_bench_probe pairs N         ns of a malloc(64) and its free
 //   aep_bench_probe survivor MS     malloc/free pairs in each 10 ms of MS milliseconds, one a line,
 //   after
 //                                   a line with the monotonic clock in ns at the start
@@ -64,15 +64,12 @@ int threads(unsigned n) {
     return 0;
 }
 
-/// Objects of a quarter of a page each: every fourth malloc takes a page, every fourth free gives
-/// one.
-int refill(unsigned n) {
-    constexpr unsigned LIVE = 64;
-    void* blocks[LIVE];
-    std::printf("%.1f\n", median_ns(n, [&] {
-                              for (void*& block : blocks) block = std::malloc(16 * 1024);
-                              for (void* block : blocks) std::free(block);
-                          }) / LIVE);
+/// With AEP_PURE=1 each of the two calls is one operation.
+int pairs(unsigned n) {
+    std::printf("%.1f\n", median_ns(n, [] {
+                    void* volatile block = std::malloc(64);
+                    std::free(block);
+                }));
     return 0;
 }
 
@@ -120,9 +117,9 @@ int main(int count, char** arguments) {
         count == 3 ? static_cast<unsigned>(std::strtoul(arguments[2], nullptr, 10)) : 0;
     if (n != 0 && what == "signals") return signals(n);
     if (n != 0 && what == "threads") return threads(n);
-    if (n != 0 && what == "refill") return refill(n);
+    if (n != 0 && what == "pairs") return pairs(n);
     if (n != 0 && what == "survivor") return survivor(n);
     if (n != 0 && what == "victim") return victim(n);
-    std::fputs("usage: aep_bench_probe signals|threads|refill|survivor|victim N\n", stderr);
+    std::fputs("usage: aep_bench_probe signals|threads|pairs|survivor|victim N\n", stderr);
     return 2;
 }

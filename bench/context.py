@@ -209,7 +209,8 @@ def table(document):
         for who, ns in d["others"][what].items():
             yield f"| {name}: {who} | {ns:.0f} ns |"
     for line in d["latency"]:
-        yield f"| {line.replace(": p50", " | p50", 1)} |"
+        what, _, times = line.partition(": ")
+        yield f"| {what} | {times} |"
     r = d["recovery"]
     yield f"| a dead client with {r['objects'] / 1e6:.0f} M objects of 64 B is taken back in | {r['ms']:.2f} ms, {r['objects_per_second'] / 1e6:.0f} M objects/s |"
     s = d["survivors"]

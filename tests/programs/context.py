@@ -48,9 +48,9 @@ class Context:
         except OSError:
             return ""
 
-    def command(self, name):
+    def command(self, name, *more):
         """The answer in JSON, or None with the reason in `self.error`."""
-        words = [self._aep, name, "--json", "--context", "programs", "--socket", self.socket]
+        words = [self._aep, name, *more, "--json", "--context", "programs", "--socket", self.socket]
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, **self._identity)
         self.error = done.stderr.strip()
         try:

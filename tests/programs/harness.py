@@ -383,6 +383,8 @@ class Test:
         for shared in self._contexts.values():
             if not shared.ended and not shared.answers():
                 self.note(f"the daemon is gone (status {shared.status()}); it said last: {shared.log()[-600:]}")
+            if not shared.ended:
+                shared.command("down", "--force")
         for action in reversed(self._cleanups):
             try:
                 action()

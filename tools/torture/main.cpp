@@ -292,7 +292,7 @@ void report(const Counts& c, const Options& options, double seconds) {
     fmt::print("; points hit {} of {}; daemon killed {} times; {:.0f} s\n",
                c.by_point.size() - c.points_missed(), c.by_point.size(), c.daemon_kills, seconds);
     fmt::print(
-        "torture: {} kills, {} operations open, {} completed, {} broken, {} hung, {} bytes "
+        "torture ({}): {} kills, {} operations open, {} completed, {} broken, {} hung, {} bytes "
         "leaked\n",
         c.provider, c.kills, c.open, c.completed, c.broken, c.hung, c.leaked_bytes);
 }

@@ -100,7 +100,8 @@ long format_context(int fd, const ContextPlan& plan) {
     h.slots_offset = round_up(
         h.clients_offset + (usize{plan.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);
     h.owners_offset = round_up(h.slots_offset + usize{plan.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
-    h.control_bytes = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), 2 * MiB);
+    h.log_offset = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
+    h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
     if (h.control_bytes > CONTROL_WINDOW) return -EINVAL;
     h.checksum = checksum_of(h);
     h.state = static_cast<u32>(ContextState::live);

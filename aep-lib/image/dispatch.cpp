@@ -17,9 +17,11 @@ void aep_dispatch(aep::Slot* slot) {
     if (number < static_cast<u32>(Op::count)) {
         slot->reply = perform(domain_at(client), slot->request);
     } else if (!known_operation(number)) {
+        log_ring().write(Event::unknown_number, client, number, 0);
         slot->reply = {.status = Status::no_such_op};
     } else if (context().state.load(std::memory_order_acquire) !=
                static_cast<u32>(ContextState::live)) {
+        log_ring().write(Event::refused, client, number, 0);
         slot->reply = {.status = Status::poisoned};
     } else {
         slot->reply = perform_node(client, static_cast<NodeOp>(number), slot->request);

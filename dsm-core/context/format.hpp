@@ -8,12 +8,13 @@
 // is used is chosen at creation and written in the header.
 //
 //   offset              address                     what
-//   0                   CONTROL_BASE                header, client table, slots, chunk owners
+//   0                   CONTROL_BASE                header, client table, slots, chunk owners, log
 //   STACKS_OFFSET       STACKS_BASE                 one AEP stack a slot, between unmapped guards
 //   DESCS_OFFSET        DESCS_BASE                  the descriptors of the pool's slices
 //   META_OFFSET         META_BASE                   the heap's other metadata, then the domains
 #pragma once
 
+#include "dsm-core/context/log_ring.hpp"
 #include "dsm-core/heap/ops.hpp"
 #include "dsm-core/pool/format.hpp"
 
@@ -75,6 +76,7 @@ struct ContextHeader {
     u64 clients_offset;  // in the control area
     u64 slots_offset;
     u64 owners_offset;
+    u64 log_offset;
     u64 control_bytes;  // all of it
     u64 checksum;       // over all bytes before it
 
@@ -212,16 +214,37 @@ inline std::atomic<u32>& chunk_owner(u32 chunk) {
     return reinterpret_cast<std::atomic<u32>*>(CONTROL_BASE + context().owners_offset)[chunk];
 }
 
+inline LogRing& log_ring() {
+    return *reinterpret_cast<LogRing*>(CONTROL_BASE + context().log_offset);
+}
+
 constexpr u64 context_layout_hash() {
     const u64 facts[] = {
-        CONTEXT_VERSION,   CONTROL_BASE,          STACKS_BASE,
-        STACKS_OFFSET,     META_OFFSET,           META_BASE,
-        DESCS_BASE,        STACK_STRIDE,          STACK_BYTES,
-        SLOT_STRIDE,       sizeof(ContextHeader), sizeof(ClientEntry),
-        sizeof(Slot),      sizeof(Request),       sizeof(Reply),
-        sizeof(Heap),      sizeof(PageDesc),      sizeof(Domain),
-        sizeof(ChunkDesc), DOMAINS_BASE,          DOMAIN_STRIDE,
-        CHUNK_DESCS.base,  CLASS_COUNT,           static_cast<u64>(Op::count),
+        CONTEXT_VERSION,
+        CONTROL_BASE,
+        STACKS_BASE,
+        STACKS_OFFSET,
+        META_OFFSET,
+        META_BASE,
+        DESCS_BASE,
+        STACK_STRIDE,
+        STACK_BYTES,
+        SLOT_STRIDE,
+        sizeof(ContextHeader),
+        sizeof(ClientEntry),
+        sizeof(LogRing),
+        sizeof(Slot),
+        sizeof(Request),
+        sizeof(Reply),
+        sizeof(Heap),
+        sizeof(PageDesc),
+        sizeof(Domain),
+        sizeof(ChunkDesc),
+        DOMAINS_BASE,
+        DOMAIN_STRIDE,
+        CHUNK_DESCS.base,
+        CLASS_COUNT,
+        static_cast<u64>(Op::count),
         POOL_LAYOUT_HASH,
     };
     u64 hash = 0xcbf2'9ce4'8422'2325;

@@ -121,6 +121,7 @@ Reply claim_chunks(u32 client, const Request& r) {
     const u32 exact = static_cast<u32>(r.mask);
     if (count == 0 || count > pool.chunk_count || !is_power_of_two(align) ||
         (exact != raw(NO_CHUNK) && exact % align != 0)) {
+        log_ring().write(Event::no_run, client, count, 0);
         return {.status = Status::miss};
     }
     const u64 held = entry.chunks.fetch_add(count, std::memory_order_relaxed) + count;
@@ -128,8 +129,9 @@ Reply claim_chunks(u32 client, const Request& r) {
                     ctx.chunks_cached.load(std::memory_order_relaxed) + count;
     u32 first = raw(NO_CHUNK);
     bool clean = false;
-    const bool allowed = within_limit(held, entry.limit.load(std::memory_order_relaxed)) &&
-                         within_limit(all, ctx.context_limit.load(std::memory_order_relaxed));
+    const u64 own_limit = entry.limit.load(std::memory_order_relaxed);
+    const u64 all_limit = ctx.context_limit.load(std::memory_order_relaxed);
+    const bool allowed = within_limit(held, own_limit) && within_limit(all, all_limit);
     if (allowed) {
         u32 ignored = 0;
         if (exact != raw(NO_CHUNK)) {
@@ -150,6 +152,14 @@ Reply claim_chunks(u32 client, const Request& r) {
     }
     if (first == raw(NO_CHUNK)) {
         entry.chunks.fetch_sub(count, std::memory_order_relaxed);
+        if (allowed) {
+            // A run at one certain place is often asked for in vain.
+            if (exact == raw(NO_CHUNK)) log_ring().write(Event::no_run, client, count, 0);
+        } else if (!within_limit(held, own_limit)) {
+            log_ring().write(Event::client_limit, client, count, own_limit);
+        } else {
+            log_ring().write(Event::context_limit, client, count, all_limit);
+        }
         return {.status = allowed ? Status::miss : Status::limit};
     }
     AEP_NODE_CRASH_POINT("node: run complete");
@@ -164,6 +174,7 @@ Reply return_chunk(u32 client, const Request& r) {
     const u32 chunk = static_cast<u32>(r.a);
     if (chunk >= context().chunk_count ||
         chunk_owner(chunk).load(std::memory_order_acquire) != client) {
+        log_ring().write(Event::not_its_chunk, client, chunk, 0);
         return {.status = Status::miss};
     }
     client_at(client).chunks.fetch_sub(1, std::memory_order_relaxed);

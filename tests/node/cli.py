@@ -22,6 +22,7 @@ import unittest
 
 TOOLS, NODE_CLIENT = sys.argv[1:3]
 AEP, AEPD = f"{TOOLS}/aep", f"{TOOLS}/aepd"
+LIBRARY = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "preload/libaepmalloc.so")
 ATTACH_BYTES = 56  # of an AskMessage
 
 
@@ -249,6 +250,46 @@ class Commands(NodeTest):
         again = self.aep("run", "--pool-size", "1G", "--", "true")
         self.assertIn("have no effect", again.stderr)
         self.assertEqual(self.aep("run", "--library", "/nowhere/lib", "--", "true").returncode, 1)
+
+    def test_a_limit_is_no_memory_and_a_line_of_the_log(self):
+        self.up("--client-limit", "32M")
+        program = "import sys\ntry: bytearray(40 << 20)\nexcept MemoryError: print('no memory')"
+        self.assertEqual(self.good("run", "--", "/usr/bin/python3", "-c", program), "no memory\n")
+        self.good("recover")
+        with open(f"{self.socket}.log", encoding="utf-8") as log:
+            self.assertIn("(python3, pid ", line := next(x for x in log if "beyond its limit of 32 MiB" in x), line)
+
+    def test_a_thousand_clients_one_after_another(self):
+        self.good("up", "--pool-size", "64M", "--provider", self.provider)
+        env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        for _ in range(1000):
+            # Says something, so allocates.
+            subprocess.run(["/bin/ls", "/proc/self/fd"], env=env, check=True, stdout=subprocess.DEVNULL)
+        self.good("recover")
+        status = self.data("status")
+        self.assertEqual(status["clients"]["attached"], 1000)
+        self.assertEqual(self.data("clients"), [])
+        self.assertEqual(status["memory"]["held_bytes"], 0)
+        self.assertEqual(self.data("check"), [])
+
+    def test_sixty_four_clients_at_once(self):
+        self.good("up", "--pool-size", "1G", "--provider", self.provider)
+        env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        sort = ["/usr/bin/sort", "-n"]
+        programs = [subprocess.Popen(sort, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(64)]
+        numbers = [str(i * 7919 % 10007) for i in range(5000)]
+        wanted = ("\n".join(sorted(numbers, key=int)) + "\n").encode()
+        for program in programs:  # all have read, and wait for the end of their input
+            program.stdin.write(("\n".join(numbers) + "\n").encode())
+            program.stdin.flush()
+        while len(self.data("clients")) < 64:
+            pass
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            outputs = list(pool.map(lambda program: program.communicate()[0], programs))
+        self.assertEqual([o == wanted for o in outputs], [True] * 64)
+        self.good("recover")
+        self.assertEqual(self.data("status")["memory"]["held_bytes"], 0)
+        self.assertEqual(self.data("check"), [])
 
     def test_a_provider_that_is_missing(self):
         done = self.aep("up", "--provider", "none", "--require-provider")

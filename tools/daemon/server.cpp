@@ -225,6 +225,11 @@ void Server::attach(Connection& connection, const AskMessage& ask) {
         return;
     }
     const u32 client = admission.answer.client;
+    // A process attaches once: what it was before an exec is over.
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        const bool used = client_at(i).state.load() != static_cast<u32>(ClientState::free);
+        if (i != client && used && client_at(i).pid == client_at(client).pid) recover(i);
+    }
     if (!sent) {
         connection.close_when_sent = true;
         recover(client);

@@ -253,6 +253,7 @@ bool NodeHost::somebody_lives() const { return context_lives(context_fd_.get());
 /// What was left over by an earlier daemon, and what this one wants different.
 void NodeHost::adopt_state() {
     ContextHeader& h = context();
+    log_reader_.skip(log_ring());
     if (options_.context_limit) h.context_limit.store(*options_.context_limit);
     if (options_.client_limit) h.client_limit.store(*options_.client_limit);
     // Not all of a sweep: the provider is started first. Chunks on their way to the pool arrive.

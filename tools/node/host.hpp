@@ -101,6 +101,10 @@ class NodeHost {
     /// a time so that nobody waits long to be let in; or all. How many.
     u32 return_cached(u64 now_ms, bool all);
 
+    /// Puts what operations have written into the context's ring into the log, a line for each kind
+    /// of event and client.
+    void log_events();
+
     /// Walks all invariants that can be checked while clients run.
     std::vector<Finding> check();
 
@@ -169,6 +173,7 @@ class NodeHost {
     std::vector<u64>
         cached_since_;  // a chunk: when a sweep first saw it in the cache, in ms; 0: not
     u64 broken_ = 0;
+    LogReader log_reader_;
     u32 next_dead_node_ = 0;
     bool mapped_ = false;
     bool pool_mapped_ = false;

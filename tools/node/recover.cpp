@@ -215,6 +215,7 @@ bool NodeHost::somebody_is_left() const {
 
 Sweep NodeHost::sweep(u64 now_ms) {
     Sweep done;
+    log_events();  // before entries of dead clients are given to others
     for (u32 i = 1; i <= context().max_clients; ++i) {
         const Recovery recovery = recover(i);
         done.recovered += recovery.state == RecoveryState::recovered;

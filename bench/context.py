@@ -113,6 +113,24 @@ def operation_cost(build, daemon):
             "entry_ns": (times["image"] - times["direct"]) / 2}
 
 
+def operation_instructions(build, daemon):
+    """The same, in instructions: by callgrind, from the difference of two runs."""
+    batches = 21
+
+    def count(env, calls):
+        done = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+                               f"{build}/bench/context/aep_bench_probe", "pairs", str(calls)],
+                              env=env, capture_output=True, text=True, check=True)
+        return int(done.stderr.rsplit("Collected :", 1)[1].split()[0])
+
+    def an_operation(env):
+        return (count(env, 12_000) - count(env, 2_000)) / (10_000 * batches * 2)
+
+    direct = an_operation(environment(build, AEP_PURE="1", AEP_CONTEXT="none"))
+    image = an_operation(daemon.environment(AEP_PURE="1"))
+    return {"direct": direct, "image": image, "entry": image - direct}
+
+
 def cost_for_others(build, with_ebpf, without):
     """A handled signal and a thread: of a client with and without the programs, and of a stranger beside them."""
     stranger = environment(build, AEP_CONTEXT="none")
@@ -205,6 +223,9 @@ def table(document):
     yield "|---|---|"
     op = d["operation"]
     yield f"| one operation, direct / through the shadow entry | {op['direct_ns']:.1f} / {op['image_ns']:.1f} ns |"
+    if d["instructions"]:
+        n = d["instructions"]
+        yield f"| the same in instructions; what the shadow entry adds | {n['direct']:.0f} / {n['image']:.0f}; {n['entry']:.0f} |"
     for what, name in (("signals", "a handled signal"), ("threads", "a thread made and joined")):
         for who, ns in d["others"][what].items():
             yield f"| {name}: {who} | {ns:.0f} ns |"
@@ -244,6 +265,7 @@ def main():
         document = {
             "provider": provider,
             "operation": operation_cost(build, daemon),
+            "instructions": operation_instructions(build, daemon) if shutil.which("valgrind") else None,
             "others": cost_for_others(build, daemon, without),
             "recovery": recovery(build, daemon),
             "survivors": survivors(build, daemon),

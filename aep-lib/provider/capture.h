@@ -54,6 +54,12 @@ struct DoorbellRecord {
     __u32 slot;  // DOORBELL_CAPTURED
 };
 
+/// What is pinned: by which build and configuration, and for which context.
+struct CaptureIdentity {
+    __u64 build;
+    char context_file[248];  // path; when it is gone, so is the use of the pins
+};
+
 /// Constants of the programs, chosen when they are loaded.
 struct CaptureConfig {
     __u64 text_begin;    // of the image

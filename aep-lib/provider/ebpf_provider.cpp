@@ -13,6 +13,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <filesystem>
 
 using aep::CaptureConfig;  // the skeleton, made from C, knows no namespaces
 #include <capture.skel.h>
@@ -109,9 +110,9 @@ class EbpfProvider final : public CaptureProvider {
         };
         const Descriptor identity = open_pin(IDENTITY);
         const u32 zero = 0;
-        u64 found = 0;
+        CaptureIdentity found{};
         if (!identity || bpf_map_lookup_elem(identity.get(), &zero, &found) != 0 ||
-            found != identity_of(plan)) {
+            found.build != identity_of(plan)) {
             return false;
         }
         for (const char* link : LINKS) {
@@ -199,7 +200,9 @@ std::string load_and_pin(const EbpfPlan& plan) {
         return libbpf_failed("attaching the programs", error);
     }
     const u32 zero = 0;
-    const u64 identity = identity_of(plan);
+    CaptureIdentity identity{};
+    identity.build = identity_of(plan);
+    plan.context_file.copy(identity.context_file, sizeof identity.context_file - 1);
     bpf_map* const maps[] = {bpf->maps.captures, bpf->maps.members, bpf->maps.doorbell};
     bpf_link* const links[] = {bpf->links.on_signal, bpf->links.on_exit, bpf->links.on_exec};
     int error = bpf_map__update_elem(bpf->maps.identity, &zero, sizeof zero, &identity,
@@ -240,7 +243,8 @@ std::string remove_contents(const std::string& directory) {
 
 }  // namespace
 
-EbpfPlan ebpf_plan(std::string directory, const ContextHeader& header, const ImageInfo& image) {
+EbpfPlan ebpf_plan(std::string directory, const ContextHeader& header, const ImageInfo& image,
+                   std::string context_file) {
     EbpfPlan plan;
     plan.directory = std::move(directory);
     plan.max_slots = header.max_slots;
@@ -249,6 +253,7 @@ EbpfPlan ebpf_plan(std::string directory, const ContextHeader& header, const Ima
     plan.text_begin = image.text_begin;
     plan.text_end = image.text_end;
     memcpy(plan.context_uuid, header.uuid, sizeof plan.context_uuid);
+    plan.context_file = std::move(context_file);
     return plan;
 }
 
@@ -280,6 +285,26 @@ std::string remove_pins(const std::string& directory) {
         error = failed(directory, errno);
     }
     return error;
+}
+
+u32 remove_orphaned_pins(const std::string& parent) {
+    u32 removed = 0;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
+        const std::string directory = entry.path();
+        // Pinned last: a folder without it is being filled just now, or will be filled anew.
+        const Descriptor identity(bpf_obj_get((directory + "/" + IDENTITY).c_str()));
+        const u32 zero = 0;
+        CaptureIdentity found{};
+        if (!identity || bpf_map_lookup_elem(identity.get(), &zero, &found) != 0) continue;
+        found.context_file[sizeof found.context_file - 1] = '\0';
+        if (found.context_file[0] != '/' || access(found.context_file, F_OK) == 0 ||
+            errno != ENOENT) {
+            continue;
+        }
+        removed += remove_pins(directory).empty();
+    }
+    return removed;
 }
 
 }  // namespace aep

@@ -21,10 +21,12 @@ struct EbpfPlan {
     u64 text_begin = 0;
     u64 text_end = 0;
     u8 context_uuid[16] = {};  // captures of a former context are not found again
+    std::string context_file;  // when it is gone, the pins are of no use; empty: never
 };
 
 /// The plan for a context whose clients run the image with this information.
-EbpfPlan ebpf_plan(std::string directory, const ContextHeader& header, const ImageInfo& image);
+EbpfPlan ebpf_plan(std::string directory, const ContextHeader& header, const ImageInfo& image,
+                   std::string context_file = {});
 
 /// What an image file says of itself. A failure: it is none.
 Outcome<ImageInfo> read_image_info(int fd);
@@ -39,6 +41,10 @@ std::string ensure_bpffs(const char* path = BPFFS);
 /// place of what is there. Captures of the same build and plan stay; members, too. Mounts a bpffs
 /// at BPFFS when the directory is to be there.
 Outcome<std::unique_ptr<CaptureProvider>> open_ebpf_provider(const EbpfPlan& plan);
+
+/// Removes the pins in each folder of `parent` that belong to a context whose file is gone: its
+/// daemon was killed, and then its files were removed. How many folders. Others' are left alone.
+u32 remove_orphaned_pins(const std::string& parent);
 
 /// Removes all that is pinned in the directory, and the directory: capturing ends. An error's text;
 /// empty: done, or nothing was there.

@@ -18,7 +18,7 @@ PEERS = {
     "jemalloc": ("libjemalloc.so.2", "libjemalloc2"),
     "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
 }
-OURS = ("aep", "aep-pool")
+OURS = ("aep", "aep-pool", "aep-joined")
 ALL = (*PEERS, *OURS)
 
 # Settings of other people's that would change an allocator's behaviour.
@@ -32,6 +32,7 @@ class Allocator:
     library: str = ""  # what LD_PRELOAD names; empty: the program's own
     pool: str = ""  # path of the pool file; empty: none
     pool_size: int = 0
+    socket: str = ""  # of the daemon to join; empty: none
     version: str = ""
     missing: str = ""  # why it cannot be measured; empty: it can
     settings: dict = field(default_factory=dict)
@@ -42,18 +43,20 @@ class Allocator:
         env.update(LC_ALL="C", PATH="/usr/bin:/bin:/usr/sbin:/sbin", PYTHONHASHSEED="0")
         if self.pool:
             env.update(AEP_POOL=self.pool, AEP_POOL_SIZE=str(self.pool_size))
+        if self.library:
+            env.update(AEP_SOCKET=self.socket, AEP_REQUIRE="1") if self.socket else env.update(AEP_CONTEXT="none")
         env.update(self.settings)
         return env
 
 
-def discover(names, build, pool_path, pool_size, settings):
+def discover(names, build, pool_path, pool_size, settings, context=None):
     """The allocators of these names, in this order. `settings`: extra environment of our own library."""
     found = []
     for name in names:
         if name in PEERS:
             found.append(_peer(name))
         elif name in OURS:
-            found.append(_ours(name, build, pool_path, pool_size, settings))
+            found.append(_ours(name, build, pool_path, pool_size, settings, context))
         else:
             raise SystemExit(f"bench: no allocator named {name}; there are: {', '.join(ALL)}")
     return found
@@ -98,7 +101,7 @@ def _peer(name):
     return allocator
 
 
-def _ours(name, build, pool_path, pool_size, settings):
+def _ours(name, build, pool_path, pool_size, settings, context):
     library = os.path.join(build, "preload", "libaepmalloc.so")
     allocator = Allocator(name, settings=settings)
     if not os.path.exists(library):
@@ -107,6 +110,9 @@ def _ours(name, build, pool_path, pool_size, settings):
     allocator.library = os.path.abspath(library)
     if name == "aep-pool":
         allocator.pool, allocator.pool_size = pool_path, pool_size
+    elif name == "aep-joined":
+        allocator.socket = context.socket if context else ""
+        allocator.missing = "" if allocator.socket else context.missing if context else "no context was made"
     return allocator
 
 

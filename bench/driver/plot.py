@@ -6,9 +6,9 @@ Used by run.py on the document that report.py makes. Writes an SVG and a PNG bes
 import os
 
 COLOURS = {"glibc": "#888888", "mimalloc": "#000000", "jemalloc": "#e69f00", "tcmalloc": "#56b4e9",
-           "aep": "#d55e00", "aep-pool": "#009e73"}
+           "aep": "#d55e00", "aep-pool": "#009e73", "aep-joined": "#cc79a7"}
 EDGES = (0.08, 12.5)  # what lies beyond is drawn at the edge, so that outliers do not flatten the rest
-MARKS = {"glibc": "s", "jemalloc": "v", "tcmalloc": "^", "aep": "o", "aep-pool": "D"}
+MARKS = {"glibc": "s", "jemalloc": "v", "tcmalloc": "^", "aep": "o", "aep-pool": "D", "aep-joined": "P"}
 
 
 def draw(document, path):

@@ -14,7 +14,7 @@ UNTOUCHED = ("large/pair", "large/live", "huge/pair", "huge/live")
 def evaluate(document):
     """[{name, limit, value, met}] for each of our configurations that was measured."""
     rows = []
-    for name, limit in (("aep", 1.00), ("aep-pool", 1.10)):
+    for name, limit in (("aep", 1.00), ("aep-pool", 1.10), ("aep-joined", 1.10)):
         means = document["geomeans"].get(name, {})
         rows += _mean(f"{name}: geometric mean of the micro set", means, "micro", limit)
         rows += _mean(f"{name}: cross-thread free", means, "micro/remote", 0.70)
@@ -23,6 +23,7 @@ def evaluate(document):
         rows += _used_memory(document, name)
         rows += _peers(document, name)
         rows += _startup(document, name)
+    rows += _joined(document)
     return rows
 
 
@@ -43,6 +44,13 @@ def _row(name, value, limit, where=""):
 
 def _mean(name, means, key, limit):
     return [_row(name, means[key]["ratio"], limit)] if key in means else []
+
+
+def _joined(document):
+    """Being a client, relative to the same heap in private memory."""
+    own, private = (document["geomeans"].get(name, {}) for name in ("aep-joined", "aep"))
+    return [_row(f"aep-joined: {what} mean relative to aep", own[key]["ratio"] / private[key]["ratio"], 1.10)
+            for key, what in (("micro", "micro"), ("workload", "workload")) if key in own and key in private]
 
 
 def _used_memory(document, name):

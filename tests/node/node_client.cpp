@@ -1,6 +1,6 @@
 // Purpose: a client for the tests of the daemon and the command line: attaches to a socket and does
 //          what it reads from fd 0, a line a command; answers each with a line.
-// Who calls it: tests/node/cli.py and the tests of the daemon.
+// Who calls it: tests/node/node_test.py and the tests of the daemon.
 // Crash rule: it is there to be killed.
 #include <sys/wait.h>
 

@@ -52,7 +52,10 @@ u32 sequence_of(u32 slot) { return slot_at(slot).sequence.load(std::memory_order
 }  // namespace
 
 EbpfPlug::EbpfPlug(const ContextPaths& paths, Log log)
-    : pins_(pins_of(paths)), log_(std::move(log)), events_(epoll_create1(EPOLL_CLOEXEC)) {}
+    : pins_(pins_of(paths)),
+      place_(paths.directory),
+      log_(std::move(log)),
+      events_(epoll_create1(EPOLL_CLOEXEC)) {}
 
 EbpfPlug::~EbpfPlug() { end_completer(); }
 
@@ -62,7 +65,10 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     if (!why.empty()) return why;
     auto image = read_image_info(watched.image_fd);
     if (!image) return image.error();
-    auto opened = open_ebpf_provider(ebpf_plan(pins_, context(), *image));
+    if (const u32 orphans = remove_orphaned_pins(std::string(BPFFS) + "/aep"); orphans != 0) {
+        log_(LogLevel::info, std::to_string(orphans) + " former contexts' programs are unloaded");
+    }
+    auto opened = open_ebpf_provider(ebpf_plan(pins_, context(), *image, place_));
     if (!opened) return opened.error();
     provider_ = std::move(*opened);
     context_ = describe_again(watched.context_fd, O_RDWR);

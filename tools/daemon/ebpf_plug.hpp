@@ -46,6 +46,7 @@ class EbpfPlug final : public Capture, public Completion {
     bool send_job(u32 slot);
 
     std::string pins_;
+    std::string place_;  // the context's directory
     Log log_;
     std::unique_ptr<CaptureProvider> provider_;
     UniqueFd context_, image_, pool_;  // descriptions without the daemon's locks

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Tests of each command of the command line, and of its errors.
+
+Called by ctest: commands.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves nothing behind.
+"""
+
+import concurrent.futures
+import errno
+import json
+import os
+import subprocess
+
+from node_test import AEP, AEPD, LIBRARY, NodeTest, main
+
+
+class Commands(NodeTest):
+    def test_without_a_daemon_each_says_so(self):
+        for command in ["status", "clients", "top", "check", "recover", "down"]:
+            done = self.aep(command)
+            self.assertEqual(done.returncode, 2, command)
+            self.assertIn("no daemon serves context default", done.stderr)
+            self.assertIn("aep up", done.stderr)
+
+    def test_what_is_not_understood(self):
+        for words in [["nonsense"], [], ["top", "--interval", "x"], ["status", "--nonsense"],
+                      ["run"], ["status", "--context", "a/b"], ["status", "--socket", "here"]]:
+            done = self.run_tool(AEP, *words)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertNotEqual(done.stderr, "", words)
+        for words in [["--pool-size", "many"], ["--provider", "magic"], ["--log-level", "loud"]]:
+            done = self.run_tool(AEPD, *words)
+            self.assertEqual(done.returncode, 2, words)
+
+    def test_help_is_whole(self):
+        text = self.run_tool(AEP, "--help").stdout
+        for command in ["run", "up", "down", "status", "clients", "top", "check", "recover",
+                        "doctor"]:
+            self.assertIn(f"  {command} ", text)
+            one = self.run_tool(AEP, command, "--help")
+            self.assertEqual(one.returncode, 0)
+            self.assertIn("--context", one.stdout)
+        self.assertIn("--require-provider", self.run_tool(AEPD, "--help").stdout)
+        self.assertRegex(self.run_tool(AEP, "--version").stdout, r"^aep \d+\.\d+")
+        self.assertRegex(self.run_tool(AEPD, "--version").stdout, r"^aepd \d+\.\d+")
+
+    def test_up_status_down(self):
+        self.assertIn("is up", self.up())
+        self.assertIn("was up already", self.up())
+        status = self.data("status")
+        self.assertEqual(status["state"], "live")
+        self.assertEqual(status["provider"], "none")
+        self.assertEqual(status["pid"], self.daemon_pid())
+        self.assertEqual(status["pool"]["free_bytes"], status["pool"]["bytes"])
+        self.assertIn("context   default (live)", self.good("status"))
+        for path in ["context", "context/context", "context/pool", "context/lock", "socket"]:
+            mode = os.stat(f"{self.home}/{path}").st_mode
+            self.assertEqual(mode & 0o077, 0, path)
+        self.assertIn("is down", self.good("down"))
+        self.assertEqual(os.listdir(self.home), [])
+
+    def test_many_that_start_it_get_one(self):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            done = list(pool.map(lambda _: self.aep("up", "--json", "--provider", "none"), range(8)))
+        self.assertEqual([d.returncode for d in done], [0] * 8, [d.stderr for d in done])
+        self.assertEqual(sum(json.loads(d.stdout)["started"] for d in done), 1)
+
+    def test_clients_top_check_recover(self):
+        self.up("--client-limit", "32M", "--context-limit", "48M")
+        client = self.client()
+        self.assertEqual(client.greeting, "client 1")
+        client.ask("fill 100 64")
+        [row] = self.data("clients")
+        self.assertEqual(row["pid"], client.process.pid)
+        self.assertEqual(row["state"], "live")
+        self.assertEqual(row["limit_bytes"], 32 << 20)
+        self.assertGreaterEqual(row["bytes"], 8 << 20)
+        self.assertIn("tester", self.good("clients"))
+        frames = self.good("top", "--count", "2", "--interval", "0.05")
+        self.assertEqual(frames.count("tester"), 2)
+        lines = self.good("top", "--count", "2", "--interval", "0.05", "--json").splitlines()
+        self.assertEqual(json.loads(lines[1])["clients"][0]["name"], "tester")
+        self.assertIn("nothing is wrong", self.good("check"))
+        self.assertEqual(self.data("check"), [])
+        client.end()
+        self.good("recover")
+        self.assertEqual(self.data("clients"), [])
+        self.assertEqual(self.data("status")["recovery"]["clients"], 1)
+        self.assertEqual(self.data("check"), [])
+        self.assertEqual(self.data("recover")["clients"], 0)
+
+    def test_down_waits_for_no_client(self):
+        self.up()
+        client = self.client()
+        done = self.aep("down")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("clients live", done.stderr)
+        self.assertIn("tester", done.stderr)
+        self.good("down", "--force")
+        self.assertEqual(os.listdir(self.home), [])
+        # It keeps what it has, and gets more.
+        self.assertEqual(client.ask("fill 100 64"), str(100 * 1024))
+
+    def test_poison_is_shown_everywhere(self):
+        self.up()
+        client = self.client()
+        client.ask("inside 1")
+        client.end()
+        self.good("recover")
+        status = self.aep("status")
+        self.assertEqual(status.returncode, 1)
+        self.assertIn("poisoned", status.stdout)
+        check = self.aep("check")
+        self.assertEqual(check.returncode, 1)
+        self.assertIn(f"operation 1 of tester (pid {client.process.pid})", check.stdout)
+        refused = self.client()
+        self.assertIn(f"refused {errno.ENOTRECOVERABLE} the context is poisoned", refused.greeting)
+        self.good("down")
+
+    def test_a_thread_that_left_its_operation(self):
+        self.up()
+        client = self.client()
+        slot = client.ask("inside 1")
+        self.assertIn(str(errno.ENOTRECOVERABLE), client.ask(f"complete {slot}"))
+        self.assertEqual(self.aep("status").returncode, 1)
+
+    def test_doctor(self):
+        done = self.aep("doctor", "--json")
+        rows = {row["what"]: row for row in json.loads(done.stdout)}
+        for what in ["kernel", "btf", "bpffs", "capabilities", "tmpfs", "memory cgroup",
+                     "ulimit -v", "library", "daemon", "image"]:
+            self.assertIn(what, rows)
+        self.assertEqual(done.returncode, int(any(r["health"] == "BAD" for r in rows.values())))
+        self.up()
+        self.assertIn("provider", self.aep("doctor").stdout)
+
+    def test_run(self):
+        done = self.aep("run", "--pool-size", "64M", "--provider", "none", "--", "/usr/bin/env")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("AEP_CONTEXT=default", done.stdout)
+        self.assertIn(f"AEP_SOCKET={self.socket}", done.stdout)
+        self.assertIn("libaepmalloc.so", done.stdout)
+        self.assertEqual(self.data("status")["state"], "live")
+        self.assertEqual(self.aep("run", "--", "sh", "-c", "exit 7").returncode, 7)
+        missing = self.aep("run", "--", "/nowhere/program")
+        self.assertEqual(missing.returncode, 127)
+        self.assertIn("ENOENT", missing.stderr)
+        again = self.aep("run", "--pool-size", "1G", "--", "true")
+        self.assertIn("have no effect", again.stderr)
+        self.assertEqual(self.aep("run", "--library", "/nowhere/lib", "--", "true").returncode, 1)
+
+    def test_a_limit_is_no_memory_and_a_line_of_the_log(self):
+        self.up("--client-limit", "32M")
+        program = "import sys\ntry: bytearray(40 << 20)\nexcept MemoryError: print('no memory')"
+        self.assertEqual(self.good("run", "--", "/usr/bin/python3", "-c", program), "no memory\n")
+        self.good("recover")
+        with open(f"{self.socket}.log", encoding="utf-8") as log:
+            self.assertIn("(python3, pid ", line := next(x for x in log if "beyond its limit of 32 MiB" in x), line)
+
+    def test_a_thousand_clients_one_after_another(self):
+        self.good("up", "--pool-size", "64M", "--provider", self.provider)
+        env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        for _ in range(1000):
+            # Says something, so allocates.
+            subprocess.run(["/bin/ls", "/proc/self/fd"], env=env, check=True, stdout=subprocess.DEVNULL)
+        self.good("recover")
+        status = self.data("status")
+        self.assertEqual(status["clients"]["attached"], 1000)
+        self.assertEqual(self.data("clients"), [])
+        self.assertEqual(status["memory"]["held_bytes"], 0)
+        self.assertEqual(self.data("check"), [])
+
+    def test_sixty_four_clients_at_once(self):
+        self.good("up", "--pool-size", "1G", "--provider", self.provider)
+        env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        sort = ["/usr/bin/sort", "-n"]
+        programs = [subprocess.Popen(sort, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(64)]
+        numbers = [str(i * 7919 % 10007) for i in range(5000)]
+        wanted = ("\n".join(sorted(numbers, key=int)) + "\n").encode()
+        for program in programs:  # all have read, and wait for the end of their input
+            program.stdin.write(("\n".join(numbers) + "\n").encode())
+            program.stdin.flush()
+        while len(self.data("clients")) < 64:
+            pass
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            outputs = list(pool.map(lambda program: program.communicate()[0], programs))
+        self.assertEqual([o == wanted for o in outputs], [True] * 64)
+        self.good("recover")
+        self.assertEqual(self.data("status")["memory"]["held_bytes"], 0)
+        self.assertEqual(self.data("check"), [])
+
+    def test_a_provider_that_is_missing(self):
+        done = self.aep("up", "--provider", "none", "--require-provider")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no provider", done.stderr)
+        self.up()
+        with open(f"{self.socket}.log", encoding="utf-8") as log:
+            self.assertEqual(log.read().count("no provider"), 1)
+
+
+if __name__ == "__main__":
+    main()

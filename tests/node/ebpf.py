@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Tests of the provider `ebpf` with whole processes: clients, daemons and completers are killed.
+
+Called by ctest: ebpf.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves nothing behind.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from node_test import AEP, NodeTest, main
+
+
+def mount_bpffs_of_our_own():
+    """A mount namespace that ends with this process, or why there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts = 0x20000
+    if os.geteuid() != 0 or libc.unshare(new_mounts) != 0:
+        return "only root can mount"
+    for words in [["--make-rprivate", "/"], ["-t", "bpf", "bpf", "/sys/fs/bpf"]]:
+        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return done.stderr
+    return None
+
+
+class Ebpf(NodeTest):
+    provider = "ebpf"
+
+    @classmethod
+    def setUpClass(cls):
+        if why := mount_bpffs_of_our_own():
+            raise unittest.SkipTest(why)
+
+    def setUp(self):
+        super().setUp()
+        done = self.aep("up", "--pool-size", "64M", "--provider", "ebpf", "--verify")
+        if done.returncode != 0 and "no provider" in done.stderr:
+            self.skipTest(done.stderr)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def completer(self):
+        self.data("status")  # answered when a completer was started, again if it had died
+        pid = self.daemon_pid()
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            return int(children.read().split()[0])
+
+    def churn_and_kill(self):
+        client = self.client()
+        self.assertEqual(client.ask("churn"), "going")
+        client.end()
+
+    def until_nobody_is_left(self):
+        """Each command is a sweep that takes in what the completer answered meanwhile."""
+        while self.data("clients"):
+            self.good("recover")
+
+    def expect_sound(self):
+        self.until_nobody_is_left()
+        status = self.data("status")
+        self.assertEqual(status["state"], "live", status["poison"])
+        self.assertEqual(status["recovery"]["broken"], 0)
+        self.assertEqual(self.data("check"), [])
+        return status["recovery"]
+
+    def test_killed_inside_the_operation_completes(self):
+        self.assertEqual(self.data("status")["provider"], "ebpf")
+        for _ in range(60):
+            self.churn_and_kill()
+        done = self.expect_sound()
+        self.assertEqual(done["clients"], 60)
+        self.assertGreater(done["completed"], 0)
+        self.good("down")
+        self.assertEqual(os.listdir("/sys/fs/bpf/aep"), [])
+
+    def test_killed_while_no_daemon_runs(self):
+        for number in [signal.SIGTERM, signal.SIGKILL] * 5:
+            clients = [self.client() for _ in range(4)]
+            for client in clients:
+                client.ask("churn")
+            self.end_daemon(number)
+            for client in clients:
+                client.end()
+            self.up()
+            self.expect_sound()
+
+    def test_a_completer_that_is_killed_is_followed_by_another(self):
+        for _ in range(10):
+            before = self.completer()
+            clients = [self.client() for _ in range(4)]
+            for client in clients:
+                client.ask("churn")
+            self.end_stranger(before, signal.SIGKILL)
+            for client in clients:
+                client.end()
+            self.expect_sound()
+            self.assertNotEqual(self.completer(), before)
+
+    def test_programs_of_a_context_whose_files_are_gone_are_unloaded(self):
+        pins = "/sys/fs/bpf/aep"
+        before = os.listdir(pins)
+        self.assertEqual(len(before), 1)
+        self.end_daemon(signal.SIGKILL)
+        os.rename(f"{self.home}/context", f"{self.home}/elsewhere")
+        with tempfile.TemporaryDirectory(prefix="aep-test-", dir="/dev/shm") as other:
+            where = ["--socket", f"{other}/socket", "--directory", f"{other}/context"]
+            done = self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            left = os.listdir(pins)
+            self.assertEqual(len(left), 1)
+            self.assertNotEqual(left, before)
+            self.assertIn("1 former contexts' programs are unloaded", done.stderr)
+            self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
+
+    def test_programs_of_a_context_without_a_daemon_stay(self):
+        before = os.listdir("/sys/fs/bpf/aep")
+        self.end_daemon(signal.SIGKILL)
+        with tempfile.TemporaryDirectory(prefix="aep-test-", dir="/dev/shm") as other:
+            where = ["--socket", f"{other}/socket", "--directory", f"{other}/context"]
+            done = self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(len(os.listdir("/sys/fs/bpf/aep")), 2)
+            self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
+        self.assertEqual(os.listdir("/sys/fs/bpf/aep"), before)
+
+    def test_real_programs(self):
+        script = "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-2000:]"
+        for _ in range(10):
+            with subprocess.Popen([AEP, "run", *self.where, "--require", "--", "/usr/bin/python3",
+                                   "-c", "print('on', flush=True)\n" + script],
+                                  stdout=subprocess.PIPE) as program:
+                program.stdout.readline()
+                program.kill()
+        self.expect_sound()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What the tests of the daemon and the command line share: a context of their own, clients, the tools.
+
+Used by commands.py, daemon.py, ebpf.py and protocol.py. Leaves nothing behind.
+"""
+
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TOOLS, NODE_CLIENT = sys.argv[1:3]
+AEP, AEPD = f"{TOOLS}/aep", f"{TOOLS}/aepd"
+LIBRARY = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "preload/libaepmalloc.so")
+ATTACH_BYTES = 56  # of an AskMessage
+
+
+class Client:
+    """A node_client process: attached, doing what it is told."""
+
+    def __init__(self, path):
+        self.process = subprocess.Popen([NODE_CLIENT, path], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.greeting = self.process.stdout.readline().strip()
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class NodeTest(unittest.TestCase):
+    provider = "none"
+
+    def setUp(self):
+        self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
+        self.socket = f"{self.home}/socket"
+        self.where = ["--socket", self.socket, "--directory", f"{self.home}/context"]
+        self.clients = []
+
+    def tearDown(self):
+        for client in self.clients:
+            if client.process.returncode is None:
+                client.end()
+        done = self.aep("down", "--force")
+        if done.returncode != 0 and os.path.exists(f"{self.home}/context"):
+            self.fail(done.stderr)
+        shutil.rmtree(self.home)
+
+    def run_tool(self, *words, **more):
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, **more)
+
+    def aep(self, command, *words, **more):
+        return self.run_tool(AEP, command, *self.where, *words, **more)
+
+    def good(self, command, *words, **more):
+        done = self.aep(command, *words, **more)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def data(self, command, *words):
+        return json.loads(self.good(command, "--json", *words))
+
+    def up(self, *words):
+        return self.good("up", "--pool-size", "64M", "--provider", self.provider, *words)
+
+    def daemon_pid(self):
+        with open(f"{self.home}/context/lock", encoding="ascii") as lock:
+            return int(lock.read())
+
+    def end_daemon(self, number):
+        self.end_stranger(self.daemon_pid(), number)
+
+    @staticmethod
+    def end_stranger(pid, number):
+        """Ends a process that is no child of ours, and returns when it is gone."""
+        handle = os.pidfd_open(pid)
+        signal.pidfd_send_signal(handle, number)
+        select.select([handle], [], [])
+        os.close(handle)
+
+    def client(self):
+        client = Client(self.socket)
+        self.clients.append(client)
+        return client
+
+    def connect(self):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(self.socket)
+        self.addCleanup(connection.close)
+        return connection
+
+    def ask(self, text):
+        connection = self.connect()
+        connection.send(text)
+        parts = []
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+
+
+def main():
+    """The tests of the file that calls it, whose arguments are TOOLS_DIR NODE_CLIENT [unittest arguments]."""
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:])

@@ -142,11 +142,13 @@ Reply claim_chunks(u32 client, const Request& r) {
         } else {
             const u32 hint = ctx.next_chunk.load(std::memory_order_relaxed);
             if (count == 1) first = take_cached(pool, client);
-            if (first == raw(NO_CHUNK)) {
-                first = take_run_in(pool, client, count, align, hint, pool.chunk_count, clean);
-            }
-            if (first == raw(NO_CHUNK) && hint != 0) {
-                first = take_run_in(pool, client, count, align, 0, hint, clean);
+            // Cached chunks have their memory: a run of them comes before one of fresh chunks.
+            const bool reuse = ctx.chunks_cached.load(std::memory_order_relaxed) >= count;
+            for (const bool below : {reuse, !reuse}) {
+                if (first != raw(NO_CHUNK)) break;
+                first =
+                    below ? take_run_in(pool, client, count, align, 0, hint, clean)
+                          : take_run_in(pool, client, count, align, hint, pool.chunk_count, clean);
             }
         }
     }

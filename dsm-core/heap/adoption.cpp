@@ -24,7 +24,7 @@ void set_owner(PageDesc* d, Heap* h) {
 template <class F>
 void for_each_run(const Domain& dom, F&& f) {
     const u32 limit = dom.arena.chunk_limit();
-    for (u32 c = 0; c < limit; ++c) {
+    for (u32 c = dom.arena.chunk_first(); c < limit; ++c) {
         const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
         if (!dom.arena.holds(chunk)) continue;
         for (u64 used = ~chunk->free; used != 0; used &= used - 1) {

@@ -38,7 +38,7 @@ constexpr u64 aligned_positions(u32 alignment) {
 
 void Arena::init(u32 domain_index) {
     holder_ = static_cast<u16>(domain_index + 1);
-    dirty_first_ = dirty_last_ = raw(NO_CHUNK);
+    dirty_first_ = dirty_last_ = chunk_first_ = raw(NO_CHUNK);
     oldest_dirty_.store(~u64{0}, std::memory_order_relaxed);
 }
 
@@ -120,7 +120,7 @@ Run Arena::take_across_chunks(u32 slices, u32 alignment, u32 owner) {
     const auto claim_it = [&] {
         return claim(SliceIndex{static_cast<u32>(round_up(begin, alignment))}, slices, owner);
     };
-    for (u32 c = 0; c < chunk_limit(); ++c) {
+    for (u32 c = chunk_first_; c < chunk_limit(); ++c) {
         const u32 first = c * SLICES_PER_CHUNK;
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         const u64 free = holds(d) ? d->free : 0;
@@ -236,6 +236,7 @@ void Arena::add(ChunkIndex first, u32 count, const Added& what, u64 now) {
     }
     chunks_held_ += count;
     // Release: whoever sees the new limit may read the metadata below it.
+    if (raw(first) < chunk_first_) chunk_first_ = raw(first);
     if (raw(first) + count > chunk_limit())
         chunk_limit_.store(raw(first) + count, std::memory_order_release);
 }

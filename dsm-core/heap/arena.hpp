@@ -107,6 +107,7 @@ class Arena {
 
     /// Chunks below this index were ever added: bounds every walk and every pointer check.
     u32 chunk_limit() const { return chunk_limit_.load(std::memory_order_acquire); }
+    u32 chunk_first() const { return chunk_first_; }
     u32 chunks_held() const { return chunks_held_; }
 
     Lock& lock() { return lock_; }
@@ -140,6 +141,7 @@ class Arena {
     Lock lock_;
     u16 holder_;  // what our chunks' descriptors say
     u32 chunks_held_;
+    u32 chunk_first_;  // chunks below this index were never added: a client's may begin far up
     std::atomic<u32> chunk_limit_;
     u32 dirty_first_, dirty_last_;
     std::atomic<u64> oldest_dirty_;

@@ -16,7 +16,8 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
                require(d->dirty == 0, "a chunk that is not held has dirty slices", "chunk", at) &&
                require(d->rank == 0, "a chunk that is not held has a rank", "chunk", at, d->rank);
     }
-    if (!require(raw(c) < arena.chunk_limit(), "a held chunk lies beyond the limit", "chunk", at) ||
+    if (!require(raw(c) < arena.chunk_limit() && raw(c) >= arena.chunk_first(),
+                 "a held chunk lies beyond the limits", "chunk", at) ||
         !require((d->zero & ~d->free) == 0, "zero slices are not free", "chunk", at, d->zero,
                  d->free) ||
         !require((d->dirty & ~d->free) == 0, "dirty slices are not free", "chunk", at, d->dirty,

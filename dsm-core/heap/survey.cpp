@@ -8,7 +8,7 @@ namespace aep {
 Survey survey(const Domain& dom) {
     Survey s;
     const u32 limit = dom.arena.chunk_limit();
-    for (u32 c = 0; c < limit; ++c) {
+    for (u32 c = dom.arena.chunk_first(); c < limit; ++c) {
         const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
         if (!dom.arena.holds(chunk)) continue;
         s.chunk_bytes += CHUNK_SIZE;

@@ -64,6 +64,17 @@ TEST(Cache, WhatIsTakenAgainBeginsAnew) {
     });
 }
 
+TEST(Cache, ARunOfCachedChunksComesBeforeFreshOnes) {
+    with_host([](Host& host, const Directory&) {
+        const u32 all = host.pool().tables.chunk_count;
+        ASSERT_EQ(fill_cache(host, 4), 4u);
+        ASSERT_EQ(fill_cache(host, 3), 3u);
+        EXPECT_EQ(free_chunks(host), all - 4);
+        ASSERT_EQ(fill_cache(host, 5), 5u);  // more than there are
+        EXPECT_EQ(all_of(host.check()), "");
+    });
+}
+
 TEST(Cache, OthersInNeedAreNotMadeToWait) {
     with_host([](Host& host, const Directory& directory) {
         ASSERT_EQ(fill_cache(host, 6), 6u);

@@ -40,7 +40,7 @@ bool is_open(const Slot& slot) { return (slot.sequence.load(std::memory_order_ac
 /// A purge that never ended took slices out of the arena: back with them, or the walk misses them.
 void restore_withdrawn(Domain& dom) {
     u32 inside_until = 0;
-    for (u32 c = 0; c < dom.arena.chunk_limit(); ++c) {
+    for (u32 c = dom.arena.chunk_first(); c < dom.arena.chunk_limit(); ++c) {
         const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
         if (!dom.arena.holds(chunk)) continue;
         u64 withdrawn = 0;

@@ -126,8 +126,13 @@ ChunkRun claim(u32 count, u32 align, u32 exact) {
         return_chunks(first, count, clean);
         return {};
     }
+    const bool huge = choose_pool_pages(chunk_address(ChunkIndex{first}), count);
     pool.set_state(first, count, Here::ours);
-    return {.first = ChunkIndex{first}, .count = count, .zero = clean, .dirty = !clean};
+    return {.first = ChunkIndex{first},
+            .count = count,
+            .zero = clean,
+            .dirty = !clean,
+            .coarse = huge || pool.file.hugetlb};
 }
 
 ChunkRun provide_beyond(long error, u32 count, u32 align) {

@@ -31,7 +31,9 @@ void unmap_whole_pool();
 /// In a forked child: the shared mapping is not inherited, and neither is the node.
 void pool_in_child();
 
-/// pool_backing.cpp's commit and purge, for chunks of ours however they were taken.
+/// pool_backing.cpp's choice of small or huge pages for fresh chunks, and its commit and purge: for
+/// chunks of ours however they were taken. True: huge pages, where the mount has them.
+bool choose_pool_pages(uptr address, u32 chunks);
 bool commit_pool_memory(uptr address, usize bytes);
 bool purge_pool_memory(uptr address, usize bytes);
 

@@ -109,8 +109,7 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
         give_back(raw(first), count);
         return {};
     }
-    const bool huge = count > 1 || in_use.load(std::memory_order_relaxed) >= HUGE_PAGES_ABOVE;
-    sys::madvise(address, bytes, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    const bool huge = choose_pool_pages(address, count);
     pool.set_state(raw(first), count, Here::ours);
     return {.first = first, .count = count, .zero = true, .coarse = huge || pool.file.hugetlb};
 }
@@ -338,6 +337,12 @@ const Backing* pool_backing(const char* path, usize bytes) {
         .max_chunks = MAX_CHUNKS,
     };
     return &backing;
+}
+
+bool choose_pool_pages(uptr address, u32 chunks) {
+    const bool huge = chunks > 1 || in_use.load(std::memory_order_relaxed) >= HUGE_PAGES_ABOVE;
+    sys::madvise(address, usize{chunks} * CHUNK_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    return huge;
 }
 
 bool commit_pool_memory(uptr address, usize bytes) { return pool_commit(address, bytes); }

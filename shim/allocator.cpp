@@ -12,6 +12,7 @@
 #include "shim/emergency.hpp"
 #include "shim/libc_heap.hpp"
 #include "shim/report.hpp"
+#include "shim/sharing.hpp"
 #include "shim/slow_path.hpp"
 #include "shim/thread.hpp"
 
@@ -147,6 +148,12 @@ bool is_ours(const void* p) {
     return domain().arena.holds(chunk_desc(chunk_of(slice_at(reinterpret_cast<uptr>(p)))));
 }
 
+/// free of an object that another client sent: true if it was one.
+bool drop_received(const void* p) {
+    return in_heap_window(reinterpret_cast<uptr>(p)) &&
+           share_drop(const_cast<void*>(p)) == Dropped::kept;
+}
+
 /// Whether the slice is part of a run: only a large object's further slices are, without a tag of
 /// their own.
 bool in_large_object(uptr address) {
@@ -155,17 +162,41 @@ bool in_large_object(uptr address) {
     return domain().arena.holds(chunk) && (chunk->free >> (raw(s) % SLICES_PER_CHUNK) & 1) == 0;
 }
 
+/// free of what is no block of ours: an object that was received, or a mistake.
 [[gnu::cold, gnu::noinline]] void report_not_live(const void* p) {
     const Target t = target_of(p);
     const uptr address = reinterpret_cast<uptr>(p);
+    if (!is_ours(p) && drop_received(p)) return;
     if (!is_ours(p)) return report_bad_free(address, BadFree::foreign);
     const bool interior =
         is_page(t) ? (address - t.page->base) % t.page->block_size != 0 : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
 }
 
+/// Whether a live block of this process begins there.
+bool is_live_here(const void* p, const Target& t) {
+    if (is_page(t)) {
+        return is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.bit) &&
+               !page_is_marked(t.page, t.bit);
+    }
+    return t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base && is_ours(p);
+}
+
 [[gnu::cold, gnu::noinline]] void report_twice(const void* p) {
     report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
+}
+
+/// free of a block where objects were sent: true: others still refer to it, and it stays.
+[[gnu::cold, gnu::noinline]] bool others_keep(void* p) {
+    switch (share_drop(p)) {
+        case Dropped::kept:
+            return true;
+        case Dropped::not_held:
+            report_twice(p);
+            return true;
+        default:
+            return false;
+    }
 }
 
 /// Hands a page with its first remote free to its owner. On behalf of our own heap: its counter of
@@ -279,6 +310,18 @@ void* allocate_with_room(usize size, usize room) {
                                          : allocate_large(size, SLICE_SIZE, fresh_zero, room);
 }
 
+/// Bytes of an object that another client sent; 0: it is none.
+[[gnu::cold, gnu::noinline]] usize received_size(const void* p) {
+    if (!sharing_open.load(std::memory_order_relaxed) || (owns(p) && is_ours(p))) return 0;
+    const ShareFacts facts = share_query(p);
+    return facts.own != 0 ? facts.bytes : 0;
+}
+
+/// realloc of what others refer to, too: they go on with the old one as it is.
+bool must_move(const void* p) {
+    return may_be_shared(p) && share_query(p).references != 0;
+}
+
 void* move_block(void* p, usize old_usable, usize size, usize room) {
     void* q = allocate_with_room(size, room);
     if (q == nullptr && room != 0) q = allocate(size);
@@ -312,7 +355,7 @@ namespace detail {
 }
 
 void deallocate_outside(void* p) {
-    if (p == nullptr) return;
+    if (p == nullptr || drop_received(p)) return;
     if (AEP_UNLIKELY(emergency_owns(p))) {
         if (!emergency_free(p)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::not_live);
         return;
@@ -323,6 +366,7 @@ void deallocate_outside(void* p) {
 
 void deallocate_slow(void* p, PageDesc* d) {
     const Target t = target_of(p, d);
+    if (AEP_UNLIKELY((t.tag & TAG_SHARED) != 0) && is_live_here(p, t) && others_keep(p)) return;
     if (AEP_LIKELY(is_page(t))) {
         if (AEP_UNLIKELY(pure_mode)) return deallocate_pure(p, d);
         return is_own(t) ? deallocate_own(p, t) : deallocate_foreign(p, t);
@@ -333,8 +377,23 @@ void deallocate_slow(void* p, PageDesc* d) {
 
 }  // namespace detail
 
+bool may_be_shared(const void* p) {
+    return AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed)) &&
+           (!owns(p) || !is_ours(p) || (target_of(p).tag & TAG_SHARED) != 0);
+}
+
+usize mark_shared(void* p) {
+    if (!owns(p)) return 0;
+    const Target t = target_of(p);
+    if (!is_live_here(p, t)) return 0;
+    // relaxed: whoever frees it without having seen the flag frees what nobody has sent.
+    t.page->tag.fetch_or(TAG_SHARED, std::memory_order_relaxed);
+    return is_page(t) ? t.page->block_size : t.page->committed;
+}
+
 void* allocate_slow(usize size) {
     bool fresh_zero;
+    if (AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed))) share_collect();
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE)) return allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);
     Heap* h = attached_heap();
@@ -381,6 +440,7 @@ void* reallocate(void* p, usize size) {
         deallocate(p);  // reports what it is
         return nullptr;
     }
+    if (AEP_UNLIKELY(must_move(p))) return move_block(p, usable, size, 0);
     // A block keeps its place while at least half of it is used.
     if (size <= usable && (size >= usable / 2 || usable <= 32)) return p;
     if (AEP_UNLIKELY(size > HEAP_WINDOW)) return nullptr;
@@ -397,15 +457,16 @@ void* reallocate(void* p, usize size) {
 usize usable_size(void* p) {
     if (AEP_UNLIKELY(!owns(p))) {
         if (emergency_owns(p)) return emergency_size(p);
-        return p != nullptr && is_libc_block(p) ? libc_usable_size(p) : 0;
+        if (p == nullptr) return 0;
+        return is_libc_block(p) ? libc_usable_size(p) : received_size(p);
     }
     const Target t = target_of(p);
     if (AEP_LIKELY(is_page(t))) {
         const bool live = is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.bit);
-        return live ? t.page->block_size : 0;
+        return live ? t.page->block_size : received_size(p);
     }
-    if (t.kind != TAG_LARGE || reinterpret_cast<uptr>(p) != t.page->base || !is_ours(p)) return 0;
-    return t.page->committed;
+    const bool large = t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base;
+    return large && is_ours(p) ? t.page->committed : received_size(p);
 }
 
 bool trim() {

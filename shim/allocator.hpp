@@ -76,6 +76,12 @@ void* reallocate(void* p, usize size);
 /// Bytes that may be used in a live block; 0 for null and for what is no block.
 usize usable_size(void* p);
 
+/// Says that the block is about to be sent to others: its free asks first whether they still refer
+/// to it. Bytes that may be used; 0: no live block of this process begins there.
+usize mark_shared(void* p);
+/// Whether others may refer to it; false for most blocks, at the cost of a look at its page.
+bool may_be_shared(const void* p);
+
 /// Releases memory that is kept for reuse; true if any was.
 bool trim();
 

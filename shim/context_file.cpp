@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "dsm-core/pool/superblock.hpp"
+#include "dsm-core/sharing/format.hpp"
 #include "shim/populate.hpp"
 #include "shim/syscall.hpp"
 
@@ -78,7 +79,7 @@ long map_trap_page() {
 }  // namespace
 
 long format_context(int fd, const ContextPlan& plan) {
-    if (plan.max_clients == 0 || plan.max_clients >= MAX_DOMAINS || plan.max_slots == 0 ||
+    if (plan.max_clients == 0 || plan.max_clients >= MAX_DOMAINS - 1 || plan.max_slots == 0 ||
         plan.chunk_count == 0 || plan.chunk_count > MAX_CHUNKS) {
         return -EINVAL;
     }
@@ -101,8 +102,12 @@ long format_context(int fd, const ContextPlan& plan) {
         h.clients_offset + (usize{plan.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);
     h.owners_offset = round_up(h.slots_offset + usize{plan.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
     h.log_offset = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
-    h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
-    if (h.control_bytes > CONTROL_WINDOW) return -EINVAL;
+    h.share_offset = round_up(h.log_offset + sizeof(LogRing), OS_PAGE_SIZE);
+    const ShareLayout share = share_layout(plan.max_clients, plan.chunk_count);
+    h.control_bytes = round_up(h.share_offset + share.present_bytes, 2 * MiB);
+    h.records_offset = h.control_bytes;
+    h.window_bytes = h.records_offset + share.record_bytes;
+    if (h.window_bytes > CONTROL_WINDOW) return -EINVAL;
     h.checksum = checksum_of(h);
     h.state = static_cast<u32>(ContextState::live);
     h.context_limit = plan.context_limit;
@@ -151,7 +156,7 @@ ContextFault verify_context(int fd, ContextHeader& h) {
 }
 
 long map_control(int fd, const ContextHeader& h) {
-    return map_part(fd, CONTROL_BASE, h.control_bytes, 0, PROT_READ | PROT_WRITE);
+    return map_part(fd, CONTROL_BASE, h.window_bytes, 0, PROT_READ | PROT_WRITE);
 }
 
 long map_stacks(int fd, const ContextHeader& h, bool accessible) {

@@ -16,7 +16,7 @@ struct ContextPlan {
     const char* name = "";
     u64 image_hash = 0;
     u32 uid = 0;
-    u32 max_clients = 1023;  // at most MAX_DOMAINS - 1
+    u32 max_clients = 1023;  // at most MAX_DOMAINS - 2: the last heap id is nobody's
     u32 max_slots = 8192;
     u32 chunk_count = 0;   // of the pool
     u64 pool_address = 0;  // of its superblock in every process

@@ -132,7 +132,7 @@ bool map_tokens(const Descriptors& got, Mapped& mapped) {
 /// The tables and the stacks.
 bool map_shared_parts(int fd, const ContextHeader& h, Mapped& mapped) {
     long result = map_control(fd, h);
-    if (!mapped.add(result, CONTROL_BASE, h.control_bytes)) return refuse("its tables", result);
+    if (!mapped.add(result, CONTROL_BASE, h.window_bytes)) return refuse("its tables", result);
     result = map_stacks(fd, h, false);
     return mapped.add(result, STACKS_BASE, usize{h.max_slots} * STACK_STRIDE) ||
            refuse("its stacks", result);

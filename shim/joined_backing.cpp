@@ -21,6 +21,7 @@
 #include "shim/message.hpp"
 #include "shim/pool_attach.hpp"
 #include "shim/populate.hpp"
+#include "shim/sharing.hpp"
 #include "shim/slots.hpp"
 #include "shim/syscall.hpp"
 
@@ -243,6 +244,7 @@ void joined_fork_child() {
     pool_in_child();
     take_staged_copies(pool);
     froze_chunks = false;
+    forget_sharing();
     forget_slots();
     forget_client();
 }

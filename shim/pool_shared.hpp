@@ -15,6 +15,7 @@ enum class Here : u8 {
     frozen = 2,  // private to this process: our private heap's; still owned by the node it had
     pinned = 3,  // ours, but some of its OS pages are private already, because the program keeps
                  // them from children: neither purged nor given back
+    guest = 4,   // another client's, accessible because we received an object in it
 };
 
 /// The pool of this process. Constant-initialised: usable before any constructor.

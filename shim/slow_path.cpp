@@ -20,7 +20,7 @@ PageDesc no_page;  // all zero: no free block
 constexpr EmptyHeap::EmptyHeap() : Heap{} {
     for (PageDesc*& d : direct) d = &no_page;
     for (PageQueue& q : queues) q = {&no_page, nullptr};
-    tag = ~u32{TAG_KIND_MASK | TAG_REMOTE};
+    tag = ~u32{TAG_KIND_MASK | TAG_REMOTE | TAG_SHARED};
 }
 
 constinit EmptyHeap empty_heap;

@@ -4,6 +4,7 @@
 // Crash rule: everything below runs to its end, here or in a completer's worker.
 #include "aep-lib/image/image_info.hpp"
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 
 extern "C" {
 extern const char aep_text_begin[], aep_text_end[], aep_shadow_return[];
@@ -16,13 +17,15 @@ void aep_dispatch(aep::Slot* slot) {
     ++slot->operations;
     if (number < static_cast<u32>(Op::count)) {
         slot->reply = perform(domain_at(client), slot->request);
-    } else if (!known_operation(number)) {
+    } else if (!known_operation(number) && !known_share_op(number)) {
         log_ring().write(Event::unknown_number, client, number, 0);
         slot->reply = {.status = Status::no_such_op};
     } else if (context().state.load(std::memory_order_acquire) !=
                static_cast<u32>(ContextState::live)) {
         log_ring().write(Event::refused, client, number, 0);
         slot->reply = {.status = Status::poisoned};
+    } else if (known_share_op(number)) {
+        slot->reply = perform_share(client, static_cast<ShareOp>(number), slot->request);
     } else {
         slot->reply = perform_node(client, static_cast<NodeOp>(number), slot->request);
     }

@@ -8,7 +8,8 @@
 // is used is chosen at creation and written in the header.
 //
 //   offset              address                     what
-//   0                   CONTROL_BASE                header, client table, slots, chunk owners, log
+//   0                   CONTROL_BASE                header, client table, slots, chunk owners, log,
+//                                                   sharing
 //   STACKS_OFFSET       STACKS_BASE                 one AEP stack a slot, between unmapped guards
 //   DESCS_OFFSET        DESCS_BASE                  the descriptors of the pool's slices
 //   META_OFFSET         META_BASE                   the heap's other metadata, then the domains
@@ -77,7 +78,10 @@ struct ContextHeader {
     u64 slots_offset;
     u64 owners_offset;
     u64 log_offset;
-    u64 control_bytes;  // all of it
+    u64 share_offset;    // sharing: what is always in memory
+    u64 control_bytes;   // all that is always in memory
+    u64 records_offset;  // sharing: what is made present as it is needed
+    u64 window_bytes;    // all of the control area
     u64 checksum;       // over all bytes before it
 
     // The node that the context is in the pool; changes when the node was declared dead meanwhile.
@@ -192,6 +196,7 @@ constexpr uptr stack_of_slot(u32 slot) {  // lowest usable byte
 enum ChunkOwner : u32 {
     OWNER_NOBODY = 0,               // not the node's
     OWNER_CACHED = 0xff'ffff,       // the node's, nobody's: taken before the pool is asked
+    OWNER_KEPT = 0xff'fffd,         // a dead client's, kept while exports lie in it
     OWNER_RETURNING = 0xff'fffe,    // from the cache on its way to the pool, by the daemon
     OWNER_CLAIMING = 0x8000'0000u,  // with a client's index: about to be claimed in the pool
 };

@@ -225,4 +225,17 @@ bool reclaim_chunk(u32 client, u32 chunk) {
     return true;
 }
 
+bool keep_chunk(u32 client, u32 chunk) {
+    return change(chunk_owner(chunk), client, OWNER_KEPT);
+}
+
+void give_kept_chunk(u32 chunk) {
+    std::atomic<u32>& owner = chunk_owner(chunk);
+    if (owner.load(std::memory_order_seq_cst) != OWNER_KEPT) return;
+    context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
+    if (!change(owner, OWNER_KEPT, OWNER_CACHED)) {  // somebody else has given it
+        context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
+    }
+}
+
 }  // namespace aep

@@ -34,4 +34,11 @@ constexpr bool known_operation(u32 number) {
 /// the cache if it is the client's; its metadata must be clear by then. True if it was. Idempotent.
 bool reclaim_chunk(u32 client, u32 chunk);
 
+/// Recovery: chunk `chunk` of a dead client, whose metadata must be clear by then, is kept for the
+/// exports in it. True if it was the client's. Idempotent.
+bool keep_chunk(u32 client, u32 chunk);
+
+/// Gives a kept chunk to the cache, if it is one: its last export is gone.
+void give_kept_chunk(u32 chunk);
+
 }  // namespace aep

@@ -236,7 +236,7 @@ Reply free_foreign(const Request& r) {
 Reply free_large(Domain& dom, const Request& r) {
     PageDesc* d = desc_of(slice_at(r.a));
     // The exchange is the commit: of two threads that free the same object one sees it gone.
-    u32 expected = TAG_LARGE;
+    u32 expected = TAG_LARGE | (d->tag.load(std::memory_order_relaxed) & TAG_SHARED);
     if (!d->tag.compare_exchange_strong(expected, TAG_RESERVED, std::memory_order_acq_rel)) {
         return {.status = Status::not_live};
     }

@@ -58,6 +58,12 @@ enum class Status : u32 {
     nested,         // the thread's slot is inside already (a signal handler); nothing was done
     no_such_op,     // ENOSYS
     bad_arguments,  // EFAULT: they could not be read
+    // Sharing.
+    gone,          // the client does not take part, or not any more
+    full,          // the mailbox has no room
+    not_held,      // the client has no reference to the object
+    exists,        // the name is taken
+    need_records,  // more records must be made present first
 };
 
 struct Request {
@@ -78,6 +84,7 @@ struct Reply {
     Status status = Status::ok;
     uptr value = 0;
     u64 mask = 0;
+    u64 extra = 0;
     Run run{};
     uptr twice_freed =
         0;  // a block that another thread freed although it was not live, found on the way

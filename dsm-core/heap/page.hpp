@@ -18,7 +18,7 @@
 
 namespace aep {
 
-/// A tag: owner heap id << 6 | remote flag | kind. Kinds below TAG_SMALL_LIMIT are a small page's
+/// A tag: owner heap id << 7 | shared flag | remote flag | kind. Kinds below TAG_SMALL_LIMIT are a small page's
 /// bit shift.
 enum : u32 {
     TAG_FREE = 0,  // not in use (also: metadata never written)
@@ -32,8 +32,11 @@ enum : u32 {
     // Other threads have freed blocks of the page: the owner's frees leave the fast path, to see
     // whether theirs is one of these.
     TAG_REMOTE = 32,
+    // Objects in it were sent to other processes: frees leave the fast path, to see whether
+    // theirs is one of these. Stays until the page or object goes.
+    TAG_SHARED = 64,
 };
-inline constexpr unsigned TAG_OWNER_SHIFT = 6;
+inline constexpr unsigned TAG_OWNER_SHIFT = 7;
 
 constexpr u32 kind_of(u32 tag) { return tag & TAG_KIND_MASK; }
 constexpr bool is_page_kind(u32 kind) { return kind != TAG_FREE && kind <= TAG_MEDIUM; }

@@ -42,6 +42,7 @@ class Client:
 
 class NodeTest(unittest.TestCase):
     provider = "none"
+    pool_size = "64M"
 
     def setUp(self):
         self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
@@ -73,7 +74,7 @@ class NodeTest(unittest.TestCase):
         return json.loads(self.good(command, "--json", *words))
 
     def up(self, *words):
-        return self.good("up", "--pool-size", "64M", "--provider", self.provider, *words)
+        return self.good("up", "--pool-size", self.pool_size, "--provider", self.provider, *words)
 
     def daemon_pid(self):
         with open(f"{self.home}/context/lock", encoding="ascii") as lock:

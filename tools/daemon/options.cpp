@@ -56,7 +56,7 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     add_size(app, "--context-limit", node.context_limit,
              "bytes of chunks that all clients may hold; 0: no limit");
     app.add_option("--max-clients", node.max_clients, "entries of a new context's client table")
-        ->check(CLI::Range(1u, MAX_DOMAINS - 1))
+        ->check(CLI::Range(1u, MAX_DOMAINS - 2))
         ->capture_default_str();
     app.add_option("--max-slots", node.max_slots, "threads of all clients of a new context")
         ->check(CLI::Range(1u, 1u << 20))

@@ -8,6 +8,7 @@
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/pool/check.hpp"
 #include "shim/context_file.hpp"
+#include "tools/node/check_sharing.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/host.hpp"
 
@@ -149,8 +150,8 @@ std::vector<Finding> NodeHost::check() {
     for (u32 c = 0; c < context().chunk_count; ++c) {
         const u32 owner = now(c);
         const u32 client = owner & ~OWNER_CLAIMING;
-        const bool special =
-            owner == OWNER_NOBODY || owner == OWNER_CACHED || owner == OWNER_RETURNING;
+        const bool special = owner == OWNER_NOBODY || owner == OWNER_CACHED ||
+                             owner == OWNER_RETURNING || owner == OWNER_KEPT;
         cached += owner == OWNER_CACHED;
         held += owner != OWNER_NOBODY && (owner & OWNER_CLAIMING) == 0;
         if (!special && (client == 0 || client > context().max_clients)) {
@@ -199,6 +200,8 @@ std::vector<Finding> NodeHost::check() {
                 {"header", "the count of chunks cached is wrong", h.chunks_cached.load(), cached});
         }
     }
+
+    check_sharing(found);
 
     PoolReport report;
     const Superblock& s = pool_->file.superblock;

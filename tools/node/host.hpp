@@ -150,6 +150,7 @@ class NodeHost {
     // recover.cpp
     bool life_held(u32 client) const;
     bool finish_slots(u32 client);
+    bool leave_sharing(u32 client);
     void free_slots(u32 client);
     void poison(u32 slot);
     u32 take_chunks_back(u32 client);

@@ -11,6 +11,7 @@
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/heap/adoption.hpp"
 #include "dsm-core/heap/check.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/host.hpp"
@@ -113,6 +114,14 @@ bool NodeHost::finish_slots(u32 client) {
     return finished;
 }
 
+/// Its references go, a part at a time. False: under way. What a poisoned context says of sharing
+/// is believed in nothing.
+bool NodeHost::leave_sharing(u32 client) {
+    while (!poisoned() && perform_share(client, ShareOp::leave, {}).status == Status::ok) {
+    }
+    return true;
+}
+
 void NodeHost::free_slots(u32 client) {
     for_each_slot(client, [&](Slot& slot, u32) {
         // Still open: what it did is lost, the next thread finds nothing open.
@@ -133,6 +142,7 @@ Recovery NodeHost::recover(u32 client) {
     AEP_NODE_CRASH_POINT("recover: dead");
     const u64 begin = monotonic_ns();
     if (!finish_slots(client)) return {.state = RecoveryState::waiting};
+    if (!leave_sharing(client)) return {.state = RecoveryState::waiting};
     free_slots(client);
     if (somebody_locks(context_fd_.get(), FROZEN_LOCKS_OFFSET + client)) {
         if (state != ClientState::frozen) {
@@ -178,6 +188,11 @@ u32 NodeHost::take_chunks_back(u32 client) {
             cleaner.clear(c);
         }
         AEP_NODE_CRASH_POINT("recover: metadata cleared");
+        // Exports in it: the chunk stays until the last of them goes, which may be just now.
+        if (chunk_exports(c).load(std::memory_order_seq_cst) != 0 && keep_chunk(client, c)) {
+            if (chunk_exports(c).load(std::memory_order_seq_cst) == 0) give_kept_chunk(c);
+            continue;
+        }
         chunks += reclaim_chunk(client, c);
         AEP_NODE_CRASH_POINT("recover: one chunk");
     }

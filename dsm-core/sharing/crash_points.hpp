@@ -1,0 +1,17 @@
+// Purpose: the named points of the sharing operations.
+// Who calls it: share_ops.cpp, tools/torture.
+// Crash rule: see dsm-core/base/crash_point.hpp.
+#pragma once
+
+#include "dsm-core/base/crash_point.hpp"
+
+namespace aep {
+
+inline constexpr const char* SHARE_CRASH_POINTS[] = {
+    "share: export made", "share: message laid down", "share: message taken",
+    "share: holder made", "share: reference dropped", "share: export removed",
+};
+
+}  // namespace aep
+
+#define AEP_SHARE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::SHARE_CRASH_POINTS, name)

@@ -1,0 +1,177 @@
+// Purpose: what the clients of a context share by reference: the table of exported objects, who
+//          holds references to them, and the mailboxes in which references travel.
+// Who calls it: the sharing operations, the client side (names, waiting), recovery, check.
+// Crash rule: all of it changes inside operations, under one lock, and each of them completes.
+//
+// An object that was never sent has no entry here: sharing costs nothing until it is used. Its
+// first send makes it an *export* with the owner's reference; a message holds a reference of its
+// own, which becomes the receiver's. The memory stays where the owner's heap put it until the last
+// reference is gone; then the owner frees it, or, if the owner is dead, its chunk goes when the
+// chunk's last export does.
+#pragma once
+
+#include "dsm-core/context/format.hpp"
+
+namespace aep {
+
+inline constexpr u32 NO_RECORD = 0;  // index 0 of both tables is never used
+
+enum class ExportState : u32 {
+    free = 0,
+    live = 1,      // found by its address
+    returned = 2,  // the last reference is gone: on its owner's list, to be freed by it
+};
+
+/// An object that was sent at least once and that somebody may still reach.
+struct Export {
+    u64 address;
+    u64 bytes;         // that may be used
+    u32 state;         // ExportState
+    u32 owner;         // the client whose heap it lies in; 0: that client is dead
+    u32 references;    // of clients and of messages
+    u32 first_holder;  // list of Holder
+    u32 next;          // in its bucket, on the list of returned ones, or of free records
+    u32 next_of_owner, previous_of_owner;
+    u32 reserved;
+};
+static_assert(sizeof(Export) == 48);
+
+/// A client's references to one export (the paper's LocalRef).
+struct Holder {
+    u32 client;
+    u32 object;  // index of the Export
+    u32 count;
+    u32 next;  // of the export, or free records
+    u32 next_of_client, previous_of_client;
+};
+static_assert(sizeof(Holder) == 24);
+
+/// A reference under way. It counts as one of the export's.
+struct Message {
+    u32 object;
+    u32 sender;
+    u32 sender_generation;
+    u32 reserved;
+};
+
+inline constexpr u32 MAILBOX_MESSAGES = 512;
+inline constexpr u32 SHARE_NAME_BYTES = 32;
+
+/// What a client has to do with sharing. All but the words for waiting changes under the lock.
+struct alignas(64) ShareClient {
+    u32 open;        // 1: it takes part, from its first use of sharing to its death
+    u32 generation;  // the client entry's
+    u32 first_holder;
+    u32 first_export;
+    u32 first_returned;
+    u32 first_message;  // place of the oldest message in the ring
+    u32 messages;
+    u32 reserved;
+    // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
+    std::atomic<u32> arrivals;  // sequence: messages came
+    std::atomic<u32> arrival_waiters;
+    std::atomic<u32> departures;  // sequence: room came, or the client went
+    std::atomic<u32> departure_waiters;
+    char name[SHARE_NAME_BYTES];  // unique among open clients; empty: none
+};
+static_assert(sizeof(ShareClient) == 128);
+
+/// One for each context.
+struct alignas(64) ShareHeader {
+    Lock lock;
+    u32 exports_present;  // records below are in memory
+    u32 holders_present;
+    u32 exports_used;  // records below were ever used
+    u32 holders_used;
+    u32 free_exports;
+    u32 free_holders;
+    u32 reserved;
+    std::atomic<u64> version;  // odd while an operation is under way: for walks without the lock
+    // Counters for people.
+    u64 live_exports;
+    u64 live_holders;
+    u64 sent;
+    u64 received;
+    u64 orphans;  // exports whose owner is dead
+};
+
+inline constexpr u32 EXPORT_BUCKETS = 1 << 16;
+inline constexpr u32 MAX_EXPORTS = 4 << 20;
+inline constexpr u32 MAX_HOLDERS = 8 << 20;
+/// Records are made present this many bytes at a time.
+inline constexpr usize RECORDS_STEP = 256 * KiB;
+
+/// Offsets of the parts, from ContextHeader::share_offset; the first four are always in memory, the
+/// others lie from ContextHeader::records_offset on and are made present as they are needed.
+struct ShareLayout {
+    usize clients, counts, buckets, present_bytes;
+    usize mailboxes, exports, holders, record_bytes;
+};
+constexpr ShareLayout share_layout(u32 max_clients, u32 chunk_count) {
+    ShareLayout l{};
+    l.clients = round_up(sizeof(ShareHeader), CACHE_LINE);
+    l.counts = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
+    l.buckets = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
+    l.present_bytes = l.buckets + usize{EXPORT_BUCKETS} * sizeof(u32);
+    l.mailboxes = 0;
+    l.exports = round_up((usize{max_clients} + 1) * MAILBOX_MESSAGES * sizeof(Message), 2 * MiB);
+    l.holders = round_up(l.exports + usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
+    l.record_bytes = round_up(l.holders + usize{MAX_HOLDERS} * sizeof(Holder), 2 * MiB);
+    return l;
+}
+
+// ---- Where the parts are
+
+inline ShareLayout share_layout() {
+    return share_layout(context().max_clients, context().chunk_count);
+}
+template <class T>
+T* share_part(usize offset) {
+    return reinterpret_cast<T*>(CONTROL_BASE + context().share_offset + offset);
+}
+template <class T>
+T* record_part(usize offset) {
+    return reinterpret_cast<T*>(CONTROL_BASE + context().records_offset + offset);
+}
+inline ShareHeader& sharing() { return *share_part<ShareHeader>(0); }
+inline ShareClient& share_client(u32 client) {
+    return share_part<ShareClient>(share_layout().clients)[client];
+}
+/// Exports that lie in the chunk, wholly or in part.
+inline std::atomic<u32>& chunk_exports(u32 chunk) {
+    return share_part<std::atomic<u32>>(share_layout().counts)[chunk];
+}
+inline u32& export_bucket(u64 address) {
+    const u64 hash = (address >> 4) * 0x9e37'79b9'7f4a'7c15;
+    return share_part<u32>(share_layout().buckets)[hash >> 48];
+}
+static_assert(EXPORT_BUCKETS == 1 << 16);
+inline Message* mailbox_of(u32 client) {
+    return record_part<Message>(share_layout().mailboxes) + usize{client} * MAILBOX_MESSAGES;
+}
+inline Export& export_at(u32 index) { return record_part<Export>(share_layout().exports)[index]; }
+inline Holder& holder_at(u32 index) { return record_part<Holder>(share_layout().holders)[index]; }
+
+/// The chunks that an export touches, [first, first+count).
+struct ChunkSpan {
+    u32 first, count;
+};
+inline ChunkSpan chunks_of(const Export& e) {
+    const u32 first = static_cast<u32>((e.address - HEAP_BASE) >> CHUNK_SHIFT);
+    const u32 last =
+        static_cast<u32>((e.address + (e.bytes == 0 ? 0 : e.bytes - 1) - HEAP_BASE) >> CHUNK_SHIFT);
+    return {first, last - first + 1};
+}
+
+/// A client in a message or a call: its index and its generation, so that an id never names another
+/// client later.
+struct ShareId {
+    u64 bits;
+    u32 client() const { return static_cast<u32>(bits); }
+    u32 generation() const { return static_cast<u32>(bits >> 32); }
+    static constexpr ShareId make(u32 client, u32 generation) {
+        return {u64{generation} << 32 | client};
+    }
+};
+
+}  // namespace aep

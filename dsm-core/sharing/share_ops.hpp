@@ -1,0 +1,41 @@
+// Purpose: the sharing operations: how a reference is sent, received, kept and dropped.
+// Who calls it: the image's dispatcher on behalf of clients; recovery, through the image, for dead
+//               ones.
+// Crash rule: inside an operation, which completes; nothing of the process's own is touched, so a
+//             completer can do it. The object's memory is never looked at.
+//
+// Cost of each: one lock, a search among those of the same hash, and among an object's holders;
+// no flush, no fence but the lock's, nothing of the pool.
+#pragma once
+
+#include "dsm-core/sharing/format.hpp"
+
+namespace aep {
+
+enum class ShareOp : u32 {
+    open = 0x200,  // a, b, now, mask=the name's 32 bytes -> ok; exists: somebody has that name
+    send,          // a=address, b=ShareId of the receiver, mask=bytes of the object
+                   // -> ok; gone: no such client, or it does not take part; full; not_held;
+                   // need_records
+    receive,       // b=ShareId whose messages alone count, or 0
+                   // -> value=address, mask=bytes, extra=ShareId of the sender; miss: no message;
+                   // gone: none, and the named sender is no more; need_records
+    reference,     // a=address, mask=bytes -> ok: one more reference; not_held; need_records
+    drop,          // a=address -> ok: one reference less; mask=1: it was the last, and the caller
+                   // owns the memory: to be freed by it; not_held; miss: no export
+    query,         // a=address -> value=references, mask=bytes, extra=the caller's own; miss
+    take_returned,  // -> value=address that the caller owns and nobody refers to: to be freed by
+                    // it; miss: none
+    add_records,    // a=exports, b=holders whose records are present now
+    leave,          // of a client that is dead: a part of all it had -> ok: again; miss: done
+    end,
+};
+
+constexpr bool known_share_op(u32 number) {
+    return number >= static_cast<u32>(ShareOp::open) && number < static_cast<u32>(ShareOp::end);
+}
+
+/// Performs a sharing operation for client `client` (1 .. max_clients).
+Reply perform_share(u32 client, ShareOp op, const Request& request);
+
+}  // namespace aep

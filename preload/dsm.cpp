@@ -1,0 +1,129 @@
+// Purpose: the C API of sharing, aep/dsm.h: argument checks and errno, on shim/sharing.
+// Who calls it: programs that link this library or run under its preload.
+// Crash rule: that of the sharing operations; nothing is kept here.
+#include <errno.h>
+
+#include "shim/allocator.hpp"
+#include "shim/include/aep/dsm.h"
+#include "shim/join.hpp"
+#include "shim/sharing.hpp"
+
+#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+using namespace aep;
+
+int said(long result) {
+    if (result == 0) return 0;
+    errno = static_cast<int>(-result);
+    return -1;
+}
+
+template <class F>
+void* for_client(F&& allocate_it) {
+    if (!process_start() || !this_client.attached) {
+        errno = ENOTCONN;
+        return nullptr;
+    }
+    void* p = allocate_it();
+    if (p == nullptr) errno = ENOMEM;
+    return p;
+}
+
+/// Calls f(bytes) for what can be sent: an own block, marked, or perhaps one that was received (0).
+template <class F>
+int with_object(void* object, F&& f) {
+    if (share_self().bits == 0) return said(-ENOTCONN);
+    if (object == nullptr) return said(-EINVAL);
+    const usize bytes = mark_shared(object);
+    // What was exported before a fork still is: the operation finds it.
+    if (bytes != 0 && !can_be_shared(object, bytes) && share_query(object).own == 0) {
+        return said(-EXDEV);
+    }
+    return said(f(bytes));
+}
+
+}  // namespace
+
+AEP_EXPORT int dsm_attach(const char* name) noexcept { return said(share_attach(name)); }
+
+AEP_EXPORT dsm_id dsm_self(void) noexcept {
+    const u64 self = share_self().bits;
+    if (self == 0) errno = ENOTCONN;
+    return self;
+}
+
+AEP_EXPORT dsm_id dsm_lookup(const char* name) noexcept {
+    const u64 found = share_lookup(name).bits;
+    if (found == 0) errno = this_client.attached ? ENOENT : ENOTCONN;
+    return found;
+}
+
+AEP_EXPORT void* dsm_malloc(size_t size) noexcept {
+    return for_client([size] { return allocate(size); });
+}
+
+AEP_EXPORT void* dsm_calloc(size_t count, size_t size) noexcept {
+    usize total;
+    if (__builtin_mul_overflow(count, size, &total)) {
+        errno = ENOMEM;
+        return nullptr;
+    }
+    return for_client([total] { return allocate_zeroed(total); });
+}
+
+AEP_EXPORT void* dsm_realloc(void* object, size_t size) noexcept {
+    if (object == nullptr) return dsm_malloc(size);
+    if (usable_size(object) == 0) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    return for_client([&] { return reallocate(object, size == 0 ? 1 : size); });
+}
+
+AEP_EXPORT void* dsm_aligned_alloc(size_t alignment, size_t size) noexcept {
+    if (!is_power_of_two(alignment)) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    return for_client([&] { return allocate_aligned(alignment, size); });
+}
+
+AEP_EXPORT int dsm_free(void* object) noexcept {
+    if (object == nullptr) return 0;
+    if (may_be_shared(object)) {
+        const Dropped dropped = share_drop(object);
+        share_collect();
+        if (dropped == Dropped::kept) return 0;
+        if (dropped == Dropped::not_held) return said(-EINVAL);
+    }
+    if (usable_size(object) == 0) return said(-EINVAL);
+    deallocate(object);
+    return 0;
+}
+
+AEP_EXPORT int dsm_unref(void* object) noexcept { return dsm_free(object); }
+
+AEP_EXPORT int dsm_ref(void* object) noexcept {
+    return with_object(object, [&](usize bytes) { return share_reference(object, bytes); });
+}
+
+AEP_EXPORT size_t dsm_usable_size(void* object) noexcept { return usable_size(object); }
+
+AEP_EXPORT size_t dsm_references(void* object) noexcept { return share_query(object).references; }
+
+AEP_EXPORT int dsm_send(dsm_id to, void* object) noexcept { return dsm_send_wait(to, object, 0); }
+
+AEP_EXPORT int dsm_send_wait(dsm_id to, void* object, int timeout_ms) noexcept {
+    return with_object(object, [&](usize bytes) {
+        return share_send(ShareId{to}, object, bytes, timeout_ms);
+    });
+}
+
+AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) noexcept {
+    Received received;
+    if (said(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
+    if (info != nullptr) *info = {.sender = received.sender.bits, .size = received.bytes};
+    return received.object;
+}

@@ -1,0 +1,308 @@
+// Purpose: see sharing.hpp.
+// Who calls it: see sharing.hpp.
+// Crash rule: see sharing.hpp. A process killed while it waits leaves a count of waiters too high,
+//             which costs its successor a system call a message until it attaches.
+#include "shim/sharing.hpp"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <time.h>
+
+#include "dsm-core/sharing/share_ops.hpp"
+#include "shim/allocator.hpp"
+#include "shim/join.hpp"
+#include "shim/pool_attach.hpp"
+#include "shim/populate.hpp"
+#include "shim/slots.hpp"
+#include "shim/slow_path.hpp"
+#include "shim/syscall.hpp"
+
+namespace aep {
+
+std::atomic<bool> sharing_open{false};
+
+namespace {
+
+constexpr int SPINS = 200;  // about as long as a message within the node takes
+
+/// In a forked child: chunks that are private hold copies of the parent's objects.
+bool inherited = false;
+
+/// One operation, of a thread that is on the slow path for it. A handler on top of the slow path
+/// gets EDEADLK.
+Reply share(ShareOp op, const Request& request) {
+    const SlowPath here;
+    if (here.nested()) return {.status = Status::nested};
+    return perform_number(static_cast<u32>(op), request);
+}
+
+long error_of(Status status) {
+    switch (status) {
+        case Status::ok:
+            return 0;
+        case Status::gone:
+            return -ESRCH;
+        case Status::full:
+        case Status::miss:
+            return -EAGAIN;
+        case Status::exists:
+            return -EEXIST;
+        case Status::poisoned:
+            return -ENOTRECOVERABLE;
+        case Status::nested:
+            return -EDEADLK;
+        case Status::limit:
+        case Status::need_records:
+            return -ENOMEM;
+        default:
+            return -EINVAL;
+    }
+}
+
+// ---- records
+
+/// How many whole records lie in the first `bytes` of a table.
+template <class T>
+u32 records_in(usize bytes, u32 limit) {
+    const usize count = bytes / sizeof(T);
+    return count < limit ? static_cast<u32>(count) : limit;
+}
+
+/// Makes the next part of a table present. `present`: of it so far. False: no memory, or it is
+/// full.
+template <class T>
+bool extend_table(T* table, u32 limit, u32& present) {
+    const usize have = round_up(usize{present} * sizeof(T), OS_PAGE_SIZE);
+    const u32 more = records_in<T>(have + RECORDS_STEP, limit);
+    if (more == present) return false;
+    if (!populate(reinterpret_cast<uptr>(table) + have, RECORDS_STEP)) return false;
+    present = more;
+    return true;
+}
+
+bool add_records() {
+    u32 exports = __atomic_load_n(&sharing().exports_present, __ATOMIC_RELAXED);
+    u32 holders = __atomic_load_n(&sharing().holders_present, __ATOMIC_RELAXED);
+    // Either may be what is missing; one that is full stops nobody who needs the other.
+    const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
+    const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
+    if (!more_exports && !more_holders) return false;
+    return share(ShareOp::add_records, {.op = Op{}, .a = exports, .b = holders}).status ==
+           Status::ok;
+}
+
+Reply share_with_records(ShareOp op, const Request& request) {
+    for (;;) {
+        const Reply reply = share(op, request);
+        if (reply.status != Status::need_records || !add_records()) return reply;
+    }
+}
+
+// ---- waiting
+
+/// When a wait ends; nanoseconds of CLOCK_MONOTONIC, 0: never.
+u64 deadline_of(int timeout_ms) {
+    if (timeout_ms < 0) return 0;
+    timespec now{};
+    sys::call(__NR_clock_gettime, CLOCK_MONOTONIC, sys::word(&now));
+    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec) +
+           static_cast<u64>(timeout_ms) * 1'000'000;
+}
+
+/// Sleeps while the word has the value. 0: look again; -ETIMEDOUT, -EINTR.
+long sleep_while(const std::atomic<u32>& word, u32 value, u64 deadline) {
+    const timespec end{static_cast<time_t>(deadline / 1'000'000'000),
+                       static_cast<long>(deadline % 1'000'000'000)};
+    // FUTEX_WAIT_BITSET: its time is absolute.
+    const long result = sys::call(__NR_futex, sys::word(&word), FUTEX_WAIT_BITSET,
+                                  static_cast<long>(value), deadline == 0 ? 0 : sys::word(&end), 0,
+                                  static_cast<long>(FUTEX_BITSET_MATCH_ANY));
+    return result == -ETIMEDOUT || result == -EINTR ? result : 0;
+}
+
+/// Repeats `attempt` (a Reply) while it says `busy`, until something happens that changes it.
+template <class Attempt>
+Reply wait_for(std::atomic<u32>& sequence, std::atomic<u32>& waiters, Status busy, int timeout_ms,
+               long& result, Attempt attempt) {
+    Reply reply = attempt();
+    for (int spin = 0; timeout_ms != 0 && reply.status == busy && spin < SPINS; ++spin) {
+        // The word changes with whatever could help.
+        const u32 seen = sequence.load(std::memory_order_acquire);
+        for (int pause = 0; pause < 8; ++pause) __builtin_ia32_pause();
+        if (sequence.load(std::memory_order_acquire) != seen) reply = attempt();
+    }
+    if (reply.status != busy || timeout_ms == 0) {
+        result = error_of(reply.status);
+        return reply;
+    }
+    const u64 deadline = deadline_of(timeout_ms);
+    // seq_cst: pairs with share_ops.cpp's wake.
+    waiters.fetch_add(1, std::memory_order_seq_cst);
+    result = 0;
+    while (result == 0) {
+        const u32 seen = sequence.load(std::memory_order_seq_cst);
+        reply = attempt();
+        if (reply.status != busy) break;
+        result = sleep_while(sequence, seen, deadline);
+    }
+    waiters.fetch_sub(1, std::memory_order_seq_cst);
+    if (result == 0) result = error_of(reply.status);
+    return reply;
+}
+
+// ---- memory of others
+
+/// Makes chunks of others accessible that an object lies in.
+bool make_accessible(u64 address, usize bytes) {
+    const ChunkSpan span = chunks_of({.address = address, .bytes = bytes});
+    for (u32 c = span.first; c < span.first + span.count; ++c) {
+        if (pool.state(c) != Here::other) continue;
+        if (sys::failed(sys::mprotect(chunk_address(ChunkIndex{c}), CHUNK_SIZE,
+                                      PROT_READ | PROT_WRITE))) {
+            return false;
+        }
+        pool.set_state(c, 1, Here::guest);
+    }
+    return true;
+}
+
+bool is_copy_of_the_parents(const void* p) {
+    const u32 chunk = chunk_index(reinterpret_cast<uptr>(p));
+    return inherited && in_pool(chunk) && pool.state(chunk) == Here::frozen;
+}
+
+}  // namespace
+
+long share_attach(const char* name) {
+    if (!process_start() || !this_client.attached) return -ENOTCONN;
+    char text[SHARE_NAME_BYTES] = {};
+    if (name != nullptr) {
+        usize length = 0;
+        while (length < sizeof text && name[length] != '\0') ++length;
+        if (length == 0 || length == sizeof text) return -EINVAL;
+        __builtin_memcpy(text, name, length);
+    }
+    const Message* box = mailbox_of(this_client.index);
+    if (!populate(reinterpret_cast<uptr>(box), MAILBOX_MESSAGES * sizeof(Message))) return -ENOMEM;
+    u64 words[4];
+    static_assert(sizeof words == sizeof text);
+    __builtin_memcpy(words, text, sizeof words);
+    const Reply reply =
+        share(ShareOp::open,
+              {.op = Op{}, .a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
+    if (reply.status == Status::ok) sharing_open.store(true, std::memory_order_release);
+    return error_of(reply.status);
+}
+
+ShareId share_self() {
+    if (!sharing_open.load(std::memory_order_acquire)) return {};
+    return ShareId::make(this_client.index, this_client.generation);
+}
+
+ShareId share_lookup(const char* name) {
+    if (!this_client.attached || name == nullptr || name[0] == '\0') return {};
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        const ShareClient& c = share_client(i);
+        if (__atomic_load_n(&c.open, __ATOMIC_ACQUIRE) == 0) continue;
+        const u32 generation = __atomic_load_n(&c.generation, __ATOMIC_RELAXED);
+        u32 at = 0;
+        while (at < SHARE_NAME_BYTES && c.name[at] == name[at] && name[at] != '\0') ++at;
+        if (at == SHARE_NAME_BYTES || c.name[at] != name[at]) continue;
+        return ShareId::make(i, generation);  // sending to it tells whether it still lives
+    }
+    return {};
+}
+
+bool can_be_shared(const void* p, usize bytes) {
+    const u64 address = reinterpret_cast<u64>(p);
+    const ChunkSpan span = chunks_of({.address = address, .bytes = bytes});
+    for (u32 c = span.first; c < span.first + span.count; ++c) {
+        if (!in_pool(c) || pool.state(c) != Here::ours) return false;
+    }
+    return true;
+}
+
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
+    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    if (to.client() == 0 || to.client() > context().max_clients) return -ESRCH;
+    share_collect();
+    ShareClient& receiver = share_client(to.client());
+    long result = 0;
+    wait_for(receiver.departures, receiver.departure_waiters, Status::full, timeout_ms, result,
+             [&] {
+                 return share_with_records(ShareOp::send, {.op = Op{},
+                                                           .a = reinterpret_cast<u64>(p),
+                                                           .b = to.bits,
+                                                           .mask = bytes});
+             });
+    return result;
+}
+
+long share_reference(void* p, usize bytes) {
+    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    return error_of(share_with_records(ShareOp::reference,
+                                       {.op = Op{}, .a = reinterpret_cast<u64>(p), .mask = bytes})
+                        .status);
+}
+
+long share_receive(ShareId from, int timeout_ms, Received& received) {
+    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    share_collect();
+    ShareClient& own = share_client(this_client.index);
+    long result = 0;
+    const Reply reply = wait_for(
+        own.arrivals, own.arrival_waiters, Status::miss, timeout_ms, result, [&] {
+            return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits});
+        });
+    if (result != 0) return result;
+    received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
+    if (!make_accessible(reply.value, reply.mask)) {  // too many mappings
+        share_drop(received.object);
+        received = {};
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+Dropped share_drop(void* p) {
+    if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) {
+        return Dropped::no_export;
+    }
+    const Reply reply = share(ShareOp::drop, {.op = Op{}, .a = reinterpret_cast<u64>(p)});
+    switch (reply.status) {
+        case Status::ok:
+            return reply.mask != 0 ? Dropped::last : Dropped::kept;
+        case Status::miss:
+            return Dropped::no_export;
+        case Status::not_held:
+            return Dropped::not_held;
+        default:  // poisoned, or below a handler: it stays until this process ends
+            return Dropped::kept;
+    }
+}
+
+ShareFacts share_query(const void* p) {
+    if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) return {};
+    const Reply reply = share(ShareOp::query, {.op = Op{}, .a = reinterpret_cast<u64>(p)});
+    if (reply.status != Status::ok) return {};
+    return {reply.value, reply.mask, reply.extra};
+}
+
+void share_collect() {
+    const ShareClient& own = share_client(this_client.index);
+    while (__atomic_load_n(&own.first_returned, __ATOMIC_RELAXED) != NO_RECORD) {
+        const Reply reply = share(ShareOp::take_returned, {.op = Op{}});
+        if (reply.status != Status::ok) return;
+        deallocate(reinterpret_cast<void*>(reply.value));
+    }
+}
+
+void forget_sharing() {
+    sharing_open.store(false, std::memory_order_relaxed);
+    inherited = true;
+    for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
+        if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);
+    }
+}
+
+}  // namespace aep

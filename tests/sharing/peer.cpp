@@ -1,0 +1,119 @@
+// Purpose: a client that shares, doing what it is told line by line: the other end of sharing.py.
+// Who calls it: tests/sharing/sharing.py, under the preload.
+// Crash rule: it is there to be killed.
+#include <errno.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "shim/include/aep/dsm.h"
+
+namespace {
+
+void* pointer(const std::string& text) {
+    return reinterpret_cast<void*>(std::strtoull(text.c_str(), nullptr, 16));
+}
+
+std::string said(int result) { return result == 0 ? "ok" : strerrorname_np(errno); }
+
+std::string text_of(const void* p) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(
+                                                 reinterpret_cast<uintptr_t>(p)));
+    return text;
+}
+
+std::string allocated(void* p) { return p == nullptr ? strerrorname_np(errno) : text_of(p); }
+
+/// Sends and receives to itself and to `peer` for ever, with objects of all sizes.
+void churn(dsm_id peer, unsigned seed) {
+    std::vector<void*> mine;
+    for (unsigned n = seed;; n = n * 1664525 + 1013904223) {
+        const unsigned choice = n >> 24;
+        const size_t size = size_t{1} << (n >> 8) % 20;
+        if (choice < 60) {
+            if (void* p = dsm_malloc(size)) {
+                std::memset(p, 0x5a, 1);
+                mine.push_back(p);
+            }
+        } else if (choice < 120 && !mine.empty()) {
+            dsm_send(choice % 2 == 0 ? peer : dsm_self(), mine[n % mine.size()]);
+        } else if (choice < 190) {
+            if (void* p = dsm_recv(DSM_ANY, 0, nullptr)) mine.push_back(p);
+        } else if (choice < 200 && !mine.empty()) {
+            if (dsm_ref(mine[n % mine.size()]) == 0) mine.push_back(mine[n % mine.size()]);
+        } else if (!mine.empty()) {
+            std::swap(mine[n % mine.size()], mine.back());
+            dsm_free(mine.back());
+            mine.pop_back();
+        }
+        if (mine.size() > 200) {
+            for (void* p : mine) dsm_free(p);
+            mine.clear();
+        }
+    }
+}
+
+std::string obey(const std::string& command, std::istringstream& words) {
+    std::string a, b, c;
+    words >> a >> b >> c;
+    if (command == "attach") return said(dsm_attach(a.empty() ? nullptr : a.c_str()));
+    if (command == "self") return std::to_string(dsm_self());
+    if (command == "lookup") {
+        const dsm_id id = dsm_lookup(a.c_str());
+        return id == 0 ? strerrorname_np(errno) : std::to_string(id);
+    }
+    if (command == "new") return allocated(dsm_malloc(std::stoull(a)));
+    if (command == "malloc") return allocated(std::malloc(std::stoull(a)));
+    if (command == "realloc") return allocated(dsm_realloc(pointer(a), std::stoull(b)));
+    if (command == "write") return std::strcpy(static_cast<char*>(pointer(a)), b.c_str());
+    if (command == "fill") {
+        std::memset(pointer(a), std::stoi(c), std::stoull(b));
+        return "ok";
+    }
+    if (command == "read") return static_cast<char*>(pointer(a));
+    if (command == "send") return said(dsm_send(std::stoull(a), pointer(b)));
+    if (command == "sendwait") return said(dsm_send_wait(std::stoull(a), pointer(b), std::stoi(c)));
+    if (command == "recv") {
+        dsm_info info{};
+        void* p = dsm_recv(std::stoull(a), std::stoi(b), &info);
+        return p == nullptr ? strerrorname_np(errno)
+                            : text_of(p) + " " + std::to_string(info.size) + " " +
+                                  std::to_string(info.sender);
+    }
+    if (command == "drop") return said(dsm_free(pointer(a)));
+    if (command == "free") {
+        std::free(pointer(a));
+        return "ok";
+    }
+    if (command == "ref") return said(dsm_ref(pointer(a)));
+    if (command == "refs") return std::to_string(dsm_references(pointer(a)));
+    if (command == "size") return std::to_string(dsm_usable_size(pointer(a)));
+    if (command == "fork") {  // what it inherits is its own
+        return std::to_string(std::system("true"));
+    }
+    if (command == "churn") {
+        std::thread(churn, std::stoull(a), static_cast<unsigned>(std::stoul(b))).detach();
+        return "going";
+    }
+    return "what?";
+}
+
+}  // namespace
+
+int main() {
+    std::string line;
+    while (std::getline(std::cin, line)) {
+        std::istringstream words(line);
+        std::string command;
+        words >> command;
+        std::cout << obey(command, words) << std::endl;
+    }
+}

@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""Tests of sharing by reference: peers in one context send, keep, drop and die.
+
+Called by ctest: sharing.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behind.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
+
+from ebpf import mount_bpffs_of_our_own  # noqa: E402
+from node_test import AEP, NodeTest, main  # noqa: E402
+
+PEER = sys.argv[2]
+MIB = 1 << 20
+MAILBOX = 512
+
+
+class Peer:
+    """A peer process; every attribute that is not its own is a command: peer.send(id, address)."""
+
+    def __init__(self, socket):
+        env = dict(os.environ, AEP_SOCKET=socket, AEP_REQUIRE="1")
+        self.process = subprocess.Popen([PEER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def begin(self, *words):
+        self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
+        self.process.stdin.flush()
+
+    def end_of(self):
+        return self.process.stdout.readline().rstrip("\n")
+
+    def __getattr__(self, command):
+        def ask(*words):
+            self.begin(command, *words)
+            return self.end_of()
+        return ask
+
+    def end(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class SharingTest(NodeTest):
+    pool_size = "256M"
+
+    def setUp(self):
+        super().setUp()
+        self.up()
+
+    def peer(self, name=""):
+        peer = Peer(self.socket)
+        self.clients.append(peer)
+        self.assertEqual(peer.attach(name), "ok")
+        peer.id = peer.self()
+        return peer
+
+    def pair(self):
+        return self.peer("a"), self.peer("b")
+
+    def pass_on(self, sender, receiver, address):
+        self.assertEqual(sender.send(receiver.id, address), "ok")
+        got = receiver.recv(0, 0).split()
+        self.assertEqual((got[0], got[2]), (address, sender.id))
+        return int(got[1])
+
+    def end(self, *peers):
+        for peer in peers:
+            peer.end()
+        while self.data("clients") and all(p.process.returncode is not None for p in self.clients):
+            self.good("recover")
+
+    def expect_sound(self):
+        self.good("recover")
+        self.assertEqual(self.data("check"), [])
+
+    def expect_nothing_left(self):
+        self.end(*[p for p in self.clients if p.process.returncode is None])
+        self.expect_sound()
+        memory = self.data("status")["memory"]
+        self.assertEqual(memory["held_bytes"], 0)
+
+
+class Sharing(SharingTest):
+    def test_objects_of_every_size_are_the_same_on_both_sides(self):
+        a, b = self.pair()
+        for size in [1, 16, 100, 1000, 5000, 60000, 100000, MIB, 5 * MIB, 13 * MIB]:
+            for command in ("new", "malloc"):
+                address = getattr(a, command)(size)
+                a.fill(address, size - 1, 65)
+                self.assertGreaterEqual(self.pass_on(a, b, address), size)
+                if size > 1:
+                    self.assertEqual(b.read(address)[:50], "A" * min(50, size - 1))
+                    b.write(address, "x" if size > 2 else "")
+                    self.assertEqual(a.read(address)[:1], "x" if size > 2 else "")
+                self.assertEqual(a.refs(address), "2")
+                self.assertEqual(b.drop(address), "ok")
+                self.assertEqual(a.refs(address), "1")
+                self.assertEqual(a.drop(address), "ok")
+                self.assertEqual(a.refs(address), "0")
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_who_frees_first_does_not_matter(self):
+        a, b = self.pair()
+        for size in [48, 9000, 200000]:
+            for frees in [("free", "free"), ("drop", "free"), ("free", "drop")]:
+                address = a.new(size)
+                a.write(address, "kept")
+                self.pass_on(a, b, address)
+                self.assertEqual(getattr(a, frees[0])(address), "ok")
+                self.assertEqual(b.read(address), "kept")
+                self.assertEqual(b.refs(address), "1")
+                self.assertEqual(getattr(b, frees[1])(address), "ok")
+                # Back with its owner, which uses it again.
+                self.assertEqual(a.recv(0, 0), "EAGAIN")
+                self.assertIn(address, [a.new(size) for _ in range(3000)] if size < 9001 else [a.new(size)])
+        self.expect_sound()
+
+    def test_references_are_counted(self):
+        a, b = self.pair()
+        address = a.new(64)
+        self.assertEqual(a.refs(address), "0")
+        for _ in range(3):
+            self.pass_on(a, b, address)
+        self.assertEqual(a.ref(address), "ok")
+        self.assertEqual(b.ref(address), "ok")
+        self.assertEqual(a.refs(address), "6")
+        for _ in range(4):
+            self.assertEqual(b.drop(address), "ok")
+        self.assertEqual(b.drop(address), "EINVAL")
+        self.assertEqual(b.send(a.id, address), "EINVAL")
+        self.assertEqual(a.drop(address), "ok")
+        self.assertEqual(a.drop(address), "ok")
+        self.assertEqual(a.refs(address), "0")
+        self.expect_sound()
+
+    def test_what_is_no_object_is_not_sent(self):
+        a, b = self.pair()
+        address = int(a.new(100), 16)
+        freed = a.new(100)
+        a.drop(freed)
+        for bad in [hex(address + 16), hex(address + 1), freed, "0", "1000", "7fffffffe000", "120000000000",
+                    "120000001000", "deadbeef", "ffffffffffffffff"]:
+            self.assertEqual(a.send(b.id, bad), "EINVAL", bad)
+            self.assertEqual(a.ref(bad), "EINVAL", bad)
+            if bad != "0":
+                self.assertEqual(b.drop(bad), "EINVAL", bad)
+        self.assertEqual(b.send(a.id, hex(address)), "EINVAL")  # another's, never received
+        self.assertEqual(b.size(hex(address)), "0")
+        for nobody in [0, 999, 1 << 40, int(b.id) + (1 << 32), (1 << 64) - 1]:
+            self.assertEqual(a.send(nobody, hex(address)), "ESRCH", nobody)
+        self.assertEqual(b.recv(0, 0), "EAGAIN")
+        self.expect_sound()
+
+    def test_who_has_not_attached_takes_no_part(self):
+        a = self.peer("a")
+        other = Peer(self.socket)
+        self.clients.append(other)
+        address = other.new(10)
+        self.assertEqual(other.send(a.id, address), "ENOTCONN")
+        self.assertEqual(other.recv(0, 0), "ENOTCONN")
+        self.assertEqual(other.self(), "0")
+        self.assertEqual(other.drop(address), "ok")
+        alone = subprocess.run([PEER], env=dict(os.environ, AEP_CONTEXT="none"), text=True, capture_output=True,
+                               input="attach\nnew 10\nself\nlookup a\n", check=True)
+        self.assertEqual(alone.stdout.split(), ["ENOTCONN", "ENOTCONN", "0", "ENOTCONN"])
+
+    def test_names(self):
+        a, b = self.pair()
+        self.assertEqual(a.lookup("b"), b.id)
+        self.assertEqual(b.lookup("a"), a.id)
+        self.assertEqual(a.lookup("c"), "ENOENT")
+        self.assertEqual(a.attach("b"), "EEXIST")
+        self.assertEqual(a.attach("x" * 32), "EINVAL")
+        self.assertEqual(a.attach("x" * 31), "ok")
+        self.assertEqual(b.lookup("a"), "ENOENT")
+        self.assertEqual(b.lookup("x" * 31), a.id)
+        self.end(b)
+        self.good("recover")
+        self.assertEqual(a.lookup("b"), "ENOENT")
+        again = self.peer("b")
+        self.assertNotEqual(again.id, b.id)
+
+    def test_a_full_mailbox(self):
+        a, b = self.pair()
+        address = a.new(10)
+        for _ in range(MAILBOX):
+            self.assertEqual(a.send(b.id, address), "ok")
+        self.assertEqual(a.send(b.id, address), "EAGAIN")
+        self.assertEqual(a.sendwait(b.id, address, 20), "ETIMEDOUT")
+        self.assertEqual(a.refs(address), str(MAILBOX + 1))
+        a.begin("sendwait", b.id, address, -1)
+        self.assertTrue(b.recv(0, 0).startswith(address))
+        self.assertEqual(a.end_of(), "ok")
+        self.expect_sound()
+        self.end(b)
+        self.good("recover")
+        self.assertEqual(a.refs(address), "1")
+        self.assertEqual(a.sendwait(b.id, address, -1), "ESRCH")
+        self.expect_nothing_left()
+
+    def test_waiting(self):
+        a, b = self.pair()
+        self.assertEqual(b.recv(0, 30), "ETIMEDOUT")
+        for _ in range(200):
+            b.begin("recv", 0, -1)
+            address = a.new(10)
+            self.assertEqual(a.send(b.id, address), "ok")
+            self.assertTrue(b.end_of().startswith(address))
+            b.drop(address)
+            a.drop(address)
+        b.begin("recv", a.id, -1)
+        self.end(a)
+        self.good("recover")
+        self.assertEqual(b.end_of(), "ESRCH")
+
+    def test_from_one_peer_alone(self):
+        a, b = self.pair()
+        c = self.peer("c")
+        first, second, third = a.new(10), b.new(20), a.new(30)
+        for sender, address in [(a, first), (b, second), (a, third)]:
+            sender.send(c.id, address)
+        self.assertTrue(c.recv(b.id, 0).startswith(second))
+        self.assertEqual(c.recv(b.id, 0), "EAGAIN")
+        self.assertTrue(c.recv(0, 0).startswith(first))
+        self.assertTrue(c.recv(a.id, 0).startswith(third))
+        self.expect_sound()
+
+    def test_seventy_thousand_references(self):
+        a = self.peer("a")
+        address = a.new(64)
+        lines = [f"ref {address}"] * 70000
+        a.process.stdin.write("\n".join(lines) + "\n")
+        a.process.stdin.flush()
+        self.assertEqual({a.end_of() for _ in lines}, {"ok"})
+        self.assertEqual(a.refs(address), "70001")
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_many_objects(self):
+        """More than the records that are there at first."""
+        a, b = self.pair()
+        count = 20000
+        addresses = []
+        for begin in range(0, count, 400):
+            for _ in range(400):
+                addresses.append(a.new(16))
+                self.assertEqual(a.send(b.id, addresses[-1]), "ok")
+            for _ in range(400):
+                b.recv(0, 0)
+        self.expect_sound()
+        self.assertEqual(len(set(addresses)), count)
+        self.end(b)
+        self.good("recover")
+        self.assertEqual({a.refs(x) for x in addresses[::100]}, {"1"})
+        self.expect_nothing_left()
+
+    def test_a_realloc_leaves_others_what_they_have(self):
+        a, b = self.pair()
+        address = a.new(100)
+        a.write(address, "old")
+        self.pass_on(a, b, address)
+        moved = a.realloc(address, 110)
+        self.assertNotEqual(moved, address)
+        self.assertEqual(a.read(moved), "old")
+        self.assertEqual(b.refs(address), "1")
+        mine = b.realloc(address, 50)
+        self.assertEqual(b.read(mine), "old")
+        self.assertEqual(a.refs(address), "0")
+        self.expect_sound()
+
+    def test_the_owner_dies(self):
+        a, b = self.pair()
+        c = self.peer("c")
+        for size in [64, 20000, 300000, 9 * MIB]:
+            address = a.new(size)
+            a.write(address, "survives")
+            self.pass_on(a, b, address)
+            self.assertEqual(a.send(c.id, address), "ok")
+        self.end(a)
+        self.good("recover")
+        self.assertEqual(self.data("check"), [])
+        kept = [c.recv(0, 0).split()[0] for _ in range(4)]
+        for address in kept:
+            self.assertEqual(b.read(address), "survives")
+            self.assertEqual(c.read(address), "survives")
+            self.assertEqual(b.free(address), "ok")
+        self.assertEqual(self.data("check"), [])
+        self.assertEqual(c.send(b.id, kept[0]), "ok")  # it goes on travelling
+        self.assertEqual(b.recv(0, 0).split()[0], kept[0])
+        for address in kept:
+            self.assertEqual(c.drop(address), "ok")
+        self.assertEqual(b.drop(kept[0]), "ok")
+        self.expect_sound()
+        self.end(b)
+        self.end(c)
+        self.expect_nothing_left()
+
+    def test_a_message_outlives_its_sender(self):
+        a, b = self.pair()
+        address = a.new(64)
+        a.write(address, "letter")
+        self.assertEqual(a.send(b.id, address), "ok")
+        self.end(a)
+        self.good("recover")
+        self.assertTrue(b.recv(a.id, 0).startswith(address))
+        self.assertEqual(b.read(address), "letter")
+        self.assertEqual(b.recv(a.id, 0), "ESRCH")
+        self.assertEqual(b.refs(address), "1")
+        self.expect_nothing_left()
+
+    def test_a_fork_keeps_the_heap_to_itself(self):
+        a, b = self.pair()
+        before, sent = a.new(64), a.new(64)
+        a.write(sent, "sent")
+        self.pass_on(a, b, sent)
+        self.assertEqual(a.fork(), "0")
+        self.assertEqual(b.read(sent), "sent")
+        self.expect_sound()
+        self.assertEqual(a.drop(sent), "ok")
+        self.assertEqual(b.read(sent), "sent")
+        self.assertEqual(b.drop(sent), "ok")
+        self.assertEqual(a.drop(before), "ok")
+        self.expect_nothing_left()
+
+
+class Deaths(SharingTest):
+    provider = "ebpf"
+
+    @classmethod
+    def setUpClass(cls):
+        if why := mount_bpffs_of_our_own():
+            raise unittest.SkipTest(why)
+
+    def test_killed_at_random(self):
+        seed = random.randrange(1 << 30)
+        choice = random.Random(seed)
+        with self.subTest(seed=seed):
+            peers = [self.peer() for _ in range(4)]
+            for i, peer in enumerate(peers):
+                peer.churn(peers[i - 1].id, choice.randrange(1 << 30))
+            for _ in range(100):
+                i = choice.randrange(len(peers))
+                peers[i].end()
+                peers[i] = self.peer()
+                peers[i].churn(choice.choice(peers).id, choice.randrange(1 << 30))
+                if choice.random() < 0.1:
+                    self.end_daemon(signal.SIGKILL)
+                    self.up()
+            self.end(*peers)
+            while self.data("clients"):
+                self.good("recover")
+            status = self.data("status")
+            self.assertEqual(status["state"], "live", status["poison"])
+            self.assertGreater(status["recovery"]["completed"], 0)
+            self.expect_nothing_left()
+
+    def test_real_programs_go_on_beside_it(self):
+        a, b = self.peer(), self.peer()
+        a.churn(b.id, 1)
+        b.churn(a.id, 2)
+        done = self.run_tool(AEP, "run", *self.where, "--", "/usr/bin/python3", "-c",
+                             "print(sum(len(str(i)) for i in range(10**6)))")
+        self.assertEqual(done.stdout.strip(), "5888890", done.stderr)
+        self.expect_nothing_left()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+// Purpose: see check_sharing.hpp.
+// Who calls it: see check_sharing.hpp.
+// Crash rule: see check_sharing.hpp. Nothing is locked: a daemon that dies here holds up nobody.
+#include "tools/node/check_sharing.hpp"
+
+#include <sched.h>
+
+#include <string>
+#include <unordered_map>
+
+#include "dsm-core/sharing/format.hpp"
+
+namespace aep {
+namespace {
+
+using Findings = std::vector<Finding>;
+
+std::string named(const char* what, u64 index) { return what + (" " + std::to_string(index)); }
+
+/// One walk over tables that may change meanwhile: every index is checked before it is used.
+class Walk {
+  public:
+    explicit Walk(Findings& found) : found_(found) {}
+
+    void run() {
+        const ShareHeader& s = sharing();
+        exports_ = s.exports_used < MAX_EXPORTS ? s.exports_used : MAX_EXPORTS - 1;
+        holders_ = s.holders_used < MAX_HOLDERS ? s.holders_used : MAX_HOLDERS - 1;
+        for (u32 i = 1; i <= context().max_clients; ++i) client(i);
+        u64 live = 0, orphans = 0;
+        for (u32 i = 1; i <= exports_; ++i) {
+            const Export& e = export_at(i);
+            if (e.state == static_cast<u32>(ExportState::free)) continue;
+            ++live;
+            orphans += e.owner == 0;
+            object(i, e);
+        }
+        wrong("sharing", "lists of owners have lost an export", owned_, live - orphans);
+        wrong("sharing", "the count of exports is wrong", s.live_exports, live);
+        wrong("sharing", "the count of exports of dead owners is wrong", s.orphans, orphans);
+        wrong("sharing", "the count of holders is wrong", s.live_holders, held_);
+        for (u32 c = 0; c < context().chunk_count; ++c) {
+            const auto known = in_chunk_.find(c);
+            const u64 expected = known == in_chunk_.end() ? 0 : known->second;
+            wrong(named("chunk", c), "the count of its exports is wrong", chunk_exports(c).load(),
+                  expected);
+            if (chunk_owner(c).load() == OWNER_KEPT && expected == 0) {
+                found_.push_back({named("chunk", c), "it is kept, but no export lies in it", 0, 1});
+            }
+        }
+    }
+
+  private:
+    void wrong(const std::string& where, const char* what, u64 is, u64 expected) {
+        if (is != expected) found_.push_back({where, what, is, expected});
+    }
+
+    void client(u32 index) {
+        const ShareClient& c = share_client(index);
+        if (c.open == 0) {
+            const u64 left = u64{c.first_holder} | c.first_export | c.first_returned | c.messages;
+            // A dead client that is being taken back may still have some.
+            if (client_at(index).state.load() == static_cast<u32>(ClientState::free)) {
+                wrong(named("client", index), "it is gone, but has references", left, 0);
+            }
+            if (left == 0) return;
+        }
+        for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
+            const u32 place = (c.first_message + i) % MAILBOX_MESSAGES;
+            ++counted_[mailbox_of(index)[place].object];
+        }
+        u32 steps = 0;
+        for (u32 h = c.first_holder; h != NO_RECORD && h <= holders_ && ++steps <= holders_;
+             h = holder_at(h).next_of_client) {
+            wrong(named("holder", h), "it is on another client's list", holder_at(h).client, index);
+            wrong(named("holder", h), "it holds nothing", holder_at(h).count == 0, 0);
+            counted_[holder_at(h).object] += holder_at(h).count;
+            ++held_;
+        }
+        steps = 0;
+        for (u32 e = c.first_export; e != NO_RECORD && e <= exports_ && ++steps <= exports_;
+             e = export_at(e).next_of_owner) {
+            wrong(named("export", e), "it is on another owner's list", export_at(e).owner, index);
+            ++owned_;
+        }
+    }
+
+    void object(u32 index, const Export& e) {
+        wrong(named("export", index), "its count of references is wrong", e.references,
+              counted_[index]);
+        if (e.state == static_cast<u32>(ExportState::live) && e.references == 0) {
+            found_.push_back({named("export", index), "nobody refers to it, but it is there", 0, 1});
+        }
+        const ChunkSpan span = chunks_of(e);
+        if (span.first + u64{span.count} > context().chunk_count) {
+            found_.push_back({named("export", index), "it lies outside the pool", e.address, 0});
+            return;
+        }
+        for (u32 c = span.first; c < span.first + span.count; ++c) {
+            ++in_chunk_[c];
+            const u32 owner = chunk_owner(c).load();
+            if (owner != e.owner && !(e.owner == 0 && owner == OWNER_KEPT) &&
+                !(e.owner == 0 && still_dying(owner))) {
+                found_.push_back(
+                    {named("export", index), "its chunk is another's", owner, e.owner});
+            }
+        }
+    }
+
+    /// A client whose exports have lost their owner, and whose chunks are still to be kept.
+    static bool still_dying(u32 owner) {
+        return owner != 0 && owner <= context().max_clients && share_client(owner).open == 0;
+    }
+
+    Findings& found_;
+    u32 exports_ = 0, holders_ = 0;
+    u64 held_ = 0, owned_ = 0;
+    std::unordered_map<u32, u64> counted_, in_chunk_;
+};
+
+}  // namespace
+
+void check_sharing(Findings& found) {
+    constexpr int TRIES = 1000;
+    Findings seen;
+    for (int attempt = 0; attempt < TRIES; ++attempt) {
+        // Even: no operation is under way; the same afterwards: none was.
+        const u64 before = sharing().version.load(std::memory_order_acquire);
+        seen.clear();
+        if (before % 2 == 0) {
+            Walk(seen).run();
+            std::atomic_thread_fence(std::memory_order_acquire);
+            if (sharing().version.load(std::memory_order_relaxed) == before) {
+                found.insert(found.end(), seen.begin(), seen.end());
+                return;
+            }
+        }
+        sched_yield();
+    }
+    // What is said in every walk is wrong whatever happens meanwhile; this is not.
+    found.push_back({"sharing", "the walk never found a quiet moment: repeat it", 0, 0});
+}
+
+}  // namespace aep

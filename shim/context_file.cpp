@@ -93,14 +93,14 @@ long format_context(int fd, const ContextPlan& plan) {
     copy_text(h.name, sizeof h.name, plan.name);
     h.uid = plan.uid;
     h.max_clients = plan.max_clients;
-    h.max_slots = plan.max_slots;
+    h.max_slots = plan.max_slots + 1;  // and the host's
     h.chunk_count = plan.chunk_count;
     h.pool_address = plan.pool_address;
     __builtin_memcpy(h.pool_uuid, plan.pool_uuid, sizeof h.pool_uuid);
     h.clients_offset = round_up(sizeof(ContextHeader), OS_PAGE_SIZE);
     h.slots_offset = round_up(
         h.clients_offset + (usize{plan.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);
-    h.owners_offset = round_up(h.slots_offset + usize{plan.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
+    h.owners_offset = round_up(h.slots_offset + usize{h.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
     h.log_offset = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
     h.share_offset = round_up(h.log_offset + sizeof(LogRing), OS_PAGE_SIZE);
     const ShareLayout share = share_layout(plan.max_clients, plan.chunk_count);
@@ -120,7 +120,7 @@ long format_context(int fd, const ContextPlan& plan) {
     const bool present = populate(address, h.control_bytes);
     if (present) {
         __builtin_memcpy(reinterpret_cast<void*>(address), &h, sizeof h);
-        for (u32 i = 0; i < plan.max_slots; ++i) {
+        for (u32 i = 0; i < h.max_slots; ++i) {
             Slot& slot =
                 *reinterpret_cast<Slot*>(address + h.slots_offset + usize{i} * SLOT_STRIDE);
             slot.stack_top = stack_of_slot(i) + STACK_BYTES - 64;

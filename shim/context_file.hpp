@@ -17,9 +17,9 @@ struct ContextPlan {
     u64 image_hash = 0;
     u32 uid = 0;
     u32 max_clients = 1023;  // at most MAX_DOMAINS - 2: the last heap id is nobody's
-    u32 max_slots = 8192;
-    u32 chunk_count = 0;   // of the pool
-    u64 pool_address = 0;  // of its superblock in every process
+    u32 max_slots = 8192;    // for the clients; the host's comes on top
+    u32 chunk_count = 0;     // of the pool
+    u64 pool_address = 0;    // of its superblock in every process
     u8 pool_uuid[16] = {};
     u64 context_limit = 0;  // bytes; 0: none
     u64 client_limit = 0;

@@ -31,7 +31,7 @@ std::atomic<bool> said_limit{false};
 std::atomic<bool> said_poisoned{false};
 
 Slot* take_slot() {
-    const u32 slots = context().max_slots;
+    const u32 slots = host_slot();  // all before it
     const u32 tid = static_cast<u32>(sys::gettid());
     const u64 ours = SlotOwner::make(this_client.index, this_client.generation).bits;
     // Neighbouring threads begin far apart, so that they rarely look at each other's.

@@ -176,8 +176,10 @@ CompleterReport complete_slot(u32 index, volatile CaptureEntry* captures) {
     }
     Passage way;
     pass_through(*from, way);
-    // Counted when it is over: a completer that is killed in between leaves that to the next.
-    context().captured.fetch_add(1, std::memory_order_relaxed);
+    // Counted when it is over: a completer that is killed in between leaves that to the next. What
+    // the host performs is nobody's death.
+    const u32 deaths = index == host_slot() ? 0 : 1;
+    context().captured.fetch_add(deaths, std::memory_order_relaxed);
     if (way.signal != 0 || slot.sequence.load(std::memory_order_acquire) != sequence + 1) {
         report.outcome = CompleterOutcome::broken;
         report.signal = static_cast<u32>(way.signal);
@@ -185,7 +187,7 @@ CompleterReport complete_slot(u32 index, volatile CaptureEntry* captures) {
         return report;
     }
     captures[index].kind = CAPTURE_NONE;
-    context().completed.fetch_add(1, std::memory_order_relaxed);
+    context().completed.fetch_add(deaths, std::memory_order_relaxed);
     report.outcome = CompleterOutcome::completed;
     return report;
 }

@@ -23,11 +23,12 @@ aep_shadow_return:
         .size   aep_shadow_entry, . - aep_shadow_entry
 
         .text
-        .globl  aep_enter
+        .globl  aep_enter, aep_entered
         .type   aep_enter, @function
 aep_enter:
         push    %rdi                    # also aligns the stack for the call
         incl    16(%rdi)
+aep_entered:                            # rdi: the slot; nothing else is needed from here
         call    aep_dispatch
         mov     (%rsp), %rdi
         incl    16(%rdi)

@@ -7,7 +7,7 @@
 namespace aep {
 
 inline constexpr u64 IMAGE_MAGIC = 0x0047'4d49'5045'4100;  // "\0AEPIMG\0"
-inline constexpr u32 IMAGE_VERSION = 1;
+inline constexpr u32 IMAGE_VERSION = 2;
 
 /// At CONTEXT_BASE.
 struct ImageInfo {
@@ -18,6 +18,7 @@ struct ImageInfo {
     u64 text_begin;   // [text_begin, text_end): where an instruction pointer is "inside"
     u64 text_end;
     u64 shadow_return;  // where every operation returns to, in the shadow entry
+    u64 entered;        // right after the sequence became odd: an operation that has done nothing
 };
 
 inline const ImageInfo& image_info() { return *reinterpret_cast<const ImageInfo*>(CONTEXT_BASE); }

@@ -52,7 +52,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 1;
+inline constexpr u32 CONTEXT_VERSION = 2;
 
 enum class ContextState : u32 {
     live = 1,
@@ -68,9 +68,9 @@ struct ContextHeader {
     u64 image_hash;    // of the image that all its clients run
     u8 uuid[16];
     char name[64];
-    u32 uid;          // the tenant
-    u32 max_clients;  // clients have index 1 .. max_clients, and their domain the same
-    u32 max_slots;
+    u32 uid;           // the tenant
+    u32 max_clients;   // clients have index 1 .. max_clients, and their domain the same
+    u32 max_slots;     // of the clients and, the last one, of the host
     u32 chunk_count;   // of the pool
     u64 pool_address;  // of its superblock in every process
     u8 pool_uuid[16];
@@ -211,6 +211,8 @@ inline Slot& slot_at(u32 index) {  // 0 .. max_slots-1
     return *reinterpret_cast<Slot*>(CONTROL_BASE + context().slots_offset +
                                     usize{index} * SLOT_STRIDE);
 }
+/// The slot where the host performs operations for dead clients. Clients take those before it.
+inline u32 host_slot() { return context().max_slots - 1; }
 inline u32 index_of(const Slot& slot) {
     return static_cast<u32>(
         (reinterpret_cast<uptr>(&slot) - CONTROL_BASE - context().slots_offset) / SLOT_STRIDE);

@@ -122,6 +122,9 @@ TEST(Join, MoreThreadsThanSlotsShareTheSpareOne) {
     host.in_client([] {
         stress(6, 1000);
         expect_sound();
+        EXPECT_EQ(context().max_slots, 4u);
+        EXPECT_EQ(slot_at(host_slot()).owner.load(), 0u);
+        EXPECT_EQ(slot_at(host_slot()).operations, 0u);
     });
 }
 

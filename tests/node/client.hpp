@@ -94,7 +94,7 @@ class Client {
              "superblock");
         pool_.page_bytes = OS_PAGE_SIZE;
         must_map(map_pool_file(pool_, fds[FD_POOL].get(), nullptr), "pool");
-        for (u32 i = 0; i < header.max_slots && slot_ == nullptr; ++i) {
+        for (u32 i = 0; i < host_slot() && slot_ == nullptr; ++i) {
             u64 nobody = 0;
             if (slot_at(i).owner.compare_exchange_strong(
                     nobody, SlotOwner::make(client_, generation_).bits)) {

@@ -48,6 +48,28 @@ struct Host : NodeHost {
         : NodeHost(options, completion, test_log()) {}
 };
 
+/// Takes chunks as the node has them: no domain has heard of them, they are clean.
+inline void claim_bare(Client& client, u32 count) {
+    must(client.ask(NodeOp::claim_chunks,
+                    {.op = Op::count, .a = count, .b = 1, .mask = raw(NO_CHUNK)})
+                 .status == Status::ok,
+         "claim");
+}
+/// One of those that client `client` has. chunk_count: none.
+inline u32 bare_chunk_of(u32 client) {
+    u32 c = 0;
+    while (c < context().chunk_count &&
+           (chunk_owner(c).load() != client || chunk_desc(ChunkIndex{c})->holder.load() != 0)) {
+        ++c;
+    }
+    return c;
+}
+/// Has the host return a bare chunk for its dead client.
+inline Performed return_for(NodeHost& host, u32 client, u32 chunk, Reply& reply) {
+    return host.perform_for(client, static_cast<u32>(NodeOp::return_chunk),
+                            {.op = Op::count, .a = chunk}, reply);
+}
+
 /// Waits until a process is dead as far as the kernel's locks go, without reaping it.
 inline void wait_until_dead(pid_t pid) {
     const UniqueFd fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));

@@ -143,6 +143,7 @@ class Scripted final : public Completion {
         if (outcome == SlotOutcome::completed) slot_at(slot).sequence.fetch_add(1);
         return outcome;
     }
+    SlotOutcome begin_operation(u32) override { return outcome; }
 };
 
 TEST(Recover, ACompletionThatTakesItsTimeIsWaitedFor) {

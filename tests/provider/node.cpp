@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -41,29 +40,7 @@ int make_pool(u64 bytes, Superblock& superblock) {
     return fd;
 }
 
-/// A mount namespace that ends with this process, and everything pinned in it.
-std::string own_bpffs() {
-    static const std::string error = [] {
-        if (unshare(CLONE_NEWNS) != 0 ||
-            mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
-            return std::string("a mount namespace of the test's own: ") + strerror(errno);
-        }
-        // Another one than the system's, which may be there already.
-        if (mount("bpf", BPFFS, "bpf", 0, nullptr) != 0) {
-            return std::string("a bpffs: ") + strerror(errno);
-        }
-        return ensure_bpffs();
-    }();
-    return error;
-}
-
 }  // namespace
-
-std::string why_no_ebpf() {
-    std::string why;
-    for (const std::string& line : missing_for_ebpf()) why += line + "; ";
-    return why.empty() ? own_bpffs() : why;
-}
 
 Node::Node(With with, u64 pool_bytes) : owner_(getpid()) {
     Superblock superblock;

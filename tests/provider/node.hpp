@@ -12,6 +12,7 @@
 #include "aep-lib/completer/protocol.hpp"
 #include "aep-lib/provider/ebpf_provider.hpp"
 #include "dsm-core/heap/check.hpp"
+#include "tests/provider/ebpf_world.hpp"
 
 namespace aep::test {
 
@@ -27,13 +28,6 @@ struct Session {
     std::atomic<u64> rounds;      // operations of all victims so far
     Heap* heaps[MAX_SLOTS];       // of the former victim's threads
 };
-
-/// Says in one line why eBPF cannot be used here; empty: it can.
-std::string why_no_ebpf();
-#define AEP_NEED_EBPF()                                                      \
-    if (const std::string why = ::aep::test::why_no_ebpf(); !why.empty()) {  \
-        GTEST_SKIP() << "SKIPPED, NOTHING TESTED: eBPF is missing: " << why; \
-    }
 
 class Node {
   public:

@@ -2,7 +2,6 @@
 // Who calls it: see victim.hpp.
 #include "tests/provider/victim.hpp"
 
-#include <dirent.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -112,22 +111,7 @@ void churn_on_thread(Session& session, u32 slot) {
 }
 
 bool wait_in_image(const Node& node, pid_t process, int threads) {
-    const std::string tasks = "/proc/" + std::to_string(process) + "/task";
-    DIR* directory = opendir(tasks.c_str());
-    if (directory == nullptr) return false;
-    int found = 0;
-    while (const dirent* entry = readdir(directory)) {
-        if (entry->d_name[0] == '.') continue;
-        std::ifstream file(tasks + "/" + entry->d_name + "/syscall");
-        std::string number, word, rip;
-        file >> number;
-        while (file >> word) rip = word;
-        if (number != "202") continue;
-        const u64 at = std::stoull(rip, nullptr, 16);
-        found += at >= node.image.text_begin && at < node.image.text_end;
-    }
-    closedir(directory);
-    return found == threads;
+    return wait_in_image(node.image, process, threads);
 }
 
 void kill_waiting(Node& node, u32 slot, const Request& request) {

@@ -15,6 +15,7 @@
 #include <filesystem>
 
 #include "dsm-core/pool/format.hpp"
+#include "tools/daemon/synthetic_capture.hpp"
 #include "tools/node/node_error.hpp"
 
 namespace aep {
@@ -71,6 +72,7 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     auto opened = open_ebpf_provider(ebpf_plan(pins_, context(), *image, place_));
     if (!opened) return opened.error();
     provider_ = std::move(*opened);
+    image_info_ = *image;
     context_ = describe_again(watched.context_fd, O_RDWR);
     image_ = describe_again(watched.image_fd, O_RDONLY);
     pool_ = describe_again(watched.pool_fd, O_RDWR);
@@ -79,10 +81,15 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
 }
 
 void EbpfPlug::begin() {
-    // Before it is needed: whoever waits for it waits less.
-    if (const std::string why = start_completer(); !why.empty()) {
-        log_(LogLevel::error, "no completer: " + why);
-    }
+    have_completer();  // before it is needed: whoever waits for it waits less
+}
+
+/// Starts one if there is none.
+bool EbpfPlug::have_completer() {
+    if (completer_ != 0) return true;
+    const std::string why = start_completer();
+    if (!why.empty()) log_(LogLevel::error, "no completer: " + why);
+    return why.empty();
 }
 
 std::string EbpfPlug::start_completer() {
@@ -177,22 +184,30 @@ bool EbpfPlug::send_job(u32 slot) {
 }
 
 SlotOutcome EbpfPlug::complete(u32 slot) {
+    // Until the report is here the worker may still be on the slot's stack, on its way out.
+    if (pending_.count(slot) != 0) return SlotOutcome::pending;
+    if (is_at_rest(slot_at(slot))) return SlotOutcome::completed;
     const u32 sequence = sequence_of(slot);
-    if (sequence % 2 == 0) return SlotOutcome::completed;
+    if (sequence % 2 == 0) {
+        // A former completer's worker. When that one is gone, the next one voids its claims.
+        have_completer();
+        return SlotOutcome::pending;
+    }
     if (const auto found = hopeless_.find(slot); found != hopeless_.end()) {
         const bool same = found->second == sequence;
         hopeless_.erase(found);
         if (same) return SlotOutcome::no_capture;
     }
-    if (pending_.count(slot) != 0) return SlotOutcome::pending;
-    if (completer_ == 0) {
-        if (const std::string why = start_completer(); !why.empty()) {
-            log_(LogLevel::error, "no completer: " + why);
-            return SlotOutcome::pending;  // the next sweep tries again
-        }
-    }
-    // A full socket: the next sweep asks again.
-    if (send_job(slot)) pending_.insert(slot);
+    // No completer, or a full socket: the next sweep asks again.
+    if (have_completer() && send_job(slot)) pending_.insert(slot);
+    return SlotOutcome::pending;
+}
+
+SlotOutcome EbpfPlug::begin_operation(u32 slot) {
+    const std::string why =
+        begin_as_killed(context_.get(), image_info_, slot, provider_->captures()[slot]);
+    if (why.empty()) return complete(slot);
+    log_(LogLevel::error, "an operation of the host's cannot begin: " + why);
     return SlotOutcome::pending;
 }
 

@@ -35,6 +35,7 @@ class EbpfPlug final : public Capture, public Completion {
 
     void begin() override;
     SlotOutcome complete(u32 slot) override;
+    SlotOutcome begin_operation(u32 slot) override;
     int event_fd() const override { return events_.get(); }
     void on_event() override;
 
@@ -44,11 +45,13 @@ class EbpfPlug final : public Capture, public Completion {
     void completer_died();
     void take(const CompleterReport& report);
     bool send_job(u32 slot);
+    bool have_completer();
 
     std::string pins_;
     std::string place_;  // the context's directory
     Log log_;
     std::unique_ptr<CaptureProvider> provider_;
+    ImageInfo image_info_{};
     UniqueFd context_, image_, pool_;  // descriptions without the daemon's locks
     UniqueFd events_;  // an epoll that holds the completer's socket, whichever it is
     UniqueFd socket_;

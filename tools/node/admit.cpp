@@ -178,7 +178,7 @@ AnswerMessage NodeHost::complete_slot(pid_t pid, const AskMessage& ask) {
         client_at(client).pid != static_cast<u32>(pid)) {
         return answer(EPERM, "the slot is not the client's");
     }
-    if ((slot.sequence.load(std::memory_order_acquire) & 1) == 0) return answer(0, "");
+    if (is_at_rest(slot)) return answer(0, "");
     switch (completion_.complete(ask.slot)) {
         case SlotOutcome::completed:
             return answer(0, "");

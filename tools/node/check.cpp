@@ -67,7 +67,7 @@ void check_clients(int fd, Findings& found) {
     }
 }
 
-void check_slots(Findings& found) {
+void check_slots(int fd, Findings& found) {
     for (u32 i = 0; i < context().max_slots; ++i) {
         const Slot& slot = slot_at(i);
         const uptr top = stack_of_slot(i) + STACK_BYTES - 64;
@@ -82,6 +82,13 @@ void check_slots(Findings& found) {
                                  slot.sequence.load(), slot.sequence.load() & ~1u});
             }
             continue;
+        }
+        if (i == host_slot() && stays([&] {
+                return owner().bits != 0 &&
+                       somebody_locks(fd, CLIENT_LOCKS_OFFSET + owner().client());
+            })) {
+            found.push_back(
+                {named("slot", i), "the host's, but a living client has it", owner().client(), 0});
         }
         const auto strange = [&] {
             const SlotOwner o = owner();
@@ -141,7 +148,7 @@ std::vector<Finding> NodeHost::check() {
     const int fd = context_fd_.get();
     check_header(fd, found);
     check_clients(fd, found);
-    check_slots(found);
+    check_slots(fd, found);
 
     const PoolTables& tables = pool_->tables;
     const u64 ours = ChunkWord::owned(pool_->owner.node, pool_->owner.generation).bits;

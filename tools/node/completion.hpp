@@ -14,16 +14,32 @@
 namespace aep {
 
 enum class SlotOutcome {
-    completed,   // the slot's sequence is even now
+    completed,   // the slot's sequence is even now, and no completer runs on its stack
     pending,     // under way; ask again after the next event
     no_capture,  // nobody knows where the thread was: it cannot be completed, ever
 };
+
+inline bool is_open(const Slot& slot) {
+    // acquire: who sees it even sees what the operation did.
+    return (slot.sequence.load(std::memory_order_acquire) & 1) != 0;
+}
+/// Whether nothing is open in a slot and no completer has it. Asked in this order: a completer lets
+/// go of a slot after its operation has ended.
+inline bool is_at_rest(const Slot& slot) {
+    // acquire: what the completer did with the slot's capture is over.
+    return !is_open(slot) && slot.completer.load(std::memory_order_acquire) == 0;
+}
 
 /// Finishes the operation that is open in a slot whose thread is dead or has left it.
 class Completion {
   public:
     virtual ~Completion() = default;
     virtual SlotOutcome complete(u32 slot) = 0;
+    /// Begins the operation that is written in `slot`, which complete() has just called completed:
+    /// its sequence is odd from then on until the operation has ended, whoever is killed. No
+    /// longer even, and pending: to be asked for with complete(). Even, and pending: nothing has
+    /// begun; ask again after the next event.
+    virtual SlotOutcome begin_operation(u32 slot) = 0;
     /// The daemon serves and has left its terminal: processes may be started.
     virtual void begin() {}
     /// Readable when answers wait; -1: never.
@@ -32,10 +48,12 @@ class Completion {
     virtual void on_event() {}
 };
 
-/// Provider none: nothing is ever completed.
+/// Provider none: nothing that was left open is ever completed. An operation of the host's is
+/// performed here and now; if the host is killed in it, the slot is found open like any other.
 class NoCompletion final : public Completion {
   public:
-    SlotOutcome complete(u32) override { return SlotOutcome::no_capture; }
+    SlotOutcome complete(u32 slot) override;
+    SlotOutcome begin_operation(u32 slot) override;
 };
 
 /// What a provider needs to know of the context that it watches.

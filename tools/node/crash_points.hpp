@@ -13,6 +13,11 @@ inline constexpr const char* NODE_CRASH_POINTS[] = {
     "admit: locks taken",         // an entry that says free has its locks
     "admit: entry written",       // it says attaching, its domain is not made
     "admit: domain made",         // complete, the client has no descriptor yet
+    "operation: slot taken",      // the host's slot has an owner, its sequence is even
+    "operation: written",         // it holds all that the operation needs, its sequence is even
+    "operation: begun",           // provider none: odd, nothing is done
+    "operation: performed",       // even, the reply is not read
+    "operation: slot freed",      // read
     "recover: dead",              // nothing done
     "recover: poisoned",          // the header says so, the slot is as it was
     "recover: one slot freed",    // others of the client are still used
@@ -26,6 +31,14 @@ inline constexpr const char* NODE_CRASH_POINTS[] = {
     "decay: free in the pool",    // the context still says returning
 };
 
+/// Of an operation of the host's with a capture, between "operation: written" and "performed".
+inline constexpr const char* CAPTURE_CRASH_POINTS[] = {
+    "capture: stack written",  // as of a thread that has entered; the capture is an old one
+    "capture: written",        // of the sequence that comes next; the slot's is still even
+    "capture: in force",       // odd: whoever completes the slot performs the operation
+};
+
 }  // namespace aep
 
 #define AEP_NODE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::NODE_CRASH_POINTS, name)
+#define AEP_CAPTURE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::CAPTURE_CRASH_POINTS, name)

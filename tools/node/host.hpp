@@ -57,6 +57,13 @@ struct Recovery {
     u64 ns = 0;
 };
 
+/// How far an operation of the host's is.
+enum class Performed {
+    done,     // the reply is there
+    pending,  // ask again after the next event, or with the next sweep
+    failed,   // the context is poisoned
+};
+
 /// What a sweep did, and whether another one soon makes sense.
 struct Sweep {
     u32 recovered = 0;
@@ -89,6 +96,13 @@ class NodeHost {
     void admitted(u32 client);
     /// Whether every entry of the client table is in use.
     bool full() const { return free_client() == 0; }
+
+    /// Performs one operation on behalf of `client`, whose process is dead and whose slots are
+    /// finished: once it has begun it completes, exactly once, whoever is killed; its locks are
+    /// never left held. Asked again with the same words until it is `done` (pending) or `failed`.
+    /// A host that was killed before it had the reply is followed by one that asks anew: ask only
+    /// for what may be done when it has been done before.
+    Performed perform_for(u32 client, u32 number, const Request& request, Reply& reply);
 
     /// Completes what a client's thread left open in `slot`, which must be the client's of `pid`.
     AnswerMessage complete_slot(pid_t pid, const AskMessage& ask);
@@ -156,6 +170,9 @@ class NodeHost {
     u32 take_chunks_back(u32 client);
     void verify_domain(u32 client);
     void empty_domain(u32 client);
+    // perform.cpp
+    void prepare_host_slot();
+    Performed unfinished(SlotOutcome outcome);
     // cache.cpp
     bool return_chunk(u32 chunk);
     bool pool_is_short() const;
@@ -175,6 +192,7 @@ class NodeHost {
         cached_since_;  // a chunk: when a sweep first saw it in the cache, in ms; 0: not
     u64 broken_ = 0;
     LogReader log_reader_;
+    u32 ends_with_ = 1;  // sequence of the host's slot when what this host began is over; 1: none
     u32 next_dead_node_ = 0;
     bool mapped_ = false;
     bool pool_mapped_ = false;

@@ -36,8 +36,6 @@ void for_each_slot(u32 client, F&& f) {
     }
 }
 
-bool is_open(const Slot& slot) { return (slot.sequence.load(std::memory_order_acquire) & 1) != 0; }
-
 /// A purge that never ended took slices out of the arena: back with them, or the walk misses them.
 void restore_withdrawn(Domain& dom) {
     u32 inside_until = 0;
@@ -95,11 +93,12 @@ bool NodeHost::life_held(u32 client) const {
     return somebody_locks(context_fd_.get(), CLIENT_LOCKS_OFFSET + client);
 }
 
-/// Completes every open operation. False: at least one is under way.
+/// Completes every open operation. False: at least one is under way, or its completer still on the
+/// slot's stack, which nobody else may have before that.
 bool NodeHost::finish_slots(u32 client) {
     bool finished = true;
     for_each_slot(client, [&](const Slot& slot, u32 index) {
-        if (!is_open(slot)) return;
+        if (is_at_rest(slot)) return;
         switch (completion_.complete(index)) {
             case SlotOutcome::completed:
                 break;
@@ -114,10 +113,28 @@ bool NodeHost::finish_slots(u32 client) {
     return finished;
 }
 
-/// Its references go, a part at a time. False: under way. What a poisoned context says of sharing
-/// is believed in nothing.
+/// Its references go, a part at a time, in operations. False: under way. What a poisoned context
+/// says of sharing is believed in nothing.
 bool NodeHost::leave_sharing(u32 client) {
-    while (!poisoned() && perform_share(client, ShareOp::leave, {}).status == Status::ok) {
+    const ShareClient& c = share_client(client);
+    const u32* const words[] = {&c.open, &c.first_holder, &c.first_export, &c.first_returned,
+                                &c.messages};
+    const auto has_something = [&] {
+        for (const u32* word : words) {
+            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 0) return true;
+        }
+        return false;
+    };
+    Reply reply{.status = Status::ok};
+    while (has_something() && reply.status == Status::ok) {
+        switch (perform_for(client, static_cast<u32>(ShareOp::leave), {}, reply)) {
+            case Performed::done:
+                break;
+            case Performed::pending:
+                return false;
+            case Performed::failed:
+                return true;
+        }
     }
     return true;
 }
@@ -126,7 +143,6 @@ void NodeHost::free_slots(u32 client) {
     for_each_slot(client, [&](Slot& slot, u32) {
         // Still open: what it did is lost, the next thread finds nothing open.
         if (is_open(slot)) slot.sequence.fetch_add(1, std::memory_order_relaxed);
-        slot.completer.store(0, std::memory_order_relaxed);
         slot.tid.store(0, std::memory_order_relaxed);
         slot.owner.store(0, std::memory_order_release);  // release: who takes it finds it even
         AEP_NODE_CRASH_POINT("recover: one slot freed");

@@ -1,0 +1,175 @@
+// Purpose: the host performs operations for dead clients in a slot of its own: once, one at a time,
+//          with the reply for the one that asked; no client ever has that slot.
+// Who calls it: ctest. With kills: crash_points.cpp, perform_ebpf.cpp.
+// Crash rule: in children.
+#include "tests/node/fixture.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+/// A completion that needs time: what was begun is performed when `finish` says so.
+class Slow final : public Completion {
+  public:
+    bool ready = true;  // else nothing can begin
+    bool finish = false;
+    SlotOutcome complete(u32 slot) override {
+        if (!is_open(slot_at(slot))) return SlotOutcome::completed;
+        if (!finish) return SlotOutcome::pending;
+        slot_at(slot).sequence.fetch_sub(1);
+        return inner_.begin_operation(slot);
+    }
+    SlotOutcome begin_operation(u32 slot) override {
+        if (ready) slot_at(slot).sequence.fetch_add(1);
+        return SlotOutcome::pending;
+    }
+
+  private:
+    NoCompletion inner_;
+};
+
+/// A client with two bare chunks that is dead now.
+u32 dead_client(NodeHost& host) {
+    ClientProcess process([](Client& client) { claim_bare(client, 2); });
+    const u32 client = process.attach_and_wait(host);
+    process.kill_it();
+    return client;
+}
+
+void expect_free(const Slot& slot) {
+    EXPECT_EQ(slot.owner.load(), 0u);
+    EXPECT_FALSE(is_open(slot));
+}
+
+TEST(Perform, WithoutAProviderHereAndNow) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        const u32 client = dead_client(host);
+        const u32 chunk = bare_chunk_of(client);
+        Reply reply;
+        EXPECT_EQ(return_for(host, client, chunk, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::ok);
+        EXPECT_EQ(chunk_owner(chunk).load(), OWNER_CACHED);
+        EXPECT_EQ(client_at(client).chunks.load(), 1u);
+        EXPECT_EQ(return_for(host, client, chunk, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::miss);
+        EXPECT_EQ(host.perform_for(client, 99, {}, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::no_such_op);
+        // An operation of its domain, whose only heap is in use.
+        EXPECT_EQ(host.perform_for(client, static_cast<u32>(Op::heap_acquire),
+                                   {.op = Op::heap_acquire}, reply),
+                  Performed::done);
+        EXPECT_EQ(reply.status, Status::need_heaps);
+        EXPECT_EQ(slot_at(host_slot()).operations, 4u);
+        expect_free(slot_at(host_slot()));
+        EXPECT_EQ(context().captured.load(), 0u);
+        expect_all_back(host);
+    });
+}
+
+TEST(Perform, WhatTakesItsTimeIsBegunOnceAndItsReplyWaits) {
+    const Directory directory;
+    in_child([&] {
+        Slow slow;
+        Host host(options_in(directory), slow);
+        const u32 client = dead_client(host);
+        const u32 other = dead_client(host);
+        const u32 chunk = bare_chunk_of(client);
+        const u32 others = bare_chunk_of(other);
+        const Slot& slot = slot_at(host_slot());
+        Reply reply;
+        slow.ready = false;
+        EXPECT_EQ(return_for(host, client, chunk, reply), Performed::pending);
+        EXPECT_FALSE(is_open(slot));
+        slow.ready = true;
+        for (int i = 0; i < 3; ++i) {
+            EXPECT_EQ(return_for(host, client, chunk, reply), Performed::pending);
+            EXPECT_EQ(return_for(host, other, others, reply), Performed::pending);
+            EXPECT_EQ(host.recover(client).state, RecoveryState::waiting);
+            EXPECT_TRUE(is_open(slot));
+        }
+        slow.finish = true;
+        // The other one waits until the reply has been read.
+        EXPECT_EQ(return_for(host, other, others, reply), Performed::pending);
+        EXPECT_EQ(chunk_owner(others).load(), other);
+        EXPECT_EQ(return_for(host, client, chunk, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::ok);
+        EXPECT_EQ(return_for(host, other, others, reply), Performed::pending);
+        EXPECT_EQ(return_for(host, other, others, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::ok);
+        EXPECT_EQ(slot.operations, 2u);
+        expect_free(slot);
+        expect_all_back(host);
+    });
+}
+
+TEST(Perform, AReplyThatNobodyAsksForIsNobodyElses) {
+    const Directory directory;
+    in_child([&] {
+        Slow slow;
+        Host host(options_in(directory), slow);
+        const u32 client = dead_client(host);
+        const u32 chunk = bare_chunk_of(client);
+        Reply reply;
+        EXPECT_EQ(return_for(host, client, chunk, reply), Performed::pending);
+        slow.finish = true;
+        // Another request of the same client: the former's reply is not this one's.
+        const u32 missing = chunk + 1000;
+        EXPECT_EQ(return_for(host, client, missing, reply), Performed::pending);
+        EXPECT_EQ(return_for(host, client, missing, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::miss);
+        EXPECT_EQ(chunk_owner(chunk).load(), OWNER_CACHED);
+        // The client is taken back meanwhile, and the slot is free for the next one's.
+        EXPECT_EQ(return_for(host, client, bare_chunk_of(client), reply), Performed::pending);
+        EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+        expect_free(slot_at(host_slot()));
+        const u32 next = dead_client(host);
+        EXPECT_EQ(return_for(host, next, bare_chunk_of(next), reply), Performed::pending);
+        EXPECT_EQ(return_for(host, next, bare_chunk_of(next), reply), Performed::done);
+        expect_all_back(host);
+    });
+}
+
+TEST(Perform, NothingBeginsInAPoisonedContext) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        ClientProcess process([](Client& client) {
+            claim_bare(client, 1);
+            client.pretend_inside(1);
+        });
+        const u32 client = process.attach_and_wait(host);
+        const u32 chunk = bare_chunk_of(client);
+        process.kill_it();
+        slot_at(host_slot()).owner.store(SlotOwner::make(client, 1).bits);
+        host.recover(client);
+        ASSERT_TRUE(host.poisoned());
+        Reply reply;
+        EXPECT_EQ(return_for(host, client, chunk, reply), Performed::failed);
+        expect_free(slot_at(host_slot()));
+    });
+}
+
+TEST(Perform, TheSlotIsNoClients) {
+    const Directory directory;
+    in_child([&] {
+        NodeOptions options = options_in(directory);
+        Host host(options);
+        EXPECT_EQ(host_slot(), options.max_slots);
+        ClientProcess process;
+        const u32 client = process.attach_and_wait(host);
+        EXPECT_EQ(all_of(host.check()), "");
+        slot_at(host_slot()).owner.store(slot_at(0).owner.load());
+        const std::string found = all_of(host.check());
+        EXPECT_NE(found.find("a living client has it (" + std::to_string(client)),
+                  std::string::npos)
+            << found;
+        process.kill_it();
+        expect_all_back(host);
+    });
+}
+
+}  // namespace
+}  // namespace aep

@@ -1,0 +1,280 @@
+// Purpose: operations of the host's under the provider `ebpf`, with a real completer: daemons are
+//          killed at every named point on the way, completers in the middle of the operation.
+// Who calls it: ctest; built with -DAEP_CRASH_POINTS from the host's and the plug's own sources.
+// Crash rule: this is the test of the crash rules of perform.cpp and synthetic_capture.cpp.
+#include <fstream>
+
+#include "tests/node/fixture.hpp"
+#include "tests/provider/ebpf_world.hpp"
+#include "tools/daemon/ebpf_plug.hpp"
+#include "tools/node/crash_points.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+/// A daemon without its loop.
+struct EbpfHost {
+    EbpfPlug plug;
+    Host host;
+
+    explicit EbpfHost(const NodeOptions& options)
+        : plug(options.paths, test_log()), host(options, plug) {
+        EXPECT_EQ(plug.start(host.watched()), "");
+        plug.begin();
+        // Ready: it is another program by now, and none that has its daemon's lock.
+        await_event();
+    }
+    /// The next answer of a completer's.
+    void await_event() {
+        pollfd event{plug.event_fd(), POLLIN, 0};
+        ASSERT_EQ(poll(&event, 1, 60'000), 1) << said;
+        plug.on_event();
+    }
+    /// Asks again after each event until it is not pending.
+    Performed perform(u32 client, Op op, const Request& request, Reply& reply) {
+        return until(
+            [&] { return host.perform_for(client, static_cast<u32>(op), request, reply); });
+    }
+    Performed give_back(u32 client, u32 chunk, Reply& reply) {
+        return until([&] { return return_for(host, client, chunk, reply); });
+    }
+    template <class F>
+    Performed until(F&& ask) {
+        Performed performed = ask();
+        while (performed == Performed::pending && !::testing::Test::HasFailure()) {
+            await_event();
+            performed = ask();
+        }
+        return performed;
+    }
+    void recover(u32 client) {
+        while (host.recover(client).state == RecoveryState::waiting &&
+               !::testing::Test::HasFailure()) {
+            await_event();
+        }
+        EXPECT_FALSE(host.poisoned()) << host.poison_text();
+        EXPECT_EQ(client_at(client).state.load(), static_cast<u32>(ClientState::free));
+        EXPECT_EQ(context().captured.load(), 0u);  // no client's thread was killed inside
+        expect_all_back(host);
+        plug.remove();
+    }
+};
+
+/// The only child of this process that is one: clients are its parent's.
+pid_t completer_pid() {
+    const std::string self = std::to_string(getpid());
+    std::ifstream file("/proc/" + self + "/task/" + self + "/children");
+    pid_t pid = 0;
+    file >> pid;
+    return pid;
+}
+
+bool soon_in_image(pid_t completer) {
+    const auto image = read_image_info(UniqueFd(open(AEP_TEST_IMAGE, O_RDONLY)).get());
+    auto info = image;
+    for (const time_t end = time(nullptr) + 60; time(nullptr) < end; sched_yield()) {
+        if (wait_in_image(*info, completer, 1)) return true;
+    }
+    return false;
+}
+
+/// Shared by all processes of one test.
+struct Plan {
+    const char* target = nullptr;  // the point to die at
+    bool died = false;
+    u32 client = 0;
+    u32 chunk = 0;
+};
+Plan* plan = nullptr;
+
+void at_point(const char* name) {
+    if (plan->target == nullptr || std::strcmp(name, plan->target) != 0) return;
+    plan->died = true;
+    kill(getpid(), SIGKILL);
+}
+
+class PerformEbpf : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        AEP_NEED_EBPF();
+        void* shared =
+            mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        ASSERT_NE(shared, MAP_FAILED);
+        plan = new (shared) Plan;
+    }
+    void TearDown() override {
+        if (plan != nullptr) munmap(plan, OS_PAGE_SIZE);
+    }
+};
+
+TEST_F(PerformEbpf, ByTheCompleterOnce) {
+    const Directory directory;
+    ClientProcess victim([](Client& client) { claim_bare(client, 2); });
+    in_child([&] {
+        EbpfHost daemon(options_in(directory));
+        const u32 client = victim.attach_and_wait(daemon.host);
+        victim.kill_it();
+        const u32 chunk = bare_chunk_of(client);
+        const Slot& slot = slot_at(host_slot());
+        Reply reply;
+        // At first it waits for the completer; in between the host may look after other things.
+        EXPECT_EQ(return_for(daemon.host, client, chunk, reply), Performed::pending);
+        EXPECT_EQ(daemon.host.recover(client).state, RecoveryState::waiting);
+        EXPECT_EQ(daemon.give_back(client, chunk, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::ok);
+        EXPECT_EQ(chunk_owner(chunk).load(), OWNER_CACHED);
+        EXPECT_EQ(client_at(client).chunks.load(), 1u);
+        EXPECT_EQ(slot.operations, 1u);
+        EXPECT_EQ(slot.owner.load(), 0u);
+        // Again and again on the same stack, each with a capture of its own.
+        for (u32 i = 0; i < 200; ++i) {
+            EXPECT_EQ(daemon.give_back(client, chunk, reply), Performed::done);
+            EXPECT_EQ(reply.status, Status::miss);
+        }
+        EXPECT_EQ(slot.operations, 201u);
+        daemon.recover(client);
+    });
+}
+
+/// A daemon that dies at `point`. The next one asks for the same again, or recovers at once.
+void survive(const char* point, bool asks_again) {
+    SCOPED_TRACE(std::string(point) + (asks_again ? ", asked again" : ""));
+    const Directory directory;
+    const NodeOptions options = options_in(directory);
+    *plan = {};
+    plan->target = point;
+    ClientProcess victim([](Client& client) { claim_bare(client, 2); });
+    const int status = wait_for(start_child([&] {
+        EbpfHost daemon(options);
+        plan->client = victim.attach_and_wait(daemon.host);
+        victim.kill_it();
+        plan->chunk = bare_chunk_of(plan->client);
+        crash_point_hook = at_point;
+        Reply reply;
+        daemon.give_back(plan->client, plan->chunk, reply);
+    }));
+    EXPECT_EQ(status, SIGKILL);
+    EXPECT_TRUE(plan->died) << "never reached";
+    victim.kill_it();
+    in_child([&] {
+        EbpfHost daemon(options);
+        const u32 client = plan->client;
+        const Slot& slot = slot_at(host_slot());
+        const bool open = std::strcmp(point, "capture: in force") == 0;
+        const bool over = std::strcmp(point, "operation: performed") == 0 ||
+                          std::strcmp(point, "operation: slot freed") == 0;
+        // A completer that outlived its daemon for a moment may have completed it.
+        if (!open) {
+            EXPECT_FALSE(is_open(slot));
+            EXPECT_EQ(slot.owner.load(), 0u);
+            EXPECT_EQ(slot.operations, over ? 1u : 0u);
+            EXPECT_EQ(chunk_owner(plan->chunk).load(), over ? OWNER_CACHED : client);
+        }
+        if (asks_again) {
+            Reply reply;
+            EXPECT_EQ(daemon.give_back(client, plan->chunk, reply), Performed::done);
+            EXPECT_EQ(reply.status, open || over ? Status::miss : Status::ok);
+            EXPECT_EQ(client_at(client).chunks.load(), 1u);
+            EXPECT_EQ(chunk_owner(plan->chunk).load(), OWNER_CACHED);
+            EXPECT_EQ(slot.operations, open || over ? 2u : 1u);
+        }
+        daemon.recover(client);
+        EXPECT_EQ(slot.operations, u32{open || over} + u32{asks_again});
+    });
+}
+
+TEST_F(PerformEbpf, DaemonsKilledAtEveryPoint) {
+    for (const bool asks_again : {true, false}) {
+        for (const char* point : NODE_CRASH_POINTS) {
+            const bool ours = std::strncmp(point, "operation: ", 11) == 0;
+            if (ours && std::strcmp(point, "operation: begun") != 0) survive(point, asks_again);
+        }
+        for (const char* point : CAPTURE_CRASH_POINTS) survive(point, asks_again);
+    }
+}
+
+const Request TAKE_RUN{.op = Op::take_run, .a = 1, .b = 1};
+
+TEST_F(PerformEbpf, CompletersKilledInTheMiddle) {
+    const Directory directory;
+    NodeOptions options = options_in(directory);
+    options.verify = false;  // the run that the operation takes is nobody's
+    ClientProcess victim([](Client& client) { client.claim(1); });
+    in_child([&] {
+        EbpfHost daemon(options);
+        const u32 client = victim.attach_and_wait(daemon.host);
+        victim.kill_it();
+        Lock& lock = domain_at(client).arena.lock();
+        const Slot& slot = slot_at(host_slot());
+        Reply reply;
+        const auto ask = [&] {
+            return daemon.host.perform_for(client, static_cast<u32>(Op::take_run), TAKE_RUN, reply);
+        };
+        lock.lock();
+        EXPECT_EQ(ask(), Performed::pending);
+        pid_t former = 0;
+        for (int i = 0; i < 5; ++i) {
+            const pid_t completer = completer_pid();
+            ASSERT_NE(completer, former);
+            ASSERT_TRUE(soon_in_image(completer)) << said;
+            EXPECT_EQ(ask(), Performed::pending);
+            kill(completer, SIGKILL);
+            // Its death is an event, and so is its successor's being ready.
+            while (completer_pid() == completer) ASSERT_NO_FATAL_FAILURE(daemon.await_event());
+            former = completer;
+        }
+        ASSERT_TRUE(soon_in_image(completer_pid())) << said;
+        EXPECT_EQ(slot.operations, 1u);
+        lock.unlock();
+        EXPECT_EQ(daemon.until(ask), Performed::done);
+        EXPECT_EQ(reply.status, Status::ok);
+        EXPECT_EQ(reply.run.slices, 1u);
+        EXPECT_EQ(slot.operations, 1u);
+        daemon.recover(client);
+    });
+}
+
+TEST_F(PerformEbpf, DaemonsKilledInTheMiddle) {
+    const Directory directory;
+    NodeOptions options = options_in(directory);
+    options.verify = false;
+    ClientProcess victim([](Client& client) { client.claim(1); });
+    EXPECT_EQ(wait_for(start_child([&] {
+                  EbpfHost daemon(options);
+                  plan->client = victim.attach_and_wait(daemon.host);
+                  victim.kill_it();
+                  domain_at(plan->client).arena.lock().lock();
+                  Reply reply;
+                  daemon.host.perform_for(plan->client, static_cast<u32>(Op::take_run), TAKE_RUN,
+                                          reply);
+                  EXPECT_TRUE(soon_in_image(completer_pid())) << said;
+                  kill(getpid(), ::testing::Test::HasFailure() ? SIGTERM : SIGKILL);
+              })),
+              SIGKILL);
+    victim.kill_it();
+    for (int i = 0; i < 3; ++i) {
+        EXPECT_EQ(wait_for(start_child([&] {
+                      EbpfHost daemon(options);
+                      EXPECT_EQ(daemon.host.recover(plan->client).state, RecoveryState::waiting);
+                      EXPECT_TRUE(soon_in_image(completer_pid())) << said;
+                      kill(getpid(), ::testing::Test::HasFailure() ? SIGTERM : SIGKILL);
+                  })),
+                  SIGKILL);
+    }
+    in_child([&] {
+        EbpfHost daemon(options);
+        Slot& slot = slot_at(host_slot());
+        EXPECT_TRUE(is_open(slot));
+        domain_at(plan->client).arena.lock().unlock();
+        // Taken back as part of its client: no lock is held, nothing is done twice.
+        daemon.recover(plan->client);
+        EXPECT_EQ(slot.operations, 1u);
+        EXPECT_EQ(slot.reply.run.slices, 1u);
+        EXPECT_EQ(slot.owner.load(), 0u);
+    });
+}
+
+}  // namespace
+}  // namespace aep

@@ -1,0 +1,79 @@
+// Purpose: operations that the host performs for dead clients, in a slot of its own, one at a time.
+// Who calls it: recovery, for what must not be left half done or locked.
+// Crash rule: the slot has an owner before anything else of an operation is written, and none again
+//             after its reply is read. A host that finds it even has nothing to finish: either
+//             nothing had begun, or it has ended. A host that finds it odd completes it like any
+//             other slot of that client.
+#include <tuple>
+
+#include "tools/node/crash_points.hpp"
+#include "tools/node/host.hpp"
+
+namespace aep {
+namespace {
+
+bool same(const Request& a, const Request& b) {
+    const auto key = [](const Request& r) {
+        return std::tuple(r.op, r.heap, r.a, r.b, r.now, r.mask, raw(r.run.first), r.run.slices,
+                          r.zero, r.committed, r.coarse, r.thorough);
+    };
+    return key(a) == key(b);
+}
+
+bool holds(const Slot& slot, u32 number, const Request& request) {
+    return slot.op == number && same(slot.request, request);
+}
+
+}  // namespace
+
+/// Takes the slot back from a former host, unless its operation is open.
+void NodeHost::prepare_host_slot() {
+    Slot& slot = slot_at(host_slot());
+    if (slot.owner.load(std::memory_order_relaxed) == 0 || is_open(slot)) return;
+    // A capture may have been made for the sequence that was to come next, and nothing else of that
+    // operation will: that sequence never comes.
+    slot.sequence.fetch_add(2, std::memory_order_relaxed);
+    slot.owner.store(0, std::memory_order_release);  // release: the sequence is the new one
+}
+
+/// An operation that is not completed: waits for it, or for nothing any more.
+Performed NodeHost::unfinished(SlotOutcome outcome) {
+    if (outcome == SlotOutcome::pending) return Performed::pending;
+    poison(host_slot());
+    return Performed::failed;
+}
+
+Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, Reply& reply) {
+    if (poisoned()) return Performed::failed;
+    const u32 index = host_slot();
+    Slot& slot = slot_at(index);
+    const u64 owner =
+        SlotOwner::make(client, client_at(client).generation.load(std::memory_order_relaxed)).bits;
+    // Whosever operation is there: this one, another client's, or a former host's.
+    SlotOutcome outcome = completion_.complete(index);
+    if (outcome != SlotOutcome::completed) return unfinished(outcome);
+    const u32 sequence = slot.sequence.load(std::memory_order_relaxed);  // even: nobody changes it
+    const u64 holder = slot.owner.load(std::memory_order_relaxed);
+    // Begun by this host, and the reply not read. Recovery frees the slot with its client's others
+    // if the client no longer asks.
+    const bool awaited = holder != 0 && ends_with_ == sequence;
+    if (awaited && holder != owner) return Performed::pending;
+    if (!awaited || !holds(slot, number, request)) {
+        slot.owner.store(owner, std::memory_order_relaxed);
+        AEP_NODE_CRASH_POINT("operation: slot taken");
+        slot.op = number;
+        slot.request = request;
+        AEP_NODE_CRASH_POINT("operation: written");
+        // If it cannot begin now, the slot never ends with this, and it is begun when asked again.
+        ends_with_ = sequence + 2;
+        outcome = completion_.begin_operation(index);
+        if (outcome != SlotOutcome::completed) return unfinished(outcome);
+    }
+    AEP_NODE_CRASH_POINT("operation: performed");
+    reply = slot.reply;
+    slot.owner.store(0, std::memory_order_release);  // release: the reply was read before
+    AEP_NODE_CRASH_POINT("operation: slot freed");
+    return Performed::done;
+}
+
+}  // namespace aep

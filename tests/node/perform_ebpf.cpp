@@ -2,7 +2,10 @@
 //          killed at every named point on the way, completers in the middle of the operation.
 // Who calls it: ctest; built with -DAEP_CRASH_POINTS from the host's and the plug's own sources.
 // Crash rule: this is the test of the crash rules of perform.cpp and synthetic_capture.cpp.
+#include <sys/time.h>
+
 #include <fstream>
+#include <random>
 
 #include "tests/node/fixture.hpp"
 #include "tests/provider/ebpf_world.hpp"
@@ -86,6 +89,7 @@ struct Plan {
     bool died = false;
     u32 client = 0;
     u32 chunk = 0;
+    u32 found_open = 0;  // host slots, by the next daemon
 };
 Plan* plan = nullptr;
 
@@ -274,6 +278,61 @@ TEST_F(PerformEbpf, DaemonsKilledInTheMiddle) {
         EXPECT_EQ(slot.reply.run.slices, 1u);
         EXPECT_EQ(slot.owner.load(), 0u);
     });
+}
+
+/// What the client has by its own count and by the chunks' words: a claim or a return that is
+/// performed twice, or by half, makes them differ.
+void expect_counts_agree(u32 client) {
+    u64 has = 0;
+    for (u32 c = 0; c < context().chunk_count; ++c) has += chunk_owner(c).load() == client;
+    EXPECT_EQ(client_at(client).chunks.load(), has);
+}
+
+TEST_F(PerformEbpf, DaemonsKilledAnywhere) {
+    constexpr int ROUNDS = 60;
+    const Directory directory;
+    NodeOptions options = options_in(directory);
+    options.max_clients =
+        2 * ROUNDS;  // room for the dead completers, which are watched like clients
+    ClientProcess victim([](Client&) {});
+    in_child([&] {
+        EbpfHost daemon(options);
+        plan->client = victim.attach_and_wait(daemon.host);
+        victim.kill_it();
+    });
+    const Request claim{.op = Op::count, .a = 2, .b = 1, .mask = raw(NO_CHUNK)};
+    std::minstd_rand random(11);
+    for (int round = 0; round < ROUNDS; ++round) {
+        SCOPED_TRACE(round);
+        const auto after = static_cast<suseconds_t>(1 + random() % 3000);
+        const int status = wait_for(start_child([&] {
+            EbpfHost daemon(options);
+            const u32 client = plan->client;
+            plan->found_open += is_open(slot_at(host_slot()));
+            Reply reply;
+            // The first one also finishes what was left.
+            EXPECT_EQ(daemon.give_back(client, context().chunk_count, reply), Performed::done);
+            expect_counts_agree(client);
+            if (::testing::Test::HasFailure()) return;
+            const itimerval timer{{0, 0}, {0, after}};
+            setitimer(ITIMER_REAL, &timer, nullptr);  // SIGALRM ends it
+            for (;;) {
+                daemon.until([&] {
+                    return daemon.host.perform_for(client, static_cast<u32>(NodeOp::claim_chunks),
+                                                   claim, reply);
+                });
+                while (bare_chunk_of(client) < context().chunk_count) {
+                    daemon.give_back(client, bare_chunk_of(client), reply);
+                }
+            }
+        }));
+        ASSERT_EQ(status, SIGALRM);
+    }
+    in_child([&] {
+        EbpfHost daemon(options);
+        daemon.recover(plan->client);
+    });
+    std::printf("%d daemons killed, %u of them left an operation open\n", ROUNDS, plan->found_open);
 }
 
 }  // namespace

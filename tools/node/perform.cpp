@@ -59,6 +59,8 @@ Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, 
     const bool awaited = holder != 0 && ends_with_ == sequence;
     if (awaited && holder != owner) return Performed::pending;
     if (!awaited || !holds(slot, number, request)) {
+        // relaxed: nobody else looks until the sequence is odd. For who comes after a kill: it must
+        // not be later than the capture, which begin_operation() writes after system calls.
         slot.owner.store(owner, std::memory_order_relaxed);
         AEP_NODE_CRASH_POINT("operation: slot taken");
         slot.op = number;

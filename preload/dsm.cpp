@@ -116,9 +116,8 @@ AEP_EXPORT size_t dsm_references(void* object) noexcept { return share_query(obj
 AEP_EXPORT int dsm_send(dsm_id to, void* object) noexcept { return dsm_send_wait(to, object, 0); }
 
 AEP_EXPORT int dsm_send_wait(dsm_id to, void* object, int timeout_ms) noexcept {
-    return with_object(object, [&](usize bytes) {
-        return share_send(ShareId{to}, object, bytes, timeout_ms);
-    });
+    return with_object(
+        object, [&](usize bytes) { return share_send(ShareId{to}, object, bytes, timeout_ms); });
 }
 
 AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) noexcept {

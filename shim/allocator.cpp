@@ -318,9 +318,7 @@ void* allocate_with_room(usize size, usize room) {
 }
 
 /// realloc of what others refer to, too: they go on with the old one as it is.
-bool must_move(const void* p) {
-    return may_be_shared(p) && share_query(p).references != 0;
-}
+bool must_move(const void* p) { return may_be_shared(p) && share_query(p).references != 0; }
 
 void* move_block(void* p, usize old_usable, usize size, usize room) {
     void* q = allocate_with_room(size, room);

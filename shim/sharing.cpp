@@ -157,8 +157,8 @@ bool make_accessible(u64 address, usize bytes) {
     const ChunkSpan span = chunks_of({.address = address, .bytes = bytes});
     for (u32 c = span.first; c < span.first + span.count; ++c) {
         if (pool.state(c) != Here::other) continue;
-        if (sys::failed(sys::mprotect(chunk_address(ChunkIndex{c}), CHUNK_SIZE,
-                                      PROT_READ | PROT_WRITE))) {
+        if (sys::failed(
+                sys::mprotect(chunk_address(ChunkIndex{c}), CHUNK_SIZE, PROT_READ | PROT_WRITE))) {
             return false;
         }
         pool.set_state(c, 1, Here::guest);
@@ -230,10 +230,9 @@ long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
     long result = 0;
     wait_for(receiver.departures, receiver.departure_waiters, Status::full, timeout_ms, result,
              [&] {
-                 return share_with_records(ShareOp::send, {.op = Op{},
-                                                           .a = reinterpret_cast<u64>(p),
-                                                           .b = to.bits,
-                                                           .mask = bytes});
+                 return share_with_records(
+                     ShareOp::send,
+                     {.op = Op{}, .a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes});
              });
     return result;
 }
@@ -251,9 +250,8 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     ShareClient& own = share_client(this_client.index);
     long result = 0;
     const Reply reply = wait_for(
-        own.arrivals, own.arrival_waiters, Status::miss, timeout_ms, result, [&] {
-            return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits});
-        });
+        own.arrivals, own.arrival_waiters, Status::miss, timeout_ms, result,
+        [&] { return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits}); });
     if (result != 0) return result;
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
     if (!make_accessible(reply.value, reply.mask)) {  // too many mappings

@@ -82,7 +82,7 @@ struct ContextHeader {
     u64 control_bytes;   // all that is always in memory
     u64 records_offset;  // sharing: what is made present as it is needed
     u64 window_bytes;    // all of the control area
-    u64 checksum;       // over all bytes before it
+    u64 checksum;        // over all bytes before it
 
     // The node that the context is in the pool; changes when the node was declared dead meanwhile.
     std::atomic<u32> node;

@@ -225,9 +225,7 @@ bool reclaim_chunk(u32 client, u32 chunk) {
     return true;
 }
 
-bool keep_chunk(u32 client, u32 chunk) {
-    return change(chunk_owner(chunk), client, OWNER_KEPT);
-}
+bool keep_chunk(u32 client, u32 chunk) { return change(chunk_owner(chunk), client, OWNER_KEPT); }
 
 void give_kept_chunk(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);

@@ -12,8 +12,8 @@ namespace {
 void set_owner(PageDesc* d, Heap* h) {
     // A freer may set the remote flag meanwhile. seq_cst: pairs with remote_requeue, which reads
     // the owner after it pushed.
-    const u32 change =
-        (d->tag.load(std::memory_order_relaxed) ^ h->tag) & ~(u32{TAG_KIND_MASK} | TAG_REMOTE | TAG_SHARED);
+    const u32 change = (d->tag.load(std::memory_order_relaxed) ^ h->tag) &
+                       ~(u32{TAG_KIND_MASK} | TAG_REMOTE | TAG_SHARED);
     d->tag.fetch_xor(change, std::memory_order_seq_cst);
     for (u32 i = 1; i < d->slices; ++i)
         d[i].tag.store(h->tag | TAG_TAIL, std::memory_order_relaxed);

@@ -18,8 +18,8 @@
 
 namespace aep {
 
-/// A tag: owner heap id << 7 | shared flag | remote flag | kind. Kinds below TAG_SMALL_LIMIT are a small page's
-/// bit shift.
+/// A tag: owner heap id << 7 | shared flag | remote flag | kind. Kinds below TAG_SMALL_LIMIT are a
+/// small page's bit shift.
 enum : u32 {
     TAG_FREE = 0,  // not in use (also: metadata never written)
     TAG_SMALL_LIMIT =

@@ -32,7 +32,8 @@ ShareId id_of(u32 client) { return ShareId::make(client, share_client(client).ge
 
 bool records_left(u32 exports, u32 holders) {
     const ShareHeader& s = sharing();
-    return (exports == 0 || s.free_exports != NO_RECORD || s.exports_used + 1 < s.exports_present) &&
+    return (exports == 0 || s.free_exports != NO_RECORD ||
+            s.exports_used + 1 < s.exports_present) &&
            (holders == 0 || s.free_holders != NO_RECORD || s.holders_used + 1 < s.holders_present);
 }
 

@@ -13,17 +13,17 @@
 namespace aep {
 
 enum class ShareOp : u32 {
-    open = 0x200,  // a, b, now, mask=the name's 32 bytes -> ok; exists: somebody has that name
-    send,          // a=address, b=ShareId of the receiver, mask=bytes of the object
-                   // -> ok; gone: no such client, or it does not take part; full; not_held;
-                   // need_records
-    receive,       // b=ShareId whose messages alone count, or 0
-                   // -> value=address, mask=bytes, extra=ShareId of the sender; miss: no message;
-                   // gone: none, and the named sender is no more; need_records
-    reference,     // a=address, mask=bytes -> ok: one more reference; not_held; need_records
-    drop,          // a=address -> ok: one reference less; mask=1: it was the last, and the caller
-                   // owns the memory: to be freed by it; not_held; miss: no export
-    query,         // a=address -> value=references, mask=bytes, extra=the caller's own; miss
+    open = 0x200,   // a, b, now, mask=the name's 32 bytes -> ok; exists: somebody has that name
+    send,           // a=address, b=ShareId of the receiver, mask=bytes of the object
+                    // -> ok; gone: no such client, or it does not take part; full; not_held;
+                    // need_records
+    receive,        // b=ShareId whose messages alone count, or 0
+                    // -> value=address, mask=bytes, extra=ShareId of the sender; miss: no message;
+                    // gone: none, and the named sender is no more; need_records
+    reference,      // a=address, mask=bytes -> ok: one more reference; not_held; need_records
+    drop,           // a=address -> ok: one reference less; mask=1: it was the last, and the caller
+                    // owns the memory: to be freed by it; not_held; miss: no export
+    query,          // a=address -> value=references, mask=bytes, extra=the caller's own; miss
     take_returned,  // -> value=address that the caller owns and nobody refers to: to be freed by
                     // it; miss: none
     add_records,    // a=exports, b=holders whose records are present now

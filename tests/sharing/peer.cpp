@@ -25,8 +25,8 @@ std::string said(int result) { return result == 0 ? "ok" : strerrorname_np(errno
 
 std::string text_of(const void* p) {
     char text[32];
-    std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(
-                                                 reinterpret_cast<uintptr_t>(p)));
+    std::snprintf(text, sizeof text, "%llx",
+                  static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(p)));
     return text;
 }
 
@@ -94,6 +94,12 @@ std::string obey(const std::string& command, std::istringstream& words) {
         return "ok";
     }
     if (command == "ref") return said(dsm_ref(pointer(a)));
+    if (command == "refmany") {
+        for (int n = std::stoi(b); n > 0; --n) {
+            if (dsm_ref(pointer(a)) != 0) return strerrorname_np(errno);
+        }
+        return "ok";
+    }
     if (command == "refs") return std::to_string(dsm_references(pointer(a)));
     if (command == "size") return std::to_string(dsm_usable_size(pointer(a)));
     if (command == "fork") {  // what it inherits is its own

@@ -89,7 +89,8 @@ class Walk {
         wrong(named("export", index), "its count of references is wrong", e.references,
               counted_[index]);
         if (e.state == static_cast<u32>(ExportState::live) && e.references == 0) {
-            found_.push_back({named("export", index), "nobody refers to it, but it is there", 0, 1});
+            found_.push_back(
+                {named("export", index), "nobody refers to it, but it is there", 0, 1});
         }
         const ChunkSpan span = chunks_of(e);
         if (span.first + u64{span.count} > context().chunk_count) {

@@ -14,6 +14,7 @@
 
 #include "dsm-core/context/crash_points.hpp"
 #include "dsm-core/heap/crash_points.hpp"
+#include "dsm-core/sharing/crash_points.hpp"
 
 namespace aep::torture {
 namespace {
@@ -53,6 +54,7 @@ std::map<std::string, std::vector<std::uint64_t>> points_of_image(
     const std::vector<char> file{std::istreambuf_iterator<char>(in), {}};
     std::set<std::string> wanted(std::begin(NODE_CRASH_POINTS), std::end(NODE_CRASH_POINTS));
     wanted.insert(std::begin(HEAP_CRASH_POINTS), std::end(HEAP_CRASH_POINTS));
+    wanted.insert(std::begin(SHARE_CRASH_POINTS), std::end(SHARE_CRASH_POINTS));
     std::map<std::string, std::vector<std::uint64_t>> points;
     for (const std::string& name : wanted)
         points[name];  // one without address is never hit: a fault

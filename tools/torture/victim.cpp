@@ -1,7 +1,5 @@
-// Purpose: the torture's victim: threads that allocate, resize and free blocks of all kinds as fast
-// as
-//          they can, verify what they hold, and die as they are told. An ordinary program: it runs
-//          on our heap because it is preloaded.
+// Purpose: the torture's victim: threads that allocate, resize, free, send and receive blocks of
+//          all kinds as fast as they can, verify what they hold, and die as they are told.
 // Who calls it: the driver (main.cpp), as a child process.
 // Crash rule: it is made to be killed.
 //
@@ -25,9 +23,12 @@
 #include <cstring>
 #include <string_view>
 
+#include "shim/include/aep/dsm.h"
+
 namespace {
 
-constexpr unsigned BLOCKS = 400;  // a thread
+constexpr unsigned BLOCKS = 400;    // a thread
+constexpr unsigned MAX_NAMES = 10;  // of victims that others can find
 
 struct Random {
     std::uint64_t state;
@@ -114,6 +115,45 @@ void pass_on(Block& block, Random& random) {
     block = {};
 }
 
+/// One of the victims that live now, perhaps this one; 0: there is none of that name.
+dsm_id some_peer(Random& random) {
+    char name[] = "victim 0";
+    name[sizeof name - 2] = static_cast<char>('0' + random.below(MAX_NAMES));
+    return dsm_lookup(name);
+}
+
+/// Takes part in sharing under the first name that is free.
+void take_part() {
+    char name[] = "victim 0";
+    for (unsigned i = 0; i < MAX_NAMES; ++i) {
+        name[sizeof name - 2] = static_cast<char>('0' + i);
+        if (dsm_attach(name) == 0) return;
+    }
+    if (dsm_attach(nullptr) != 0) die("cannot take part in sharing");
+}
+
+/// Sends the block, or takes what came, in turn; objects of others are looked at and dropped.
+void share(const Block& block, Random& random) {
+    if (random.below(2) == 0) {
+        const dsm_id peer = some_peer(random);
+        if (peer != 0) dsm_send(peer, block.data);
+        return;
+    }
+    for (unsigned i = 0; i < 3; ++i) {
+        dsm_info info{};
+        void* object = dsm_recv(DSM_ANY, 0, &info);
+        if (object == nullptr) return;
+        const auto* bytes = static_cast<const volatile unsigned char*>(object);
+        if (bytes[0] != bytes[0] || info.size == 0) die("a received object is none");
+        if (random.below(4) == 0) dsm_send(some_peer(random), object);
+        if (random.below(2) == 0) {
+            free(object);
+        } else if (dsm_free(object) != 0) {
+            die("a received object cannot be dropped");
+        }
+    }
+}
+
 /// What a worker hands to its successor.
 struct Worker {
     std::uint64_t seed;
@@ -156,6 +196,9 @@ void one_step(Block& block, Random& random) {
     switch (random.below(8)) {
         case 0:
             resize(block, random);
+            break;
+        case 2:
+            share(block, random);
             break;
         case 1:
             pass_on(block, random);
@@ -252,6 +295,7 @@ int main(int count, char** arguments) {
         workers[i] = {((seed + i) * 0x9e37'79b9'7f4a'7c15) | 1, nullptr, stack};
         if (!start_worker(&workers[i])) die("no thread at the start");
     }
+    take_part();
     while (working.load() < threads) sched_yield();
     // The storm's signals are for the workers.
     sigset_t all;

@@ -48,46 +48,46 @@ struct dsm_info {
 
 /* Takes part in sharing, under a name that is unique in the context (null: none). Again: changes
  * the name. EINVAL: the name is empty or too long; EEXIST: a living client has it. */
-int dsm_attach(const char *name);
+int dsm_attach(const char* name);
 
 /* This process; 0 (ENOTCONN) before dsm_attach. */
 dsm_id dsm_self(void);
 
 /* The living client with that name; 0: ENOENT. Linear in the clients. */
-dsm_id dsm_lookup(const char *name);
+dsm_id dsm_lookup(const char* name);
 
 /* As malloc, calloc, realloc and aligned_alloc, for a client: null with ENOTCONN elsewhere. Memory
  * from dsm_malloc and from malloc is the same. dsm_realloc of an object that others refer to gives
  * a copy and drops this process's reference. */
-void *dsm_malloc(size_t size);
-void *dsm_calloc(size_t count, size_t size);
-void *dsm_realloc(void *object, size_t size);
-void *dsm_aligned_alloc(size_t alignment, size_t size);
+void* dsm_malloc(size_t size);
+void* dsm_calloc(size_t count, size_t size);
+void* dsm_realloc(void* object, size_t size);
+void* dsm_aligned_alloc(size_t alignment, size_t size);
 
 /* Drops one of this process's references to an object of its own or one it received; the memory
  * goes with the last one. null: nothing. free() does the same. EINVAL: it has none. */
-int dsm_free(void *object);
+int dsm_free(void* object);
 /* One more reference for this process, which needs a dsm_free more. EINVAL, EXDEV as dsm_send. */
-int dsm_ref(void *object);
+int dsm_ref(void* object);
 /* The same as dsm_free. */
-int dsm_unref(void *object);
+int dsm_unref(void* object);
 /* Bytes that may be used; 0: no object of this process's and none it has received. */
-size_t dsm_usable_size(void *object);
+size_t dsm_usable_size(void* object);
 /* References there are now, of all clients and messages; 0: it was never sent. For tests. */
-size_t dsm_references(void *object);
+size_t dsm_references(void* object);
 
 /* Puts a reference to the object into the mailbox of `to`. EINVAL: not the start of a live object
  * that this process allocated or received; ESRCH: no such client, or it is dead or has not called
  * dsm_attach; EAGAIN: its mailbox (512 messages) is full; EXDEV: the object lies in memory that a
  * fork made private. */
-int dsm_send(dsm_id to, void *object);
+int dsm_send(dsm_id to, void* object);
 /* The same, waiting for room up to `timeout_ms` (-1: for ever). ETIMEDOUT; EINTR: a handler ran. */
-int dsm_send_wait(dsm_id to, void *object, int timeout_ms);
+int dsm_send_wait(dsm_id to, void* object, int timeout_ms);
 
 /* The oldest message from `from`, or from anybody; null: errno. `timeout_ms` 0: do not wait
  * (EAGAIN); -1: for ever; ETIMEDOUT. EINTR: a handler ran. ESRCH: `from` is dead and there is no
  * message of it. `info` may be null. */
-void *dsm_recv(dsm_id from, int timeout_ms, struct dsm_info *info);
+void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info);
 
 #ifdef __cplusplus
 }

@@ -113,6 +113,18 @@ def operation_cost(build, daemon):
             "entry_ns": (times["image"] - times["direct"]) / 2}
 
 
+def sharing_cost(build, daemon):
+    """A reference sent and received within the node (two operations), and one taken and dropped (two)."""
+    env = daemon.environment()
+    rounds = []
+    for _ in range(ROUNDS):
+        done = subprocess.run([f"{build}/bench/context/aep_bench_probe", "share", "20000"], env=env,
+                              capture_output=True, text=True, check=True)
+        rounds.append([float(x) for x in done.stdout.split()])
+    transfer, references = (statistics.median(column) for column in zip(*rounds))
+    return {"transfer_ns": transfer, "reference_ns": references}
+
+
 def operation_instructions(build, daemon):
     """The same, in instructions: by callgrind, from the difference of two runs."""
     batches = 21
@@ -226,6 +238,8 @@ def table(document):
     if d["instructions"]:
         n = d["instructions"]
         yield f"| the same in instructions; what the shadow entry adds | {n['direct']:.0f} / {n['image']:.0f}; {n['entry']:.0f} |"
+    share = d["sharing"]
+    yield f"| a reference sent and received; one taken and dropped | {share['transfer_ns']:.0f} ns; {share['reference_ns']:.0f} ns |"
     for what, name in (("signals", "a handled signal"), ("threads", "a thread made and joined")):
         for who, ns in d["others"][what].items():
             yield f"| {name}: {who} | {ns:.0f} ns |"
@@ -266,6 +280,7 @@ def main():
             "provider": provider,
             "operation": operation_cost(build, daemon),
             "instructions": operation_instructions(build, daemon) if shutil.which("valgrind") else None,
+            "sharing": sharing_cost(build, daemon),
             "others": cost_for_others(build, daemon, without),
             "recovery": recovery(build, daemon),
             "survivors": survivors(build, daemon),

@@ -24,6 +24,7 @@ LAYERS = {
     "preload": ["dsm-core", "shim"],
     "tools": ["dsm-core", "aep-lib", "shim"],
     "bench": ["dsm-core", "shim"],
+    "examples": [],
     "tests": ["dsm-core", "aep-lib", "shim", "preload", "tools"],
 }
 # dsm-core also becomes the freestanding image: nothing but headers that need no libc behind them.

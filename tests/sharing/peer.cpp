@@ -2,6 +2,8 @@
 // Who calls it: tests/sharing/sharing.py, under the preload.
 // Crash rule: it is there to be killed.
 #include <errno.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -102,8 +104,19 @@ std::string obey(const std::string& command, std::istringstream& words) {
     }
     if (command == "refs") return std::to_string(dsm_references(pointer(a)));
     if (command == "size") return std::to_string(dsm_usable_size(pointer(a)));
-    if (command == "fork") {  // what it inherits is its own
-        return std::to_string(std::system("true"));
+    if (command == "fork") {  // the child frees its copies of the objects a and b
+        const pid_t child = fork();
+        if (child == 0) {
+            std::free(pointer(a));
+            std::free(pointer(b));
+            void* fresh = std::malloc(5'000'000);
+            const bool alone = dsm_self() == 0 && dsm_send(dsm_self(), fresh) != 0;
+            std::free(fresh);
+            _exit(alone ? 0 : 1);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        return std::to_string(status);
     }
     if (command == "churn") {
         std::thread(churn, std::stoull(a), static_cast<unsigned>(std::stoul(b))).detach();

@@ -14,7 +14,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
 from ebpf import mount_bpffs_of_our_own  # noqa: E402
-from node_test import AEP, NodeTest, main  # noqa: E402
+from node_test import AEP, TOOLS, NodeTest, main  # noqa: E402
 
 PEER = sys.argv[2]
 MIB = 1 << 20
@@ -314,12 +314,29 @@ class Sharing(SharingTest):
         self.assertEqual(b.refs(address), "1")
         self.expect_nothing_left()
 
+    def test_the_example(self):
+        hello = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "examples/hello")
+        env = dict(os.environ, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        with subprocess.Popen([hello, "receive"], env=env, text=True, stdout=subprocess.PIPE) as receiver:
+            self.assertEqual(receiver.stdout.readline(), "waiting\n")
+            sent = subprocess.run([hello, "send", "good morning"], env=env, text=True, capture_output=True, check=True)
+            got = receiver.stdout.readline()
+            self.assertTrue(got.startswith("good morning (16 bytes at "), got)
+            self.assertIn(sent.stdout.split()[-1], got)
+        self.assertEqual(receiver.returncode, 0)
+        self.expect_nothing_left()
+
     def test_a_fork_keeps_the_heap_to_itself(self):
         a, b = self.pair()
         before, sent = a.new(64), a.new(64)
         a.write(sent, "sent")
         self.pass_on(a, b, sent)
-        self.assertEqual(a.fork(), "0")
+        self.assertEqual(a.fork(before, sent), "0")
+        self.assertEqual(a.send(b.id, before), "EXDEV")
+        self.assertEqual(a.ref(before), "EXDEV")
+        self.assertEqual(a.send(b.id, sent), "ok")  # as it was at the fork
+        self.assertTrue(b.recv(0, 0).startswith(sent))
+        self.assertEqual(b.drop(sent), "ok")
         self.assertEqual(b.read(sent), "sent")
         self.expect_sound()
         self.assertEqual(a.drop(sent), "ok")

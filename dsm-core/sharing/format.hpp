@@ -18,7 +18,7 @@ inline constexpr u32 NO_RECORD = 0;  // index 0 of both tables is never used
 
 enum class ExportState : u32 {
     free = 0,
-    live = 1,      // found by its address
+    live = 1,
     returned = 2,  // the last reference is gone: on its owner's list, to be freed by it
 };
 
@@ -30,9 +30,9 @@ struct Export {
     u32 owner;         // the client whose heap it lies in; 0: that client is dead
     u32 references;    // of clients and of messages
     u32 first_holder;  // list of Holder
-    u32 next;          // in its bucket, on the list of returned ones, or of free records
+    u32 next;          // in its bucket, or of free records
     u32 next_of_owner, previous_of_owner;
-    u32 reserved;
+    u32 next_returned;
 };
 static_assert(sizeof(Export) == 48);
 

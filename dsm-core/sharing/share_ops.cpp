@@ -94,7 +94,7 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
                         .next = bucket,
                         .next_of_owner = owner.first_export,
                         .previous_of_owner = NO_RECORD,
-                        .reserved = 0};
+                        .next_returned = NO_RECORD};
     bucket = index;
     if (owner.first_export != NO_RECORD) export_at(owner.first_export).previous_of_owner = index;
     owner.first_export = index;
@@ -106,9 +106,10 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
     return index;
 }
 
-/// The record of an export that is in no bucket any more.
+/// The export is gone; its memory is the business of whoever calls this.
 void free_export(u32 index) {
     Export& e = export_at(index);
+    unlink_from_bucket(index);
     if (e.owner != 0) {
         unlink_from_owner(index);
     } else {
@@ -127,14 +128,12 @@ void free_export(u32 index) {
     AEP_SHARE_CRASH_POINT("share: export removed");
 }
 
-/// Takes `count` references away. True: the last one is gone, and with it the export.
+/// Takes `count` references away. True: the last one is gone.
 bool take_references(u32 index, u32 count) {
     Export& e = export_at(index);
     e.references -= count;
     AEP_SHARE_CRASH_POINT("share: reference dropped");
-    if (e.references != 0) return false;
-    unlink_from_bucket(index);
-    return true;
+    return e.references == 0;
 }
 
 /// An export without references: to its owner, or away with it.
@@ -142,8 +141,8 @@ void dispose(u32 index) {
     Export& e = export_at(index);
     if (e.owner == 0 || share_client(e.owner).open == 0) return free_export(index);
     ShareClient& owner = share_client(e.owner);
-    e.state = static_cast<u32>(ExportState::returned);
-    e.next = owner.first_returned;
+    e.state = static_cast<u32>(ExportState::returned);  // found, but held by nobody
+    e.next_returned = owner.first_returned;
     owner.first_returned = index;
 }
 
@@ -348,7 +347,7 @@ Reply take_returned(u32 client) {
     const u32 object = own.first_returned;
     if (object == NO_RECORD) return {.status = Status::miss};
     const u64 address = export_at(object).address;
-    own.first_returned = export_at(object).next;
+    own.first_returned = export_at(object).next_returned;
     free_export(object);
     return {.value = address};
 }
@@ -380,7 +379,7 @@ Reply leave(u32 client) {
     }
     for (; own.first_returned != NO_RECORD && left != 0; --left) {
         const u32 object = own.first_returned;
-        own.first_returned = export_at(object).next;
+        own.first_returned = export_at(object).next_returned;
         free_export(object);
     }
     for (; own.first_export != NO_RECORD && left != 0; --left) {

@@ -84,8 +84,9 @@ class SharingTest(NodeTest):
     def expect_nothing_left(self):
         self.end(*[p for p in self.clients if p.process.returncode is None])
         self.expect_sound()
-        memory = self.data("status")["memory"]
-        self.assertEqual(memory["held_bytes"], 0)
+        status = self.data("status")
+        self.assertEqual(status["memory"]["held_bytes"], 0)
+        self.assertEqual((status["sharing"]["objects"], status["sharing"]["holders"]), (0, 0))
 
 
 class Sharing(SharingTest):

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "dsm-core/sharing/format.hpp"
 #include "tools/daemon/server.hpp"
 #include "tools/node/node_error.hpp"
 #include "tools/node/process_facts.hpp"
@@ -119,6 +120,12 @@ Json status(const NodeHost& host, u64 began_ns) {
           {"cached_bytes", h.chunks_cached.load() * CHUNK_SIZE},
           {"context_limit", h.context_limit.load()},
           {"client_limit", h.client_limit.load()}}},
+        {"sharing",
+         {{"objects", sharing().live_exports},
+          {"of_dead_owners", sharing().orphans},
+          {"holders", sharing().live_holders},
+          {"sent", sharing().sent},
+          {"received", sharing().received}}},
         {"recovery",
          {{"clients", h.recovered.load()},
           {"bytes", h.recovered_chunks.load() * CHUNK_SIZE},

@@ -1,0 +1,349 @@
+// Purpose: the sharing operations against a model: random sequences of them, after each of which
+//          every count is right; and that the walk finds what is planted.
+// Who calls it: ctest. The operations are called directly, for clients that are no processes.
+// Crash rule: in children.
+#include <map>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "dsm-core/sharing/share_ops.hpp"
+#include "tests/node/fixture.hpp"
+#include "tools/node/check_sharing.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+constexpr u32 CLIENTS = 4;
+constexpr u32 EACH = 6;  // objects of one client
+
+template <class Body>
+void with_tables(Body body) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory, 512 * MiB));
+        // All records that the tests need; mailboxes are present when they are touched.
+        ShareHeader& s = sharing();
+        s.exports_present = 1000;
+        s.holders_present = 1000;
+        body(host);
+    });
+}
+
+Reply ask(u32 client, ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
+    return perform_share(client, op, {.op = Op{}, .a = a, .b = b, .mask = mask});
+}
+
+std::string walk() {
+    std::vector<Finding> found;
+    check_sharing(found);
+    return all_of(found);
+}
+
+/// What should be: who has how many references to which object, and who owns it.
+class Model {
+  public:
+    explicit Model(u64 seed) : random_(seed) {
+        for (u32 c = 1; c <= CLIENTS; ++c) begin(c);
+    }
+
+    void step() {
+        const u32 client = 1 + pick(CLIENTS);
+        switch (pick(12)) {
+            case 0:
+            case 1:
+            case 2:
+                return send(client, 1 + pick(CLIENTS), any_object(client));
+            case 3:
+            case 4:
+            case 5:
+                return receive(client, pick(2) == 0 ? 0 : 1 + pick(CLIENTS));
+            case 6:
+                return reference(client, any_object(client));
+            case 7:
+            case 8:
+            case 9:
+                return drop(client, any_object(client));
+            case 10:
+                return collect(client);
+            default:
+                if (pick(30) == 0) die(client);
+        }
+    }
+
+    void verify() {
+        for (const auto& [address, object] : objects_) {
+            u64 expected = 0;
+            for (const auto& [client, count] : object.held) expected += count;
+            for (const auto& box : boxes_) {
+                for (const Letter& letter : box.second) expected += letter.address == address;
+            }
+            const Reply reply = ask(1, ShareOp::query, address);
+            const bool known = object.exported || returned_.count(address) != 0;
+            ASSERT_EQ(reply.status, known ? Status::ok : Status::miss);
+            ASSERT_EQ(reply.value, expected);
+        }
+        ASSERT_EQ(walk(), "");
+    }
+
+    void end() {
+        for (u32 c = 1; c <= CLIENTS; ++c) leave(c);
+        ASSERT_EQ(walk(), "");
+        ASSERT_EQ(sharing().live_exports, 0u);
+        ASSERT_EQ(sharing().live_holders, 0u);
+    }
+
+  private:
+    struct Object {
+        u32 owner;
+        bool exported = false;
+        std::map<u32, u32> held;
+    };
+    struct Letter {
+        u64 address;
+        u64 sender;  // ShareId: one that died since is another
+    };
+
+    u32 pick(u32 n) { return static_cast<u32>(random_() % n); }
+
+    /// A client with a chunk of its own and objects in it. Some of them span two chunks.
+    void begin(u32 client) {
+        ASSERT_EQ(perform_node(client, NodeOp::claim_chunks,
+                               {.op = Op{}, .a = 2, .b = 1, .mask = raw(NO_CHUNK)})
+                      .status,
+                  Status::ok);
+        u32 first = 0;
+        while (chunk_owner(first).load() != client) ++first;
+        for (u32 i = 0; i < EACH; ++i) {
+            const u64 at = chunk_address(ChunkIndex{first}) + (i == 0 ? CHUNK_SIZE / 2 : i * 64);
+            objects_[at] = {.owner = client};
+            bytes_[at] = i == 0 ? CHUNK_SIZE : 64;
+        }
+        ++client_at(client).generation;
+        ASSERT_EQ(ask(client, ShareOp::open).status, Status::ok);
+        ids_[client] = ShareId::make(client, client_at(client).generation.load());
+        boxes_[client];
+    }
+
+    u64 any_object(u32 client) {
+        for (;;) {  // its own twice as often
+            auto it = objects_.begin();
+            std::advance(it, pick(static_cast<u32>(objects_.size())));
+            if (it->second.owner == client || pick(2) == 0) return it->first;
+        }
+    }
+
+    /// Whether the client may pass it on; what was never sent is exported then.
+    bool may(u32 client, u64 address) {
+        const Object& o = objects_[address];
+        if (returned_.count(address) != 0) return false;
+        return o.exported ? o.held.count(client) != 0 : o.owner == client;
+    }
+    void export_it(u64 address) {
+        Object& o = objects_[address];
+        if (!o.exported) o.held[o.owner] = 1;
+        o.exported = true;
+    }
+    void gone_if_last(u64 address) {
+        Object& o = objects_[address];
+        if (!o.held.empty()) return;
+        for (const auto& box : boxes_) {
+            for (const Letter& letter : box.second) {
+                if (letter.address == address) return;
+            }
+        }
+        o.exported = false;
+    }
+
+    void send(u32 client, u32 to, u64 address) {
+        const Reply reply = ask(client, ShareOp::send, address, ids_[to].bits, bytes_[address]);
+        if (boxes_[to].size() == MAILBOX_MESSAGES) {
+            ASSERT_EQ(reply.status, Status::full);
+        } else if (!may(client, address)) {
+            ASSERT_EQ(reply.status, Status::not_held);
+        } else {
+            ASSERT_EQ(reply.status, Status::ok);
+            export_it(address);
+            boxes_[to].push_back({address, ids_[client].bits});
+        }
+    }
+
+    void receive(u32 client, u32 from) {
+        const Reply reply = ask(client, ShareOp::receive, 0, from == 0 ? 0 : ids_[from].bits);
+        auto& box = boxes_[client];
+        auto it = box.begin();
+        while (it != box.end() && from != 0 && it->sender != ids_[from].bits) ++it;
+        if (it == box.end()) {
+            ASSERT_EQ(reply.status, Status::miss);
+            return;
+        }
+        ASSERT_EQ(reply.status, Status::ok);
+        ASSERT_EQ(reply.value, it->address);
+        ASSERT_EQ(reply.mask, bytes_[it->address]);
+        ASSERT_EQ(reply.extra, it->sender);
+        ++objects_[it->address].held[client];
+        box.erase(it);
+    }
+
+    void reference(u32 client, u64 address) {
+        const Reply reply = ask(client, ShareOp::reference, address, 0, bytes_[address]);
+        ASSERT_EQ(reply.status, may(client, address) ? Status::ok : Status::not_held);
+        if (reply.status != Status::ok) return;
+        const bool fresh = !objects_[address].exported;
+        export_it(address);
+        ++objects_[address].held[client];
+        ASSERT_TRUE(!fresh || objects_[address].held[client] == 2);
+    }
+
+    void drop(u32 client, u64 address) {
+        Object& o = objects_[address];
+        const Reply reply = ask(client, ShareOp::drop, address);
+        if (returned_.count(address) != 0) {
+            ASSERT_EQ(reply.status, Status::not_held);
+        } else if (!o.exported) {
+            ASSERT_EQ(reply.status, Status::miss);
+        } else if (o.held.count(client) == 0) {
+            ASSERT_EQ(reply.status, Status::not_held);
+        } else {
+            ASSERT_EQ(reply.status, Status::ok);
+            if (--o.held[client] == 0) o.held.erase(client);
+            gone_if_last(address);
+            ASSERT_EQ(reply.mask, !o.exported && o.owner == client);
+            if (!o.exported && o.owner != client && o.owner != 0) returned_.insert(address);
+            if (!o.exported && o.owner == 0) objects_.erase(address);
+        }
+    }
+
+    void collect(u32 client) {
+        for (;;) {
+            const Reply reply = ask(client, ShareOp::take_returned);
+            if (reply.status != Status::ok) break;
+            ASSERT_EQ(returned_.erase(reply.value), 1u);
+            ASSERT_EQ(objects_[reply.value].owner, client);
+        }
+        for (const u64 address : returned_) ASSERT_NE(objects_[address].owner, client);
+    }
+
+    void leave(u32 client) {
+        while (ask(client, ShareOp::leave).status == Status::ok) {
+        }
+    }
+
+    void die(u32 client) {
+        leave(client);
+        std::vector<u64> touched;
+        for (const Letter& letter : boxes_[client]) touched.push_back(letter.address);
+        boxes_[client].clear();
+        for (auto& [address, o] : objects_) {
+            if (o.held.erase(client) != 0) touched.push_back(address);
+        }
+        for (const u64 address : touched) gone_if_last(address);
+        for (const u64 address : touched) {
+            const Object& o = objects_[address];
+            if (!o.exported && o.owner != client && o.owner != 0) returned_.insert(address);
+        }
+        std::set<u32> chunks;
+        for (auto it = objects_.begin(); it != objects_.end();) {
+            if (it->second.owner == client) {
+                returned_.erase(it->first);
+                it->second.owner = 0;
+            }
+            const bool nobodys = it->second.owner == 0 && !it->second.exported;
+            it = nobodys ? objects_.erase(it) : std::next(it);
+        }
+        for (u32 c = 0; c < context().chunk_count; ++c) {
+            if (chunk_owner(c).load() != client) continue;
+            if (chunk_exports(c).load() != 0) {
+                ASSERT_TRUE(keep_chunk(client, c));
+            } else {
+                ASSERT_TRUE(reclaim_chunk(client, c));
+            }
+        }
+        ASSERT_EQ(walk(), "");
+        begin(client);
+    }
+
+    std::mt19937_64 random_;
+    std::map<u64, Object> objects_;
+    std::map<u64, u64> bytes_;
+    std::map<u32, ShareId> ids_;
+    std::map<u32, std::vector<Letter>> boxes_;
+    std::set<u64> returned_;  // with their owners, who have not taken them yet
+};
+
+TEST(Sharing, RandomOperationsKeepEveryCount) {
+    for (u64 seed = 1; seed <= 8; ++seed) {
+        with_tables([seed](Host&) {
+            Model model(seed);
+            for (int i = 0; i < 3000 && !testing::Test::HasFatalFailure(); ++i) {
+                model.step();
+                if (i % 10 == 0) model.verify();
+            }
+            model.end();
+        });
+    }
+}
+
+TEST(Sharing, TheWalkFindsWhatIsPlanted) {
+    const auto finds = [](const char* words, void (*damage)()) {
+        with_tables([&](Host&) {
+            Model model(7);
+            for (int i = 0; i < 500; ++i) model.step();
+            ASSERT_EQ(walk(), "");
+            damage();
+            EXPECT_NE(walk().find(words), std::string::npos) << words << ": " << walk();
+        });
+    };
+    finds("the count of exports is wrong", [] { ++sharing().live_exports; });
+    finds("the count of holders is wrong", [] { --sharing().live_holders; });
+    finds("its count of references is wrong", [] {
+        for (u32 i = 1; i <= sharing().exports_used; ++i) ++export_at(i).references;
+    });
+    finds("the count of its exports is wrong", [] { chunk_exports(0).fetch_add(1); });
+    finds("lists of owners have lost an export",
+          [] { share_client(1).first_export = share_client(2).first_export = NO_RECORD; });
+    finds("quiet moment", [] { sharing().version.fetch_add(1); });
+}
+
+TEST(Sharing, TablesThatAreFullAreSaid) {
+    with_tables([](Host&) {
+        sharing().exports_present = sharing().holders_present = 3;
+        Model model(1);
+        u32 first = 0;
+        while (chunk_owner(first).load() != 1) ++first;
+        const u64 at = chunk_address(ChunkIndex{first});
+        EXPECT_EQ(ask(1, ShareOp::reference, at + 64, 0, 64).status, Status::ok);
+        EXPECT_EQ(ask(1, ShareOp::reference, at + 128, 0, 64).status, Status::ok);
+        EXPECT_EQ(ask(1, ShareOp::reference, at + 192, 0, 64).status, Status::need_records);
+        EXPECT_EQ(walk(), "");
+        EXPECT_EQ(ask(1, ShareOp::add_records, u64{MAX_EXPORTS} + 1, 0).status, Status::limit);
+        EXPECT_EQ(ask(1, ShareOp::add_records, 5, 5).status, Status::ok);
+        EXPECT_EQ(ask(1, ShareOp::reference, at + 192, 0, 64).status, Status::ok);
+        model.end();
+    });
+}
+
+TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
+    with_tables([](Host&) {
+        Model model(1);
+        EXPECT_EQ(ask(0, ShareOp::open).status, Status::gone);
+        EXPECT_EQ(ask(context().max_clients + 1, ShareOp::open).status, Status::gone);
+        const u64 self = ShareId::make(1, client_at(1).generation.load()).bits;
+        for (const u64 address : {u64{0}, u64{HEAP_BASE - 1}, u64{HEAP_BASE + HEAP_WINDOW}, ~u64{0},
+                                  u64{HEAP_BASE + HEAP_WINDOW - 1}}) {
+            EXPECT_EQ(ask(1, ShareOp::send, address, self, 64).status, Status::not_held);
+        }
+        u32 first = 0;
+        while (chunk_owner(first).load() != 1) ++first;
+        const u64 at = chunk_address(ChunkIndex{first});
+        for (const u64 bytes : {u64{0}, u64{HEAP_WINDOW}, ~u64{0}, u64{CHUNK_SIZE * 3}}) {
+            EXPECT_EQ(ask(1, ShareOp::send, at, self, bytes).status, Status::not_held);
+        }
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+}  // namespace
+}  // namespace aep

@@ -327,6 +327,23 @@ class Sharing(SharingTest):
         self.assertEqual(receiver.returncode, 0)
         self.expect_nothing_left()
 
+    def test_the_example_in_cpp(self):
+        """More batches than the mailbox holds; the producer is gone before the last are read."""
+        batches = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "examples/batches")
+        env = dict(os.environ, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        count = 1500
+        with subprocess.Popen([batches, "consume", str(count)], env=env, text=True,
+                              stdout=subprocess.PIPE) as consumer:
+            self.assertEqual(consumer.stdout.readline(), "waiting\n")
+            subprocess.run([batches, "produce", str(count)], env=env, check=True)
+            total = count * 1000
+            self.assertEqual(int(consumer.stdout.readline()), total * (total - 1) // 2)
+        alone = subprocess.run([batches, "produce", "1"], env=dict(os.environ, AEP_CONTEXT="none"), text=True,
+                               capture_output=True, check=False)
+        self.assertEqual(alone.returncode, 1)
+        self.assertIn("dsm_attach: Transport endpoint is not connected", alone.stderr)
+        self.expect_nothing_left()
+
     def test_a_fork_keeps_the_heap_to_itself(self):
         a, b = self.pair()
         before, sent = a.new(64), a.new(64)

@@ -1,0 +1,156 @@
+// Purpose: aep/dsm.h for C++20: owning handles and exceptions. Header only.
+// Who calls it: programs that link libaepmalloc.so.
+// Crash rule: that of dsm.h: a killed process's references go with it, whatever its handles say.
+//
+//     aep::dsm::attach("producer");
+//     auto numbers = aep::dsm::make<Numbers>(1, 2, 3);      // Ref<Numbers>, like unique_ptr
+//     numbers.send(aep::dsm::lookup("consumer"));
+//     ...
+//     aep::dsm::Ref<Numbers> got = aep::dsm::receive<Numbers>();
+//
+// Functions throw std::system_error with dsm.h's errno, std::bad_alloc for ENOMEM of an allocation.
+#pragma once
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include <aep/dsm.h>
+
+namespace aep::dsm {
+
+using Id = dsm_id;
+
+namespace detail {
+
+[[noreturn]] inline void fail(const char* what) {
+    throw std::system_error(errno, std::generic_category(), what);
+}
+inline void expect(int result, const char* what) {
+    if (result != 0) fail(what);
+}
+
+/// -1 for ever; at most what an int holds.
+inline int milliseconds(std::optional<std::chrono::milliseconds> timeout) {
+    if (!timeout) return -1;
+    constexpr std::chrono::milliseconds MOST{1'000'000'000};
+    return static_cast<int>((*timeout < MOST ? *timeout : MOST).count());
+}
+
+}  // namespace detail
+
+/// Takes part in sharing, under a name (empty: none). EEXIST, EINVAL, ENOTCONN.
+inline void attach(const std::string& name = {}) {
+    detail::expect(dsm_attach(name.empty() ? nullptr : name.c_str()), "dsm_attach");
+}
+
+/// This process. ENOTCONN.
+inline Id self() {
+    const Id id = dsm_self();
+    if (id == 0) detail::fail("dsm_self");
+    return id;
+}
+
+/// The client with that name, or none.
+inline std::optional<Id> lookup(const std::string& name) {
+    const Id id = dsm_lookup(name.c_str());
+    return id == 0 ? std::nullopt : std::optional<Id>(id);
+}
+
+/// What can lie in memory that several processes use and that may outlive them all: no destructor
+/// will run, and no pointer of one process's own (a vtable, a std::string) may be in it.
+template <class T>
+concept Sharable = std::is_trivially_destructible_v<T> && !std::is_polymorphic_v<T>;
+
+/// One reference of this process to a shared object; move-only. Its end drops the reference.
+/// Not thread-safe in itself, like unique_ptr; what it points at is shared.
+template <Sharable T>
+class Ref {
+  public:
+    Ref() = default;
+    /// Takes over a reference that this process has.
+    explicit Ref(T* object, Id sender = DSM_ANY) : object_(object), sender_(sender) {}
+    Ref(Ref&& other) noexcept
+        : object_(std::exchange(other.object_, nullptr)), sender_(other.sender_) {}
+    Ref& operator=(Ref&& other) noexcept {
+        if (this != &other) {
+            reset();
+            object_ = std::exchange(other.object_, nullptr);
+            sender_ = other.sender_;
+        }
+        return *this;
+    }
+    ~Ref() { reset(); }
+
+    T* get() const { return object_; }
+    T& operator*() const { return *object_; }
+    T* operator->() const { return object_; }
+    explicit operator bool() const { return object_ != nullptr; }
+    /// Who sent it; DSM_ANY: made here.
+    Id sender() const { return sender_; }
+
+    /// One more reference.
+    Ref share() const {
+        detail::expect(dsm_ref(object_), "dsm_ref");
+        return Ref(object_, sender_);
+    }
+    /// Sends a reference; this one stays. EAGAIN: no room within the time, ESRCH: dead.
+    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
+        detail::expect(dsm_send_wait(to, object_, detail::milliseconds(timeout)), "dsm_send");
+    }
+    /// The pointer, whose reference is now the caller's to dsm_free.
+    T* release() { return std::exchange(object_, nullptr); }
+    void reset() {
+        if (object_ != nullptr) dsm_free(std::exchange(object_, nullptr));
+    }
+
+  private:
+    T* object_ = nullptr;
+    Id sender_ = DSM_ANY;
+};
+
+/// Makes an object of this process's heap. std::bad_alloc; ENOTCONN.
+template <Sharable T, class... Arguments>
+Ref<T> make(Arguments&&... arguments) {
+    void* memory = alignof(T) > alignof(std::max_align_t) ? dsm_aligned_alloc(alignof(T), sizeof(T))
+                                                          : dsm_malloc(sizeof(T));
+    if (memory == nullptr) {
+        if (errno == ENOMEM) throw std::bad_alloc();
+        detail::fail("dsm_malloc");
+    }
+    Ref<T> ref(static_cast<T*>(memory));
+    std::construct_at(ref.get(), std::forward<Arguments>(arguments)...);
+    return ref;
+}
+
+/// Waits for the next message (for ever without a timeout); an empty Ref: none came in time.
+/// EMSGSIZE: the object is smaller than a T, and its reference is dropped. ESRCH: `from` is dead.
+/// That it is a T is the sender's word.
+template <Sharable T>
+Ref<T> receive(Id from = DSM_ANY, std::optional<std::chrono::milliseconds> timeout = {}) {
+    dsm_info info{};
+    void* object = nullptr;
+    do {
+        object = dsm_recv(from, detail::milliseconds(timeout), &info);
+    } while (object == nullptr && errno == EINTR);
+    if (object == nullptr) {
+        if (errno == ETIMEDOUT || errno == EAGAIN) return {};
+        detail::fail("dsm_recv");
+    }
+    Ref<T> ref(static_cast<T*>(object), info.sender);
+    if (info.size < sizeof(T)) {
+        ref.reset();
+        errno = EMSGSIZE;
+        detail::fail("dsm_recv");
+    }
+    return ref;
+}
+
+}  // namespace aep::dsm

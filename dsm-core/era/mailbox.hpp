@@ -11,8 +11,8 @@ namespace aep::era {
 
 /// Sends `object`, to which the caller holds a reference and keeps it, to node `to`. full,
 /// no_node, gone, too_many, invalid, fenced. last: the receiver died, and the message taken back
-/// was the object's last reference (see Lane::release). Safe from any number of lanes of a node;
-/// messages of one lane arrive in order as long as neither node dies. Cost: as attach.
+/// was the object's last reference (see Lane::release). Safe from any number of lanes of a
+/// node; in order if one lane sends and one receives, and neither node dies. Cost: as attach.
 template <class Memory>
 Status send(Lane<Memory>& lane, u32 to, u32 object) {
     const Tables& t = lane.tables();

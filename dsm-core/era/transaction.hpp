@@ -37,16 +37,17 @@ class Lane {
         : m(memory), t(tables), node_(node), me_(t.writer(node, lane)), standing_(standing) {}
 
     /// Makes `object` with one reference, the node's `ref`. exists, busy, invalid, fenced.
-    /// The caller has written and flushed what the object consists of. Cost: 4 to 6 fences.
+    /// The caller has written and flushed what the object consists of. Cost: as attach.
     Status create(u32 ref, u32 object) { return attach_ref(ref, object, true); }
 
     /// Adds a reference to `object`, the node's `ref`. gone, too_many, busy, invalid, fenced.
     /// Safe against every other transaction; to be sure that the object is still the one that was
-    /// meant, the caller holds a reference to it. Cost: 4 to 6 fences.
+    /// meant, the caller holds a reference to it. Cost: 4 or 5 fences, and up to 2 for each time
+    /// that another transaction on the object was faster.
     Status attach(u32 ref, u32 object) { return attach_ref(ref, object, false); }
 
     /// Drops the reference `ref`. last: the lane is taken until reclaimed(). busy (also for a
-    /// second release of it), invalid, fenced, damaged. Cost: 4 to 7 fences.
+    /// second release of it), invalid, fenced, damaged. Cost: as attach.
     Status release(u32 ref) {
         if (ref >= t.shape.refs) {
             return Status::invalid;
@@ -316,10 +317,11 @@ class Lane {
                 m.flush(word);
             }
         }
-        m.fence();  // before the epoch: a word that came back would be read as of the new one
         Word& epoch = t.lane(me_).epoch;
         m.store(epoch, m.load(epoch) + 1);
-        persist(epoch);  // before an era of it is used
+        // Words and epoch, before an era of it is used. After a kill before that the record still
+        // has the last era of the old epoch, and the lane begins one more.
+        persist(epoch);
     }
 
     Memory& m;

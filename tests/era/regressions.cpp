@@ -227,6 +227,68 @@ TEST(Era, whoWasDeclaredDeadIsFenced) {
     EXPECT_EQ(fresh.create(0, 0), Status::ok);
 }
 
+/// `fenced` in the middle of an operation, too, means that it changed no count and no reference.
+TEST(Era, whoIsDeclaredDeadInTheMiddleOfAnOperationIsFenced) {
+    using Operation = Status (*)(Client&);
+    const Operation operations[] = {
+        [](Client& c) { return c.create(1, 1); }, [](Client& c) { return c.attach(1, 0); },
+        [](Client& c) { return c.send(1, 0); },   [](Client& c) { return c.receive(2, 1); },
+        [](Client& c) { return c.release(0); },   [](Client& c) { return c.claim(0); },
+        [](Client& c) { return c.give_back(1); },
+    };
+    Plan plan = alone();
+    plan.setup = [](World& w) {
+        all_hold_one(w);
+        w.act_as(0, 0);
+        w.client(0, 0).claim(1);
+    };
+    World world(plan);
+    u32 fenced = 0;
+    for (const Operation operation : operations) {
+        Status status = Status::fenced;
+        for (u64 when = 1; status == Status::fenced; ++when) {
+            world.begin();
+            const auto usual = world.memory.before;
+            u64 accesses = 0;
+            world.act_as(0, 0);
+            bool recovering = false;
+            world.memory.before = [&](Access, const Word&) {
+                if (!recovering && ++accesses == when) {
+                    recovering = true;
+                    world.declare_dead(0);
+                    world.act_as(0, 0);
+                    recovering = false;
+                }
+            };
+            Client slow = world.client(0, 0);
+            status = operation(slow);
+            world.memory.before = usual;
+            if (status == Status::fenced) {
+                ++fenced;
+                world.check_objects();
+                ASSERT_EQ(world.failure(), "") << when;
+                ASSERT_EQ(world.t.chunks[0].load(), FREE_CHUNK.bits) << when;
+                ASSERT_EQ(world.t.chunks[1].load(), FREE_CHUNK.bits) << when;
+            }
+        }
+    }
+    EXPECT_GT(fenced, 20U);
+}
+
+TEST(Era, theRecovererKeepsChunksWithLivingObjects) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    world.keep_chunks = true;
+    world.act_as(0, 0);
+    world.client(0, 0).claim(1);
+    world.crash(0);
+    EXPECT_EQ(world.t.chunks[0].load(), FREE_CHUNK.bits);
+    EXPECT_EQ(world.t.chunks[1].load(), ChunkWord::owned(1, world.standing(1).generation()).bits);
+    world.crash(1);
+    EXPECT_EQ(ChunkWord{world.t.chunks[1].load()}.node(), 2U);
+}
+
 TEST(Era, aDeadNodeRecoversNobody) {
     const Plan plan = alone();
     World world(plan);

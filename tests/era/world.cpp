@@ -251,7 +251,6 @@ void World::at(Access access, const Word& word) {
 }
 
 void World::crash(u32 host) {
-    alive_[host] = false;
     for (auto& running : running_) {
         running->done |= running->host == host;
     }
@@ -261,6 +260,11 @@ void World::crash(u32 host) {
     for (usize i = 0; i < lines.size(); ++i) {
         memory.settle(lines[i], lines.size() <= 4 ? (kept >> i & 1) == 0 : kept == 0);
     }
+    declare_dead(host);
+}
+
+void World::declare_dead(u32 host) {
+    alive_[host] = false;
     std::erase_if(held, [host](const auto& entry) { return entry.first.first == host; });
     std::erase_if(chunks, [host](const auto& entry) { return entry.second == host; });
     u32 recoverers = 0;
@@ -300,7 +304,7 @@ void World::recover_all(u32 host) {
     Disposal disposal;
     disposal.context = this;
     disposal.reclaim = [](void* world, u32 object) { static_cast<World*>(world)->reclaim(object); };
-    disposal.clean = [](void*, u32) { return true; };
+    disposal.clean = [](void* world, u32) { return !static_cast<World*>(world)->keep_chunks; };
     Recovery<SimMemory> recovery(mine, disposal);
     while (recover_again_[host]) {
         recover_again_[host] = false;

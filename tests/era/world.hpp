@@ -85,6 +85,8 @@ class World {
     void fail(const std::string& what);
     /// Kills a machine and those of its dirty lines that are chosen; `recoverers` others recover.
     void crash(u32 host);
+    /// The same, but the machine goes on: nothing of its cache is lost.
+    void declare_dead(u32 host);
     /// Recovers every dead machine, as `host`.
     void recover_dead(u32 host);
     /// Whose cache the next accesses use, and whose fences.
@@ -92,11 +94,14 @@ class World {
     Choices& choices() { return choices_; }
     /// Checks all that must hold when nothing is under way.
     void check();
+    /// Of that, counts and references only.
+    void check_objects();
     /// Begins an execution and does the setup.
     void begin();
     const std::string& failure() const { return failure_; }
     std::map<std::pair<u32, u32>, u32> held;  // (host, ref) -> object, what live clients count on
     std::map<u32, u32> chunks;                // chunk -> host, the same
+    bool keep_chunks = false;                 // living objects are in the chunks of whoever dies
 
   private:
     friend class Client;
@@ -116,7 +121,6 @@ class World {
     bool another(u32& task);
     void spawn_recovery(u32 host);
     void recover_all(u32 host);
-    void check_objects();
     void check_cells();
     void check_node(u32 host);
     void check_chunks();

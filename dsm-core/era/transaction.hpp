@@ -301,7 +301,7 @@ class Lane {
     }
 
     Status abandon(Word& cell, Status status) {
-        retire();  // first: a record without its claim could be taken for a new one's
+        retire();  // in either order: a record that never committed changes nothing
         unclaim(cell);
         return status;
     }

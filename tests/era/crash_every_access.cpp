@@ -105,6 +105,44 @@ TEST_P(EveryAccess, thenRecoveryThatDiesAnywhereToo) {
     std::printf("%s: %lu cases\n", plan.name, cases);
 }
 
+/// A lane of node 1, then two lanes of node 0, each stop anywhere in an attach to the same object;
+/// then both machines die. What the second lane found told already must not be lost with the first.
+TEST(ThreeLanes, stopAnywhereAndBothMachinesDie) {
+    Plan plan;
+    plan.name = "three lanes";
+    plan.shape = {.nodes = 3, .lanes = 2, .refs = 4, .objects = 3, .slots = 2};
+    plan.setup = usual;
+    plan.recoverers = 0;
+    World world(plan);
+    u64 cases = 0;
+    const auto stops = [&world](u32 host, u32 lane, u32 ref, u64 last) {
+        return dies_at(world, host, last, NEVER, [&] {
+            world.act_as(host, lane);
+            world.client(host, lane).attach(ref, 0);
+        });
+    };
+    bool first = true;
+    for (u64 i = 1; first; ++i) {
+        bool second = true;
+        for (u64 j = 1; second; ++j) {
+            bool third = true;
+            for (u64 k = 1; third; ++k) {
+                world.begin();
+                first = stops(1, 0, 1, i);
+                second = stops(0, 0, 2, j);
+                third = stops(0, 1, 3, k);
+                world.crash(0);
+                world.crash(1);
+                world.recover_dead(2);
+                world.check();
+                ++cases;
+                ASSERT_EQ(world.failure(), "") << i << " " << j << " " << k;
+            }
+        }
+    }
+    std::printf("%s: %lu cases\n", plan.name, cases);
+}
+
 INSTANTIATE_TEST_SUITE_P(Operations, EveryAccess, testing::ValuesIn(OPERATIONS),
                          [](const auto& operation) {
                              std::string name = operation.param.name;

@@ -275,6 +275,29 @@ TEST(Era, whoIsDeclaredDeadInTheMiddleOfAnOperationIsFenced) {
     EXPECT_GT(fenced, 20U);
 }
 
+/// Nobody has to say again that node 0 is dead.
+TEST(Era, whoRecoversARecovererFinishesItsRecovery) {
+    constexpr u64 TAKEN = 6;  // the recoverer's first access after node 0's word is durable
+    Plan plan = alone();
+    plan.recoverers = 0;
+    World world(plan);
+    bool died = true;
+    for (u64 last = TAKEN; died; ++last) {
+        world.begin();
+        world.crash(0);
+        died = dies_at(world, 1, last, NEVER, [&] { world.recover_dead(1); });
+        world.crash(1);
+        world.act_as(2, 0);
+        Lane<SimMemory> mine(world.memory, world.t, 2, 0, world.standing(2));
+        Disposal disposal;
+        disposal.reclaim = [](void*, u32) {};
+        disposal.clean = [](void*, u32) { return true; };
+        EXPECT_EQ(Recovery(mine, disposal).recover(1), Status::ok);
+        world.check();
+        ASSERT_EQ(world.failure(), "") << last;
+    }
+}
+
 TEST(Era, theRecovererKeepsChunksWithLivingObjects) {
     const Plan plan = alone();
     World world(plan);

@@ -17,6 +17,7 @@ LAYERS = {
     "dsm-core/base": [],
     "dsm-core/pool": ["dsm-core/base"],
     "dsm-core/heap": ["dsm-core/base", "dsm-core/pool"],
+    "dsm-core/era": ["dsm-core/base", "dsm-core/pool"],
     "dsm-core": [],
     "aep-lib": ["dsm-core"],
     "aep-lib/completer": ["dsm-core", "aep-lib", "shim"],

@@ -1,0 +1,210 @@
+// Purpose: the shared layout of the protocol between nodes: the words that nodes change by
+//          compare-and-swap, the redo record of a transaction, and where each table lies.
+// Who calls it: dsm-core/era; whoever creates a pool lays the tables out at an offset of its own.
+// Crash rule: tables full of zeros are valid and empty. Every change of a word is one store or one
+//             compare-and-swap; what a chain of them means after a kill is told by the redo
+//             records.
+//
+//   nodes      one NodeEntry a node: is it alive, who recovers it
+//   lanes      one LaneEntry a writer: its redo record, its epoch
+//   seen       a row of words a node, a column a writer: the era matrix
+//   refs       a row of cells a node: the references that it holds
+//   rings      one ring of cells for each sender and receiver: references under way
+//   objects    one ObjectEntry an object that nodes share (the root of a group)
+#pragma once
+
+#include <atomic>
+
+#include "dsm-core/base/layout.hpp"
+
+namespace aep::era {
+
+/// Every shared word. Accessed only through the Memory of flush.hpp.
+using Word = std::atomic<u64>;
+static_assert(Word::is_always_lock_free && sizeof(Word) == sizeof(u64));
+
+/// A writer is one lane of one node, as a number: 1 + node * lanes + lane. A lane has one
+/// transaction at a time; a node has as many lanes as clients may be inside a transaction at once.
+inline constexpr u32 NOBODY = 0;
+inline constexpr u32 MAX_WRITERS = 4095;
+
+/// An object's count word: writer (12 bits) | era (34) | count (18). The writer and its era name
+/// the transaction that wrote the word last.
+struct CountWord {
+    u64 bits;
+    u32 writer() const { return static_cast<u32>(bits >> 52); }
+    u64 era() const { return bits >> 18 & 0x3'ffff'ffff; }
+    u32 count() const { return static_cast<u32>(bits) & 0x3'ffff; }
+    static constexpr CountWord make(u32 writer, u64 era, u32 count) {
+        return {u64{writer} << 52 | era << 18 | count};
+    }
+};
+inline constexpr u32 MAX_COUNT = 0x3'ffff;
+inline constexpr unsigned ERA_BITS = 34;
+inline constexpr u64 MAX_ERA = (u64{1} << ERA_BITS) - 1;
+/// No such object. A count of 0 with a writer is an object that this writer is reclaiming.
+inline constexpr CountWord FREE_OBJECT{0};
+
+/// An era that never comes again: the lane's epoch counts how often its 34 bits began anew.
+constexpr u64 full_era(u64 epoch, u64 era) { return epoch << ERA_BITS | era; }
+
+/// One line an object: nodes meet in its count word, and in no other's.
+struct alignas(CACHE_LINE) ObjectEntry {
+    Word count;       // CountWord
+    u64 reserved[7];  // zero
+};
+static_assert(sizeof(ObjectEntry) == CACHE_LINE);
+
+/// A place that holds one reference: object + 1 (low 32 bits, 0: none) | writer that is changing it
+/// (high 32 bits, NOBODY: at rest). A claim is what makes a redo exact: only its own writer sets
+/// and removes it, and that writer begins nothing else before its record is retired.
+struct Cell {
+    u64 bits;
+    bool holds() const { return static_cast<u32>(bits) != 0; }
+    u32 object() const { return static_cast<u32>(bits) - 1; }
+    u32 claimer() const { return static_cast<u32>(bits >> 32); }
+    static constexpr Cell empty(u32 claimer = NOBODY) { return {u64{claimer} << 32}; }
+    static constexpr Cell of(u32 object, u32 claimer = NOBODY) {
+        return {u64{claimer} << 32 | (u64{object} + 1)};
+    }
+};
+
+enum class NodeState : u8 {
+    free = 0,        // nobody; holds nothing
+    live = 1,        // takes part
+    recovering = 2,  // declared dead; the writer `by` is undoing what it left
+};
+
+/// state (8 bits) | writer that recovers it (24) | generation (32). The generation grows each time
+/// a node joins: who comes back after it was declared dead no longer finds its own word.
+struct NodeWord {
+    u64 bits;
+    NodeState state() const { return static_cast<NodeState>(bits & 0xff); }
+    u32 by() const { return static_cast<u32>(bits >> 8) & 0xff'ffff; }
+    u32 generation() const { return static_cast<u32>(bits >> 32); }
+    static constexpr NodeWord make(NodeState state, u32 generation, u32 by = NOBODY) {
+        return {static_cast<u64>(state) | u64{by} << 8 | u64{generation} << 32};
+    }
+};
+
+struct alignas(CACHE_LINE) NodeEntry {
+    Word word;        // NodeWord
+    u64 reserved[7];  // zero
+};
+static_assert(sizeof(NodeEntry) == CACHE_LINE);
+
+enum class RedoKind : u8 {
+    none = 0,     // nothing is under way
+    attach = 1,   // count + 1, then the cell gets the object
+    release = 2,  // count - 1, then the cell is emptied
+    reclaim = 3,  // the release was the last one: the object's memory goes, then the object
+    move = 4,     // the cell's reference goes to the cell `to`; the record itself is the commit
+};
+
+/// kind (8 bits) | era of the transaction, or of the last one if the kind is none.
+struct RedoHead {
+    u64 bits;
+    RedoKind kind() const { return static_cast<RedoKind>(bits & 0xff); }
+    u64 era() const { return bits >> 8; }
+    static constexpr RedoHead make(RedoKind kind, u64 era) {
+        return {static_cast<u64>(kind) | era << 8};
+    }
+};
+
+/// One line, so that what memory has of it is what some moment had: `head` is stored last.
+struct alignas(CACHE_LINE) RedoRecord {
+    Word head;        // RedoHead
+    Word object;      // index
+    Word cell;        // offset of the cell in the tables
+    Word to;          // offset of the second cell of a move
+    u64 reserved[4];  // zero
+};
+
+struct LaneEntry {
+    RedoRecord redo;
+    alignas(CACHE_LINE) Word epoch;  // read by others, so not in the line of the record
+    u64 reserved[7];                 // zero
+};
+static_assert(sizeof(LaneEntry) == 2 * CACHE_LINE);
+
+/// Chosen when the pool is created, the same for everybody.
+struct Shape {
+    u32 nodes;    //
+    u32 lanes;    // of each node
+    u32 refs;     // of each node
+    u32 objects;  //
+    u32 slots;    // messages in each ring
+    /// Whether the numbers fit the words above.
+    constexpr bool valid() const {
+        return nodes != 0 && lanes != 0 && refs != 0 && objects != 0 && slots != 0 &&
+               u64{nodes} * lanes <= MAX_WRITERS && objects < 0xffff'ffff;
+    }
+};
+
+/// Offsets and strides in the tables. Rows begin on a line of their own.
+struct Layout {
+    usize lanes, seen, seen_row, refs, refs_row, rings, ring, objects, bytes;
+};
+
+/// Where everything lies for `shape`; `bytes` is the size of all. Nodes are at offset 0.
+constexpr Layout layout_of(const Shape& s) {
+    Layout l{};
+    l.lanes = s.nodes * sizeof(NodeEntry);
+    l.seen = l.lanes + usize{s.nodes} * s.lanes * sizeof(LaneEntry);
+    l.seen_row = round_up((usize{s.nodes} * s.lanes + 1) * sizeof(Word), CACHE_LINE);
+    l.refs = l.seen + s.nodes * l.seen_row;
+    l.refs_row = round_up(s.refs * sizeof(Word), CACHE_LINE);
+    l.rings = l.refs + s.nodes * l.refs_row;
+    // tail (the sender's line), head (the receiver's line), cells
+    l.ring = 2 * CACHE_LINE + round_up(s.slots * sizeof(Word), CACHE_LINE);
+    l.objects = l.rings + usize{s.nodes} * s.nodes * l.ring;
+    l.bytes = l.objects + s.objects * sizeof(ObjectEntry);
+    return l;
+}
+
+/// The tables in a mapping. `base` is a multiple of a cache line; the addresses may differ from
+/// process to process, what is stored are offsets and indices. The chunk words are the pool's.
+struct Tables {
+    u8* base = nullptr;
+    Shape shape{};
+    Layout at{};
+    Word* chunks = nullptr;
+    u32 chunk_count = 0;
+
+    u32 writer(u32 node, u32 lane) const { return 1 + node * shape.lanes + lane; }
+    u32 node_of(u32 writer) const { return (writer - 1) / shape.lanes; }
+
+    Word& word_at(usize offset) const { return *reinterpret_cast<Word*>(base + offset); }
+    usize offset_of(const Word& word) const {
+        return static_cast<usize>(reinterpret_cast<const u8*>(&word) - base);
+    }
+    Word& node(u32 i) const { return word_at(i * sizeof(NodeEntry)); }
+    LaneEntry& lane(u32 writer) const {
+        return *reinterpret_cast<LaneEntry*>(base + at.lanes + (writer - 1) * sizeof(LaneEntry));
+    }
+    /// The largest era of `writer` that `node` has seen in a count word.
+    Word& seen(u32 node, u32 writer) const {
+        return word_at(at.seen + node * at.seen_row + writer * sizeof(Word));
+    }
+    Word& ref(u32 node, u32 i) const {
+        return word_at(at.refs + node * at.refs_row + i * sizeof(Word));
+    }
+    usize ring(u32 from, u32 to) const {
+        return at.rings + (usize{from} * shape.nodes + to) * at.ring;
+    }
+    /// Hints where the next message goes and comes from: wrong ones cost time and order only.
+    Word& tail(u32 from, u32 to) const { return word_at(ring(from, to)); }
+    Word& head(u32 from, u32 to) const { return word_at(ring(from, to) + CACHE_LINE); }
+    Word& message(u32 from, u32 to, u32 slot) const {
+        return word_at(ring(from, to) + 2 * CACHE_LINE + slot * sizeof(Word));
+    }
+    Word& count(u32 object) const { return word_at(at.objects + object * sizeof(ObjectEntry)); }
+};
+
+/// The tables of `shape` at `base`.
+inline Tables tables_at(void* base, const Shape& shape, Word* chunks = nullptr,
+                        u32 chunk_count = 0) {
+    return {static_cast<u8*>(base), shape, layout_of(shape), chunks, chunk_count};
+}
+
+}  // namespace aep::era

@@ -1,0 +1,352 @@
+// Purpose: single dangers by name, each of which a reference count shared by machines that die has
+//          fallen for somewhere.
+// Who calls it: ctest.
+// Crash rule: this is the test of the crash rules.
+#include <gtest/gtest.h>
+
+#include "tests/era/dying.hpp"
+#include "tests/era/plans.hpp"
+
+namespace aep::era::test {
+namespace {
+
+Plan alone(Shape shape = {.nodes = 3, .lanes = 2, .refs = 4, .objects = 4, .slots = 2}) {
+    Plan plan;
+    plan.name = "regression";
+    plan.shape = shape;
+    plan.setup = first_holds_one;
+    return plan;
+}
+
+u32 count_of(const World& world, u32 object) {
+    return CountWord{world.t.count(object).load()}.count();
+}
+
+TEST(Era, senderKilledAfterItsMessageWasConsumedAndDropped) {
+    const Plan plan = alone();
+    World world(plan);
+    u32 consumed = 0;
+    bool died = true;
+    for (u64 last = 1; died; ++last) {
+        world.begin();
+        died = dies_at(world, 0, last, NEVER, [&] { world.client(0, 0).send(1, 0); });
+        world.act_as(1, 0);
+        Client receiver = world.client(1, 0);
+        if (receiver.receive(0, 0) == Status::ok) {
+            consumed += died;
+            receiver.release(0);
+        }
+        world.crash(0);  // its record may still say that the message is to be written
+        world.act_as(1, 0);
+        if (receiver.receive(0, 0) == Status::ok) {
+            receiver.release(0);  // and now it was, for the first time
+        }
+        world.check();
+        ASSERT_EQ(world.failure(), "") << last;
+        ASSERT_EQ(count_of(world, 0), 0U) << last;
+    }
+    EXPECT_GT(consumed, 0U);
+}
+
+TEST(Era, lastReleaseKilledAnywhereFreesTheObject) {
+    const Plan plan = alone();
+    World world(plan);
+    bool died = true;
+    for (u64 last = 1; died; ++last) {
+        world.begin();
+        died = dies_at(world, 0, last, NEVER, [&] { world.client(0, 0).release(0); });
+        world.crash(0);
+        ASSERT_EQ(world.t.count(0).load(), FREE_OBJECT.bits) << last;
+        world.check();
+        ASSERT_EQ(world.failure(), "") << last;
+    }
+}
+
+TEST(Era, twoHoldersDropTheSameRootAtOnce) { EXPECT_EQ(explored(last_releases()), ""); }
+
+TEST(Era, deadReceiverDoesNotWedgeItsQueue) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    world.act_as(0, 0);
+    Client sender = world.client(0, 0);
+    EXPECT_EQ(sender.send(1, 0), Status::ok);
+    EXPECT_EQ(sender.send(1, 0), Status::ok);
+    EXPECT_EQ(sender.send(1, 0), Status::full);
+    EXPECT_EQ(count_of(world, 0), 3U);
+    world.crash(1);
+    EXPECT_EQ(count_of(world, 0), 1U);
+    world.act_as(0, 0);
+    EXPECT_EQ(sender.send(1, 0), Status::no_node);
+    const NodeWord again = join(world.memory, world.t, 1);
+    ASSERT_NE(again.bits, 0U);
+    EXPECT_EQ(sender.send(1, 0), Status::ok);
+    world.act_as(1, 0);
+    Lane<SimMemory> receiver(world.memory, world.t, 1, 0, again);
+    u32 object = 77;
+    EXPECT_EQ(receive(receiver, 0, 0, object), Status::ok);
+    EXPECT_EQ(object, 0U);
+    EXPECT_EQ(receive(receiver, 0, 1, object), Status::empty);
+}
+
+TEST(Era, messagesOfADeadSenderArrive) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    world.act_as(0, 0);
+    world.client(0, 0).create(1, 1);
+    EXPECT_EQ(world.client(0, 0).send(1, 1), Status::ok);
+    EXPECT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+    world.crash(0);
+    world.act_as(1, 0);
+    Client receiver = world.client(1, 0);
+    EXPECT_EQ(receiver.receive(0, 0), Status::ok);
+    EXPECT_EQ(receiver.receive(0, 1), Status::ok);
+    EXPECT_EQ((world.held[{1, 0}]), 1U);  // in the order they were sent
+    EXPECT_EQ((world.held[{1, 1}]), 0U);
+    world.check();
+    EXPECT_EQ(world.failure(), "");
+}
+
+TEST(Era, recoveryLeavesTheLivingAlone) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    for (u32 host = 1; host < 3; ++host) {
+        world.act_as(host, 0);
+        world.client(host, 0).attach(host, 0);
+        world.client(host, 0).create(0, host);
+        world.client(host, 0).send(3 - host, host);
+        world.client(host, 0).claim(host - 1);
+    }
+    std::vector<u64> before;
+    const auto look = [&world] {
+        std::vector<u64> words;
+        for (u32 host = 1; host < 3; ++host) {
+            words.push_back(world.t.node(host));
+            words.push_back(world.t.chunks[host - 1]);
+            for (u32 i = 0; i < 4; ++i) {
+                words.push_back(world.t.ref(host, i));
+            }
+            for (u32 i = 0; i < 2; ++i) {
+                words.push_back(world.t.message(host, 3 - host, i));
+            }
+            words.push_back(world.t.count(host));
+        }
+        return words;
+    };
+    before = look();
+    world.crash(0);
+    EXPECT_EQ(look(), before);
+    EXPECT_EQ(count_of(world, 0), 2U);
+    world.check();
+    EXPECT_EQ(world.failure(), "");
+}
+
+TEST(Era, seventyThousandReferences) {
+    constexpr u32 MANY = 70'000;
+    const Plan plan = alone({.nodes = 3, .lanes = 1, .refs = MANY / 2, .objects = 1, .slots = 1});
+    World world(plan);
+    world.begin();
+    for (u32 i = 0; i < MANY; ++i) {
+        const u32 host = i % 2;
+        world.act_as(host, 0);
+        if (i != 0) {
+            ASSERT_EQ(world.client(host, 0).attach(i / 2, 0), Status::ok);
+        }
+    }
+    EXPECT_EQ(count_of(world, 0), MANY);
+    world.crash(0);
+    EXPECT_EQ(count_of(world, 0), MANY / 2);
+    world.crash(1);
+    EXPECT_EQ(world.t.count(0).load(), FREE_OBJECT.bits);
+    world.check();
+    EXPECT_EQ(world.failure(), "");
+}
+
+TEST(Era, countAtItsLargestRefusesMore) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    const u64 full = CountWord::make(NOBODY, 0, MAX_COUNT).bits;
+    world.t.count(0) = full;
+    Client client = world.client(0, 0);
+    EXPECT_EQ(client.attach(1, 0), Status::too_many);
+    EXPECT_EQ(client.send(1, 0), Status::too_many);
+    EXPECT_EQ(world.t.count(0).load(), full);
+    EXPECT_EQ(world.t.ref(0, 1).load(), Cell::empty().bits);
+    EXPECT_EQ(world.t.message(0, 1, 0).load(), Cell::empty().bits);
+}
+
+TEST(Era, erasBeginAnewInTheNextEpoch) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    LaneEntry& lane = world.t.lane(world.t.writer(0, 0));
+    lane.redo.head = RedoHead::make(RedoKind::none, MAX_ERA - 2).bits;
+    Client client = world.client(0, 0);
+    EXPECT_EQ(client.attach(1, 0), Status::ok);
+    EXPECT_EQ(client.attach(2, 0), Status::ok);
+    EXPECT_EQ(CountWord{world.t.count(0)}.era(), MAX_ERA);
+    EXPECT_EQ(lane.epoch.load(), 0U);
+    EXPECT_EQ(client.create(3, 1), Status::ok);
+    EXPECT_EQ(lane.epoch.load(), 1U);
+    EXPECT_EQ(CountWord{world.t.count(0)}.writer(), NOBODY);  // its old era must not be read as new
+    EXPECT_EQ(count_of(world, 0), 3U);
+    EXPECT_EQ(CountWord{world.t.count(1)}.era(), 1U);
+    world.act_as(1, 0);
+    EXPECT_EQ(world.client(1, 0).attach(0, 1), Status::ok);
+    EXPECT_EQ(world.t.seen(1, world.t.writer(0, 0)).load(), full_era(1, 1));
+    world.check();
+    EXPECT_EQ(world.failure(), "");
+}
+
+TEST(Era, whoWasDeclaredDeadIsFenced) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    const auto refused = [&world](Client& client) {
+        const std::vector<u8> before(world.t.base, world.t.base + world.t.at.bytes);
+        EXPECT_EQ(client.create(1, 1), Status::fenced);
+        EXPECT_EQ(client.attach(1, 0), Status::fenced);
+        EXPECT_EQ(client.release(0), Status::fenced);
+        EXPECT_EQ(client.send(1, 0), Status::fenced);
+        EXPECT_EQ(client.receive(1, 1), Status::fenced);
+        EXPECT_EQ(client.claim(0), Status::fenced);
+        EXPECT_EQ(client.give_back(0), Status::fenced);
+        EXPECT_EQ(before, std::vector<u8>(world.t.base, world.t.base + world.t.at.bytes));
+    };
+    Client slow = world.client(0, 0);
+    world.crash(0);  // declared dead, but still there
+    world.act_as(0, 0);
+    refused(slow);
+    const NodeWord word = join(world.memory, world.t, 0);
+    EXPECT_EQ(word.generation(), 2U);
+    refused(slow);  // of the former generation
+    Lane<SimMemory> fresh(world.memory, world.t, 0, 0, word);
+    EXPECT_EQ(fresh.create(0, 0), Status::ok);
+}
+
+/// `fenced` in the middle of an operation, too, means that it changed no count and no reference.
+TEST(Era, whoIsDeclaredDeadInTheMiddleOfAnOperationIsFenced) {
+    using Operation = Status (*)(Client&);
+    const Operation operations[] = {
+        [](Client& c) { return c.create(1, 1); }, [](Client& c) { return c.attach(1, 0); },
+        [](Client& c) { return c.send(1, 0); },   [](Client& c) { return c.receive(2, 1); },
+        [](Client& c) { return c.release(0); },   [](Client& c) { return c.claim(0); },
+        [](Client& c) { return c.give_back(1); },
+    };
+    Plan plan = alone();
+    plan.setup = [](World& w) {
+        all_hold_one(w);
+        w.act_as(0, 0);
+        w.client(0, 0).claim(1);
+    };
+    World world(plan);
+    u32 fenced = 0;
+    for (const Operation operation : operations) {
+        Status status = Status::fenced;
+        for (u64 when = 1; status == Status::fenced; ++when) {
+            world.begin();
+            const auto usual = world.memory.before;
+            u64 accesses = 0;
+            world.act_as(0, 0);
+            bool recovering = false;
+            world.memory.before = [&](Access, const Word&) {
+                if (!recovering && ++accesses == when) {
+                    recovering = true;
+                    world.declare_dead(0);
+                    world.act_as(0, 0);
+                    recovering = false;
+                }
+            };
+            Client slow = world.client(0, 0);
+            status = operation(slow);
+            world.memory.before = usual;
+            if (status == Status::fenced) {
+                ++fenced;
+                world.check_objects();
+                ASSERT_EQ(world.failure(), "") << when;
+                ASSERT_EQ(world.t.chunks[0].load(), FREE_CHUNK.bits) << when;
+                ASSERT_EQ(world.t.chunks[1].load(), FREE_CHUNK.bits) << when;
+            }
+        }
+    }
+    EXPECT_GT(fenced, 20U);
+}
+
+/// Nobody has to say again that node 0 is dead.
+TEST(Era, whoRecoversARecovererFinishesItsRecovery) {
+    constexpr u64 TAKEN = 6;  // the recoverer's first access after node 0's word is durable
+    Plan plan = alone();
+    plan.recoverers = 0;
+    World world(plan);
+    bool died = true;
+    for (u64 last = TAKEN; died; ++last) {
+        world.begin();
+        world.crash(0);
+        died = dies_at(world, 1, last, NEVER, [&] { world.recover_dead(1); });
+        world.crash(1);
+        world.act_as(2, 0);
+        Lane<SimMemory> mine(world.memory, world.t, 2, 0, world.standing(2));
+        Disposal disposal;
+        disposal.reclaim = [](void*, u32) {};
+        disposal.clean = [](void*, u32) { return true; };
+        EXPECT_EQ(Recovery(mine, disposal).recover(1), Status::ok);
+        world.check();
+        ASSERT_EQ(world.failure(), "") << last;
+    }
+}
+
+TEST(Era, theRecovererKeepsChunksWithLivingObjects) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    world.keep_chunks = true;
+    world.act_as(0, 0);
+    world.client(0, 0).claim(1);
+    world.crash(0);
+    EXPECT_EQ(world.t.chunks[0].load(), FREE_CHUNK.bits);
+    EXPECT_EQ(world.t.chunks[1].load(), ChunkWord::owned(1, world.standing(1).generation()).bits);
+    world.crash(1);
+    EXPECT_EQ(ChunkWord{world.t.chunks[1].load()}.node(), 2U);
+}
+
+TEST(Era, aDeadNodeRecoversNobody) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    Lane<SimMemory> slow(world.memory, world.t, 0, 0, world.standing(0));
+    world.crash(0);
+    const Disposal disposal;
+    EXPECT_EQ(Recovery(slow, disposal).recover(1), Status::fenced);
+    Lane<SimMemory> living(world.memory, world.t, 1, 0, world.standing(1));
+    EXPECT_EQ(Recovery(living, disposal).recover(0), Status::no_node);  // done already
+    EXPECT_EQ(Recovery(living, disposal).recover(1), Status::invalid);
+    EXPECT_EQ(Recovery(living, disposal).recover(9), Status::invalid);
+}
+
+TEST(Era, misuseChangesNothing) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    Client client = world.client(0, 0);
+    EXPECT_EQ(client.attach(1, 1), Status::gone);  // no such object
+    EXPECT_EQ(client.create(1, 0), Status::exists);
+    EXPECT_EQ(client.attach(0, 0), Status::busy);  // reference in use
+    EXPECT_EQ(client.attach(4, 0), Status::invalid);
+    EXPECT_EQ(client.attach(1, 4), Status::invalid);
+    EXPECT_EQ(client.release(4), Status::invalid);
+    EXPECT_EQ(client.release(1), Status::busy);     // not held
+    EXPECT_EQ(client.send(0, 0), Status::invalid);  // to itself
+    EXPECT_EQ(client.send(3, 0), Status::invalid);
+    EXPECT_EQ(client.receive(3, 1), Status::invalid);
+    EXPECT_EQ(client.receive(1, 0), Status::busy);
+    EXPECT_EQ(client.receive(1, 1), Status::empty);
+    EXPECT_EQ(client.give_back(0), Status::busy);
+    world.check();
+    EXPECT_EQ(world.failure(), "");
+}
+
+}  // namespace
+}  // namespace aep::era::test

@@ -234,6 +234,8 @@ Reply open(u32 client, const Request& r) {
         while (at < SHARE_NAME_BYTES && other.name[at] == name[at] && name[at] != '\0') ++at;
         if (at < SHARE_NAME_BYTES && other.name[at] == name[at]) return {.status = Status::exists};
     }
+    // Its predecessor may have died waiting. Those who wait for room are others.
+    if (own.open == 0) own.arrival_waiters.store(0, std::memory_order_relaxed);
     own.generation = client_at(client).generation.load(std::memory_order_relaxed);
     __builtin_memcpy(own.name, name, sizeof name);
     own.open = 1;

@@ -14,6 +14,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <filesystem>
+#include <vector>
 
 using aep::CaptureConfig;  // the skeleton, made from C, knows no namespaces
 #include <capture.skel.h>
@@ -149,10 +150,16 @@ class EbpfProvider final : public CaptureProvider {
         }
     }
 
-    void clear_members() override {
-        u32 tgid = 0;
-        while (bpf_map_get_next_key(members_.get(), nullptr, &tgid) == 0) {
-            bpf_map_delete_elem(members_.get(), &tgid);
+    void keep_completer(u32 tgid) override {
+        std::vector<u32> members;  // first: a walk goes wrong when what it stands on is deleted
+        u32 member = 0;
+        const u32* before = nullptr;
+        while (bpf_map_get_next_key(members_.get(), before, &member) == 0) {
+            members.push_back(member);
+            before = &members.back();
+        }
+        for (const u32 other : members) {
+            if (other != tgid) remove_member(other, COMPLETER_CLIENT);
         }
     }
 

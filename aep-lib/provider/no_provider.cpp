@@ -11,7 +11,7 @@ class NoProvider final : public CaptureProvider {
     Provider kind() const override { return Provider::none; }
     std::string add_member(u32, u32) override { return {}; }
     void remove_member(u32, u32) override {}
-    void clear_members() override {}
+    void keep_completer(u32) override {}
     CaptureEntry* captures() const override { return nullptr; }
     int captures_fd() const override { return -1; }
     int doorbell_fd() const override { return -1; }

@@ -56,8 +56,9 @@ class CaptureProvider {
     virtual std::string add_member(u32 tgid, u32 client) = 0;
     /// Ends that, unless the process is another client's by now. After its slots are completed.
     virtual void remove_member(u32 tgid, u32 client) = 0;
-    /// Watches nobody any more.
-    virtual void clear_members() = 0;
+    /// Ends the watching of all completers but `tgid`: when that one has come to work, the others
+    /// are dead, and their daemons died before they could say so.
+    virtual void keep_completer(u32 tgid) = 0;
 
     /// The capture map: one entry a slot. Null: there is none.
     virtual CaptureEntry* captures() const = 0;

@@ -27,7 +27,8 @@ TEST(ProviderEdges, WhoIsNotWatchedIsNotCaptured) {
     ASSERT_TRUE(soon([&] { return wait_in_image(node, victim, 1); }));
     node.provider->remove_member(static_cast<u32>(victim), CLIENT + 1);  // is not that client's
     node.provider->add_member(static_cast<u32>(victim), CLIENT);
-    node.provider->clear_members();
+    node.provider->keep_completer(static_cast<u32>(victim));  // is no completer
+    node.provider->remove_member(static_cast<u32>(victim), CLIENT);
     kill(victim, SIGKILL);
     wait_for(victim);
     EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::no_capture);

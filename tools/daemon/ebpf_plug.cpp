@@ -231,6 +231,7 @@ void EbpfPlug::on_event() {
 void EbpfPlug::take(const CompleterReport& report) {
     if (report.outcome == CompleterOutcome::ready) {
         ready_ = true;
+        provider_->keep_completer(static_cast<u32>(completer_));
         return;
     }
     pending_.erase(report.slot);

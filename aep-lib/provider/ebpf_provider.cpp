@@ -209,7 +209,10 @@ std::string load_and_pin(const EbpfPlan& plan) {
     const u32 zero = 0;
     CaptureIdentity identity{};
     identity.build = identity_of(plan);
-    plan.context_file.copy(identity.context_file, sizeof identity.context_file - 1);
+    // Cut short it would name another file, which is not there: too long a path is none.
+    if (plan.context_file.size() < sizeof identity.context_file) {
+        plan.context_file.copy(identity.context_file, sizeof identity.context_file - 1);
+    }
     bpf_map* const maps[] = {bpf->maps.captures, bpf->maps.members, bpf->maps.doorbell};
     bpf_link* const links[] = {bpf->links.on_signal, bpf->links.on_exit, bpf->links.on_exec};
     int error = bpf_map__update_elem(bpf->maps.identity, &zero, sizeof zero, &identity,

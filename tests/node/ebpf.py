@@ -4,36 +4,19 @@
 Called by ctest: ebpf.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves nothing behind.
 """
 
-import ctypes
+import contextlib
 import os
 import signal
 import subprocess
 import tempfile
-import unittest
 
-from node_test import AEP, NodeTest, main
+from node_test import AEP, NodeTest, OwnBpffs, main
 
-
-def mount_bpffs_of_our_own():
-    """A mount namespace that ends with this process, or why there is none."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    new_mounts = 0x20000
-    if os.geteuid() != 0 or libc.unshare(new_mounts) != 0:
-        return "only root can mount"
-    for words in [["--make-rprivate", "/"], ["-t", "bpf", "bpf", "/sys/fs/bpf"]]:
-        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            return done.stderr
-    return None
+PINS = "/sys/fs/bpf/aep"
 
 
-class Ebpf(NodeTest):
+class Ebpf(OwnBpffs, NodeTest):
     provider = "ebpf"
-
-    @classmethod
-    def setUpClass(cls):
-        if why := mount_bpffs_of_our_own():
-            raise unittest.SkipTest(why)
 
     def setUp(self):
         super().setUp()
@@ -74,7 +57,7 @@ class Ebpf(NodeTest):
         self.assertEqual(done["clients"], 60)
         self.assertGreater(done["completed"], 0)
         self.good("down")
-        self.assertEqual(os.listdir("/sys/fs/bpf/aep"), [])
+        self.assertEqual(os.listdir(PINS), [])
 
     def test_killed_while_no_daemon_runs(self):
         for number in [signal.SIGTERM, signal.SIGKILL] * 5:
@@ -99,32 +82,48 @@ class Ebpf(NodeTest):
             self.expect_sound()
             self.assertNotEqual(self.completer(), before)
 
+    @contextlib.contextmanager
+    def another_context(self):
+        """What its daemon says at the start."""
+        with tempfile.TemporaryDirectory(prefix="aep-test-", dir="/dev/shm") as other:
+            where = ["--socket", f"{other}/socket", "--directory", f"{other}/context"]
+            done = self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            yield done.stderr
+            self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
+
     def test_programs_of_a_context_whose_files_are_gone_are_unloaded(self):
-        pins = "/sys/fs/bpf/aep"
-        before = os.listdir(pins)
+        before = os.listdir(PINS)
         self.assertEqual(len(before), 1)
         self.end_daemon(signal.SIGKILL)
         os.rename(f"{self.home}/context", f"{self.home}/elsewhere")
-        with tempfile.TemporaryDirectory(prefix="aep-test-", dir="/dev/shm") as other:
-            where = ["--socket", f"{other}/socket", "--directory", f"{other}/context"]
-            done = self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf")
-            self.assertEqual(done.returncode, 0, done.stderr)
-            left = os.listdir(pins)
+        with self.another_context() as said:
+            left = os.listdir(PINS)
             self.assertEqual(len(left), 1)
             self.assertNotEqual(left, before)
-            self.assertIn("1 former contexts' programs are unloaded", done.stderr)
-            self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
+            self.assertIn("1 former contexts' programs are unloaded", said)
 
     def test_programs_of_a_context_without_a_daemon_stay(self):
-        before = os.listdir("/sys/fs/bpf/aep")
+        before = os.listdir(PINS)
         self.end_daemon(signal.SIGKILL)
-        with tempfile.TemporaryDirectory(prefix="aep-test-", dir="/dev/shm") as other:
-            where = ["--socket", f"{other}/socket", "--directory", f"{other}/context"]
-            done = self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf")
-            self.assertEqual(done.returncode, 0, done.stderr)
-            self.assertEqual(len(os.listdir("/sys/fs/bpf/aep")), 2)
-            self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
-        self.assertEqual(os.listdir("/sys/fs/bpf/aep"), before)
+        with self.another_context():
+            self.assertEqual(len(os.listdir(PINS)), 2)
+        self.assertEqual(os.listdir(PINS), before)
+
+    def test_programs_of_a_context_with_a_long_path_stay(self):
+        """Longer than what the kernel keeps of it."""
+        long = f"{self.home}/{'x' * 200}"
+        os.mkdir(long)
+        where = ["--socket", f"{self.home}/s", "--directory", f"{long}/{'y' * 60}"]
+        up = [AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf"]
+        self.assertEqual(self.run_tool(*up).returncode, 0)
+        before = sorted(os.listdir(PINS))
+        self.assertEqual(len(before), 2)
+        with self.another_context() as said:
+            self.assertNotIn("unloaded", said)
+            self.assertEqual(len(os.listdir(PINS)), 3)
+        self.assertEqual(sorted(os.listdir(PINS)), before)
+        self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
 
     def test_real_programs(self):
         script = "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-2000:]"

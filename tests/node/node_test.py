@@ -1,8 +1,9 @@
 """What the tests of the daemon and the command line share: a context of their own, clients, the tools.
 
-Used by commands.py, daemon.py, ebpf.py and protocol.py. Leaves nothing behind.
+Used by commands.py, daemon.py, ebpf.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
 """
 
+import ctypes
 import json
 import os
 import select
@@ -109,6 +110,28 @@ class NodeTest(unittest.TestCase):
         while part := connection.recv(1 << 16):
             parts.append(part)
         return b"".join(parts)
+
+
+def mount_bpffs_of_our_own():
+    """A mount namespace that ends with this process, or why there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mounts = 0x20000
+    if os.geteuid() != 0 or libc.unshare(new_mounts) != 0:
+        return "only root can mount"
+    for words in [["--make-rprivate", "/"], ["-t", "bpf", "bpf", "/sys/fs/bpf"]]:
+        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return done.stderr
+    return None
+
+
+class OwnBpffs:
+    """For tests with the provider: pins go into a bpffs that ends with this process."""
+
+    @classmethod
+    def setUpClass(cls):
+        if why := mount_bpffs_of_our_own():
+            raise unittest.SkipTest(why)
 
 
 def main():

@@ -13,8 +13,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
-from ebpf import mount_bpffs_of_our_own  # noqa: E402
-from node_test import AEP, TOOLS, NodeTest, main  # noqa: E402
+from node_test import AEP, TOOLS, NodeTest, OwnBpffs, main  # noqa: E402
 
 PEER = sys.argv[2]
 MIB = 1 << 20
@@ -364,13 +363,8 @@ class Sharing(SharingTest):
         self.expect_nothing_left()
 
 
-class Deaths(SharingTest):
+class Deaths(OwnBpffs, SharingTest):
     provider = "ebpf"
-
-    @classmethod
-    def setUpClass(cls):
-        if why := mount_bpffs_of_our_own():
-            raise unittest.SkipTest(why)
 
     def test_killed_at_random(self):
         seed = random.randrange(1 << 30)

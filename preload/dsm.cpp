@@ -97,6 +97,10 @@ AEP_EXPORT int dsm_free(void* object) noexcept {
         share_collect();
         if (dropped == Dropped::kept) return 0;
         if (dropped == Dropped::not_held) return said(-EINVAL);
+        if (dropped == Dropped::last) {
+            deallocate_unshared(object);
+            return 0;
+        }
     }
     if (usable_size(object) == 0) return said(-EINVAL);
     deallocate(object);

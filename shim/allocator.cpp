@@ -166,8 +166,10 @@ bool in_large_object(uptr address) {
 [[gnu::cold, gnu::noinline]] void report_not_live(const void* p) {
     const Target t = target_of(p);
     const uptr address = reinterpret_cast<uptr>(p);
-    if (!is_ours(p) && drop_received(p)) return;
-    if (!is_ours(p)) return report_bad_free(address, BadFree::foreign);
+    if (!is_ours(p)) {
+        if (!drop_received(p)) report_bad_free(address, BadFree::foreign);
+        return;
+    }
     const bool interior =
         is_page(t) ? (address - t.page->base) % t.page->block_size != 0 : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
@@ -232,8 +234,7 @@ bool is_live_here(const void* p, const Target& t) {
 }
 
 /// A block on a page by an operation alone (AEP_PURE).
-[[gnu::cold, gnu::noinline]] void deallocate_pure(void* p, PageDesc* d) {
-    const Target t = target_of(p, d);
+[[gnu::cold, gnu::noinline]] void deallocate_pure(void* p, const Target& t) {
     const SlowPath here;
     if (here.nested()) return deallocate_foreign(p, t);
     Heap* h = current_heap();
@@ -263,6 +264,16 @@ bool is_live_here(const void* p, const Target& t) {
     const Reply r = transact({.op = Op::free_large, .a = address, .now = now});
     if (r.status != Status::ok) return report_not_live(p);
     purge_if_due(now);
+}
+
+/// free of what is nobody else's, whatever the fast path made of it.
+[[gnu::always_inline]] inline void deallocate_target(void* p, const Target& t) {
+    if (AEP_LIKELY(is_page(t))) {
+        if (AEP_UNLIKELY(pure_mode)) return deallocate_pure(p, t);
+        return is_own(t) ? deallocate_own(p, t) : deallocate_foreign(p, t);
+    }
+    if (t.kind == TAG_LARGE) return deallocate_large(p);
+    report_not_live(p);
 }
 
 /// Gives the large object at `p` `slices` slices, more than it has, without moving it, if that can
@@ -365,15 +376,12 @@ void deallocate_outside(void* p) {
 void deallocate_slow(void* p, PageDesc* d) {
     const Target t = target_of(p, d);
     if (AEP_UNLIKELY((t.tag & TAG_SHARED) != 0) && is_live_here(p, t) && others_keep(p)) return;
-    if (AEP_LIKELY(is_page(t))) {
-        if (AEP_UNLIKELY(pure_mode)) return deallocate_pure(p, d);
-        return is_own(t) ? deallocate_own(p, t) : deallocate_foreign(p, t);
-    }
-    if (t.kind == TAG_LARGE) return deallocate_large(p);
-    report_not_live(p);
+    deallocate_target(p, t);
 }
 
 }  // namespace detail
+
+void deallocate_unshared(void* p) { deallocate_target(p, target_of(p)); }
 
 bool may_be_shared(const void* p) {
     return AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed)) &&

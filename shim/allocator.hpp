@@ -79,6 +79,8 @@ usize usable_size(void* p);
 /// Says that the block is about to be sent to others: its free asks first whether they still refer
 /// to it. Bytes that may be used; 0: no live block of this process begins there.
 usize mark_shared(void* p);
+/// free of an own block that was sent and to which nobody refers any more.
+void deallocate_unshared(void* p);
 /// Whether others may refer to it; false for most blocks, at the cost of a look at its page.
 bool may_be_shared(const void* p);
 

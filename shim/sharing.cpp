@@ -154,8 +154,8 @@ Reply wait_for(std::atomic<u32>& sequence, std::atomic<u32>& waiters, Status bus
 
 /// Makes chunks of others accessible that an object lies in.
 bool make_accessible(u64 address, usize bytes) {
-    const ChunkSpan span = chunks_of({.address = address, .bytes = bytes});
-    for (u32 c = span.first; c < span.first + span.count; ++c) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    for (u32 c = span.first; c < span.end; ++c) {
         if (pool.state(c) != Here::other) continue;
         if (sys::failed(
                 sys::mprotect(chunk_address(ChunkIndex{c}), CHUNK_SIZE, PROT_READ | PROT_WRITE))) {
@@ -203,11 +203,8 @@ ShareId share_lookup(const char* name) {
     if (!this_client.attached || name == nullptr || name[0] == '\0') return {};
     for (u32 i = 1; i <= context().max_clients; ++i) {
         const ShareClient& c = share_client(i);
-        if (__atomic_load_n(&c.open, __ATOMIC_ACQUIRE) == 0) continue;
-        const u32 generation = __atomic_load_n(&c.generation, __ATOMIC_RELAXED);
-        u32 at = 0;
-        while (at < SHARE_NAME_BYTES && c.name[at] == name[at] && name[at] != '\0') ++at;
-        if (at == SHARE_NAME_BYTES || c.name[at] != name[at]) continue;
+        const u32 generation = __atomic_load_n(&c.generation, __ATOMIC_ACQUIRE);
+        if (!is_called(c, name)) continue;
         return ShareId::make(i, generation);  // sending to it tells whether it still lives
     }
     return {};
@@ -215,8 +212,8 @@ ShareId share_lookup(const char* name) {
 
 bool can_be_shared(const void* p, usize bytes) {
     const u64 address = reinterpret_cast<u64>(p);
-    const ChunkSpan span = chunks_of({.address = address, .bytes = bytes});
-    for (u32 c = span.first; c < span.first + span.count; ++c) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    for (u32 c = span.first; c < span.end; ++c) {
         if (!in_pool(c) || pool.state(c) != Here::ours) return false;
     }
     return true;
@@ -291,7 +288,7 @@ void share_collect() {
     while (__atomic_load_n(&own.first_returned, __ATOMIC_RELAXED) != NO_RECORD) {
         const Reply reply = share(ShareOp::take_returned, {.op = Op{}});
         if (reply.status != Status::ok) return;
-        deallocate(reinterpret_cast<void*>(reply.value));
+        deallocate_unshared(reinterpret_cast<void*>(reply.value));
     }
 }
 

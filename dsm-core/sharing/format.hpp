@@ -152,15 +152,30 @@ inline Message* mailbox_of(u32 client) {
 inline Export& export_at(u32 index) { return record_part<Export>(share_layout().exports)[index]; }
 inline Holder& holder_at(u32 index) { return record_part<Holder>(share_layout().holders)[index]; }
 
-/// The chunks that an export touches, [first, first+count).
+/// The chunks that an object touches, [first, end).
 struct ChunkSpan {
-    u32 first, count;
+    u32 first, end;
 };
-inline ChunkSpan chunks_of(const Export& e) {
-    const u32 first = static_cast<u32>((e.address - HEAP_BASE) >> CHUNK_SHIFT);
-    const u32 last =
-        static_cast<u32>((e.address + (e.bytes == 0 ? 0 : e.bytes - 1) - HEAP_BASE) >> CHUNK_SHIFT);
-    return {first, last - first + 1};
+inline ChunkSpan chunks_of(u64 address, u64 bytes) {
+    const auto chunk_at = [](u64 at) { return static_cast<u32>((at - HEAP_BASE) >> CHUNK_SHIFT); };
+    return {chunk_at(address), chunk_at(address + (bytes == 0 ? 0 : bytes - 1)) + 1};
+}
+
+/// Whether it takes part under that name, which is not empty.
+inline bool is_called(const ShareClient& client, const char* name) {
+    u32 at = 0;
+    while (at < SHARE_NAME_BYTES && client.name[at] == name[at] && name[at] != '\0') ++at;
+    return client.open != 0 && at < SHARE_NAME_BYTES && client.name[at] == name[at];
+}
+
+/// Whether the client has references, messages or exports.
+inline bool has_shares(const ShareClient& client) {
+    const u32* const words[] = {&client.first_holder, &client.first_export, &client.first_returned,
+                                &client.messages};
+    for (const u32* word : words) {
+        if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 0) return true;
+    }
+    return false;
 }
 
 /// A client in a message or a call: its index and its generation, so that an id never names another

@@ -98,8 +98,8 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
     bucket = index;
     if (owner.first_export != NO_RECORD) export_at(owner.first_export).previous_of_owner = index;
     owner.first_export = index;
-    const ChunkSpan span = chunks_of(export_at(index));
-    for (u32 c = span.first; c < span.first + span.count; ++c) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    for (u32 c = span.first; c < span.end; ++c) {
         chunk_exports(c).fetch_add(1, std::memory_order_relaxed);
     }
     AEP_SHARE_CRASH_POINT("share: export made");
@@ -115,8 +115,8 @@ void free_export(u32 index) {
     } else {
         --sharing().orphans;
     }
-    const ChunkSpan span = chunks_of(e);
-    for (u32 c = span.first; c < span.first + span.count; ++c) {
+    const ChunkSpan span = chunks_of(e.address, e.bytes);
+    for (u32 c = span.first; c < span.end; ++c) {
         // seq_cst: recovery marks a chunk as kept and then reads the count; one of us sees the
         // other and gives the chunk to the cache.
         if (chunk_exports(c).fetch_sub(1, std::memory_order_seq_cst) == 1) give_kept_chunk(c);
@@ -204,8 +204,8 @@ Status find_held(u32 client, u64 address, u64 bytes, u32& object) {
     if (!in_heap_window(address) || bytes == 0 || bytes > HEAP_WINDOW - (address - HEAP_BASE)) {
         return Status::not_held;
     }
-    const ChunkSpan span = chunks_of({.address = address, .bytes = bytes});
-    for (u32 c = span.first; c < span.first + span.count; ++c) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    for (u32 c = span.first; c < span.end; ++c) {
         if (c >= context().chunk_count ||
             chunk_owner(c).load(std::memory_order_relaxed) != client) {
             return Status::not_held;
@@ -228,11 +228,7 @@ Reply open(u32 client, const Request& r) {
     name[SHARE_NAME_BYTES - 1] = '\0';
     ShareClient& own = share_client(client);
     for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i) {
-        const ShareClient& other = share_client(i);
-        if (other.open == 0 || i == client) continue;
-        u32 at = 0;
-        while (at < SHARE_NAME_BYTES && other.name[at] == name[at] && name[at] != '\0') ++at;
-        if (at < SHARE_NAME_BYTES && other.name[at] == name[at]) return {.status = Status::exists};
+        if (i != client && is_called(share_client(i), name)) return {.status = Status::exists};
     }
     // Its predecessor may have died waiting. Those who wait for room are others.
     if (own.open == 0) own.arrival_waiters.store(0, std::memory_order_relaxed);

@@ -58,12 +58,12 @@ class Walk {
     void client(u32 index) {
         const ShareClient& c = share_client(index);
         if (c.open == 0) {
-            const u64 left = u64{c.first_holder} | c.first_export | c.first_returned | c.messages;
+            const bool left = has_shares(c);
             // A dead client that is being taken back may still have some.
             if (client_at(index).state.load() == static_cast<u32>(ClientState::free)) {
                 wrong(named("client", index), "it is gone, but has references", left, 0);
             }
-            if (left == 0) return;
+            if (!left) return;
         }
         for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
             const u32 place = (c.first_message + i) % MAILBOX_MESSAGES;
@@ -92,12 +92,12 @@ class Walk {
             found_.push_back(
                 {named("export", index), "nobody refers to it, but it is there", 0, 1});
         }
-        const ChunkSpan span = chunks_of(e);
-        if (span.first + u64{span.count} > context().chunk_count) {
+        const ChunkSpan span = chunks_of(e.address, e.bytes);
+        if (span.first >= span.end || span.end > context().chunk_count) {
             found_.push_back({named("export", index), "it lies outside the pool", e.address, 0});
             return;
         }
-        for (u32 c = span.first; c < span.first + span.count; ++c) {
+        for (u32 c = span.first; c < span.end; ++c) {
             ++in_chunk_[c];
             const u32 owner = chunk_owner(c).load();
             if (owner != e.owner && !(e.owner == 0 && owner == OWNER_KEPT) &&

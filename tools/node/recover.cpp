@@ -117,16 +117,9 @@ bool NodeHost::finish_slots(u32 client) {
 /// says of sharing is believed in nothing.
 bool NodeHost::leave_sharing(u32 client) {
     const ShareClient& c = share_client(client);
-    const u32* const words[] = {&c.open, &c.first_holder, &c.first_export, &c.first_returned,
-                                &c.messages};
-    const auto has_something = [&] {
-        for (const u32* word : words) {
-            if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 0) return true;
-        }
-        return false;
-    };
+    const auto takes_part = [&] { return __atomic_load_n(&c.open, __ATOMIC_ACQUIRE) != 0; };
     Reply reply{.status = Status::ok};
-    while (has_something() && reply.status == Status::ok) {
+    while (reply.status == Status::ok && (takes_part() || has_shares(c))) {
         switch (perform_for(client, static_cast<u32>(ShareOp::leave), {}, reply)) {
             case Performed::done:
                 break;

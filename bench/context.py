@@ -10,16 +10,15 @@ Crash rule: the daemon and the probes end with this process; files lie in a temp
 """
 
 import argparse
-import ctypes
 import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+
+from driver import context
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -29,41 +28,8 @@ SURVIVOR_MS = 6000
 KILL_EVERY_S = 0.5
 
 
-def die_with_parent():
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-class Daemon:
-    """A context of its own; `with` gives it."""
-
-    def __init__(self, build, provider):
-        self.build, self.provider = build, provider
-
-    def __enter__(self):
-        self.folder = tempfile.mkdtemp(prefix="aep-bench-context-", dir="/dev/shm")
-        self.socket = os.path.join(self.folder, "socket")
-        self.where = ["--context", "bench", "--socket", self.socket]
-        self.process = subprocess.Popen(
-            [f"{self.build}/tools/aepd", *self.where, "--directory", f"{self.folder}/context", "--pool-size", "4G",
-             "--provider", self.provider, "--log-level", "error"], preexec_fn=die_with_parent)
-        while not os.path.exists(self.socket):
-            if self.process.poll() is not None:
-                raise SystemExit(f"bench: the daemon ended at once (status {self.process.returncode})")
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_):
-        self.command("down", "--force")
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def command(self, *words):
-        done = subprocess.run([f"{self.build}/tools/aep", words[0], "--json", *self.where, *words[1:]],
-                              capture_output=True, text=True, check=False)
-        return json.loads(done.stdout) if done.stdout.strip() else None
+class Daemon(context.Daemon):
+    """A context of its own, with what its figures ask it."""
 
     def settled(self):
         """Status after every dead client is taken back."""
@@ -158,7 +124,7 @@ def cost_for_others(build, with_ebpf, without):
 def recovery(build, daemon):
     before = daemon.settled()["recovery"]
     victim = subprocess.Popen([f"{build}/bench/context/aep_bench_probe", "victim", str(OBJECTS)],
-                              env=daemon.environment(), stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+                              env=daemon.environment(), stdout=subprocess.PIPE, preexec_fn=context.die_with_parent)
     victim.stdout.readline()
     victim.kill()
     victim.wait()
@@ -169,7 +135,7 @@ def recovery(build, daemon):
 
 def survivors(build, daemon):
     """Throughput of one client in bins of 10 ms while others, busy with the same, are killed every half second."""
-    start = {"env": daemon.environment(), "stdout": subprocess.PIPE, "text": True, "preexec_fn": die_with_parent}
+    start = {"env": daemon.environment(), "stdout": subprocess.PIPE, "text": True, "preexec_fn": context.die_with_parent}
     program = f"{build}/bench/context/aep_bench_probe"
     survivor = subprocess.Popen([program, "survivor", str(SURVIVOR_MS)], **start)
     begun = int(survivor.stdout.readline())
@@ -274,6 +240,13 @@ def main():
     parser.add_argument("--docs", metavar="FILE", help="write the table into this page, between its markers")
     arguments = parser.parse_args()
     build = os.path.abspath(arguments.build)
+    try:
+        return measure(build, arguments)
+    except context.DaemonFailed as why:
+        raise SystemExit(f"bench: {why}") from None
+
+
+def measure(build, arguments):
     with Daemon(build, "none") as without, Daemon(build, "auto") as daemon:
         provider = daemon.command("status")["provider"]
         document = {

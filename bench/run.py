@@ -23,7 +23,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from driver import allocators, instructions, joined, markdown, measure, micro, plot, pool  # noqa: E402
+from driver import allocators, context, instructions, markdown, measure, micro, plot, pool  # noqa: E402
 from driver import report, stats, targets, workloads  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -162,8 +162,8 @@ def run(arguments):
     names = [n for n in arguments.allocators.split(",") if n]
     settings = dict(pair.split("=", 1) for pair in arguments.set)
     with (pool.PoolPlace(arguments.pool_size) as place,
-          joined.JoinedContext(arguments.build, arguments.pool_size, "aep-joined" in names) as context):
-        chosen = allocators.discover(names, arguments.build, place.path, place.size, settings, context)
+          context.JoinedContext(arguments.build, arguments.pool_size, "aep-joined" in names) as joined):
+        chosen = allocators.discover(names, arguments.build, place.path, place.size, settings, joined)
         for allocator in chosen:
             allocators.verify(allocator, program(arguments, "aep_bench_micro"))
             place.clear()

@@ -1,5 +1,5 @@
 // Purpose: the named points of the sharing operations.
-// Who calls it: share_ops.cpp, tools/torture.
+// Who calls it: the sharing operations, tools/torture.
 // Crash rule: see dsm-core/base/crash_point.hpp.
 #pragma once
 

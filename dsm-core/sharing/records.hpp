@@ -1,0 +1,54 @@
+// Purpose: the records of sharing and the steps that its operations are made of: exports, holders,
+//          references.
+// Who calls it: the sharing operations, each of them alone (see Alone) and inside an operation.
+// Crash rule: inside an operation, which completes.
+#pragma once
+
+#include "dsm-core/sharing/format.hpp"
+
+namespace aep {
+
+/// One operation at a time; walks see by the version that one was under way.
+struct Alone {
+    LockScope scope{sharing().lock};
+    Alone() {
+        sharing().version.fetch_add(1, std::memory_order_relaxed);
+        // release: whoever sees a change that follows sees the odd version.
+        std::atomic_thread_fence(std::memory_order_release);
+    }
+    ~Alone() { sharing().version.fetch_add(1, std::memory_order_release); }
+};
+
+/// Changes the word and wakes those who wait for that.
+void wake(std::atomic<u32>& sequence, const std::atomic<u32>& waiters);
+
+/// Whether that client takes part.
+bool is_open(ShareId id);
+ShareId id_of(u32 client);
+
+/// Whether so many records can be had.
+bool records_left(u32 exports, u32 holders);
+
+/// The export of an object by its address; NO_RECORD: it is none.
+u32 find_export(u64 address);
+/// Makes one without references, in the client's heap. Needs a record.
+u32 make_export(u32 client, u64 address, u64 bytes);
+/// The export is gone; its memory is the business of whoever calls this.
+void free_export(u32 index);
+/// Takes it off its owner's list: the owner is dead.
+void unlink_from_owner(u32 index);
+/// Takes `count` references away. True: the last one is gone.
+bool take_references(u32 index, u32 count);
+/// An export without references: to its owner, or away with it.
+void dispose(u32 index);
+
+/// The client's references to the export; NO_RECORD: none.
+u32 find_holder(u32 client, u32 object);
+/// One more reference for the client. Needs a record unless it holds one already.
+void hold(u32 client, u32 object);
+void free_holder(u32 index);
+/// The export of an object that the client holds, or that lies in its own heap and has not been
+/// sent so far (then it becomes an export, with the owner's reference). Nothing changes unless ok.
+Status find_held(u32 client, u64 address, u64 bytes, u32& object);
+
+}  // namespace aep

@@ -20,10 +20,11 @@ inline void dispatch(Slot& slot) {
     } else if (!known_operation(number) && !known_share_op(number)) {
         log_ring().write(Event::unknown_number, client, number, 0);
         slot.reply = {.status = Status::no_such_op};
-    } else if (context().state.load(std::memory_order_acquire) !=
-               static_cast<u32>(ContextState::live)) {
+    } else if (const auto state =
+                   static_cast<ContextState>(context().state.load(std::memory_order_acquire));
+               state != ContextState::live) {
         log_ring().write(Event::refused, client, number, 0);
-        slot.reply = {.status = Status::poisoned};
+        slot.reply = {.status = state == ContextState::fenced ? Status::fenced : Status::poisoned};
     } else if (known_share_op(number)) {
         slot.reply = perform_share(client, static_cast<ShareOp>(number), slot.request);
     } else {

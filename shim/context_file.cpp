@@ -103,11 +103,13 @@ long format_context(int fd, const ContextPlan& plan) {
     h.owners_offset = round_up(h.slots_offset + usize{h.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
     h.log_offset = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
     h.share_offset = round_up(h.log_offset + sizeof(LogRing), OS_PAGE_SIZE);
-    const ShareLayout share = share_layout(plan.max_clients, plan.chunk_count);
+    const ShareLayout share = share_layout(plan.max_clients, plan.chunk_count, plan.era_objects);
     h.control_bytes = round_up(h.share_offset + share.present_bytes, 2 * MiB);
     h.records_offset = h.control_bytes;
     h.window_bytes = h.records_offset + share.record_bytes;
     if (h.window_bytes > CONTROL_WINDOW) return -EINVAL;
+    h.era_node = plan.era_node;
+    h.era_objects = plan.era_objects;
     h.checksum = checksum_of(h);
     h.state = static_cast<u32>(ContextState::live);
     h.context_limit = plan.context_limit;
@@ -148,8 +150,8 @@ ContextFault verify_context(int fd, ContextHeader& h) {
         return {"size", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, DAMAGED};
     }
     const u32 state = h.state.load(std::memory_order_relaxed);
-    if (state != static_cast<u32>(ContextState::live) &&
-        state != static_cast<u32>(ContextState::poisoned)) {
+    if (state < static_cast<u32>(ContextState::live) ||
+        state > static_cast<u32>(ContextState::fenced)) {
         return {"state", state, static_cast<u64>(ContextState::live), DAMAGED};
     }
     return {};

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "aep-lib/image/image_info.hpp"
+#include "dsm-core/era/region.hpp"
 
 namespace aep {
 
@@ -21,7 +22,9 @@ struct ContextPlan {
     u32 chunk_count = 0;     // of the pool
     u64 pool_address = 0;    // of its superblock in every process
     u8 pool_uuid[16] = {};
-    u64 context_limit = 0;  // bytes; 0: none
+    u32 era_node = era::NO_NODE;  // of the pool's nodes
+    u32 era_objects = 0;          // of the pool; 0: without a node
+    u64 context_limit = 0;        // bytes; 0: none
     u64 client_limit = 0;
 };
 

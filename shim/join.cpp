@@ -180,7 +180,10 @@ bool map_pool(int fd, const ContextHeader& h) {
         pool_mapping_base(file) != h.pool_address) {
         return refuse("its pool is another one", -ESTALE);
     }
-    return map_whole_pool(fd);
+    if (!map_whole_pool(fd)) return false;
+    if (h.era_node == era::NO_NODE) return true;
+    const long opened = open_era_region(file);
+    return !sys::failed(opened) || refuse("what nodes share in its pool", opened);
 }
 
 void become(const AnswerMessage& answer) {
@@ -291,6 +294,7 @@ long join_again() {
     if (const long result = map_pool_again(got[FD_POOL]); sys::failed(result)) {
         return give_up(result);
     }
+    if (h.era_node != era::NO_NODE) open_era_region(pool.file);
     mapped.keep();
     become(answer);
     client_at(this_client.index).private_heap.store(1, std::memory_order_relaxed);

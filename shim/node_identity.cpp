@@ -10,39 +10,11 @@
 #include "dsm-core/pool/crash_points.hpp"
 #include "shim/node_lock.hpp"
 #include "shim/pool_shared.hpp"
+#include "shim/proc_file.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
 namespace {
-
-/// Reads a small file whole; its length, or 0.
-usize read_small_file(const char* path, char* to, usize room) {
-    const long fd = sys::open(path, O_RDONLY | O_CLOEXEC);
-    if (sys::failed(fd)) {
-        return 0;
-    }
-    const long got = sys::read(static_cast<int>(fd), to, room - 1);
-    sys::close(static_cast<int>(fd));
-    const usize length = got > 0 ? static_cast<usize>(got) : 0;
-    to[length] = '\0';
-    return length;
-}
-
-/// "1b4e28ba-2fa1-…" to 16 bytes; zeros if there is no /proc.
-void read_boot_id(u8 (&id)[16]) {
-    char text[64];
-    __builtin_memset(id, 0, sizeof id);
-    const usize length = read_small_file("/proc/sys/kernel/random/boot_id", text, sizeof text);
-    usize nibble = 0;
-    for (usize i = 0; i < length && nibble < 32; ++i) {
-        const char c = text[i];
-        const int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (value >= 0) {
-            id[nibble / 2] = static_cast<u8>(id[nibble / 2] << 4 | value);
-            ++nibble;
-        }
-    }
-}
 
 /// Field 22 of /proc/self/stat; 0 if there is none.
 u64 read_start_time() {

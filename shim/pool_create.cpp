@@ -11,8 +11,8 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/crash_points.hpp"
-#include "dsm-core/pool/superblock.hpp"
 #include "shim/message.hpp"
 #include "shim/node_lock.hpp"
 #include "shim/pool_file.hpp"
@@ -58,7 +58,8 @@ bool write_tables(const char* path, int fd, usize bytes) {
         return false;
     }
     Superblock made;
-    make_superblock(made, bytes, uuid);
+    const era::Shape shape = era::shape_for(bytes);
+    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape));
     const usize mapped = made.chunks_offset;
     const long at = sys::mmap(0, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (sys::failed(at)) {

@@ -7,6 +7,7 @@
 #include <linux/magic.h>
 #include <sys/vfs.h>
 
+#include "dsm-core/era/region.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_create.hpp"
 #include "shim/populate.hpp"
@@ -85,7 +86,9 @@ bool read_superblock(PoolFile& file, int fd, u64 file_bytes) {
         message("pool ", file.path, ": cannot read its superblock: ", Errno{got < 0 ? got : -EIO});
         return false;
     }
-    if (const PoolFault fault = verify_superblock(s, file_bytes)) {
+    PoolFault fault = verify_superblock(s, file_bytes);
+    if (!fault) fault = era::verify_region(s);
+    if (fault) {
         message("pool ", file.path, ": ", fault.field, " at offset ", fault.offset, " is ",
                 Hex{fault.found}, ", expected ", Hex{fault.expected}, ": ", fault.advice);
         return false;
@@ -257,6 +260,17 @@ usize tables_bytes(const PoolFile& file) {
     return round_up(tables_end(file.superblock), file.page_bytes);
 }
 
+/// The mapping of what nodes share, which follows; on hugetlbfs its beginning may be the tables'.
+uptr era_begin(const PoolFile& file) {
+    return pool_mapping_base(file) + round_up(file.superblock.era_offset, file.page_bytes);
+}
+uptr era_end(const PoolFile& file) {
+    const Superblock& s = file.superblock;
+    const uptr end =
+        pool_mapping_base(file) + round_up(s.era_offset + s.era_bytes, file.page_bytes);
+    return end > era_begin(file) ? end : era_begin(file);
+}
+
 /// The end of the run of chunks from `at` on that are all barred, or all not.
 uptr run_end(const u8* barred, uptr at, uptr end) {
     const auto is_barred = [&](uptr chunk) {
@@ -280,6 +294,13 @@ long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
     if (sys::failed(result)) {
         return result;
     }
+    if (era_end(file) != era_begin(file)) {
+        result = map_part(file, fd, era_begin(file), era_end(file), PROT_NONE);
+        if (sys::failed(result)) {
+            sys::munmap(base, tables_bytes(file));
+            return result;
+        }
+    }
     for (uptr at = HEAP_BASE; at < end;) {
         const uptr stop = run_end(barred, at, end);
         if (barred == nullptr || barred[(at - HEAP_BASE) >> CHUNK_SHIFT] == 0) {
@@ -301,9 +322,17 @@ long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
     return 0;
 }
 
+long open_era_region(const PoolFile& file) {
+    if (era_end(file) == era_begin(file)) {
+        return 0;
+    }
+    return sys::mprotect(era_begin(file), era_end(file) - era_begin(file), PROT_READ | PROT_WRITE);
+}
+
 void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end) {
     const uptr base = pool_mapping_base(file);
     sys::munmap(base, tables_bytes(file));
+    sys::munmap(era_begin(file), era_end(file) - era_begin(file));
     for (uptr at = HEAP_BASE; at < end;) {
         const uptr stop = run_end(barred, at, end);
         if (barred == nullptr || barred[(at - HEAP_BASE) >> CHUNK_SHIFT] == 0) {

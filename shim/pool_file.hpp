@@ -39,6 +39,10 @@ int reopen_pool_file(const PoolFile& file);
 /// they are. 0 or -errno, with nothing mapped.
 long map_pool_file(const PoolFile& file, int fd, const u8* barred);
 
+/// Gives access to what nodes share, which is mapped without: a wild store of a process that has to
+/// do with no other node does not reach it. 0 or -errno.
+long open_era_region(const PoolFile& file);
+
 /// Unmaps what map_pool_file maps, up to the address `end`.
 void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end);
 

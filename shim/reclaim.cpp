@@ -6,9 +6,12 @@
 #include <errno.h>
 #include <linux/falloc.h>
 
+#include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/crash_points.hpp"
+#include "shim/living_chunks.hpp"
 #include "shim/node_lock.hpp"
 #include "shim/pool_shared.hpp"
+#include "shim/proc_file.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
@@ -24,24 +27,52 @@ long punch_chunk(const PoolFile& file, int fd, u32 chunk) {
     return result;
 }
 
+/// Whether the entry is that of a machine's node that is not known to be dead: its locks are told
+/// to its own system only, so what counts is what the nodes say of each other.
+bool lives_elsewhere(const PoolFile& file, const NodeEntry& entry, int fd) {
+    const Superblock& s = file.superblock;
+    if (entry.era_node == 0 || entry.era_node > s.era.nodes) return false;
+    u8 here[16];
+    read_boot_id(here);
+    if (__builtin_memcmp(here, entry.boot_id, sizeof here) == 0) return false;
+    u64 word = 0;
+    const u64 at = s.era_offset + (entry.era_node - 1) * sizeof(era::NodeEntry);
+    if (sys::pread(fd, &word, sizeof word, at) != sizeof word) return true;
+    const era::NodeWord node{word};
+    return node.state() != era::NodeState::free && node.generation() == entry.era_generation;
+}
+
 }  // namespace
 
 long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i) {
     AEP_POOL_CRASH_POINT("reclaim: locked");
+    if (lives_elsewhere(file, tables.nodes[i], fd)) {
+        return -EBUSY;
+    }
     std::atomic<u64>& entry = tables.nodes[i].word;
     const u32 generation = tables.node(i).generation();
     // Relaxed: the lock orders reclaimers among themselves; others only read it as a hint.
     entry.store(NodeWord::make(NodeState::reclaiming, generation).bits, std::memory_order_relaxed);
     AEP_POOL_CRASH_POINT("reclaim: announced");
+    const LivingChunks living(file, fd);
+    if (living.unknown()) {
+        return -ENOMEM;
+    }
     long freed = 0;
     u32 chunk = 0;
     while ((chunk = next_chunk_of_node(tables, i, chunk)) < tables.chunk_count) {
+        const Owner dead{i, tables.chunk(chunk).generation()};
+        if (living.contain(chunk)) {
+            keep_chunk_in_pool(tables, dead, chunk);
+            ++chunk;
+            continue;
+        }
         const long result = punch_chunk(file, fd, chunk);
         if (sys::failed(result)) {
             return result;
         }
         AEP_POOL_CRASH_POINT("reclaim: punched");
-        freed += free_chunk(tables, {i, tables.chunk(chunk).generation()}, chunk) ? 1 : 0;
+        freed += free_chunk(tables, dead, chunk) ? 1 : 0;
         AEP_POOL_CRASH_POINT("reclaim: one chunk");
         ++chunk;
     }

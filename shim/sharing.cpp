@@ -49,6 +49,8 @@ long error_of(Status status) {
             return -EEXIST;
         case Status::poisoned:
             return -ENOTRECOVERABLE;
+        case Status::fenced:
+            return -ESTALE;
         case Status::nested:
             return -EDEADLK;
         case Status::limit:
@@ -100,13 +102,16 @@ Reply share_with_records(ShareOp op, const Request& request) {
 
 // ---- waiting
 
-/// When a wait ends; nanoseconds of CLOCK_MONOTONIC, 0: never.
-u64 deadline_of(int timeout_ms) {
-    if (timeout_ms < 0) return 0;
+/// Nanoseconds of CLOCK_MONOTONIC.
+u64 now_ns() {
     timespec now{};
     sys::call(__NR_clock_gettime, CLOCK_MONOTONIC, sys::word(&now));
-    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec) +
-           static_cast<u64>(timeout_ms) * 1'000'000;
+    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
+}
+
+/// When a wait ends; 0: never.
+u64 deadline_of(int timeout_ms) {
+    return timeout_ms < 0 ? 0 : now_ns() + static_cast<u64>(timeout_ms) * 1'000'000;
 }
 
 /// Sleeps while the word has the value. 0: look again; -ETIMEDOUT, -EINTR.
@@ -120,32 +125,62 @@ long sleep_while(const std::atomic<u32>& word, u32 value, u64 deadline) {
     return result == -ETIMEDOUT || result == -EINTR ? result : 0;
 }
 
-/// Repeats `attempt` (a Reply) while it says `busy`, until something happens that changes it.
+/// What a wait looks at: a word that changes with whatever could help, and how many sleep on it.
+struct Awaited {
+    std::atomic<u32>& sequence;
+    std::atomic<u32>& waiters;
+    Status busy;       // what an attempt says that has to be repeated
+    bool beyond_node;  // other nodes may help, too, and they wake nobody
+};
+
+/// How long a sleep lasts at most while other nodes may help: they cannot end it.
+constexpr u64 SHORTEST_NAP_NS = 20'000;
+constexpr u64 LONGEST_NAP_NS = 1'000'000;
+
+/// Changes when another node has sent something, or let something go.
+u32 doorbell() { return static_cast<u32>(era_tables().entry(context().era_node).doorbell.load()); }
+
+/// Repeats `attempt` (a Reply) while it says that it is busy, until something happens that changes
+/// that.
 template <class Attempt>
-Reply wait_for(std::atomic<u32>& sequence, std::atomic<u32>& waiters, Status busy, int timeout_ms,
-               long& result, Attempt attempt) {
+Reply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) {
+    const auto signs = [&] {
+        const u64 bell = on.beyond_node ? doorbell() : 0;
+        return bell << 32 | on.sequence.load(std::memory_order_acquire);
+    };
+    u64 seen_signs = signs();
     Reply reply = attempt();
-    for (int spin = 0; timeout_ms != 0 && reply.status == busy && spin < SPINS; ++spin) {
-        // The word changes with whatever could help.
-        const u32 seen = sequence.load(std::memory_order_acquire);
+    for (int spin = 0; timeout_ms != 0 && reply.status == on.busy && spin < SPINS; ++spin) {
         for (int pause = 0; pause < 8; ++pause) __builtin_ia32_pause();
-        if (sequence.load(std::memory_order_acquire) != seen) reply = attempt();
+        if (const u64 now = signs(); now != seen_signs) {
+            seen_signs = now;
+            reply = attempt();
+        }
     }
-    if (reply.status != busy || timeout_ms == 0) {
+    if (reply.status != on.busy || timeout_ms == 0) {
         result = error_of(reply.status);
         return reply;
     }
     const u64 deadline = deadline_of(timeout_ms);
-    // seq_cst: pairs with share_ops.cpp's wake.
-    waiters.fetch_add(1, std::memory_order_seq_cst);
+    u64 nap = SHORTEST_NAP_NS;
+    // seq_cst: pairs with records.cpp's wake.
+    on.waiters.fetch_add(1, std::memory_order_seq_cst);
     result = 0;
     while (result == 0) {
-        const u32 seen = sequence.load(std::memory_order_seq_cst);
+        const u32 seen = on.sequence.load(std::memory_order_seq_cst);
         reply = attempt();
-        if (reply.status != busy) break;
-        result = sleep_while(sequence, seen, deadline);
+        if (reply.status != on.busy) break;
+        if (!on.beyond_node) {
+            result = sleep_while(on.sequence, seen, deadline);
+            continue;
+        }
+        const u64 now = now_ns();
+        const bool last = deadline != 0 && deadline <= now + nap;
+        result = sleep_while(on.sequence, seen, last ? deadline : now + nap);
+        if (result == -ETIMEDOUT && !last) result = 0;
+        if (nap < LONGEST_NAP_NS) nap += nap / 2;
     }
-    waiters.fetch_sub(1, std::memory_order_seq_cst);
+    on.waiters.fetch_sub(1, std::memory_order_seq_cst);
     if (result == 0) result = error_of(reply.status);
     return reply;
 }
@@ -196,8 +231,26 @@ long share_attach(const char* name) {
 
 ShareId share_self() {
     if (!sharing_open.load(std::memory_order_acquire)) return {};
-    return ShareId::make(this_client.index, this_client.generation);
+    return id_of(this_client.index, this_client.generation);
 }
+
+namespace {
+
+ShareId lookup_elsewhere(const char* name) {
+    const era::Tables t = era_tables();
+    for (u32 node = 0; node < t.shape.nodes; ++node) {
+        const bool lives = era::NodeWord{t.node(node).load()}.state() == era::NodeState::live;
+        if (node == context().era_node || !lives) continue;
+        for (u32 i = 1; i < t.shape.clients; ++i) {
+            const era::DirectoryEntry& entry = t.client(node, i);
+            const u64 id = entry.id.load();
+            if (id != 0 && same_name(entry.name, name)) return ShareId{id};
+        }
+    }
+    return {};
+}
+
+}  // namespace
 
 ShareId share_lookup(const char* name) {
     if (!this_client.attached || name == nullptr || name[0] == '\0') return {};
@@ -205,9 +258,9 @@ ShareId share_lookup(const char* name) {
         const ShareClient& c = share_client(i);
         const u32 generation = __atomic_load_n(&c.generation, __ATOMIC_ACQUIRE);
         if (!is_called(c, name)) continue;
-        return ShareId::make(i, generation);  // sending to it tells whether it still lives
+        return id_of(i, generation);  // sending to it tells whether it still lives
     }
-    return {};
+    return shares_between_nodes() ? lookup_elsewhere(name) : ShareId{};
 }
 
 bool can_be_shared(const void* p, usize bytes) {
@@ -221,12 +274,14 @@ bool can_be_shared(const void* p, usize bytes) {
 
 long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
-    if (to.client() == 0 || to.client() > context().max_clients) return -ESRCH;
+    const bool away = shares_between_nodes() && is_elsewhere(to);
+    if (!away && (to.client() == 0 || to.client() > context().max_clients)) return -ESRCH;
     share_collect();
-    ShareClient& receiver = share_client(to.client());
+    // Nobody sleeps for room in another node: those are naps on a word of our own.
+    ShareClient& receiver = share_client(away ? this_client.index : to.client());
     long result = 0;
-    wait_for(receiver.departures, receiver.departure_waiters, Status::full, timeout_ms, result,
-             [&] {
+    wait_for({receiver.departures, receiver.departure_waiters, Status::full, away}, timeout_ms,
+             result, [&] {
                  return share_with_records(
                      ShareOp::send,
                      {.op = Op{}, .a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes});
@@ -247,7 +302,8 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     ShareClient& own = share_client(this_client.index);
     long result = 0;
     const Reply reply = wait_for(
-        own.arrivals, own.arrival_waiters, Status::miss, timeout_ms, result,
+        {own.arrivals, own.arrival_waiters, Status::miss, shares_between_nodes()}, timeout_ms,
+        result,
         [&] { return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits}); });
     if (result != 0) return result;
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
@@ -283,7 +339,22 @@ ShareFacts share_query(const void* p) {
     return {reply.value, reply.mask, reply.extra};
 }
 
+namespace {
+
+/// Objects that lingered because other nodes had them: some may go if the doorbell has rung since
+/// somebody of this node looked. The daemon looks now and then, too.
+void settle_what_rang() {
+    ShareHeader& s = sharing();
+    if (s.lingering.load(std::memory_order_relaxed) == 0) return;
+    const u32 bell = doorbell();
+    if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
+    share(ShareOp::settle, {.op = Op{}});
+}
+
+}  // namespace
+
 void share_collect() {
+    if (shares_between_nodes()) settle_what_rang();
     const ShareClient& own = share_client(this_client.index);
     while (__atomic_load_n(&own.first_returned, __ATOMIC_RELAXED) != NO_RECORD) {
         const Reply reply = share(ShareOp::take_returned, {.op = Op{}});

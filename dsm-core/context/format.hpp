@@ -52,11 +52,12 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 2;
+inline constexpr u32 CONTEXT_VERSION = 3;
 
 enum class ContextState : u32 {
     live = 1,
     poisoned = 2,  // an operation was left open for good: nothing new may begin
+    fenced = 3,    // other nodes have declared this one dead: it must not touch the pool
 };
 
 struct ContextHeader {
@@ -82,11 +83,15 @@ struct ContextHeader {
     u64 control_bytes;   // all that is always in memory
     u64 records_offset;  // sharing: what is made present as it is needed
     u64 window_bytes;    // all of the control area
+    u32 era_node;        // which node of the pool's nodes it is (dsm-core/era); NO_NODE: none
+    u32 era_objects;     // that nodes can share; 0: with NO_NODE
     u64 checksum;        // over all bytes before it
 
     // The node that the context is in the pool; changes when the node was declared dead meanwhile.
     std::atomic<u32> node;
     std::atomic<u32> node_generation;
+    std::atomic<u32> era_generation;  // of era_node
+    std::atomic<u32> pool_caches;  // era::PoolCaches: how what is shared between nodes is written
 
     std::atomic<u32> state;     // ContextState
     std::atomic<u32> provider;  // Provider

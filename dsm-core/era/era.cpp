@@ -13,10 +13,12 @@ template class Lane<CxlMemory>;
 template class Recovery<LocalMemory>;
 template class Recovery<CxlMemory>;
 
-template Status send(Lane<LocalMemory>&, u32, u32);
-template Status send(Lane<CxlMemory>&, u32, u32);
+template Status send(Lane<LocalMemory>&, u32, u32, Envelope);
+template Status send(Lane<CxlMemory>&, u32, u32, Envelope);
 template Status receive(Lane<LocalMemory>&, u32, u32, u32&);
 template Status receive(Lane<CxlMemory>&, u32, u32, u32&);
+template Status recover_former(LocalMemory&, const Tables&, u32, const Disposal&);
+template Status recover_former(CxlMemory&, const Tables&, u32, const Disposal&);
 template NodeWord join(LocalMemory&, const Tables&, u32);
 template NodeWord join(CxlMemory&, const Tables&, u32);
 template Status claim_chunk(LocalMemory&, const Tables&, u32, NodeWord, u32);

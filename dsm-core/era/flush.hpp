@@ -46,4 +46,23 @@ struct CxlMemory : LocalMemory {
     void fence() const { asm volatile("sfence" : : : "memory"); }
 };
 
+/// Whether the pool's memory outlives the machine whose caches hold its lines.
+enum class PoolCaches : u32 {
+    coherent = 0,  // one machine: nothing need be written back
+    clwb = 1,      // CXL: lines are written back, by this instruction
+    clflushopt = 2,
+};
+
+/// Calls f(memory) with the Memory that fits.
+template <class F>
+auto with_memory(PoolCaches caches, F&& f) {
+    if (caches == PoolCaches::coherent) {
+        LocalMemory memory;
+        return f(memory);
+    }
+    CxlMemory memory;
+    memory.clwb = caches == PoolCaches::clwb;
+    return f(memory);
+}
+
 }  // namespace aep::era

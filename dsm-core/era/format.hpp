@@ -5,17 +5,18 @@
 //             compare-and-swap; what a chain of them means after a kill is told by the redo
 //             records.
 //
-//   nodes      one NodeEntry a node: is it alive, who recovers it
+//   nodes      one NodeEntry a node: is it alive, who recovers it, who is it
 //   lanes      one LaneEntry a writer: its redo record, its epoch
 //   seen       a row of words a node, a column a writer: the era matrix
 //   refs       a row of cells a node: the references that it holds
 //   rings      one ring of cells for each sender and receiver: references under way
 //   objects    one ObjectEntry an object that nodes share (the root of a group)
+//   directory  a row of DirectoryEntry a node: its clients, for those of other nodes
 #pragma once
 
 #include <atomic>
 
-#include "dsm-core/base/layout.hpp"
+#include "dsm-core/pool/format.hpp"
 
 namespace aep::era {
 
@@ -48,10 +49,16 @@ inline constexpr CountWord FREE_OBJECT{0};
 /// An era that never comes again: the lane's epoch counts how often its 34 bits began anew.
 constexpr u64 full_era(u64 epoch, u64 era) { return epoch << ERA_BITS | era; }
 
-/// One line an object: nodes meet in its count word, and in no other's.
+/// One line an object: nodes meet in its count word, and in no other's. The other words say what
+/// the object is; its creator writes them before it creates it, and nobody until it is gone.
 struct alignas(CACHE_LINE) ObjectEntry {
-    Word count;       // CountWord
-    u64 reserved[7];  // zero
+    Word count;        // CountWord
+    Word address;      // in every process
+    Word bytes;        // that may be used
+    Word serial;       // of this use of the entry; 0: it was never used
+    Word root;         // 1 + the object whose memory this is a part of; 0: it is one of its own
+    Word root_serial;  // of that object: if it has another one, this part is gone
+    u64 reserved[2];   // zero
 };
 static_assert(sizeof(ObjectEntry) == CACHE_LINE);
 
@@ -87,11 +94,20 @@ struct NodeWord {
     }
 };
 
-struct alignas(CACHE_LINE) NodeEntry {
-    Word word;        // NodeWord
-    u64 reserved[7];  // zero
+/// Each word on a line of its own: the first is read by everybody all the time.
+struct NodeEntry {
+    alignas(CACHE_LINE) Word word;      // NodeWord
+    alignas(CACHE_LINE) Word doorbell;  // changes when something came for the node
+    alignas(CACHE_LINE) Word beat;      // changes while the node lives (its lease)
+    // Who it is: for judging whether it lives, and for people. Of `generation`, else of nobody.
+    alignas(CACHE_LINE) Word generation;
+    Word pool_entry;       // in the pool's node table
+    Word pool_generation;  // of that entry
+    u8 boot_id[16];        // of the system that it runs on
+    char name[16];         // of its context
+    u64 reserved;          // zero
 };
-static_assert(sizeof(NodeEntry) == CACHE_LINE);
+static_assert(sizeof(NodeEntry) == 4 * CACHE_LINE);
 
 enum class RedoKind : u8 {
     none = 0,     // nothing is under way
@@ -127,23 +143,36 @@ struct LaneEntry {
 };
 static_assert(sizeof(LaneEntry) == 2 * CACHE_LINE);
 
-/// Chosen when the pool is created, the same for everybody.
-struct Shape {
-    u32 nodes;    //
-    u32 lanes;    // of each node
-    u32 refs;     // of each node
-    u32 objects;  //
-    u32 slots;    // messages in each ring
-    /// Whether the numbers fit the words above.
-    constexpr bool valid() const {
-        return nodes != 0 && lanes != 0 && refs != 0 && objects != 0 && slots != 0 &&
-               u64{nodes} * lanes <= MAX_WRITERS && objects < 0xffff'ffff;
-    }
+/// A message: the cell of its reference, and for whom it is and by whom, as the layers above name
+/// clients. These are written by whoever has claimed the cell.
+struct MessageEntry {
+    Word cell;
+    Word to;
+    Word from;
+    u64 reserved;  // zero
 };
+static_assert(CACHE_LINE % sizeof(MessageEntry) == 0);
+
+/// A client that others can find. The name is written before the id.
+struct alignas(CACHE_LINE) DirectoryEntry {
+    Word id;        // as the layers above name clients; 0: nobody
+    char name[32];  // empty: none
+    u64 reserved[3];
+};
+static_assert(sizeof(DirectoryEntry) == CACHE_LINE);
+
+/// Chosen when the pool is created, the same for everybody.
+using Shape = EraShape;
+
+/// Whether the numbers fit the words above.
+constexpr bool valid(const Shape& s) {
+    return s.nodes != 0 && s.lanes != 0 && s.refs != 0 && s.objects != 0 && s.slots != 0 &&
+           u64{s.nodes} * s.lanes <= MAX_WRITERS && s.objects < 0xffff'ffff;
+}
 
 /// Offsets and strides in the tables. Rows begin on a line of their own.
 struct Layout {
-    usize lanes, seen, seen_row, refs, refs_row, rings, ring, objects, bytes;
+    usize lanes, seen, seen_row, refs, refs_row, rings, ring, objects, directory, bytes;
 };
 
 /// Where everything lies for `shape`; `bytes` is the size of all. Nodes are at offset 0.
@@ -156,9 +185,10 @@ constexpr Layout layout_of(const Shape& s) {
     l.refs_row = round_up(s.refs * sizeof(Word), CACHE_LINE);
     l.rings = l.refs + s.nodes * l.refs_row;
     // tail (the sender's line), head (the receiver's line), cells
-    l.ring = 2 * CACHE_LINE + round_up(s.slots * sizeof(Word), CACHE_LINE);
+    l.ring = 2 * CACHE_LINE + round_up(s.slots * sizeof(MessageEntry), CACHE_LINE);
     l.objects = l.rings + usize{s.nodes} * s.nodes * l.ring;
-    l.bytes = l.objects + s.objects * sizeof(ObjectEntry);
+    l.directory = l.objects + usize{s.objects} * sizeof(ObjectEntry);
+    l.bytes = l.directory + usize{s.nodes} * s.clients * sizeof(DirectoryEntry);
     return l;
 }
 
@@ -178,9 +208,14 @@ struct Tables {
     usize offset_of(const Word& word) const {
         return static_cast<usize>(reinterpret_cast<const u8*>(&word) - base);
     }
-    Word& node(u32 i) const { return word_at(i * sizeof(NodeEntry)); }
+    template <class T>
+    T& at_offset(usize offset) const {
+        return *reinterpret_cast<T*>(base + offset);
+    }
+    NodeEntry& entry(u32 node) const { return at_offset<NodeEntry>(node * sizeof(NodeEntry)); }
+    Word& node(u32 i) const { return entry(i).word; }
     LaneEntry& lane(u32 writer) const {
-        return *reinterpret_cast<LaneEntry*>(base + at.lanes + (writer - 1) * sizeof(LaneEntry));
+        return at_offset<LaneEntry>(at.lanes + (writer - 1) * sizeof(LaneEntry));
     }
     /// The largest era of `writer` that `node` has seen in a count word.
     Word& seen(u32 node, u32 writer) const {
@@ -192,13 +227,26 @@ struct Tables {
     usize ring(u32 from, u32 to) const {
         return at.rings + (usize{from} * shape.nodes + to) * at.ring;
     }
-    /// Hints where the next message goes and comes from: wrong ones cost time and order only.
+    /// Positions in the ring, which only grow: the next message comes after the one at `tail`, the
+    /// oldest lies at `head`. Hints: wrong ones cost time and order only.
     Word& tail(u32 from, u32 to) const { return word_at(ring(from, to)); }
     Word& head(u32 from, u32 to) const { return word_at(ring(from, to) + CACHE_LINE); }
-    Word& message(u32 from, u32 to, u32 slot) const {
-        return word_at(ring(from, to) + 2 * CACHE_LINE + slot * sizeof(Word));
+    MessageEntry& letter(u32 from, u32 to, u32 slot) const {
+        return at_offset<MessageEntry>(ring(from, to) + 2 * CACHE_LINE +
+                                       slot * sizeof(MessageEntry));
     }
-    Word& count(u32 object) const { return word_at(at.objects + object * sizeof(ObjectEntry)); }
+    Word& message(u32 from, u32 to, u32 slot) const { return letter(from, to, slot).cell; }
+    ObjectEntry& object(u32 i) const {
+        return at_offset<ObjectEntry>(at.objects + i * sizeof(ObjectEntry));
+    }
+    Word& count(u32 i) const { return object(i).count; }
+    DirectoryEntry& client(u32 node, u32 i) const {
+        return at_offset<DirectoryEntry>(at.directory + (usize{node} * shape.clients + i) *
+                                                            sizeof(DirectoryEntry));
+    }
+    /// The objects that `node` may create: [first, first + objects_per_node()).
+    u32 objects_per_node() const { return shape.objects / shape.nodes; }
+    u32 first_object(u32 node) const { return node * objects_per_node(); }
 };
 
 /// The tables of `shape` at `base`.

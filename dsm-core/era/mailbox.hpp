@@ -9,12 +9,43 @@
 
 namespace aep::era {
 
+/// For whom a message is and by whom, as the layers above name clients.
+struct Envelope {
+    u64 to = 0;
+    u64 from = 0;
+};
+
+/// A message that lies in a ring of this node. Somebody else may take it first.
+struct Waiting {
+    u32 from;  // node
+    u64 position;
+    u32 object;
+    Envelope envelope;
+};
+
+/// Says that something came for `node`: a message, or fewer references to an object of its own. One
+/// try: if somebody else was faster, the word has changed after what we did.
+template <class Memory>
+void ring_doorbell(Memory& m, const Tables& t, u32 node) {
+    Word& bell = t.entry(node).doorbell;
+    const u64 now = m.load(bell);
+    m.cas(bell, now, now + 1);
+}
+
+/// Moves a hint forward, never back.
+template <class Memory>
+void advance(Memory& m, Word& hint, u64 position) {
+    for (u64 now = m.load(hint); now < position && !m.cas(hint, now, position);) {
+        now = m.load(hint);
+    }
+}
+
 /// Sends `object`, to which the caller holds a reference and keeps it, to node `to`. full,
 /// no_node, gone, too_many, invalid, fenced. last: the receiver died, and the message taken back
 /// was the object's last reference (see Lane::release). Safe from any number of lanes of a
 /// node; in order if one lane sends and one receives, and neither node dies. Cost: as attach.
 template <class Memory>
-Status send(Lane<Memory>& lane, u32 to, u32 object) {
+Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
     const Tables& t = lane.tables();
     Memory& m = lane.memory();
     const u32 from = lane.node();
@@ -32,16 +63,19 @@ Status send(Lane<Memory>& lane, u32 to, u32 object) {
     }
     const u64 tail = m.load(t.tail(from, to));
     for (u32 i = 0; i < t.shape.slots; ++i) {
-        const u32 slot = static_cast<u32>((tail + i) % t.shape.slots);
-        Word& cell = t.message(from, to, slot);
+        MessageEntry& letter = t.letter(from, to, static_cast<u32>((tail + i) % t.shape.slots));
+        Word& cell = letter.cell;
         if (m.load(cell) != Cell::empty().bits || !lane.claim(cell, Cell::empty())) {
             continue;
         }
+        // On the cell's line, and so in the pool with the claim, before the message is there.
+        m.store(letter.to, envelope.to);
+        m.store(letter.from, envelope.from);
         const Status status = lane.attach_claimed(cell, object, false);
         if (status != Status::ok) {
             return status;
         }
-        m.store(t.tail(from, to), (slot + 1) % t.shape.slots);
+        advance(m, t.tail(from, to), tail + i + 1);
         // The receiver may have been declared dead meanwhile, and its recovery have passed this
         // cell already. Then the message is ours again, unless recovery or its heir has it.
         if (receiver_lives()) {
@@ -57,15 +91,76 @@ Status send(Lane<Memory>& lane, u32 to, u32 object) {
     return Status::full;
 }
 
-/// Takes the next message of node `from` into the node's `ref`; `object` is what it refers to.
-/// empty, busy (the reference is in use), invalid, fenced. Safe from any number of lanes.
-/// Cost: 4 fences.
+/// Calls visit(const Waiting&) for the messages from node `from` to node `to`, the oldest first,
+/// until it returns true. Between the hints; `all`: everywhere, what a dead sender's hint does not
+/// tell of, too. Cost: a look at each cell; no flush.
+template <class Memory, class Visit>
+bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&& visit) {
+    const u64 slots = t.shape.slots;
+    const u64 tail = m.load(t.tail(from, to));
+    u64 position = m.load(t.head(from, to));
+    u64 end = tail;
+    if (all || position + slots < tail) {
+        // Each slot once, beginning with the one that would be written last.
+        position = all ? tail : tail - slots;
+        end = position + slots;
+    }
+    for (; position < end; ++position) {
+        const MessageEntry& letter = t.letter(from, to, static_cast<u32>(position % slots));
+        const Cell found{m.load(letter.cell)};
+        if (!found.holds() || found.claimer() != NOBODY) {
+            continue;
+        }
+        if (visit(Waiting{
+                from, position, found.object(), {m.load(letter.to), m.load(letter.from)}})) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/// Makes a message ours to take. False: it is another one by now, or somebody else is at it.
 template <class Memory>
-Status receive(Lane<Memory>& lane, u32 from, u32 ref, u32& object) {
+bool claim_message(Lane<Memory>& lane, const Waiting& w, MessageEntry& letter) {
+    Memory& m = lane.memory();
+    const Cell found = Cell::of(w.object);
+    if (!lane.claim(letter.cell, found)) {
+        return false;
+    }
+    // The cell may have been used again for the same object.
+    if (m.load(letter.to) == w.envelope.to && m.load(letter.from) == w.envelope.from) {
+        return true;
+    }
+    lane.unclaim(letter.cell, found);
+    return false;
+}
+
+/// The message at `position` is gone: the oldest one may be a later one now.
+template <class Memory>
+void pass_taken(Lane<Memory>& lane, u32 from, u64 position) {
     const Tables& t = lane.tables();
     Memory& m = lane.memory();
     const u32 to = lane.node();
-    if (from >= t.shape.nodes || from == to || ref >= t.shape.refs) {
+    Word& head = t.head(from, to);
+    if (m.load(head) != position) {
+        return;
+    }
+    const u64 tail = m.load(t.tail(from, to));
+    do {
+        ++position;
+    } while (position < tail &&
+             m.load(t.message(from, to, static_cast<u32>(position % t.shape.slots))) ==
+                 Cell::empty().bits);
+    advance(m, head, position);
+}
+
+/// Takes a message into the node's reference `ref`. gone: somebody else has it; busy (the reference
+/// is in use), invalid, fenced. Safe from any number of lanes. Cost: 4 fences.
+template <class Memory>
+Status take_message(Lane<Memory>& lane, const Waiting& w, u32 ref) {
+    const Tables& t = lane.tables();
+    const u32 to = lane.node();
+    if (ref >= t.shape.refs || w.from >= t.shape.nodes || w.from == to) {
         return Status::invalid;
     }
     if (!lane.stands()) {
@@ -75,21 +170,65 @@ Status receive(Lane<Memory>& lane, u32 from, u32 ref, u32& object) {
     if (!lane.claim(target, Cell::empty())) {
         return Status::busy;
     }
-    const u64 head = m.load(t.head(from, to));
-    for (u32 i = 0; i < t.shape.slots; ++i) {
-        const u32 slot = static_cast<u32>((head + i) % t.shape.slots);
-        Word& cell = t.message(from, to, slot);
-        const Cell found{m.load(cell)};
-        if (!found.holds() || found.claimer() != NOBODY || !lane.claim(cell, found)) {
-            continue;
-        }
-        lane.move_claimed(cell, target, found.object());
-        m.store(t.head(from, to), (slot + 1) % t.shape.slots);
-        object = found.object();
-        return Status::ok;
+    MessageEntry& letter = t.letter(w.from, to, static_cast<u32>(w.position % t.shape.slots));
+    if (!claim_message(lane, w, letter)) {
+        lane.unclaim(target, Cell::empty());
+        return Status::gone;
     }
-    lane.unclaim(target);
-    return Status::empty;
+    lane.move_claimed(letter.cell, target, w.object);
+    pass_taken(lane, w.from, w.position);
+    return Status::ok;
+}
+
+/// Drops a message and its reference. ok, or last (see Lane::release); gone: somebody else has it;
+/// invalid, fenced. Cost: as Lane::release.
+template <class Memory>
+Status drop_message(Lane<Memory>& lane, const Waiting& w) {
+    const Tables& t = lane.tables();
+    const u32 to = lane.node();
+    if (w.from >= t.shape.nodes || w.from == to) {
+        return Status::invalid;
+    }
+    if (!lane.stands()) {
+        return Status::fenced;
+    }
+    MessageEntry& letter = t.letter(w.from, to, static_cast<u32>(w.position % t.shape.slots));
+    if (!claim_message(lane, w, letter)) {
+        return Status::gone;
+    }
+    const Status status = lane.drop_claimed(letter.cell, w.object);
+    pass_taken(lane, w.from, w.position);
+    return status;
+}
+
+/// Takes the next message of node `from` into the node's `ref`; `object` is what it refers to.
+/// empty, busy (the reference is in use), invalid, fenced. Safe from any number of lanes.
+template <class Memory>
+Status receive(Lane<Memory>& lane, u32 from, u32 ref, u32& object) {
+    const Tables& t = lane.tables();
+    if (from >= t.shape.nodes || from == lane.node() || ref >= t.shape.refs) {
+        return Status::invalid;
+    }
+    if (!lane.stands()) {
+        return Status::fenced;
+    }
+    if (lane.memory().load(t.ref(lane.node(), ref)) != Cell::empty().bits) {
+        return Status::busy;
+    }
+    Status status = Status::empty;
+    const auto take = [&](const Waiting& w) {
+        const Status taken = take_message(lane, w, ref);
+        if (taken == Status::gone) {
+            return false;
+        }
+        status = taken;
+        object = w.object;
+        return true;
+    };
+    if (!each_message(lane.memory(), t, from, lane.node(), false, take)) {
+        each_message(lane.memory(), t, from, lane.node(), true, take);
+    }
+    return status;
 }
 
 }  // namespace aep::era

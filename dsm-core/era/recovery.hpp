@@ -61,19 +61,23 @@ class Recovery {
         if (found.state() == NodeState::free) {
             return Status::no_node;
         }
-        if (found.state() == NodeState::recovering && found.by() != mine_.writer()) {
+        const bool others = found.state() == NodeState::recovering && found.by() != mine_.writer();
+        const bool by_itself = others && t.node_of(found.by()) == dead;  // recover_former()
+        if (others && !by_itself) {
             return Status::busy;
         }
-        if (found.state() == NodeState::live && !take(dead, found)) {
+        if ((found.state() == NodeState::live || by_itself) && !take(dead, found)) {
             return Status::busy;
         }
         inherit();
-        for (u32 i = 0; i < t.shape.nodes; ++i) {
-            if (is_mine(word_of(i)) && !undo(i)) {
-                return Status::fenced;
-            }
-        }
-        return Status::ok;
+        return undo_others() ? Status::ok : Status::fenced;
+    }
+
+    /// For recover_former(): recovers the nodes whose recovery ours had begun, then ours, whose
+    /// word says that `mine` recovers it.
+    Status recover_own() {
+        inherit();
+        return undo_others() && undo(mine_.node()) ? Status::ok : Status::fenced;
     }
 
   private:
@@ -103,6 +107,15 @@ class Recovery {
                            is_mine(word_of(t.node_of(word.by()))) && take(i, word);
             }
         }
+    }
+
+    bool undo_others() {
+        for (u32 i = 0; i < t.shape.nodes; ++i) {
+            if (i != mine_.node() && is_mine(word_of(i)) && !undo(i)) {
+                return false;
+            }
+        }
+        return true;
     }
 
     /// All that node `dead` left. False: we were declared dead ourselves.
@@ -206,5 +219,29 @@ class Recovery {
     Lane<Memory>& mine_;
     const Disposal& disposal_;
 };
+
+/// Makes node `node` free although no other node is there to recover it: undoes what a former
+/// incarnation of the caller's own node left, or what the caller leaves that is about to end, and
+/// what it was recovering. The caller is the only one of its machine and knows that no transaction
+/// of the node is under way; a node that is recovering ours, as the word says, is dead. ok;
+/// no_node: it is free; fenced: another node recovers it. Repeatable after a crash. Cost: as
+/// recover().
+template <class Memory>
+Status recover_former(Memory& m, const Tables& t, u32 node, const Disposal& disposal) {
+    const u32 lane = t.shape.lanes - 1;
+    const NodeWord found{m.load(t.node(node))};
+    if (found.state() == NodeState::free) {
+        return Status::no_node;
+    }
+    const NodeWord standing =
+        NodeWord::make(NodeState::recovering, found.generation(), t.writer(node, lane));
+    if (found.bits != standing.bits && !m.cas(t.node(node), found.bits, standing.bits)) {
+        return Status::fenced;
+    }
+    m.flush(t.node(node));
+    m.fence();  // before its state changes: it must not be taken for alive
+    Lane<Memory> mine(m, t, node, lane, standing);
+    return Recovery<Memory>(mine, disposal).recover_own();
+}
 
 }  // namespace aep::era

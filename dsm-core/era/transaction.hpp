@@ -175,8 +175,11 @@ class Lane {
         retire();
     }
 
-    /// Gives up a claim on an empty cell, before or without a transaction.
-    void unclaim(Word& cell) { m.cas(cell, Cell::empty(me_).bits, Cell::empty().bits); }
+    /// Gives up a claim before or without a transaction: the cell holds `found` as before.
+    void unclaim(Word& cell, Cell found) {
+        const Cell mine = found.holds() ? Cell::of(found.object(), me_) : Cell::empty(me_);
+        m.cas(cell, mine.bits, found.bits);
+    }
 
   private:
     enum class Attempt : u8 { committed, again, fenced };
@@ -302,7 +305,7 @@ class Lane {
 
     Status abandon(Word& cell, Status status) {
         retire();  // in either order: a record that never committed changes nothing
-        unclaim(cell);
+        unclaim(cell, Cell::empty());
         return status;
     }
 

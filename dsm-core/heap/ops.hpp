@@ -64,6 +64,7 @@ enum class Status : u32 {
     not_held,      // the client has no reference to the object
     exists,        // the name is taken
     need_records,  // more records must be made present first
+    fenced,        // other nodes have declared this one dead; nothing was done
 };
 
 struct Request {

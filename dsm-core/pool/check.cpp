@@ -59,8 +59,10 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
             return false;
         }
         const bool owned = word.state() == ChunkState::owned;
+        const bool kept = word.state() == ChunkState::kept;
         report.owned_chunks += owned;
-        report.free_chunks += !owned;
+        report.kept_chunks += kept;
+        report.free_chunks += !owned && !kept;
     }
     return true;
 }

@@ -8,6 +8,7 @@
 //   offset 0               superblock, 4 KiB, constant after creation
 //   nodes_offset           node table: one NodeEntry for each process that owns chunks
 //   chunk_words_offset     chunk table: one ChunkWord a chunk
+//   era_offset             what nodes share by reference (dsm-core/era), in pools from 64 MiB on
 //   chunks_offset          chunk 0 (a multiple of 4 MiB), chunk 1, … up to the end of the file
 #pragma once
 
@@ -18,8 +19,19 @@
 namespace aep {
 
 inline constexpr u64 POOL_MAGIC = 0x004c'4f4f'5050'4541;  // "AEPPOOL\0"
-inline constexpr u32 POOL_VERSION = 1;
+inline constexpr u32 POOL_VERSION = 2;
 inline constexpr usize SUPERBLOCK_BYTES = 4 * KiB;
+
+/// How much of everything the nodes that share objects have; dsm-core/era lays it out. All zero:
+/// the pool is too small for that.
+struct EraShape {
+    u32 nodes = 0;    // machines, or contexts that stand for them
+    u32 lanes = 0;    // of each node: transactions at once
+    u32 refs = 0;     // of each node
+    u32 objects = 0;  //
+    u32 slots = 0;    // messages in each ring
+    u32 clients = 0;  // of each node that others can find
+};
 
 /// Offset 0 of the file. Constant after creation.
 struct Superblock {
@@ -36,7 +48,10 @@ struct Superblock {
     u64 chunk_words_offset;  //
     u64 chunks_offset;       //
     u64 heap_base;           // address of chunk 0 in every process
-    u8 reserved[3992];       // zero
+    u64 era_offset;          // the part of dsm-core/era, and its size
+    u64 era_bytes;           //
+    EraShape era;            //
+    u8 reserved[3952];       // zero
     u64 checksum;            // over all bytes before it
 };
 static_assert(sizeof(Superblock) == SUPERBLOCK_BYTES);
@@ -62,18 +77,19 @@ struct NodeWord {
 /// `word` is only told to people: after a reboot or the reuse of a pid nothing depends on it.
 struct NodeEntry {
     std::atomic<u64> word;  // NodeWord
-    u64 start_time;  // of the process, in clock ticks since boot (field 22 of /proc/PID/stat)
-    u32 pid;         // in the pid namespace of the process
-    u32 reserved;    // zero
-    u8 boot_id[16];  // of the system that the process runs on
-    char name[16];   // of the process, as in /proc/PID/comm
-    u64 reserved2;   // zero
+    u64 start_time;      // of the process, in clock ticks since boot (field 22 of /proc/PID/stat)
+    u32 pid;             // in the pid namespace of the process
+    u32 era_node;        // 1 + the node of dsm-core/era that it is; 0: none
+    u8 boot_id[16];      // of the system that the process runs on
+    char name[16];       // of the process, as in /proc/PID/comm
+    u64 era_generation;  // of that node
 };
 static_assert(sizeof(NodeEntry) == 64);
 
 enum class ChunkState : u8 {
     free = 0,   // nobody's, and every byte of it reads as zero
     owned = 1,  // its node's
+    kept = 2,   // a dead node's: nobody's until the objects in it that other nodes hold are gone
 };
 
 inline constexpr u32 MAX_NODES = 4096;
@@ -85,13 +101,15 @@ struct ChunkWord {
     u32 node() const { return static_cast<u32>(bits >> 8) & 0xff'ffff; }
     u32 generation() const { return static_cast<u32>(bits >> 32); }
     bool valid(u32 node_count) const {
-        return bits == 0 || (state() == ChunkState::owned && node() < node_count);
+        return bits == 0 || bits == static_cast<u64>(ChunkState::kept) ||
+               (state() == ChunkState::owned && node() < node_count);
     }
     static constexpr ChunkWord owned(u32 node, u32 generation) {
         return {static_cast<u64>(ChunkState::owned) | u64{node} << 8 | u64{generation} << 32};
     }
 };
 inline constexpr ChunkWord FREE_CHUNK{0};
+inline constexpr ChunkWord KEPT_CHUNK{static_cast<u64>(ChunkState::kept)};
 
 static_assert(std::atomic<u64>::is_always_lock_free && sizeof(std::atomic<u64>) == sizeof(u64));
 
@@ -111,6 +129,7 @@ constexpr u64 pool_layout_hash() {
         sizeof(Superblock),
         offsetof(Superblock, file_bytes),
         offsetof(Superblock, chunks_offset),
+        offsetof(Superblock, era),
         offsetof(Superblock, checksum),
         sizeof(NodeEntry),
         offsetof(NodeEntry, boot_id),
@@ -118,6 +137,7 @@ constexpr u64 pool_layout_hash() {
         static_cast<u64>(NodeState::live),
         static_cast<u64>(NodeState::reclaiming),
         static_cast<u64>(ChunkState::owned),
+        static_cast<u64>(ChunkState::kept),
         ChunkWord::owned(1, 1).bits,
         NodeWord::make(NodeState::live, 1).bits,
         CHUNK_SIZE,

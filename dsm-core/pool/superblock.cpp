@@ -22,19 +22,20 @@ struct Geometry {
     u32 nodes;
     u64 nodes_offset;
     u64 chunk_words_offset;
+    u64 era_offset;
     u64 chunks_offset;
 };
 
-/// Where everything lies in a file of `file_bytes`.
-Geometry geometry_of(u64 file_bytes) {
+/// Where everything lies in a file of `file_bytes`, `era_bytes` of which are not the pool's own.
+Geometry geometry_of(u64 file_bytes, u64 era_bytes) {
     const u64 file_chunks = file_bytes / CHUNK_SIZE;
     Geometry g{};
     g.nodes_offset = SUPERBLOCK_BYTES;
     // The tables are sized for all chunks of the file, then the tables' own chunks are taken off.
     g.nodes = nodes_for(static_cast<u32>(file_chunks));
     g.chunk_words_offset = round_up(g.nodes_offset + g.nodes * sizeof(NodeEntry), OS_PAGE_SIZE);
-    g.chunks_offset =
-        round_up(g.chunk_words_offset + file_chunks * sizeof(u64) + TABLES_GUARD, CHUNK_SIZE);
+    g.era_offset = round_up(g.chunk_words_offset + file_chunks * sizeof(u64), OS_PAGE_SIZE);
+    g.chunks_offset = round_up(g.era_offset + era_bytes + TABLES_GUARD, CHUNK_SIZE);
     g.chunks = static_cast<u32>(file_chunks - g.chunks_offset / CHUNK_SIZE);
     return g;
 }
@@ -46,8 +47,9 @@ constexpr const char* OTHER_PROGRAM =
 
 }  // namespace
 
-void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16]) {
-    const Geometry g = geometry_of(file_bytes);
+void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16], const EraShape& era,
+                     usize era_bytes) {
+    const Geometry g = geometry_of(file_bytes, era_bytes);
     __builtin_memset(&s, 0, sizeof s);
     s.magic = POOL_MAGIC;
     s.version = POOL_VERSION;
@@ -62,6 +64,9 @@ void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16]) {
     s.chunk_words_offset = g.chunk_words_offset;
     s.chunks_offset = g.chunks_offset;
     s.heap_base = HEAP_BASE;
+    s.era_offset = g.era_offset;
+    s.era_bytes = era_bytes;
+    s.era = era;
     s.checksum = checksum_of(s);
 }
 
@@ -99,7 +104,10 @@ PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
         return {"file size", 0, file_bytes, s.file_bytes,
                 "the file was cut or extended: move it away and let a new one be created"};
     }
-    const Geometry g = geometry_of(s.file_bytes);
+    if (s.era_bytes > s.file_bytes / 2 || s.era_bytes % OS_PAGE_SIZE != 0) {
+        return {AEP_FIELD(era_bytes), 0, RECREATE};
+    }
+    const Geometry g = geometry_of(s.file_bytes, s.era_bytes);
     if (s.chunk_bytes != CHUNK_SIZE) {
         return {AEP_FIELD(chunk_bytes), CHUNK_SIZE, RECREATE};
     }
@@ -114,6 +122,9 @@ PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
     }
     if (s.chunk_words_offset != g.chunk_words_offset) {
         return {AEP_FIELD(chunk_words_offset), g.chunk_words_offset, RECREATE};
+    }
+    if (s.era_offset != g.era_offset) {
+        return {AEP_FIELD(era_offset), g.era_offset, RECREATE};
     }
     if (s.chunks_offset != g.chunks_offset) {
         return {AEP_FIELD(chunks_offset), g.chunks_offset, RECREATE};

@@ -13,8 +13,10 @@ inline constexpr usize DEFAULT_POOL_BYTES = 1 * GiB;
 inline constexpr usize MAX_POOL_BYTES = HEAP_WINDOW / 2;
 
 /// The superblock of a new pool of `file_bytes` (rounded down to whole chunks), which must lie
-/// within [MIN_POOL_BYTES, MAX_POOL_BYTES].
-void make_superblock(Superblock& superblock, usize file_bytes, const u8 (&uuid)[16]);
+/// within [MIN_POOL_BYTES, MAX_POOL_BYTES]. `era`, `era_bytes`: see dsm-core/era/region.hpp; the
+/// latter far smaller than the file.
+void make_superblock(Superblock& superblock, usize file_bytes, const u8 (&uuid)[16],
+                     const EraShape& era = {}, usize era_bytes = 0);
 
 /// What is wrong with a pool: which field, where in the file, what it holds, what it should hold.
 struct PoolFault {

@@ -87,10 +87,22 @@ bool free_chunk(const PoolTables& t, Owner owner, u32 chunk) {
         expected, FREE_CHUNK.bits, std::memory_order_release, std::memory_order_relaxed);
 }
 
+bool keep_chunk_in_pool(const PoolTables& t, Owner owner, u32 chunk) {
+    u64 expected = ChunkWord::owned(owner.node, owner.generation).bits;
+    return t.words[chunk].compare_exchange_strong(expected, KEPT_CHUNK.bits,
+                                                  std::memory_order_acq_rel);
+}
+
+bool claim_kept_chunk(const PoolTables& t, Owner owner, u32 chunk) {
+    u64 expected = KEPT_CHUNK.bits;
+    return t.words[chunk].compare_exchange_strong(
+        expected, ChunkWord::owned(owner.node, owner.generation).bits, std::memory_order_acq_rel);
+}
+
 u32 next_chunk_of_node(const PoolTables& t, u32 node, u32 from) {
     for (u32 i = from; i < t.chunk_count; ++i) {
         const ChunkWord word = t.chunk(i);
-        if (word.bits != FREE_CHUNK.bits && word.node() == node) {
+        if (word.state() == ChunkState::owned && word.node() == node) {
             return i;
         }
     }

@@ -42,6 +42,14 @@ bool claim_chunk(const PoolTables& tables, Owner owner, u32 chunk);
 /// Gives a clean (punched) chunk of `owner` back. False: it is not the owner's.
 bool free_chunk(const PoolTables& tables, Owner owner, u32 chunk);
 
+/// Leaves a chunk of `owner`, which is dead, to the objects in it: nobody's, but not free. False:
+/// it is not the owner's.
+bool keep_chunk_in_pool(const PoolTables& tables, Owner owner, u32 chunk);
+
+/// Takes a chunk that was kept and in which no object lives any more, to clean and free it. False:
+/// somebody else was faster.
+bool claim_kept_chunk(const PoolTables& tables, Owner owner, u32 chunk);
+
 /// The first chunk at or after `from` that names `node`, whatever the generation; chunk_count if
 /// there is none.
 u32 next_chunk_of_node(const PoolTables& tables, u32 node, u32 from);

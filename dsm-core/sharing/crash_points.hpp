@@ -12,6 +12,14 @@ inline constexpr const char* SHARE_CRASH_POINTS[] = {
     "share: holder made", "share: reference dropped", "share: export removed",
 };
 
+/// Those of what crosses nodes: hit where a context is one of several on a pool.
+inline constexpr const char* AWAY_CRASH_POINTS[] = {
+    "away: number taken",        "away: created",       "away: message sent",
+    "away: foreign export made", "away: message taken", "away: message dropped",
+    "away: reference given up",
+};
+
 }  // namespace aep
 
 #define AEP_SHARE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::SHARE_CRASH_POINTS, name)
+#define AEP_AWAY_CRASH_POINT(name) AEP_CRASH_POINT(::aep::AWAY_CRASH_POINTS, name)

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "dsm-core/context/format.hpp"
+#include "dsm-core/era/region.hpp"
 
 namespace aep {
 
@@ -19,8 +20,20 @@ inline constexpr u32 NO_RECORD = 0;  // index 0 of both tables is never used
 enum class ExportState : u32 {
     free = 0,
     live = 1,
-    returned = 2,  // the last reference is gone: on its owner's list, to be freed by it
+    returned = 2,   // the last reference is gone: on its owner's list, to be freed by it
+    lingering = 3,  // nobody of this node refers to it, but the node has a reference still
 };
+
+/// The node's own reference to it (the paper's NodeRef), which it has if other nodes know it.
+enum class NodeRef : u8 {
+    none = 0,
+    taking = 1,   // an operation is getting it
+    held = 2,     //
+    dropping = 3  // an operation is giving it up
+};
+
+/// Owner of an export whose memory is another node's.
+inline constexpr u32 OWNER_ELSEWHERE = 0xffff'ffff;
 
 /// An object that was sent at least once and that somebody may still reach.
 struct Export {
@@ -28,13 +41,20 @@ struct Export {
     u64 bytes;         // that may be used
     u32 state;         // ExportState
     u32 owner;         // the client whose heap it lies in; 0: that client is dead
+                       // OWNER_ELSEWHERE: another node's
     u32 references;    // of clients and of messages
     u32 first_holder;  // list of Holder
     u32 next;          // in its bucket, or of free records
     u32 next_of_owner, previous_of_owner;
     u32 next_returned;
+    // Between nodes.
+    u32 object;          // 1 + its number there; 0: none
+    u16 pins;            // operations that are at work with it without the lock
+    NodeRef node_ref;    //
+    bool listed;         // on the list of those that linger
+    u32 next_lingering;  //
 };
-static_assert(sizeof(Export) == 48);
+static_assert(sizeof(Export) == 64);
 
 /// A client's references to one export (the paper's LocalRef).
 struct Holder {
@@ -49,9 +69,8 @@ static_assert(sizeof(Holder) == 24);
 /// A reference under way. It counts as one of the export's.
 struct Message {
     u32 object;
-    u32 sender;
-    u32 sender_generation;
     u32 reserved;
+    u64 sender;  // ShareId
 };
 
 inline constexpr u32 MAILBOX_MESSAGES = 512;
@@ -92,7 +111,15 @@ struct alignas(64) ShareHeader {
     u64 live_holders;
     u64 sent;
     u64 received;
-    u64 orphans;  // exports whose owner is dead
+    u64 orphans;    // exports whose owner is dead
+    u64 sent_away;  // to other nodes
+    u64 came_in;    // from other nodes
+    // Exports that linger, oldest first; and what the doorbell was when they were last looked at.
+    u32 first_lingering;
+    u32 last_lingering;
+    std::atomic<u32> lingering;
+    std::atomic<u32> doorbell;
+    u32 next_object;  // where the search for a free number begins
 };
 
 inline constexpr u32 EXPORT_BUCKETS = 1 << 16;
@@ -101,18 +128,23 @@ inline constexpr u32 MAX_HOLDERS = 8 << 20;
 /// Records are made present this many bytes at a time.
 inline constexpr usize RECORDS_STEP = 256 * KiB;
 
+/// Lanes of a node that its clients' operations take turns in.
+inline constexpr u32 MAX_LANES = 256;
+
 /// Offsets of the parts, from ContextHeader::share_offset; the first four are always in memory, the
 /// others lie from ContextHeader::records_offset on and are made present as they are needed.
 struct ShareLayout {
-    usize clients, counts, buckets, present_bytes;
+    usize clients, counts, buckets, lanes, objects, present_bytes;
     usize mailboxes, exports, holders, record_bytes;
 };
-constexpr ShareLayout share_layout(u32 max_clients, u32 chunk_count) {
+constexpr ShareLayout share_layout(u32 max_clients, u32 chunk_count, u32 era_objects) {
     ShareLayout l{};
     l.clients = round_up(sizeof(ShareHeader), CACHE_LINE);
     l.counts = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
     l.buckets = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
-    l.present_bytes = l.buckets + usize{EXPORT_BUCKETS} * sizeof(u32);
+    l.lanes = round_up(l.buckets + usize{EXPORT_BUCKETS} * sizeof(u32), CACHE_LINE);
+    l.objects = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
+    l.present_bytes = l.objects + usize{era_objects} * sizeof(u32);
     l.mailboxes = 0;
     l.exports = round_up((usize{max_clients} + 1) * MAILBOX_MESSAGES * sizeof(Message), 2 * MiB);
     l.holders = round_up(l.exports + usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
@@ -123,7 +155,7 @@ constexpr ShareLayout share_layout(u32 max_clients, u32 chunk_count) {
 // ---- Where the parts are
 
 inline ShareLayout share_layout() {
-    return share_layout(context().max_clients, context().chunk_count);
+    return share_layout(context().max_clients, context().chunk_count, context().era_objects);
 }
 template <class T>
 T* share_part(usize offset) {
@@ -146,6 +178,12 @@ inline u32& export_bucket(u64 address) {
     return share_part<u32>(share_layout().buckets)[hash >> 48];
 }
 static_assert(EXPORT_BUCKETS == 1 << 16);
+/// Whether an operation is in that lane of the node: one a line.
+inline std::atomic<u32>& lane_taken(u32 lane) {
+    return *share_part<std::atomic<u32>>(share_layout().lanes + lane * CACHE_LINE);
+}
+/// The export of an object between nodes, by its number there; NO_RECORD: not known here.
+inline u32& export_of_object(u32 object) { return share_part<u32>(share_layout().objects)[object]; }
 inline Message* mailbox_of(u32 client) {
     return record_part<Message>(share_layout().mailboxes) + usize{client} * MAILBOX_MESSAGES;
 }
@@ -161,12 +199,17 @@ inline ChunkSpan chunks_of(u64 address, u64 bytes) {
     return {chunk_at(address), chunk_at(address + (bytes == 0 ? 0 : bytes - 1)) + 1};
 }
 
+/// Whether both names of SHARE_NAME_BYTES at most are the same, and not empty.
+inline bool same_name(const char* a, const char* b) {
+    u32 at = 0;
+    while (at < SHARE_NAME_BYTES && a[at] == b[at] && a[at] != '\0') ++at;
+    return at != 0 && (at == SHARE_NAME_BYTES || a[at] == b[at]);
+}
 /// Whether it takes part under that name, which is not empty.
 inline bool is_called(const ShareClient& client, const char* name) {
-    u32 at = 0;
-    while (at < SHARE_NAME_BYTES && client.name[at] == name[at] && name[at] != '\0') ++at;
-    return client.open != 0 && at < SHARE_NAME_BYTES && client.name[at] == name[at];
+    return client.open != 0 && same_name(client.name, name);
 }
+static_assert(sizeof(era::DirectoryEntry::name) == SHARE_NAME_BYTES);
 
 /// Whether the client has references, messages or exports.
 inline bool has_shares(const ShareClient& client) {
@@ -179,14 +222,47 @@ inline bool has_shares(const ShareClient& client) {
 }
 
 /// A client in a message or a call: its index and its generation, so that an id never names another
-/// client later.
+/// client later; and its node, if other nodes can know it.
 struct ShareId {
     u64 bits;
-    u32 client() const { return static_cast<u32>(bits); }
+    u32 client() const { return static_cast<u32>(bits) & 0xffff; }
     u32 generation() const { return static_cast<u32>(bits >> 32); }
-    static constexpr ShareId make(u32 client, u32 generation) {
-        return {u64{generation} << 32 | client};
+    /// era::NO_NODE: of a context that shares with no other node.
+    u32 node() const { return (static_cast<u32>(bits >> 16) & 0xff) - 1; }
+    /// The last bits of the node's generation.
+    u32 node_generation() const { return static_cast<u32>(bits >> 24) & 0xff; }
+    static constexpr ShareId make(u32 client, u32 generation, u32 node, u32 node_generation) {
+        return {u64{generation} << 32 | (node_generation & 0xff) << 24 | ((node + 1) & 0xff) << 16 |
+                client};
     }
 };
+static_assert(MAX_DOMAINS <= 0x10000);
+
+/// The id of a client of this context that takes part.
+inline ShareId id_of(u32 client, u32 generation) {
+    return ShareId::make(client, generation, context().era_node,
+                         context().era_generation.load(std::memory_order_relaxed));
+}
+inline ShareId id_of(u32 client) { return id_of(client, share_client(client).generation); }
+
+/// Whether the id is one of another node's clients.
+inline bool is_elsewhere(ShareId id) {
+    return id.node() != era::NO_NODE && id.node() != context().era_node;
+}
+
+// ---- The pool's part
+
+inline bool shares_between_nodes() { return context().era_node != era::NO_NODE; }
+
+/// The tables that the nodes share; only with shares_between_nodes().
+inline era::Tables era_tables() {
+    void* at = reinterpret_cast<void*>(context().pool_address);
+    return era::tables_in(at, *static_cast<const Superblock*>(at));
+}
+/// What this node acts under.
+inline era::NodeWord era_standing() {
+    return era::NodeWord::make(era::NodeState::live,
+                               context().era_generation.load(std::memory_order_relaxed));
+}
 
 }  // namespace aep

@@ -46,10 +46,8 @@ void wake(std::atomic<u32>& sequence, const std::atomic<u32>& waiters) {
 bool is_open(ShareId id) {
     if (id.client() == 0 || id.client() > context().max_clients) return false;
     const ShareClient& c = share_client(id.client());
-    return c.open != 0 && c.generation == id.generation();
+    return c.open != 0 && id_of(id.client()).bits == id.bits;
 }
-
-ShareId id_of(u32 client) { return ShareId::make(client, share_client(client).generation); }
 
 // ---- records
 
@@ -93,7 +91,12 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
                         .next = bucket,
                         .next_of_owner = owner.first_export,
                         .previous_of_owner = NO_RECORD,
-                        .next_returned = NO_RECORD};
+                        .next_returned = NO_RECORD,
+                        .object = 0,
+                        .pins = 0,
+                        .node_ref = NodeRef::none,
+                        .listed = false,
+                        .next_lingering = NO_RECORD};
     bucket = index;
     if (owner.first_export != NO_RECORD) export_at(owner.first_export).previous_of_owner = index;
     owner.first_export = index;
@@ -105,19 +108,42 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
     return index;
 }
 
+u32 make_foreign_export(u32 object) {
+    const u32 index = new_export();
+    Export& e = export_at(index);
+    e = {};
+    e.state = static_cast<u32>(ExportState::live);
+    e.owner = OWNER_ELSEWHERE;
+    e.object = object + 1;
+    export_of_object(object) = index;
+    return index;
+}
+
+void name_foreign_export(u32 index, u64 address, u64 bytes) {
+    Export& e = export_at(index);
+    u32& bucket = export_bucket(address);
+    e.address = address;
+    e.bytes = bytes;
+    e.next = bucket;
+    bucket = index;
+    AEP_AWAY_CRASH_POINT("away: foreign export made");
+}
+
 void free_export(u32 index) {
     Export& e = export_at(index);
-    unlink_from_bucket(index);
-    if (e.owner != 0) {
-        unlink_from_owner(index);
-    } else {
-        --sharing().orphans;
-    }
-    const ChunkSpan span = chunks_of(e.address, e.bytes);
-    for (u32 c = span.first; c < span.end; ++c) {
-        // seq_cst: recovery marks a chunk as kept and then reads the count; one of us sees the
-        // other and gives the chunk to the cache.
-        if (chunk_exports(c).fetch_sub(1, std::memory_order_seq_cst) == 1) give_kept_chunk(c);
+    if (e.address != 0) unlink_from_bucket(index);
+    if (e.owner != OWNER_ELSEWHERE) {
+        if (e.owner != 0) {
+            unlink_from_owner(index);
+        } else {
+            --sharing().orphans;
+        }
+        const ChunkSpan span = chunks_of(e.address, e.bytes);
+        for (u32 c = span.first; c < span.end; ++c) {
+            // seq_cst: recovery marks a chunk as kept and then reads the count; one of us sees the
+            // other and gives the chunk to the cache.
+            if (chunk_exports(c).fetch_sub(1, std::memory_order_seq_cst) == 1) give_kept_chunk(c);
+        }
     }
     e = {};
     e.next = sharing().free_exports;
@@ -133,9 +159,46 @@ bool take_references(u32 index, u32 count) {
     return e.references == 0;
 }
 
+namespace {
+
+void linger(u32 index) {
+    Export& e = export_at(index);
+    ShareHeader& s = sharing();
+    e.state = static_cast<u32>(ExportState::lingering);
+    if (e.listed) return;
+    e.listed = true;
+    e.next_lingering = NO_RECORD;
+    if (s.last_lingering != NO_RECORD) {
+        export_at(s.last_lingering).next_lingering = index;
+    } else {
+        s.first_lingering = index;
+    }
+    s.last_lingering = index;
+    s.lingering.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+u32 next_lingering() {
+    ShareHeader& s = sharing();
+    const u32 index = s.first_lingering;
+    if (index == NO_RECORD) return NO_RECORD;
+    Export& e = export_at(index);
+    s.first_lingering = e.next_lingering;
+    if (s.first_lingering == NO_RECORD) s.last_lingering = NO_RECORD;
+    e.next_lingering = NO_RECORD;
+    e.listed = false;
+    s.lingering.fetch_sub(1, std::memory_order_relaxed);
+    return index;
+}
+
 void dispose(u32 index) {
     Export& e = export_at(index);
-    if (e.owner == 0 || share_client(e.owner).open == 0) return free_export(index);
+    if (e.pins != 0) return;
+    if (e.node_ref != NodeRef::none) return linger(index);
+    if (e.owner == 0 || e.owner == OWNER_ELSEWHERE || share_client(e.owner).open == 0) {
+        return free_export(index);
+    }
     ShareClient& owner = share_client(e.owner);
     e.state = static_cast<u32>(ExportState::returned);  // found, but held by nobody
     e.next_returned = owner.first_returned;

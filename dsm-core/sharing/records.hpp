@@ -24,7 +24,6 @@ void wake(std::atomic<u32>& sequence, const std::atomic<u32>& waiters);
 
 /// Whether that client takes part.
 bool is_open(ShareId id);
-ShareId id_of(u32 client);
 
 /// Whether so many records can be had.
 bool records_left(u32 exports, u32 holders);
@@ -33,14 +32,24 @@ bool records_left(u32 exports, u32 holders);
 u32 find_export(u64 address);
 /// Makes one without references, in the client's heap. Needs a record.
 u32 make_export(u32 client, u64 address, u64 bytes);
+/// Makes one of an object of another node, whose number there is `object`: its address is not known
+/// yet, nobody finds it by that. Needs a record.
+u32 make_foreign_export(u32 object);
+/// Its address is known.
+void name_foreign_export(u32 index, u64 address, u64 bytes);
 /// The export is gone; its memory is the business of whoever calls this.
 void free_export(u32 index);
 /// Takes it off its owner's list: the owner is dead.
 void unlink_from_owner(u32 index);
 /// Takes `count` references away. True: the last one is gone.
 bool take_references(u32 index, u32 count);
-/// An export without references: to its owner, or away with it.
+/// An export without references: to its owner, or away with it; or, while the node has a reference
+/// to it, on the list of those that linger. While an operation is at work with it nothing happens;
+/// that one disposes of it afterwards.
 void dispose(u32 index);
+/// Takes the export off that list that is on it the longest; it may be in use again. NO_RECORD:
+/// none is on it.
+u32 next_lingering();
 
 /// The client's references to the export; NO_RECORD: none.
 u32 find_holder(u32 client, u32 object);

@@ -3,6 +3,7 @@
 // Crash rule: see share_ops.hpp.
 #include "dsm-core/sharing/share_ops.hpp"
 
+#include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/records.hpp"
 
@@ -24,11 +25,15 @@ Reply open(u32 client, const Request& r) {
     for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i) {
         if (i != client && is_called(share_client(i), name)) return {.status = Status::exists};
     }
+    if (shares_between_nodes() && name[0] != '\0' && is_called_elsewhere(name)) {
+        return {.status = Status::exists};
+    }
     // Its predecessor may have died waiting. Those who wait for room are others.
     if (own.open == 0) own.arrival_waiters.store(0, std::memory_order_relaxed);
     own.generation = client_at(client).generation.load(std::memory_order_relaxed);
     __builtin_memcpy(own.name, name, sizeof name);
     own.open = 1;
+    if (shares_between_nodes()) announce(client);
     return {};
 }
 
@@ -41,7 +46,7 @@ Reply send(u32 client, const Request& r) {
     const Status status = find_held(client, r.a, r.mask, object);
     if (status != Status::ok) return {.status = status};
     const u32 place = (receiver.first_message + receiver.messages) % MAILBOX_MESSAGES;
-    mailbox_of(to.client())[place] = {object, client, share_client(client).generation, 0};
+    mailbox_of(to.client())[place] = {object, 0, id_of(client).bits};
     ++export_at(object).references;
     AEP_SHARE_CRASH_POINT("share: message laid down");
     ++receiver.messages;
@@ -55,9 +60,7 @@ u32 find_message(u32 client, ShareId from) {
     const ShareClient& own = share_client(client);
     for (u32 i = 0; i < own.messages; ++i) {
         const Message& m = mailbox_of(client)[(own.first_message + i) % MAILBOX_MESSAGES];
-        if (from.bits == 0 || ShareId::make(m.sender, m.sender_generation).bits == from.bits) {
-            return i;
-        }
+        if (from.bits == 0 || m.sender == from.bits) return i;
     }
     return MAILBOX_MESSAGES;
 }
@@ -84,7 +87,7 @@ Reply receive(u32 client, const Request& r) {
     const ShareId from{r.b};
     const u32 place = find_message(client, from);
     if (place == MAILBOX_MESSAGES) {
-        const bool hopeless = from.bits != 0 && !is_open(from);
+        const bool hopeless = from.bits != 0 && !is_elsewhere(from) && !is_open(from);
         return {.status = hopeless ? Status::gone : Status::miss};
     }
     if (!records_left(0, 1)) return {.status = Status::need_records};
@@ -93,9 +96,7 @@ Reply receive(u32 client, const Request& r) {
     ++sharing().received;
     wake(own.departures, own.departure_waiters);
     const Export& e = export_at(m.object);
-    return {.value = e.address,
-            .mask = e.bytes,
-            .extra = ShareId::make(m.sender, m.sender_generation).bits};
+    return {.value = e.address, .mask = e.bytes, .extra = m.sender};
 }
 
 Reply reference(u32 client, const Request& r) {
@@ -115,7 +116,8 @@ Reply drop(u32 client, const Request& r) {
     if (holder == NO_RECORD) return {.status = Status::not_held};
     if (--holder_at(holder).count == 0) free_holder(holder);
     if (!take_references(object, 1)) return {};
-    const bool own = export_at(object).owner == client;
+    const Export& e = export_at(object);
+    const bool own = e.owner == client && e.node_ref == NodeRef::none && e.pins == 0;
     if (own) {
         free_export(object);
     } else {
@@ -157,6 +159,7 @@ Reply leave(u32 client) {
     ShareClient& own = share_client(client);
     own.open = 0;
     own.name[0] = '\0';
+    if (shares_between_nodes()) announce(client);
     u32 left = LEAVE_STEP;
     for (; own.messages != 0 && left != 0; --left) {
         const u32 object = take_message(client, 0).object;
@@ -191,10 +194,8 @@ Reply leave(u32 client) {
     return {.status = left == 0 ? Status::ok : Status::miss};
 }
 
-}  // namespace
-
-Reply perform_share(u32 client, ShareOp op, const Request& r) {
-    if (client == 0 || client > context().max_clients) return {.status = Status::gone};
+/// What changes under one lock from beginning to end.
+Reply perform_alone(u32 client, ShareOp op, const Request& r) {
     const Alone alone;
     switch (op) {
         case ShareOp::open:
@@ -215,10 +216,48 @@ Reply perform_share(u32 client, ShareOp op, const Request& r) {
             return add_records(r);
         case ShareOp::leave:
             return leave(client);
-        case ShareOp::end:
-            break;
+        default:
+            return {.status = Status::no_such_op};
     }
-    return {.status = Status::no_such_op};
+}
+
+/// Exports that one operation looks at: its caller waits for that.
+constexpr u32 SETTLE_STEP = 16;
+
+}  // namespace
+
+Reply perform_share(u32 client, ShareOp op, const Request& r) {
+    const bool away = shares_between_nodes();
+    if (client > context().max_clients || (client == 0 && op != ShareOp::tidy)) {
+        return {.status = Status::gone};
+    }
+    switch (op) {
+        case ShareOp::settle:
+            return {.status =
+                        away && settle_lingering(client, SETTLE_STEP) ? Status::ok : Status::miss};
+        case ShareOp::tidy:
+            if (away) tidy_rings();
+            return {.status =
+                        away && settle_lingering(client, SETTLE_STEP) ? Status::ok : Status::miss};
+        case ShareOp::send:
+            return away && is_elsewhere(ShareId{r.b}) ? send_away(client, r)
+                                                      : perform_alone(client, op, r);
+        case ShareOp::receive: {
+            const Reply reply = perform_alone(client, op, r);
+            return away && reply.status == Status::miss ? receive_from_away(client, r) : reply;
+        }
+        case ShareOp::drop: {
+            const u32 before = sharing().lingering.load(std::memory_order_relaxed);
+            const Reply reply = perform_alone(client, op, r);
+            // Whoever lets the last reference of a node go gives up the node's, too.
+            if (away && sharing().lingering.load(std::memory_order_relaxed) > before) {
+                settle_lingering(client, SETTLE_STEP);
+            }
+            return reply;
+        }
+        default:
+            return perform_alone(client, op, r);
+    }
 }
 
 }  // namespace aep

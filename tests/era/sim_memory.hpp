@@ -124,7 +124,7 @@ class SimMemory {
         pending_.clear();
     }
 
-    enum class Region : u8 { node, record, epoch, seen, ref, ring, object, chunk };
+    enum class Region : u8 { node, record, epoch, seen, ref, ring, letter, object, chunk };
     Region region_of(const Word& word) const {
         const usize offset = t->offset_of(word);
         if (offset < t->at.lanes) return Region::node;
@@ -134,7 +134,11 @@ class SimMemory {
         }
         if (offset < t->at.refs) return Region::seen;
         if (offset < t->at.rings) return Region::ref;
-        if (offset < t->at.objects) return Region::ring;
+        if (offset < t->at.objects) {
+            const usize in_ring = (offset - t->at.rings) % t->at.ring;
+            const bool cell = in_ring < 2 * CACHE_LINE || in_ring % sizeof(MessageEntry) == 0;
+            return cell ? Region::ring : Region::letter;
+        }
         return offset < t->at.bytes ? Region::object : Region::chunk;
     }
 
@@ -187,6 +191,7 @@ class SimMemory {
                 return sabotage.no_epoch;
             case Region::ref:
             case Region::ring:
+            case Region::letter:
                 return sabotage.no_cell;
             case Region::object:
                 return sabotage.no_count ||

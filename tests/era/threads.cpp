@@ -122,8 +122,8 @@ TEST(EraLayout, tablesFollowEachOtherOnTheirOwnLines) {
     const Pool pool;
     EXPECT_EQ(pool.t.offset_of(pool.t.count(SHAPE.objects - 1)) + sizeof(ObjectEntry), at.bytes);
     EXPECT_EQ(pool.t.node_of(pool.t.writer(2, 1)), 2U);
-    EXPECT_TRUE(SHAPE.valid());
-    EXPECT_FALSE((Shape{.nodes = 64, .lanes = 64, .refs = 1, .objects = 1, .slots = 1}.valid()));
+    EXPECT_TRUE(valid(SHAPE));
+    EXPECT_FALSE(valid({.nodes = 64, .lanes = 64, .refs = 1, .objects = 1, .slots = 1}));
 }
 
 }  // namespace

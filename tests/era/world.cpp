@@ -209,9 +209,11 @@ void World::at(Access access, const Word& word) {
     }
     // What only its own lane reads needs no switch before it: any other order looks the same. A
     // fence does: what another lane of the machine sees before it may still be lost.
-    const bool shared =
-        access == Access::fence ||
-        (access != Access::flush && memory.region_of(word) != SimMemory::Region::record);
+    // Words of a message are written before it is there, and read once more by who has it.
+    const SimMemory::Region region = memory.region_of(word);
+    const bool shared = access == Access::fence ||
+                        (access != Access::flush && region != SimMemory::Region::record &&
+                         region != SimMemory::Region::letter);
     // Between two changes of the words or of memory, one moment to die is as good as another.
     const bool changes = access != Access::flush && access != Access::load;
     u32 options[32];

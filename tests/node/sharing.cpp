@@ -123,7 +123,7 @@ class Model {
         }
         ++client_at(client).generation;
         ASSERT_EQ(ask(client, ShareOp::open).status, Status::ok);
-        ids_[client] = ShareId::make(client, client_at(client).generation.load());
+        ids_[client] = id_of(client, client_at(client).generation.load());
         boxes_[client];
     }
 
@@ -330,7 +330,7 @@ TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
         Model model(1);
         EXPECT_EQ(ask(0, ShareOp::open).status, Status::gone);
         EXPECT_EQ(ask(context().max_clients + 1, ShareOp::open).status, Status::gone);
-        const u64 self = ShareId::make(1, client_at(1).generation.load()).bits;
+        const u64 self = id_of(1, client_at(1).generation.load()).bits;
         for (const u64 address : {u64{0}, u64{HEAP_BASE - 1}, u64{HEAP_BASE + HEAP_WINDOW}, ~u64{0},
                                   u64{HEAP_BASE + HEAP_WINDOW - 1}}) {
             EXPECT_EQ(ask(1, ShareOp::send, address, self, 64).status, Status::not_held);

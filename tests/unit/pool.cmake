@@ -20,7 +20,7 @@ if(NOT AEP_SANITIZE STREQUAL "thread")
   # The same sources once more, with the places where the kill test ends a process.
   file(GLOB crash_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/dsm-core/pool/*.cpp)
   foreach(source anonymous_backing freeze futex_waiters headroom memory_map message metadata node_identity pool_attach pool_backing pool_create
-          pool_file populate reclaim)
+          pool_file populate living_chunks proc_file reclaim)
     list(APPEND crash_sources ${PROJECT_SOURCE_DIR}/shim/${source}.cpp)
   endforeach()
   add_executable(unit_pool_crash pool_crash_points.cpp ${crash_sources})

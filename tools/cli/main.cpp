@@ -73,6 +73,10 @@ class CommandLine {
         };
         pass("--pool", "FILE", "pool file, made if missing; default: the context's own");
         pass("--pool-size", "SIZE", "size of a new pool: bytes, or with K, M, G, T (default 1G)");
+        pass("--node", "NUMBER",
+             "which of the pool's nodes the context is, from 1 on, to share objects with others");
+        pass("--lease-ms", "MS", "a node that gives no sign of life for so long is dead");
+        pass("--pool-caches", "auto|coherent|cxl", "whether lines that nodes share are flushed");
         pass("--client-limit", "SIZE", "memory that one client may hold");
         pass("--context-limit", "SIZE", "memory that all clients may hold");
         pass("--provider", "auto|ebpf|none", "who completes operations of killed threads");
@@ -82,6 +86,10 @@ class CommandLine {
         sub->add_flag_callback(
                "--require-provider", [this] { daemon_.words.push_back("--require-provider"); },
                "do not run without a provider")
+            ->group(GROUP);
+        sub->add_flag_callback(
+               "--only-leases", [this] { daemon_.words.push_back("--only-leases"); },
+               "judge nodes of this system by leases, too, as those of other machines")
             ->group(GROUP);
         sub->add_flag_callback(
                "--verify", [this] { daemon_.words.push_back("--verify"); },

@@ -75,11 +75,30 @@ Json clients() {
     return all;
 }
 
+/// The nodes that share the pool, this one among them; empty: it is none.
+Json nodes(const NodeHost& host) {
+    Json all = Json::array();
+    const Membership* const m = host.membership();
+    if (m == nullptr) return all;
+    const era::Tables& t = m->tables();
+    for (u32 i = 0; i < t.shape.nodes; ++i) {
+        const era::NodeWord word{t.node(i).load()};
+        if (word.state() == era::NodeState::free) continue;
+        const era::NodeEntry& entry = t.entry(i);
+        all.push_back({{"node", i + 1},
+                       {"name", text_of(entry.name, sizeof entry.name)},
+                       {"state", word.state() == era::NodeState::live ? "live" : "recovering"},
+                       {"generation", word.generation()},
+                       {"self", i == m->node()}});
+    }
+    return all;
+}
+
 Json status(const NodeHost& host, u64 began_ns) {
     const ContextHeader& h = context();
     const ContextPaths& paths = host.options().paths;
     const PoolHere& pool = host.pool();
-    u32 living = 0, frozen = 0, going = 0, free_chunks = 0, own_chunks = 0;
+    u32 living = 0, frozen = 0, going = 0, free_chunks = 0, own_chunks = 0, kept_chunks = 0;
     for (u32 i = 1; i <= h.max_clients; ++i) {
         const ClientState state = state_of(client_at(i));
         living += state == ClientState::live || state == ClientState::attaching;
@@ -89,12 +108,15 @@ Json status(const NodeHost& host, u64 began_ns) {
     for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
         const ChunkWord word = pool.tables.chunk(c);
         free_chunks += word.bits == FREE_CHUNK.bits;
-        own_chunks += word.bits != FREE_CHUNK.bits && word.node() == pool.owner.node;
+        own_chunks += word.state() == ChunkState::owned && word.node() == pool.owner.node;
+        kept_chunks += word.bits == KEPT_CHUNK.bits;
     }
     const u64 ns = h.recovered_ns.load();
     return {
         {"context", paths.name},
-        {"state", host.poisoned() ? "poisoned" : "live"},
+        {"state", host.poisoned() ? "poisoned"
+                  : host.fenced() ? "fenced"
+                                  : "live"},
         {"poison", host.poison_text()},
         {"provider", name_of(static_cast<Provider>(h.provider.load()))},
         {"pid", getpid()},
@@ -107,6 +129,7 @@ Json status(const NodeHost& host, u64 began_ns) {
           {"bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
           {"free_bytes", u64{free_chunks} * CHUNK_SIZE},
           {"node_bytes", u64{own_chunks} * CHUNK_SIZE},
+          {"kept_bytes", u64{kept_chunks} * CHUNK_SIZE},
           {"node", pool.owner.node},
           {"node_generation", pool.owner.generation}}},
         {"clients",
@@ -125,7 +148,11 @@ Json status(const NodeHost& host, u64 began_ns) {
           {"of_dead_owners", sharing().orphans},
           {"holders", sharing().live_holders},
           {"sent", sharing().sent},
-          {"received", sharing().received}}},
+          {"received", sharing().received},
+          {"sent_to_nodes", sharing().sent_away},
+          {"received_from_nodes", sharing().came_in},
+          {"lingering", sharing().lingering.load()}}},
+        {"nodes", nodes(host)},
         {"recovery",
          {{"clients", h.recovered.load()},
           {"bytes", h.recovered_chunks.load() * CHUNK_SIZE},

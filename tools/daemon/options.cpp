@@ -3,6 +3,9 @@
 // Crash rule: none needed.
 #include "tools/daemon/options.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <CLI/CLI.hpp>
 
 #include "shim/environment.hpp"
@@ -28,6 +31,22 @@ void add_size(CLI::App& app, const char* name, std::optional<u64>& to, const cha
         ->type_name("SIZE");
 }
 
+/// How lines of the pool reach it. A file that is mapped without a page cache is memory that
+/// outlives the machine.
+era::PoolCaches pool_caches(const std::string& wanted, const std::string& pool) {
+    if (wanted == "auto") {
+        struct statx facts {};
+        const bool dax = statx(AT_FDCWD, pool.c_str(), 0, 0, &facts) == 0 &&
+                         (facts.stx_attributes & STATX_ATTR_DAX) != 0;
+        if (!dax) return era::PoolCaches::coherent;
+    } else if (wanted == "coherent") {
+        return era::PoolCaches::coherent;
+    }
+    u32 a = 7, b = 0, c = 0, d = 0;
+    asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return (b >> 24 & 1) != 0 ? era::PoolCaches::clwb : era::PoolCaches::clflushopt;
+}
+
 }  // namespace
 
 std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& exit_code) {
@@ -39,6 +58,8 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     NodeOptions& node = options.node;
     std::string name = DEFAULT_CONTEXT, directory, socket;
     std::optional<u64> pool_bytes;
+    u32 number = 0;
+    std::string caches = "auto";
     app.set_version_flag("--version", std::string("aepd ") + AEP_VERSION);
     app.add_option("--context", name, "which context, by name")
         ->type_name("NAME")
@@ -63,6 +84,21 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
         ->capture_default_str();
     app.add_option("--decay-ms", node.decay_ms,
                    "how long an unused chunk stays before the pool gets it back")
+        ->capture_default_str();
+    app.add_option("--node", number,
+                   "which of the pool's nodes the context is, from 1 on: then its clients share "
+                   "objects with those of other nodes on the pool; 0: none")
+        ->check(CLI::Range(0u, 255u));
+    app.add_option("--lease-ms", node.nodes.lease_ms,
+                   "a node that gives no sign of life for so long is dead")
+        ->check(CLI::Range(u64{20}, u64{3'600'000}))
+        ->capture_default_str();
+    app.add_flag("--only-leases", node.nodes.only_leases,
+                 "judge nodes of this system by leases, too, as those of other machines");
+    app.add_option("--pool-caches", caches,
+                   "whether lines that nodes share are flushed: coherent (one machine), cxl, or "
+                   "auto (cxl for a DAX file)")
+        ->check(CLI::IsMember({"auto", "coherent", "cxl"}))
         ->capture_default_str();
     app.add_option("--image", node.image, "the image's file; default: the one installed with it")
         ->type_name("FILE");
@@ -94,6 +130,8 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     }
     node.pool_bytes = pool_bytes.value_or(0);
     if (node.image.empty()) node.image = default_image_path();
+    if (number != 0) node.nodes.node = number - 1;
+    node.nodes.caches = pool_caches(caches, node.pool);
     return options;
 }
 

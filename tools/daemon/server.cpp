@@ -13,6 +13,7 @@
 #include <sys/timerfd.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "tools/node/node_error.hpp"
@@ -22,7 +23,6 @@ namespace aep {
 namespace {
 
 constexpr u64 SOON_MS = 100;  // while something waits
-constexpr u64 OTHERWISE_MS = 1000;
 
 int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
@@ -311,7 +311,7 @@ Sweep Server::sweep() {
 }
 
 void Server::set_timer(bool soon) {
-    const u64 ms = soon ? SOON_MS : OTHERWISE_MS;
+    const u64 ms = soon ? std::min(SOON_MS, host_.period_ms()) : host_.period_ms();
     itimerspec at{};
     at.it_value.tv_sec = static_cast<time_t>(ms / 1000);
     at.it_value.tv_nsec = static_cast<long>(ms % 1000 * 1'000'000);

@@ -27,15 +27,17 @@ class Walk {
         exports_ = s.exports_used < MAX_EXPORTS ? s.exports_used : MAX_EXPORTS - 1;
         holders_ = s.holders_used < MAX_HOLDERS ? s.holders_used : MAX_HOLDERS - 1;
         for (u32 i = 1; i <= context().max_clients; ++i) client(i);
-        u64 live = 0, orphans = 0;
+        u64 live = 0, orphans = 0, foreign = 0;
         for (u32 i = 1; i <= exports_; ++i) {
             const Export& e = export_at(i);
             if (e.state == static_cast<u32>(ExportState::free)) continue;
             ++live;
             orphans += e.owner == 0;
+            foreign += e.owner == OWNER_ELSEWHERE;
             object(i, e);
+            if (shares_between_nodes()) between_nodes(i, e);
         }
-        wrong("sharing", "lists of owners have lost an export", owned_, live - orphans);
+        wrong("sharing", "lists of owners have lost an export", owned_, live - orphans - foreign);
         wrong("sharing", "the count of exports is wrong", s.live_exports, live);
         wrong("sharing", "the count of exports of dead owners is wrong", s.orphans, orphans);
         wrong("sharing", "the count of holders is wrong", s.live_holders, held_);
@@ -88,15 +90,19 @@ class Walk {
     void object(u32 index, const Export& e) {
         wrong(named("export", index), "its count of references is wrong", e.references,
               counted_[index]);
-        if (e.state == static_cast<u32>(ExportState::live) && e.references == 0) {
+        if (e.state == static_cast<u32>(ExportState::live) && e.references == 0 && e.pins == 0) {
             found_.push_back(
                 {named("export", index), "nobody refers to it, but it is there", 0, 1});
+        }
+        if (e.owner == OWNER_ELSEWHERE && e.address == 0 && e.references == 0) {
+            return;  // on its way in, or refused
         }
         const ChunkSpan span = chunks_of(e.address, e.bytes);
         if (span.first >= span.end || span.end > context().chunk_count) {
             found_.push_back({named("export", index), "it lies outside the pool", e.address, 0});
             return;
         }
+        if (e.owner == OWNER_ELSEWHERE) return;  // its memory is another node's
         for (u32 c = span.first; c < span.end; ++c) {
             ++in_chunk_[c];
             const u32 owner = chunk_owner(c).load();
@@ -105,6 +111,30 @@ class Walk {
                 found_.push_back(
                     {named("export", index), "its chunk is another's", owner, e.owner});
             }
+        }
+    }
+
+    /// The node's own reference, which the tables in the pool must show.
+    void between_nodes(u32 index, const Export& e) {
+        if (e.node_ref == NodeRef::none) {
+            wrong(named("export", index), "it has a number, but the node no reference", e.object,
+                  0);
+            return;
+        }
+        const u32 object = e.object - 1;
+        if (object >= context().era_objects) {
+            found_.push_back({named("export", index), "its number is out of range", e.object, 0});
+            return;
+        }
+        wrong(named("export", index), "another export has its number", export_of_object(object),
+              index);
+        if (e.node_ref != NodeRef::held || e.pins != 0) return;  // an operation is at it
+        const era::Tables t = era_tables();
+        wrong(named("export", index), "the node's reference is not in the pool",
+              t.ref(context().era_node, object).load(), era::Cell::of(object).bits);
+        if (e.address != t.object(object).address.load()) {
+            found_.push_back({named("export", index), "its address is another one in the pool",
+                              t.object(object).address.load(), e.address});
         }
     }
 

@@ -31,6 +31,14 @@ inline constexpr const char* NODE_CRASH_POINTS[] = {
     "decay: free in the pool",    // the context still says returning
 };
 
+/// Of a host whose context is one of several nodes on a pool.
+inline constexpr const char* MEMBER_CRASH_POINTS[] = {
+    "join: live",               // the node is in use, nobody knows by whom
+    "nodes: one is dead",       // nothing done
+    "nodes: one is recovered",  // it is free
+    "nodes: left",              // ours is free, the context is still there
+};
+
 /// Of an operation of the host's with a capture, between "operation: written" and "performed".
 inline constexpr const char* CAPTURE_CRASH_POINTS[] = {
     "capture: stack written",  // as of a thread that has entered; the capture is an old one
@@ -42,3 +50,4 @@ inline constexpr const char* CAPTURE_CRASH_POINTS[] = {
 
 #define AEP_NODE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::NODE_CRASH_POINTS, name)
 #define AEP_CAPTURE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::CAPTURE_CRASH_POINTS, name)
+#define AEP_MEMBER_CRASH_POINT(name) AEP_CRASH_POINT(::aep::MEMBER_CRASH_POINTS, name)

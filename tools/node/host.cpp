@@ -134,7 +134,10 @@ bool NodeHost::continue_context() {
         return false;
     }
     map_context();
-    return true;
+    if (go_on_as_node(lives)) return true;
+    if (lives) return true;  // the first sweep says that it is fenced
+    unmap_heap();
+    return false;
 }
 
 void NodeHost::make_context() {
@@ -157,12 +160,15 @@ void NodeHost::make_context() {
     plan.chunk_count = pool_->file.superblock.chunk_count;
     plan.pool_address = pool_mapping_base(pool_->file);
     __builtin_memcpy(plan.pool_uuid, pool_->file.superblock.uuid, sizeof plan.pool_uuid);
+    plan.era_node = options_.nodes.node;
+    if (plan.era_node != era::NO_NODE) plan.era_objects = pool_->file.superblock.era.objects;
     require(format_context(context_fd_.get(), plan), "context " + path + ": cannot be made");
     const Owner owner = take_entry();
     AEP_NODE_CRASH_POINT("open: node taken");
     map_context();
     context().node.store(owner.node);
     context().node_generation.store(owner.generation);
+    enter_nodes();
     remember_pool();
     const std::string self = "/proc/self/fd/" + std::to_string(context_fd_.get());
     if (linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
@@ -203,6 +209,7 @@ void NodeHost::open_pool(const std::string& path) {
     require(map_pool_file(pool_->file, pool_fd_.get(), nullptr),
             "pool " + path + ": cannot map it");
     pool_mapped_ = true;
+    require(open_era_region(pool_->file), "pool " + path + ": cannot map what nodes share");
     pool_->tables =
         tables_of(reinterpret_cast<void*>(pool_mapping_base(pool_->file)), pool_->file.superblock);
     if (const PoolFault fault = verify_words(pool_->tables, pool_->file.superblock)) {
@@ -228,13 +235,16 @@ void NodeHost::map_context() {
     cached_since_.assign(header.chunk_count, 0);
 }
 
+void NodeHost::unmap_heap() {
+    if (!mapped_) return;
+    munmap(reinterpret_cast<void*>(CONTROL_BASE), CONTROL_WINDOW);
+    munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
+    munmap(reinterpret_cast<void*>(DESCS_BASE), DESCS_WINDOW);
+    mapped_ = false;
+}
+
 void NodeHost::unmap_context() {
-    if (mapped_) {
-        munmap(reinterpret_cast<void*>(CONTROL_BASE), CONTROL_WINDOW);
-        munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
-        munmap(reinterpret_cast<void*>(DESCS_BASE), DESCS_WINDOW);
-        mapped_ = false;
-    }
+    unmap_heap();
     if (pool_mapped_) {
         unmap_pool_file(pool_->file, nullptr,
                         pool_mapping_base(pool_->file) + pool_->file.superblock.file_bytes);
@@ -294,10 +304,10 @@ void NodeHost::remove() {
     if (!somebody_lives()) {
         for (u32 i = 1; i <= context().max_clients; ++i) recover(i);
         return_cached(0, true);
-        const Owner owner = pool_->owner;
-        if (next_chunk_of_node(pool_->tables, owner.node, 0) == pool_->tables.chunk_count) {
-            pool_->tables.nodes[owner.node].word.store(
-                NodeWord::make(NodeState::free, owner.generation).bits);
+        leave_nodes();
+        // What is left has objects in it that other nodes hold.
+        if (!fenced()) {
+            reclaim_node(pool_->file, pool_->tables, pool_fd_.get(), pool_->owner.node);
         }
     }
     const ContextPaths& paths = options_.paths;

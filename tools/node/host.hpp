@@ -8,7 +8,6 @@
 #pragma once
 
 #include <array>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -16,13 +15,11 @@
 #include "shim/daemon_protocol.hpp"
 #include "shim/pool_shared.hpp"
 #include "tools/node/completion.hpp"
+#include "tools/node/membership.hpp"
 #include "tools/node/paths.hpp"
 #include "tools/node/unique_fd.hpp"
 
 namespace aep {
-
-enum class LogLevel { debug, info, warning, error };
-using Log = std::function<void(LogLevel, const std::string&)>;
 
 struct NodeOptions {
     ContextPaths paths;
@@ -33,8 +30,9 @@ struct NodeOptions {
     std::optional<u64> client_limit;
     u32 max_clients = 1023;
     u32 max_slots = 8192;
-    u64 decay_ms = 500;   // how long a chunk stays unused in the cache
-    bool verify = false;  // walk the heap of a dead client before it is thrown away
+    u64 decay_ms = 500;       // how long a chunk stays unused in the cache
+    MembershipOptions nodes;  // as which of the pool's nodes
+    bool verify = false;      // walk the heap of a dead client before it is thrown away
 };
 
 /// The answer to a process that asks to be a client.
@@ -70,7 +68,8 @@ struct Sweep {
     u32 chunks_recovered = 0;
     u32 chunks_returned = 0;  // from the cache to the pool
     u32 nodes_reclaimed_chunks = 0;
-    bool busy = false;  // something waits: a frozen client, a chunk in the cache
+    u32 nodes_recovered = 0;  // of those that share objects
+    bool busy = false;        // something waits: a frozen client, a chunk in the cache
 };
 
 /// One thing that a check found wrong.
@@ -131,6 +130,12 @@ class NodeHost {
     void remove();
 
     bool poisoned() const;
+    /// Whether other nodes have declared this one dead.
+    bool fenced() const;
+    /// As one of the pool's nodes; null: it is none.
+    const Membership* membership() const { return membership_.get(); }
+    /// How often a sweep is due, at least.
+    u64 period_ms() const;
     /// "operation 3 of client 2 (name, pid 17) was left open in slot 5"; empty when it is not.
     std::string poison_text() const;
 
@@ -149,6 +154,7 @@ class NodeHost {
     bool continue_context();
     void make_context();
     void map_context();
+    void unmap_heap();
     void unmap_context();
     void open_pool(const std::string& path);
     std::string pool_path() const;
@@ -158,6 +164,12 @@ class NodeHost {
     // node_entry.cpp
     Owner take_entry();
     bool share_entry(Owner owner);
+    // nodes.cpp
+    void enter_nodes();
+    bool go_on_as_node(bool lives);
+    void leave_nodes();
+    void look_after_nodes(u64 now_ms, Sweep& done);
+    u32 free_kept_chunks();
     // admit.cpp
     u32 free_client() const;
     bool open_descriptions(u32 client, Admission& admission);
@@ -188,6 +200,7 @@ class NodeHost {
     UniqueFd image_fd_;
     UniqueFd pool_fd_;  // holds the node's lock, shared
     std::unique_ptr<PoolHere> pool_;
+    std::unique_ptr<Membership> membership_;
     std::vector<u64>
         cached_since_;  // a chunk: when a sweep first saw it in the cache, in ms; 0: not
     u64 broken_ = 0;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 
 #include "shim/node_lock.hpp"
+#include "shim/proc_file.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/node_error.hpp"

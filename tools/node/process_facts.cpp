@@ -46,17 +46,6 @@ std::string name_of(pid_t pid) {
     return name;
 }
 
-void read_boot_id(u8 (&id)[16]) {
-    __builtin_memset(id, 0, sizeof id);
-    usize nibble = 0;
-    for (const char c : read_file("/proc/sys/kernel/random/boot_id")) {
-        const int value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (value < 0 || nibble == 32) continue;
-        id[nibble / 2] = static_cast<u8>(id[nibble / 2] << 4 | value);
-        ++nibble;
-    }
-}
-
 u64 monotonic_ns() {
     timespec now{};
     clock_gettime(CLOCK_MONOTONIC, &now);

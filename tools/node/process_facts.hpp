@@ -15,8 +15,6 @@ namespace aep {
 u64 start_time_of(pid_t pid);
 /// Its name as in /proc/PID/comm; empty: there is none.
 std::string name_of(pid_t pid);
-/// The system's boot id; zeros if there is no /proc.
-void read_boot_id(u8 (&id)[16]);
 /// A clock for intervals, in ns and ms.
 u64 monotonic_ns();
 inline u64 monotonic_ms() { return monotonic_ns() / 1'000'000; }

@@ -248,7 +248,9 @@ Sweep NodeHost::sweep(u64 now_ms) {
                     recovery.state == RecoveryState::frozen;
     }
     recount_once();
-    done.chunks_returned = return_cached(now_ms, false);
+    look_after_nodes(now_ms, done);
+    if (fenced()) return done;
+    done.chunks_returned += return_cached(now_ms, false);
     done.busy = done.busy || context().chunks_cached.load(std::memory_order_relaxed) != 0;
     // Clients cannot do it: their operations make no system calls.
     const long freed = reclaim_dead_nodes(*pool_, next_dead_node_, 32);

@@ -1,0 +1,421 @@
+// Purpose: see away.hpp.
+// Who calls it: see away.hpp.
+// Crash rule: see away.hpp.
+#include "dsm-core/sharing/away.hpp"
+
+#include <utility>
+
+#include "dsm-core/era/mailbox.hpp"
+#include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/records.hpp"
+
+namespace aep {
+namespace {
+
+/// Calls f(memory) with the Memory that fits the pool.
+template <class F>
+auto with_memory(F&& f) {
+    return era::with_memory(
+        static_cast<era::PoolCaches>(context().pool_caches.load(std::memory_order_relaxed)),
+        std::forward<F>(f));
+}
+
+/// One of the node's lanes for a scope; the last one is the host's. Nobody holds one for longer
+/// than a transaction takes; a client that is killed in it is completed.
+class LaneTurn {
+  public:
+    LaneTurn(const era::Tables& t, u32 client) {
+        const u32 lanes = (t.shape.lanes < MAX_LANES ? t.shape.lanes : MAX_LANES) - 1;
+        for (u32 i = client;; ++i) {
+            std::atomic<u32>& taken = lane_taken(i % lanes);
+            u32 nobody = 0;
+            // acquire: its former user has retired the lane's record.
+            if (taken.load(std::memory_order_relaxed) == 0 &&
+                taken.compare_exchange_strong(nobody, client + 1, std::memory_order_acquire)) {
+                lane = i % lanes;
+                return;
+            }
+            __builtin_ia32_pause();
+        }
+    }
+    ~LaneTurn() { lane_taken(lane).store(0, std::memory_order_release); }
+    LaneTurn(const LaneTurn&) = delete;
+    LaneTurn& operator=(const LaneTurn&) = delete;
+
+    u32 lane = 0;
+};
+
+/// Calls f(lane) in a transaction lane of the node.
+template <class F>
+era::Status in_lane(const era::Tables& t, u32 client, F&& f) {
+    const LaneTurn turn(t, client);
+    return with_memory([&](auto& memory) {
+        era::Lane lane(memory, t, context().era_node, turn.lane, era_standing());
+        return f(lane);
+    });
+}
+
+Status status_of(era::Status status) {
+    switch (status) {
+        case era::Status::ok:
+            return Status::ok;
+        case era::Status::fenced: {
+            u32 live = static_cast<u32>(ContextState::live);
+            context().state.compare_exchange_strong(live, static_cast<u32>(ContextState::fenced));
+            return Status::fenced;
+        }
+        case era::Status::full:
+            return Status::full;
+        case era::Status::too_many:
+            return Status::limit;
+        default:
+            return Status::gone;
+    }
+}
+
+/// A number for an object of this node's; era::NO_NODE: all are in use.
+u32 free_number(const era::Tables& t) {
+    ShareHeader& s = sharing();
+    const u32 first = t.first_object(context().era_node);
+    const u32 count = t.objects_per_node();
+    for (u32 i = 0; i < count; ++i) {
+        const u32 object = first + (s.next_object + i) % count;
+        // Objects of a former life of this node may live on, held by others.
+        if (export_of_object(object) == NO_RECORD && !era::is_living(t, t.object(object))) {
+            s.next_object = (s.next_object + i + 1) % count;
+            return object;
+        }
+    }
+    return era::NO_NODE;
+}
+
+/// What the object is, on the line of its count: in the pool before the count is.
+template <class Memory>
+void describe(Memory& m, era::ObjectEntry& entry, u64 address, u64 bytes) {
+    m.store(entry.address, address);
+    m.store(entry.bytes, bytes);
+    m.store(entry.serial, m.load(entry.serial) + 1);
+    m.store(entry.root, 0);
+    m.store(entry.root_serial, 0);
+}
+
+void forget_number(u32 index) {
+    Export& e = export_at(index);
+    export_of_object(e.object - 1) = NO_RECORD;
+    e.object = 0;
+    e.node_ref = NodeRef::none;
+}
+
+/// The export is no longer this operation's.
+void unpin(u32 index) {
+    Export& e = export_at(index);
+    --e.pins;
+    if (e.references == 0 && !e.listed) dispose(index);
+}
+
+enum class Begun { no, known, first, wait };
+
+/// The first step of a send: the export is pinned, and has a number.
+Begun begin_send(u32 client, const Request& r, const era::Tables& t, u32& index, Reply& reply) {
+    const Alone alone;
+    if (share_client(client).open == 0 || !is_reachable(t, ShareId{r.b})) {
+        reply.status = Status::gone;
+        return Begun::no;
+    }
+    reply.status = find_held(client, r.a, r.mask, index);
+    if (reply.status != Status::ok) return Begun::no;
+    Export& e = export_at(index);
+    if (e.node_ref == NodeRef::held) {
+        ++e.pins;
+        return Begun::known;
+    }
+    if (e.node_ref != NodeRef::none) return Begun::wait;
+    const u32 object = free_number(t);
+    if (object == era::NO_NODE) {
+        reply.status = Status::limit;
+        return Begun::no;
+    }
+    e.object = object + 1;
+    export_of_object(object) = index;
+    e.node_ref = NodeRef::taking;
+    ++e.pins;
+    AEP_AWAY_CRASH_POINT("away: number taken");
+    return Begun::first;
+}
+
+}  // namespace
+
+bool is_reachable(const era::Tables& t, ShareId id) {
+    const u32 node = id.node();
+    if (node >= t.shape.nodes || id.client() >= t.shape.clients) return false;
+    return era::NodeWord{t.node(node).load()}.state() == era::NodeState::live &&
+           t.client(node, id.client()).id.load() == id.bits;
+}
+
+Reply send_away(u32 client, const Request& r) {
+    const era::Tables t = era_tables();
+    const ShareId to{r.b};
+    u32 index = NO_RECORD;
+    Reply reply{};
+    Begun begun;
+    while ((begun = begin_send(client, r, t, index, reply)) == Begun::wait) {
+        // Another operation is at a transaction with it, which it completes.
+        __builtin_ia32_pause();
+    }
+    if (begun == Begun::no) return reply;
+    const Export& e = export_at(index);  // pinned
+    const u32 object = e.object - 1;
+    bool created = begun == Begun::known;
+    const era::Status status = in_lane(t, client, [&](auto& lane) {
+        auto& memory = lane.memory();
+        if (!created) {
+            describe(memory, t.object(object), e.address, e.bytes);
+            const era::Status made = lane.create(object, object);
+            if (made != era::Status::ok) return made;
+            created = true;
+            AEP_AWAY_CRASH_POINT("away: created");
+        }
+        const era::Status sent = era::send(lane, to.node(), object, {to.bits, id_of(client).bits});
+        if (sent == era::Status::ok) {
+            AEP_AWAY_CRASH_POINT("away: message sent");
+            era::ring_doorbell(memory, t, to.node());
+        }
+        return sent;
+    });
+    const Alone alone;
+    if (begun == Begun::first) {
+        if (created) {
+            export_at(index).node_ref = NodeRef::held;
+        } else {
+            forget_number(index);
+        }
+    }
+    if (status == era::Status::ok) {
+        ++sharing().sent;
+        ++sharing().sent_away;
+    }
+    unpin(index);
+    return {.status = status_of(status)};
+}
+
+namespace {
+
+/// What becomes of a message that was found.
+enum class Taking { nothing, first, another, wait };
+
+/// The first step of a receive: the export is there and pinned. first: the message's reference is
+/// to become the node's.
+Taking begin_receive(u32 client, const era::Waiting& w, u32& index, Reply& reply) {
+    const Alone alone;
+    if (share_client(client).open == 0) {
+        reply.status = Status::gone;
+        return Taking::nothing;
+    }
+    if (!records_left(1, 1)) {
+        reply.status = Status::need_records;
+        return Taking::nothing;
+    }
+    index = export_of_object(w.object);
+    if (index == NO_RECORD) {
+        index = make_foreign_export(w.object);
+        export_at(index).node_ref = NodeRef::taking;
+        ++export_at(index).pins;
+        return Taking::first;
+    }
+    if (export_at(index).node_ref != NodeRef::held) return Taking::wait;
+    ++export_at(index).pins;
+    return Taking::another;
+}
+
+/// The last step: the client has a reference, if the message was ours.
+bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 index, Taking taking,
+                 era::Status status, Reply& reply) {
+    const Alone alone;
+    Export& e = export_at(index);
+    const bool taken = status == era::Status::ok;
+    if (taking == Taking::first && taken) {
+        e.node_ref = NodeRef::held;
+        const era::ObjectEntry& entry = t.object(w.object);
+        const u64 address = entry.address.load();
+        const u64 bytes = entry.bytes.load();
+        const u64 window = u64{context().chunk_count} * CHUNK_SIZE;
+        // What another machine says is believed within the pool's bounds.
+        const bool sound = address - HEAP_BASE < window && bytes != 0 &&
+                           bytes <= window - (address - HEAP_BASE) &&
+                           find_export(address) == NO_RECORD;
+        if (!sound) {
+            reply.status = Status::gone;
+            unpin(index);
+            return true;
+        }
+        name_foreign_export(index, address, bytes);
+    } else if (taking == Taking::first) {
+        forget_number(index);
+    }
+    if (taken) {
+        e.state = static_cast<u32>(ExportState::live);  // it may have lingered
+        hold(client, index);
+        ++e.references;
+        ++sharing().received;
+        ++sharing().came_in;
+        reply = {.value = e.address, .mask = e.bytes, .extra = w.envelope.from};
+    }
+    unpin(index);
+    return taken;
+}
+
+/// Takes one message. True: `reply` is the answer.
+bool accept(u32 client, const era::Tables& t, const era::Waiting& w, Reply& reply) {
+    u32 index = NO_RECORD;
+    Taking taking;
+    while ((taking = begin_receive(client, w, index, reply)) == Taking::wait) {
+        __builtin_ia32_pause();  // the operation that is at it completes
+    }
+    if (taking == Taking::nothing) return true;
+    const era::Status status = in_lane(t, client, [&](auto& lane) {
+        // The node has a reference already, or gets the message's.
+        return taking == Taking::first ? era::take_message(lane, w, w.object)
+                                       : era::drop_message(lane, w);
+    });
+    if (taking == Taking::first) {
+        AEP_AWAY_CRASH_POINT("away: message taken");
+    } else {
+        AEP_AWAY_CRASH_POINT("away: message dropped");
+    }
+    if (status == era::Status::fenced) reply.status = status_of(status);
+    return end_receive(client, t, w, index, taking, status, reply) || status == era::Status::fenced;
+}
+
+}  // namespace
+
+Reply receive_from_away(u32 client, const Request& r) {
+    const era::Tables t = era_tables();
+    const u32 node = context().era_node;
+    const ShareId own = id_of(client);
+    Reply reply{.status = Status::miss};
+    const auto take = [&](const era::Waiting& w) {
+        return w.envelope.to == own.bits && (r.b == 0 || w.envelope.from == r.b) &&
+               accept(client, t, w, reply);
+    };
+    const bool found = with_memory([&](auto& memory) {
+        for (u32 i = 0; i < t.shape.nodes; ++i) {
+            const u32 from = (client + i) % t.shape.nodes;  // not all begin with the same
+            if (from == node || !era::was_used(t, from)) continue;
+            if (era::each_message(memory, t, from, node, false, take)) return true;
+        }
+        return false;
+    });
+    if (!found && is_elsewhere(ShareId{r.b}) && !is_reachable(t, ShareId{r.b})) {
+        reply.status = Status::gone;
+    }
+    return reply;
+}
+
+namespace {
+
+/// An export that lingers and may go now, pinned; NO_RECORD: none.
+u32 begin_settle(const era::Tables& t, u32& looks) {
+    const Alone alone;
+    while (looks != 0) {
+        --looks;
+        const u32 index = next_lingering();
+        if (index == NO_RECORD) return NO_RECORD;
+        Export& e = export_at(index);
+        if (e.references != 0) continue;  // somebody received it again
+        if (e.pins != 0) continue;        // whoever is at work with it disposes of it
+        const bool ours = e.owner != OWNER_ELSEWHERE;
+        // Only this node could attach to it again, and nobody of it can any more.
+        if (ours && era::CountWord{t.count(e.object - 1).load()}.count() > 1) {
+            dispose(index);  // to the end of the list
+            continue;
+        }
+        e.node_ref = NodeRef::dropping;
+        ++e.pins;
+        return index;
+    }
+    return NO_RECORD;
+}
+
+}  // namespace
+
+bool settle_lingering(u32 client, u32 limit) {
+    const era::Tables t = era_tables();
+    u32 looks = limit;
+    if (u32 waiting = sharing().lingering.load(std::memory_order_relaxed); waiting < looks) {
+        looks = waiting;
+    }
+    for (u32 index; (index = begin_settle(t, looks)) != NO_RECORD;) {
+        const u32 object = export_at(index).object - 1;
+        u32 home = object / t.objects_per_node();
+        const era::Status status = in_lane(t, client, [&](auto& lane) {
+            const era::Status released = lane.release(object);
+            if (released == era::Status::last) lane.reclaimed();
+            AEP_AWAY_CRASH_POINT("away: reference given up");
+            return released;
+        });
+        if (status == era::Status::ok && home != context().era_node) {
+            with_memory([&](auto& memory) { era::ring_doorbell(memory, t, home); });
+        }
+        const Alone alone;
+        if (status == era::Status::fenced) status_of(status);
+        forget_number(index);
+        unpin(index);
+    }
+    return sharing().lingering.load(std::memory_order_relaxed) != 0;
+}
+
+void tidy_rings() {
+    const era::Tables t = era_tables();
+    const u32 node = context().era_node;
+    const auto tidy = [&](const era::Waiting& w) {
+        if (is_open(ShareId{w.envelope.to})) return false;
+        const era::Status status = in_lane(t, 0, [&](auto& lane) {
+            const era::Status dropped = era::drop_message(lane, w);
+            if (dropped == era::Status::last) lane.reclaimed();
+            return dropped;
+        });
+        return status == era::Status::fenced;
+    };
+    with_memory([&](auto& memory) {
+        for (u32 from = 0; from < t.shape.nodes; ++from) {
+            if (from != node && era::was_used(t, from)) {
+                era::each_message(memory, t, from, node, true, tidy);
+            }
+        }
+        return 0;
+    });
+}
+
+void announce(u32 client) {
+    const era::Tables t = era_tables();
+    if (client >= t.shape.clients) return;
+    era::DirectoryEntry& entry = t.client(context().era_node, client);
+    const ShareClient& c = share_client(client);
+    with_memory([&](auto& memory) {
+        memory.store(entry.id, 0);
+        if (c.open != 0) {
+            __builtin_memcpy(entry.name, c.name, sizeof entry.name);
+            memory.store(entry.id, id_of(client).bits);  // release: after the name
+        }
+        memory.flush(entry.id);
+        memory.fence();
+        return 0;
+    });
+}
+
+bool is_called_elsewhere(const char* name) {
+    const era::Tables t = era_tables();
+    for (u32 node = 0; node < t.shape.nodes; ++node) {
+        if (node == context().era_node ||
+            era::NodeWord{t.node(node).load()}.state() != era::NodeState::live) {
+            continue;
+        }
+        for (u32 i = 1; i < t.shape.clients; ++i) {
+            const era::DirectoryEntry& entry = t.client(node, i);
+            if (entry.id.load() != 0 && same_name(entry.name, name)) return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace aep

@@ -1,0 +1,41 @@
+// Purpose: the sharing operations that cross nodes: an object is sent to a client of another node,
+//          a message of another node is taken, the node's reference is given up.
+// Who calls it: the sharing operations (share_ops.cpp).
+// Crash rule: inside an operation, which completes. If the whole machine dies, other nodes find the
+//             lane's redo record and do the rest (dsm-core/era/recovery.hpp).
+//
+// The node has one reference to an object, whatever its clients have: number i of its references is
+// for object i. The node whose memory it is keeps its own until it is the last, so memory is always
+// freed by whose it is, or goes with the chunks of a dead node.
+//
+// Each has steps under the lock of sharing, and between them transactions without it, in a lane of
+// its own: any number of clients at once. `pins` keeps an export meanwhile.
+#pragma once
+
+#include "dsm-core/sharing/format.hpp"
+
+namespace aep {
+
+/// ShareOp::send to a client of another node. Cost: one transaction (4 to 5 fences), the first time
+/// for an object two.
+Reply send_away(u32 client, const Request& request);
+
+/// ShareOp::receive, of messages from other nodes. miss: there is none.
+Reply receive_from_away(u32 client, const Request& request);
+
+/// Gives up the node's references to up to `limit` exports that linger, where that may be: objects
+/// of other nodes, and own ones that no other node refers to any more. True: some linger yet.
+bool settle_lingering(u32 client, u32 limit);
+
+/// Messages for clients that are no more, and whatever a dead node's hints do not tell of. Cost: a
+/// look at each cell of the node's rings.
+void tidy_rings();
+
+/// Tells other nodes that the client takes part, or (`open` 0) that it does not any more.
+void announce(u32 client);
+/// Whether a client of another living node has that name.
+bool is_called_elsewhere(const char* name);
+/// Whether that client of another node takes part.
+bool is_reachable(const era::Tables& tables, ShareId id);
+
+}  // namespace aep

@@ -1,0 +1,39 @@
+// Purpose: see living_chunks.hpp.
+// Who calls it: see living_chunks.hpp.
+// Crash rule: see living_chunks.hpp.
+#include "shim/living_chunks.hpp"
+
+#include "dsm-core/era/region.hpp"
+#include "shim/syscall.hpp"
+
+namespace aep {
+
+LivingChunks::LivingChunks(const PoolFile& file, int fd) {
+    const Superblock& s = file.superblock;
+    if (s.era.nodes == 0) return;
+    // A mapping of its own: the process's may be without access.
+    const u64 begin = round_down(s.era_offset, file.page_bytes);
+    const usize mapped = round_up(s.era_offset + s.era_bytes - begin, file.page_bytes);
+    const long at = sys::mmap(0, mapped, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, begin);
+    const long own = sys::mmap(0, s.chunk_count, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (!sys::failed(own)) {
+        marks_ = reinterpret_cast<u8*>(own);
+        bytes_ = s.chunk_count;
+    }
+    unknown_ = sys::failed(at) || sys::failed(own);
+    if (!unknown_) {
+        u8* tables = reinterpret_cast<u8*>(at) + (s.era_offset - begin);
+        era::each_living_span(era::tables_at(tables, s.era), s.chunk_count,
+                              [this](u32 first, u32 end) {
+                                  for (u32 c = first; c < end; ++c) marks_[c] = 1;
+                              });
+    }
+    if (!sys::failed(at)) sys::munmap(static_cast<uptr>(at), mapped);
+}
+
+LivingChunks::~LivingChunks() {
+    if (marks_ != nullptr) sys::munmap(reinterpret_cast<uptr>(marks_), bytes_);
+}
+
+}  // namespace aep

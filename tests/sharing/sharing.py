@@ -14,37 +14,10 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
 from node_test import AEP, TOOLS, NodeTest, OwnBpffs, main  # noqa: E402
+from peer import Peer  # noqa: E402
 
-PEER = sys.argv[2]
 MIB = 1 << 20
 MAILBOX = 512
-
-
-class Peer:
-    """A peer process; every attribute that is not its own is a command: peer.send(id, address)."""
-
-    def __init__(self, socket):
-        env = dict(os.environ, AEP_SOCKET=socket, AEP_REQUIRE="1")
-        self.process = subprocess.Popen([PEER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def begin(self, *words):
-        self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
-        self.process.stdin.flush()
-
-    def end_of(self):
-        return self.process.stdout.readline().rstrip("\n")
-
-    def __getattr__(self, command):
-        def ask(*words):
-            self.begin(command, *words)
-            return self.end_of()
-        return ask
-
-    def end(self, number=signal.SIGKILL):
-        self.process.send_signal(number)
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
 
 
 class SharingTest(NodeTest):

@@ -94,6 +94,7 @@ void check_slots(int fd, Findings& found) {
             const SlotOwner o = owner();
             if (o.bits == 0) return false;
             const u32 c = o.client();
+            if (c == 0 && i == host_slot()) return false;  // for no client in particular
             return o.state() != SlotState::used || c == 0 || c > context().max_clients ||
                    client_at(c).state.load() == static_cast<u32>(ClientState::free) ||
                    client_at(c).generation.load() != o.generation();

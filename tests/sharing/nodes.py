@@ -1,0 +1,445 @@
+#!/usr/bin/env python3
+"""Tests of sharing between nodes: several contexts on one pool file, each with its own daemon.
+
+Called by ctest: nodes.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behind.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
+
+from node_test import AEP, NodeTest, OwnBpffs, main  # noqa: E402
+from peer import Peer  # noqa: E402
+
+MIB = 1 << 20
+SLOTS = 1024  # messages from one node to another, in a pool of this size
+SIZES = [1, 16, 100, 5000, 60000, 100000, MIB, 5 * MIB, 13 * MIB]
+
+
+class Node:
+    """One context on the pool that stands for a machine."""
+
+    def __init__(self, test, number):
+        self.test, self.number = test, number
+        self.home = f"{test.home}/{number}"
+        self.socket = f"{self.home}/socket"
+        self.where = ["--socket", self.socket, "--directory", f"{self.home}/context"]
+        self.peers = []
+        os.makedirs(self.home, exist_ok=True)
+
+    def run(self, command, *words):
+        return subprocess.run([AEP, command, *self.where, *words], capture_output=True, text=True,
+                              timeout=60, check=False)
+
+    def good(self, command, *words):
+        done = self.run(command, *words)
+        self.test.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout
+
+    def data(self, command):
+        return json.loads(self.good(command, "--json"))
+
+    def up(self, *words):
+        return self.good("up", "--pool", self.test.pool, "--pool-size", "256M", "--provider",
+                         self.test.provider, "--node", str(self.number), *self.test.words, *words)
+
+    def peer(self, name=""):
+        peer = Peer(self.socket)
+        self.peers.append(peer)
+        self.test.assertEqual(peer.attach(name), "ok")
+        peer.id = peer.self()
+        return peer
+
+    def daemon_pid(self):
+        with open(f"{self.home}/context/lock", encoding="ascii") as lock:
+            return int(lock.read())
+
+    def end_daemon(self):
+        NodeTest.end_stranger(self.daemon_pid(), signal.SIGKILL)
+
+    def lose_power(self):
+        """All of the node ends at once, as far as others can tell."""
+        self.end_daemon()
+        for peer in self.peers:
+            if peer.process.returncode is None:
+                peer.end()
+        shutil.rmtree(f"{self.home}/context")
+
+    def end_peers(self):
+        for peer in self.peers:
+            if peer.process.returncode is None:
+                peer.end()
+        while self.data("clients"):
+            self.good("recover")
+
+    def take_down(self):
+        for peer in self.peers:
+            if peer.process.returncode is None:
+                peer.end()
+        if os.path.exists(f"{self.home}/context"):
+            done = self.run("down", "--force")
+            self.test.assertEqual(done.returncode, 0, done.stderr)
+
+
+class NodesTest(unittest.TestCase):
+    provider = "none"
+    count = 2
+    words = ()
+
+    def setUp(self):
+        self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
+        self.pool = f"{self.home}/pool"
+        self.nodes = [Node(self, n) for n in range(1, self.count + 1)]
+        for node in self.nodes:
+            node.up()
+
+    def tearDown(self):
+        for node in self.nodes:
+            node.take_down()
+        shutil.rmtree(self.home)
+
+    def until(self, what, sign):
+        """What happens by sweeps: asks for them until it has."""
+        for _ in range(400):
+            if sign():
+                return
+            for node in self.nodes:
+                if os.path.exists(node.socket):
+                    node.run("recover")
+        self.fail(f"never: {what}")
+
+    def pass_on(self, sender, receiver, address):
+        self.assertEqual(sender.send(receiver.id, address), "ok")
+        got = receiver.recv(sender.id, 2000).split()
+        self.assertEqual((got[0], got[2]), (address, sender.id))
+        return int(got[1])
+
+    def sharing(self, node):
+        return node.data("status")["sharing"]
+
+    def expect_sound(self, *nodes):
+        for node in nodes or self.nodes:
+            self.assertEqual(node.data("check"), [])
+
+    def expect_nothing_left(self, *nodes):
+        """No object, no reference, every chunk free."""
+        nodes = nodes or self.nodes
+        for node in nodes:
+            node.end_peers()
+
+        def all_free():
+            found = [node.data("status") for node in nodes]
+            return all(s["sharing"]["objects"] == 0 and s["memory"]["held_bytes"] == 0
+                       and s["memory"]["cached_bytes"] == 0 for s in found) and all(
+                           s["pool"]["free_bytes"] == s["pool"]["bytes"] for s in found)
+
+        self.until("the pool is empty", all_free)
+        self.expect_sound(*nodes)
+
+
+class Nodes(NodesTest):
+    def test_objects_of_every_size_are_the_same_on_both_nodes(self):
+        a, b = self.nodes[0].peer("a"), self.nodes[1].peer("b")
+        self.assertEqual(a.lookup("b"), b.id)
+        self.assertEqual(b.lookup("a"), a.id)
+        for size in SIZES:
+            address = a.new(size)
+            a.fill(address, size - 1, 65)
+            self.assertGreaterEqual(self.pass_on(a, b, address), size)
+            if size > 1:
+                self.assertEqual(b.read(address)[:50], "A" * min(50, size - 1))
+                b.write(address, "x" if size > 2 else "")
+                self.assertEqual(a.read(address)[:1], "x" if size > 2 else "")
+            self.assertEqual(b.drop(address), "ok")
+            self.assertEqual(b.drop(address), "EINVAL")
+            self.assertEqual(a.drop(address), "ok")
+            self.assertEqual(a.drop(address), "EINVAL")
+        self.expect_sound()
+        self.assertEqual(self.sharing(self.nodes[0])["lingering"], 0)
+        self.expect_nothing_left()
+
+    def test_who_drops_first_does_not_matter(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        address = a.new(200000)
+        a.write(address, "kept")
+        self.pass_on(a, b, address)
+        self.assertEqual(a.drop(address), "ok")
+        self.assertEqual(b.read(address), "kept")
+        self.assertEqual(self.sharing(self.nodes[0])["lingering"], 1)
+        self.assertEqual(b.drop(address), "ok")
+        # Back with its owner, which uses it again.
+        self.assertEqual(a.recv(0, 0), "EAGAIN")
+        self.assertEqual(a.new(200000), address)
+        self.expect_nothing_left()
+
+    def test_a_node_has_one_reference_whatever_its_clients_have(self):
+        a, b, c = self.nodes[0].peer(), self.nodes[1].peer(), self.nodes[1].peer()
+        address = a.new(64)
+        a.write(address, "word")
+        for receiver in (b, c, b):
+            self.pass_on(a, receiver, address)
+        self.pass_on(b, c, address)
+        self.assertEqual(b.refmany(address, 70000), "ok")
+        self.assertEqual(b.refs(address), str(70004))
+        self.assertEqual(self.sharing(self.nodes[1])["objects"], 1)
+        # Home again, and to who has it already.
+        self.pass_on(c, a, address)
+        self.assertEqual(a.drop(address), "ok")
+        self.assertEqual(a.drop(address), "ok")
+        b.end()
+        self.assertEqual(c.read(address), "word")
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_bad_input_changes_nothing(self):
+        a, b = self.nodes[0].peer("a"), self.nodes[1].peer("b")
+        address = a.new(100)
+        self.assertEqual(self.nodes[1].peer().attach("a"), "EEXIST")
+        self.assertEqual(b.lookup("nobody"), "ENOENT")
+        stranger = int(b.id) + (1 << 32)  # another client in b's place
+        self.assertEqual(a.send(stranger, address), "ESRCH")
+        self.assertEqual(a.send((int(b.id) & ~0xff0000) | 8 << 16, address), "ESRCH")  # another node
+        self.assertEqual(a.send(b.id, hex(int(address, 16) + 16)), "EINVAL")
+        self.assertEqual(b.send(a.id, address), "EINVAL")  # never received
+        self.assertEqual(a.recv(b.id, 0), "EAGAIN")
+        self.assertEqual(a.recv(b.id, 20), "ETIMEDOUT")
+        b.end()
+        self.until("b is gone", lambda: not self.nodes[1].run("clients", "--json").stdout.count('"live"') > 1)
+        self.assertEqual(a.send(b.id, address), "ESRCH")
+        self.assertEqual(a.recv(b.id, -1), "ESRCH")
+        self.assertEqual(a.drop(address), "ok")
+        self.expect_nothing_left()
+
+    def test_a_full_ring_says_so_and_waits(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        address = a.new(100)
+        for _ in range(SLOTS):
+            self.assertEqual(a.send(b.id, address), "ok")
+        self.assertEqual(a.send(b.id, address), "EAGAIN")
+        self.assertEqual(a.sendwait(b.id, address, 20), "ETIMEDOUT")
+        a.begin("sendwait", b.id, address, -1)
+        self.assertEqual(b.recv(0, 0).split()[0], address)
+        self.assertEqual(a.end_of(), "ok")
+        for _ in range(SLOTS):
+            self.assertEqual(b.recv(0, 2000).split()[0], address)
+        self.assertEqual(b.recv(0, 0), "EAGAIN")
+        self.assertEqual(b.refs(address), str(SLOTS + 1))
+        self.expect_nothing_left()
+
+    def test_messages_arrive_in_order_and_wake_who_sleeps(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        b.begin("recv", 0, -1)
+        sent = [a.new(32) for _ in range(600)]
+        self.assertEqual(a.send(b.id, sent[0]), "ok")
+        got = [b.end_of().split()[0]]
+        for one in sent[1:]:
+            self.assertEqual(a.sendwait(b.id, one, -1), "ok")
+            got.append(b.recv(a.id, -1).split()[0])
+        self.assertEqual(got, sent)
+        self.expect_nothing_left()
+
+
+class Deaths(NodesTest):
+    count = 3
+
+    def test_a_receiver_that_dies_lets_go(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        taken, waiting = a.new(64), a.new(64)
+        self.pass_on(a, b, taken)
+        self.assertEqual(a.send(b.id, waiting), "ok")
+        b.end()
+        for address in (taken, waiting):
+            self.assertEqual(a.drop(address), "ok")
+        self.until("all came back", lambda: self.sharing(self.nodes[0])["lingering"] == 0)
+        self.expect_nothing_left()
+
+    def test_an_object_outlives_its_owner_and_its_node(self):
+        for power in (False, True):
+            a, b, c = (node.peer() for node in self.nodes)
+            objects = [a.new(size) for size in SIZES[1:]]
+            for n, address in enumerate(objects):
+                a.write(address, f"number-{n}")
+                self.pass_on(a, b, address)
+            self.pass_on(b, c, objects[0])
+            if power:
+                self.nodes[0].lose_power()
+                self.until("node 1 is recovered", lambda: len(self.nodes[1].data("status")["nodes"]) == 2)
+                self.assertGreater(self.nodes[1].data("status")["pool"]["kept_bytes"], 0)
+            else:
+                a.end()
+            for n, address in enumerate(objects):
+                self.assertEqual(b.read(address), f"number-{n}")
+                self.pass_on(b, c, address)
+                self.assertEqual(b.drop(address), "ok")
+                self.assertEqual(c.read(address), f"number-{n}")
+            self.expect_sound(*self.nodes[power:])
+            self.expect_nothing_left(*self.nodes[power:])
+
+    def test_messages_arrive_although_their_sender_s_node_dies(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        address = a.new(5000)
+        a.write(address, "last")
+        self.assertEqual(a.send(b.id, address), "ok")
+        self.nodes[0].lose_power()
+        self.until("node 1 is recovered", lambda: len(self.nodes[1].data("status")["nodes"]) == 2)
+        self.assertEqual(b.recv(0, 0).split()[0], address)
+        self.assertEqual(b.read(address), "last")
+        self.expect_nothing_left(*self.nodes[1:])
+
+    def test_a_dead_node_s_number_can_be_used_again(self):
+        a, b = self.nodes[0].peer("a"), self.nodes[1].peer("b")
+        address = a.new(64)
+        a.write(address, "old")
+        self.pass_on(a, b, address)
+        self.nodes[0].lose_power()
+        self.nodes[0].up()  # recovers what it was itself
+        again = self.nodes[0].peer("a")
+        self.assertEqual(b.lookup("a"), again.id)
+        self.assertNotEqual(again.id, a.id)
+        self.assertEqual(b.send(a.id, address), "ESRCH")
+        for _ in range(50):
+            self.pass_on(again, b, again.new(64))
+        self.assertEqual(b.read(address), "old")
+        self.pass_on(b, again, address)
+        self.assertEqual(again.read(address), "old")
+        self.expect_nothing_left()
+
+    def test_a_pool_whose_nodes_all_died_is_used_again(self):
+        peers = [node.peer() for node in self.nodes]
+        for sender in peers:
+            for receiver in peers:
+                if sender is not receiver:
+                    self.pass_on(sender, receiver, sender.new(100000))
+                    self.assertEqual(sender.send(receiver.id, sender.new(64)), "ok")
+        for node in self.nodes:
+            node.lose_power()
+        self.nodes[2].up()
+        self.until("the others are recovered", lambda: len(self.nodes[2].data("status")["nodes"]) == 1)
+        self.expect_nothing_left(self.nodes[2])
+        self.nodes[0].up()
+        self.pass_on(self.nodes[0].peer(), self.nodes[2].peer(), self.nodes[0].peers[-1].new(64))
+
+    def test_a_node_without_its_daemon_goes_on(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        self.nodes[0].end_daemon()
+        self.nodes[1].good("recover")
+        for _ in range(100):
+            self.pass_on(a, b, a.new(64))
+        self.nodes[0].up()
+        self.pass_on(b, a, b.new(64))
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_taking_down_leaves_what_others_hold(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        address = a.new(64)
+        a.write(address, "kept")
+        self.pass_on(a, b, address)
+        self.nodes[0].end_peers()
+        self.nodes[0].good("down")
+        self.assertEqual(b.read(address), "kept")
+        self.expect_sound(*self.nodes[1:])
+        self.expect_nothing_left(*self.nodes[1:])
+
+    def test_one_number_is_one_node_s(self):
+        twin = Node(self, 9)
+        twin.number = 1
+        done = subprocess.run([AEP, "up", *twin.where, "--pool", self.pool, "--node", "1"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("node 1 is", done.stderr)
+        done = self.nodes[0].run("up", "--node", "2")
+        self.assertEqual(done.returncode, 0)  # runs already: told so
+        self.assertIn("no effect", done.stdout)
+        done = subprocess.run([AEP, "up", *twin.where, "--pool", self.pool, "--node", "99"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertIn("has nodes 1 to 8", done.stderr)
+        small = f"{self.home}/small"
+        done = subprocess.run([AEP, "up", *twin.where, "--pool", small, "--pool-size", "16M", "--node", "1"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        self.assertIn("too small to be shared between nodes", done.stderr)
+
+
+class Fenced(NodesTest):
+    """Nodes judged by leases alone, as between machines."""
+
+    words = ("--only-leases", "--lease-ms", "300")
+
+    def freeze(self, node, number):
+        os.kill(node.daemon_pid(), number)
+        for peer in node.peers:
+            peer.process.send_signal(number)
+
+    def test_a_node_that_was_declared_dead_shares_no_more(self):
+        one, two = self.nodes
+        a, b = one.peer("a"), two.peer("b")
+        address, other = a.new(64), a.new(64)
+        a.write(address, "kept")
+        self.pass_on(a, b, address)
+        self.freeze(one, signal.SIGSTOP)
+        deadline = time.monotonic() + 30
+        while len(two.data("status")["nodes"]) == 2:
+            self.assertLess(time.monotonic(), deadline)
+        self.assertEqual(b.lookup("a"), "ENOENT")
+        self.assertEqual(b.send(a.id, address), "ESRCH")
+        self.freeze(one, signal.SIGCONT)
+        self.assertEqual(a.send(b.id, other), "ESTALE")
+        self.assertEqual(a.recv(0, 0), "ESTALE")
+        self.assertEqual(b.read(address), "kept")
+        self.assertEqual(b.recv(0, 0), "EAGAIN")
+        one.run("recover")
+        status = one.run("status", "--json")
+        self.assertEqual((json.loads(status.stdout)["state"], status.returncode), ("fenced", 1))
+        self.expect_sound(two)
+        # Its memory is not given to anybody while it may still write to it.
+        self.assertEqual(a.write(other, "mine"), "mine")
+        one.take_down()
+        one.up()
+        self.pass_on(one.peer("a"), b, one.peers[-1].new(64))
+        self.expect_nothing_left()
+
+
+class Torture(OwnBpffs, NodesTest):
+    """Random work on three nodes, clients and nodes killed at random."""
+
+    provider = "ebpf"
+    count = 3
+    rounds = 60
+
+    def test_random_deaths_leave_nothing(self):
+        random.seed(7)
+        for number in range(self.rounds):
+            for node in self.nodes:
+                node.peers = [p for p in node.peers if p.process.returncode is None]
+                while len(node.peers) < 2:
+                    node.peer()
+            everybody = [p for node in self.nodes for p in node.peers]
+            for peer in everybody:
+                if not hasattr(peer, "busy"):
+                    peer.busy = peer.churn(random.choice(everybody).id, random.getrandbits(32))
+            victim = random.choice(self.nodes)
+            how = random.randrange(10)
+            if how < 7:
+                random.choice(victim.peers).end()
+            elif how < 8:
+                victim.end_daemon()
+                victim.up()
+            else:
+                victim.lose_power()
+                victim.up()
+            if number % 10 == 9:
+                self.expect_sound()
+        self.expect_nothing_left()
+
+
+if __name__ == "__main__":
+    main()

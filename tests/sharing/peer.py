@@ -1,0 +1,38 @@
+"""A client that does what a test says.
+
+Used by sharing.py and nodes.py. Crash rule: it is there to be killed.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+
+PEER = sys.argv[2]
+
+
+class Peer:
+    """A peer process; every attribute that is not its own is a command: peer.send(id, address)."""
+
+    def __init__(self, socket):
+        env = dict(os.environ, AEP_SOCKET=socket, AEP_REQUIRE="1")
+        self.process = subprocess.Popen([PEER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def begin(self, *words):
+        self.process.stdin.write(" ".join(str(w) for w in words) + "\n")
+        self.process.stdin.flush()
+
+    def end_of(self):
+        return self.process.stdout.readline().rstrip("\n")
+
+    def __getattr__(self, command):
+        def ask(*words):
+            self.begin(command, *words)
+            return self.end_of()
+        return ask
+
+    def end(self, number=signal.SIGKILL):
+        self.process.send_signal(number)
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()

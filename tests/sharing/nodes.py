@@ -413,7 +413,7 @@ class Torture(OwnBpffs, NodesTest):
 
     provider = "ebpf"
     count = 3
-    rounds = 60
+    rounds = int(os.environ.get("AEP_TEST_ROUNDS", "60"))
 
     def test_random_deaths_leave_nothing(self):
         random.seed(7)

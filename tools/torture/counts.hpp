@@ -18,6 +18,7 @@ struct Counts {
     std::uint64_t hung = 0;       // nobody may wait: processes or commands that did not end in time
     std::uint64_t leaked_bytes = 0;
     std::uint64_t daemon_kills = 0;
+    std::uint64_t node_kills = 0;  // a daemon and all its clients at once, their context gone
     std::map<std::string, std::uint64_t> by_death;
     std::map<std::string, std::uint64_t> by_point;  // 0: never hit
 

@@ -31,6 +31,7 @@ struct Options {
     std::uint64_t kills = 300;
     unsigned clients = 3;
     unsigned threads = 3;
+    unsigned nodes = 1;
     std::string provider = "auto";
     std::uint64_t seed = 0;
     std::vector<std::string> deaths;
@@ -69,14 +70,16 @@ class Torture {
     explicit Torture(const Options& options)
         : options_(options),
           random_(options.seed),
-          points_(points_of_image(options.build / "aep-lib/image/aep-image")),
-          node_({.daemon = options.build / "tools/aepd", .provider = options.provider}) {
-        setup_ = {.program = options.build / "tools/aep-torture-victim",
-                  .library = options.build / "preload/libaepmalloc.so",
-                  .environment = node_.environment(),
-                  .threads = options.threads,
-                  .oom_group = group_.path()};
-        counts_.provider = node_.command("status").at("status").at("provider");
+          points_(points_of_image(options.build / "aep-lib/image/aep-image", options.nodes > 1)) {
+        for (unsigned i = 0; i < options.nodes; ++i) {
+            NodeSetup setup{.daemon = options.build / "tools/aepd", .provider = options.provider};
+            if (options.nodes > 1) {
+                setup.number = i + 1;
+                if (i != 0) setup.pool = nodes_[0].node->directory() / "pool";
+            }
+            nodes_.push_back({std::make_unique<Node>(setup)});
+        }
+        counts_.provider = nodes_[0].node->command("status").at("status").at("provider");
         if (counts_.provider == "none" && options.provider == "auto") {
             fmt::print(stderr,
                        "aep-torture: nothing completes operations on this system (aep doctor says "
@@ -96,6 +99,13 @@ class Torture {
         }
         if (deaths_.empty()) throw std::runtime_error("no way to die is left");
     }
+
+    /// The last one first: the first one's directory has the pool.
+    ~Torture() {
+        while (!nodes_.empty()) nodes_.pop_back();
+    }
+    Torture(const Torture&) = delete;
+    Torture& operator=(const Torture&) = delete;
 
     const Counts& run() {
         const bool points =
@@ -123,7 +133,23 @@ class Torture {
     struct Running {
         std::unique_ptr<Victim> victim;
         Death death;
+        unsigned node;
     };
+    /// A node, and what was counted in it that its next life does not know.
+    struct Counted {
+        std::unique_ptr<Node> node;
+        std::uint64_t open = 0, completed = 0;                // of this life
+        std::uint64_t open_before = 0, completed_before = 0;  // of former ones
+        std::uint64_t broken = 0;
+    };
+
+    VictimSetup setup_for(unsigned node) const {
+        return {.program = options_.build / "tools/aep-torture-victim",
+                .library = options_.build / "preload/libaepmalloc.so",
+                .environment = nodes_[node].node->environment(),
+                .threads = options_.threads,
+                .oom_group = group_.path()};
+    }
 
     unsigned below(unsigned n) {
         return std::uniform_int_distribution<unsigned>(0, n - 1)(random_);
@@ -131,9 +157,11 @@ class Torture {
 
     void start_victim() {
         const Death death = deaths_[below(static_cast<unsigned>(deaths_.size()))];
+        const unsigned node = below(options_.nodes);
         try {
             victims_.push_back(
-                {std::make_unique<Victim>(setup_, random_(), death, below(20'000)), death});
+                {std::make_unique<Victim>(setup_for(node), random_(), death, below(20'000)), death,
+                 node});
         } catch (const std::exception& e) {
             fault(e.what(), counts_.broken);
             stop_ = true;
@@ -142,6 +170,7 @@ class Torture {
 
     void kill_one() {
         if (victims_.empty()) return;
+        if (options_.nodes > 1 && below(30) == 0) return kill_node(victims_.front().node);
         Running victim = std::move(victims_.front());
         victims_.pop_front();
         if (victim.death.by == By::point) {
@@ -159,9 +188,30 @@ class Torture {
         ended(*victim.victim, victim.death);
     }
 
+    /// As a power cut does: all of it at once, in no order that anybody relies on.
+    void kill_node(unsigned node) {
+        std::deque<Running> others;
+        for (Running& running : victims_) {
+            if (running.node != node) {
+                others.push_back(std::move(running));
+                continue;
+            }
+            running.victim->end({"sigkill", By::driver, ""});
+            ++counts_.kills;
+            ++counts_.by_death["node"];
+        }
+        victims_ = std::move(others);
+        ++counts_.node_kills;
+        Counted& counted = nodes_[node];
+        counted.open_before += std::exchange(counted.open, 0);
+        counted.completed_before += std::exchange(counted.completed, 0);
+        counted.broken = 0;
+        counted.node->lose_power();
+    }
+
     void kill_at(const std::string& point, int milliseconds) {
         const Death death{"point", By::point, ""};
-        Victim victim(setup_, random_(), death, 0);
+        Victim victim(setup_for(below(options_.nodes)), random_(), death, 0);
         count_point(point, victim.end_at_point(points_.at(point), milliseconds));
         ended(victim, death);
     }
@@ -176,7 +226,7 @@ class Torture {
             fault(fmt::format("victim {} found damage", victim.pid()), counts_.broken);
         }
         if (options_.kill_daemon && options_.provider != "none" && below(20) == 0) {
-            node_.restart_daemon();
+            nodes_[below(options_.nodes)].node->restart_daemon();
             ++counts_.daemon_kills;
         }
         if (!options_.as_json && isatty(2)) {
@@ -187,43 +237,54 @@ class Torture {
 
     /// After a kill: what is left of the dead is taken back, then everything is walked.
     void judge() {
-        try {
-            json status;
-            const auto end = Clock::now() + std::chrono::seconds(5);
-            unsigned waiting = 0;
-            do {
-                node_.command("recover");
-                status = node_.command("status").at("status");
-                waiting = waiting_clients();
-            } while (waiting != 0 && status.at("state") == "live" && Clock::now() < end);
-            const json& recovery = status.at("recovery");
-            counts_.open = recovery.at("captured");
-            counts_.completed = recovery.at("completed");
-            if (status.at("state") == "poisoned") {
-                fault("the context is poisoned: " + status.at("poison").get<std::string>(),
-                      counts_.broken);
+        counts_.open = counts_.completed = 0;
+        for (Counted& counted : nodes_) {
+            try {
+                judge(counted);
+            } catch (const std::exception& e) {
+                fault(e.what(), counts_.hung);
                 stop_ = true;
-                return;
             }
-            if (waiting != 0) fault("a dead client is not taken back within 5 s", counts_.hung);
-            if (recovery.at("broken") > domains_broken_) {
-                domains_broken_ = recovery.at("broken");
-                fault("the heap of a dead client is broken (the daemon's log says how)",
-                      counts_.broken);
-            }
-            for (const json& finding : node_.command("check").at("findings")) {
-                fault("check: " + finding.dump(), counts_.broken);
-            }
-        } catch (const std::exception& e) {
-            fault(e.what(), counts_.hung);
+            counts_.open += counted.open_before + counted.open;
+            counts_.completed += counted.completed_before + counted.completed;
+        }
+    }
+
+    void judge(Counted& counted) {
+        const Node& node = *counted.node;
+        json status;
+        const auto end = Clock::now() + std::chrono::seconds(5);
+        unsigned waiting = 0;
+        do {
+            node.command("recover");
+            status = node.command("status").at("status");
+            waiting = waiting_clients(node);
+        } while (waiting != 0 && status.at("state") == "live" && Clock::now() < end);
+        const json& recovery = status.at("recovery");
+        counted.open = recovery.at("captured");
+        counted.completed = recovery.at("completed");
+        if (status.at("state") != "live") {
+            fault("the context is " + status.at("state").get<std::string>() + ": " +
+                      status.at("poison").get<std::string>(),
+                  counts_.broken);
             stop_ = true;
+            return;
+        }
+        if (waiting != 0) fault("a dead client is not taken back within 5 s", counts_.hung);
+        if (recovery.at("broken") > counted.broken) {
+            counted.broken = recovery.at("broken");
+            fault("the heap of a dead client is broken (the daemon's log says how)",
+                  counts_.broken);
+        }
+        for (const json& finding : node.command("check").at("findings")) {
+            fault("check: " + finding.dump(), counts_.broken);
         }
     }
 
     /// Clients of dead processes that the daemon has not yet done with.
-    unsigned waiting_clients() const {
+    unsigned waiting_clients(const Node& node) const {
         unsigned waiting = 0;
-        for (const json& client : node_.command("clients").at("clients")) {
+        for (const json& client : node.command("clients").at("clients")) {
             const pid_t pid = client.at("pid");
             const bool ours = std::ranges::any_of(
                 victims_, [&](const Running& running) { return running.victim->pid() == pid; });
@@ -238,12 +299,28 @@ class Torture {
             victims_.pop_front();
         }
         judge();
+        if (stop_) return;
         try {
-            counts_.leaked_bytes =
-                node_.command("status").at("status").at("memory").at("held_bytes");
+            // What nodes held of each other goes by and by.
+            const auto end = Clock::now() + std::chrono::seconds(10);
+            do {
+                counts_.leaked_bytes = 0;
+                for (const Counted& counted : nodes_)
+                    counts_.leaked_bytes += held_by(*counted.node);
+            } while (counts_.leaked_bytes != 0 && Clock::now() < end);
         } catch (const std::exception& e) {
             fault(e.what(), counts_.hung);
         }
+    }
+
+    /// Bytes that a node without clients still holds, or that nobody frees.
+    static std::uint64_t held_by(const Node& node) {
+        node.command("recover");
+        const json status = node.command("status").at("status");
+        const json& sharing = status.at("sharing");
+        return status.at("memory").at("held_bytes").get<std::uint64_t>() +
+               status.at("pool").at("kept_bytes").get<std::uint64_t>() +
+               sharing.at("objects").get<std::uint64_t>();
     }
 
     void fault(const std::string& what, std::uint64_t& counter) {
@@ -256,12 +333,10 @@ class Torture {
     std::mt19937_64 random_;
     std::map<std::string, std::vector<std::uint64_t>> points_;
     SmallGroup group_;
-    Node node_;
-    VictimSetup setup_;
+    std::vector<Counted> nodes_;
     std::vector<Death> deaths_;
     std::deque<Running> victims_;
     Counts counts_;
-    std::uint64_t domains_broken_ = 0;
     bool stop_ = false;
 };
 
@@ -274,6 +349,7 @@ json to_json(const Counts& c) {
             {"hung", c.hung},
             {"leaked_bytes", c.leaked_bytes},
             {"daemon_kills", c.daemon_kills},
+            {"node_kills", c.node_kills},
             {"by_death", c.by_death},
             {"by_point", c.by_point}};
 }
@@ -289,8 +365,9 @@ void report(const Counts& c, const Options& options, double seconds) {
     }
     fmt::print("deaths:");
     for (const auto& [name, count] : c.by_death) fmt::print(" {} {}", name, count);
-    fmt::print("; points hit {} of {}; daemon killed {} times; {:.0f} s\n",
-               c.by_point.size() - c.points_missed(), c.by_point.size(), c.daemon_kills, seconds);
+    fmt::print("; points hit {} of {}; daemon killed {} times, whole nodes {} times; {:.0f} s\n",
+               c.by_point.size() - c.points_missed(), c.by_point.size(), c.daemon_kills,
+               c.node_kills, seconds);
     fmt::print(
         "torture ({}): {} kills, {} operations open, {} completed, {} broken, {} hung, {} bytes "
         "leaked\n",
@@ -312,6 +389,9 @@ int main(int count, char** arguments) {
     app.add_option("--kills", options.kills, "how many clients to kill")->capture_default_str();
     app.add_option("--clients", options.clients, "clients at a time")->check(CLI::Range(1, 64));
     app.add_option("--threads", options.threads, "threads of each")->check(CLI::Range(1, 64));
+    app.add_option("--nodes", options.nodes,
+                   "contexts on one pool that share objects; whole nodes are killed, too")
+        ->check(CLI::Range(1, 8));
     app.add_option("--provider", options.provider, "what completes operations")
         ->check(CLI::IsMember({"auto", "ebpf", "none"}))
         ->capture_default_str();

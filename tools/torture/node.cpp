@@ -42,7 +42,8 @@ Node::Node(const NodeSetup& setup) : setup_(setup) {
 
 void Node::start() {
     const std::string socket = (directory_ / "socket").string();
-    const std::string pool = (directory_ / "pool").string();
+    const std::string pool = (setup_.pool.empty() ? directory_ / "pool" : setup_.pool).string();
+    const std::string number = std::to_string(setup_.number);
     const std::string log = (directory_ / "log").string();
     const std::string directory = (directory_ / "context").string();
     const std::string name = directory_.filename().string();
@@ -52,7 +53,7 @@ void Node::start() {
         execl(setup_.daemon.c_str(), "aepd", "--context", name.c_str(), "--directory",
               directory.c_str(), "--socket", socket.c_str(), "--pool", pool.c_str(), "--pool-size",
               setup_.pool_size.c_str(), "--provider", setup_.provider.c_str(), "--log-file",
-              log.c_str(), setup_.verify ? "--verify" : nullptr, nullptr);
+              log.c_str(), "--node", number.c_str(), setup_.verify ? "--verify" : nullptr, nullptr);
         _exit(127);
     }
     for (int i = 0; i < ANSWER_MS / 10; ++i) {
@@ -106,6 +107,13 @@ nlohmann::json Node::command(const std::string& name) const {
 void Node::restart_daemon() {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
+    start();
+}
+
+void Node::lose_power() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    std::filesystem::remove_all(directory_ / "context");
     start();
 }
 

@@ -20,7 +20,9 @@ struct NodeSetup {
     std::filesystem::path daemon;  // aepd
     std::string provider;          // auto, ebpf, none
     std::string pool_size = "2G";
-    bool verify = true;  // every recovered domain is walked
+    std::filesystem::path pool;  // empty: one of its own
+    unsigned number = 0;         // which of the pool's nodes; 0: none
+    bool verify = true;          // every recovered domain is walked
 };
 
 class Node {
@@ -37,6 +39,10 @@ class Node {
     nlohmann::json command(const std::string& name) const;
     /// Kills the daemon and starts another on the same context.
     void restart_daemon();
+    /// Kills the daemon, takes the context away and starts anew, as a machine after a power cut.
+    /// Its clients are dead already.
+    void lose_power();
+    const std::filesystem::path& directory() const { return directory_; }
     /// What a client needs in its environment to join.
     std::vector<std::string> environment() const;
     pid_t daemon_pid() const { return pid_; }

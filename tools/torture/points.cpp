@@ -49,12 +49,13 @@ std::vector<char> notes_of(const std::vector<char>& file) {
 }  // namespace
 
 std::map<std::string, std::vector<std::uint64_t>> points_of_image(
-    const std::filesystem::path& image) {
+    const std::filesystem::path& image, bool nodes) {
     std::ifstream in(image, std::ios::binary);
     const std::vector<char> file{std::istreambuf_iterator<char>(in), {}};
     std::set<std::string> wanted(std::begin(NODE_CRASH_POINTS), std::end(NODE_CRASH_POINTS));
     wanted.insert(std::begin(HEAP_CRASH_POINTS), std::end(HEAP_CRASH_POINTS));
     wanted.insert(std::begin(SHARE_CRASH_POINTS), std::end(SHARE_CRASH_POINTS));
+    if (nodes) wanted.insert(std::begin(AWAY_CRASH_POINTS), std::end(AWAY_CRASH_POINTS));
     std::map<std::string, std::vector<std::uint64_t>> points;
     for (const std::string& name : wanted)
         points[name];  // one without address is never hit: a fault

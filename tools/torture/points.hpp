@@ -13,8 +13,8 @@ namespace aep::torture {
 
 /// Every point of the node's and the heap's operations that the image has, with all its addresses
 /// (a function may be inlined at several places). Throws std::runtime_error for a file that is no
-/// image.
+/// image. `nodes`: those of what crosses nodes, too.
 std::map<std::string, std::vector<std::uint64_t>> points_of_image(
-    const std::filesystem::path& image);
+    const std::filesystem::path& image, bool nodes);
 
 }  // namespace aep::torture

@@ -9,22 +9,45 @@
 
 namespace aep::era {
 
+/// The kinds of access that a test may look at.
+enum class Access : u8 { load, store, cas, flush, fence };
+#ifdef AEP_MEMORY_HOOK
+/// Called before each access of LocalMemory; a fence has no word. For tests of code that chooses
+/// its Memory itself.
+inline void (*memory_hook)(Access, const Word*) = nullptr;
+inline void observe(Access access, const Word* word) {
+    if (memory_hook != nullptr) memory_hook(access, word);
+}
+#else
+inline void observe(Access, const Word*) {}
+#endif
+
 /// Memory whose content outlives every user of it: one machine, any number of processes. Nothing
 /// is flushed; the order of the accesses is what counts.
 struct LocalMemory {
     /// seq_cst: a sender fills a cell and then looks whether the receiver lives, a recoverer
     /// changes the node's word and then looks at the cells; one of them must see the other. A plain
     /// load on x86.
-    u64 load(const Word& word) const { return word.load(std::memory_order_seq_cst); }
+    u64 load(const Word& word) const {
+        observe(Access::load, &word);
+        return word.load(std::memory_order_seq_cst);
+    }
     /// release: a record's head is not seen before its fields.
-    void store(Word& word, u64 value) const { word.store(value, std::memory_order_release); }
+    void store(Word& word, u64 value) const {
+        observe(Access::store, &word);
+        word.store(value, std::memory_order_release);
+    }
     /// seq_cst: as for load. False: the word was not `expected`.
     bool cas(Word& word, u64 expected, u64 desired) const {
+        observe(Access::cas, &word);
         return word.compare_exchange_strong(expected, desired, std::memory_order_seq_cst);
     }
-    void flush(const Word&) const {}
+    void flush(const Word& word) const { observe(Access::flush, &word); }
     /// The compiler keeps the order that the flushes would have kept.
-    void fence() const { std::atomic_signal_fence(std::memory_order_seq_cst); }
+    void fence() const {
+        observe(Access::fence, nullptr);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
 };
 
 /// CXL memory that the machines' caches keep coherent. A line that another machine reads is

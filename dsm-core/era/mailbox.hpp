@@ -119,6 +119,19 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
     return false;
 }
 
+/// Corrects the hint if it does not tell of the message: its sender's node died before it did. True:
+/// it did not.
+template <class Memory>
+bool note_stray(Memory& m, const Tables& t, u32 to, const Waiting& w) {
+    const u64 head = m.load(t.head(w.from, to));
+    Word& tail = t.tail(w.from, to);
+    if ((w.position - head) % t.shape.slots < m.load(tail) - head) {
+        return false;
+    }
+    advance(m, tail, w.position + 1);
+    return true;
+}
+
 /// Makes a message ours to take. False: it is another one by now, or somebody else is at it.
 template <class Memory>
 bool claim_message(Lane<Memory>& lane, const Waiting& w, MessageEntry& letter) {

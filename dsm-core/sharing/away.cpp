@@ -368,7 +368,13 @@ void tidy_rings() {
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
     const auto tidy = [&](const era::Waiting& w) {
-        if (is_open(ShareId{w.envelope.to})) return false;
+        if (is_open(ShareId{w.envelope.to})) {
+            with_memory([&](auto& memory) {
+                if (era::note_stray(memory, t, node, w)) era::ring_doorbell(memory, t, node);
+                return 0;
+            });
+            return false;
+        }
         const era::Status status = in_lane(t, 0, [&](auto& lane) {
             const era::Status dropped = era::drop_message(lane, w);
             if (dropped == era::Status::last) lane.reclaimed();

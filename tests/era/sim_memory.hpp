@@ -26,9 +26,6 @@ struct Sabotage {
     bool no_epoch = false;          // of the lane's epoch, at a renewal
 };
 
-/// The kind of an access, told before it happens.
-enum class Access : u8 { load, store, cas, flush, fence };
-
 /// Lines that are dirty in a machine's cache, and memory behind them.
 class SimMemory {
   public:

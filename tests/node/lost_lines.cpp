@@ -1,0 +1,280 @@
+// Purpose: two nodes on one pool; the one dies at every single change of what they share, with the
+//          lines in its cache lost or not, and the other one puts everything right: no object, no
+//          reference, no message is left, and no chunk.
+// Who calls it: ctest; built from the sharing operations' own sources, with a hook in their Memory.
+// Crash rule: this is the test of the crash rules of dsm-core/sharing/away.cpp and of membership.
+#include <random>
+
+#include "dsm-core/era/flush.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
+#include "tests/node/fixture.hpp"
+#include "tools/node/check_sharing.hpp"
+#include "tools/node/crash_points.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+constexpr u64 POOL_BYTES = 64 * MiB;
+constexpr usize MAX_DIRTY = 4096;
+
+/// What memory has of a line that differs from what the caches have.
+struct Line {
+    u64 offset;  // in the region
+    u8 saved[CACHE_LINE];
+    u8 flushed[CACHE_LINE];
+    bool on_its_way;
+};
+
+/// The machine that dies: shared with the test, which survives it.
+struct Machine {
+    u64 base;            // of the region in its process
+    u64 bytes;           //
+    u64 die_at;          // the change before which it dies; 0: never
+    u64 changes;         // so far
+    bool died;           //
+    bool careless;       // flushes do nothing
+    u32 used;            // lines below
+    u32 index[1 << 17];  // line -> 1 + place below
+    Line lines[MAX_DIRTY];
+};
+Machine* machine = nullptr;
+
+Line& line_of(const era::Word* word) {
+    const u64 offset = round_down(reinterpret_cast<u64>(word) - machine->base, CACHE_LINE);
+    u32& place = machine->index[offset / CACHE_LINE];
+    if (place == 0) {
+        if (machine->used == MAX_DIRTY) abort();
+        Line& line = machine->lines[machine->used++];
+        line.offset = offset;
+        std::memcpy(line.saved, reinterpret_cast<void*>(machine->base + offset), CACHE_LINE);
+        place = machine->used;
+    }
+    return machine->lines[place - 1];
+}
+
+void at_access(era::Access access, const era::Word* word) {
+    if (access == era::Access::load) return;
+    if (access != era::Access::flush && ++machine->changes == machine->die_at) {
+        machine->died = true;
+        kill(getpid(), SIGKILL);
+    }
+    if (access == era::Access::fence) {
+        for (u32 i = 0; i < machine->used; ++i) {
+            Line& line = machine->lines[i];
+            if (line.on_its_way) std::memcpy(line.saved, line.flushed, CACHE_LINE);
+            line.on_its_way = false;
+        }
+        return;
+    }
+    Line& line = line_of(word);
+    if (access == era::Access::flush && !machine->careless) {
+        std::memcpy(line.flushed, reinterpret_cast<void*>(machine->base + line.offset), CACHE_LINE);
+        line.on_its_way = true;
+    }
+}
+
+NodeOptions options_of(const Directory& directory, u32 node) {
+    NodeOptions options = options_in(directory, POOL_BYTES);
+    const std::string home = directory.path() + "/" + std::to_string(node + 1);
+    mkdir(home.c_str(), 0700);
+    options.paths = context_paths("tested", home + "/context", home + "/socket");
+    options.pool = directory.path() + "/pool";
+    options.nodes.node = node;
+    return options;
+}
+
+Reply ask(ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
+    return perform_share(1, op, {.op = Op{}, .a = a, .b = b, .mask = mask});
+}
+
+/// Client 1 of this process's host takes part, with a chunk of its own: the chunk's address.
+u64 take_part() {
+    ShareHeader& s = sharing();
+    s.exports_present = s.holders_present = 1000;
+    const Reply claimed =
+        perform_node(1, NodeOp::claim_chunks, {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+    EXPECT_EQ(claimed.status, Status::ok);
+    client_at(1).generation = 1;
+    EXPECT_EQ(ask(ShareOp::open).status, Status::ok);
+    return chunk_address(ChunkIndex{static_cast<u32>(claimed.value)});
+}
+
+/// The other node's client 1.
+ShareId peer(u32 node) { return ShareId{era_tables().client(node, 1).id.load()}; }
+
+/// One word each way between the processes of a test.
+class Baton {
+  public:
+    Baton() { EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends_), 0); }
+    ~Baton() {
+        close(ends_[0]);
+        close(ends_[1]);
+    }
+    void pass(int side) const { EXPECT_EQ(write(ends_[side], "g", 1), 1); }
+    /// False: the other side is gone.
+    bool take(int side) const {
+        char byte;
+        return read(ends_[side], &byte, 1) == 1;
+    }
+    void leave_to(int side) { close(std::exchange(ends_[1 - side], -1)); }
+
+  private:
+    int ends_[2];
+};
+
+/// All that the node that dies does, with what it was sent, too.
+void work_of_first(u64 chunk) {
+    const ShareId other = peer(1);
+    u64 got[4] = {};
+    for (u32 round = 0; round < 2; ++round) {
+        ask(ShareOp::send, chunk + round * 256, other.bits, 256);
+        ask(ShareOp::send, chunk + round * 256, other.bits, 256);
+        for (u32 i = 0; i < 2; ++i) got[i] = ask(ShareOp::receive).value;
+        ask(ShareOp::send, got[0], other.bits, 256);
+        ask(ShareOp::drop, got[0]);
+        ask(ShareOp::drop, chunk + round * 256);
+        ask(ShareOp::settle);
+        ask(ShareOp::drop, got[1]);
+    }
+    perform_share(0, ShareOp::tidy, {.op = Op{}});
+}
+
+/// Takes and drops all there is, as long as it takes: the survivor's client.
+void empty_mailbox() {
+    for (;;) {
+        const Reply reply = ask(ShareOp::receive);
+        if (reply.status != Status::ok) return;
+        EXPECT_EQ(ask(ShareOp::drop, reply.value).status, Status::ok);
+    }
+}
+
+/// Nothing is under way or left in what nodes share.
+void expect_empty(const era::Tables& t) {
+    for (u32 i = 0; i < t.shape.objects; ++i) ASSERT_EQ(t.count(i).load(), 0u) << "object " << i;
+    for (u32 node = 0; node < 2; ++node) {
+        for (u32 i = 0; i < t.shape.refs; ++i) {
+            ASSERT_EQ(t.ref(node, i).load(), 0u) << "reference " << i << " of node " << node;
+        }
+        for (u32 i = 0; i < t.shape.slots; ++i) {
+            ASSERT_EQ(t.message(node, 1 - node, i).load(), 0u) << "message " << i;
+        }
+        for (u32 lane = 0; lane < t.shape.lanes; ++lane) {
+            const era::RedoHead head{t.lane(t.writer(node, lane)).redo.head.load()};
+            ASSERT_EQ(head.kind(), era::RedoKind::none) << "lane " << lane << " of node " << node;
+        }
+    }
+}
+
+void run_first(const Directory& directory, Baton& baton) {
+    baton.leave_to(0);
+    EXPECT_TRUE(baton.take(0));
+    Host host(options_of(directory, 0));
+    const u64 chunk = take_part();
+    baton.pass(0);  // it can be sent to
+    EXPECT_TRUE(baton.take(0));
+    const era::Tables t = era_tables();
+    machine->base = reinterpret_cast<u64>(t.base);
+    machine->bytes = t.at.bytes;
+    era::memory_hook = at_access;
+    work_of_first(chunk);
+    // As the power goes: all at once.
+    era::memory_hook = nullptr;
+    kill(getpid(), SIGKILL);
+}
+
+void run_second(const Directory& directory, Baton& baton, u64 seed) {
+    baton.leave_to(1);
+    Host host(options_of(directory, 1));
+    const u64 chunk = take_part();
+    baton.pass(1);
+    EXPECT_TRUE(baton.take(1));
+    for (u32 i = 0; i < 4; ++i) {
+        EXPECT_EQ(ask(ShareOp::send, chunk + i * 64, peer(0).bits, 64).status, Status::ok);
+    }
+    const era::Tables t = era_tables();
+    baton.pass(1);
+    EXPECT_FALSE(baton.take(1));  // it is dead
+    // Its cache is gone: each line that it did not flush, or not.
+    std::mt19937_64 random(seed);
+    for (u32 i = 0; i < machine->used; ++i) {
+        const Line& line = machine->lines[i];
+        if (seed == 0 || random() % 2 == 0)
+            std::memcpy(t.base + line.offset, line.saved, CACHE_LINE);
+    }
+    host.sweep(0);
+    EXPECT_EQ(era::NodeWord{t.node(0).load()}.state(), era::NodeState::free) << said;
+    empty_mailbox();
+    for (u32 i = 0; i < 4; ++i) ask(ShareOp::drop, chunk + i * 64);
+    for (u32 i = 0; i < 20; ++i) host.sweep(0);
+    while (ask(ShareOp::take_returned).status == Status::ok) {
+    }
+    std::vector<Finding> found;  // of sharing alone: the client is no process
+    check_sharing(found);
+    ASSERT_EQ(all_of(found), "");
+    expect_empty(t);
+    EXPECT_EQ(sharing().live_exports, 0u);
+    EXPECT_EQ(sharing().live_holders, 0u);
+    // All but our client's own chunk.
+    EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count - 1);
+}
+
+enum class Outcome { lived, sound, broken };
+
+/// One life and death, and what the survivor found. lived: the first node came to the end of its
+/// work.
+Outcome die_at(u64 change, u64 seed, bool careless = false) {
+    const Directory directory;
+    std::memset(static_cast<void*>(machine), 0, sizeof *machine);
+    machine->die_at = change;
+    machine->careless = careless;
+    Baton baton;
+    const pid_t second = start_child([&] {
+        if (careless && dup2(open("/dev/null", O_WRONLY), 1) < 0) _exit(2);  // it is to complain
+        run_second(directory, baton, seed);
+    });
+    const pid_t first = start_child([&] { run_first(directory, baton); });
+    baton.leave_to(0);
+    baton.leave_to(1);
+    EXPECT_TRUE(WIFSIGNALED(wait_for(first))) << "the first node failed";
+    if (wait_for(second) != 0) return Outcome::broken;
+    return machine->died ? Outcome::sound : Outcome::lived;
+}
+
+class LostLines : public testing::TestWithParam<u64> {
+  protected:
+    void SetUp() override {
+        machine = static_cast<Machine*>(mmap(nullptr, sizeof(Machine), PROT_READ | PROT_WRITE,
+                                             MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    }
+    void TearDown() override { munmap(machine, sizeof(Machine)); }
+};
+using CarelessNode = LostLines;
+
+/// Seed 0: every line is lost; else each with a probability of one half.
+TEST_P(LostLines, WhereverTheNodeDies) {
+    u64 change = 1;
+    for (Outcome outcome = Outcome::sound; outcome == Outcome::sound; ++change) {
+        outcome = die_at(change, GetParam() == 0 ? 0 : GetParam() + change);
+        ASSERT_NE(outcome, Outcome::broken) << "it died before change " << change;
+    }
+    std::printf("%llu deaths\n", static_cast<unsigned long long>(change - 2));
+    EXPECT_GT(change, 200u);  // a node that changes so little does not do its work
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, LostLines, testing::Values(0, 1000, 2000));
+
+/// That this test can fail: without flushes it does.
+TEST_P(CarelessNode, IsFound) {
+    u64 change = 1;
+    Outcome outcome = Outcome::sound;
+    while (outcome == Outcome::sound) {
+        outcome = die_at(change, change, true);  // some lines are lost, others not
+        ++change;
+    }
+    EXPECT_EQ(outcome, Outcome::broken);
+}
+INSTANTIATE_TEST_SUITE_P(All, CarelessNode, testing::Values(0));
+
+}  // namespace
+}  // namespace aep

@@ -35,6 +35,7 @@ struct Machine {
     u64 changes;         // so far
     bool died;           //
     bool careless;       // flushes do nothing
+    u64 chunk;           // of the survivor's client
     u32 used;            // lines below
     u32 index[1 << 17];  // line -> 1 + place below
     Line lines[MAX_DIRTY];
@@ -184,29 +185,14 @@ void run_first(const Directory& directory, Baton& baton) {
     kill(getpid(), SIGKILL);
 }
 
-void run_second(const Directory& directory, Baton& baton, u64 seed) {
-    baton.leave_to(1);
-    Host host(options_of(directory, 1));
-    const u64 chunk = take_part();
-    baton.pass(1);
-    EXPECT_TRUE(baton.take(1));
-    for (u32 i = 0; i < 4; ++i) {
-        EXPECT_EQ(ask(ShareOp::send, chunk + i * 64, peer(0).bits, 64).status, Status::ok);
-    }
+/// The survivor recovers the dead node, and its client lets go of everything.
+void put_right(Host& host) {
     const era::Tables t = era_tables();
-    baton.pass(1);
-    EXPECT_FALSE(baton.take(1));  // it is dead
-    // Its cache is gone: each line that it did not flush, or not.
-    std::mt19937_64 random(seed);
-    for (u32 i = 0; i < machine->used; ++i) {
-        const Line& line = machine->lines[i];
-        if (seed == 0 || random() % 2 == 0)
-            std::memcpy(t.base + line.offset, line.saved, CACHE_LINE);
-    }
     host.sweep(0);
     EXPECT_EQ(era::NodeWord{t.node(0).load()}.state(), era::NodeState::free) << said;
+    era::memory_hook = nullptr;
     empty_mailbox();
-    for (u32 i = 0; i < 4; ++i) ask(ShareOp::drop, chunk + i * 64);
+    for (u32 i = 0; i < 4; ++i) ask(ShareOp::drop, machine->chunk + i * 64);
     for (u32 i = 0; i < 20; ++i) host.sweep(0);
     while (ask(ShareOp::take_returned).status == Status::ok) {
     }
@@ -218,6 +204,46 @@ void run_second(const Directory& directory, Baton& baton, u64 seed) {
     EXPECT_EQ(sharing().live_holders, 0u);
     // All but our client's own chunk.
     EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count - 1);
+}
+
+/// `dies_at`: the change of its recovery before which the survivor's host dies; 0: never.
+void run_second(const Directory& directory, Baton& baton, u64 seed, u64 dies_at) {
+    baton.leave_to(1);
+    Host host(options_of(directory, 1));
+    machine->chunk = take_part();
+    baton.pass(1);
+    EXPECT_TRUE(baton.take(1));
+    for (u32 i = 0; i < 4; ++i) {
+        const u64 object = machine->chunk + i * 64;
+        EXPECT_EQ(ask(ShareOp::send, object, peer(0).bits, 64).status, Status::ok);
+    }
+    const era::Tables t = era_tables();
+    baton.pass(1);
+    EXPECT_FALSE(baton.take(1));  // it is dead
+    // Its cache is gone: each line that it did not flush, or not.
+    std::mt19937_64 random(seed);
+    for (u32 i = 0; i < machine->used; ++i) {
+        const Line& line = machine->lines[i];
+        if (seed == 0 || random() % 2 == 0)
+            std::memcpy(t.base + line.offset, line.saved, CACHE_LINE);
+    }
+    if (dies_at != 0) {
+        std::memset(static_cast<void*>(machine->index), 0, sizeof machine->index);
+        machine->base = reinterpret_cast<u64>(t.base);
+        machine->used = 0;
+        machine->changes = 0;
+        machine->died = false;
+        machine->die_at = dies_at;
+        era::memory_hook = [](era::Access access, const era::Word* word) {
+            // Until the dead node is free. What comes afterwards is an operation: the provider's
+            // business.
+            const auto* dead = reinterpret_cast<const era::Word*>(machine->base);
+            if (era::NodeWord{dead->load()}.state() != era::NodeState::free) {
+                at_access(access, word);
+            }
+        };
+    }
+    put_right(host);
 }
 
 enum class Outcome { lived, sound, broken };
@@ -232,7 +258,7 @@ Outcome die_at(u64 change, u64 seed, bool careless = false) {
     Baton baton;
     const pid_t second = start_child([&] {
         if (careless && dup2(open("/dev/null", O_WRONLY), 1) < 0) _exit(2);  // it is to complain
-        run_second(directory, baton, seed);
+        run_second(directory, baton, seed, 0);
     });
     const pid_t first = start_child([&] { run_first(directory, baton); });
     baton.leave_to(0);
@@ -263,6 +289,38 @@ TEST_P(LostLines, WhereverTheNodeDies) {
     EXPECT_GT(change, 200u);  // a node that changes so little does not do its work
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, LostLines, testing::Values(0, 1000, 2000));
+
+/// The survivor's daemon is killed at every change that it makes while it recovers the dead node,
+/// and the next one goes on.
+TEST_P(LostLines, WhereverItsRecovererDies) {
+    const u64 first_dies_at = GetParam() == 0 ? 120 : GetParam() == 1000 ? 60 : 180;
+    u64 change = 1;
+    for (bool died = true; died; ++change) {
+        const Directory directory;
+        std::memset(static_cast<void*>(machine), 0, sizeof *machine);
+        machine->die_at = first_dies_at;
+        Baton baton;
+        const pid_t second = start_child([&] { run_second(directory, baton, GetParam(), change); });
+        const pid_t first = start_child([&] { run_first(directory, baton); });
+        baton.leave_to(0);
+        baton.leave_to(1);
+        ASSERT_TRUE(WIFSIGNALED(wait_for(first)));
+        const int ended = wait_for(second);
+        died = machine->died;
+        ASSERT_EQ(WIFSIGNALED(ended), died);
+        if (!died) {
+            ASSERT_EQ(ended, 0);
+            break;
+        }
+        in_child([&] {
+            Host host(options_of(directory, 1));
+            put_right(host);
+        });
+        ASSERT_FALSE(HasFailure()) << "the recoverer died before change " << change;
+    }
+    std::printf("%llu deaths of the recoverer\n", static_cast<unsigned long long>(change - 1));
+    EXPECT_GT(change, 20u);
+}
 
 /// That this test can fail: without flushes it does.
 TEST_P(CarelessNode, IsFound) {

@@ -3,6 +3,7 @@
 //          reference, no message is left, and no chunk.
 // Who calls it: ctest; built from the sharing operations' own sources, with a hook in their Memory.
 // Crash rule: this is the test of the crash rules of dsm-core/sharing/away.cpp and of membership.
+#include <filesystem>
 #include <random>
 
 #include "dsm-core/era/flush.hpp"
@@ -206,8 +207,10 @@ void put_right(Host& host) {
     EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count - 1);
 }
 
-/// `dies_at`: the change of its recovery before which the survivor's host dies; 0: never.
-void run_second(const Directory& directory, Baton& baton, u64 seed, u64 dies_at) {
+/// `dies_at`: the change of its recovery before which the survivor's host dies; 0: never. `others`:
+/// somebody else recovers first, and says when it has.
+void run_second(const Directory& directory, Baton& baton, u64 seed, u64 dies_at,
+                Baton* others = nullptr) {
     baton.leave_to(1);
     Host host(options_of(directory, 1));
     machine->chunk = take_part();
@@ -243,7 +246,40 @@ void run_second(const Directory& directory, Baton& baton, u64 seed, u64 dies_at)
             }
         };
     }
+    if (others != nullptr) {
+        others->pass(1);
+        EXPECT_TRUE(others->take(1));
+    }
     put_right(host);
+}
+
+/// The dead node's next life, which finds what it was and leaves at once. True: it was killed
+/// before its change `dies_at`.
+bool comes_back(const Directory& directory, u64 dies_at) {
+    std::filesystem::remove_all(directory.path() + "/1/context");  // it was in its memory
+    machine->changes = 0;
+    machine->used = 0;
+    std::memset(static_cast<void*>(machine->index), 0, sizeof machine->index);
+    machine->died = false;
+    machine->die_at = dies_at;
+    const int ended = wait_for(start_child([&] {
+        NodeOptions options = options_of(directory, 0);
+        options.nodes.lease_ms = 50;  // one that died before it said who it is
+        era::memory_hook = [](era::Access access, const era::Word* word) {
+            if (word == nullptr) return;
+            if (machine->base == 0) {
+                // The first access is that of the node's word.
+                machine->base = reinterpret_cast<u64>(word);
+            }
+            at_access(access, word);
+        };
+        machine->base = 0;
+        Host host(options);
+        era::memory_hook = nullptr;
+        host.remove();
+    }));
+    EXPECT_EQ(ended != 0, machine->died);
+    return machine->died;
 }
 
 enum class Outcome { lived, sound, broken };
@@ -319,6 +355,31 @@ TEST_P(LostLines, WhereverItsRecovererDies) {
         ASSERT_FALSE(HasFailure()) << "the recoverer died before change " << change;
     }
     std::printf("%llu deaths of the recoverer\n", static_cast<unsigned long long>(change - 1));
+    EXPECT_GT(change, 20u);
+}
+
+/// The dead node comes back before anybody has recovered it and undoes itself what it left; and is
+/// killed at every change of that.
+TEST_P(LostLines, WhereverItDiesWhenItComesBack) {
+    u64 change = 1;
+    for (bool died = true; died; ++change) {
+        const Directory directory;
+        std::memset(static_cast<void*>(machine), 0, sizeof *machine);
+        machine->die_at = GetParam() == 0 ? 120 : GetParam() == 1000 ? 60 : 180;
+        Baton baton, others;
+        const pid_t second =
+            start_child([&] { run_second(directory, baton, GetParam(), 0, &others); });
+        const pid_t first = start_child([&] { run_first(directory, baton); });
+        baton.leave_to(0);
+        baton.leave_to(1);
+        ASSERT_TRUE(WIFSIGNALED(wait_for(first)));
+        ASSERT_TRUE(others.take(0));
+        died = comes_back(directory, change);
+        if (died) EXPECT_FALSE(comes_back(directory, 0));
+        others.pass(0);
+        ASSERT_EQ(wait_for(second), 0) << "it died again before change " << change;
+    }
+    std::printf("%llu deaths when it comes back\n", static_cast<unsigned long long>(change - 2));
     EXPECT_GT(change, 20u);
 }
 

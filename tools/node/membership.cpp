@@ -108,8 +108,7 @@ u32 Membership::join() {
             with_memory([&](auto& m) { return era::recover_former(m, t, node, no_disposal()); });
             continue;
         }
-        const bool same = is_of_this_system(t.entry(node)) && !options_.only_leases;
-        if (!recovered && same) {
+        if (!recovered && is_told_by_locks(node)) {
             throw NodeError(EBUSY, what + " is taken: its daemon or clients of it live");
         }
         const Sign& sign = signs_[node];
@@ -169,8 +168,12 @@ u32 Membership::others() const {
     return count;
 }
 
-bool Membership::is_of_this_system(const era::NodeEntry& entry) const {
-    return __builtin_memcmp(entry.boot_id, boot_id_, sizeof boot_id_) == 0;
+/// Whether the node said who it is, and is one of this system, whose locks tell if it lives.
+bool Membership::is_told_by_locks(u32 node) const {
+    const era::NodeEntry& entry = tables_.entry(node);
+    return !options_.only_leases &&
+           entry.generation.load() == era::NodeWord{entry.word.load()}.generation() &&
+           __builtin_memcmp(entry.boot_id, boot_id_, sizeof boot_id_) == 0;
 }
 
 /// Whether the node's word and beat have not changed for as long as a lease lasts.
@@ -186,10 +189,8 @@ bool Membership::was_silent(u32 node, u64 now_ms) {
 
 bool Membership::is_dead(u32 node, u64 now_ms) {
     const era::NodeEntry& entry = tables_.entry(node);
-    const era::NodeWord word{entry.word.load()};
     const bool silent = was_silent(node, now_ms);
-    const bool known = entry.generation.load() == word.generation();
-    if (options_.only_leases || !known || !is_of_this_system(entry)) return silent;
+    if (!is_told_by_locks(node)) return silent;
     // Its entry in the pool is locked as long as its daemon or a client of it lives.
     const u64 of_pool = entry.pool_entry.load();
     if (of_pool >= pool_.tables.node_count) return silent;

@@ -57,7 +57,7 @@ class Membership {
     };
     bool is_dead(u32 node, u64 now_ms);
     bool was_silent(u32 node, u64 now_ms);
-    bool is_of_this_system(const era::NodeEntry& entry) const;
+    bool is_told_by_locks(u32 node) const;
     void make_present();
     void introduce();
     template <class F>

@@ -13,6 +13,7 @@ namespace {
 struct Operation {
     const char* name;
     void (*run)(FlatWorld&);  // by client 0
+    void (*setup)(FlatWorld&);
 };
 
 void allocate(FlatWorld& w, u32 who) {
@@ -65,49 +66,52 @@ void allocate_until_full(FlatWorld& w) {
     }
 }
 
-/// Blocks of client 0's page that client 1 freed come back to client 0.
-void others_free(FlatWorld& w) {
+/// Client 0 has no free block on its lists: client 1 has freed all objects of one of its pages and
+/// one of another.
+void others_freed(FlatWorld& w) {
+    w.begin();
     allocate_until_full(w);
-    for (u32 i = 0; i < 2; ++i) {
+    for (u32 i = 0; i < 5; ++i) {
         Ref ref{};
-        w.as(0).send(1, w.held(0, 4));
-        release(w, 0, 4);
-        if (w.as(1).receive(0, ref) == Status::ok) {
-            w.as(1).release(ref);
-        }
+        w.as(0).send(1, w.held(0, 3));
+        release(w, 0, 3);
+        w.as(1).receive(0, ref);
+        w.as(1).release(ref);
     }
-    w.as(0);
-    allocate_until_full(w);
+    w.memory.write_back_all();
 }
 
 const Operation OPERATIONS[] = {
-    {"allocate", [](FlatWorld& w) { allocate(w, 0); }},
-    {"allocate_on_a_new_page", allocate_twice},
-    {"allocate_until_full", allocate_until_full},
-    {"last_release", [](FlatWorld& w) { release(w, 0, 0); }},
-    {"last_release_of_a_foreign_object", [](FlatWorld& w) { release(w, 0, 3); }},
-    {"release", [](FlatWorld& w) { release(w, 0, 1); }},
+    {"allocate", [](FlatWorld& w) { allocate(w, 0); }, usual},
+    {"allocate_on_a_new_page", allocate_twice, usual},
+    {"allocate_until_full", allocate_until_full, usual},
+    {"allocate_what_others_freed", allocate_until_full, others_freed},
+    {"last_release", [](FlatWorld& w) { release(w, 0, 0); }, usual},
+    {"last_release_of_a_foreign_object", [](FlatWorld& w) { release(w, 0, 3); }, usual},
+    {"release", [](FlatWorld& w) { release(w, 0, 1); }, usual},
     {"attach",
      [](FlatWorld& w) {
          Ref ref{};
          if (w.as(0).attach(w.held(0, 1).object, ref) == Status::ok) {
              w.keep(0, ref);
          }
-     }},
-    {"send", [](FlatWorld& w) { w.as(0).send(1, w.held(0, 0)); }},
+     },
+     usual},
+    {"send", [](FlatWorld& w) { w.as(0).send(1, w.held(0, 0)); }, usual},
     {"receive",
      [](FlatWorld& w) {
          Ref ref{};
          if (w.as(0).receive(1, ref) == Status::ok) {
              w.keep(0, ref);
          }
-     }},
+     },
+     usual},
 };
 
 class FlatCrash : public testing::TestWithParam<Operation> {
   protected:
     bool die(FlatWorld& w, u64 last, u64 evicted = NEVER) {
-        usual(w);
+        GetParam().setup(w);
         return w.dies_at(0, last, evicted, [&] { GetParam().run(w); });
     }
     u64 cases = 0;
@@ -156,10 +160,12 @@ TEST_P(FlatCrash, thenRecoveryThatDiesAnywhereToo) {
 INSTANTIATE_TEST_SUITE_P(Operations, FlatCrash, testing::ValuesIn(OPERATIONS),
                          [](const auto& operation) { return std::string(operation.param.name); });
 
-TEST(FlatCrashOfAnother, blocksFreedByOthersComeBack) {
+TEST(FlatReuse, blocksFreedByOthersComeBack) {
     FlatWorld w;
-    usual(w);
-    others_free(w);
+    others_freed(w);
+    ASSERT_EQ(w.count(0), 7U);
+    allocate_until_full(w);
+    EXPECT_EQ(w.count(0), 12U);
     w.check();
     EXPECT_EQ(w.failure(), "");
 }
@@ -172,7 +178,7 @@ TEST(FlatCrashBroken, isFound) {
         bool died = true;
         for (u64 last = 1; died; ++last) {
             do {
-                usual(w);
+                operation.setup(w);
                 died = w.dies_at(0, last, NEVER, [&] { operation.run(w); });
                 w.crash(0);
                 w.recover(0, 1);

@@ -1,0 +1,138 @@
+// Purpose: the measured loops, written once for every system: what differs is how it allocates,
+//          drops, sends and receives.
+// Who calls it: ours.cpp and flat.cpp.
+// Crash rule: nothing outlives the process.
+//
+// A System has an Object, and allocate(size), drop(object), address(object), send(object) to
+// itself or to a second client in the same thread, receive() there, drop_received(object),
+// page_of(object) and chunk_of(object).
+#pragma once
+
+#include <thread>
+#include <utility>
+
+#include "bench/dsm/timing.hpp"
+
+namespace aep::bench {
+
+inline constexpr unsigned BATCH = 256;
+inline constexpr std::size_t BLOCK = 64;
+
+/// A batch allocated and dropped, pages and lists warm: `alloc` and `free`, ns each.
+template <class System>
+void operations(System& s, unsigned batches) {
+    std::vector<typename System::Object> objects(BATCH);
+    std::vector<double> allocs;
+    std::vector<double> frees;
+    for (unsigned i = 0; i < batches + batches / 8 + 1; ++i) {
+        const double begin = now_ns();
+        for (auto& object : objects) object = s.allocate(BLOCK);
+        const double allocated = now_ns();
+        for (auto& object : objects) s.drop(object);
+        const double freed = now_ns();
+        if (i > batches / 8) {
+            allocs.push_back((allocated - begin) / BATCH);
+            frees.push_back((freed - allocated) / BATCH);
+        }
+    }
+    print("alloc", median(allocs));
+    print("free", median(frees));
+}
+
+/// Allocations that take a fresh page, or a fresh chunk, each timed alone, while the heap grows to
+/// `count` blocks: `alloc_page` and `alloc_chunk`, ns.
+template <class System>
+void refills(System& s, unsigned count, double ticks_per_ns) {
+    std::vector<typename System::Object> objects(count);
+    std::vector<double> pages;
+    std::vector<double> chunks;
+    std::vector<double> nothing;
+    for (int i = 0; i < 1000; ++i) {
+        const std::uint64_t begin = ticks();
+        nothing.push_back(static_cast<double>(ticks() - begin));
+    }
+    const double overhead = median(nothing);
+    std::uint64_t page = ~std::uint64_t{0};
+    std::uint64_t chunk = page;
+    for (auto& object : objects) {
+        const std::uint64_t begin = ticks();
+        object = s.allocate(BLOCK);
+        const std::uint64_t end = ticks();
+        const double ns = (static_cast<double>(end - begin) - overhead) / ticks_per_ns;
+        if (s.chunk_of(object) != chunk) {
+            chunks.push_back(ns);
+        } else if (s.page_of(object) != page) {
+            pages.push_back(ns);
+        }
+        page = s.page_of(object);
+        chunk = s.chunk_of(object);
+    }
+    for (auto& object : objects) s.drop(object);
+    print("alloc_page", median(pages));
+    print("alloc_chunk", median(chunks));
+}
+
+/// References sent, received and dropped in one thread, a batch of distinct objects at a time:
+/// `send`, `receive`, their sum `transfer`, and `drop`, ns each.
+template <class System>
+void transfers(System& s, unsigned batches) {
+    std::vector<typename System::Object> objects(BATCH);
+    std::vector<typename System::Object> received(BATCH);
+    for (auto& object : objects) object = s.allocate(BLOCK);
+    std::vector<double> sends;
+    std::vector<double> receives;
+    std::vector<double> drops;
+    std::vector<double> both;
+    for (unsigned i = 0; i < batches + batches / 8 + 1; ++i) {
+        const double begin = now_ns();
+        for (auto& object : objects) s.send(object);
+        const double sent = now_ns();
+        for (auto& object : received) object = s.receive();
+        const double arrived = now_ns();
+        for (auto& object : received) s.drop_received(object);
+        const double dropped = now_ns();
+        if (i > batches / 8) {
+            sends.push_back((sent - begin) / BATCH);
+            receives.push_back((arrived - sent) / BATCH);
+            both.push_back((arrived - begin) / BATCH);
+            drops.push_back((dropped - arrived) / BATCH);
+        }
+    }
+    for (auto& object : objects) s.drop(object);
+    print("send", median(sends));
+    print("receive", median(receives));
+    print("transfer", median(both));
+    print("drop", median(drops));
+}
+
+/// threadtest: `threads` threads share 100,000 objects of 64 bytes, allocate, write and free their
+/// part, `rounds` times. `system(i)` is what thread i uses. `pair`: ns of processor time an
+/// allocation with its free takes; `pairs_per_second` that all did together.
+template <class MakeSystem>
+void threadtest(unsigned threads, unsigned rounds, MakeSystem&& system) {
+    constexpr unsigned OBJECTS = 100'000;
+    std::vector<std::thread> running;
+    const unsigned share = OBJECTS / threads;
+    const double begin = now_ns();
+    const double begin_cpu = process_ns();
+    for (unsigned i = 0; i < threads; ++i) {
+        running.emplace_back([&system, share, rounds, i] {
+            auto&& s = system(i);
+            using System = std::remove_reference_t<decltype(s)>;
+            std::vector<typename System::Object> objects(share);
+            for (unsigned round = 0; round < rounds; ++round) {
+                for (auto& object : objects) {
+                    object = s.allocate(BLOCK);
+                    *static_cast<volatile unsigned*>(s.address(object)) = round;
+                }
+                for (auto& object : objects) s.drop(object);
+            }
+        });
+    }
+    for (std::thread& thread : running) thread.join();
+    const double pairs = static_cast<double>(share) * threads * rounds;
+    print("pair", (process_ns() - begin_cpu) / pairs);
+    print("pairs_per_second", pairs / (now_ns() - begin) * 1e9);
+}
+
+}  // namespace aep::bench

@@ -8,6 +8,7 @@
 // page_of(object) and chunk_of(object).
 #pragma once
 
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -39,10 +40,10 @@ void operations(System& s, unsigned batches) {
     print("free", median(frees));
 }
 
-/// Allocations that take a fresh page, or a fresh chunk, each timed alone, while the heap grows to
-/// `count` blocks: `alloc_page` and `alloc_chunk`, ns.
+/// The heap grows to `count` blocks, each timed alone: medians of those that took another page, or
+/// another chunk: `NAMEpage` and `NAMEchunk`, ns. Nothing is left.
 template <class System>
-void refills(System& s, unsigned count, double ticks_per_ns) {
+void refill(System& s, unsigned count, double ticks_per_ns, const std::string& name) {
     std::vector<typename System::Object> objects(count);
     std::vector<double> pages;
     std::vector<double> chunks;
@@ -68,8 +69,15 @@ void refills(System& s, unsigned count, double ticks_per_ns) {
         chunk = s.chunk_of(object);
     }
     for (auto& object : objects) s.drop(object);
-    print("alloc_page", median(pages));
-    print("alloc_chunk", median(chunks));
+    print((name + "page").c_str(), median(pages));
+    print((name + "chunk").c_str(), median(chunks));
+}
+
+/// Twice: on memory that is new to the process, `new_`, and on the same again, `used_`.
+template <class System>
+void refills(System& s, unsigned count, double ticks_per_ns) {
+    refill(s, count, ticks_per_ns, "new_");
+    refill(s, count, ticks_per_ns, "used_");
 }
 
 /// References sent, received and dropped in one thread, a batch of distinct objects at a time:

@@ -353,7 +353,6 @@ int run(std::string_view what, unsigned n, u64 latency) {
         what == "operations" ? operations(s, n) : transfers(s, n);
     } else if (what == "refills") {
         World<Memory> world(geometry_for(2, n), latency);
-        world.populate(n);
         Flat<Memory> s(world);
         refills(s, n, flat::ticks_per_ns());
     } else if (what == "threadtest") {

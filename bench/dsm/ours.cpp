@@ -5,8 +5,8 @@
 //
 //   aep_bench_dsm CASE N [PEER] [LATENCY_NS]
 //     operations BATCHES   alloc, free                 transfers BATCHES  send, receive, drop
-//     refills BLOCKS       alloc_page, alloc_chunk     flushed BATCHES    alloc, free, with the
-//     threadtest THREADS   pairs_per_second              lines of metadata flushed each time
+//     refills BLOCKS       new_page, used_page, ...     flushed BATCHES    alloc, free, with the
+//     threadtest THREADS   pair                          lines of metadata flushed each time
 //     metadata OBJECTS     bytes of local metadata for an object of 64, 256, 1024 bytes
 //     serve 1 NAME         the other end, under that name: says "ready", ends when told
 //     rpc CALLS PEER       stream COUNT PEER

@@ -1,0 +1,245 @@
+#!/usr/bin/python3
+"""Our heap and references beside a flat baseline, in which, as in CXL-SHM, every client is a node of its own and
+each allocation, free and change of a reference is a transaction with flushes and fences in the pool.
+
+    bench/dsm.py --quick                          a few minutes
+    bench/dsm.py --json FILE                      everything, about half an hour
+    bench/dsm.py --cxl-latency 300                the pool 300 ns farther away, emulated
+    bench/dsm.py --from FILE --docs docs/dsm_figures.md --plot docs/dsm
+
+Each round runs both sides of everything, in shuffled order, each in a process of its own; ratios are taken inside a
+round. Times are medians of short batches, or processor time, so that neighbours count little. A target is printed
+beside its figure and changes no exit status, which is 1 when a run failed. See docs/dsm_figures.md.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import context as figures  # noqa: E402
+from driver import context, dsm_report, dsm_rows, markdown, progress, report, stats  # noqa: E402
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TIMEOUT_S = 600
+SERVER = "bench-server"
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR",
+                        help="build folder (default: build/release)")
+    parser.add_argument("--quick", action="store_true", help="less work a run, 5 rounds; a few minutes")
+    parser.add_argument("--rounds", type=int, help="default: 9, quick: 5")
+    parser.add_argument("--json", metavar="FILE", help="write all results there")
+    parser.add_argument("--plot", metavar="STEM", help="draw the results as STEM.svg and STEM.png")
+    parser.add_argument("--docs", metavar="FILE", help="write the results into this page, between its markers")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="no run: table, page and plot of this JSON file")
+    parser.add_argument("--only", default="", metavar="REGEX", help="rows whose name matches, and nothing else")
+    parser.add_argument("--cxl-latency", type=int, default=0, metavar="NS",
+                        help="emulate a pool that is so much farther away (default 0: off): flat, and our references "
+                             "between nodes, wait that long for each fence with flushes and for each line of metadata that "
+                             "a client has to fetch; objects' contents are not delayed")
+    parser.add_argument("--seed", type=int, default=1, help="of the shuffled order")
+    return parser.parse_args()
+
+
+class Contexts(contextlib.ExitStack):
+    """The context that our runs join, `own`; and `near` and `far`, on two nodes of one pool, if there are nodes.
+    `missing`: why there are none."""
+
+    def __init__(self, build):
+        super().__init__()
+        self._build = build
+        self.near = self.far = None
+        asked = subprocess.run([f"{build}/tools/aep", "up", "--help"], capture_output=True, text=True, check=False)
+        self.missing = "" if "--node" in asked.stdout else "`aep up` of this build has no --node"
+
+    def __enter__(self):
+        self.own = self.enter_context(figures.Daemon(self._build, "auto"))
+        if not self.missing:
+            pool = ("--pool", os.path.join(self.own.folder, "nodes.pool"))
+            try:
+                self.near, self.far = (self.enter_context(figures.Daemon(self._build, "auto", more=("--node", str(n), *pool)))
+                                       for n in (0, 1))
+            except context.DaemonFailed as why:
+                self.missing = f"two contexts on one pool: {why}"
+        return self
+
+
+def program(build, name):
+    path = os.path.join(build, "bench", "dsm", name)
+    if not os.access(path, os.X_OK):
+        raise SystemExit(f"bench: {name} is not built (looked in {build})")
+    return path
+
+
+def plain_environment():
+    return {k: v for k, v in os.environ.items() if not k.startswith(("AEP_", "LD_PRELOAD"))}
+
+
+def parse(output):
+    """Lines of a name and a value; several of the same name become a list."""
+    found = {}
+    for line in output.splitlines():
+        name, value = line.split()
+        found.setdefault(name, []).append(float(value))
+    return {name: values if len(values) > 1 or name == "bin" else values[0] for name, values in found.items()}
+
+
+@contextlib.contextmanager
+def other_end(words, env):
+    """The second process of a run with a peer; it ends when the first one tells it, or is ended when that one failed."""
+    server = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True, preexec_fn=context.die_with_parent)
+    try:
+        server.stdout.readline()
+        yield
+        server.wait(TIMEOUT_S)
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.wait()
+        server.stdout.close()
+
+
+def execute(build, run, contexts, latency):
+    """The figures of one run, or {"failed": why}."""
+    words, env = [program(build, run.program), run.case, str(run.count)], plain_environment()
+    if run.program == dsm_rows.OURS:
+        env = (contexts.near if run.remote else contexts.own).environment()
+        words.append(SERVER if run.peer else "-")
+    try:
+        with contextlib.ExitStack() as stack:
+            if run.peer and run.program == dsm_rows.OURS:
+                there = contexts.far if run.remote else contexts.own
+                stack.enter_context(other_end([words[0], "serve", "1", SERVER], there.environment()))
+            done = subprocess.run([*words, *([str(latency)] if latency else [])], env=env, capture_output=True, text=True,
+                                  timeout=TIMEOUT_S, check=True, preexec_fn=context.die_with_parent)
+        return dsm_rows.derive(run.name, parse(done.stdout))
+    except subprocess.CalledProcessError as why:
+        return {"failed": f"status {why.returncode}: {why.stderr.strip()[-200:]}"}
+    except subprocess.TimeoutExpired:
+        return {"failed": f"still running after {TIMEOUT_S} s"}
+
+
+def client_recovery(build, daemon, objects):
+    found = figures.recovery(build, daemon, objects)
+    return {"ms": found["ms"], "rate": found["objects_per_second"] / 1e6, "objects": objects}
+
+
+def measure_rounds(arguments, build, runs, wanted, contexts):
+    """{run: [figures of each round]}"""
+    order = random.Random(arguments.seed)
+    rounds = arguments.rounds or (5 if arguments.quick else 9)
+    objects = 4_000_000 if arguments.quick else 16_000_000
+    jobs = {run.name: (lambda run=run: execute(build, run, contexts, arguments.cxl_latency)) for run in runs}
+    if "client_recovery" in wanted:
+        jobs["client_recovery"] = lambda: client_recovery(build, contexts.own, objects)
+    line = progress.Progress(rounds * len(jobs))
+    samples = {name: [] for name in jobs}
+    for number in range(rounds):
+        for name in order.sample(list(jobs), len(jobs)):
+            line.step(f"round {number + 1} {name}")
+            samples[name].append(jobs[name]())
+    line.end()
+    return samples
+
+
+def summary(row, samples):
+    """A row's medians, the ratios of its rounds, and what they say of its targets."""
+    def values(side):
+        return [s.get("failed") or s[side[1]] for s in samples[side[0]]]
+
+    ours, flat = values(row.ours), values(row.flat)
+    entry = {"name": row.name, "unit": row.unit, "second": row.plain}
+    failed = [v for v in ours + flat if isinstance(v, str)]
+    if failed:
+        return entry | {"failed": failed[0]}
+    ratios = [o / f if row.more else f / o for o, f in zip(ours, flat) if o > 0 and f > 0]
+    low, middle, high = stats.quartiles(ratios)
+    value = statistics.median(ours)
+    targets = [{"target": text, "met": met} for text, met in dsm_rows.judge(row, value, middle)]
+    return entry | {"ours": value, "ours_quartiles": stats.quartiles(ours)[::2], "flat": statistics.median(flat),
+                    "flat_quartiles": stats.quartiles(flat)[::2], "ratio": middle, "ratio_quartiles": [low, high],
+                    "rounds": len(ratios), "targets": targets}
+
+
+def survivors(build, contexts, quick, latency):
+    """A client's throughput over time while others die: ours from bench/context.py, flat's from its own program."""
+    milliseconds = 4000 if quick else 8000
+    ours = figures.survivors(build, contexts.own, milliseconds)
+    flat = execute(build, dsm_rows.Run("flat_survivor", dsm_rows.FLAT, "survivor", milliseconds), contexts, latency)
+    if "failed" in flat:
+        return {"failed": flat["failed"]}
+    as_list = {name: flat[name] if isinstance(flat[name], list) else [flat[name]] for name in ("bin", "kill_ms", "recovered_ms")}
+    return {"ours": ours, "flat": {"bins": as_list["bin"], "kills_ms": as_list["kill_ms"], "recovered_ms": as_list["recovered_ms"],
+                                   **dips(as_list)}}
+
+
+def dips(flat):
+    """How much less a survivor of flat does while another client is recovered than in the 150 ms before."""
+    ratios = []
+    for kill, end in zip(flat["kill_ms"], flat["recovered_ms"]):
+        before = flat["bin"][int(kill // 10) - 15:int(kill // 10)]
+        during = flat["bin"][int(kill // 10) + 1:int(end // 10)]
+        if during and before and statistics.fmean(before) > 0:
+            ratios.append(statistics.fmean(during) / statistics.fmean(before))
+    return {"dip": 1 - statistics.median(ratios), "worst_dip": 1 - min(ratios)} if ratios else {"dip": None, "worst_dip": None}
+
+
+def measure(arguments):
+    build = os.path.abspath(arguments.build)
+    with Contexts(build) as contexts:
+        with_nodes = not contexts.missing
+        rows = [row for row in dsm_rows.rows(with_nodes) if re.search(arguments.only, row.name)]
+        if not rows:
+            raise SystemExit(f"bench: no row matches {arguments.only}")
+        wanted = {run for row in rows for run, _ in (row.ours, row.flat)}
+        runs = dsm_rows.runs(arguments.quick, with_nodes)
+        costs = execute(build, dsm_rows.Run("costs", dsm_rows.FLAT, "costs", 1), contexts, 0)
+        samples = measure_rounds(arguments, build, [run for run in runs if run.name in wanted], wanted, contexts)
+        alive = None if arguments.only else survivors(build, contexts, arguments.quick, arguments.cxl_latency)
+        provider = contexts.own.command("status")["provider"]
+    settings = {"quick": arguments.quick, "seed": arguments.seed, "revision": report.revision(ROOT), "provider": provider,
+                "cxl_latency_ns": arguments.cxl_latency, "nodes": with_nodes,
+                "work": {run.name: run.count for run in runs}}
+    missing = [] if with_nodes else [f"Not measured: two contexts on two nodes, end to end: {contexts.missing}."]
+    return {"format": 1, "machine": report.machine(), "settings": settings, "rows": [summary(row, samples) for row in rows],
+            "costs": costs, "survivors": alive, "not_measured": missing, "samples": samples}
+
+
+def main():
+    arguments = parse_arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))
+    if arguments.source:
+        with open(arguments.source, encoding="utf-8") as file:
+            document = json.load(file)
+    else:
+        try:
+            document = measure(arguments)
+        except context.DaemonFailed as why:
+            raise SystemExit(f"bench: {why}") from None
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+            file.write("\n")
+    dsm_report.table(document, sys.stdout)
+    if arguments.docs:
+        markdown.fill_parts(dsm_report.parts(document), arguments.docs)
+    if arguments.plot:
+        print("plot:", *dsm_report.draw(document, arguments.plot), file=sys.stderr)
+    failed = [row for row in document["rows"] if "failed" in row] or "failed" in (document["survivors"] or {})
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,6 +14,7 @@ beside its figure and changes no exit status, which is 1 when a run failed. See 
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -30,7 +31,9 @@ from driver import context, dsm_report, dsm_rows, markdown, progress, report, st
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TIMEOUT_S = 600
-SERVER = "bench-server"
+SERIES = ("bin", "kill_ms", "recovered_ms")
+AFTER_KILL_MS = 50  # our recovery is through long before
+_names = (f"bench-{number}" for number in itertools.count())  # a name stays taken until the daemon has seen the end
 
 
 def parse_arguments():
@@ -87,12 +90,12 @@ def plain_environment():
 
 
 def parse(output):
-    """Lines of a name and a value; several of the same name become a list."""
+    """Lines of a name and a value; those of a series become a list."""
     found = {}
     for line in output.splitlines():
         name, value = line.split()
         found.setdefault(name, []).append(float(value))
-    return {name: values if len(values) > 1 or name == "bin" else values[0] for name, values in found.items()}
+    return {name: values if name in SERIES else values[0] for name, values in found.items()}
 
 
 @contextlib.contextmanager
@@ -113,14 +116,15 @@ def other_end(words, env):
 def execute(build, run, contexts, latency):
     """The figures of one run, or {"failed": why}."""
     words, env = [program(build, run.program), run.case, str(run.count)], plain_environment()
+    server = next(_names)
     if run.program == dsm_rows.OURS:
         env = (contexts.near if run.remote else contexts.own).environment()
-        words.append(SERVER if run.peer else "-")
+        words.append(server if run.peer else "-")
     try:
         with contextlib.ExitStack() as stack:
             if run.peer and run.program == dsm_rows.OURS:
                 there = contexts.far if run.remote else contexts.own
-                stack.enter_context(other_end([words[0], "serve", "1", SERVER], there.environment()))
+                stack.enter_context(other_end([words[0], "serve", "1", server], there.environment()))
             done = subprocess.run([*words, *([str(latency)] if latency else [])], env=env, capture_output=True, text=True,
                                   timeout=TIMEOUT_S, check=True, preexec_fn=context.die_with_parent)
         return dsm_rows.derive(run.name, parse(done.stdout))
@@ -172,27 +176,34 @@ def summary(row, samples):
                     "rounds": len(ratios), "targets": targets}
 
 
-def survivors(build, contexts, quick, latency):
-    """A client's throughput over time while others die: ours from bench/context.py, flat's from its own program."""
-    milliseconds = 4000 if quick else 8000
-    ours = figures.survivors(build, contexts.own, milliseconds)
-    flat = execute(build, dsm_rows.Run("flat_survivor", dsm_rows.FLAT, "survivor", milliseconds), contexts, latency)
-    if "failed" in flat:
-        return {"failed": flat["failed"]}
-    as_list = {name: flat[name] if isinstance(flat[name], list) else [flat[name]] for name in ("bin", "kill_ms", "recovered_ms")}
-    return {"ours": ours, "flat": {"bins": as_list["bin"], "kills_ms": as_list["kill_ms"], "recovered_ms": as_list["recovered_ms"],
-                                   **dips(as_list)}}
+def survivors(arguments, build, contexts):
+    """A client's throughput over time while others die, in turns: ours from bench/context.py, flat's from its program."""
+    repetitions, milliseconds = (3, 3000) if arguments.quick else (5, 6000)
+    line = progress.Progress(repetitions)
+    found = {"ours": [], "flat": []}
+    for _ in range(repetitions):
+        line.step("survivors")
+        ours = figures.survivors(build, contexts.own, milliseconds)
+        found["ours"].append({"bins": ours["bins"], "kills_ms": ours["kills_ms"],
+                              "ends_ms": [kill + AFTER_KILL_MS for kill in ours["kills_ms"]]})
+        flat = execute(build, dsm_rows.Run("survivor", dsm_rows.FLAT, "survivor", milliseconds), contexts, arguments.cxl_latency)
+        if "failed" in flat:
+            return flat
+        found["flat"].append({"bins": flat["bin"], "kills_ms": flat["kill_ms"], "ends_ms": flat["recovered_ms"]})
+    line.end()
+    return {side: {"changes": sorted(itertools.chain(*(changes(one) for one in ran))), "last": ran[-1]}
+            for side, ran in found.items()}
 
 
-def dips(flat):
-    """How much less a survivor of flat does while another client is recovered than in the 150 ms before."""
+def changes(one):
+    """Of each death: the throughput from it to the end of the recovery, relative to the 150 ms before."""
     ratios = []
-    for kill, end in zip(flat["kill_ms"], flat["recovered_ms"]):
-        before = flat["bin"][int(kill // 10) - 15:int(kill // 10)]
-        during = flat["bin"][int(kill // 10) + 1:int(end // 10)]
-        if during and before and statistics.fmean(before) > 0:
-            ratios.append(statistics.fmean(during) / statistics.fmean(before))
-    return {"dip": 1 - statistics.median(ratios), "worst_dip": 1 - min(ratios)} if ratios else {"dip": None, "worst_dip": None}
+    for kill, end in zip(one["kills_ms"], one["ends_ms"]):
+        before = one["bins"][max(0, int(kill // 10) - 15):int(kill // 10)]
+        during = one["bins"][int(kill // 10):int(end // 10)]
+        if during and sum(before) > 0:
+            ratios.append(statistics.fmean(during) / statistics.fmean(before) - 1)
+    return ratios
 
 
 def measure(arguments):
@@ -206,7 +217,7 @@ def measure(arguments):
         runs = dsm_rows.runs(arguments.quick, with_nodes)
         costs = execute(build, dsm_rows.Run("costs", dsm_rows.FLAT, "costs", 1), contexts, 0)
         samples = measure_rounds(arguments, build, [run for run in runs if run.name in wanted], wanted, contexts)
-        alive = None if arguments.only else survivors(build, contexts, arguments.quick, arguments.cxl_latency)
+        alive = None if arguments.only else survivors(arguments, build, contexts)
         provider = contexts.own.command("status")["provider"]
     settings = {"quick": arguments.quick, "seed": arguments.seed, "revision": report.revision(ROOT), "provider": provider,
                 "cxl_latency_ns": arguments.cxl_latency, "nodes": with_nodes,

@@ -3,6 +3,8 @@
 Used by ../dsm.py on the document that it makes or reads.
 """
 
+import statistics
+
 from .markdown import head, row
 
 
@@ -59,13 +61,17 @@ def _survivors(document):
         return []
     if "failed" in alive:
         return [f"Survivors: failed: {alive['failed']}"]
-    ours, flat = alive["ours"], alive["flat"]
-    lines = [f"A survivor's throughput in the 50 ms after another client of ours is killed: {-100 * ours['dip']:+.1f} % (median), "
-             f"{-100 * ours['worst_dip']:+.1f} % (worst of {len(ours['kills_ms'])})."]
-    if flat["dip"] is not None:
-        took = sum(e - k for k, e in zip(flat["kills_ms"], flat["recovered_ms"])) / len(flat["kills_ms"])
-        lines.append(f"A survivor's throughput while a client of flat is recovered ({took:.0f} ms each): {-100 * flat['dip']:+.1f} % "
-                     f"(median), {-100 * flat['worst_dip']:+.1f} % (worst of {len(flat['kills_ms'])}).")
+    lines = []
+    for side, when in (("ours", "in the 50 ms after another client of ours is killed"),
+                       ("flat", "while another client of flat is recovered")):
+        found = alive[side]["changes"]
+        if found:
+            lines.append(f"A survivor's throughput {when}, against the 150 ms before: {100 * statistics.median(found):+.1f} % (median), "
+                         f"{100 * found[0]:+.1f} % (worst of {len(found)}).")
+    last = alive["flat"]["last"]
+    if last["kills_ms"]:
+        took = statistics.fmean(e - k for k, e in zip(last["kills_ms"], last["ends_ms"]))
+        lines.append(f"The recovery of a client of flat beside it takes {took:.0f} ms.")
     return lines
 
 
@@ -117,12 +123,12 @@ def draw(document, stem):
     alive = document["survivors"]
     if alive and "failed" not in alive:
         for name, colour in (("ours", "#d55e00"), ("flat", "#0072b2")):
-            bins = alive[name]["bins"]
+            bins = alive[name]["last"]["bins"]
             usual = sorted(bins)[len(bins) // 2] or 1
             right.plot([i / 100 for i in range(len(bins))], [b / usual for b in bins], linewidth=0.8, color=colour, label=name)
-        for kill in alive["ours"]["kills_ms"]:
+        for kill in alive["ours"]["last"]["kills_ms"]:
             right.axvline(kill / 1000, color="#d55e00", linewidth=0.8, linestyle=":")
-        for kill, end in zip(alive["flat"]["kills_ms"], alive["flat"]["recovered_ms"]):
+        for kill, end in zip(alive["flat"]["last"]["kills_ms"], alive["flat"]["last"]["ends_ms"]):
             right.axvspan(kill / 1000, end / 1000, color="#0072b2", alpha=0.15)
         right.set_ylim(bottom=0, top=2)
         right.set_xlabel("s (dotted: a client of ours is killed; shaded: a client of flat is recovered)")

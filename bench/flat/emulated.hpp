@@ -36,8 +36,10 @@ inline double ticks_per_ns() {
     return ratio;
 }
 
-/// Waits without giving the processor away.
+/// Waits without giving the processor away, from when everything before it is done.
 inline void wait_ticks(u64 ticks) {
+    _mm_mfence();
+    _mm_lfence();
     const u64 begin = __rdtsc();
     while (__rdtsc() - begin < ticks) {
         _mm_pause();

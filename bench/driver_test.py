@@ -164,8 +164,9 @@ class BesideFlat(unittest.TestCase):
         self.assertIn("status 2: usage", dsm.execute(os.path.dirname(BUILD), run, None, 0)["failed"])
 
     def test_survivors_are_compared_with_before(self):
-        found = dsm.changes({"bins": [100] * 20 + [50] * 10, "kills_ms": [200, 5], "ends_ms": [300, 10]})
-        self.assertEqual(found, [-0.5])  # nothing is known from before the second one
+        one = {"bin": [100] * 20 + [50] * 10, "cpu": [10] * 20 + [5] * 10, "kill_ms": [5, 200], "end_ms": [10, 300]}
+        self.assertEqual(dsm.changes(one, dsm.elapsed), [-0.5])  # nothing is known from before the first one
+        self.assertEqual(dsm.changes(one, dsm.processor), [0])
 
     def test_rows_name_runs_that_there_are(self):
         for with_nodes in (False, True):

@@ -23,6 +23,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
@@ -31,7 +32,7 @@ from driver import context, dsm_report, dsm_rows, markdown, progress, report, st
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TIMEOUT_S = 600
-SERIES = ("bin", "kill_ms", "recovered_ms")
+SERIES = ("bin", "cpu", "kill_ms", "end_ms")
 AFTER_KILL_MS = 50  # our recovery is through long before
 _names = (f"bench-{number}" for number in itertools.count())  # a name stays taken until the daemon has seen the end
 
@@ -176,33 +177,60 @@ def summary(row, samples):
                     "rounds": len(ratios), "targets": targets}
 
 
+def our_survivor(build, daemon, milliseconds):
+    """A client works while others, which hold 200,000 objects, are killed every half second."""
+    words = [program(build, dsm_rows.OURS), "survivor", str(milliseconds), "-"]
+    start = {"env": daemon.environment(), "stdout": subprocess.PIPE, "text": True, "preexec_fn": context.die_with_parent}
+    kills = []
+    with subprocess.Popen(words, **start) as survivor:
+        begun = float(survivor.stdout.readline().split()[1])
+        while (time.monotonic_ns() - begun) / 1e6 < milliseconds - 900:
+            with subprocess.Popen([f"{build}/bench/context/aep_bench_probe", "victim", "200000"], **start) as victim:
+                victim.stdout.readline()
+                time.sleep(0.5)
+                kills.append((time.monotonic_ns() - begun) / 1e6)
+                victim.kill()
+        found = parse(survivor.stdout.read())
+    return found | {"kill_ms": kills, "end_ms": [kill + AFTER_KILL_MS for kill in kills]}
+
+
 def survivors(arguments, build, contexts):
-    """A client's throughput over time while others die, in turns: ours from bench/context.py, flat's from its program."""
+    """A client's throughput over time while others die, ours and flat's in turns."""
     repetitions, milliseconds = (3, 3000) if arguments.quick else (5, 6000)
-    line = progress.Progress(repetitions)
+    flat = dsm_rows.Run("survivor", dsm_rows.FLAT, "survivor", milliseconds)
+    line = progress.Progress(2 * repetitions)
     found = {"ours": [], "flat": []}
     for _ in range(repetitions):
-        line.step("survivors")
-        ours = figures.survivors(build, contexts.own, milliseconds)
-        found["ours"].append({"bins": ours["bins"], "kills_ms": ours["kills_ms"],
-                              "ends_ms": [kill + AFTER_KILL_MS for kill in ours["kills_ms"]]})
-        flat = execute(build, dsm_rows.Run("survivor", dsm_rows.FLAT, "survivor", milliseconds), contexts, arguments.cxl_latency)
-        if "failed" in flat:
-            return flat
-        found["flat"].append({"bins": flat["bin"], "kills_ms": flat["kill_ms"], "ends_ms": flat["recovered_ms"]})
+        line.step("survivor")
+        found["ours"].append(our_survivor(build, contexts.own, milliseconds))
+        line.step("flat_survivor")
+        found["flat"].append(execute(build, flat, contexts, arguments.cxl_latency))
+        if "failed" in found["flat"][-1]:
+            return found["flat"][-1]
     line.end()
-    return {side: {"changes": sorted(itertools.chain(*(changes(one) for one in ran))), "last": ran[-1]}
+    return {side: {"elapsed": sorted(itertools.chain(*(changes(one, elapsed) for one in ran))),
+                   "processor": sorted(itertools.chain(*(changes(one, processor) for one in ran))), "last": ran[-1]}
             for side, ran in found.items()}
 
 
-def changes(one):
-    """Of each death: the throughput from it to the end of the recovery, relative to the 150 ms before."""
+def elapsed(one, first, last):
+    """Objects a bin."""
+    return statistics.fmean(one["bin"][first:last])
+
+
+def processor(one, first, last):
+    """Objects an ns of the survivor's own processor time: what other work takes from it does not count."""
+    used = sum(one["cpu"][first:last])
+    return sum(one["bin"][first:last]) / used if used else 0
+
+
+def changes(one, rate):
+    """Of each death: the rate from it to the end of the recovery, relative to the 150 ms before."""
     ratios = []
-    for kill, end in zip(one["kills_ms"], one["ends_ms"]):
-        before = one["bins"][max(0, int(kill // 10) - 15):int(kill // 10)]
-        during = one["bins"][int(kill // 10):int(end // 10)]
-        if during and sum(before) > 0:
-            ratios.append(statistics.fmean(during) / statistics.fmean(before) - 1)
+    for kill, end in zip(one["kill_ms"], one["end_ms"]):
+        at, last = int(kill // 10), int(end // 10)
+        if at >= 15 and last > at and rate(one, at - 15, at) > 0:
+            ratios.append(rate(one, at, last) / rate(one, at - 15, at) - 1)
     return ratios
 
 

@@ -8,6 +8,7 @@
 // page_of(object) and chunk_of(object).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -141,6 +142,46 @@ void threadtest(unsigned threads, unsigned rounds, MakeSystem&& system) {
     const double pairs = static_cast<double>(share) * threads * rounds;
     print("pair", (process_ns() - begin_cpu) / pairs);
     print("pairs_per_second", pairs / (now_ns() - begin) * 1e9);
+}
+
+/// What a neighbour of dying clients does: replaces random ones of 512 objects of 16 to 4111 bytes
+/// for so many milliseconds from `begin` on. Of each 10 ms: how many (`bin`), and the processor
+/// time that they took (`cpu`, ns).
+struct Bins {
+    std::vector<double> replaced;
+    std::vector<double> cpu;
+
+    void print_all() const {
+        for (const double count : replaced) print("bin", count);
+        for (const double ns : cpu) print("cpu", ns);
+    }
+};
+
+template <class System>
+Bins survive(System& s, unsigned milliseconds, double begin) {
+    constexpr double BIN = 10e6;
+    constexpr unsigned BETWEEN_LOOKS = 16;
+    Bins bins;
+    std::vector<std::optional<typename System::Object>> objects(512);
+    std::uint64_t random = 88172645463325252u;
+    double used = thread_ns();
+    while (bins.replaced.size() < milliseconds / 10) {
+        const double end = begin + BIN * static_cast<double>(bins.replaced.size() + 1);
+        double count = 0;
+        for (; now_ns() < end; count += BETWEEN_LOOKS) {
+            for (unsigned i = 0; i < BETWEEN_LOOKS; ++i) {
+                random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+                auto& object = objects[random % objects.size()];
+                if (object) s.drop(*object);
+                object = s.allocate(16 + random / 512 % 4096);
+                *static_cast<volatile char*>(s.address(*object)) = 1;
+            }
+        }
+        bins.replaced.push_back(count);
+        bins.cpu.push_back(thread_ns() - used);
+        used = thread_ns();
+    }
+    return bins;
 }
 
 }  // namespace aep::bench

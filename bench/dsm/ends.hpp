@@ -19,6 +19,7 @@ struct Message {
     std::uint64_t root;    // of a walk: handle of the first node, see Node
     std::uint64_t result;  // of a walk: the sum of the nodes' values
     double walk_ns;        // of a walk: processor time
+    std::uint64_t more;    // of a walk: so many references follow, held until it is over
 };
 
 /// A node of a list or tree. Handles are what the system makes of them; 0: none.
@@ -63,6 +64,18 @@ std::uint64_t build_list(std::uint64_t count, Make&& make) {
     return first;
 }
 
+/// The walk that a message asks for.
+template <class End>
+void obey(End& end, Message& message) {
+    std::vector<typename End::Object> held;
+    for (std::uint64_t i = 0; i < message.more; ++i) held.push_back(end.receive());
+    const double begin = thread_ns();
+    message.result = message.command == Command::walk_list ? end.walk_list(message.root)
+                                                           : end.walk_tree(message.root);
+    message.walk_ns = thread_ns() - begin;
+    for (const auto& object : held) end.drop(object);
+}
+
 /// Does what messages say until one says end.
 template <class End>
 void serve(End& end) {
@@ -70,12 +83,7 @@ void serve(End& end) {
         const typename End::Object object = end.receive();
         auto* message = static_cast<Message*>(end.address(object));
         const Command command = message->command;
-        if (command == Command::walk_list || command == Command::walk_tree) {
-            const double begin = thread_ns();
-            message->result = command == Command::walk_list ? end.walk_list(message->root)
-                                                            : end.walk_tree(message->root);
-            message->walk_ns = thread_ns() - begin;
-        }
+        if (command == Command::walk_list || command == Command::walk_tree) obey(end, *message);
         if (command != Command::drop && command != Command::end) end.send(object);
         end.drop(object);
         if (command == Command::end) return;
@@ -92,7 +100,7 @@ void call(End& end, typename End::Object object) {
 template <class End>
 typename End::Object new_message(End& end, Command command) {
     const typename End::Object object = end.allocate(sizeof(Node));
-    *static_cast<Message*>(end.address(object)) = {command, 0, 0, 0};
+    *static_cast<Message*>(end.address(object)) = {command, 0, 0, 0, 0};
     return object;
 }
 
@@ -132,13 +140,16 @@ void stream(End& end, unsigned count) {
     end.drop(last);
 }
 
-/// Sends what leads to `root`; the receiver's walk is checked: its processor time in ns.
+/// Sends what leads to `root`, and `more` references after it; the receiver's walk is checked: its
+/// processor time in ns.
 template <class End>
 double walk(End& end, typename End::Object object, Command command, std::uint64_t root,
-            std::uint64_t count) {
+            std::uint64_t count, const std::vector<typename End::Object>& more = {}) {
     auto* message = static_cast<Message*>(end.address(object));
-    *message = {command, root, 0, 0};
-    call(end, object);
+    *message = {command, root, 0, 0, more.size()};
+    end.send(object);
+    for (const auto& one : more) end.send(one);
+    end.drop(end.receive());
     expect(message->result == count * (count - 1) / 2, "the walk met other nodes than were built");
     return message->walk_ns;
 }

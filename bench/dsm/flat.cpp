@@ -8,7 +8,7 @@
 //     aep_bench_dsm; the other end is a child process
 //     costs 1              flushes and fences of each operation, counted
 //     recovery OBJECTS     a client with that many is recovered: ms, objects_per_second
-//     survivor MS          pairs of a client in each 10 ms, while others are recovered
+//     survivor MS          what a client does in each 10 ms, while others are recovered
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -295,53 +295,36 @@ void recovery(u32 objects, u64 latency) {
     print("objects_per_second", objects / ns * 1e9);
 }
 
-/// Replaces random ones of 512 objects of 16 to 4111 bytes, as the survivor of our probe does.
-template <class Memory>
-void churn(World<Memory>& world, std::vector<u32>& bins, double begin) {
-    constexpr double BIN = 10e6;
-    Member<Memory> member(world, 0);
-    std::vector<Ref> refs(512, Ref{~u32{0}, 0});
-    u64 random = 88172645463325252u;
-    for (usize bin = 0; bin < bins.size();) {
-        for (int i = 0; i < 16; ++i) {
-            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            Ref& ref = refs[random % refs.size()];
-            if (ref.cell != ~u32{0}) member.client.release(ref);
-            expect(member.client.allocate(16 + random / 512 % 4096, ref) == Status::ok,
-                   "no memory");
-            *static_cast<char*>(member.client.address(ref.object)) = 1;
-        }
-        bins[bin] += 16;
-        bin = static_cast<usize>((now_ns() - begin) / BIN);
-    }
-}
-
-/// Victims with 200,000 objects are recovered one after the other, by a third client.
+/// Victims with 100,000 objects are recovered one after the other by a third client, while client 0
+/// works.
 template <class Memory>
 void survivor(u32 milliseconds, u64 latency) {
-    constexpr u32 OBJECTS = 200'000;
-    World<Memory> world(geometry_for(3, OBJECTS), latency);
+    constexpr u32 OBJECTS = 100'000;
+    constexpr u32 LAST_MS = 800;  // no victim begins later, so that its recovery is seen
+    World<Memory> world(geometry_for(4, OBJECTS), latency);
     world.populate(OBJECTS + 8192);
-    std::vector<u32> bins(milliseconds / 10 + 1);
     const double begin = now_ns();
-    std::thread survivor([&] { churn(world, bins, begin); });
-    Member<Memory> recoverer(world, 1);
+    Bins bins;
+    std::thread survivor([&] {
+        Flat<Memory> s(world);
+        bins = survive(s, milliseconds, begin);
+    });
+    Member<Memory> recoverer(world, 2);
     const auto elapsed = [begin] { return (now_ns() - begin) / 1e6; };
-    while (elapsed() + 1500 < milliseconds) {
-        Member<Memory> victim(world, 2);
+    while (elapsed() + LAST_MS < milliseconds) {
+        Member<Memory> victim(world, 3);
         for (u32 i = 0; i < OBJECTS; ++i) {
             Ref ref{};
             expect(victim.client.allocate(BLOCK, ref) == Status::ok, "no memory");
         }
         usleep(200'000);
         print("kill_ms", elapsed());
-        expect(recoverer.client.recover(2) == Status::ok, "the recovery failed");
-        print("recovered_ms", elapsed());
+        expect(recoverer.client.recover(3) == Status::ok, "the recovery failed");
+        print("end_ms", elapsed());
         usleep(100'000);
     }
     survivor.join();
-    bins.pop_back();
-    for (const u32 count : bins) print("bin", count);
+    bins.print_all();
 }
 
 template <class Memory>

@@ -3,11 +3,12 @@
 // Who calls it: bench/driver/dsm.py, with our library preloaded and a context to join.
 // Crash rule: a measuring program.
 //
-//   aep_bench_dsm CASE N [PEER] [LATENCY_NS]
+//   aep_bench_dsm CASE N PEER|- [LATENCY_NS]
 //     operations BATCHES   alloc, free                 transfers BATCHES  send, receive, drop
 //     refills BLOCKS       new_page, used_page, ...     flushed BATCHES    alloc, free, with the
 //     threadtest THREADS   pair                          lines of metadata flushed each time
 //     metadata OBJECTS     bytes of local metadata for an object of 64, 256, 1024 bytes
+//     survivor MS          what it does in each 10 ms; first, when it began (monotonic clock)
 //     serve 1 NAME         the other end, under that name: says "ready", ends when told
 //     rpc CALLS PEER       stream COUNT PEER
 //     list NODES PEER      tree HEIGHT PEER    in one block; *_blocks: each node a block
@@ -104,7 +105,8 @@ struct Flushed : Ours {
 /// One of two processes.
 struct OurEnd {
     using Object = void*;
-    dsm_id peer = 0;
+    dsm_id peer = DSM_ANY;  // to whom we send: who is named, or who sent last
+    dsm_id from = DSM_ANY;  // whom we listen to: if it dies, we do not wait
 
     void* allocate(std::size_t size) {
         void* block = dsm_malloc(size);
@@ -116,7 +118,7 @@ struct OurEnd {
     void send(void* block) { expect(dsm_send_wait(peer, block, -1) == 0, "a send failed"); }
     void* receive() {
         dsm_info info{};
-        void* block = dsm_recv(DSM_ANY, -1, &info);
+        void* block = dsm_recv(from, -1, &info);
         expect(block != nullptr, "a receive failed");
         peer = info.sender;
         return block;
@@ -134,7 +136,8 @@ struct OurEnd {
     }
 };
 
-/// Builds in one block whose first node's place has the message, or, `apart`, in a block a node.
+/// Builds in one block whose first node's place has the message, or, `apart`, in a block a node. A
+/// receiver can access the chunks in which it was sent an object, so it gets one of each chunk.
 void structure(OurEnd& end, Command command, std::uint64_t count, unsigned height, bool apart) {
     std::vector<void*> blocks;
     blocks.reserve(apart ? count : 0);
@@ -155,7 +158,14 @@ void structure(OurEnd& end, Command command, std::uint64_t count, unsigned heigh
     const std::uint64_t root =
         command == Command::walk_tree ? build_tree(height, number, make) : build_list(count, make);
     const double built = thread_ns();
-    const double walked = walk(end, message, command, root, count);
+    std::vector<void*> one_a_chunk;
+    std::uintptr_t chunk = reinterpret_cast<std::uintptr_t>(message) >> aep::CHUNK_SHIFT;
+    for (void* block : blocks) {
+        const auto its = reinterpret_cast<std::uintptr_t>(block) >> aep::CHUNK_SHIFT;
+        if (its != chunk) one_a_chunk.push_back(block);
+        chunk = its;
+    }
+    const double walked = walk(end, message, command, root, count, one_a_chunk);
     const double begin_drop = thread_ns();
     for (void* block : blocks) end.drop(block);
     end.drop(message);
@@ -220,6 +230,11 @@ int in_one_process(std::string_view what, unsigned n, unsigned latency) {
         transfers(ours, n);
     } else if (what == "threadtest") {
         threadtest(n, 40, [&ours](unsigned) -> Ours& { return ours; });
+    } else if (what == "survivor") {
+        const double begin = now_ns();
+        std::printf("begin_ns %.0f\n", begin);
+        std::fflush(stdout);
+        survive(ours, n, begin).print_all();
     } else if (what == "metadata") {
         metadata(n);
     } else {
@@ -239,7 +254,7 @@ int with_peer(std::string_view what, unsigned n, const char* peer) {
         return 0;
     }
     attach(nullptr);
-    end.peer = dsm_lookup(peer);
+    end.peer = end.from = dsm_lookup(peer);
     expect(end.peer != 0, "no such peer");
     const bool apart = what.ends_with("_blocks");
     if (what == "rpc") {

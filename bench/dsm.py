@@ -219,9 +219,10 @@ def elapsed(one, first, last):
 
 
 def processor(one, first, last):
-    """Objects an ns of the survivor's own processor time: what other work takes from it does not count."""
-    used = sum(one["cpu"][first:last])
-    return sum(one["bin"][first:last]) / used if used else 0
+    """Objects an ns of the survivor's own processor time: what other work takes from it does not count. None: it had
+    no processor in these bins."""
+    done, used = sum(one["bin"][first:last]), sum(one["cpu"][first:last])
+    return done / used if done else None
 
 
 def changes(one, rate):
@@ -229,8 +230,10 @@ def changes(one, rate):
     ratios = []
     for kill, end in zip(one["kill_ms"], one["end_ms"]):
         at, last = int(kill // 10), int(end // 10)
-        if at >= 15 and last > at and rate(one, at - 15, at) > 0:
-            ratios.append(rate(one, at, last) / rate(one, at - 15, at) - 1)
+        if at >= 15 and last > at:
+            before, during = rate(one, at - 15, at), rate(one, at, last)
+            if before and during is not None:
+                ratios.append(during / before - 1)
     return ratios
 
 

@@ -128,9 +128,10 @@ def draw(document, stem):
     if alive and "failed" not in alive:
         for name, colour in (("ours", "#d55e00"), ("flat", "#0072b2")):
             last = alive[name]["last"]
-            rates = [b / c if c else 0 for b, c in zip(last["bin"], last["cpu"])]
-            usual = statistics.median(rates) or 1
-            right.plot([i / 100 for i in range(len(rates))], [rate / usual for rate in rates], linewidth=0.8, color=colour, label=name)
+            rates = [(i / 100, b / c) for i, (b, c) in enumerate(zip(last["bin"], last["cpu"])) if b]  # in the others it did not run
+            usual = statistics.median(rate for _, rate in rates)
+            right.plot([at for at, _ in rates], [rate / usual for _, rate in rates], ".-", linewidth=0.6, markersize=2,
+                       color=colour, label=name)
         for kill in alive["ours"]["last"]["kill_ms"]:
             right.axvline(kill / 1000, color="#d55e00", linewidth=0.8, linestyle=":")
         for kill, end in zip(alive["flat"]["last"]["kill_ms"], alive["flat"]["last"]["end_ms"]):

@@ -52,7 +52,8 @@ def runs(quick, with_nodes):
             Run("rpc", OURS, "rpc", calls, peer=True), Run("stream", OURS, "stream", streamed, peer=True),
             Run("list", OURS, "list", listed, peer=True), Run("list_blocks", OURS, "list_blocks", listed, peer=True),
             Run("tree", OURS, "tree", height, peer=True), Run("tree_blocks", OURS, "tree_blocks", height, peer=True),
-            Run("nodes_transfers", NODES, "transfers", batches), Run("nodes_recovery", NODES, "recovery", dead)]
+            Run("nodes_transfers", NODES, "transfers", batches), Run("nodes_recovery", NODES, "recovery", dead),
+            Run("roots_recovery", NODES, "recovery", dead // 100)]
     if with_nodes:
         ours += [Run("remote_rpc", OURS, "rpc", calls, True, True), Run("remote_stream", OURS, "stream", streamed, True, True),
                  Run("remote_tree", OURS, "tree", height, True, True)]
@@ -101,7 +102,9 @@ def rows(with_nodes):
             plain="ours, its metadata lines flushed each time"),
         Row("a dead client is recovered, objects a second", "M/s", ("client_recovery", "rate"), ("flat_recovery", "rate"),
             (("at_least", 250),), more=True),
-        Row("a dead node that shares as many objects as flat's client has", "ms", ("nodes_recovery", "ms"), ("flat_recovery", "ms"),
+        Row("a dead node with as many objects as flat's client, all shared between nodes", "ms", ("nodes_recovery", "ms"),
+            ("flat_recovery", "ms"), (("cost", 1.0),)),
+        Row("the same, one object in 100 shared between nodes", "ms", ("roots_recovery", "ms"), ("flat_recovery", "ms"),
             (("cost", 1.0),)),
     ]
     return table

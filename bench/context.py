@@ -121,26 +121,26 @@ def cost_for_others(build, with_ebpf, without):
     return found
 
 
-def recovery(build, daemon):
+def recovery(build, daemon, objects=OBJECTS):
     before = daemon.settled()["recovery"]
-    victim = subprocess.Popen([f"{build}/bench/context/aep_bench_probe", "victim", str(OBJECTS)],
+    victim = subprocess.Popen([f"{build}/bench/context/aep_bench_probe", "victim", str(objects)],
                               env=daemon.environment(), stdout=subprocess.PIPE, preexec_fn=context.die_with_parent)
     victim.stdout.readline()
     victim.kill()
     victim.wait()
     after = daemon.settled()["recovery"]
     ns = after["ns"] - before["ns"]
-    return {"objects": OBJECTS, "ms": ns / 1e6, "objects_per_second": OBJECTS / ns * 1e9}
+    return {"objects": objects, "ms": ns / 1e6, "objects_per_second": objects / ns * 1e9}
 
 
-def survivors(build, daemon):
+def survivors(build, daemon, milliseconds=SURVIVOR_MS):
     """Throughput of one client in bins of 10 ms while others, busy with the same, are killed every half second."""
     start = {"env": daemon.environment(), "stdout": subprocess.PIPE, "text": True, "preexec_fn": context.die_with_parent}
     program = f"{build}/bench/context/aep_bench_probe"
-    survivor = subprocess.Popen([program, "survivor", str(SURVIVOR_MS)], **start)
+    survivor = subprocess.Popen([program, "survivor", str(milliseconds)], **start)
     begun = int(survivor.stdout.readline())
     kills = []
-    while time.monotonic_ns() - begun < (SURVIVOR_MS - 700) * 1e6:
+    while time.monotonic_ns() - begun < (milliseconds - 700) * 1e6:
         victim = subprocess.Popen([program, "victim", "200000"], **start)
         victim.stdout.readline()
         time.sleep(KILL_EVERY_S)

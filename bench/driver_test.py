@@ -17,7 +17,8 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from driver import allocators, stats, targets, workloads  # noqa: E402
+import dsm  # noqa: E402
+from driver import allocators, dsm_rows, stats, targets, workloads  # noqa: E402
 from driver.measure import Launcher, Sample  # noqa: E402
 from driver.pool import PoolPlace  # noqa: E402
 
@@ -135,6 +136,49 @@ class Arithmetic(unittest.TestCase):
         self.assertFalse(case.judge(Sample(output="# value 7.5\n42\n", cpu=1)).failed)
         self.assertEqual(case.judge(Sample(output="# value 7.5\n42\n", cpu=1)).value, 7.5)
         self.assertIn("wrong output", case.judge(Sample(output="43\n", cpu=1)).failed)
+
+
+class BesideFlat(unittest.TestCase):
+    """dsm.py: what it makes of what its programs print."""
+
+    ROW = dsm_rows.Row("x", "ns", ("ours", "alloc"), ("theirs", "alloc"), (("times", 3), ("at_most", 9), ("cost", 0.2)))
+
+    def test_figures_by_name(self):
+        self.assertEqual(dsm.parse("alloc 3.5\nbin 1\n"), {"alloc": 3.5, "bin": [1]})
+        self.assertEqual(dsm.parse("kill_ms 1\nkill_ms 2\n"), {"kill_ms": [1, 2]})
+
+    def test_ratios_are_taken_inside_a_round(self):
+        samples = {"ours": [{"alloc": a} for a in (10, 1, 2)], "theirs": [{"alloc": a} for a in (20, 4, 6)]}
+        entry = dsm.summary(self.ROW, samples)
+        self.assertEqual((entry["ours"], entry["flat"], entry["ratio"]), (2, 6, 3))  # of 2, 4, 3
+        self.assertEqual([t["met"] for t in entry["targets"]], [True, True, False])
+        more = dsm.summary(dsm_rows.Row("x", "M/s", *((run, "alloc") for run in ("ours", "theirs")), (("at_least", 3),), True), samples)
+        self.assertEqual((more["ratio"], more["targets"][0]["met"]), (1 / 3, False))
+
+    def test_a_failed_run_is_told(self):
+        samples = {"ours": [{"alloc": 1}, {"failed": "ended"}], "theirs": [{"alloc": 2}, {"alloc": 2}]}
+        self.assertEqual(dsm.summary(self.ROW, samples)["failed"], "ended")
+
+    def test_a_program_that_fails_is_told(self):
+        run = dsm_rows.Run("x", dsm_rows.FLAT, "no such case", 1)
+        self.assertIn("status 2: usage", dsm.execute(os.path.dirname(BUILD), run, None, 0)["failed"])
+
+    def test_survivors_are_compared_with_before(self):
+        one = {"bin": [100] * 20 + [50] * 10, "cpu": [10] * 20 + [5] * 10, "kill_ms": [5, 200], "end_ms": [10, 300]}
+        self.assertEqual(dsm.changes(one, dsm.elapsed), [-0.5])  # nothing is known from before the first one
+        self.assertEqual(dsm.changes(one, dsm.processor), [0])
+
+    def test_rows_name_runs_that_there_are(self):
+        for with_nodes in (False, True):
+            there = {run.name for run in dsm_rows.runs(True, with_nodes)} | {"client_recovery"}
+            for row in dsm_rows.rows(with_nodes):
+                self.assertLessEqual({row.ours[0], row.flat[0]}, there)
+
+    def test_flat_flushes_as_the_protocol_says(self):
+        run = subprocess.run([os.path.join(BUILD, "dsm", "aep_bench_flat"), "costs", "1"], capture_output=True, text=True, check=True)
+        costs = dsm.parse(run.stdout)
+        fences = {name: costs[name + "_fences"] for name in ("alloc", "send", "receive", "drop", "free")}
+        self.assertEqual(fences, {"alloc": 4, "send": 4, "receive": 4, "drop": 5, "free": 6})
 
 
 class Runs(unittest.TestCase):

@@ -24,6 +24,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from driver import allocators, context, instructions, markdown, measure, micro, plot, pool  # noqa: E402
+from driver import progress as progress_line  # noqa: E402
 from driver import report, stats, targets, workloads  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -67,30 +68,6 @@ def program(arguments, name):
                      "cmake -S bench -B build/bench && cmake --build build/bench")
 
 
-class Progress:
-    """One line on stderr that says where the run is; a new line every 20 s where stderr is no terminal."""
-
-    def __init__(self, total):
-        self._done, self._total, self._start = 0, total, time.monotonic()
-        self._terminal = sys.stderr.isatty()
-        self._shown = self._start
-
-    def step(self, text):
-        self._done += 1
-        now = time.monotonic()
-        if now - self._shown < (0.1 if self._terminal else 20):
-            return
-        self._shown = now
-        left = (now - self._start) / self._done * (self._total - self._done)
-        line = f"[{self._done}/{self._total}, {now - self._start:.0f} s, about {left:.0f} s left] {text}"
-        print(f"\r{line[:110]:110}" if self._terminal else line, end="" if self._terminal else "\n",
-              file=sys.stderr, flush=True)
-
-    def end(self):
-        if self._terminal:
-            print("\r" + " " * 110 + "\r", end="", file=sys.stderr, flush=True)
-
-
 def rounds_of(arguments, case):
     if arguments.rounds:
         return arguments.rounds
@@ -107,7 +84,7 @@ def run_rounds(arguments, cases, chosen, launcher, results):
     order = random.Random(arguments.seed)
     present = [a for a in chosen if not a.missing]
     runnable = [c for c in cases if not c.missing]
-    progress = Progress(sum(rounds_of(arguments, c) for c in runnable) * len(present))
+    progress = progress_line.Progress(sum(rounds_of(arguments, c) for c in runnable) * len(present))
     start = time.monotonic()
     took = {}
     for number in range(max((rounds_of(arguments, c) for c in runnable), default=0)):

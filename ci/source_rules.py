@@ -25,8 +25,9 @@ LAYERS = {
     "preload": ["dsm-core", "shim"],
     "tools": ["dsm-core", "aep-lib", "shim"],
     "bench": ["dsm-core", "shim"],
+    "bench/flat": ["dsm-core"],
     "examples": [],
-    "tests": ["dsm-core", "aep-lib", "shim", "preload", "tools"],
+    "tests": ["dsm-core", "aep-lib", "shim", "preload", "tools", "bench/flat"],
 }
 # dsm-core also becomes the freestanding image: nothing but headers that need no libc behind them.
 FREESTANDING = set(

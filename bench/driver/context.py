@@ -27,11 +27,11 @@ def die_with_parent():
 
 
 class Daemon:
-    """A context manager. `place`: the folder for its folder; it holds the pool."""
+    """A context manager. `place`: the folder for its folder; it holds the pool. `more`: further options."""
 
-    def __init__(self, build, provider, place="/dev/shm", pool_size="4G"):
+    def __init__(self, build, provider, place="/dev/shm", pool_size="4G", more=()):
         self.build = build
-        self._provider, self._place, self._pool_size = provider, place, str(pool_size)
+        self._provider, self._place, self._pool_size, self._more = provider, place, str(pool_size), more
 
     def __enter__(self):
         program = f"{self.build}/tools/aepd"
@@ -42,7 +42,7 @@ class Daemon:
         self.where = ["--context", "bench", "--socket", self.socket]
         self.process = subprocess.Popen(
             [program, *self.where, "--directory", f"{self.folder}/context", "--pool-size", self._pool_size,
-             "--provider", self._provider, "--log-level", "error"], preexec_fn=die_with_parent)
+             "--provider", self._provider, "--log-level", "error", *self._more], preexec_fn=die_with_parent)
         end = time.monotonic() + START_S
         while not os.path.exists(self.socket):
             if self.process.poll() is not None or time.monotonic() > end:

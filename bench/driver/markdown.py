@@ -8,10 +8,15 @@ from . import report
 
 
 def fill(document, path):
-    """Replaces what stands between `<!-- NAME -->` and `<!-- end of NAME -->` for each part we have."""
+    """The parts that the document has."""
+    fill_parts(_parts(document), path)
+
+
+def fill_parts(parts, path):
+    """Replaces what stands between `<!-- NAME -->` and `<!-- end of NAME -->` with the lines of each part."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    for name, lines in _parts(document).items():
+    for name, lines in parts.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, found, rest = text.partition(start)
         _, closed, after = rest.partition(end)
@@ -32,12 +37,12 @@ def _parts(document):
     return parts
 
 
-def _row(cells):
+def row(cells):
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
-def _head(cells):
-    return [_row(cells), "|---" * len(cells) + "|"]
+def head(cells):
+    return [row(cells), "|---" * len(cells) + "|"]
 
 
 def _machine(document):
@@ -50,9 +55,9 @@ def _machine(document):
 
 
 def _targets(document):
-    rows = [_row([r["name"], f"{r['value']:.3f}", f"{r['limit']:.2f}", "met" if r["met"] else "**missed**",
+    rows = [row([r["name"], f"{r['value']:.3f}", f"{r['limit']:.2f}", "met" if r["met"] else "**missed**",
                   r.get("where", "")]) for r in document["targets"]]
-    return [*_head(["target", "measured", "at most", "", "where"]), *rows]
+    return [*head(["target", "measured", "at most", "", "where"]), *rows]
 
 
 def _present(document):
@@ -63,19 +68,19 @@ def _means(document):
     names = _present(document)
     means = [document["geomeans"][n] for n in names]
     keys = list(dict.fromkeys(key for mean in means for key in mean))
-    rows = [_row([key.replace("rss", "peak memory"), *(report.mean_cell(mean.get(key)) for mean in means)]) for key in keys]
-    return [*_head(["set", *names]), *rows]
+    rows = [row([key.replace("rss", "peak memory"), *(report.mean_cell(mean.get(key)) for mean in means)]) for key in keys]
+    return [*head(["set", *names]), *rows]
 
 
 def _cases(document):
     names = _present(document)
-    rows = [_row([c["name"], report.absolute_cell(c, document["baseline"]), *(report.ratio_cell(c, n) for n in names)])
+    rows = [row([c["name"], report.absolute_cell(c, document["baseline"]), *(report.ratio_cell(c, n) for n in names)])
             for c in document["cases"]]
-    return [*_head(["case", document["baseline"], *names]), *rows]
+    return [*head(["case", document["baseline"], *names]), *rows]
 
 
 def _instructions(counts):
     measured = {n: row for n, row in counts.items() if "failed" not in row}
     what = list(dict.fromkeys(key for row in measured.values() for key in row))
-    rows = [_row([name, *(f"{row[key]:.1f}" for key in what)]) for name, row in measured.items()]
-    return [*_head(["", *what]), *rows]
+    rows = [row([name, *(f"{row[key]:.1f}" for key in what)]) for name, row in measured.items()]
+    return [*head(["", *what]), *rows]

@@ -15,7 +15,7 @@ enum class Here : u8 {
     frozen = 2,  // private to this process: our private heap's; still owned by the node it had
     pinned = 3,  // ours, but some of its OS pages are private already, because the program keeps
                  // them from children: neither purged nor given back
-    guest = 4,   // another client's, accessible because we received an object in it
+    guest = 4,   // another client's or nobody's, accessible because we received an object
 };
 
 /// The pool of this process. Constant-initialised: usable before any constructor.
@@ -29,10 +29,17 @@ struct PoolHere {
     bool has_node;      // `owner` is a node of ours, not inherited by any child so far
     Owner owner;
     uptr token;  // the mapping that keeps the node's lock
+    std::atomic<bool> guests_everywhere;  // chunks that are not ours stay accessible
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.
     Here state(u32 chunk) const {
         return static_cast<Here>(__atomic_load_n(&here[chunk], __ATOMIC_RELAXED));
+    }
+    /// From `other`, unless it is ours by now.
+    void become_guest(u32 chunk) {
+        u8 expected = static_cast<u8>(Here::other);
+        __atomic_compare_exchange_n(&here[chunk], &expected, static_cast<u8>(Here::guest), false,
+                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     }
     void set_state(u32 first, u32 count, Here state) {
         for (u32 i = first; i < first + count; ++i) {

@@ -187,16 +187,27 @@ Reply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt)
 
 // ---- memory of others
 
-/// Makes chunks of others accessible that an object lies in.
+/// Makes the chunks of others accessible that an object lies in; the first time all there are, for
+/// what an object points at may lie anywhere. Until a process receives something, a wild store of
+/// its own reaches nobody else's memory.
 bool make_accessible(u64 address, usize bytes) {
-    const ChunkSpan span = chunks_of(address, bytes);
-    for (u32 c = span.first; c < span.end; ++c) {
-        if (pool.state(c) != Here::other) continue;
-        if (sys::failed(
-                sys::mprotect(chunk_address(ChunkIndex{c}), CHUNK_SIZE, PROT_READ | PROT_WRITE))) {
+    ChunkSpan span = chunks_of(address, bytes);
+    if (!pool.guests_everywhere.exchange(true, std::memory_order_relaxed)) {
+        span = {0, pool.tables.chunk_count};
+    }
+    for (u32 c = span.first; c < span.end;) {
+        u32 end = c;
+        while (end < span.end && pool.state(end) == Here::other) ++end;
+        if (end == c) {
+            ++c;
+            continue;
+        }
+        // What another thread claims meanwhile is accessible, too.
+        if (sys::failed(sys::mprotect(chunk_address(ChunkIndex{c}), usize{end - c} * CHUNK_SIZE,
+                                      PROT_READ | PROT_WRITE))) {
             return false;
         }
-        pool.set_state(c, 1, Here::guest);
+        for (; c < end; ++c) pool.become_guest(c);
     }
     return true;
 }
@@ -366,6 +377,7 @@ void share_collect() {
 void forget_sharing() {
     sharing_open.store(false, std::memory_order_relaxed);
     inherited = true;
+    pool.guests_everywhere.store(false, std::memory_order_relaxed);
     for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
         if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);
     }

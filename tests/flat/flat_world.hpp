@@ -14,7 +14,7 @@
 
 namespace aep::flat::test {
 
-using era::test::Access;
+using era::Access;
 using era::test::Choices;
 using era::test::SimMemory;
 using SimClient = Client<SimMemory>;

@@ -181,6 +181,14 @@ class Nodes(NodesTest):
         self.assertEqual(a.new(200000), address)
         self.expect_nothing_left()
 
+    def test_what_an_object_points_at_can_be_read(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        root, far = a.new(16), a.new(3 * MIB)
+        a.write(far, "far")
+        self.assertEqual(a.link(root, far), "ok")
+        self.pass_on(a, b, root)
+        self.assertEqual(b.follow(root), "far")
+
     def test_a_node_has_one_reference_whatever_its_clients_have(self):
         a, b, c = self.nodes[0].peer(), self.nodes[1].peer(), self.nodes[1].peer()
         address = a.new(64)

@@ -80,6 +80,11 @@ std::string obey(const std::string& command, std::istringstream& words) {
         std::memset(pointer(a), std::stoi(c), std::stoull(b));
         return "ok";
     }
+    if (command == "link") {
+        *static_cast<void**>(pointer(a)) = pointer(b);
+        return "ok";
+    }
+    if (command == "follow") return *static_cast<char**>(pointer(a));
     if (command == "read") return static_cast<char*>(pointer(a));
     if (command == "send") return said(dsm_send(std::stoull(a), pointer(b)));
     if (command == "sendwait") return said(dsm_send_wait(std::stoull(a), pointer(b), std::stoi(c)));

@@ -14,7 +14,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
 from node_test import AEP, TOOLS, NodeTest, OwnBpffs, main  # noqa: E402
-from peer import Peer  # noqa: E402
+from peer import PEER, Peer  # noqa: E402
 
 MIB = 1 << 20
 MAILBOX = 512
@@ -96,6 +96,15 @@ class Sharing(SharingTest):
                 self.assertEqual(a.recv(0, 0), "EAGAIN")
                 self.assertIn(address, [a.new(size) for _ in range(3000)] if size < 9001 else [a.new(size)])
         self.expect_sound()
+
+    def test_what_an_object_points_at_can_be_read(self):
+        a, b = self.pair()
+        root = a.new(16)
+        far = [a.new(3 * MIB) for _ in range(5)][-1]  # in a chunk that nobody receives anything of
+        a.write(far, "far")
+        self.assertEqual(a.link(root, far), "ok")
+        self.pass_on(a, b, root)
+        self.assertEqual(b.follow(root), "far")
 
     def test_references_are_counted(self):
         a, b = self.pair()

@@ -8,8 +8,8 @@
 #include <linux/futex.h>
 #include <time.h>
 
-#include "dsm-core/sharing/share_ops.hpp"
 #include "shim/allocator.hpp"
+#include "shim/group.hpp"
 #include "shim/join.hpp"
 #include "shim/pool_attach.hpp"
 #include "shim/populate.hpp"
@@ -36,6 +36,8 @@ Reply share(ShareOp op, const Request& request) {
     return perform_number(static_cast<u32>(op), request);
 }
 
+}  // namespace
+
 long error_of(Status status) {
     switch (status) {
         case Status::ok:
@@ -54,10 +56,16 @@ long error_of(Status status) {
         case Status::limit:
         case Status::need_records:
             return -ENOMEM;
+        case Status::not_writer:
+            return -EPERM;
+        case Status::busy:
+            return -EBUSY;
         default:
             return -EINVAL;
     }
 }
+
+namespace {
 
 // ---- records
 
@@ -91,12 +99,16 @@ bool add_records() {
            Status::ok;
 }
 
+}  // namespace
+
 Reply share_with_records(ShareOp op, const Request& request) {
     for (;;) {
         const Reply reply = share(op, request);
         if (reply.status != Status::need_records || !add_records()) return reply;
     }
 }
+
+namespace {
 
 // ---- waiting
 
@@ -150,9 +162,10 @@ Reply wait_for(std::atomic<u32>& sequence, std::atomic<u32>& waiters, Status bus
     return reply;
 }
 
+}  // namespace
+
 // ---- memory of others
 
-/// Makes chunks of others accessible that an object lies in.
 bool make_accessible(u64 address, usize bytes) {
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
@@ -165,6 +178,8 @@ bool make_accessible(u64 address, usize bytes) {
     }
     return true;
 }
+
+namespace {
 
 bool is_copy_of_the_parents(const void* p) {
     const u32 chunk = chunk_index(reinterpret_cast<uptr>(p));
@@ -251,12 +266,12 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
         [&] { return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits}); });
     if (result != 0) return result;
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
-    if (!make_accessible(reply.value, reply.mask)) {  // too many mappings
-        share_drop(received.object);
-        received = {};
-        return -ENOMEM;
-    }
-    return 0;
+    const bool there =
+        reply.mask == 0 ? group_received(received) : make_accessible(reply.value, reply.mask);
+    if (there) return 0;
+    share_drop(reinterpret_cast<void*>(reply.value));  // too many mappings
+    received = {};
+    return -ENOMEM;
 }
 
 Dropped share_drop(void* p) {
@@ -266,6 +281,7 @@ Dropped share_drop(void* p) {
     const Reply reply = share(ShareOp::drop, {.op = Op{}, .a = reinterpret_cast<u64>(p)});
     switch (reply.status) {
         case Status::ok:
+            if (reply.value != 0) group_dropped(reply.value);
             return reply.mask != 0 ? Dropped::last : Dropped::kept;
         case Status::miss:
             return Dropped::no_export;
@@ -295,6 +311,7 @@ void share_collect() {
 void forget_sharing() {
     sharing_open.store(false, std::memory_order_relaxed);
     inherited = true;
+    forget_groups();
     for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
         if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);
     }

@@ -64,6 +64,8 @@ enum class Status : u32 {
     not_held,      // the client has no reference to the object
     exists,        // the name is taken
     need_records,  // more records must be made present first
+    not_writer,    // the client may not allocate in the group
+    busy,          // others have references to the group
 };
 
 struct Request {

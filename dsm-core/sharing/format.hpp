@@ -20,6 +20,8 @@ enum class ExportState : u32 {
     free = 0,
     live = 1,
     returned = 2,  // the last reference is gone: on its owner's list, to be freed by it
+    extent = 3,    // further memory of a group, and goes with it; nobody refers to it
+    root = 4,      // no memory: the address under which a group's references are counted, too
 };
 
 /// An object that was sent at least once and that somebody may still reach.
@@ -33,8 +35,13 @@ struct Export {
     u32 next;          // in its bucket, or of free records
     u32 next_of_owner, previous_of_owner;
     u32 next_returned;
+    // Of groups and their parts (group_ops.hpp); 0 in all others.
+    u32 group;        // the group that it is or is a part of: index of the group's export
+    u32 writer;       // of a group: the client that may allocate in it; 0: nobody
+    u32 root;         // of a group: the record of its root's address
+    u32 next_extent;  // the group's extents, newest first; the list begins at the group
 };
-static_assert(sizeof(Export) == 48);
+static_assert(sizeof(Export) == 64);
 
 /// A client's references to one export (the paper's LocalRef).
 struct Holder {
@@ -93,6 +100,9 @@ struct alignas(64) ShareHeader {
     u64 sent;
     u64 received;
     u64 orphans;  // exports whose owner is dead
+    u64 groups;
+    u64 extents;      // they count as exports, too
+    u64 groups_made;  // ever
 };
 
 inline constexpr u32 EXPORT_BUCKETS = 1 << 16;

@@ -31,13 +31,17 @@ bool records_left(u32 exports, u32 holders);
 
 /// The export of an object by its address; NO_RECORD: it is none.
 u32 find_export(u64 address);
+/// A record that is nobody's; needs one (records_left).
+u32 new_export();
+/// Gives a record back that is in a bucket and on no other list.
+void recycle_export(u32 index);
 /// Makes one without references, in the client's heap. Needs a record.
 u32 make_export(u32 client, u64 address, u64 bytes);
 /// The export is gone; its memory is the business of whoever calls this.
 void free_export(u32 index);
 /// Takes it off its owner's list: the owner is dead.
 void unlink_from_owner(u32 index);
-/// Takes `count` references away. True: the last one is gone.
+/// Takes `count` references away. True: the last one is gone, and a group's parts with it.
 bool take_references(u32 index, u32 count);
 /// An export without references: to its owner, or away with it.
 void dispose(u32 index);
@@ -46,7 +50,10 @@ void dispose(u32 index);
 u32 find_holder(u32 client, u32 object);
 /// One more reference for the client. Needs a record unless it holds one already.
 void hold(u32 client, u32 object);
+/// Who holds a group no more does not write it either.
 void free_holder(u32 index);
+/// Whether the bytes lie in chunks that are the client's.
+bool is_memory_of(u32 client, u64 address, u64 bytes);
 /// The export of an object that the client holds, or that lies in its own heap and has not been
 /// sent so far (then it becomes an export, with the owner's reference). Nothing changes unless ok.
 Status find_held(u32 client, u64 address, u64 bytes, u32& object);

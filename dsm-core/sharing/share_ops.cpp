@@ -4,6 +4,7 @@
 #include "dsm-core/sharing/share_ops.hpp"
 
 #include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/records.hpp"
 
 namespace aep {
@@ -94,7 +95,7 @@ Reply receive(u32 client, const Request& r) {
     wake(own.departures, own.departure_waiters);
     const Export& e = export_at(m.object);
     return {.value = e.address,
-            .mask = e.bytes,
+            .mask = is_group(m.object) ? 0 : e.bytes,
             .extra = ShareId::make(m.sender, m.sender_generation).bits};
 }
 
@@ -113,15 +114,17 @@ Reply drop(u32 client, const Request& r) {
     if (object == NO_RECORD) return {.status = Status::miss};
     const u32 holder = find_holder(client, object);
     if (holder == NO_RECORD) return {.status = Status::not_held};
+    const bool group = is_group(object);
+    const u64 forgotten = group && holder_at(holder).count == 1 ? export_at(object).address : 0;
     if (--holder_at(holder).count == 0) free_holder(holder);
-    if (!take_references(object, 1)) return {};
-    const bool own = export_at(object).owner == client;
+    if (!take_references(object, 1)) return {.value = forgotten};
+    const bool own = export_at(object).owner == client && !group;
     if (own) {
         free_export(object);
     } else {
         dispose(object);
     }
-    return {.mask = own};
+    return {.value = forgotten, .mask = own};
 }
 
 Reply query(u32 client, const Request& r) {
@@ -215,6 +218,12 @@ Reply perform_share(u32 client, ShareOp op, const Request& r) {
             return add_records(r);
         case ShareOp::leave:
             return leave(client);
+        case ShareOp::group_make:
+        case ShareOp::group_find:
+        case ShareOp::group_extend:
+        case ShareOp::group_root:
+        case ShareOp::group_writer:
+            return perform_group(client, op, r);
         case ShareOp::end:
             break;
     }

@@ -299,6 +299,35 @@ class Groups(GroupTest):
         self.expect_sound()
         self.expect_nothing_left()
 
+    def example(self, name, waits, sends):
+        """Runs both ends of an example; what the one that waits says."""
+        program = os.path.join(EXAMPLES, name)
+        env = dict(os.environ, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        with subprocess.Popen([program, *waits], env=env, text=True, stdout=subprocess.PIPE) as waiter:
+            self.addCleanup(waiter.kill)
+            self.assertEqual(waiter.stdout.readline(), "waiting\n")
+            sent = subprocess.run([program, *sends], env=env, text=True, capture_output=True, timeout=60, check=False)
+            if sent.returncode != 0:
+                waiter.kill()
+                self.fail(sent.stderr)
+            said = waiter.stdout.read()
+        self.assertEqual(waiter.returncode, 0)
+        self.expect_nothing_left()
+        return said
+
+    def test_the_example_list(self):
+        self.assertEqual(self.example("list", ["receive"], ["send", "300000"]),
+                         f"300000 nodes, sum {300000 * 299999 // 2}\n")
+
+    def test_the_example_tree(self):
+        self.assertEqual(self.example("tree", ["grow", "40000"], ["sow", "60000"]), "100000 nodes, sorted\n")
+
+    def test_the_example_containers(self):
+        text = " ".join(f"word{i % 100}-{'x' * (i % 100)}" for i in range(2000))
+        said = self.example("containers", ["count"], ["send", text])
+        self.assertEqual(sorted(said.split("\n")[:-1]),
+                         sorted(f"word{i}-{'x' * i} 20" for i in range(100)))
+
     def test_a_fork_ends_what_a_writer_can_do(self):
         a, b = self.pair()
         group, root = self.list_of(a, 100)
@@ -343,7 +372,7 @@ class GroupDeaths(OwnBpffs, GroupTest):
             peers = [self.peer() for _ in range(4)]
             for i, peer in enumerate(peers):
                 peer.gchurn(peers[i - 1].id, choice.randrange(1 << 30))
-            for _ in range(60):
+            for _ in range(100):
                 i = choice.randrange(len(peers))
                 self.assertIsNone(peers[i].process.poll(), "it died by itself")
                 peers[i].end()

@@ -27,6 +27,8 @@ struct List {
     std::uint64_t length;
 };
 
+constexpr std::size_t MOST_BYTES = 1 << 20;  // a group that is larger is not prolonged
+
 std::uintptr_t number(const std::string& text) {
     return text.empty() ? 0 : std::strtoull(text.c_str(), nullptr, 16);
 }
@@ -207,6 +209,7 @@ bool obey_group(const std::string& command, std::istringstream& words, std::stri
 void churn_groups(dsm_id peer, unsigned seed) {
     std::mt19937 random(seed);
     std::vector<dsm_group*> held;  // one reference each
+    held.reserve(64);              // a full pool is none of its business
     for (;;) {
         dsm_group* const some = held.empty() ? nullptr : held[random() % held.size()];
         switch (random() % 8) {
@@ -217,7 +220,9 @@ void churn_groups(dsm_id peer, unsigned seed) {
                 }
                 break;
             case 1:
-                if (some != nullptr) prolong(some, random() % 500, 16 << random() % 12);
+                if (some != nullptr && dsm_group_bytes(some) < MOST_BYTES) {
+                    prolong(some, random() % 500, std::size_t{16} << random() % 9);
+                }
                 break;
             case 2:
                 if (some != nullptr) dsm_send(random() % 2 == 0 ? peer : dsm_self(), some);

@@ -7,6 +7,7 @@
 #include <image_identity.hpp>
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/pool/check.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 #include "shim/context_file.hpp"
 #include "tools/node/check_sharing.hpp"
 #include "tools/node/file_lock.hpp"
@@ -100,7 +101,8 @@ void check_slots(int fd, Findings& found) {
         };
         if (stays(strange)) {
             found.push_back({named("slot", i), "it belongs to no client", owner().bits, 0});
-        } else if (is_odd() && slot.op != 0 && stays([&] { return !known_operation(slot.op); })) {
+        } else if (is_odd() && slot.op != 0 &&
+                   stays([&] { return !known_operation(slot.op) && !known_share_op(slot.op); })) {
             found.push_back({named("slot", i), "an operation is open that is none", slot.op, 0});
         }
     }

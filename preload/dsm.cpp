@@ -127,6 +127,10 @@ AEP_EXPORT int dsm_send_wait(dsm_id to, void* object, int timeout_ms) noexcept {
 AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) noexcept {
     Received received;
     if (said(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
-    if (info != nullptr) *info = {.sender = received.sender.bits, .size = received.bytes};
+    if (info != nullptr) {
+        *info = {.sender = received.sender.bits,
+                 .size = received.bytes,
+                 .group = static_cast<dsm_group*>(received.group)};
+    }
     return received.object;
 }

@@ -166,10 +166,8 @@ bool in_large_object(uptr address) {
 [[gnu::cold, gnu::noinline]] void report_not_live(const void* p) {
     const Target t = target_of(p);
     const uptr address = reinterpret_cast<uptr>(p);
-    if (!is_ours(p)) {
-        if (!drop_received(p)) report_bad_free(address, BadFree::foreign);
-        return;
-    }
+    if (drop_received(p)) return;  // perhaps the root of a group of ours
+    if (!is_ours(p)) return report_bad_free(address, BadFree::foreign);
     const bool interior =
         is_page(t) ? (address - t.page->base) % t.page->block_size != 0 : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
@@ -321,9 +319,9 @@ void* allocate_with_room(usize size, usize room) {
                                          : allocate_large(size, SLICE_SIZE, fresh_zero, room);
 }
 
-/// Bytes of an object that another client sent; 0: it is none.
+/// Bytes of an object that another client sent, or of a group's root; 0: it is neither.
 [[gnu::cold, gnu::noinline]] usize received_size(const void* p) {
-    if (!sharing_open.load(std::memory_order_relaxed) || (owns(p) && is_ours(p))) return 0;
+    if (!sharing_open.load(std::memory_order_relaxed)) return 0;
     const ShareFacts facts = share_query(p);
     return facts.own != 0 ? facts.bytes : 0;
 }
@@ -384,8 +382,10 @@ void deallocate_slow(void* p, PageDesc* d) {
 void deallocate_unshared(void* p) { deallocate_target(p, target_of(p)); }
 
 bool may_be_shared(const void* p) {
-    return AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed)) &&
-           (!owns(p) || !is_ours(p) || (target_of(p).tag & TAG_SHARED) != 0);
+    if (AEP_LIKELY(!sharing_open.load(std::memory_order_relaxed))) return false;
+    if (!owns(p) || !is_ours(p)) return true;
+    const Target t = target_of(p);
+    return (t.tag & TAG_SHARED) != 0 || !is_live_here(p, t);  // the root of a group of ours
 }
 
 usize mark_shared(void* p) {

@@ -17,6 +17,7 @@
 #include "shim/context_views.hpp"
 #include "shim/freeze.hpp"
 #include "shim/futex_waiters.hpp"
+#include "shim/group.hpp"
 #include "shim/join.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_attach.hpp"
@@ -239,7 +240,10 @@ bool joined_fork_prepare() {
 
 void joined_fork_parent() {
     drop_staged_copies();
-    if (froze_chunks) wake_shared_waiters(pool);
+    if (froze_chunks) {
+        wake_shared_waiters(pool);
+        groups_froze();
+    }
     froze_chunks = false;
 }
 

@@ -28,7 +28,7 @@ struct PoolHere {
     bool attached;      // the pool is mapped (a forked child maps it when it first needs a chunk)
     bool has_node;      // `owner` is a node of ours, not inherited by any child so far
     Owner owner;
-    uptr token;  // the mapping that keeps the node's lock
+    uptr token;                           // the mapping that keeps the node's lock
     std::atomic<bool> guests_everywhere;  // chunks that are not ours stay accessible
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.

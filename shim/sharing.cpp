@@ -8,8 +8,8 @@
 #include <linux/futex.h>
 #include <time.h>
 
-#include "dsm-core/sharing/share_ops.hpp"
 #include "shim/allocator.hpp"
+#include "shim/group.hpp"
 #include "shim/join.hpp"
 #include "shim/pool_attach.hpp"
 #include "shim/populate.hpp"
@@ -36,6 +36,8 @@ Reply share(ShareOp op, const Request& request) {
     return perform_number(static_cast<u32>(op), request);
 }
 
+}  // namespace
+
 long error_of(Status status) {
     switch (status) {
         case Status::ok:
@@ -56,10 +58,16 @@ long error_of(Status status) {
         case Status::limit:
         case Status::need_records:
             return -ENOMEM;
+        case Status::not_writer:
+            return -EPERM;
+        case Status::busy:
+            return -EBUSY;
         default:
             return -EINVAL;
     }
 }
+
+namespace {
 
 // ---- records
 
@@ -93,12 +101,16 @@ bool add_records() {
            Status::ok;
 }
 
+}  // namespace
+
 Reply share_with_records(ShareOp op, const Request& request) {
     for (;;) {
         const Reply reply = share(op, request);
         if (reply.status != Status::need_records || !add_records()) return reply;
     }
 }
+
+namespace {
 
 // ---- waiting
 
@@ -185,6 +197,8 @@ Reply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt)
     return reply;
 }
 
+}  // namespace
+
 // ---- memory of others
 
 /// Makes the chunks of others accessible that an object lies in; the first time all there are, for
@@ -211,6 +225,8 @@ bool make_accessible(u64 address, usize bytes) {
     }
     return true;
 }
+
+namespace {
 
 bool is_copy_of_the_parents(const void* p) {
     const u32 chunk = chunk_index(reinterpret_cast<uptr>(p));
@@ -318,12 +334,12 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
         [&] { return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits}); });
     if (result != 0) return result;
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
-    if (!make_accessible(reply.value, reply.mask)) {  // too many mappings
-        share_drop(received.object);
-        received = {};
-        return -ENOMEM;
-    }
-    return 0;
+    const bool there =
+        reply.mask == 0 ? group_received(received) : make_accessible(reply.value, reply.mask);
+    if (there) return 0;
+    share_drop(reinterpret_cast<void*>(reply.value));  // too many mappings
+    received = {};
+    return -ENOMEM;
 }
 
 Dropped share_drop(void* p) {
@@ -333,6 +349,7 @@ Dropped share_drop(void* p) {
     const Reply reply = share(ShareOp::drop, {.op = Op{}, .a = reinterpret_cast<u64>(p)});
     switch (reply.status) {
         case Status::ok:
+            if (reply.value != 0) group_dropped(reply.value);
             return reply.mask != 0 ? Dropped::last : Dropped::kept;
         case Status::miss:
             return Dropped::no_export;
@@ -378,6 +395,7 @@ void forget_sharing() {
     sharing_open.store(false, std::memory_order_relaxed);
     inherited = true;
     pool.guests_everywhere.store(false, std::memory_order_relaxed);
+    forget_groups();
     for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
         if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);
     }

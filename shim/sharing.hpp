@@ -6,7 +6,7 @@
 // Functions return 0 or -errno unless said otherwise; see aep/dsm.h for what they mean.
 #pragma once
 
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 
 namespace aep {
 
@@ -28,6 +28,7 @@ struct Received {
     void* object = nullptr;
     usize bytes = 0;
     ShareId sender{};
+    void* group = nullptr;  // of which the object is the root
 };
 /// The object's memory is accessible afterwards.
 long share_receive(ShareId from, int timeout_ms, Received& received);
@@ -53,6 +54,15 @@ void share_collect();
 
 /// Whether the bytes lie in chunks that others can map: of ours, not made private by a fork.
 bool can_be_shared(const void* p, usize bytes);
+
+// ---- for group.cpp
+
+/// One operation; records are made present as it needs them.
+Reply share_with_records(ShareOp op, const Request& request);
+/// 0 or -errno.
+long error_of(Status status);
+/// Makes chunks of others accessible that an object lies in. False: too many mappings.
+bool make_accessible(u64 address, usize bytes);
 
 /// In a forked child: exports are the parent's, and so is what it received.
 void forget_sharing();

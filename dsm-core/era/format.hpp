@@ -58,7 +58,8 @@ struct alignas(CACHE_LINE) ObjectEntry {
     Word serial;       // of this use of the entry; 0: it was never used
     Word root;         // 1 + the object whose memory this is a part of; 0: it is one of its own
     Word root_serial;  // of that object: if it has another one, this part is gone
-    u64 reserved[2];   // zero
+    Word head;         // of a group: its root's address, or its own while it has none; 0: no group
+    Word head_bytes;   //
 };
 static_assert(sizeof(ObjectEntry) == CACHE_LINE);
 

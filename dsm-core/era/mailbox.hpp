@@ -119,8 +119,8 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
     return false;
 }
 
-/// Corrects the hint if it does not tell of the message: its sender's node died before it did. True:
-/// it did not.
+/// Corrects the hint if it does not tell of the message: its sender's node died before it did.
+/// True: it did not.
 template <class Memory>
 bool note_stray(Memory& m, const Tables& t, u32 to, const Waiting& w) {
     const u64 head = m.load(t.head(w.from, to));

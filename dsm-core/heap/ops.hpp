@@ -65,6 +65,8 @@ enum class Status : u32 {
     exists,        // the name is taken
     need_records,  // more records must be made present first
     fenced,        // other nodes have declared this one dead; nothing was done
+    not_writer,    // the client may not allocate in the group
+    busy,          // others have references to the group
 };
 
 struct Request {

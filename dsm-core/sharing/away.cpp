@@ -7,6 +7,7 @@
 
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/records.hpp"
 
 namespace aep {
@@ -89,21 +90,55 @@ u32 free_number(const era::Tables& t) {
     return era::NO_NODE;
 }
 
-/// What the object is, on the line of its count: in the pool before the count is.
-template <class Memory>
-void describe(Memory& m, era::ObjectEntry& entry, u64 address, u64 bytes) {
-    m.store(entry.address, address);
-    m.store(entry.bytes, bytes);
-    m.store(entry.serial, m.load(entry.serial) + 1);
-    m.store(entry.root, 0);
-    m.store(entry.root_serial, 0);
+/// What an object or an extent is, on the line of its count: in the pool before the count is.
+/// `root`: 1 + the number of the group that the extent is of, or 0.
+void describe(const era::Tables& t, const Export& e, u64 root) {
+    with_memory([&](auto& m) {
+        era::ObjectEntry& entry = t.object(e.object - 1);
+        m.store(entry.address, e.address);
+        m.store(entry.bytes, e.bytes);
+        m.store(entry.serial, m.load(entry.serial) + 1);
+        m.store(entry.root, root);
+        m.store(entry.root_serial,
+                root == 0 ? 0 : m.load(t.object(static_cast<u32>(root - 1)).serial));
+        return 0;
+    });
 }
 
-void forget_number(u32 index) {
-    Export& e = export_at(index);
-    export_of_object(e.object - 1) = NO_RECORD;
-    e.object = 0;
-    e.node_ref = NodeRef::none;
+/// By what address a group's references are sent; it changes while nobody else has any.
+void tell_head(const era::Tables& t, u32 index) {
+    const Export& e = export_at(index);
+    const Export& head = e.root == NO_RECORD ? e : export_at(e.root);
+    with_memory([&](auto& m) {
+        era::ObjectEntry& entry = t.object(e.object - 1);
+        m.store(entry.head, is_group(index) ? head.address : 0);
+        m.store(entry.head_bytes, head.bytes);
+        return 0;
+    });
+}
+
+/// Numbers for the extents that have none. False: there are not enough.
+bool number_extents(const era::Tables& t, u32 group) {
+    const u32 whole = export_at(group).object;
+    for (u32 i = export_at(group).next_extent; i != NO_RECORD; i = export_at(i).next_extent) {
+        Export& extent = export_at(i);
+        if (extent.object != 0) continue;
+        const u32 object = free_number(t);
+        if (object == era::NO_NODE) return false;
+        extent.object = object + 1;
+        export_of_object(object) = i;
+        describe(t, extent, whole);
+    }
+    return true;
+}
+
+/// What number_extents() wrote, on its way to the pool. The group is pinned, or the lock held.
+template <class Memory>
+void flush_extents(Memory& m, const era::Tables& t, u32 group) {
+    for (u32 i = __atomic_load_n(&export_at(group).next_extent, __ATOMIC_ACQUIRE); i != NO_RECORD;
+         i = export_at(i).next_extent) {
+        if (export_at(i).object != 0) m.flush(t.object(export_at(i).object - 1).serial);
+    }
 }
 
 /// The export is no longer this operation's.
@@ -125,25 +160,46 @@ Begun begin_send(u32 client, const Request& r, const era::Tables& t, u32& index,
     reply.status = find_held(client, r.a, r.mask, index);
     if (reply.status != Status::ok) return Begun::no;
     Export& e = export_at(index);
-    if (e.node_ref == NodeRef::held) {
-        ++e.pins;
-        return Begun::known;
+    const bool first = e.node_ref == NodeRef::none;
+    if (!first && e.node_ref != NodeRef::held) return Begun::wait;
+    if (first) {
+        const u32 object = free_number(t);
+        if (object == era::NO_NODE) {
+            reply.status = Status::limit;
+            return Begun::no;
+        }
+        e.object = object + 1;
+        export_of_object(object) = index;
+        describe(t, e, 0);
     }
-    if (e.node_ref != NodeRef::none) return Begun::wait;
-    const u32 object = free_number(t);
-    if (object == era::NO_NODE) {
-        reply.status = Status::limit;
-        return Begun::no;
+    // Of another node's object that node tells.
+    if (e.owner != OWNER_ELSEWHERE) {
+        if (!number_extents(t, index)) {
+            if (first) forget_number(index);
+            reply.status = Status::limit;
+            return Begun::no;
+        }
+        tell_head(t, index);
     }
-    e.object = object + 1;
-    export_of_object(object) = index;
-    e.node_ref = NodeRef::taking;
+    if (first) e.node_ref = NodeRef::taking;
     ++e.pins;
     AEP_AWAY_CRASH_POINT("away: number taken");
-    return Begun::first;
+    return first ? Begun::first : Begun::known;
 }
 
 }  // namespace
+
+bool numbers_left() { return free_number(era_tables()) != era::NO_NODE; }
+
+void publish_extents(u32 group) {
+    const era::Tables t = era_tables();
+    number_extents(t, group);
+    with_memory([&](auto& memory) {
+        flush_extents(memory, t, group);
+        memory.fence();  // before anything in them can be reached
+        return 0;
+    });
+}
 
 bool is_reachable(const era::Tables& t, ShareId id) {
     const u32 node = id.node();
@@ -168,8 +224,9 @@ Reply send_away(u32 client, const Request& r) {
     bool created = begun == Begun::known;
     const era::Status status = in_lane(t, client, [&](auto& lane) {
         auto& memory = lane.memory();
+        flush_extents(memory, t, index);  // the fence of what follows is theirs, too
+        memory.flush(t.count(object));
         if (!created) {
-            describe(memory, t.object(object), e.address, e.bytes);
             const era::Status made = lane.create(object, object);
             if (made != era::Status::ok) return made;
             created = true;
@@ -211,7 +268,7 @@ Taking begin_receive(u32 client, const era::Waiting& w, u32& index, Reply& reply
         reply.status = Status::gone;
         return Taking::nothing;
     }
-    if (!records_left(1, 1)) {
+    if (!records_left(2, 1)) {
         reply.status = Status::need_records;
         return Taking::nothing;
     }
@@ -249,6 +306,13 @@ bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 in
             return true;
         }
         name_foreign_export(index, address, bytes);
+        const u64 head = entry.head.load();
+        if (head != 0) {
+            e.group = index;
+            ++sharing().groups;
+            const bool free = in_heap_window(head) && find_export(head) == NO_RECORD;
+            if (free) add_root(index, head, entry.head_bytes.load());
+        }
     } else if (taking == Taking::first) {
         forget_number(index);
     }
@@ -258,7 +322,8 @@ bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 in
         ++e.references;
         ++sharing().received;
         ++sharing().came_in;
-        reply = {.value = e.address, .mask = e.bytes, .extra = w.envelope.from};
+        reply = {
+            .value = e.address, .mask = is_group(index) ? 0 : e.bytes, .extra = w.envelope.from};
     }
     unpin(index);
     return taken;

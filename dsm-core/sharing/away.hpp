@@ -27,6 +27,12 @@ Reply receive_from_away(u32 client, const Request& request);
 /// of other nodes, and own ones that no other node refers to any more. True: some linger yet.
 bool settle_lingering(u32 client, u32 limit);
 
+/// Whether one more object or extent of this node's can be told to others.
+bool numbers_left();
+/// Tells other nodes of those extents of a group that they do not know: a chunk that they lie in is
+/// kept with the group if this node dies. Under the lock of sharing; one flush.
+void publish_extents(u32 group);
+
 /// Messages for clients that are no more, and whatever a dead node's hints do not tell of. Cost: a
 /// look at each cell of the node's rings.
 void tidy_rings();

@@ -21,7 +21,9 @@ enum class ExportState : u32 {
     free = 0,
     live = 1,
     returned = 2,   // the last reference is gone: on its owner's list, to be freed by it
-    lingering = 3,  // nobody of this node refers to it, but the node has a reference still
+    extent = 3,     // further memory of a group, and goes with it; nobody refers to it
+    root = 4,       // no memory: the address under which a group's references are counted, too
+    lingering = 5,  // nobody of this node refers to it, but the node has a reference still
 };
 
 /// The node's own reference to it (the paper's NodeRef), which it has if other nodes know it.
@@ -47,6 +49,11 @@ struct Export {
     u32 next;          // in its bucket, or of free records
     u32 next_of_owner, previous_of_owner;
     u32 next_returned;
+    // Of groups and their parts (group_ops.hpp); 0 in all others.
+    u32 group;        // the group that it is or is a part of: index of the group's export
+    u32 writer;       // of a group: the client that may allocate in it; 0: nobody
+    u32 root;         // of a group: the record of its root's address
+    u32 next_extent;  // the group's extents, newest first; the list begins at the group
     // Between nodes.
     u32 object;          // 1 + its number there; 0: none
     u16 pins;            // operations that are at work with it without the lock
@@ -54,7 +61,7 @@ struct Export {
     bool listed;         // on the list of those that linger
     u32 next_lingering;  //
 };
-static_assert(sizeof(Export) == 64);
+static_assert(sizeof(Export) == 80);
 
 /// A client's references to one export (the paper's LocalRef).
 struct Holder {
@@ -111,9 +118,12 @@ struct alignas(64) ShareHeader {
     u64 live_holders;
     u64 sent;
     u64 received;
-    u64 orphans;    // exports whose owner is dead
-    u64 sent_away;  // to other nodes
-    u64 came_in;    // from other nodes
+    u64 orphans;  // exports whose owner is dead
+    u64 groups;
+    u64 extents;      // they count as exports, too
+    u64 groups_made;  // ever
+    u64 sent_away;    // to other nodes
+    u64 came_in;      // from other nodes
     // Exports that linger, oldest first; and what the doorbell was when they were last looked at.
     u32 first_lingering;
     u32 last_lingering;
@@ -263,6 +273,13 @@ inline era::Tables era_tables() {
 inline era::NodeWord era_standing() {
     return era::NodeWord::make(era::NodeState::live,
                                context().era_generation.load(std::memory_order_relaxed));
+}
+
+/// References that other nodes and messages to them have to it.
+inline u32 references_elsewhere(const Export& e) {
+    if (e.node_ref != NodeRef::held) return 0;
+    const u32 count = era::CountWord{era_tables().count(e.object - 1).load()}.count();
+    return count == 0 ? 0 : count - 1;
 }
 
 }  // namespace aep

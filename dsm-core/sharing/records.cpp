@@ -5,18 +5,10 @@
 
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/group_ops.hpp"
 
 namespace aep {
 namespace {
-
-u32 new_export() {
-    ShareHeader& s = sharing();
-    ++s.live_exports;
-    if (s.free_exports == NO_RECORD) return ++s.exports_used;
-    const u32 index = s.free_exports;
-    s.free_exports = export_at(index).next;
-    return index;
-}
 
 u32 new_holder() {
     ShareHeader& s = sharing();
@@ -63,7 +55,24 @@ bool records_left(u32 exports, u32 holders) {
 u32 find_export(u64 address) {
     u32 index = export_bucket(address);
     while (index != NO_RECORD && export_at(index).address != address) index = export_at(index).next;
+    if (index == NO_RECORD) return NO_RECORD;
+    const Export& e = export_at(index);
+    return e.state == static_cast<u32>(ExportState::root) ? e.group : index;
+}
+
+u32 new_export() {
+    ShareHeader& s = sharing();
+    if (s.free_exports == NO_RECORD) return ++s.exports_used;
+    const u32 index = s.free_exports;
+    s.free_exports = export_at(index).next;
     return index;
+}
+
+void recycle_export(u32 index) {
+    if (export_at(index).address != 0) unlink_from_bucket(index);
+    export_at(index) = {};
+    export_at(index).next = sharing().free_exports;
+    sharing().free_exports = index;
 }
 
 void unlink_from_owner(u32 index) {
@@ -80,6 +89,7 @@ void unlink_from_owner(u32 index) {
 
 u32 make_export(u32 client, u64 address, u64 bytes) {
     const u32 index = new_export();
+    ++sharing().live_exports;
     ShareClient& owner = share_client(client);
     u32& bucket = export_bucket(address);
     export_at(index) = {.address = address,
@@ -92,6 +102,10 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
                         .next_of_owner = owner.first_export,
                         .previous_of_owner = NO_RECORD,
                         .next_returned = NO_RECORD,
+                        .group = NO_RECORD,
+                        .writer = 0,
+                        .root = NO_RECORD,
+                        .next_extent = NO_RECORD,
                         .object = 0,
                         .pins = 0,
                         .node_ref = NodeRef::none,
@@ -110,6 +124,7 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
 
 u32 make_foreign_export(u32 object) {
     const u32 index = new_export();
+    ++sharing().live_exports;
     Export& e = export_at(index);
     e = {};
     e.state = static_cast<u32>(ExportState::live);
@@ -129,9 +144,15 @@ void name_foreign_export(u32 index, u64 address, u64 bytes) {
     AEP_AWAY_CRASH_POINT("away: foreign export made");
 }
 
-void free_export(u32 index) {
+void forget_number(u32 index) {
     Export& e = export_at(index);
-    if (e.address != 0) unlink_from_bucket(index);
+    if (e.object != 0) export_of_object(e.object - 1) = NO_RECORD;
+    e.object = 0;
+    e.node_ref = NodeRef::none;
+}
+
+void free_export(u32 index) {
+    const Export& e = export_at(index);
     if (e.owner != OWNER_ELSEWHERE) {
         if (e.owner != 0) {
             unlink_from_owner(index);
@@ -145,9 +166,7 @@ void free_export(u32 index) {
             if (chunk_exports(c).fetch_sub(1, std::memory_order_seq_cst) == 1) give_kept_chunk(c);
         }
     }
-    e = {};
-    e.next = sharing().free_exports;
-    sharing().free_exports = index;
+    recycle_export(index);
     --sharing().live_exports;
     AEP_SHARE_CRASH_POINT("share: export removed");
 }
@@ -192,10 +211,8 @@ u32 next_lingering() {
     return index;
 }
 
-void dispose(u32 index) {
+void give_back(u32 index) {
     Export& e = export_at(index);
-    if (e.pins != 0) return;
-    if (e.node_ref != NodeRef::none) return linger(index);
     if (e.owner == 0 || e.owner == OWNER_ELSEWHERE || share_client(e.owner).open == 0) {
         return free_export(index);
     }
@@ -203,6 +220,14 @@ void dispose(u32 index) {
     e.state = static_cast<u32>(ExportState::returned);  // found, but held by nobody
     e.next_returned = owner.first_returned;
     owner.first_returned = index;
+}
+
+void dispose(u32 index) {
+    const Export& e = export_at(index);
+    if (e.pins != 0) return;
+    if (e.node_ref != NodeRef::none) return linger(index);
+    if (is_group(index)) release_parts(index);
+    give_back(index);
 }
 
 // ---- holders
@@ -235,7 +260,9 @@ void hold(u32 client, u32 object) {
 
 void free_holder(u32 index) {
     Holder& h = holder_at(index);
-    u32* link = &export_at(h.object).first_holder;
+    Export& e = export_at(h.object);
+    if (e.writer == h.client) e.writer = 0;
+    u32* link = &e.first_holder;
     while (*link != index) link = &holder_at(*link).next;
     *link = h.next;
     if (h.previous_of_client != NO_RECORD) {
@@ -252,21 +279,26 @@ void free_holder(u32 index) {
     --sharing().live_holders;
 }
 
-Status find_held(u32 client, u64 address, u64 bytes, u32& object) {
-    object = find_export(address);
-    if (object != NO_RECORD) {
-        return find_holder(client, object) != NO_RECORD ? Status::ok : Status::not_held;
-    }
+bool is_memory_of(u32 client, u64 address, u64 bytes) {
     if (!in_heap_window(address) || bytes == 0 || bytes > HEAP_WINDOW - (address - HEAP_BASE)) {
-        return Status::not_held;
+        return false;
     }
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
         if (c >= context().chunk_count ||
             chunk_owner(c).load(std::memory_order_relaxed) != client) {
-            return Status::not_held;
+            return false;
         }
     }
+    return true;
+}
+
+Status find_held(u32 client, u64 address, u64 bytes, u32& object) {
+    object = find_export(address);
+    if (object != NO_RECORD) {
+        return find_holder(client, object) != NO_RECORD ? Status::ok : Status::not_held;
+    }
+    if (!is_memory_of(client, address, bytes)) return Status::not_held;
     if (!records_left(1, 1)) return Status::need_records;
     object = make_export(client, address, bytes);
     hold(client, object);

@@ -30,6 +30,10 @@ bool records_left(u32 exports, u32 holders);
 
 /// The export of an object by its address; NO_RECORD: it is none.
 u32 find_export(u64 address);
+/// A record that is nobody's; needs one (records_left).
+u32 new_export();
+/// Gives a record back that is in a bucket and on no other list.
+void recycle_export(u32 index);
 /// Makes one without references, in the client's heap. Needs a record.
 u32 make_export(u32 client, u64 address, u64 bytes);
 /// Makes one of an object of another node, whose number there is `object`: its address is not known
@@ -37,15 +41,19 @@ u32 make_export(u32 client, u64 address, u64 bytes);
 u32 make_foreign_export(u32 object);
 /// Its address is known.
 void name_foreign_export(u32 index, u64 address, u64 bytes);
+/// It has no number between nodes any more, nor a reference of the node.
+void forget_number(u32 index);
 /// The export is gone; its memory is the business of whoever calls this.
 void free_export(u32 index);
 /// Takes it off its owner's list: the owner is dead.
 void unlink_from_owner(u32 index);
 /// Takes `count` references away. True: the last one is gone.
 bool take_references(u32 index, u32 count);
-/// An export without references: to its owner, or away with it; or, while the node has a reference
-/// to it, on the list of those that linger. While an operation is at work with it nothing happens;
-/// that one disposes of it afterwards.
+/// An export that nobody refers to: to its owner, or away with it if that is dead or elsewhere.
+void give_back(u32 index);
+/// An export whose last reference of this node is gone: given back, a group's parts first; or,
+/// while the node itself has a reference, onto the list of those that linger. While an operation is
+/// at work with it nothing happens: that one disposes of it afterwards.
 void dispose(u32 index);
 /// Takes the export off that list that is on it the longest; it may be in use again. NO_RECORD:
 /// none is on it.
@@ -55,7 +63,10 @@ u32 next_lingering();
 u32 find_holder(u32 client, u32 object);
 /// One more reference for the client. Needs a record unless it holds one already.
 void hold(u32 client, u32 object);
+/// Who holds a group no more does not write it either.
 void free_holder(u32 index);
+/// Whether the bytes lie in chunks that are the client's.
+bool is_memory_of(u32 client, u64 address, u64 bytes);
 /// The export of an object that the client holds, or that lies in its own heap and has not been
 /// sent so far (then it becomes an export, with the owner's reference). Nothing changes unless ok.
 Status find_held(u32 client, u64 address, u64 bytes, u32& object);

@@ -5,6 +5,7 @@
 
 #include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/records.hpp"
 
 namespace aep {
@@ -96,7 +97,7 @@ Reply receive(u32 client, const Request& r) {
     ++sharing().received;
     wake(own.departures, own.departure_waiters);
     const Export& e = export_at(m.object);
-    return {.value = e.address, .mask = e.bytes, .extra = m.sender};
+    return {.value = e.address, .mask = is_group(m.object) ? 0 : e.bytes, .extra = m.sender};
 }
 
 Reply reference(u32 client, const Request& r) {
@@ -114,16 +115,18 @@ Reply drop(u32 client, const Request& r) {
     if (object == NO_RECORD) return {.status = Status::miss};
     const u32 holder = find_holder(client, object);
     if (holder == NO_RECORD) return {.status = Status::not_held};
+    const bool group = is_group(object);
+    const u64 forgotten = group && holder_at(holder).count == 1 ? export_at(object).address : 0;
     if (--holder_at(holder).count == 0) free_holder(holder);
-    if (!take_references(object, 1)) return {};
+    if (!take_references(object, 1)) return {.value = forgotten};
     const Export& e = export_at(object);
-    const bool own = e.owner == client && e.node_ref == NodeRef::none && e.pins == 0;
+    const bool own = e.owner == client && !group && e.node_ref == NodeRef::none && e.pins == 0;
     if (own) {
         free_export(object);
     } else {
         dispose(object);
     }
-    return {.mask = own};
+    return {.value = forgotten, .mask = own};
 }
 
 Reply query(u32 client, const Request& r) {
@@ -131,7 +134,7 @@ Reply query(u32 client, const Request& r) {
     if (object == NO_RECORD) return {.status = Status::miss};
     const u32 holder = find_holder(client, object);
     const Export& e = export_at(object);
-    return {.value = e.references,
+    return {.value = e.references + references_elsewhere(e),
             .mask = e.bytes,
             .extra = holder == NO_RECORD ? 0 : holder_at(holder).count};
 }
@@ -216,6 +219,12 @@ Reply perform_alone(u32 client, ShareOp op, const Request& r) {
             return add_records(r);
         case ShareOp::leave:
             return leave(client);
+        case ShareOp::group_make:
+        case ShareOp::group_find:
+        case ShareOp::group_extend:
+        case ShareOp::group_root:
+        case ShareOp::group_writer:
+            return perform_group(client, op, r);
         default:
             return {.status = Status::no_such_op};
     }

@@ -13,16 +13,17 @@
 namespace aep {
 
 enum class ShareOp : u32 {
-    open = 0x200,   // a, b, now, mask=the name's 32 bytes -> ok; exists: somebody has that name
-    send,           // a=address, b=ShareId of the receiver, mask=bytes of the object
-                    // -> ok; gone: no such client, or it does not take part; full; not_held;
-                    // need_records
-    receive,        // b=ShareId whose messages alone count, or 0
-                    // -> value=address, mask=bytes, extra=ShareId of the sender; miss: no message;
-                    // gone: none, and the named sender is no more; need_records
+    open = 0x200,  // a, b, now, mask=the name's 32 bytes -> ok; exists: somebody has that name
+    send,          // a=address, b=ShareId of the receiver, mask=bytes of the object
+                   // -> ok; gone: no such client, or it does not take part; full; not_held;
+                   // need_records
+    receive,       // b=ShareId whose messages alone count, or 0
+              // -> value=address, mask=bytes (0: it is a group), extra=ShareId of the sender; miss:
+              // no message; gone: none, and the named sender is no more; need_records
     reference,      // a=address, mask=bytes -> ok: one more reference; not_held; need_records
     drop,           // a=address -> ok: one reference less; mask=1: it was the last, and the caller
-                    // owns the memory: to be freed by it; not_held; miss: no export
+                    // owns the memory: to be freed by it; value=address of a group that the
+                    // caller does not hold any more; not_held; miss: no export
     query,          // a=address -> value=references, mask=bytes, extra=the caller's own; miss
     take_returned,  // -> value=address that the caller owns and nobody refers to: to be freed by
                     // it; miss: none
@@ -31,6 +32,17 @@ enum class ShareOp : u32 {
                     // -> ok: some linger yet; miss: none does
     tidy,           // by the host: settle, and messages from other nodes for the dead are dropped
     leave,          // of a client that is dead: a part of all it had -> ok: again; miss: done
+    // Groups: group_ops.hpp.
+    group_make,    // a=address, mask=bytes of the first block -> value=index of its export,
+                   // mask=a number that no other group of the context ever has; as reference
+    group_find,    // a=address of the group or its root -> value=address of the group, mask=index
+                   // of its export; miss; not_held
+    group_extend,  // a=group, b=address, mask=bytes of the extent -> ok; miss; not_writer; limit;
+                   // not_held: not the caller's memory; need_records
+    group_root,    // a=group, b=address, mask=bytes of the root; b=0: none -> ok; miss; not_writer;
+                   // busy: others have references; not_live: not in the group; need_records
+    group_writer,  // a=group, b=ShareId of its writer from now on, or 0 -> ok; miss; not_writer;
+                   // gone; not_held: that one has no reference
     end,
 };
 

@@ -1,6 +1,7 @@
 // Purpose: the cache's decay, and that check sees damage that is planted.
 // Who calls it: ctest.
 // Crash rule: in children.
+#include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
 
 namespace aep {
@@ -147,6 +148,15 @@ TEST(Check, SeesPlantedDamage) {
         sees(word_of(slot_at(3).sequence), 3u, "slot 3", "an operation is open");
         sees(word_of(slot_at(4).owner), SlotOwner::make(6, 1).bits, "slot 4", "no client");
         sees(word_of(slot_at(0).owner), SlotOwner::make(client, 99).bits, "slot 0", "no client");
+        slot_at(0).sequence.fetch_add(1);
+        for (const u32 known :
+             {static_cast<u32>(Op::take_run), static_cast<u32>(NodeOp::claim_chunks),
+              static_cast<u32>(ShareOp::send)}) {
+            slot_at(0).op = known;
+            EXPECT_EQ(all_of(host.check()), "");
+        }
+        sees(slot_at(0).op, static_cast<u32>(ShareOp::end), "slot 0", "an operation is open");
+        slot_at(0).sequence.fetch_sub(1);
         sees(word_of(chunk_owner(last)), 5u, "chunk " + std::to_string(last),
              "a client that is none");
         sees(word_of(chunk_owner(last)), 12345u, "chunk " + std::to_string(last),

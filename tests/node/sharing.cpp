@@ -7,9 +7,7 @@
 #include <set>
 #include <vector>
 
-#include "dsm-core/sharing/share_ops.hpp"
-#include "tests/node/fixture.hpp"
-#include "tools/node/check_sharing.hpp"
+#include "tests/node/sharing_tables.hpp"
 
 namespace aep {
 namespace {
@@ -18,29 +16,6 @@ using namespace test;
 
 constexpr u32 CLIENTS = 4;
 constexpr u32 EACH = 6;  // objects of one client
-
-template <class Body>
-void with_tables(Body body) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory, 512 * MiB));
-        // All records that the tests need; mailboxes are present when they are touched.
-        ShareHeader& s = sharing();
-        s.exports_present = 1000;
-        s.holders_present = 1000;
-        body(host);
-    });
-}
-
-Reply ask(u32 client, ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
-    return perform_share(client, op, {.op = Op{}, .a = a, .b = b, .mask = mask});
-}
-
-std::string walk() {
-    std::vector<Finding> found;
-    check_sharing(found);
-    return all_of(found);
-}
 
 /// What should be: who has how many references to which object, and who owns it.
 class Model {
@@ -114,8 +89,7 @@ class Model {
                                {.op = Op{}, .a = 2, .b = 1, .mask = raw(NO_CHUNK)})
                       .status,
                   Status::ok);
-        u32 first = 0;
-        while (chunk_owner(first).load() != client) ++first;
+        const u32 first = first_chunk_of(client);
         for (u32 i = 0; i < EACH; ++i) {
             const u64 at = chunk_address(ChunkIndex{first}) + (i == 0 ? CHUNK_SIZE / 2 : i * 64);
             objects_[at] = {.owner = client};
@@ -253,14 +227,7 @@ class Model {
             const bool nobodys = it->second.owner == 0 && !it->second.exported;
             it = nobodys ? objects_.erase(it) : std::next(it);
         }
-        for (u32 c = 0; c < context().chunk_count; ++c) {
-            if (chunk_owner(c).load() != client) continue;
-            if (chunk_exports(c).load() != 0) {
-                ASSERT_TRUE(keep_chunk(client, c));
-            } else {
-                ASSERT_TRUE(reclaim_chunk(client, c));
-            }
-        }
+        give_up_chunks(client);
         ASSERT_EQ(walk(), "");
         begin(client);
     }
@@ -311,9 +278,7 @@ TEST(Sharing, TablesThatAreFullAreSaid) {
     with_tables([](Host&) {
         sharing().exports_present = sharing().holders_present = 3;
         Model model(1);
-        u32 first = 0;
-        while (chunk_owner(first).load() != 1) ++first;
-        const u64 at = chunk_address(ChunkIndex{first});
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
         EXPECT_EQ(ask(1, ShareOp::reference, at + 64, 0, 64).status, Status::ok);
         EXPECT_EQ(ask(1, ShareOp::reference, at + 128, 0, 64).status, Status::ok);
         EXPECT_EQ(ask(1, ShareOp::reference, at + 192, 0, 64).status, Status::need_records);
@@ -335,9 +300,7 @@ TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
                                   u64{HEAP_BASE + HEAP_WINDOW - 1}}) {
             EXPECT_EQ(ask(1, ShareOp::send, address, self, 64).status, Status::not_held);
         }
-        u32 first = 0;
-        while (chunk_owner(first).load() != 1) ++first;
-        const u64 at = chunk_address(ChunkIndex{first});
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
         for (const u64 bytes : {u64{0}, u64{HEAP_WINDOW}, ~u64{0}, u64{CHUNK_SIZE * 3}}) {
             EXPECT_EQ(ask(1, ShareOp::send, at, self, bytes).status, Status::not_held);
         }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "shim/include/aep/dsm.h"
+#include "tests/sharing/group_commands.hpp"
 
 namespace {
 
@@ -64,6 +65,8 @@ void churn(dsm_id peer, unsigned seed) {
 }
 
 std::string obey(const std::string& command, std::istringstream& words) {
+    std::string answer;
+    if (aep::test::obey_group(command, words, answer)) return answer;
     std::string a, b, c;
     words >> a >> b >> c;
     if (command == "attach") return said(dsm_attach(a.empty() ? nullptr : a.c_str()));
@@ -93,7 +96,8 @@ std::string obey(const std::string& command, std::istringstream& words) {
         void* p = dsm_recv(std::stoull(a), std::stoi(b), &info);
         return p == nullptr ? strerrorname_np(errno)
                             : text_of(p) + " " + std::to_string(info.size) + " " +
-                                  std::to_string(info.sender);
+                                  std::to_string(info.sender) + " " +
+                                  (info.group == nullptr ? "-" : text_of(info.group));
     }
     if (command == "drop") return said(dsm_free(pointer(a)));
     if (command == "free") {

@@ -55,10 +55,12 @@ std::string status_text(const Json& s) {
                      bytes_text(memory["held_bytes"]), bytes_text(memory["cached_bytes"]),
                      limit_text(memory["context_limit"]), limit_text(memory["client_limit"])));
     const Json& sharing = s["sharing"];
-    line("sharing", fmt::format("{} objects, {} of dead owners; {} holders; {} sent, {} received",
-                                sharing["objects"].get<u64>(), sharing["of_dead_owners"].get<u64>(),
-                                sharing["holders"].get<u64>(), sharing["sent"].get<u64>(),
-                                sharing["received"].get<u64>()));
+    line("sharing",
+         fmt::format(
+             "{} objects, {} of them groups; {} of dead owners; {} holders; {} sent, {} received",
+             sharing["objects"].get<u64>(), sharing["groups"].get<u64>(),
+             sharing["of_dead_owners"].get<u64>(), sharing["holders"].get<u64>(),
+             sharing["sent"].get<u64>(), sharing["received"].get<u64>()));
     line("recovery",
          fmt::format("{} clients, {}, {}/s; {} operations completed of {}; {} broken",
                      recovery["clients"].get<u64>(), bytes_text(recovery["bytes"]),

@@ -8,7 +8,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/group_ops.hpp"
 
 namespace aep {
 namespace {
@@ -27,10 +27,15 @@ class Walk {
         exports_ = s.exports_used < MAX_EXPORTS ? s.exports_used : MAX_EXPORTS - 1;
         holders_ = s.holders_used < MAX_HOLDERS ? s.holders_used : MAX_HOLDERS - 1;
         for (u32 i = 1; i <= context().max_clients; ++i) client(i);
+        for (u32 i = 1; i <= exports_; ++i) {
+            if (is_group(i) && is(export_at(i), ExportState::live)) group(i);
+        }
         u64 live = 0, orphans = 0, foreign = 0;
         for (u32 i = 1; i <= exports_; ++i) {
             const Export& e = export_at(i);
-            if (e.state == static_cast<u32>(ExportState::free)) continue;
+            if (is(e, ExportState::free)) continue;
+            if (is(e, ExportState::root) || is(e, ExportState::extent)) part(i, e);
+            if (is(e, ExportState::root)) continue;
             ++live;
             orphans += e.owner == 0;
             foreign += e.owner == OWNER_ELSEWHERE;
@@ -41,6 +46,8 @@ class Walk {
         wrong("sharing", "the count of exports is wrong", s.live_exports, live);
         wrong("sharing", "the count of exports of dead owners is wrong", s.orphans, orphans);
         wrong("sharing", "the count of holders is wrong", s.live_holders, held_);
+        wrong("sharing", "the count of groups is wrong", s.groups, groups_);
+        wrong("sharing", "the count of extents is wrong", s.extents, extents_);
         for (u32 c = 0; c < context().chunk_count; ++c) {
             const auto known = in_chunk_.find(c);
             const u64 expected = known == in_chunk_.end() ? 0 : known->second;
@@ -55,6 +62,55 @@ class Walk {
   private:
     void wrong(const std::string& where, const char* what, u64 is, u64 expected) {
         if (is != expected) found_.push_back({where, what, is, expected});
+    }
+
+    static bool is(const Export& e, ExportState state) {
+        return e.state == static_cast<u32>(state);
+    }
+
+    /// Counts what hangs on it; whether that is what it should be is seen at each part.
+    void group(u32 index) {
+        const Export& e = export_at(index);
+        ++groups_;
+        u32 extents = 0;
+        bool root_inside = e.root == NO_RECORD;
+        for (u32 p = index; p != NO_RECORD && p <= exports_ && extents <= MAX_EXTENTS;
+             p = export_at(p).next_extent) {
+            const Export& memory = export_at(p);
+            if (p != index) ++parts_[p], ++extents;
+            wrong(named("export", p), "it is on another group's list", memory.group, index);
+            root_inside =
+                root_inside ||
+                (e.root <= exports_ && export_at(e.root).address - memory.address < memory.bytes);
+        }
+        extents_ += extents;
+        if (e.root != NO_RECORD) ++parts_[e.root];
+        if (extents > MAX_EXTENTS) {
+            found_.push_back(
+                {named("group", index), "it has too many extents", extents, MAX_EXTENTS});
+        }
+        if (!root_inside) found_.push_back({named("group", index), "its root is outside", 0, 1});
+        if (e.writer == 0) return;
+        bool holds = false;
+        u32 steps = 0;
+        for (u32 h = e.first_holder; h != NO_RECORD && h <= holders_ && ++steps <= holders_;
+             h = holder_at(h).next) {
+            holds = holds || holder_at(h).client == e.writer;
+        }
+        if (!holds) {
+            found_.push_back({named("group", index), "its writer does not hold it", e.writer, 0});
+        }
+    }
+
+    void part(u32 index, const Export& e) {
+        const bool of_group =
+            e.group <= exports_ && is_group(e.group) && is(export_at(e.group), ExportState::live);
+        wrong(named("export", index), "it is part of no group", of_group, 1);
+        wrong(named("export", index), "so many groups have it", parts_[index], 1);
+        if (of_group && is(e, ExportState::root)) {
+            wrong(named("export", index), "its group has another root", export_at(e.group).root,
+                  index);
+        }
     }
 
     void client(u32 index) {
@@ -145,8 +201,9 @@ class Walk {
 
     Findings& found_;
     u32 exports_ = 0, holders_ = 0;
-    u64 held_ = 0, owned_ = 0;
+    u64 held_ = 0, owned_ = 0, groups_ = 0, extents_ = 0;
     std::unordered_map<u32, u64> counted_, in_chunk_;
+    std::unordered_map<u32, u64> parts_;  // extents and roots: how many groups have them
 };
 
 }  // namespace

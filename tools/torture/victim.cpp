@@ -154,6 +154,41 @@ void share(const Block& block, Random& random) {
     }
 }
 
+/// Makes a group of several parts, whose root others read and drop as any object.
+void share_group(Random& random) {
+    dsm_group* group = dsm_group_create(random.below(2) * 10'000);
+    if (group == nullptr) return;
+    Block blocks[40];
+    for (Block& block : blocks) {
+        block.bytes = 1 + random.below(random.below(20) == 0 ? 100'000 : 1000);
+        block.data = static_cast<unsigned char*>(dsm_group_alloc(group, block.bytes));
+        if (block.data == nullptr) break;
+        fill(block, static_cast<unsigned char>(random.next()));
+    }
+    const Block& root = blocks[0];
+    if (root.data != nullptr && dsm_group_set_root(group, root.data) != 0)
+        die("no root of a group");
+    for (unsigned i = 0; i < 2; ++i) {
+        if (const dsm_id peer = some_peer(random)) dsm_send(peer, group);
+    }
+    for (const Block& block : blocks) {
+        if (block.data == nullptr) break;
+        verify(block);
+        if (block.data != root.data && random.below(2) == 0 &&
+            dsm_group_free(group, block.data) != 0) {
+            die("a block of a group cannot be freed");
+        }
+    }
+    if (random.below(2) == 0) {
+        if (dsm_group_close(group) != 0) die("a group cannot be closed");
+        return;
+    }
+    dsm_group_hand_over(group, random.below(2) == 0 ? dsm_self() : some_peer(random));
+    const bool by_root = root.data != nullptr && random.below(2) == 0;
+    void* const name = by_root ? static_cast<void*>(root.data) : group;
+    if (dsm_free(name) != 0) die("a group cannot be dropped");
+}
+
 /// What a worker hands to its successor.
 struct Worker {
     std::uint64_t seed;
@@ -198,6 +233,7 @@ void one_step(Block& block, Random& random) {
             resize(block, random);
             break;
         case 2:
+            if (random.below(20) == 0) share_group(random);
             share(block, random);
             break;
         case 1:

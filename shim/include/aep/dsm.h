@@ -38,12 +38,16 @@ extern "C" {
 typedef uint64_t dsm_id;
 #define DSM_ANY ((dsm_id)0)
 
+/* All the objects of one data structure; its address, the same in every process. */
+typedef struct dsm_group dsm_group;
+
 /* Longest name, with its terminating zero. */
 #define DSM_NAME_MAX 32
 
 struct dsm_info {
-    dsm_id sender; /* may be dead by now */
-    size_t size;   /* bytes that may be used */
+    dsm_id sender;    /* may be dead by now */
+    size_t size;      /* bytes that may be used */
+    dsm_group* group; /* whose root it is; null: an object by itself */
 };
 
 /* Takes part in sharing, under a name that is unique in the context (null: none). Again: changes
@@ -88,6 +92,66 @@ int dsm_send_wait(dsm_id to, void* object, int timeout_ms);
  * (EAGAIN); -1: for ever; ETIMEDOUT. EINTR: a handler ran. ESRCH: `from` is dead and there is no
  * message of it. `info` may be null. */
 void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info);
+
+/* Groups. A list, a tree, a map is many objects that point at each other and live as long as the
+ * whole. They are allocated in a group, of which only the *root* is counted: whoever holds the root
+ * may read and write all of it, and when the last reference to the root is dropped all of it goes.
+ *
+ *     dsm_group *g = dsm_group_create(0);     this process is its writer, with one reference
+ *     struct list *l = dsm_group_alloc(g, sizeof *l);
+ *     dsm_group_set_root(g, l);
+ *     dsm_send(peer, l);                      there dsm_recv returns l, and info.group is g
+ *     dsm_group_close(g);                     the peer goes on reading until its dsm_free(l)
+ *
+ * dsm_send, dsm_ref, dsm_free, dsm_references and free take the root, or the group's address; other
+ * objects of a group are EINVAL to them. One client is the *writer*: it alone may allocate and free
+ * in the group. It always holds a reference; when it drops its last one or dies, the group has no
+ * writer any more, and can be read until its readers have gone.
+ *
+ * What the writer frees while others have references stays as it is until they have dropped them.
+ * A reader that was told of something new calls dsm_group_root before it follows pointers to it:
+ * that makes memory accessible that the group has got since.
+ *
+ * errno of all that take a group: EINVAL: it is none, or this process has no reference to it. Of
+ * those that are the writer's alone: EPERM: another client is the writer, or nobody; EXDEV: a fork
+ * made some of the group private to this process. Threads of one process take turns. */
+
+/* A new group without a root. `hint`: bytes that it is going to have, or 0: it starts with 8 KiB
+ * and grows by doubling. It lies in this process's heap. EXDEV: that is private since a fork. */
+dsm_group* dsm_group_create(size_t hint);
+
+/* An object of the group, at a multiple of 16 or of `alignment` (a power of two, else EINVAL); the
+ * writer's. Contents are arbitrary. Some 20 ns; more memory is taken from this process's heap.
+ * ENOMEM: there is none, or the group has grown 64 times. */
+void* dsm_group_alloc(dsm_group* group, size_t size);
+void* dsm_group_aligned_alloc(dsm_group* group, size_t alignment, size_t size);
+
+/* Frees one object; null: nothing; the writer's. Its memory is used again, at once if nobody else
+ * has a reference to the group, else when the others have dropped theirs. EINVAL: no live object of
+ * the group begins there; EBUSY: it is the root. */
+int dsm_group_free(dsm_group* group, void* object);
+
+/* The object by which the group is known from now on; null: none; the writer's. EINVAL: no live
+ * object of the group begins there. EBUSY: others have references, by the root there is: let the
+ * root be an object that stays, with a pointer to what changes. */
+int dsm_group_set_root(dsm_group* group, void* object);
+
+/* The root; null: ENOENT: it has none. All of the group is accessible afterwards. Some 10 ns. */
+void* dsm_group_root(dsm_group* group);
+
+/* The group whose root that is (or whose address); null: EINVAL. */
+dsm_group* dsm_group_of(void* root);
+
+/* Bytes of memory that the group takes; 0: EINVAL. */
+size_t dsm_group_bytes(dsm_group* group);
+
+/* Makes `to` the writer, who must have a reference (else EINVAL); the writer's. ESRCH: no such
+ * client, or it is dead. This process keeps its references. */
+int dsm_group_hand_over(dsm_group* group, dsm_id to);
+
+/* Gives up the right to write and one reference; the writer's. The group stays while others (or
+ * further references of this process) hold it, and is nobody's to write. */
+int dsm_group_close(dsm_group* group);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,33 @@
+// Purpose: groups: all objects of one data structure, of which only the root is counted. What the
+//          table of exports knows of them: which memory is theirs, their root, who may allocate.
+// Who calls it: perform_share, with its lock; the records, when a last reference goes.
+// Crash rule: inside an operation, which completes. A group's memory is never looked at.
+//
+// A group is an export: the block in which it begins. Its *extents* are exports without references
+// that hang on it. When its last reference goes, each part goes to its own owner, or away with its
+// chunk if that is dead. Its root is a record of its own in the hash of addresses, so that a
+// reference can be sent and dropped by the root's address; find_export makes no difference.
+//
+// Cost: that of the other operations; an extension, a root and the last drop walk the extents, too.
+#pragma once
+
+#include "dsm-core/sharing/share_ops.hpp"
+
+namespace aep {
+
+/// Of one group: bounds what is done under the lock. Extents grow with their group, so that the
+/// pool is full before.
+inline constexpr u32 MAX_EXTENTS = 64;
+
+inline bool is_group(u32 index) { return index != NO_RECORD && export_at(index).group == index; }
+
+/// Performs one of the group_ operations for a client.
+Reply perform_group(u32 client, ShareOp op, const Request& request);
+
+/// Gives the group a root, in place of the one it has; needs a record.
+void add_root(u32 group, u64 address, u64 bytes);
+
+/// The group's last reference is gone: its root's record and its extents go.
+void release_parts(u32 group);
+
+}  // namespace aep

@@ -1,0 +1,98 @@
+// Purpose: the allocator inside a group's memory: blocks, bins of free ones, deferred frees.
+// Who calls it: group.cpp, by the thread that has the group in its hands; tests.
+// Crash rule: only the writer comes here, and when it dies nobody allocates in the group any more:
+//             what it left half done is never looked at. Blocks in use are not moved or touched.
+//
+// The memory is given as *parts*: the group's first block, which begins with the GroupHeader, and
+// its extents. Blocks tile a part from end to end, at multiples of 16, each after a head of 8 bytes
+// that says its length and, in a *seal* of address, length, state and the group's key, whether it
+// is in use: so a pointer that is no block of the group is found out.
+//
+// All of it can be overwritten by whoever maps the group. What is read here is therefore never
+// followed out of the parts: a damaged list or block is left alone, and costs memory.
+//
+// Freed blocks lie in bins: one for each length up to 1 KiB, four a doubling above. They are joined
+// by a *sweep* of all blocks, when an eighth of the group was freed since the last one: linear, and
+// paid for by those frees. A block that is freed while others may read it is only marked
+// (deferred); the sweep takes it in when they have gone.
+#pragma once
+
+#include <span>
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+inline constexpr usize GROUP_UNIT = 16;
+/// No block has more bytes, and no part four times as many: lengths are 32 bits of units.
+inline constexpr usize GROUP_LARGEST = 16 * GiB;
+inline constexpr u32 GROUP_EXACT_BINS = 64;
+inline constexpr u32 GROUP_BINS = GROUP_EXACT_BINS + (32 - 6) * 4;
+
+/// At the start of the group's first block.
+struct GroupHeader {
+    u64 key;       // of this group's seals: a former group's blocks are none of its own
+    u64 bump;      // the newest part is untouched from here on
+    u64 freed;     // bytes, since the last sweep
+    u64 deferred;  // bytes
+    u64 filled[(GROUP_BINS + 63) / 64];  // bins that are not empty, one bit each
+    u64 bins[GROUP_BINS];                // first block of each; the next one stands in the block
+};
+
+/// Memory of the group, [begin, end), without the header.
+struct GroupPart {
+    u64 begin, end;
+};
+
+/// What a fresh part must have for a block of `bytes`; 0: no part can have so much.
+usize group_bytes_for(usize bytes, usize alignment);
+
+class GroupArena {
+  public:
+    /// `parts`: newest first.
+    GroupArena(GroupHeader& header, std::span<const GroupPart> parts) : h_(header), parts_(parts) {}
+
+    /// A new group, of one part.
+    void begin(u64 key);
+    /// The newest part has just been added.
+    void part_added();
+
+    /// A block at a multiple of `alignment` (a power of two); 0: none in what there is.
+    u64 allocate(usize bytes, usize alignment);
+    /// Whether a live block begins there.
+    bool is_live(u64 block) const;
+    /// Bytes that may be used in a live block.
+    usize usable(u64 block) const;
+    /// Takes a block back, now or (`deferred`) at a sweep. False: it is none.
+    bool free(u64 block, bool deferred);
+
+    /// Whether enough was freed, with the deferred or without, to make up for a sweep.
+    bool worth_a_sweep(bool with_deferred) const;
+    /// Joins free blocks, and the deferred ones with them if nobody can read them any more.
+    void sweep(bool with_deferred);
+
+    u64 deferred() const { return h_.deferred; }
+
+  private:
+    enum class State : u32;
+    struct Block {
+        u32 units;
+        State state;
+    };
+
+    Block look(u64 block) const;
+    void seal(u64 block, u32 units, State state);
+    u64 end_of(u64 block) const;
+    u64 total() const;
+    void put(u64 block, u32 units);
+    u64 take(u64 units, usize alignment);
+    u64 take_from(u32 bin, u64 units, usize alignment, u32 looks);
+    u64 bump(u64 units, usize alignment);
+    void cut(u64 block, u64 have, u64 place, u64 units);
+    u64 sweep_part(const GroupPart& part, u64 end, bool with_deferred);
+
+    GroupHeader& h_;
+    std::span<const GroupPart> parts_;
+};
+
+}  // namespace aep

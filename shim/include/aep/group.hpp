@@ -1,0 +1,253 @@
+// Purpose: the groups of aep/dsm.h for C++20: owning handles, and allocators with which standard
+//          containers live in a group. Header only.
+// Who calls it: programs that link libaepmalloc.so.
+// Crash rule: that of dsm.h: a killed writer leaves its group to the readers.
+//
+//     aep::dsm::Group group = aep::dsm::Group::create();
+//     using Names = std::map<int, std::string, std::less<>, aep::dsm::group_allocator<...>>;
+//     Names* names = group.make<Names>(group.allocator<Names::value_type>());
+//     group.set_root(names);
+//     group.send(peer);
+//     ...
+//     auto names = aep::dsm::receive_root<Names>();   there: Root<Names>, read with ->
+//
+// Destructors of what lies in a group do not run when it goes: its memory goes as a whole. An
+// object may therefore hold memory of its own group, but nothing that must be given back elsewhere.
+// Whatever is in it must mean the same in every process: no vtable, no pointer out of the group.
+#pragma once
+
+#include <limits>
+#include <memory_resource>
+
+#include <aep/dsm.hpp>
+
+namespace aep::dsm {
+
+template <class T>
+class group_allocator;
+
+/// The writer's handle of a group: one reference and the right to allocate; move-only. Its end
+/// gives up both: the group stays while others hold it.
+class Group {
+  public:
+    Group() = default;
+    /// Takes over a reference, and the right to write if this process has it.
+    explicit Group(dsm_group* group) : group_(group) {}
+    /// `hint`: bytes that it is going to have. std::bad_alloc; ENOTCONN, EXDEV.
+    static Group create(std::size_t hint = 0) {
+        dsm_group* group = dsm_group_create(hint);
+        if (group == nullptr) fail_to_allocate("dsm_group_create");
+        return Group(group);
+    }
+    Group(Group&& other) noexcept : group_(std::exchange(other.group_, nullptr)) {}
+    Group& operator=(Group&& other) noexcept {
+        if (this != &other) {
+            reset();
+            group_ = std::exchange(other.group_, nullptr);
+        }
+        return *this;
+    }
+    ~Group() { reset(); }
+
+    dsm_group* get() const { return group_; }
+    explicit operator bool() const { return group_ != nullptr; }
+    std::size_t bytes() const { return dsm_group_bytes(group_); }
+
+    /// Memory of the group. std::bad_alloc; EPERM: another is the writer.
+    void* allocate(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) const {
+        void* p = dsm_group_aligned_alloc(group_, alignment, size);
+        if (p == nullptr) fail_to_allocate("dsm_group_alloc");
+        return p;
+    }
+    void deallocate(void* p) const { detail::expect(dsm_group_free(group_, p), "dsm_group_free"); }
+
+    /// Makes an object in the group; whatever its constructor throws.
+    template <class T, class... Arguments>
+    T* make(Arguments&&... arguments) const {
+        void* memory = allocate(sizeof(T), alignof(T));
+        try {
+            return std::construct_at(static_cast<T*>(memory),
+                                     std::forward<Arguments>(arguments)...);
+        } catch (...) {
+            dsm_group_free(group_, memory);
+            throw;
+        }
+    }
+    /// Destroys and frees an object that was made so; null: nothing.
+    template <class T>
+    void destroy(T* object) const {
+        if (object == nullptr) return;
+        std::destroy_at(object);
+        deallocate(object);
+    }
+
+    /// For containers in the group.
+    template <class T>
+    group_allocator<T> allocator() const;
+
+    /// The object by which the group is known. EINVAL, EBUSY: see dsm_group_set_root.
+    template <class T>
+    void set_root(T* root) const {
+        detail::expect(dsm_group_set_root(group_, root), "dsm_group_set_root");
+    }
+    /// Null: it has none. That it is a T is the caller's word.
+    template <class T>
+    T* root() const {
+        return static_cast<T*>(dsm_group_root(group_));
+    }
+
+    /// Sends a reference. EAGAIN: no room within the time, ESRCH: dead.
+    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
+        detail::expect(dsm_send_wait(to, group_, detail::milliseconds(timeout)), "dsm_send");
+    }
+    /// Makes another client that holds the group its writer; the reference stays.
+    void hand_over(Id to) const {
+        detail::expect(dsm_group_hand_over(group_, to), "dsm_group_hand_over");
+    }
+
+    /// The group, whose reference and right are now the caller's.
+    dsm_group* release() { return std::exchange(group_, nullptr); }
+    void reset() {
+        dsm_group* group = release();
+        // Handed over: the reference is left.
+        if (group != nullptr && dsm_group_close(group) != 0) dsm_free(group);
+    }
+
+    [[noreturn]] static void fail_to_allocate(const char* what) {
+        if (errno == ENOMEM) throw std::bad_alloc();
+        detail::fail(what);
+    }
+
+  private:
+    dsm_group* group_ = nullptr;
+};
+
+/// A reader's handle of a group whose root is a T: one reference; move-only. Each access sees
+/// memory that the group has got since, so begin there again after the writer has told of changes.
+template <class T>
+class Root {
+  public:
+    Root() = default;
+    /// Takes over a reference that this process has.
+    explicit Root(dsm_group* group, Id sender = DSM_ANY) : group_(group), sender_(sender) {}
+    Root(Root&& other) noexcept
+        : group_(std::exchange(other.group_, nullptr)), sender_(other.sender_) {}
+    Root& operator=(Root&& other) noexcept {
+        if (this != &other) {
+            reset();
+            group_ = std::exchange(other.group_, nullptr);
+            sender_ = other.sender_;
+        }
+        return *this;
+    }
+    ~Root() { reset(); }
+
+    T* get() const { return static_cast<T*>(dsm_group_root(group_)); }
+    T& operator*() const { return *get(); }
+    T* operator->() const { return get(); }
+    explicit operator bool() const { return group_ != nullptr; }
+    dsm_group* group() const { return group_; }
+    /// Who sent it.
+    Id sender() const { return sender_; }
+
+    /// One more reference.
+    Root share() const {
+        detail::expect(dsm_ref(group_), "dsm_ref");
+        return Root(group_, sender_);
+    }
+    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
+        detail::expect(dsm_send_wait(to, group_, detail::milliseconds(timeout)), "dsm_send");
+    }
+    /// The group, whose reference is now the caller's: Group(root.release()) after a hand-over.
+    dsm_group* release() { return std::exchange(group_, nullptr); }
+    void reset() {
+        if (group_ != nullptr) dsm_free(release());
+    }
+
+  private:
+    dsm_group* group_ = nullptr;
+    Id sender_ = DSM_ANY;
+};
+
+/// Waits for the next message, which must be a group; an empty Root: none came in time. EMSGSIZE:
+/// the root is smaller than a T, or it is no group; its reference is dropped. ESRCH: `from` is
+/// dead. That the root is a T is the sender's word.
+template <class T>
+Root<T> receive_root(Id from = DSM_ANY, std::optional<std::chrono::milliseconds> timeout = {}) {
+    dsm_info info{};
+    void* object = nullptr;
+    do {
+        object = dsm_recv(from, detail::milliseconds(timeout), &info);
+    } while (object == nullptr && errno == EINTR);
+    if (object == nullptr) {
+        if (errno == ETIMEDOUT || errno == EAGAIN) return {};
+        detail::fail("dsm_recv");
+    }
+    if (info.group == nullptr || info.size < sizeof(T)) {
+        dsm_free(object);
+        errno = EMSGSIZE;
+        detail::fail("dsm_recv");
+    }
+    return Root<T>(info.group, info.sender);
+}
+
+/// For containers that live in a group as a whole. It holds the group's address, which is the same
+/// everywhere: a container made with it is read by all who hold the group, and changed by whoever
+/// is its writer.
+template <class T>
+class group_allocator {
+  public:
+    using value_type = T;
+
+    explicit group_allocator(dsm_group* group) noexcept : group_(group) {}
+    template <class U>
+    group_allocator(const group_allocator<U>& other) noexcept : group_(other.group()) {}
+
+    /// std::bad_alloc; EPERM: another is the writer.
+    T* allocate(std::size_t n) {
+        if (n > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_alloc();
+        void* p = dsm_group_aligned_alloc(group_, alignof(T), n * sizeof(T));
+        if (p == nullptr) Group::fail_to_allocate("dsm_group_alloc");
+        return static_cast<T*>(p);
+    }
+    /// Of somebody who is not the writer: nothing; the memory goes with the group.
+    void deallocate(T* p, std::size_t) noexcept { dsm_group_free(group_, p); }
+
+    dsm_group* group() const noexcept { return group_; }
+    template <class U>
+    bool operator==(const group_allocator<U>& other) const noexcept {
+        return group_ == other.group();
+    }
+
+  private:
+    dsm_group* group_;
+};
+
+template <class T>
+group_allocator<T> Group::allocator() const {
+    return group_allocator<T>(group_);
+}
+
+/// The same for std::pmr containers. They keep a pointer to the resource, which lies in the process
+/// that made them: others may read such a container, and nothing else.
+class group_resource : public std::pmr::memory_resource {
+  public:
+    explicit group_resource(dsm_group* group) : group_(group) {}
+    dsm_group* group() const { return group_; }
+
+  private:
+    void* do_allocate(std::size_t size, std::size_t alignment) override {
+        void* p = dsm_group_aligned_alloc(group_, alignment, size);
+        if (p == nullptr) Group::fail_to_allocate("dsm_group_alloc");
+        return p;
+    }
+    void do_deallocate(void* p, std::size_t, std::size_t) override { dsm_group_free(group_, p); }
+    bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+        const auto* same = dynamic_cast<const group_resource*>(&other);
+        return same != nullptr && same->group_ == group_;
+    }
+
+    dsm_group* group_;
+};
+
+}  // namespace aep::dsm

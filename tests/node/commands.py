@@ -170,7 +170,7 @@ class Commands(NodeTest):
         self.assertEqual(self.data("check"), [])
 
     def test_sixty_four_clients_at_once(self):
-        self.good("up", "--pool-size", "1G", "--provider", self.provider)
+        self.good("up", "--pool-size", "2G", "--provider", self.provider)  # 16 MiB for each, and more
         env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
         sort = ["/usr/bin/sort", "-n"]
         programs = [subprocess.Popen(sort, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(64)]

@@ -6,6 +6,7 @@
 #include "shim/allocator.hpp"
 #include "shim/include/aep/dsm.h"
 #include "shim/join.hpp"
+#include "shim/share_fd.hpp"
 #include "shim/sharing.hpp"
 
 #define AEP_EXPORT extern "C" __attribute__((visibility("default")))
@@ -129,4 +130,9 @@ AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) no
     if (said(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
     if (info != nullptr) *info = {.sender = received.sender.bits, .size = received.bytes};
     return received.object;
+}
+
+AEP_EXPORT int dsm_fd(void) noexcept {
+    const long fd = share_fd();
+    return fd < 0 ? said(fd) : static_cast<int>(fd);
 }

@@ -97,9 +97,10 @@ class Descriptor(SharingTest):
 
     def test_its_thread(self):
         a = self.peer("a")
-        a.fd()
+        self.assertEqual(a.poll(0), "down")
+        self.assertEqual(a.send(a.id, a.new(10)), "ok")
+        self.assertEqual(a.poll(-1), "up")  # so it runs, and has its name
         tasks = f"/proc/{a.process.pid}/task"
-        a.poll(0)
         found = {}
         for task in os.listdir(tasks):
             with open(f"{tasks}/{task}/status", encoding="ascii") as status:
@@ -110,6 +111,7 @@ class Descriptor(SharingTest):
         self.assertEqual(int(found["aep-dsm-fd"]["SigBlk"], 16), ~0x40100 & (1 << 64) - 1)
         a.begin("endbythreads")
         self.assertEqual(a.process.wait(60), 0)
+        a.end()
 
     def test_every_error_has_a_meaning(self):
         a = self.peer("a")

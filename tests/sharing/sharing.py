@@ -14,7 +14,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
 from node_test import AEP, NodeTest, OwnBpffs, main  # noqa: E402
-from peer import Peer  # noqa: E402
+from peer import PEER, Peer  # noqa: E402
 
 MIB = 1 << 20
 MAILBOX = 512

@@ -8,6 +8,8 @@
 //     ...
 //     aep::dsm::Ref<Numbers> got = aep::dsm::receive<Numbers>();
 //
+// Channel<T> is the same to and from one peer; fd() is for event loops.
+//
 // Functions throw std::system_error with dsm.h's errno, std::bad_alloc for ENOMEM of an allocation.
 #pragma once
 

@@ -4,13 +4,14 @@
 // Crash rule: killed at any moment, either of them leaves nothing behind.
 #include <aep/dsm.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 
 namespace {
 
 int failed(const char* what) {
-    std::perror(what);
+    std::fprintf(stderr, "%s: %s\n", what, dsm_strerror(errno));
     return 1;
 }
 
@@ -28,7 +29,7 @@ int receive() {
 int send(const char* words) {
     if (dsm_attach(nullptr) != 0) return failed("attach");
     const dsm_id receiver = dsm_lookup("hello");
-    if (receiver == 0) return failed("nobody is called hello");
+    if (receiver == 0) return failed("lookup of hello");
     char* text = static_cast<char*>(dsm_malloc(std::strlen(words) + 1));
     if (text == nullptr) return failed("malloc");
     std::strcpy(text, words);

@@ -6,6 +6,7 @@
 #include "shim/allocator.hpp"
 #include "shim/include/aep/dsm.h"
 #include "shim/join.hpp"
+#include "shim/share_fd.hpp"
 #include "shim/sharing.hpp"
 
 #define AEP_EXPORT extern "C" __attribute__((visibility("default")))
@@ -133,4 +134,9 @@ AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) no
                  .group = static_cast<dsm_group*>(received.group)};
     }
     return received.object;
+}
+
+AEP_EXPORT int dsm_fd(void) noexcept {
+    const long fd = share_fd();
+    return fd < 0 ? said(fd) : static_cast<int>(fd);
 }

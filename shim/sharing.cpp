@@ -5,14 +5,14 @@
 #include "shim/sharing.hpp"
 
 #include <errno.h>
-#include <linux/futex.h>
-#include <time.h>
 
 #include "shim/allocator.hpp"
 #include "shim/group.hpp"
 #include "shim/join.hpp"
 #include "shim/pool_attach.hpp"
 #include "shim/populate.hpp"
+#include "shim/share_fd.hpp"
+#include "shim/share_wait.hpp"
 #include "shim/slots.hpp"
 #include "shim/slow_path.hpp"
 #include "shim/syscall.hpp"
@@ -114,27 +114,9 @@ namespace {
 
 // ---- waiting
 
-/// Nanoseconds of CLOCK_MONOTONIC.
-u64 now_ns() {
-    timespec now{};
-    sys::call(__NR_clock_gettime, CLOCK_MONOTONIC, sys::word(&now));
-    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
-}
-
 /// When a wait ends; 0: never.
 u64 deadline_of(int timeout_ms) {
     return timeout_ms < 0 ? 0 : now_ns() + static_cast<u64>(timeout_ms) * 1'000'000;
-}
-
-/// Sleeps while the word has the value. 0: look again; -ETIMEDOUT, -EINTR.
-long sleep_while(const std::atomic<u32>& word, u32 value, u64 deadline) {
-    const timespec end{static_cast<time_t>(deadline / 1'000'000'000),
-                       static_cast<long>(deadline % 1'000'000'000)};
-    // FUTEX_WAIT_BITSET: its time is absolute.
-    const long result = sys::call(__NR_futex, sys::word(&word), FUTEX_WAIT_BITSET,
-                                  static_cast<long>(value), deadline == 0 ? 0 : sys::word(&end), 0,
-                                  static_cast<long>(FUTEX_BITSET_MATCH_ANY));
-    return result == -ETIMEDOUT || result == -EINTR ? result : 0;
 }
 
 /// What a wait looks at: a word that changes with whatever could help, and how many sleep on it.
@@ -144,10 +126,6 @@ struct Awaited {
     Status busy;       // what an attempt says that has to be repeated
     bool beyond_node;  // other nodes may help, too, and they wake nobody
 };
-
-/// How long a sleep lasts at most while other nodes may help: they cannot end it.
-constexpr u64 SHORTEST_NAP_NS = 20'000;
-constexpr u64 LONGEST_NAP_NS = 1'000'000;
 
 /// Changes when another node has sent something, or let something go.
 u32 doorbell() { return static_cast<u32>(era_tables().entry(context().era_node).doorbell.load()); }
@@ -190,7 +168,7 @@ Reply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt)
         const bool last = deadline != 0 && deadline <= now + nap;
         result = sleep_while(on.sequence, seen, last ? deadline : now + nap);
         if (result == -ETIMEDOUT && !last) result = 0;
-        if (nap < LONGEST_NAP_NS) nap += nap / 2;
+        nap = longer_nap(nap);
     }
     on.waiters.fetch_sub(1, std::memory_order_seq_cst);
     if (result == 0) result = error_of(reply.status);
@@ -327,11 +305,13 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     share_collect();
     ShareClient& own = share_client(this_client.index);
+    const u32 arrivals = own.arrivals.load(std::memory_order_acquire);
     long result = 0;
     const Reply reply = wait_for(
         {own.arrivals, own.arrival_waiters, Status::miss, shares_between_nodes()}, timeout_ms,
         result,
         [&] { return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits}); });
+    if (reply.status == Status::miss) lower_share_fd(arrivals);
     if (result != 0) return result;
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
     const bool there =
@@ -393,6 +373,7 @@ void share_collect() {
 
 void forget_sharing() {
     sharing_open.store(false, std::memory_order_relaxed);
+    forget_share_fd();
     inherited = true;
     pool.guests_everywhere.store(false, std::memory_order_relaxed);
     forget_groups();

@@ -2,6 +2,11 @@
 // Who calls it: tests/sharing/sharing.py, under the preload.
 // Crash rule: it is there to be killed.
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,6 +69,73 @@ void churn(dsm_id peer, unsigned seed) {
     }
 }
 
+/// Whether the descriptor is readable within the time: "up", "down" or "gone".
+std::string polled(int fd, int timeout_ms) {
+    pollfd one{fd, POLLIN, 0};
+    if (poll(&one, 1, timeout_ms) == 0) return "down";
+    return (one.revents & POLLIN) != 0 ? "up" : "gone";
+}
+
+/// An event loop: takes and drops `wanted` messages, sleeping in epoll alone. How often it woke.
+std::string looped(unsigned long wanted, bool edge) {
+    const int loop = epoll_create1(EPOLL_CLOEXEC);
+    epoll_event event{};
+    event.events = EPOLLIN | (edge ? EPOLLET : 0u);
+    epoll_ctl(loop, EPOLL_CTL_ADD, dsm_fd(), &event);
+    unsigned long wakes = 0;
+    while (wanted != 0) {
+        if (epoll_wait(loop, &event, 1, -1) != 1) continue;
+        ++wakes;
+        void* p = nullptr;
+        while (wanted != 0 && (p = dsm_recv(DSM_ANY, 0, nullptr)) != nullptr) {
+            dsm_free(p);
+            --wanted;
+        }
+        if (p == nullptr && errno != EAGAIN) return strerrorname_np(errno);
+    }
+    close(loop);
+    return std::to_string(wakes);
+}
+
+/// dsm_fd when no descriptor can be made, and then one.
+std::string fd_without_files() {
+    rlimit before{};
+    getrlimit(RLIMIT_NOFILE, &before);
+    const rlimit none{0, before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &none);
+    const std::string first = dsm_fd() < 0 ? strerrorname_np(errno) : "made";
+    setrlimit(RLIMIT_NOFILE, &before);
+    return first + " " + (dsm_fd() < 0 ? strerrorname_np(errno) : "made");
+}
+
+/// A fork of a process that has a descriptor: what the child finds, and after it attached anew.
+std::string forked_with_fd() {
+    const int parents = dsm_fd();
+    const pid_t child = fork();
+    if (child == 0) {
+        if (fcntl(parents, F_GETFD) != -1 || errno != EBADF) _exit(1);
+        if (dsm_fd() != -1 || errno != ENOTCONN) _exit(2);
+        void* fresh = std::malloc(5'000'000);  // becomes a client
+        if (fresh == nullptr || dsm_attach(nullptr) != 0) _exit(3);
+        const int own = dsm_fd();
+        if (own < 0 || polled(own, 0) != "down") _exit(4);
+        if (dsm_send(dsm_self(), fresh) != 0 || polled(own, -1) != "up") _exit(5);
+        if (dsm_recv(DSM_ANY, 0, nullptr) != fresh) _exit(6);
+        if (dsm_recv(DSM_ANY, 0, nullptr) != nullptr || polled(own, 0) != "down") _exit(7);
+        _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return std::to_string(status);
+}
+
+/// The program's threads end one by one, main first: so does the process, although the thread
+/// behind the descriptor does not.
+[[noreturn]] void end_by_threads() {
+    std::thread([] {}).detach();
+    pthread_exit(nullptr);
+}
+
 std::string obey(const std::string& command, std::istringstream& words) {
     std::string answer;
     if (aep::test::obey_group(command, words, answer)) return answer;
@@ -91,6 +163,16 @@ std::string obey(const std::string& command, std::istringstream& words) {
     if (command == "read") return static_cast<char*>(pointer(a));
     if (command == "send") return said(dsm_send(std::stoull(a), pointer(b)));
     if (command == "sendwait") return said(dsm_send_wait(std::stoull(a), pointer(b), std::stoi(c)));
+    if (command == "flood") {  // many small objects, as fast as they are taken
+        for (auto n = std::stoul(b); n != 0; --n) {
+            void* p = dsm_malloc(16);
+            if (p == nullptr || dsm_send_wait(std::stoull(a), p, -1) != 0) {
+                return strerrorname_np(errno);
+            }
+            dsm_free(p);
+        }
+        return "ok";
+    }
     if (command == "recv") {
         dsm_info info{};
         void* p = dsm_recv(std::stoull(a), std::stoi(b), &info);
@@ -99,6 +181,14 @@ std::string obey(const std::string& command, std::istringstream& words) {
                                   std::to_string(info.sender) + " " +
                                   (info.group == nullptr ? "-" : text_of(info.group));
     }
+    if (command == "fd") {
+        const int fd = dsm_fd();
+        return fd < 0 ? strerrorname_np(errno) : std::to_string(fd);
+    }
+    if (command == "poll") return polled(dsm_fd(), std::stoi(a));
+    if (command == "loop") return looped(std::stoul(a), b == "edge");
+    if (command == "fdlimit") return fd_without_files();
+    if (command == "meaning") return dsm_strerror(std::stoi(a));
     if (command == "drop") return said(dsm_free(pointer(a)));
     if (command == "free") {
         std::free(pointer(a));
@@ -113,6 +203,8 @@ std::string obey(const std::string& command, std::istringstream& words) {
     }
     if (command == "refs") return std::to_string(dsm_references(pointer(a)));
     if (command == "size") return std::to_string(dsm_usable_size(pointer(a)));
+    if (command == "forkfd") return forked_with_fd();
+    if (command == "endbythreads") end_by_threads();
     if (command == "fork") {  // the child frees its copies of the objects a and b
         const pid_t child = fork();
         if (child == 0) {

@@ -13,7 +13,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
-from node_test import AEP, TOOLS, NodeTest, OwnBpffs, main  # noqa: E402
+from node_test import AEP, NodeTest, OwnBpffs, main  # noqa: E402
 from peer import PEER, Peer  # noqa: E402
 
 MIB = 1 << 20
@@ -294,35 +294,6 @@ class Sharing(SharingTest):
         self.assertEqual(b.read(address), "letter")
         self.assertEqual(b.recv(a.id, 0), "ESRCH")
         self.assertEqual(b.refs(address), "1")
-        self.expect_nothing_left()
-
-    def test_the_example(self):
-        hello = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "examples/hello")
-        env = dict(os.environ, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
-        with subprocess.Popen([hello, "receive"], env=env, text=True, stdout=subprocess.PIPE) as receiver:
-            self.assertEqual(receiver.stdout.readline(), "waiting\n")
-            sent = subprocess.run([hello, "send", "good morning"], env=env, text=True, capture_output=True, check=True)
-            got = receiver.stdout.readline()
-            self.assertTrue(got.startswith("good morning (16 bytes at "), got)
-            self.assertIn(sent.stdout.split()[-1], got)
-        self.assertEqual(receiver.returncode, 0)
-        self.expect_nothing_left()
-
-    def test_the_example_in_cpp(self):
-        """More batches than the mailbox holds; the producer is gone before the last are read."""
-        batches = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "examples/batches")
-        env = dict(os.environ, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
-        count = 1500
-        with subprocess.Popen([batches, "consume", str(count)], env=env, text=True,
-                              stdout=subprocess.PIPE) as consumer:
-            self.assertEqual(consumer.stdout.readline(), "waiting\n")
-            subprocess.run([batches, "produce", str(count)], env=env, check=True)
-            total = count * 1000
-            self.assertEqual(int(consumer.stdout.readline()), total * (total - 1) // 2)
-        alone = subprocess.run([batches, "produce", "1"], env=dict(os.environ, AEP_CONTEXT="none"), text=True,
-                               capture_output=True, check=False)
-        self.assertEqual(alone.returncode, 1)
-        self.assertIn("dsm_attach: Transport endpoint is not connected", alone.stderr)
         self.expect_nothing_left()
 
     def test_a_fork_keeps_the_heap_to_itself(self):

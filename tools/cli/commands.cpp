@@ -41,11 +41,7 @@ Json part_of(const Json& answer, const char* key) {
 }  // namespace
 
 int run_program(const Target& target, const DaemonArguments& daemon, const RunOptions& options) {
-    const std::string library =
-        !options.library.empty()
-            ? options.library
-            : companion({"../preload/libaepmalloc.so", "../lib/aep/libaepmalloc.so"},
-                        "/usr/lib/aep/libaepmalloc.so");
+    const std::string library = !options.library.empty() ? options.library : library_path();
     if (access(library.c_str(), R_OK) != 0) {
         complain("no library " + library + ": is AEP installed whole?");
         return EXIT_WRONG;

@@ -123,6 +123,11 @@ std::string companion(const std::vector<std::string>& places, const std::string&
     return otherwise;
 }
 
+std::string library_path() {
+    constexpr const char* INSTALLED = AEP_LIBDIR "/libaepmalloc.so";
+    return companion({"../preload/libaepmalloc.so", INSTALLED}, "/usr/lib/libaepmalloc.so");
+}
+
 std::string preload_without_us() {
     const char* before = std::getenv("LD_PRELOAD");
     std::string all(before != nullptr ? before : ""), kept;

@@ -36,6 +36,9 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
 /// A program or file that came with this one: next to it in a build, or installed.
 std::string companion(const std::vector<std::string>& places, const std::string& otherwise);
 
+/// libaepmalloc.so as it came with this program.
+std::string library_path();
+
 /// LD_PRELOAD without our library, for programs that must not run on it.
 std::string preload_without_us();
 

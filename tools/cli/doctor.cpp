@@ -135,8 +135,7 @@ void look_at_parts(Diagnoses& all) {
         all.push_back({name, there ? Health::good : Health::bad, path,
                        there ? "" : "missing: install or build AEP whole"});
     };
-    part("library", companion({"../preload/libaepmalloc.so", "../lib/aep/libaepmalloc.so"},
-                              "/usr/lib/aep/libaepmalloc.so"));
+    part("library", library_path());
     part("daemon", companion({"aepd", "../sbin/aepd"}, "/usr/sbin/aepd"));
     const std::string image = default_image_path();
     try {

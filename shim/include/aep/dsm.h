@@ -15,14 +15,16 @@
  * is sent: what it points at must be kept alive by its owner. Contents are shared, not copied: the
  * processes agree among themselves who writes when.
  *
- * All functions are thread-safe and not async-signal-safe. Those that return int return 0, or -1
- * with errno set and nothing changed. Each costs one operation through the shadow entry (tens of
- * ns) unless it waits. A forked child is no client: it must exec or allocate first, and what it
- * inherited is a private copy of its own. A process that forked cannot send what lay in its heap at
- * that moment (EXDEV); what it had sent before stays as it was then for the others.
+ * All functions are thread-safe and, but for dsm_strerror, not async-signal-safe. Those that return
+ * int return 0, or -1 with errno set and nothing changed. Each costs one operation through the
+ * shadow entry (tens of ns) unless it waits. A forked child is no client: it must exec or allocate
+ * first, and what it inherited is a private copy of its own. A process that forked cannot send what
+ * lay in its heap at that moment (EXDEV); what it had sent before stays as it was then for the
+ * others.
  *
  * errno of all: ENOTCONN: the process is not a client, or has not called dsm_attach;
- * ENOTRECOVERABLE: the context is poisoned; ENOMEM: no memory or over a limit.
+ * ENOTRECOVERABLE: the context is poisoned; ESTALE: this node was declared dead by others; ENOMEM:
+ * no memory or over a limit; EDEADLK: below a signal handler that interrupted this library.
  */
 #ifndef AEP_DSM_H
 #define AEP_DSM_H
@@ -92,6 +94,26 @@ int dsm_send_wait(dsm_id to, void* object, int timeout_ms);
  * (EAGAIN); -1: for ever; ETIMEDOUT. EINTR: a handler ran. ESRCH: `from` is dead and there is no
  * message of it. `info` may be null. */
 void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info);
+
+/* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
+ * be waiting for this process. It becomes readable when one comes, stays so until a dsm_recv finds
+ * nothing (EAGAIN, ETIMEDOUT), and is readable again with the next message; nothing is missed
+ * between the two, in edge-triggered loops neither. So: when it is readable, call
+ * dsm_recv(DSM_ANY, 0, ...) until EAGAIN. It may be readable without a message, e.g. when another
+ * thread was faster or a client has died. Who receives from one peer alone while messages of others
+ * wait finds it readable again and again.
+ *
+ * It is for waiting only: do not read, write or close it. It is closed on exec and in a forked
+ * child, which makes its own after dsm_attach. The first call starts a thread (aep-dsm-fd) that
+ * blocks all signals, runs no code of the program and ends with the process; it keeps the user
+ * whom the process had then. -1: ENOTCONN; EMFILE, ENFILE, ENOMEM; EAGAIN: no thread can be made.
+ * Cost: while it is not readable, a system call for the next sender, and two context switches until
+ * the loop runs; with other nodes the thread looks for messages once a millisecond. */
+int dsm_fd(void);
+
+/* What an errno of these functions means in their terms, a static string; "unknown error" for what
+ * none of them says. Never fails; async-signal-safe. */
+const char* dsm_strerror(int error);
 
 /* Groups. A list, a tree, a map is many objects that point at each other and live as long as the
  * whole. They are allocated in a group, of which only the *root* is counted: whoever holds the root

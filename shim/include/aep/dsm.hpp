@@ -8,12 +8,15 @@
 //     ...
 //     aep::dsm::Ref<Numbers> got = aep::dsm::receive<Numbers>();
 //
+// Channel<T> is the same to and from one peer; fd() is for event loops.
+//
 // Functions throw std::system_error with dsm.h's errno, std::bad_alloc for ENOMEM of an allocation.
 #pragma once
 
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <optional>
@@ -152,5 +155,99 @@ Ref<T> receive(Id from = DSM_ANY, std::optional<std::chrono::milliseconds> timeo
     }
     return ref;
 }
+
+/// For poll and epoll: readable while a message may be waiting; dsm_fd says exactly when. Then
+/// receive with a timeout of zero until that is empty. ENOTCONN, EMFILE, EAGAIN.
+inline int fd() {
+    const int descriptor = dsm_fd();
+    if (descriptor < 0) detail::fail("dsm_fd");
+    return descriptor;
+}
+
+/// What this process and one peer send each other, objects of one type:
+///
+///     aep::dsm::Channel<Batch> channel = aep::dsm::Channel<Batch>::to("consumer");
+///     channel.send(aep::dsm::make<Batch>());
+///     ...
+///     for (aep::dsm::Ref<Batch> batch : aep::dsm::Channel<Batch>(producer)) use(*batch);
+///
+/// A name for the peer, no more: it holds nothing, is copied freely, used by any thread, and needs
+/// no counterpart. Receiving takes this peer's messages alone and leaves those of others; with
+/// DSM_ANY it takes everybody's, and cannot send. That a message is a T is the peer's word.
+template <Sharable T>
+class Channel {
+  public:
+    explicit Channel(Id peer) : peer_(peer) {}
+    /// To the client with that name. ENOENT, ENOTCONN.
+    static Channel to(const std::string& name) {
+        const Id id = dsm_lookup(name.c_str());
+        if (id == 0) detail::fail("dsm_lookup");
+        return Channel(id);
+    }
+
+    Id peer() const { return peer_; }
+    /// aep::dsm::fd(): of the process, for the messages of all.
+    int fd() const { return dsm::fd(); }
+
+    /// Sends a reference; the caller's stays. Waits while the peer's mailbox is full, at most the
+    /// timeout: ETIMEDOUT. ESRCH: the peer is dead. EINTR, EINVAL, EXDEV: see dsm_send.
+    void send(const Ref<T>& object, std::optional<std::chrono::milliseconds> timeout = {}) const {
+        object.send(peer_, timeout);
+    }
+    /// Sends the caller's only reference: it is dropped here once it is sent, and kept if not.
+    void send(Ref<T>&& object, std::optional<std::chrono::milliseconds> timeout = {}) const {
+        send(std::as_const(object), timeout);
+        object.reset();
+    }
+    /// False: the mailbox is full. Else as send.
+    bool try_send(const Ref<T>& object) const {
+        if (dsm_send(peer_, object.get()) == 0) return true;
+        if (errno != EAGAIN) detail::fail("dsm_send");
+        return false;
+    }
+
+    /// The oldest message; waits for it, at most the timeout: then an empty Ref. ESRCH: the peer
+    /// is dead, and all that it sent has been received. EMSGSIZE: see aep::dsm::receive.
+    Ref<T> receive(std::optional<std::chrono::milliseconds> timeout = {}) const {
+        return dsm::receive<T>(peer_, timeout);
+    }
+    /// The oldest message, or an empty Ref at once.
+    Ref<T> try_receive() const { return receive(std::chrono::milliseconds(0)); }
+
+    /// Each step receives, so a loop over the channel ends when the peer is dead and all that it
+    /// sent has been received. With DSM_ANY it never ends. An input range: one loop at a time.
+    class Iterator {
+      public:
+        using iterator_concept = std::input_iterator_tag;
+        using value_type = Ref<T>;
+        using difference_type = std::ptrdiff_t;
+
+        explicit Iterator(Id peer) : peer_(peer) { ++*this; }
+        Iterator(Iterator&&) = default;
+        Iterator& operator=(Iterator&&) = default;
+        Ref<T>&& operator*() const { return std::move(object_); }
+        Iterator& operator++() {
+            try {
+                object_ = dsm::receive<T>(peer_);
+            } catch (const std::system_error& error) {
+                if (error.code().value() != ESRCH) throw;
+                ended_ = true;
+            }
+            return *this;
+        }
+        void operator++(int) { ++*this; }
+        bool operator==(std::default_sentinel_t) const { return ended_; }
+
+      private:
+        Id peer_;
+        mutable Ref<T> object_;
+        bool ended_ = false;
+    };
+    Iterator begin() const { return Iterator(peer_); }
+    std::default_sentinel_t end() const { return {}; }
+
+  private:
+    Id peer_;
+};
 
 }  // namespace aep::dsm

@@ -1,0 +1,54 @@
+// Purpose: what the errors of aep/dsm.h mean in its terms.
+// Who calls it: programs, their messages; the examples.
+// Crash rule: no state.
+#include <errno.h>
+
+#include "shim/include/aep/dsm.h"
+
+#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
+
+AEP_EXPORT const char* dsm_strerror(int error) noexcept {
+    switch (error) {
+        case 0:
+            return "no error";
+        case EAGAIN:
+            return "not now: the mailbox is full, no message waits, or no thread can be made";
+        case EDEADLK:
+            return "called from a signal handler that interrupted this library";
+        case EEXIST:
+            return "a living client has that name";
+        case EINTR:
+            return "a signal handler ran while it waited";
+        case EINVAL:
+            return "not the start of a live object that this process allocated or received, or a "
+                   "bad argument";
+        case EMFILE:
+        case ENFILE:
+            return "no file descriptor is left";
+        case EMSGSIZE:
+            return "the object is smaller than what was expected";
+        case ENOENT:
+            return "no living client has that name";
+        case ENOMEM:
+            return "out of memory, or over a limit of the client, the context or the pool";
+        case ENOSPC:
+            return "the pool has no room left";
+        case ENOTCONN:
+            return "this process is not a client of a context, or has not called dsm_attach";
+        case ENOTRECOVERABLE:
+            return "the context is poisoned: a client was killed inside an operation that nobody "
+                   "could complete";
+        case EPERM:
+            return "not permitted: it belongs to another client";
+        case ESRCH:
+            return "no such client, or it is dead or has not called dsm_attach";
+        case ESTALE:
+            return "this node was declared dead by others";
+        case ETIMEDOUT:
+            return "nothing happened within the time";
+        case EXDEV:
+            return "the object lies in memory that a fork made private to this process";
+        default:
+            return "unknown error";
+    }
+}

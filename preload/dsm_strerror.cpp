@@ -13,6 +13,8 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
             return "no error";
         case EAGAIN:
             return "not now: the mailbox is full, no message waits, or no thread can be made";
+        case EBUSY:
+            return "others have references to the group, or it is the group's root";
         case EDEADLK:
             return "called from a signal handler that interrupted this library";
         case EEXIST:
@@ -28,7 +30,7 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case EMSGSIZE:
             return "the object is smaller than what was expected";
         case ENOENT:
-            return "no living client has that name";
+            return "no living client has that name, or the group has no root";
         case ENOMEM:
             return "out of memory, or over a limit of the client, the context or the pool";
         case ENOSPC:
@@ -39,7 +41,7 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
             return "the context is poisoned: a client was killed inside an operation that nobody "
                    "could complete";
         case EPERM:
-            return "not permitted: it belongs to another client";
+            return "another client is the writer of the group, or nobody";
         case ESRCH:
             return "no such client, or it is dead or has not called dsm_attach";
         case ESTALE:
@@ -47,7 +49,7 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case ETIMEDOUT:
             return "nothing happened within the time";
         case EXDEV:
-            return "the object lies in memory that a fork made private to this process";
+            return "it lies in memory that a fork made private to this process, or is for another node";
         default:
             return "unknown error";
     }

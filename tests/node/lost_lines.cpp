@@ -130,6 +130,12 @@ class Baton {
 void work_of_first(u64 chunk) {
     const ShareId other = peer(1);
     u64 got[4] = {};
+    const u64 group = chunk + 64 * KiB;
+    ask(ShareOp::group_make, group, 0, 4096);
+    ask(ShareOp::group_extend, group, chunk + 128 * KiB, 64 * KiB);
+    ask(ShareOp::group_root, group, chunk + 128 * KiB, 64);
+    ask(ShareOp::send, chunk + 128 * KiB, other.bits);
+    ask(ShareOp::group_extend, group, chunk + 192 * KiB, 64 * KiB);
     for (u32 round = 0; round < 2; ++round) {
         ask(ShareOp::send, chunk + round * 256, other.bits, 256);
         ask(ShareOp::send, chunk + round * 256, other.bits, 256);
@@ -140,6 +146,7 @@ void work_of_first(u64 chunk) {
         ask(ShareOp::settle);
         ask(ShareOp::drop, got[1]);
     }
+    ask(ShareOp::drop, group);
     perform_share(0, ShareOp::tidy, {.op = Op{}});
 }
 

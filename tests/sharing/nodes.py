@@ -256,6 +256,86 @@ class Nodes(NodesTest):
         self.expect_nothing_left()
 
 
+class Groups(NodesTest):
+    count = 3
+
+    def sums(self, length):
+        return f"{length} {length * (length - 1) // 2}"
+
+    def grown(self, writer, length):
+        group = writer.gnew(0)
+        self.assertEqual(writer.gprolong(group, length, 64), "ok")
+        return group, writer.groot(group)
+
+    def test_a_structure_is_sent_by_its_root(self):
+        a, b, c = (node.peer() for node in self.nodes)
+        group, root = self.grown(a, 20000)
+        before = self.sharing(self.nodes[0])["sent_to_nodes"]
+        self.pass_on(a, b, root)
+        self.assertEqual(self.sharing(self.nodes[0])["sent_to_nodes"], before + 1)
+        self.assertEqual(b.gsum(root), self.sums(20000))
+        self.assertEqual(b.gof(root), group)
+        self.assertEqual(b.groot(group), root)
+        # It grows, and others see that; only its writer makes it grow.
+        self.assertEqual(a.gprolong(group, 30000, 64), "ok")
+        self.assertEqual(b.gsum(root), self.sums(50000))
+        self.assertEqual(b.gprolong(group, 1, 64), "EPERM")
+        self.assertEqual(a.ghand(group, b.id), "EXDEV")
+        self.pass_on(b, c, root)
+        self.pass_on(c, a, root)
+        self.assertEqual(a.drop(root), "ok")
+        self.expect_sound()
+        for holder in (b, c):
+            self.assertEqual(holder.gsum(root), self.sums(50000))
+            self.assertEqual(holder.drop(root), "ok")
+            self.assertEqual(holder.drop(root), "EINVAL")
+        self.assertEqual(a.gclose(group), "ok")
+        self.expect_nothing_left()
+
+    def test_what_is_freed_waits_for_readers_of_other_nodes(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        group, root = self.grown(a, 10)
+        freed = [a.galloc(group, 100) for _ in range(3000)]
+        a.write(freed[0], "kept")
+        self.pass_on(a, b, root)
+        self.assertEqual(a.gsetroot(group, freed[0]), "EBUSY")
+        for block in freed:
+            self.assertEqual(a.gfree(group, block), "ok")
+        self.assertEqual({a.galloc(group, 100) for _ in range(3000)} & set(freed), set())
+        self.assertEqual(b.read(freed[0]), "kept")
+        self.assertEqual(b.drop(root), "ok")
+        self.assertNotEqual({a.galloc(group, 100) for _ in range(3000)} & set(freed), set())
+        block = a.galloc(group, 100)
+        self.assertEqual(a.gsetroot(group, block), "ok")
+        self.pass_on(a, b, block)
+        self.assertEqual(b.groot(group), block)
+        self.expect_nothing_left()
+
+    def test_it_outlives_its_writer_and_its_node(self):
+        for power in (False, True):
+            a, b, c = (node.peer() for node in self.nodes)
+            group, root = self.grown(a, 300000)  # several extents in several chunks
+            self.pass_on(a, b, root)
+            self.assertEqual(a.gprolong(group, 100000, 64), "ok")
+            if power:
+                self.nodes[0].lose_power()
+                self.until("node 1 is recovered", lambda: len(self.nodes[1].data("status")["nodes"]) == 2)
+            else:
+                self.nodes[0].end_peers()
+            # Chunks that nobody keeps are used again at once.
+            for _ in range(8):
+                hog = c.new(4 * MIB)
+                c.fill(hog, 4 * MIB, 255)
+            self.assertEqual(b.gsum(root), self.sums(400000))
+            self.pass_on(b, c, root)
+            self.assertEqual(b.drop(root), "ok")
+            self.assertEqual(c.gsum(root), self.sums(400000))
+            self.assertEqual(b.gprolong(group, 1, 64), "EINVAL")
+            self.assertEqual(c.gprolong(group, 1, 64), "EPERM")
+            self.expect_sound(*self.nodes[power:])
+            self.expect_nothing_left(*self.nodes[power:])
+
+
 class Deaths(NodesTest):
     count = 3
 

@@ -28,7 +28,7 @@ class Walk {
         holders_ = s.holders_used < MAX_HOLDERS ? s.holders_used : MAX_HOLDERS - 1;
         for (u32 i = 1; i <= context().max_clients; ++i) client(i);
         for (u32 i = 1; i <= exports_; ++i) {
-            if (is_group(i) && is(export_at(i), ExportState::live)) group(i);
+            if (is_group(i) && is_whole(export_at(i))) group(i);
         }
         u64 live = 0, orphans = 0, foreign = 0;
         for (u32 i = 1; i <= exports_; ++i) {
@@ -73,7 +73,8 @@ class Walk {
         const Export& e = export_at(index);
         ++groups_;
         u32 extents = 0;
-        bool root_inside = e.root == NO_RECORD;
+        // Of another node's group only the first block is known.
+        bool root_inside = e.root == NO_RECORD || e.owner == OWNER_ELSEWHERE;
         for (u32 p = index; p != NO_RECORD && p <= exports_ && extents <= MAX_EXTENTS;
              p = export_at(p).next_extent) {
             const Export& memory = export_at(p);
@@ -104,7 +105,7 @@ class Walk {
 
     void part(u32 index, const Export& e) {
         const bool of_group =
-            e.group <= exports_ && is_group(e.group) && is(export_at(e.group), ExportState::live);
+            e.group <= exports_ && is_group(e.group) && is_whole(export_at(e.group));
         wrong(named("export", index), "it is part of no group", of_group, 1);
         wrong(named("export", index), "so many groups have it", parts_[index], 1);
         if (of_group && is(e, ExportState::root)) {
@@ -170,8 +171,25 @@ class Walk {
         }
     }
 
-    /// The node's own reference, which the tables in the pool must show.
+    /// A group that has not let go of its parts.
+    static bool is_whole(const Export& e) {
+        return is(e, ExportState::live) || is(e, ExportState::lingering);
+    }
+
+    /// The node's own reference, which the tables in the pool must show; of an extent what it is a
+    /// part of.
     void between_nodes(u32 index, const Export& e) {
+        if (is(e, ExportState::extent)) {
+            if (e.object == 0 || e.group > exports_ || export_at(e.group).pins != 0) return;
+            const era::ObjectEntry& entry = era_tables().object(e.object - 1);
+            const u32 whole = export_at(e.group).object;
+            wrong(named("extent", index), "other nodes know it as another group's",
+                  entry.root.load(), whole);
+            if (!era::is_living(era_tables(), entry)) {
+                found_.push_back({named("extent", index), "other nodes take it for gone", 0, 1});
+            }
+            return;
+        }
         if (e.node_ref == NodeRef::none) {
             wrong(named("export", index), "it has a number, but the node no reference", e.object,
                   0);

@@ -79,7 +79,8 @@ int dsm_ref(void* object);
 int dsm_unref(void* object);
 /* Bytes that may be used; 0: no object of this process's and none it has received. */
 size_t dsm_usable_size(void* object);
-/* References there are now, of all clients and messages; 0: it was never sent. For tests. */
+/* References there are now, of all clients and messages of this node; each other node that has one,
+ * and each message to one, counts once. 0: it was never sent. For tests. */
 size_t dsm_references(void* object);
 
 /* Puts a reference to the object into the mailbox of `to`. EINVAL: not the start of a live object
@@ -164,11 +165,11 @@ void* dsm_group_root(dsm_group* group);
 /* The group whose root that is (or whose address); null: EINVAL. */
 dsm_group* dsm_group_of(void* root);
 
-/* Bytes of memory that the group takes; 0: EINVAL. */
+/* Bytes of memory that the group takes, as far as this node knows; 0: EINVAL. */
 size_t dsm_group_bytes(dsm_group* group);
 
 /* Makes `to` the writer, who must have a reference (else EINVAL); the writer's. ESRCH: no such
- * client, or it is dead. This process keeps its references. */
+ * client, or it is dead; EXDEV: it is one of another node. This process keeps its references. */
 int dsm_group_hand_over(dsm_group* group, dsm_id to);
 
 /* Gives up the right to write and one reference; the writer's. The group stays while others (or

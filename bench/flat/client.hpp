@@ -114,13 +114,13 @@ class Client {
     /// Whether the ring's next cell has a message of client `from`: cheaper than to try. False may
     /// be wrong when a client died in the middle of a message; receive() looks at all cells.
     bool has_message(u32 from) const {
-        const u64 head = m.load(t.head(from, number_));
-        return era::Cell{m.load(t.message(from, number_, static_cast<u32>(head)))}.holds();
+        const u64 slot = m.load(t.head(from, number_)) % t.shape.slots;
+        return era::Cell{m.load(t.message(from, number_, static_cast<u32>(slot)))}.holds();
     }
     /// Whether the next cell for client `to` is empty; as has_message().
     bool has_room(u32 to) const {
-        const u64 tail = m.load(t.tail(number_, to));
-        return m.load(t.message(number_, to, static_cast<u32>(tail))) == era::Cell::empty().bits;
+        const u64 slot = m.load(t.tail(number_, to)) % t.shape.slots;
+        return m.load(t.message(number_, to, static_cast<u32>(slot))) == era::Cell::empty().bits;
     }
 
     /// Where the object's memory is.

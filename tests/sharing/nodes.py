@@ -42,8 +42,16 @@ class Node:
 
     def good(self, command, *words):
         done = self.run(command, *words)
-        self.test.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.test.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.log())
         return done.stdout
+
+    def log(self):
+        """What the daemon said last."""
+        path = f"{self.home}/log"
+        if not os.path.exists(path):
+            return ""
+        with open(path, encoding="utf-8") as lines:
+            return "".join(lines.readlines()[-20:])
 
     def data(self, command):
         return json.loads(self.good(command, "--json"))

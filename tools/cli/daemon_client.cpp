@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -83,31 +84,53 @@ Json must_ask(const ContextPaths& paths, const Json& request) {
     return *answer;
 }
 
+namespace {
+
+/// Whether a daemon answers there. That the socket takes a connection is not enough: a process that
+/// a dead daemon was just starting may still have it. One that is stopped counts as there.
+bool is_served(const ContextPaths& paths) {
+    constexpr int PATIENCE_MS = 2000;
+    const UniqueFd fd = connect_to(paths.socket);
+    const std::string text = Json{{"command", "ping"}}.dump();
+    if (!fd || send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) return false;
+    pollfd wait{fd.get(), POLLIN, 0};
+    int ready;
+    do {
+        ready = poll(&wait, 1, PATIENCE_MS);
+    } while (ready < 0 && errno == EINTR);
+    char byte;
+    return ready == 0 || recv(fd.get(), &byte, 1, 0) > 0;
+}
+
+}  // namespace
+
 std::string start_daemon(const ContextPaths& paths, const std::vector<std::string>& arguments,
                          bool& started) {
     started = false;
-    if (connect_to(paths.socket)) return "";
+    if (is_served(paths)) return "";
     // Others who start it at the same time wait here, and then find it.
     make_private_directory(paths.directory);
     const UniqueFd directory(open(paths.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     while (flock(directory.get(), LOCK_EX) != 0 && errno == EINTR) {
     }
-    if (connect_to(paths.socket)) return "";
+    if (is_served(paths)) return "";
     std::vector<std::string> words{companion({"aepd", "../sbin/aepd"}, "aepd"), "--daemonize",
                                    "--context", paths.name};
     words.insert(words.end(), {"--directory", paths.directory});
     if (!paths.own_runtime) words.insert(words.end(), {"--socket", paths.socket});
     words.insert(words.end(), arguments.begin(), arguments.end());
-    const int code = run_daemon(words);
-    if (code == 0) {
-        started = true;
-        return "";
-    }
-    // Somebody started one by hand just now: it holds the context and is about to listen.
-    for (int i = 0; code == DAEMON_SERVED_ALREADY && i < 500; ++i) {
-        if (connect_to(paths.socket)) return "";
-        constexpr timespec MOMENT{0, 10'000'000};
-        nanosleep(&MOMENT, nullptr);
+    for (int attempt = 0; attempt < 20; ++attempt) {
+        const int code = run_daemon(words);
+        started = code == 0;
+        if (started) return "";
+        if (code != DAEMON_SERVED_ALREADY) break;
+        // Somebody started one by hand just now and it is about to listen, or a dead one's last
+        // child still has its lock for a moment.
+        for (int i = 0; i < 25; ++i) {
+            if (is_served(paths)) return "";
+            constexpr timespec MOMENT{0, 10'000'000};
+            nanosleep(&MOMENT, nullptr);
+        }
     }
     return "the daemon of context " + paths.name + " did not start";
 }

@@ -49,7 +49,8 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case ETIMEDOUT:
             return "nothing happened within the time";
         case EXDEV:
-            return "it lies in memory that a fork made private to this process, or is for another node";
+            return "it lies in memory that a fork made private to this process, or is for another "
+                   "node";
         default:
             return "unknown error";
     }

@@ -7,151 +7,19 @@ Called by ctest: nodes.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing be
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
-from node_test import AEP, NodeTest, OwnBpffs, main  # noqa: E402
-from peer import Peer  # noqa: E402
+from node_test import AEP, OwnBpffs, main  # noqa: E402
+from nodes_test import Node, NodesTest  # noqa: E402
 
 MIB = 1 << 20
 SLOTS = 1024  # messages from one node to another, in a pool of this size
 SIZES = [1, 16, 100, 5000, 60000, 100000, MIB, 5 * MIB, 13 * MIB]
-
-
-class Node:
-    """One context on the pool that stands for a machine."""
-
-    def __init__(self, test, number):
-        self.test, self.number = test, number
-        self.home = f"{test.home}/{number}"
-        self.socket = f"{self.home}/socket"
-        self.where = ["--socket", self.socket, "--directory", f"{self.home}/context"]
-        self.peers = []
-        os.makedirs(self.home, exist_ok=True)
-
-    def run(self, command, *words):
-        return subprocess.run([AEP, command, *self.where, *words], capture_output=True, text=True,
-                              timeout=60, check=False)
-
-    def good(self, command, *words):
-        done = self.run(command, *words)
-        self.test.assertEqual(done.returncode, 0, done.stdout + done.stderr + self.log())
-        return done.stdout
-
-    def log(self):
-        """What the daemon said last."""
-        path = f"{self.home}/log"
-        if not os.path.exists(path):
-            return ""
-        with open(path, encoding="utf-8") as lines:
-            return "".join(lines.readlines()[-20:])
-
-    def data(self, command):
-        return json.loads(self.good(command, "--json"))
-
-    def up(self, *words):
-        return self.good("up", "--pool", self.test.pool, "--pool-size", "256M", "--provider",
-                         self.test.provider, "--node", str(self.number), *self.test.words, *words)
-
-    def peer(self, name=""):
-        peer = Peer(self.socket)
-        self.peers.append(peer)
-        self.test.assertEqual(peer.attach(name), "ok")
-        peer.id = peer.self()
-        return peer
-
-    def daemon_pid(self):
-        with open(f"{self.home}/context/lock", encoding="ascii") as lock:
-            return int(lock.read())
-
-    def end_daemon(self):
-        NodeTest.end_stranger(self.daemon_pid(), signal.SIGKILL)
-
-    def lose_power(self):
-        """All of the node ends at once, as far as others can tell."""
-        self.end_daemon()
-        for peer in self.peers:
-            if peer.process.returncode is None:
-                peer.end()
-        shutil.rmtree(f"{self.home}/context")
-
-    def end_peers(self):
-        for peer in self.peers:
-            if peer.process.returncode is None:
-                peer.end()
-        while self.data("clients"):
-            self.good("recover")
-
-    def take_down(self):
-        for peer in self.peers:
-            if peer.process.returncode is None:
-                peer.end()
-        if os.path.exists(f"{self.home}/context"):
-            done = self.run("down", "--force")
-            self.test.assertEqual(done.returncode, 0, done.stderr)
-
-
-class NodesTest(unittest.TestCase):
-    provider = "none"
-    count = 2
-    words = ()
-
-    def setUp(self):
-        self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
-        self.pool = f"{self.home}/pool"
-        self.nodes = [Node(self, n) for n in range(1, self.count + 1)]
-        for node in self.nodes:
-            node.up()
-
-    def tearDown(self):
-        for node in self.nodes:
-            node.take_down()
-        shutil.rmtree(self.home)
-
-    def until(self, what, sign):
-        """What happens by sweeps: asks for them until it has."""
-        for _ in range(400):
-            if sign():
-                return
-            for node in self.nodes:
-                if os.path.exists(node.socket):
-                    node.run("recover")
-        self.fail(f"never: {what}")
-
-    def pass_on(self, sender, receiver, address):
-        self.assertEqual(sender.send(receiver.id, address), "ok")
-        got = receiver.recv(sender.id, 2000).split()
-        self.assertEqual((got[0], got[2]), (address, sender.id))
-        return int(got[1])
-
-    def sharing(self, node):
-        return node.data("status")["sharing"]
-
-    def expect_sound(self, *nodes):
-        for node in nodes or self.nodes:
-            self.assertEqual(node.data("check"), [])
-
-    def expect_nothing_left(self, *nodes):
-        """No object, no reference, every chunk free."""
-        nodes = nodes or self.nodes
-        for node in nodes:
-            node.end_peers()
-
-        def all_free():
-            found = [node.data("status") for node in nodes]
-            return all(s["sharing"]["objects"] == 0 and s["memory"]["held_bytes"] == 0
-                       and s["memory"]["cached_bytes"] == 0 for s in found) and all(
-                           s["pool"]["free_bytes"] == s["pool"]["bytes"] for s in found)
-
-        self.until("the pool is empty", all_free)
-        self.expect_sound(*nodes)
 
 
 class Nodes(NodesTest):

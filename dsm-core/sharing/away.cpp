@@ -403,13 +403,14 @@ u32 begin_settle(const era::Tables& t, u32& looks) {
 
 }  // namespace
 
-bool settle_lingering(u32 client, u32 limit) {
+u32 settle_lingering(u32 client, u32 limit) {
     const era::Tables t = era_tables();
     u32 looks = limit;
     if (u32 waiting = sharing().lingering.load(std::memory_order_relaxed); waiting < looks) {
         looks = waiting;
     }
-    for (u32 index; (index = begin_settle(t, looks)) != NO_RECORD;) {
+    u32 settled = 0;
+    for (u32 index; (index = begin_settle(t, looks)) != NO_RECORD; ++settled) {
         const u32 object = export_at(index).object - 1;
         u32 home = object / t.objects_per_node();
         const era::Status status = in_lane(t, client, [&](auto& lane) {
@@ -426,7 +427,7 @@ bool settle_lingering(u32 client, u32 limit) {
         forget_number(index);
         unpin(index);
     }
-    return sharing().lingering.load(std::memory_order_relaxed) != 0;
+    return settled;
 }
 
 void tidy_rings() {

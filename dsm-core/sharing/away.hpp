@@ -24,8 +24,8 @@ Reply send_away(u32 client, const Request& request);
 Reply receive_from_away(u32 client, const Request& request);
 
 /// Gives up the node's references to up to `limit` exports that linger, where that may be: objects
-/// of other nodes, and own ones that no other node refers to any more. True: some linger yet.
-bool settle_lingering(u32 client, u32 limit);
+/// of other nodes, and own ones that no other node refers to any more. How many it gave up.
+u32 settle_lingering(u32 client, u32 limit);
 
 /// Whether one more object or extent of this node's can be told to others.
 bool numbers_left();

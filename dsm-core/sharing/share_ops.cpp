@@ -233,21 +233,27 @@ Reply perform_alone(u32 client, ShareOp op, const Request& r) {
 /// Exports that one operation looks at: its caller waits for that.
 constexpr u32 SETTLE_STEP = 16;
 
+Reply settle(u32 client) {
+    if (!shares_between_nodes()) return {.status = Status::miss};
+    const u32 settled = settle_lingering(client, SETTLE_STEP);
+    const bool more = sharing().lingering.load(std::memory_order_relaxed) != 0;
+    return {.status = more ? Status::ok : Status::miss, .value = settled};
+}
+
 }  // namespace
 
 Reply perform_share(u32 client, ShareOp op, const Request& r) {
     const bool away = shares_between_nodes();
-    if (client > context().max_clients || (client == 0 && op != ShareOp::tidy)) {
+    if (client > context().max_clients ||
+        (client == 0 && op != ShareOp::tidy && op != ShareOp::settle)) {
         return {.status = Status::gone};
     }
     switch (op) {
         case ShareOp::settle:
-            return {.status =
-                        away && settle_lingering(client, SETTLE_STEP) ? Status::ok : Status::miss};
+            return settle(client);
         case ShareOp::tidy:
             if (away) tidy_rings();
-            return {.status =
-                        away && settle_lingering(client, SETTLE_STEP) ? Status::ok : Status::miss};
+            return settle(client);
         case ShareOp::send:
             return away && is_elsewhere(ShareId{r.b}) ? send_away(client, r)
                                                       : perform_alone(client, op, r);

@@ -29,7 +29,7 @@ enum class ShareOp : u32 {
                     // it; miss: none
     add_records,    // a=exports, b=holders whose records are present now
     settle,         // gives up the node's references that nobody of it needs any more
-                    // -> ok: some linger yet; miss: none does
+                    // -> value=how many; ok: some linger yet; miss: none does
     tidy,           // by the host: settle, and messages from other nodes for the dead are dropped
     leave,          // of a client that is dead: a part of all it had -> ok: again; miss: done
     // Groups: group_ops.hpp.

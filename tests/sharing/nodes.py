@@ -18,6 +18,7 @@ from node_test import AEP, OwnBpffs, main  # noqa: E402
 from nodes_test import Node, NodesTest  # noqa: E402
 
 MIB = 1 << 20
+NUMBERS = 4096  # of objects that a node can tell others of, in a pool of this size
 SLOTS = 1024  # messages from one node to another, in a pool of this size
 SIZES = [1, 16, 100, 5000, 60000, 100000, MIB, 5 * MIB, 13 * MIB]
 
@@ -117,6 +118,35 @@ class Nodes(NodesTest):
             self.assertEqual(b.recv(0, 2000).split()[0], address)
         self.assertEqual(b.recv(0, 0), "EAGAIN")
         self.assertEqual(b.refs(address), str(SLOTS + 1 + 1))  # and the other node
+        self.expect_nothing_left()
+
+    def test_numbers_that_run_out_are_out_of_memory(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        known = []
+        while a.send(b.id, address := a.new(16)) == "ok":
+            known.append(address)
+            self.assertEqual(b.recv(a.id, -1).split()[0], address)
+        self.assertEqual(len(known), NUMBERS)
+        self.assertEqual(a.send(b.id, address), "ENOMEM")
+        self.assertEqual(a.send(b.id, known[0]), "ok")  # has one already
+        for holder in (a, b):
+            self.assertEqual(holder.drop(known[1]), "ok")
+        self.pass_on(b, a, b.new(16))  # the other node has numbers of its own
+        self.assertEqual(a.send(b.id, address), "ok")
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_a_full_pool_stops_nobody_from_sharing(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        kept = a.new(64)
+        while (address := a.new(4 * MIB)) != "ENOMEM":
+            self.assertEqual(a.send(b.id, address), "ok")
+        self.assertEqual(b.new(5 * MIB), "ENOMEM")
+        while b.recv(0, 0) != "EAGAIN":
+            pass
+        self.pass_on(a, b, kept)
+        self.assertEqual(a.drop(kept), "ok")
+        self.expect_sound()
         self.expect_nothing_left()
 
     def test_messages_arrive_in_order_and_wake_who_sleeps(self):

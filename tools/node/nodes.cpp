@@ -11,8 +11,15 @@
 #include "tools/node/crash_points.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/node_error.hpp"
+#include "tools/node/process_facts.hpp"
 
 namespace aep {
+namespace {
+
+/// How long one sweep gives up references: somebody may wait to be let in.
+constexpr u64 LONGEST_NS = 20'000'000;
+
+}  // namespace
 
 /// Becomes the node that is asked for; the context is new and says which one it is to be.
 void NodeHost::enter_nodes() {
@@ -79,11 +86,18 @@ void NodeHost::look_after_nodes(u64 now_ms, Sweep& done) {
         return;
     }
     done.nodes_recovered = membership_->beat_and_recover(now_ms);
+    // What lingers is settled a few at a time, as long as some goes. Not done: a former operation
+    // is under way, or the context is poisoned; the next sweep asks again.
+    const u64 end = monotonic_ns() + LONGEST_NS;
     Reply reply{};
-    // Not done: a former one is under way, or the context is poisoned. The next sweep asks again.
-    const Performed tidied = perform_for(0, static_cast<u32>(ShareOp::tidy), {}, reply);
-    done.busy = done.busy || tidied == Performed::pending ||
-                (tidied == Performed::done && reply.status == Status::ok);
+    ShareOp op = ShareOp::tidy;
+    Performed performed;
+    do {
+        performed = perform_for(0, static_cast<u32>(op), {}, reply);
+        op = ShareOp::settle;
+    } while (performed == Performed::done && reply.value != 0 && monotonic_ns() < end);
+    done.busy = done.busy || performed == Performed::pending ||
+                (performed == Performed::done && reply.status == Status::ok);
     done.chunks_returned += free_kept_chunks();
 }
 

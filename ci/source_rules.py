@@ -27,6 +27,7 @@ LAYERS = {
     "bench": ["dsm-core", "shim"],
     "bench/flat": ["dsm-core"],
     "examples": [],
+    "kernel": [],
     "tests": ["dsm-core", "aep-lib", "shim", "preload", "tools", "bench/flat"],
 }
 # dsm-core also becomes the freestanding image: nothing but headers that need no libc behind them.

@@ -124,6 +124,17 @@ void body_op(struct request* r) {
     r->returned = 1;
 }
 
+volatile char* new_data(size_t size) {
+    struct request* r = new_request();
+
+    r->arg[0] = NR_AEP_OPS;
+    r->arg[1] = AEP_MMAP_RW_NX;
+    r->arg[2] = (long)size;
+    enter(r, OP_SYSCALL);
+    if (r->result < 0) exit(fail("no data: %ld", r->result) + 3);
+    return (volatile char*)r->result;
+}
+
 static void* hold_thread(void* r) {
     enter(r, OP_HOLD);
     return NULL;
@@ -238,7 +249,7 @@ static bool wanted(const struct test* test, char** prefix) {
 }
 
 int main(int argc, char** argv) {
-    const struct test* const lists[] = {table1_tests, table2_tests, context_tests,
+    const struct test* const lists[] = {table1_tests, table2_tests, context_tests, memory_tests,
                                         death_tests,  stop_tests,   torture_tests};
     bool control = argc < 2 || strcmp(argv[1], "--no-control");
     char** prefixes = argv + (control ? 1 : 2);

@@ -43,8 +43,8 @@ struct test {
     bool (*run_control)(const struct test* test);
 };
 
-extern const struct test table1_tests[], table2_tests[], context_tests[], death_tests[],
-    stop_tests[], torture_tests[];
+extern const struct test table1_tests[], table2_tests[], context_tests[], memory_tests[],
+    death_tests[], stop_tests[], torture_tests[];
 
 /* Says why the test fails, and is false. */
 bool fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -79,6 +79,8 @@ void enter(struct request* r, int op);
 pid_t spawn(int context, void (*body)(struct request* r), struct request* r);
 void body_op(struct request* r); /* r->op inside, then exit(7) */
 
+/* Data of the context: memory that the text has asked for, where every member sees it. */
+volatile char* new_data(size_t size);
 /* Another thread of this process enters, and stays until `go`. */
 void hold_in_another_thread(struct request* r);
 /* The path of a file of the tests' control group. */

@@ -22,18 +22,6 @@
 
 enum { PAGES = 256 };
 
-/* Data of the context: memory that the text has asked for, where every member sees it. */
-static volatile char* new_data(size_t size) {
-    struct request* r = new_request();
-
-    r->arg[0] = NR_AEP_OPS;
-    r->arg[1] = AEP_MMAP_RW_NX;
-    r->arg[2] = (long)size;
-    enter(r, OP_SYSCALL);
-    if (r->result < 0) exit(fail("no data: %ld", r->result) + 3);
-    return (volatile char*)r->result;
-}
-
 static long own_minor_faults(void) {
     struct rusage usage;
 
@@ -360,105 +348,6 @@ static bool shared_futex_control(const struct test* test) {
     return shared_futex(&other);
 }
 
-enum { MEMBERS = 2, WORDS = 256 };
-
-/* Each member has a word of its own in each page, and counts it up: a store to a page that has
- * moved away is lost, and found out in the next round. */
-static void count_up(volatile long* data, struct request* r, int member) {
-    for (long round = 1;; round++) {
-        for (long i = 0; i < WORDS; i++) {
-            volatile long* word = &data[i * 512 + member];
-
-            if (*word != round - 1) {
-                r->result = i + 1;
-                _exit(1);
-            }
-            *word = round;
-        }
-        r->steps = round;
-        if (r->go) _exit(0);
-    }
-}
-
-static long free_kib(void) {
-    long kib = 0;
-    FILE* meminfo = fopen("/proc/meminfo", "r");
-
-    if (fscanf(meminfo, "MemTotal: %*d kB MemFree: %ld", &kib) != 1) kib = 0;
-    fclose(meminfo);
-    return kib;
-}
-
-/* Pages of the context move while members on all CPUs use them: each sees every store. */
-static bool migration(const struct test* test) {
-    struct request* r[MEMBERS];
-    volatile long* data;
-    pid_t pid[MEMBERS];
-    long hog, step;
-    char* memory;
-
-    (void)test;
-    become_member(new_context());
-    data = (volatile long*)new_data(WORDS * 4096);
-    /* The data all over the physical memory, with holes beside it. */
-    hog = free_kib() * 1024 / 10 * 8;
-    step = hog / WORDS / 4096 * 4096;
-    memory = mmap(NULL, hog, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    for (long i = 0; i < WORDS; i++) {
-        CHECK(!madvise(memory + i * step, step, MADV_POPULATE_WRITE));
-        data[i * 512] = 0;
-    }
-    munmap(memory, hog);
-    for (int m = 0; m < MEMBERS; m++) {
-        r[m] = new_request();
-        pid[m] = fork();
-        if (!pid[m]) count_up(data, r[m], m);
-        CHECK(EVENTUALLY(r[m]->steps));
-    }
-    for (int i = 0; i < 10; i++) CHECK(write_file("/proc/sys/vm/compact_memory", "1"));
-    for (int m = 0; m < MEMBERS; m++) {
-        long steps = r[m]->steps;
-
-        CHECK(EVENTUALLY(r[m]->steps > steps + 10 || r[m]->result));
-        r[m]->go = 1;
-        CHECK(wait_status(pid[m]) == 0);
-    }
-    return true;
-}
-
-/* What a context and its members have taken is free again. */
-static bool nothing_leaks(const struct test* test) {
-    long first = 0;
-
-    for (int i = 0; i < 60; i++) {
-        int context = new_context(), status;
-        pid_t pid = fork();
-
-        if (!pid) {
-            volatile char* data;
-
-            become_member(context);
-            data = new_data(PAGES * 4096);
-            touch(data);
-            if (!fork()) touch(data);
-            _exit(0);
-        }
-        while ((pid = waitpid(-1, &status, 0)) > 0) CHECK(status == 0);
-        if (!test->value[0]) close(context);
-        if (i == 9) first = free_kib();
-    }
-    /* 50 contexts of 1 MiB each. */
-    CHECK(EVENTUALLY(free_kib() > first - 8 * 1024));
-    return true;
-}
-
-static bool leak_control(const struct test* test) {
-    struct test leaking = *test;
-
-    leaking.value[0] = 1;
-    return nothing_leaks(&leaking);
-}
-
 const struct test context_tests[] = {
     {"context.shared_faults", shared_faults, 0, {0}, shared_faults_control},
     {"context.fork_inherits", fork_inherits, PART_INHERIT},
@@ -472,7 +361,5 @@ const struct test context_tests[] = {
     {"context.join_is_all_or_nothing", join_is_all_or_nothing, 0, {0}, join_control},
     {"context.remote_access", remote_access, 0, {0}, remote_access_control},
     {"context.shared_futex", shared_futex, 0, {0}, shared_futex_control},
-    {"context.migration", migration, PART_FLUSH},
-    {"context.nothing_leaks", nothing_leaks, 0, {0}, leak_control},
     {NULL},
 };

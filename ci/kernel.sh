@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Builds the patched kernel (kept outside the checkout; again only when the series or the configuration
+# changes), boots it in QEMU without KVM, and runs its selftests there, each also as a negative control.
+# Usage: ci/kernel.sh            short: 60 kills of each kind; ten minutes when the kernel has to be built
+#        ci/kernel.sh --long     1000 kills of each kind; 4 and 5 levels of page tables, with and without
+#                                page table isolation; kernels with lockdep and with KASAN; checkpatch
+#        ci/kernel.sh --only PREFIX...   the tests whose names begin so
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/ci/setup.sh" kernel
+qemu=$root/kernel/qemu
+out=$root/build/kernel
+mkdir -p "$out"
+make -s -C "$root/kernel/selftests" OUT="$out"
+
+boot() { # NAME IMAGE KILLS [run.sh OPTIONS] -- [ARGS...]
+    local name=$1 image=$2 kills=$3 options=()
+    shift 3
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    echo "kernel: $name"
+    "$qemu/run.sh" --env "KILLS=$kills" "${options[@]}" "$image" "$out/selftest" "$@"
+}
+
+if [ "${1:-}" = --only ]; then
+    shift
+    boot "chosen tests" "$("$qemu/build.sh")" 60 -- "$@"
+    exit
+fi
+image=$("$qemu/build.sh")
+if [ "${1:-}" != --long ]; then
+    boot "4 levels" "$image" 60 --
+    exit
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tar -C "$work" -xf /usr/src/linux-source-6.12.tar.xz --strip-components=1 --wildcards \
+    '*/scripts/checkpatch.pl' '*/scripts/const_structs.checkpatch' '*/scripts/spelling.txt'
+for patch in "$root"/kernel/patches/*.patch; do
+    (cd "$work" && perl scripts/checkpatch.pl --no-tree --strict --quiet --ignore SPDX_LICENSE_TAG "$patch")
+done
+boot "4 levels" "$image" 1000 --timeout 3600 --
+boot "4 levels, isolated page tables" "$image" 100 --append pti=on --timeout 1800 -- --no-control
+boot "5 levels" "$image" 100 --cpu max --timeout 1800 -- --no-control
+boot "5 levels, isolated page tables" "$image" 100 --cpu max --append pti=on --timeout 1800 -- --no-control
+image=$("$qemu/build.sh" CONFIG_DEBUG_KERNEL=y CONFIG_PROVE_LOCKING=y CONFIG_DEBUG_VM=y \
+    CONFIG_DEBUG_ATOMIC_SLEEP=y CONFIG_DEBUG_LIST=y)
+boot "lockdep" "$image" 200 --timeout 3600 -- --no-control
+image=$("$qemu/build.sh" CONFIG_KASAN=y CONFIG_KASAN_GENERIC=y CONFIG_STACKTRACE=y)
+boot "KASAN" "$image" 100 --memory 1G --timeout 3600 -- --no-control

@@ -117,16 +117,20 @@ void tell_head(const era::Tables& t, u32 index) {
     });
 }
 
-/// Numbers for the extents that have none. False: there are not enough.
-bool number_extents(const era::Tables& t, u32 group) {
+/// Numbers for the extents that have none; `anew`: the group has another one than before. False:
+/// there are not enough.
+bool number_extents(const era::Tables& t, u32 group, bool anew) {
     const u32 whole = export_at(group).object;
     for (u32 i = export_at(group).next_extent; i != NO_RECORD; i = export_at(i).next_extent) {
         Export& extent = export_at(i);
-        if (extent.object != 0) continue;
-        const u32 object = free_number(t);
-        if (object == era::NO_NODE) return false;
-        extent.object = object + 1;
-        export_of_object(object) = i;
+        if (extent.object == 0) {
+            const u32 object = free_number(t);
+            if (object == era::NO_NODE) return false;
+            extent.object = object + 1;
+            export_of_object(object) = i;
+        } else if (!anew) {
+            continue;
+        }
         describe(t, extent, whole);
     }
     return true;
@@ -174,7 +178,7 @@ Begun begin_send(u32 client, const Request& r, const era::Tables& t, u32& index,
     }
     // Of another node's object that node tells.
     if (e.owner != OWNER_ELSEWHERE) {
-        if (!number_extents(t, index)) {
+        if (!number_extents(t, index, first)) {
             if (first) forget_number(index);
             reply.status = Status::limit;
             return Begun::no;
@@ -193,7 +197,7 @@ bool numbers_left() { return free_number(era_tables()) != era::NO_NODE; }
 
 void publish_extents(u32 group) {
     const era::Tables t = era_tables();
-    number_extents(t, group);
+    number_extents(t, group, false);
     with_memory([&](auto& memory) {
         flush_extents(memory, t, group);
         memory.fence();  // before anything in them can be reached
@@ -331,6 +335,7 @@ bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 in
 
 /// Takes one message. True: `reply` is the answer.
 bool accept(u32 client, const era::Tables& t, const era::Waiting& w, Reply& reply) {
+    if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
     u32 index = NO_RECORD;
     Taking taking;
     while ((taking = begin_receive(client, w, index, reply)) == Taking::wait) {

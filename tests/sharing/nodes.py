@@ -129,10 +129,20 @@ class Nodes(NodesTest):
         self.assertEqual(len(known), NUMBERS)
         self.assertEqual(a.send(b.id, address), "ENOMEM")
         self.assertEqual(a.send(b.id, known[0]), "ok")  # has one already
+        group = a.gnew(0)
+        self.assertEqual(a.gprolong(group, 10000, 64), "ok")
+        self.assertEqual(a.send(b.id, a.groot(group)), "ENOMEM")
         for holder in (a, b):
             self.assertEqual(holder.drop(known[1]), "ok")
         self.pass_on(b, a, b.new(16))  # the other node has numbers of its own
         self.assertEqual(a.send(b.id, address), "ok")
+        root, refused = a.groot(group), 0
+        while a.send(b.id, root) == "ENOMEM":  # there are not enough for all parts of it
+            refused += 1
+            for holder in (a, b):
+                self.assertEqual(holder.drop(known[1 + refused]), "ok")
+        self.assertGreater(refused, 2)
+        self.assertEqual(b.recv(a.id, 0).split()[0], known[0])
         self.expect_sound()
         self.expect_nothing_left()
 

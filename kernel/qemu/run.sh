@@ -3,7 +3,7 @@
 #          what it prints, and ends with its exit status.
 # Usage: kernel/qemu/run.sh [OPTIONS] IMAGE PROGRAM [ARGS...]
 #        --cpu MODEL       QEMU's; default: qemu64,+smep,+smap (four levels of page tables)
-#        --cpus N          default 2
+#        --cpus N          default 2, each a socket: the table of processors lists no cores
 #        --memory SIZE     default 512M
 #        --append WORDS    added to the kernel's command line
 #        --timeout SECONDS default 600
@@ -65,7 +65,7 @@ chmod +x "$work/root/init"
 status=0
 setpriv --pdeathsig TERM timeout --foreground -k 5 "$limit" \
     setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg,thread=multi -cpu "$cpu" \
-    -smp "$cpus" -m "$memory" -nodefaults -display none -no-reboot -serial stdio \
+    -smp "sockets=$cpus,cores=1,threads=1" -m "$memory" -nodefaults -display none -no-reboot -serial stdio \
     -kernel "$image" -initrd "$work/initramfs" \
     -append "console=ttyS0 quiet panic=-1 reboot=t $append" </dev/null 2>"$work/errors" |
     tr -d '\r' | tee "$work/console" | sed -u '/^aep-exit: /d' || status=$?

@@ -4,7 +4,7 @@
 # Usage: kernel/qemu/run.sh [OPTIONS] IMAGE PROGRAM [ARGS...]
 #        --cpu MODEL       QEMU's; default: qemu64,+smep,+smap (four levels of page tables)
 #        --cpus N          default 2, each a socket: the table of processors lists no cores
-#        --memory SIZE     default 512M
+#        --memory SIZE     default 256M
 #        --append WORDS    added to the kernel's command line
 #        --timeout SECONDS default 600
 #        --env NAME=VALUE  in the program's environment
@@ -14,7 +14,7 @@
 set -euo pipefail
 cpu=qemu64,+smep,+smap
 cpus=2
-memory=512M
+memory=256M
 append=
 limit=600
 environment=()

@@ -346,6 +346,7 @@ class Groups(GroupTest):
 
 class GroupDeaths(OwnBpffs, GroupTest):
     provider = "ebpf"
+    pool_size = "4G"  # mailboxes full of groups are no reason to die
 
     def test_a_writer_is_killed_while_its_readers_read(self):
         choice = random.Random(1)

@@ -214,6 +214,8 @@ static bool no_advice(const struct test* test) {
     become_member(new_context());
     data = new_data(4096);
     data[0] = 1;
+    /* First what does no harm if it is taken. */
+    CHECK(madvise((void*)AEP_BASE, AEP_SIZE, MADV_SEQUENTIAL) && errno == EINVAL);
     for (size_t i = 0; i < sizeof advice / sizeof *advice; i++)
         CHECK(madvise((void*)AEP_MMAP_BASE, 4096, advice[i]) && errno == EINVAL);
     CHECK(madvise((void*)AEP_SHADOW, 4096, MADV_DONTFORK) && errno == EPERM);

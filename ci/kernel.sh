@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the patched kernel (kept outside the checkout; again only when the series or the configuration
 # changes), boots it in QEMU without KVM, and runs its selftests there, each also as a negative control.
-# Usage: ci/kernel.sh            short: 60 kills of each kind; ten minutes when the kernel has to be built
+# Usage: ci/kernel.sh            short: 40 kills of each kind; ten minutes when the kernel has to be built
 #        ci/kernel.sh --long     1000 kills of each kind; 4 and 5 levels of page tables, with and without
 #                                page table isolation; kernels with lockdep and with KASAN; checkpatch
 #        ci/kernel.sh --only PREFIX...   the tests whose names begin so
@@ -32,7 +32,7 @@ if [ "${1:-}" = --only ]; then
 fi
 image=$("$qemu/build.sh")
 if [ "${1:-}" != --long ]; then
-    boot "4 levels" "$image" 60 --
+    boot "4 levels" "$image" 40 --
     exit
 fi
 

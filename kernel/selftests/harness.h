@@ -53,14 +53,15 @@ bool fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
         if (!(condition)) return fail("%s:%d: %s", __FILE__, __LINE__, #condition); \
     } while (0)
 /* Waits until it holds; false after some seconds. */
-#define EVENTUALLY(condition)                                                         \
-    ({                                                                                \
-        bool held_;                                                                   \
-        for (long end_ = now_ms() + 5000; !(held_ = (condition)) && now_ms() < end_;) \
-            pause_a_little();                                                         \
-        held_;                                                                        \
+#define EVENTUALLY(condition)                                                                \
+    ({                                                                                       \
+        bool held_;                                                                          \
+        for (long end_ = now_ms() + patience_ms; !(held_ = (condition)) && now_ms() < end_;) \
+            pause_a_little();                                                                \
+        held_;                                                                               \
     })
 
+extern long patience_ms;
 long now_ms(void);
 void pause_a_little(void);
 

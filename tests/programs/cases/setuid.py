@@ -2,9 +2,10 @@
 
 import os
 import pwd
+import re
 import stat
 
-NEEDS = {"/usr/bin/su": "login", "/usr/bin/gcc": "gcc"}
+NEEDS = {"/usr/bin/su": "login", "/usr/bin/gcc": "gcc", "/usr/bin/readelf": "binutils"}
 TIMEOUT = 60
 ROOT = True
 USER = "nobody"
@@ -53,7 +54,9 @@ def run(t):
 
     # A setuid program that is linked with the library: the loader takes it in, so its own caution counts.
     if t.ours:
-        copy = os.path.join(private, os.path.basename(t.preload))
+        # By the name that a program linked with it asks for.
+        dynamic = t.run(["/usr/bin/readelf", "-d", t.preload]).text
+        copy = os.path.join(private, re.search(r"SONAME.*\[(.*)\]", dynamic).group(1))
         with open(t.preload, "rb") as source:
             t.write(copy, source.read())
         os.chmod(copy, 0o755)

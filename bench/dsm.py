@@ -72,8 +72,8 @@ class Contexts(contextlib.ExitStack):
         if not self.missing:
             pool = ("--pool", os.path.join(self.own.folder, "nodes.pool"))
             try:
-                self.near, self.far = (self.enter_context(figures.Daemon(self._build, "auto", more=("--node", str(n), *pool)))
-                                       for n in (0, 1))
+                self.near, self.far = (self.enter_context(figures.Daemon(self._build, "auto", more=("--node", str(n), "--pool-caches", "cxl", *pool)))
+                                       for n in (1, 2))
             except context.DaemonFailed as why:
                 self.missing = f"two contexts on one pool: {why}"
         return self

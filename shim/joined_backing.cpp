@@ -103,12 +103,15 @@ void drop_chunk_metadata(u32 first, u32 count) {
 
 /// Gives chunks back to the node; `clean`: to the pool.
 void return_chunks(u32 first, u32 count, bool clean) {
-    const bool stays = pool.guests_everywhere.load(std::memory_order_relaxed);
-    if (!stays) {
-        sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE, PROT_NONE);
+    {
+        const LockScope scope(pool.guests_lock);
+        const bool stays = pool.guests_everywhere;
+        if (!stays) {
+            sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE, PROT_NONE);
+        }
+        pool.set_state(first, count, stays ? Here::guest : Here::other);
     }
     for (u32 i = first; i < first + count; ++i) {
-        pool.set_state(i, 1, stays ? Here::guest : Here::other);
         perform_node_op(NodeOp::return_chunk, {.op = Op{}, .a = i, .b = clean});
     }
 }

@@ -183,10 +183,10 @@ Reply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt)
 /// what an object points at may lie anywhere. Until a process receives something, a wild store of
 /// its own reaches nobody else's memory.
 bool make_accessible(u64 address, usize bytes) {
+    // Another thread's first object may be opening the pool: what ours points at is part of that.
+    const LockScope scope(pool.guests_lock);
     ChunkSpan span = chunks_of(address, bytes);
-    if (!pool.guests_everywhere.exchange(true, std::memory_order_relaxed)) {
-        span = {0, pool.tables.chunk_count};
-    }
+    if (!pool.guests_everywhere) span = {0, pool.tables.chunk_count};
     for (u32 c = span.first; c < span.end;) {
         u32 end = c;
         while (end < span.end && pool.state(end) == Here::other) ++end;
@@ -201,6 +201,7 @@ bool make_accessible(u64 address, usize bytes) {
         }
         for (; c < end; ++c) pool.become_guest(c);
     }
+    pool.guests_everywhere = true;
     return true;
 }
 
@@ -375,7 +376,8 @@ void forget_sharing() {
     sharing_open.store(false, std::memory_order_relaxed);
     forget_share_fd();
     inherited = true;
-    pool.guests_everywhere.store(false, std::memory_order_relaxed);
+    pool.guests_lock.reset();
+    pool.guests_everywhere = false;
     forget_groups();
     for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
         if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);

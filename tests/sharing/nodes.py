@@ -227,6 +227,21 @@ class Groups(NodesTest):
         self.assertEqual(b.groot(group), block)
         self.expect_nothing_left()
 
+    def test_threads_that_receive_at_once_can_all_follow_pointers(self):
+        a = self.nodes[0].peer()
+        group = a.gnew(0)
+        far = [a.galloc(group, 3 * MIB) for _ in range(6)]  # in chunks of their own
+        root = a.galloc(group, 3 * MIB)
+        self.assertEqual(a.link(root, far[3]), "ok")
+        self.assertEqual(a.gsetroot(group, root), "ok")
+        for _ in range(30):
+            b = self.nodes[1].peer()
+            for _ in range(4):
+                self.assertEqual(a.send(b.id, root), "ok")
+            self.assertEqual(b.receivers(4), "ok")
+            b.end()
+        self.expect_nothing_left()
+
     def test_it_outlives_its_writer_and_its_node(self):
         for power in (False, True):
             a, b, c = (node.peer() for node in self.nodes)

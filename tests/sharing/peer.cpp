@@ -136,6 +136,28 @@ std::string forked_with_fd() {
     pthread_exit(nullptr);
 }
 
+/// As many threads receive at once, each what it points at, too.
+std::string gather(unsigned threads) {
+    std::vector<std::thread> running;
+    std::vector<int> errors(threads, 0);
+    for (unsigned i = 0; i < threads; ++i) {
+        running.emplace_back([&error = errors[i]] {
+            void* object = dsm_recv(DSM_ANY, -1, nullptr);
+            if (object == nullptr) {
+                error = errno;
+                return;
+            }
+            static_cast<void>(*static_cast<volatile char*>(object));
+            static_cast<void>(**static_cast<volatile char* volatile*>(object));
+        });
+    }
+    for (std::thread& thread : running) thread.join();
+    for (const int error : errors) {
+        if (error != 0) return strerrorname_np(error);
+    }
+    return "ok";
+}
+
 std::string obey(const std::string& command, std::istringstream& words) {
     std::string answer;
     if (aep::test::obey_group(command, words, answer)) return answer;
@@ -155,6 +177,7 @@ std::string obey(const std::string& command, std::istringstream& words) {
         std::memset(pointer(a), std::stoi(c), std::stoull(b));
         return "ok";
     }
+    if (command == "receivers") return gather(static_cast<unsigned>(std::stoul(a)));
     if (command == "link") {
         *static_cast<void**>(pointer(a)) = pointer(b);
         return "ok";

@@ -3,6 +3,7 @@
 // Crash rule: that of the sharing operations; nothing is kept here.
 #include <errno.h>
 
+#include "preload/said.hpp"
 #include "shim/allocator.hpp"
 #include "shim/include/aep/dsm.h"
 #include "shim/join.hpp"
@@ -14,12 +15,6 @@
 namespace {
 
 using namespace aep;
-
-int said(long result) {
-    if (result == 0) return 0;
-    errno = static_cast<int>(-result);
-    return -1;
-}
 
 template <class F>
 void* for_client(F&& allocate_it) {

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "preload/said.hpp"
 #include "shim/include/aep/dsm.h"
 
 #define AEP_EXPORT extern "C" __attribute__((visibility("default")))
@@ -12,12 +13,6 @@
 namespace {
 
 using namespace aep;
-
-int said(long result) {
-    if (AEP_LIKELY(result == 0)) return 0;
-    errno = static_cast<int>(-result);
-    return -1;
-}
 
 /// Calls f(pointer), which gives 0 or -errno: the pointer, or null.
 template <class F>

@@ -34,7 +34,6 @@
 #include <sys/prctl.h>
 
 #include "dsm-core/base/lock.hpp"
-#include "dsm-core/era/flush.hpp"
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/format.hpp"
 #include "shim/join.hpp"
@@ -66,9 +65,7 @@ bool waits_in_a_ring() {
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
     const u64 own = id_of(this_client.index, this_client.generation).bits;
-    const auto caches =
-        static_cast<era::PoolCaches>(context().pool_caches.load(std::memory_order_relaxed));
-    return era::with_memory(caches, [&](auto& memory) {
+    return with_pool_memory([&](auto& memory) {
         for (u32 from = 0; from < t.shape.nodes; ++from) {
             if (from == node || !era::was_used(t, from)) continue;
             const auto is_ours = [&](const era::Waiting& w) { return w.envelope.to == own; };

@@ -240,24 +240,6 @@ ShareId share_self() {
     return id_of(this_client.index, this_client.generation);
 }
 
-namespace {
-
-ShareId lookup_elsewhere(const char* name) {
-    const era::Tables t = era_tables();
-    for (u32 node = 0; node < t.shape.nodes; ++node) {
-        const bool lives = era::NodeWord{t.node(node).load()}.state() == era::NodeState::live;
-        if (node == context().era_node || !lives) continue;
-        for (u32 i = 1; i < t.shape.clients; ++i) {
-            const era::DirectoryEntry& entry = t.client(node, i);
-            const u64 id = entry.id.load();
-            if (id != 0 && same_name(entry.name, name)) return ShareId{id};
-        }
-    }
-    return {};
-}
-
-}  // namespace
-
 ShareId share_lookup(const char* name) {
     if (!this_client.attached || name == nullptr || name[0] == '\0') return {};
     for (u32 i = 1; i <= context().max_clients; ++i) {
@@ -266,7 +248,7 @@ ShareId share_lookup(const char* name) {
         if (!is_called(c, name)) continue;
         return id_of(i, generation);  // sending to it tells whether it still lives
     }
-    return shares_between_nodes() ? lookup_elsewhere(name) : ShareId{};
+    return shares_between_nodes() ? find_elsewhere(name) : ShareId{};
 }
 
 bool can_be_shared(const void* p, usize bytes) {

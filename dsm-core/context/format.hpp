@@ -209,6 +209,12 @@ enum ChunkOwner : u32 {
 // ---- Where the parts are
 
 inline ContextHeader& context() { return *reinterpret_cast<ContextHeader*>(CONTROL_BASE); }
+/// Others have declared the node dead. True: that was not known so far.
+inline bool fence_context() {
+    u32 live = static_cast<u32>(ContextState::live);
+    // release: who sees it does not touch the pool any more.
+    return context().state.compare_exchange_strong(live, static_cast<u32>(ContextState::fenced));
+}
 inline ClientEntry& client_at(u32 index) {  // 1 .. max_clients
     return reinterpret_cast<ClientEntry*>(CONTROL_BASE + context().clients_offset)[index];
 }

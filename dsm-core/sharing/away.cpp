@@ -3,8 +3,6 @@
 // Crash rule: see away.hpp.
 #include "dsm-core/sharing/away.hpp"
 
-#include <utility>
-
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
@@ -12,14 +10,6 @@
 
 namespace aep {
 namespace {
-
-/// Calls f(memory) with the Memory that fits the pool.
-template <class F>
-auto with_memory(F&& f) {
-    return era::with_memory(
-        static_cast<era::PoolCaches>(context().pool_caches.load(std::memory_order_relaxed)),
-        std::forward<F>(f));
-}
 
 /// One of the node's lanes for a scope; the last one is the host's. Nobody holds one for longer
 /// than a transaction takes; a client that is killed in it is completed.
@@ -50,7 +40,7 @@ class LaneTurn {
 template <class F>
 era::Status in_lane(const era::Tables& t, u32 client, F&& f) {
     const LaneTurn turn(t, client);
-    return with_memory([&](auto& memory) {
+    return with_pool_memory([&](auto& memory) {
         era::Lane lane(memory, t, context().era_node, turn.lane, era_standing());
         return f(lane);
     });
@@ -60,11 +50,9 @@ Status status_of(era::Status status) {
     switch (status) {
         case era::Status::ok:
             return Status::ok;
-        case era::Status::fenced: {
-            u32 live = static_cast<u32>(ContextState::live);
-            context().state.compare_exchange_strong(live, static_cast<u32>(ContextState::fenced));
+        case era::Status::fenced:
+            fence_context();
             return Status::fenced;
-        }
         case era::Status::full:
             return Status::full;
         case era::Status::too_many:
@@ -93,7 +81,7 @@ u32 free_number(const era::Tables& t) {
 /// What an object or an extent is, on the line of its count: in the pool before the count is.
 /// `root`: 1 + the number of the group that the extent is of, or 0.
 void describe(const era::Tables& t, const Export& e, u64 root) {
-    with_memory([&](auto& m) {
+    with_pool_memory([&](auto& m) {
         era::ObjectEntry& entry = t.object(e.object - 1);
         m.store(entry.address, e.address);
         m.store(entry.bytes, e.bytes);
@@ -109,7 +97,7 @@ void describe(const era::Tables& t, const Export& e, u64 root) {
 void tell_head(const era::Tables& t, u32 index) {
     const Export& e = export_at(index);
     const Export& head = e.root == NO_RECORD ? e : export_at(e.root);
-    with_memory([&](auto& m) {
+    with_pool_memory([&](auto& m) {
         era::ObjectEntry& entry = t.object(e.object - 1);
         m.store(entry.head, is_group(index) ? head.address : 0);
         m.store(entry.head_bytes, head.bytes);
@@ -198,7 +186,7 @@ bool numbers_left() { return free_number(era_tables()) != era::NO_NODE; }
 void publish_extents(u32 group) {
     const era::Tables t = era_tables();
     number_extents(t, group, false);
-    with_memory([&](auto& memory) {
+    with_pool_memory([&](auto& memory) {
         flush_extents(memory, t, group);
         memory.fence();  // before anything in them can be reached
         return 0;
@@ -367,7 +355,7 @@ Reply receive_from_away(u32 client, const Request& r) {
         return w.envelope.to == own.bits && (r.b == 0 || w.envelope.from == r.b) &&
                accept(client, t, w, reply);
     };
-    const bool found = with_memory([&](auto& memory) {
+    const bool found = with_pool_memory([&](auto& memory) {
         for (u32 i = 0; i < t.shape.nodes; ++i) {
             const u32 from = (client + i) % t.shape.nodes;  // not all begin with the same
             if (from == node || !era::was_used(t, from)) continue;
@@ -384,7 +372,7 @@ Reply receive_from_away(u32 client, const Request& r) {
 namespace {
 
 /// An export that lingers and may go now, pinned; NO_RECORD: none.
-u32 begin_settle(const era::Tables& t, u32& looks) {
+u32 begin_settle(u32& looks) {
     const Alone alone;
     while (looks != 0) {
         --looks;
@@ -395,7 +383,7 @@ u32 begin_settle(const era::Tables& t, u32& looks) {
         if (e.pins != 0) continue;        // whoever is at work with it disposes of it
         const bool ours = e.owner != OWNER_ELSEWHERE;
         // Only this node could attach to it again, and nobody of it can any more.
-        if (ours && era::CountWord{t.count(e.object - 1).load()}.count() > 1) {
+        if (ours && references_elsewhere(e) != 0) {
             dispose(index);  // to the end of the list
             continue;
         }
@@ -415,7 +403,7 @@ u32 settle_lingering(u32 client, u32 limit) {
         looks = waiting;
     }
     u32 settled = 0;
-    for (u32 index; (index = begin_settle(t, looks)) != NO_RECORD; ++settled) {
+    for (u32 index; (index = begin_settle(looks)) != NO_RECORD; ++settled) {
         const u32 object = export_at(index).object - 1;
         u32 home = object / t.objects_per_node();
         const era::Status status = in_lane(t, client, [&](auto& lane) {
@@ -425,10 +413,10 @@ u32 settle_lingering(u32 client, u32 limit) {
             return released;
         });
         if (status == era::Status::ok && home != context().era_node) {
-            with_memory([&](auto& memory) { era::ring_doorbell(memory, t, home); });
+            with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, home); });
         }
         const Alone alone;
-        if (status == era::Status::fenced) status_of(status);
+        if (status == era::Status::fenced) fence_context();
         forget_number(index);
         unpin(index);
     }
@@ -440,7 +428,7 @@ void tidy_rings() {
     const u32 node = context().era_node;
     const auto tidy = [&](const era::Waiting& w) {
         if (is_open(ShareId{w.envelope.to})) {
-            with_memory([&](auto& memory) {
+            with_pool_memory([&](auto& memory) {
                 if (era::note_stray(memory, t, node, w)) era::ring_doorbell(memory, t, node);
                 return 0;
             });
@@ -453,7 +441,7 @@ void tidy_rings() {
         });
         return status == era::Status::fenced;
     };
-    with_memory([&](auto& memory) {
+    with_pool_memory([&](auto& memory) {
         for (u32 from = 0; from < t.shape.nodes; ++from) {
             if (from != node && era::was_used(t, from)) {
                 era::each_message(memory, t, from, node, true, tidy);
@@ -468,7 +456,7 @@ void announce(u32 client) {
     if (client >= t.shape.clients) return;
     era::DirectoryEntry& entry = t.client(context().era_node, client);
     const ShareClient& c = share_client(client);
-    with_memory([&](auto& memory) {
+    with_pool_memory([&](auto& memory) {
         memory.store(entry.id, 0);
         if (c.open != 0) {
             __builtin_memcpy(entry.name, c.name, sizeof entry.name);
@@ -478,21 +466,6 @@ void announce(u32 client) {
         memory.fence();
         return 0;
     });
-}
-
-bool is_called_elsewhere(const char* name) {
-    const era::Tables t = era_tables();
-    for (u32 node = 0; node < t.shape.nodes; ++node) {
-        if (node == context().era_node ||
-            era::NodeWord{t.node(node).load()}.state() != era::NodeState::live) {
-            continue;
-        }
-        for (u32 i = 1; i < t.shape.clients; ++i) {
-            const era::DirectoryEntry& entry = t.client(node, i);
-            if (entry.id.load() != 0 && same_name(entry.name, name)) return true;
-        }
-    }
-    return false;
 }
 
 }  // namespace aep

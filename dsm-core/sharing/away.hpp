@@ -39,8 +39,6 @@ void tidy_rings();
 
 /// Tells other nodes that the client takes part, or (`open` 0) that it does not any more.
 void announce(u32 client);
-/// Whether a client of another living node has that name.
-bool is_called_elsewhere(const char* name);
 /// Whether that client of another node takes part.
 bool is_reachable(const era::Tables& tables, ShareId id);
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "dsm-core/context/format.hpp"
+#include "dsm-core/era/flush.hpp"
 #include "dsm-core/era/region.hpp"
 
 namespace aep {
@@ -273,6 +274,29 @@ inline era::Tables era_tables() {
 inline era::NodeWord era_standing() {
     return era::NodeWord::make(era::NodeState::live,
                                context().era_generation.load(std::memory_order_relaxed));
+}
+
+/// Calls f(memory) with the Memory that fits the pool.
+template <class F>
+auto with_pool_memory(F&& f) {
+    return era::with_memory(
+        static_cast<era::PoolCaches>(context().pool_caches.load(std::memory_order_relaxed)),
+        static_cast<F&&>(f));
+}
+
+/// The client of another living node with that name; 0: none. Linear in the clients of all nodes.
+inline ShareId find_elsewhere(const char* name) {
+    const era::Tables t = era_tables();
+    for (u32 node = 0; node < t.shape.nodes; ++node) {
+        const bool lives = era::NodeWord{t.node(node).load()}.state() == era::NodeState::live;
+        if (node == context().era_node || !lives) continue;
+        for (u32 i = 1; i < t.shape.clients; ++i) {
+            const era::DirectoryEntry& entry = t.client(node, i);
+            const u64 id = entry.id.load();
+            if (id != 0 && same_name(entry.name, name)) return ShareId{id};
+        }
+    }
+    return {};
 }
 
 /// References that other nodes and messages to them have to it.

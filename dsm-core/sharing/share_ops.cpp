@@ -26,7 +26,7 @@ Reply open(u32 client, const Request& r) {
     for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i) {
         if (i != client && is_called(share_client(i), name)) return {.status = Status::exists};
     }
-    if (shares_between_nodes() && name[0] != '\0' && is_called_elsewhere(name)) {
+    if (shares_between_nodes() && name[0] != '\0' && find_elsewhere(name).bits != 0) {
         return {.status = Status::exists};
     }
     // Its predecessor may have died waiting. Those who wait for room are others.

@@ -16,9 +16,6 @@
 namespace aep {
 namespace {
 
-/// How long one sweep gives back chunks.
-constexpr u64 LONGEST_NS = 20'000'000;
-
 bool punch_in_pool(const PoolHere& pool, int fd, u32 chunk) {
     const u64 at = pool.file.superblock.chunks_offset + u64{chunk} * CHUNK_SIZE;
     return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
@@ -74,7 +71,7 @@ bool NodeHost::pool_is_short() const {
 
 u32 NodeHost::return_cached(u64 now_ms, bool all) {
     if (context().chunks_cached.load(std::memory_order_relaxed) == 0 && !all) return 0;
-    const u64 end = all ? ~u64{0} : monotonic_ns() + LONGEST_NS;
+    const u64 end = all ? ~u64{0} : monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
     all = all || pool_is_short();
     u32 returned = 0;
     for (u32 c = 0; c < context().chunk_count; ++c) {

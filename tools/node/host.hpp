@@ -72,6 +72,10 @@ struct Sweep {
     bool busy = false;        // something waits: a frozen client, a chunk in the cache
 };
 
+/// How long one sweep gives chunks back, and as long gives up references: somebody may wait to be
+/// let in.
+inline constexpr u64 LONGEST_SHARE_OF_SWEEP_NS = 20'000'000;
+
 /// One thing that a check found wrong.
 struct Finding {
     std::string where;  // "chunk 17", "client 3"

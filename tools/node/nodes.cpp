@@ -14,13 +14,6 @@
 #include "tools/node/process_facts.hpp"
 
 namespace aep {
-namespace {
-
-/// How long one sweep gives up references: somebody may wait to be let in.
-constexpr u64 LONGEST_NS = 20'000'000;
-
-}  // namespace
-
 /// Becomes the node that is asked for; the context is new and says which one it is to be.
 void NodeHost::enter_nodes() {
     ContextHeader& h = context();
@@ -76,9 +69,7 @@ void NodeHost::leave_nodes() {
 void NodeHost::look_after_nodes(u64 now_ms, Sweep& done) {
     if (membership_ == nullptr) return;
     if (!membership_->stands()) {
-        u32 live = static_cast<u32>(ContextState::live);
-        // release: who sees it does not touch the pool any more.
-        if (context().state.compare_exchange_strong(live, static_cast<u32>(ContextState::fenced))) {
+        if (fence_context()) {
             say(LogLevel::error,
                 "other nodes have declared this one dead: its clients can share nothing any more "
                 "and take no more memory from the pool; end them and take the context down");
@@ -88,7 +79,7 @@ void NodeHost::look_after_nodes(u64 now_ms, Sweep& done) {
     done.nodes_recovered = membership_->beat_and_recover(now_ms);
     // What lingers is settled a few at a time, as long as some goes. Not done: a former operation
     // is under way, or the context is poisoned; the next sweep asks again.
-    const u64 end = monotonic_ns() + LONGEST_NS;
+    const u64 end = monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
     Reply reply{};
     ShareOp op = ShareOp::tidy;
     Performed performed;

@@ -1,0 +1,19 @@
+// Purpose: how a result of shim, 0 or -errno, is said to programs.
+// Who calls it: the C API of sharing: dsm.cpp, group.cpp.
+// Crash rule: no state.
+#pragma once
+
+#include <errno.h>
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+/// 0, or -1 with errno set.
+inline int said(long result) {
+    if (AEP_LIKELY(result == 0)) return 0;
+    errno = static_cast<int>(-result);
+    return -1;
+}
+
+}  // namespace aep

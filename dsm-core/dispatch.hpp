@@ -26,7 +26,13 @@ inline void dispatch(Slot& slot) {
         log_ring().write(Event::refused, client, number, 0);
         slot.reply = {.status = state == ContextState::fenced ? Status::fenced : Status::poisoned};
     } else if (known_share_op(number)) {
-        slot.reply = perform_share(client, static_cast<ShareOp>(number), slot.request);
+        const Request& r = slot.request;
+        const ShareReply reply =
+            perform_share(client, static_cast<ShareOp>(number), {r.a, r.b, r.now, r.mask});
+        slot.reply.status = reply.status;
+        slot.reply.value = reply.value;
+        slot.reply.mask = reply.mask;
+        slot.reply.extra = reply.extra;
     } else {
         slot.reply = perform_node(client, static_cast<NodeOp>(number), slot.request);
     }

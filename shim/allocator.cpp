@@ -393,7 +393,7 @@ usize mark_shared(void* p) {
     const Target t = target_of(p);
     if (!is_live_here(p, t)) return 0;
     // relaxed: whoever frees it without having seen the flag frees what nobody has sent.
-    t.page->tag.fetch_or(TAG_SHARED, std::memory_order_relaxed);
+    if ((t.tag & TAG_SHARED) == 0) t.page->tag.fetch_or(TAG_SHARED, std::memory_order_relaxed);
     return is_page(t) ? t.page->block_size : t.page->committed;
 }
 

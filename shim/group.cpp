@@ -83,8 +83,8 @@ class Hands {
     }
 
     /// An operation of the writer's.
-    Reply ask(ShareOp op, u64 b = 0, u64 mask = 0) const {
-        return share_with_records(op, {.op = Op{}, .a = address_, .b = b, .mask = mask});
+    ShareReply ask(ShareOp op, u64 b = 0, u64 mask = 0) const {
+        return share_with_records(op, {.a = address_, .b = b, .mask = mask});
     }
     long extend(usize bytes, usize alignment);
     /// After an extension.
@@ -109,7 +109,7 @@ long Hands::look_up() {
     const Export* e = &record();
     if (view_.group != address_ || e->group != view_.index || e->address != address_) {
         view_.count = 0;
-        const Reply reply = ask(ShareOp::group_find);
+        const ShareReply reply = ask(ShareOp::group_find);
         if (reply.status == Status::miss || reply.status == Status::not_held) return -EINVAL;
         if (reply.status != Status::ok) return error_of(reply.status);
         if (reply.value != address_) return -EINVAL;  // a root
@@ -200,8 +200,7 @@ long group_create(usize hint, void*& group) {
         return bytes == 0 ? -ENOMEM : -EXDEV;
     }
     const u64 address = reinterpret_cast<u64>(p);
-    const Reply reply =
-        share_with_records(ShareOp::group_make, {.op = Op{}, .a = address, .mask = bytes});
+    const ShareReply reply = share_with_records(ShareOp::group_make, {.a = address, .mask = bytes});
     if (reply.status != Status::ok) {
         deallocate(p);
         return error_of(reply.status);
@@ -274,8 +273,8 @@ long group_bytes(void* group, usize& bytes) {
 
 long group_of(const void* root, void*& group) {
     if (share_self().bits == 0) return -ENOTCONN;
-    const Reply reply =
-        share_with_records(ShareOp::group_find, {.op = Op{}, .a = reinterpret_cast<u64>(root)});
+    const ShareReply reply =
+        share_with_records(ShareOp::group_find, {.a = reinterpret_cast<u64>(root)});
     if (reply.status == Status::miss) return -EINVAL;
     group = reinterpret_cast<void*>(reply.value);
     return error_of(reply.status);
@@ -294,7 +293,7 @@ long group_close(void* group) {
         const Hands hands(group);
         const long error = hands.writer_error();
         if (error != 0 && error != -EXDEV) return error;
-        const Reply reply = hands.ask(ShareOp::group_writer, 0);
+        const ShareReply reply = hands.ask(ShareOp::group_writer, 0);
         if (reply.status != Status::ok) return error_of(reply.status);
     }
     share_drop(group);

@@ -105,7 +105,7 @@ void drop_chunk_metadata(u32 first, u32 count) {
 void return_chunks(u32 first, u32 count, bool clean) {
     {
         const LockScope scope(pool.guests_lock);
-        const bool stays = pool.guests_everywhere;
+        const bool stays = pool.guests_everywhere.load(std::memory_order_relaxed);
         if (!stays) {
             sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE, PROT_NONE);
         }

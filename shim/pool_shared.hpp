@@ -29,9 +29,9 @@ struct PoolHere {
     bool attached;      // the pool is mapped (a forked child maps it when it first needs a chunk)
     bool has_node;      // `owner` is a node of ours, not inherited by any child so far
     Owner owner;
-    uptr token;              // the mapping that keeps the node's lock
-    Lock guests_lock;        // held while chunks of others become accessible, or ours no longer
-    bool guests_everywhere;  // chunks that are not ours are accessible
+    uptr token;        // the mapping that keeps the node's lock
+    Lock guests_lock;  // held while chunks of others become accessible, or ours no longer
+    std::atomic<bool> guests_everywhere;  // chunks that are not ours are accessible
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.
     Here state(u32 chunk) const {

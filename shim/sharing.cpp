@@ -30,10 +30,10 @@ bool inherited = false;
 
 /// One operation, of a thread that is on the slow path for it. A handler on top of the slow path
 /// gets EDEADLK.
-Reply share(ShareOp op, const Request& request) {
+ShareReply share(ShareOp op, const ShareRequest& request) {
     const SlowPath here;
     if (here.nested()) return {.status = Status::nested};
-    return perform_number(static_cast<u32>(op), request);
+    return perform_share_op(op, request);
 }
 
 }  // namespace
@@ -97,17 +97,17 @@ bool add_records() {
     const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
     const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
     if (!more_exports && !more_holders) return false;
-    return share(ShareOp::add_records, {.op = Op{}, .a = exports, .b = holders}).status ==
-           Status::ok;
+    return share(ShareOp::add_records, {.a = exports, .b = holders}).status == Status::ok;
 }
 
 }  // namespace
 
-Reply share_with_records(ShareOp op, const Request& request) {
-    for (;;) {
-        const Reply reply = share(op, request);
-        if (reply.status != Status::need_records || !add_records()) return reply;
+ShareReply share_with_records(ShareOp op, const ShareRequest& request) {
+    ShareReply reply = share(op, request);
+    while (AEP_UNLIKELY(reply.status == Status::need_records) && add_records()) {
+        reply = share(op, request);
     }
+    return reply;
 }
 
 namespace {
@@ -130,24 +130,29 @@ struct Awaited {
 /// Changes when another node has sent something, or let something go.
 u32 doorbell() { return static_cast<u32>(era_tables().entry(context().era_node).doorbell.load()); }
 
-/// Repeats `attempt` (a Reply) while it says that it is busy, until something happens that changes
-/// that.
+/// Repeats `attempt` (a ShareReply) while it says that it is busy, until something happens that
+/// changes that.
 template <class Attempt>
-Reply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) {
+ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) {
+    if (timeout_ms == 0) {
+        ShareReply reply = attempt();
+        result = error_of(reply.status);
+        return reply;
+    }
     const auto signs = [&] {
         const u64 bell = on.beyond_node ? doorbell() : 0;
         return bell << 32 | on.sequence.load(std::memory_order_acquire);
     };
     u64 seen_signs = signs();
-    Reply reply = attempt();
-    for (int spin = 0; timeout_ms != 0 && reply.status == on.busy && spin < SPINS; ++spin) {
+    ShareReply reply = attempt();
+    for (int spin = 0; reply.status == on.busy && spin < SPINS; ++spin) {
         for (int pause = 0; pause < 8; ++pause) __builtin_ia32_pause();
         if (const u64 now = signs(); now != seen_signs) {
             seen_signs = now;
             reply = attempt();
         }
     }
-    if (reply.status != on.busy || timeout_ms == 0) {
+    if (reply.status != on.busy) {
         result = error_of(reply.status);
         return reply;
     }
@@ -179,14 +184,28 @@ Reply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt)
 
 // ---- memory of others
 
+namespace {
+
+/// Whether it has been done for them, and for the pool as a whole.
+bool is_accessible(ChunkSpan span) {
+    if (!pool.guests_everywhere.load(std::memory_order_acquire)) return false;
+    while (span.first < span.end && pool.state(span.first) != Here::other) ++span.first;
+    return span.first == span.end;
+}
+
+}  // namespace
+
 /// Makes the chunks of others accessible that an object lies in; the first time all there are, for
 /// what an object points at may lie anywhere. Until a process receives something, a wild store of
 /// its own reaches nobody else's memory.
 bool make_accessible(u64 address, usize bytes) {
+    ChunkSpan span = chunks_of(address, bytes);
+    if (AEP_LIKELY(is_accessible(span))) return true;
     // Another thread's first object may be opening the pool: what ours points at is part of that.
     const LockScope scope(pool.guests_lock);
-    ChunkSpan span = chunks_of(address, bytes);
-    if (!pool.guests_everywhere) span = {0, pool.tables.chunk_count};
+    if (!pool.guests_everywhere.load(std::memory_order_relaxed)) {
+        span = {0, pool.tables.chunk_count};
+    }
     for (u32 c = span.first; c < span.end;) {
         u32 end = c;
         while (end < span.end && pool.state(end) == Here::other) ++end;
@@ -201,7 +220,8 @@ bool make_accessible(u64 address, usize bytes) {
         }
         for (; c < end; ++c) pool.become_guest(c);
     }
-    pool.guests_everywhere = true;
+    // release: whoever sees it finds all chunks accessible.
+    pool.guests_everywhere.store(true, std::memory_order_release);
     return true;
 }
 
@@ -228,9 +248,8 @@ long share_attach(const char* name) {
     u64 words[4];
     static_assert(sizeof words == sizeof text);
     __builtin_memcpy(words, text, sizeof words);
-    const Reply reply =
-        share(ShareOp::open,
-              {.op = Op{}, .a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
+    const ShareReply reply =
+        share(ShareOp::open, {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
     if (reply.status == Status::ok) sharing_open.store(true, std::memory_order_release);
     return error_of(reply.status);
 }
@@ -271,17 +290,16 @@ long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
     wait_for({receiver.departures, receiver.departure_waiters, Status::full, away}, timeout_ms,
              result, [&] {
                  return share_with_records(
-                     ShareOp::send,
-                     {.op = Op{}, .a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes});
+                     ShareOp::send, {.a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes});
              });
     return result;
 }
 
 long share_reference(void* p, usize bytes) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
-    return error_of(share_with_records(ShareOp::reference,
-                                       {.op = Op{}, .a = reinterpret_cast<u64>(p), .mask = bytes})
-                        .status);
+    return error_of(
+        share_with_records(ShareOp::reference, {.a = reinterpret_cast<u64>(p), .mask = bytes})
+            .status);
 }
 
 long share_receive(ShareId from, int timeout_ms, Received& received) {
@@ -290,10 +308,9 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     ShareClient& own = share_client(this_client.index);
     const u32 arrivals = own.arrivals.load(std::memory_order_acquire);
     long result = 0;
-    const Reply reply = wait_for(
+    const ShareReply reply = wait_for(
         {own.arrivals, own.arrival_waiters, Status::miss, shares_between_nodes()}, timeout_ms,
-        result,
-        [&] { return share_with_records(ShareOp::receive, {.op = Op{}, .a = 0, .b = from.bits}); });
+        result, [&] { return share_with_records(ShareOp::receive, {.a = 0, .b = from.bits}); });
     if (reply.status == Status::miss) lower_share_fd(arrivals);
     if (result != 0) return result;
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
@@ -309,7 +326,7 @@ Dropped share_drop(void* p) {
     if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) {
         return Dropped::no_export;
     }
-    const Reply reply = share(ShareOp::drop, {.op = Op{}, .a = reinterpret_cast<u64>(p)});
+    const ShareReply reply = share(ShareOp::drop, {.a = reinterpret_cast<u64>(p)});
     switch (reply.status) {
         case Status::ok:
             if (reply.value != 0) group_dropped(reply.value);
@@ -325,7 +342,7 @@ Dropped share_drop(void* p) {
 
 ShareFacts share_query(const void* p) {
     if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) return {};
-    const Reply reply = share(ShareOp::query, {.op = Op{}, .a = reinterpret_cast<u64>(p)});
+    const ShareReply reply = share(ShareOp::query, {.a = reinterpret_cast<u64>(p)});
     if (reply.status != Status::ok) return {};
     return {reply.value, reply.mask, reply.extra};
 }
@@ -339,7 +356,7 @@ void settle_what_rang() {
     if (s.lingering.load(std::memory_order_relaxed) == 0) return;
     const u32 bell = doorbell();
     if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
-    share(ShareOp::settle, {.op = Op{}});
+    share(ShareOp::settle, {});
 }
 
 }  // namespace
@@ -348,7 +365,7 @@ void share_collect() {
     if (shares_between_nodes()) settle_what_rang();
     const ShareClient& own = share_client(this_client.index);
     while (__atomic_load_n(&own.first_returned, __ATOMIC_RELAXED) != NO_RECORD) {
-        const Reply reply = share(ShareOp::take_returned, {.op = Op{}});
+        const ShareReply reply = share(ShareOp::take_returned, {});
         if (reply.status != Status::ok) return;
         deallocate_unshared(reinterpret_cast<void*>(reply.value));
     }
@@ -359,7 +376,7 @@ void forget_sharing() {
     forget_share_fd();
     inherited = true;
     pool.guests_lock.reset();
-    pool.guests_everywhere = false;
+    pool.guests_everywhere.store(false, std::memory_order_relaxed);
     forget_groups();
     for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
         if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);

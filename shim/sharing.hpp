@@ -58,7 +58,7 @@ bool can_be_shared(const void* p, usize bytes);
 // ---- for group.cpp
 
 /// One operation; records are made present as it needs them.
-Reply share_with_records(ShareOp op, const Request& request);
+ShareReply share_with_records(ShareOp op, const ShareRequest& request);
 /// 0 or -errno.
 long error_of(Status status);
 /// Makes chunks of others accessible that an object lies in. False: too many mappings.

@@ -68,14 +68,29 @@ bool is_open(const Slot* slot) {
     return slot != nullptr && (slot->sequence.load(std::memory_order_relaxed) & 1) != 0;
 }
 
-Reply enter(Slot& slot, u32 number, const Request& request) {
+/// Read by itself: a load of two words that were just stored one by one waits for the processor's
+/// stores to be done (measured: 12 % of a send).
+u64 word(const u64& from) { return __atomic_load_n(&from, __ATOMIC_RELAXED); }
+
+/// Enters the image through the slot, which carries the request there and the reply back.
+template <class Put, class Take>
+auto enter(Slot& slot, u32 number, Put& put, Take& take) {
     entered_slot = &slot;
     slot.op = number;
-    slot.request = request;
+    put(slot.request);
     enter_image()(&slot);
-    const Reply reply = slot.reply;
+    auto reply = take(slot.reply);
     entered_slot = nullptr;
     return reply;
+}
+
+/// The same through the thread's slot, or else the spare one.
+template <class Put, class Take>
+auto enter_with_slot(u32 number, Put put, Take take) {
+    if (AEP_LIKELY(thread_slot != nullptr)) return enter(*thread_slot, number, put, take);
+    DriverScope scope(spare_lock);
+    if (!open_spare_slot()) return take(Reply{.status = Status::limit});
+    return enter(*spare_slot, number, put, take);
 }
 
 }  // namespace
@@ -99,10 +114,23 @@ void give_thread_slot() {
 }
 
 Reply perform_number(u32 number, const Request& request) {
-    if (AEP_LIKELY(thread_slot != nullptr)) return enter(*thread_slot, number, request);
-    DriverScope scope(spare_lock);
-    if (!open_spare_slot()) return {.status = Status::limit};
-    return enter(*spare_slot, number, request);
+    return enter_with_slot(
+        number, [&](Request& slot) { slot = request; }, [](const Reply& slot) { return slot; });
+}
+
+ShareReply perform_share_op(ShareOp op, const ShareRequest& request) {
+    // Half a line each way, not the whole of both.
+    return enter_with_slot(
+        static_cast<u32>(op),
+        [&](Request& slot) {
+            slot.a = word(request.a);
+            slot.b = word(request.b);
+            slot.now = word(request.now);
+            slot.mask = word(request.mask);
+        },
+        [](const Reply& slot) {
+            return ShareReply{slot.status, word(slot.value), word(slot.mask), word(slot.extra)};
+        });
 }
 
 Reply perform_in_image(const Request& request) {

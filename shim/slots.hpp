@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 
 namespace aep {
 
@@ -30,6 +31,9 @@ Reply perform_in_image(const Request& request);
 
 /// Performs a node operation in the image. Only while this process is a client.
 Reply perform_node_op(NodeOp op, const Request& request);
+
+/// Performs a sharing operation in the image. Only while this process is a client.
+ShareReply perform_share_op(ShareOp op, const ShareRequest& request);
 
 /// Any number, in the image: for callers whose number is not known to be good.
 Reply perform_number(u32 number, const Request& request);

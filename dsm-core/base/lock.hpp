@@ -16,15 +16,19 @@ inline constexpr long SYS_FUTEX = 202;
 inline constexpr int FUTEX_WAIT = 0;
 inline constexpr int FUTEX_WAKE = 1;
 
+struct Timespec {
+    long seconds, nanoseconds;
+};
+
 /// futex(2) by hand: the core uses no libc and must leave errno alone. Interrupted waits are
-/// retried by the caller.
-inline void futex(std::atomic<u32>* word, int op, u32 value) {
+/// retried by the caller. `timeout`: of a wait; null: none.
+inline void futex(std::atomic<u32>* word, int op, u32 value, const Timespec* timeout = nullptr) {
     long result;
-    register long timeout asm("r10") = 0;
+    register const Timespec* wait asm("r10") = timeout;
     asm volatile("syscall"
                  : "=a"(result)
                  : "a"(SYS_FUTEX), "D"(word), "S"(static_cast<long>(op)),
-                   "d"(static_cast<long>(value)), "r"(timeout)
+                   "d"(static_cast<long>(value)), "r"(wait)
                  : "rcx", "r11", "memory");
     (void)result;
 }
@@ -48,9 +52,20 @@ class Lock {
         return word_.compare_exchange_strong(expected, HELD, std::memory_order_acquire);
     }
 
+    /// Uncontended cost is one store. A thread that goes to sleep between the load and the store is
+    /// not woken by them: that is why nobody sleeps for longer than LONGEST_SLEEP.
     void unlock() {
-        // Release: what the holder wrote is visible to the next one.
-        if (AEP_UNLIKELY(word_.exchange(FREE, std::memory_order_release) == CONTENDED)) {
+        if (AEP_LIKELY(word_.load(std::memory_order_relaxed) == HELD)) {
+            // Release: what the holder wrote is visible to the next one.
+            word_.store(FREE, std::memory_order_release);
+        } else {
+            unlock_fenced();
+        }
+    }
+
+    /// The same, and a full barrier on this processor.
+    void unlock_fenced() {
+        if (AEP_UNLIKELY(word_.exchange(FREE, std::memory_order_seq_cst) == CONTENDED)) {
             detail::futex(&word_, detail::FUTEX_WAKE, 1);
         }
     }
@@ -60,6 +75,7 @@ class Lock {
 
   private:
     static constexpr u32 FREE = 0, HELD = 1, CONTENDED = 2;
+    static constexpr detail::Timespec LONGEST_SLEEP{0, 1'000'000};
 
     void lock_contended() {
         for (int spin = 0; spin < 100; ++spin) {
@@ -71,7 +87,7 @@ class Lock {
             __builtin_ia32_pause();
         }
         while (word_.exchange(CONTENDED, std::memory_order_acquire) != FREE) {
-            detail::futex(&word_, detail::FUTEX_WAIT, CONTENDED);
+            detail::futex(&word_, detail::FUTEX_WAIT, CONTENDED, &LONGEST_SLEEP);
         }
     }
 

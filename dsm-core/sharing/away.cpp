@@ -143,7 +143,8 @@ void unpin(u32 index) {
 enum class Begun { no, known, first, wait };
 
 /// The first step of a send: the export is pinned, and has a number.
-Begun begin_send(u32 client, const Request& r, const era::Tables& t, u32& index, Reply& reply) {
+Begun begin_send(u32 client, const ShareRequest& r, const era::Tables& t, u32& index,
+                 ShareReply& reply) {
     const Alone alone;
     if (share_client(client).open == 0 || !is_reachable(t, ShareId{r.b})) {
         reply.status = Status::gone;
@@ -200,11 +201,11 @@ bool is_reachable(const era::Tables& t, ShareId id) {
            t.client(node, id.client()).id.load() == id.bits;
 }
 
-Reply send_away(u32 client, const Request& r) {
+ShareReply send_away(u32 client, const ShareRequest& r) {
     const era::Tables t = era_tables();
     const ShareId to{r.b};
     u32 index = NO_RECORD;
-    Reply reply{};
+    ShareReply reply{};
     Begun begun;
     while ((begun = begin_send(client, r, t, index, reply)) == Begun::wait) {
         // Another operation is at a transaction with it, which it completes.
@@ -254,7 +255,7 @@ enum class Taking { nothing, first, another, wait };
 
 /// The first step of a receive: the export is there and pinned. first: the message's reference is
 /// to become the node's.
-Taking begin_receive(u32 client, const era::Waiting& w, u32& index, Reply& reply) {
+Taking begin_receive(u32 client, const era::Waiting& w, u32& index, ShareReply& reply) {
     const Alone alone;
     if (share_client(client).open == 0) {
         reply.status = Status::gone;
@@ -278,7 +279,7 @@ Taking begin_receive(u32 client, const era::Waiting& w, u32& index, Reply& reply
 
 /// The last step: the client has a reference, if the message was ours.
 bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 index, Taking taking,
-                 era::Status status, Reply& reply) {
+                 era::Status status, ShareReply& reply) {
     const Alone alone;
     Export& e = export_at(index);
     const bool taken = status == era::Status::ok;
@@ -322,7 +323,7 @@ bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 in
 }
 
 /// Takes one message. True: `reply` is the answer.
-bool accept(u32 client, const era::Tables& t, const era::Waiting& w, Reply& reply) {
+bool accept(u32 client, const era::Tables& t, const era::Waiting& w, ShareReply& reply) {
     if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
     u32 index = NO_RECORD;
     Taking taking;
@@ -346,11 +347,11 @@ bool accept(u32 client, const era::Tables& t, const era::Waiting& w, Reply& repl
 
 }  // namespace
 
-Reply receive_from_away(u32 client, const Request& r) {
+ShareReply receive_from_away(u32 client, const ShareRequest& r) {
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
     const ShareId own = id_of(client);
-    Reply reply{.status = Status::miss};
+    ShareReply reply{.status = Status::miss};
     const auto take = [&](const era::Waiting& w) {
         return w.envelope.to == own.bits && (r.b == 0 || w.envelope.from == r.b) &&
                accept(client, t, w, reply);

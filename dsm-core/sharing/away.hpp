@@ -12,16 +12,16 @@
 // its own: any number of clients at once. `pins` keeps an export meanwhile.
 #pragma once
 
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 
 namespace aep {
 
 /// ShareOp::send to a client of another node. Cost: one transaction (4 to 5 fences), the first time
 /// for an object two.
-Reply send_away(u32 client, const Request& request);
+ShareReply send_away(u32 client, const ShareRequest& request);
 
 /// ShareOp::receive, of messages from other nodes. miss: there is none.
-Reply receive_from_away(u32 client, const Request& request);
+ShareReply receive_from_away(u32 client, const ShareRequest& request);
 
 /// Gives up the node's references to up to `limit` exports that linger, where that may be: objects
 /// of other nodes, and own ones that no other node refers to any more. How many it gave up.

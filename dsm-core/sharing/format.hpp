@@ -142,24 +142,27 @@ inline constexpr usize RECORDS_STEP = 256 * KiB;
 /// Lanes of a node that its clients' operations take turns in.
 inline constexpr u32 MAX_LANES = 256;
 
-/// Offsets of the parts, from ContextHeader::share_offset; the first four are always in memory, the
+/// Offsets of the parts, from ContextHeader::share_offset; the first five are always in memory, the
 /// others lie from ContextHeader::records_offset on and are made present as they are needed.
 struct ShareLayout {
-    usize clients, counts, buckets, lanes, objects, present_bytes;
-    usize mailboxes, exports, holders, record_bytes;
+    usize buckets, clients, counts, lanes, objects, present_bytes;
+    usize exports, holders, mailboxes, record_bytes;
 };
 constexpr ShareLayout share_layout(u32 max_clients, u32 chunk_count, u32 era_objects) {
     ShareLayout l{};
-    l.clients = round_up(sizeof(ShareHeader), CACHE_LINE);
+    // Those of constant size first: where the others begin is known without a calculation.
+    l.buckets = round_up(sizeof(ShareHeader), CACHE_LINE);
+    l.clients = round_up(l.buckets + usize{EXPORT_BUCKETS} * sizeof(u32), CACHE_LINE);
     l.counts = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
-    l.buckets = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
-    l.lanes = round_up(l.buckets + usize{EXPORT_BUCKETS} * sizeof(u32), CACHE_LINE);
+    l.lanes = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
     l.objects = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
     l.present_bytes = l.objects + usize{era_objects} * sizeof(u32);
-    l.mailboxes = 0;
-    l.exports = round_up((usize{max_clients} + 1) * MAILBOX_MESSAGES * sizeof(Message), 2 * MiB);
-    l.holders = round_up(l.exports + usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
-    l.record_bytes = round_up(l.holders + usize{MAX_HOLDERS} * sizeof(Holder), 2 * MiB);
+    l.exports = 0;
+    l.holders = round_up(usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
+    l.mailboxes = l.holders + round_up(usize{MAX_HOLDERS} * sizeof(Holder), 2 * MiB);
+    l.record_bytes =
+        l.mailboxes +
+        round_up((usize{max_clients} + 1) * MAILBOX_MESSAGES * sizeof(Message), 2 * MiB);
     return l;
 }
 

@@ -48,7 +48,7 @@ void remove_root(u32 group) {
 
 // ---- operations
 
-Reply make(u32 client, const Request& r) {
+ShareReply make(u32 client, const ShareRequest& r) {
     if (share_client(client).open == 0) return {.status = Status::gone};
     if (find_export(r.a) != NO_RECORD) return {.status = Status::exists};
     u32 group = NO_RECORD;
@@ -62,14 +62,14 @@ Reply make(u32 client, const Request& r) {
     return {.value = group, .mask = ++sharing().groups_made};
 }
 
-Reply find(u32 client, const Request& r) {
+ShareReply find(u32 client, const ShareRequest& r) {
     const u32 group = find_export(r.a);
     if (!is_group(group)) return {.status = Status::miss};
     if (find_holder(client, group) == NO_RECORD) return {.status = Status::not_held};
     return {.value = export_at(group).address, .mask = group};
 }
 
-Reply extend(u32 client, const Request& r) {
+ShareReply extend(u32 client, const ShareRequest& r) {
     u32 group = NO_RECORD;
     const Status status = find_written(client, r.a, group);
     if (status != Status::ok) return {.status = status};
@@ -97,7 +97,7 @@ Reply extend(u32 client, const Request& r) {
     return {};
 }
 
-Reply set_root(u32 client, const Request& r) {
+ShareReply set_root(u32 client, const ShareRequest& r) {
     u32 group = NO_RECORD;
     const Status status = find_written(client, r.a, group);
     if (status != Status::ok) return {.status = status};
@@ -122,7 +122,7 @@ Reply set_root(u32 client, const Request& r) {
     return {};
 }
 
-Reply set_writer(u32 client, const Request& r) {
+ShareReply set_writer(u32 client, const ShareRequest& r) {
     u32 group = NO_RECORD;
     const Status status = find_written(client, r.a, group);
     if (status != Status::ok) return {.status = status};
@@ -175,7 +175,7 @@ void release_parts(u32 group) {
     --sharing().groups;
 }
 
-Reply perform_group(u32 client, ShareOp op, const Request& r) {
+ShareReply perform_group(u32 client, ShareOp op, const ShareRequest& r) {
     switch (op) {
         case ShareOp::group_make:
             return make(client, r);

@@ -22,7 +22,7 @@ inline constexpr u32 MAX_EXTENTS = 64;
 inline bool is_group(u32 index) { return index != NO_RECORD && export_at(index).group == index; }
 
 /// Performs one of the group_ operations for a client.
-Reply perform_group(u32 client, ShareOp op, const Request& request);
+ShareReply perform_group(u32 client, ShareOp op, const ShareRequest& request);
 
 /// Gives the group a root, in place of the one it has; needs a record.
 void add_root(u32 group, u64 address, u64 bytes);

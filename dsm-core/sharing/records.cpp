@@ -116,7 +116,8 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
     owner.first_export = index;
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
-        chunk_exports(c).fetch_add(1, std::memory_order_relaxed);
+        std::atomic<u32>& count = chunk_exports(c);  // changed under the lock only
+        count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
     AEP_SHARE_CRASH_POINT("share: export made");
     return index;
@@ -161,9 +162,14 @@ void free_export(u32 index) {
         }
         const ChunkSpan span = chunks_of(e.address, e.bytes);
         for (u32 c = span.first; c < span.end; ++c) {
+            std::atomic<u32>& count = chunk_exports(c);
+            const u32 left = count.load(std::memory_order_relaxed) - 1;
+            count.store(left, std::memory_order_relaxed);
+            if (left != 0) continue;
             // seq_cst: recovery marks a chunk as kept and then reads the count; one of us sees the
             // other and gives the chunk to the cache.
-            if (chunk_exports(c).fetch_sub(1, std::memory_order_seq_cst) == 1) give_kept_chunk(c);
+            std::atomic_thread_fence(std::memory_order_seq_cst);
+            give_kept_chunk(c);
         }
     }
     recycle_export(index);

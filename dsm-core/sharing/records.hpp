@@ -8,18 +8,56 @@
 
 namespace aep {
 
-/// One operation at a time; walks see by the version that one was under way.
-struct Alone {
-    LockScope scope{sharing().lock};
+/// One operation at a time, and those it wakes. Walks see by the version that one was under way.
+///
+/// What a client does all the time: locked instructions cost more than all the rest, so the lock's
+/// are the only ones here.
+class Alone {
+  public:
     Alone() {
-        sharing().version.fetch_add(1, std::memory_order_relaxed);
+        sharing().lock.lock();
+        step();
         // release: whoever sees a change that follows sees the odd version.
         std::atomic_thread_fence(std::memory_order_release);
     }
-    ~Alone() { sharing().version.fetch_add(1, std::memory_order_release); }
+    ~Alone() {
+        step();
+        if (waiters_ == nullptr) {
+            sharing().lock.unlock();
+        } else {
+            sharing().lock.unlock_fenced();
+            wake_them();
+        }
+    }
+    Alone(const Alone&) = delete;
+    Alone& operator=(const Alone&) = delete;
+
+    /// Changes the word now, and wakes those who wait for that when this operation is over. At most
+    /// once.
+    void wake_after(std::atomic<u32>& sequence, const std::atomic<u32>& waiters) {
+        sequence.store(sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+        sequence_ = &sequence;
+        waiters_ = &waiters;
+    }
+
+  private:
+    static void step() {
+        std::atomic<u64>& version = sharing().version;  // changed under the lock only
+        version.store(version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    }
+    /// A waiter raises `waiters` and then reads the sequence. We changed that, then came a full
+    /// barrier. So one of us sees the other.
+    void wake_them() {
+        if (waiters_->load(std::memory_order_seq_cst) != 0) {
+            detail::futex(sequence_, detail::FUTEX_WAKE, ~0u >> 1);
+        }
+    }
+
+    std::atomic<u32>* sequence_ = nullptr;
+    const std::atomic<u32>* waiters_ = nullptr;
 };
 
-/// Changes the word and wakes those who wait for that.
+/// The same at once, for operations that wake several.
 void wake(std::atomic<u32>& sequence, const std::atomic<u32>& waiters);
 
 /// Whether that client takes part.

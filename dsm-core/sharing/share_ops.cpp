@@ -16,7 +16,7 @@ constexpr u32 LEAVE_STEP = 64;
 
 // ---- operations
 
-Reply open(u32 client, const Request& r) {
+ShareReply open(u32 client, const ShareRequest& r) {
     const u64 words[] = {r.a, r.b, r.now, r.mask};
     char name[SHARE_NAME_BYTES];
     static_assert(sizeof words == sizeof name);
@@ -38,7 +38,7 @@ Reply open(u32 client, const Request& r) {
     return {};
 }
 
-Reply send(u32 client, const Request& r) {
+ShareReply send(u32 client, const ShareRequest& r, Alone& alone) {
     const ShareId to{r.b};
     if (!is_open(to) || share_client(client).open == 0) return {.status = Status::gone};
     ShareClient& receiver = share_client(to.client());
@@ -52,7 +52,7 @@ Reply send(u32 client, const Request& r) {
     AEP_SHARE_CRASH_POINT("share: message laid down");
     ++receiver.messages;
     ++sharing().sent;
-    wake(receiver.arrivals, receiver.arrival_waiters);
+    alone.wake_after(receiver.arrivals, receiver.arrival_waiters);
     return {};
 }
 
@@ -82,7 +82,7 @@ Message take_message(u32 client, u32 i) {
     return taken;
 }
 
-Reply receive(u32 client, const Request& r) {
+ShareReply receive(u32 client, const ShareRequest& r, Alone& alone) {
     ShareClient& own = share_client(client);
     if (own.open == 0) return {.status = Status::gone};
     const ShareId from{r.b};
@@ -92,15 +92,16 @@ Reply receive(u32 client, const Request& r) {
         return {.status = hopeless ? Status::gone : Status::miss};
     }
     if (!records_left(0, 1)) return {.status = Status::need_records};
+    const bool was_full = own.messages == MAILBOX_MESSAGES;
     const Message m = take_message(client, place);
     hold(client, m.object);  // the message's reference is the client's now
     ++sharing().received;
-    wake(own.departures, own.departure_waiters);
+    if (was_full) alone.wake_after(own.departures, own.departure_waiters);
     const Export& e = export_at(m.object);
     return {.value = e.address, .mask = is_group(m.object) ? 0 : e.bytes, .extra = m.sender};
 }
 
-Reply reference(u32 client, const Request& r) {
+ShareReply reference(u32 client, const ShareRequest& r) {
     if (share_client(client).open == 0) return {.status = Status::gone};
     u32 object = NO_RECORD;
     const Status status = find_held(client, r.a, r.mask, object);
@@ -110,7 +111,7 @@ Reply reference(u32 client, const Request& r) {
     return {};
 }
 
-Reply drop(u32 client, const Request& r) {
+ShareReply drop(u32 client, const ShareRequest& r) {
     const u32 object = find_export(r.a);
     if (object == NO_RECORD) return {.status = Status::miss};
     const u32 holder = find_holder(client, object);
@@ -129,7 +130,7 @@ Reply drop(u32 client, const Request& r) {
     return {.value = forgotten, .mask = own};
 }
 
-Reply query(u32 client, const Request& r) {
+ShareReply query(u32 client, const ShareRequest& r) {
     const u32 object = find_export(r.a);
     if (object == NO_RECORD) return {.status = Status::miss};
     const u32 holder = find_holder(client, object);
@@ -139,7 +140,7 @@ Reply query(u32 client, const Request& r) {
             .extra = holder == NO_RECORD ? 0 : holder_at(holder).count};
 }
 
-Reply take_returned(u32 client) {
+ShareReply take_returned(u32 client) {
     ShareClient& own = share_client(client);
     const u32 object = own.first_returned;
     if (object == NO_RECORD) return {.status = Status::miss};
@@ -149,7 +150,7 @@ Reply take_returned(u32 client) {
     return {.value = address};
 }
 
-Reply add_records(const Request& r) {
+ShareReply add_records(const ShareRequest& r) {
     ShareHeader& s = sharing();
     if (r.a > MAX_EXPORTS || r.b > MAX_HOLDERS) return {.status = Status::limit};
     if (r.a > s.exports_present) s.exports_present = static_cast<u32>(r.a);
@@ -158,7 +159,7 @@ Reply add_records(const Request& r) {
 }
 
 /// First it takes part no more; then its messages, its references, its exports.
-Reply leave(u32 client) {
+ShareReply leave(u32 client) {
     ShareClient& own = share_client(client);
     own.open = 0;
     own.name[0] = '\0';
@@ -198,15 +199,15 @@ Reply leave(u32 client) {
 }
 
 /// What changes under one lock from beginning to end.
-Reply perform_alone(u32 client, ShareOp op, const Request& r) {
-    const Alone alone;
+ShareReply perform_alone(u32 client, ShareOp op, const ShareRequest& r) {
+    Alone alone;
     switch (op) {
         case ShareOp::open:
             return open(client, r);
         case ShareOp::send:
-            return send(client, r);
+            return send(client, r, alone);
         case ShareOp::receive:
-            return receive(client, r);
+            return receive(client, r, alone);
         case ShareOp::reference:
             return reference(client, r);
         case ShareOp::drop:
@@ -233,7 +234,7 @@ Reply perform_alone(u32 client, ShareOp op, const Request& r) {
 /// Exports that one operation looks at: its caller waits for that.
 constexpr u32 SETTLE_STEP = 16;
 
-Reply settle(u32 client) {
+ShareReply settle(u32 client) {
     if (!shares_between_nodes()) return {.status = Status::miss};
     const u32 settled = settle_lingering(client, SETTLE_STEP);
     const bool more = sharing().lingering.load(std::memory_order_relaxed) != 0;
@@ -242,7 +243,7 @@ Reply settle(u32 client) {
 
 }  // namespace
 
-Reply perform_share(u32 client, ShareOp op, const Request& r) {
+ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& r) {
     const bool away = shares_between_nodes();
     if (client > context().max_clients ||
         (client == 0 && op != ShareOp::tidy && op != ShareOp::settle)) {
@@ -258,12 +259,12 @@ Reply perform_share(u32 client, ShareOp op, const Request& r) {
             return away && is_elsewhere(ShareId{r.b}) ? send_away(client, r)
                                                       : perform_alone(client, op, r);
         case ShareOp::receive: {
-            const Reply reply = perform_alone(client, op, r);
+            const ShareReply reply = perform_alone(client, op, r);
             return away && reply.status == Status::miss ? receive_from_away(client, r) : reply;
         }
         case ShareOp::drop: {
             const u32 before = sharing().lingering.load(std::memory_order_relaxed);
-            const Reply reply = perform_alone(client, op, r);
+            const ShareReply reply = perform_alone(client, op, r);
             // Whoever lets the last reference of a node go gives up the node's, too.
             if (away && sharing().lingering.load(std::memory_order_relaxed) > before) {
                 settle_lingering(client, SETTLE_STEP);

@@ -50,7 +50,21 @@ constexpr bool known_share_op(u32 number) {
     return number >= static_cast<u32>(ShareOp::open) && number < static_cast<u32>(ShareOp::end);
 }
 
+/// What of a slot's Request and Reply these use: half a line each way.
+struct ShareRequest {
+    u64 a = 0;
+    u64 b = 0;
+    u64 now = 0;
+    u64 mask = 0;
+};
+struct ShareReply {
+    Status status = Status::ok;
+    u64 value = 0;
+    u64 mask = 0;
+    u64 extra = 0;
+};
+
 /// Performs a sharing operation for client `client` (1 .. max_clients).
-Reply perform_share(u32 client, ShareOp op, const Request& request);
+ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& request);
 
 }  // namespace aep

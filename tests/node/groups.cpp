@@ -60,10 +60,10 @@ class Model {
             extents += g.extents.size();
             for (const u64 name : {g.address(), g.root}) {
                 if (name == 0) continue;
-                const Reply reply = ask(1, ShareOp::query, name);
+                const ShareReply reply = ask(1, ShareOp::query, name);
                 ASSERT_EQ(reply.status, Status::ok);
                 ASSERT_EQ(reply.value, references(g));
-                const Reply found = ask(1, ShareOp::group_find, name);
+                const ShareReply found = ask(1, ShareOp::group_find, name);
                 ASSERT_EQ(found.status, g.held.count(1) != 0 ? Status::ok : Status::not_held);
                 if (found.status == Status::ok) {
                     ASSERT_EQ(found.value, g.address());
@@ -135,13 +135,14 @@ class Model {
         if (at == 0) return;
         ASSERT_EQ(ask(client, ShareOp::group_make, at, 0, BLOCK).status, Status::ok);
         ASSERT_EQ(ask(client, ShareOp::group_make, at, 0, BLOCK).status, Status::exists);
-        groups_.push_back({.own = {at, client}, .held = {{client, 1}}, .writer = client});
+        groups_.push_back(
+            {.own = {at, client}, .held = {{client, 1}}, .writer = client, .extents = {}});
     }
 
     void extend(u32 client, Group& g) {
         const u64 at = allocate(client);
         if (at == 0) return;
-        const Reply reply = ask(client, ShareOp::group_extend, g.address(), at, BLOCK);
+        const ShareReply reply = ask(client, ShareOp::group_extend, g.address(), at, BLOCK);
         if (g.writer != client) {
             ASSERT_EQ(reply.status, Status::not_writer);
         } else if (g.extents.size() == MAX_EXTENTS) {
@@ -163,7 +164,7 @@ class Model {
         const u32 which = pick(static_cast<u32>(g.extents.size()) + 1);
         const u64 part = which == 0 ? g.address() : g.extents[which - 1].address;
         const u64 root = pick(8) == 0 ? 0 : part + 16 + 16 * pick(100);
-        const Reply reply = ask(client, ShareOp::group_root, g.address(), root, 32);
+        const ShareReply reply = ask(client, ShareOp::group_root, g.address(), root, 32);
         if (g.writer != client) {
             ASSERT_EQ(reply.status, Status::not_writer);
         } else if (references(g) != g.held[client]) {
@@ -180,7 +181,7 @@ class Model {
     }
 
     void set_writer(u32 client, Group& g, u32 to) {
-        const Reply reply = ask(client, ShareOp::group_writer, g.address(), id_of(to));
+        const ShareReply reply = ask(client, ShareOp::group_writer, g.address(), id_of(to));
         if (g.writer != client) {
             ASSERT_EQ(reply.status, Status::not_writer);
         } else if (g.held.count(to) == 0) {
@@ -194,13 +195,13 @@ class Model {
     u64 name_of(const Group& g) { return g.root != 0 && pick(2) == 0 ? g.root : g.address(); }
 
     void send(u32 client, u32 to, Group& g) {
-        const Reply reply = ask(client, ShareOp::send, name_of(g), id_of(to));
+        const ShareReply reply = ask(client, ShareOp::send, name_of(g), id_of(to));
         ASSERT_EQ(reply.status, g.held.count(client) != 0 ? Status::ok : Status::not_held);
         if (reply.status == Status::ok) boxes_[to].push_back(g.address());
     }
 
     void receive(u32 client) {
-        const Reply reply = ask(client, ShareOp::receive);
+        const ShareReply reply = ask(client, ShareOp::receive);
         auto& box = boxes_[client];
         ASSERT_EQ(reply.status, box.empty() ? Status::miss : Status::ok);
         if (box.empty()) return;
@@ -216,7 +217,7 @@ class Model {
     }
 
     void drop(u32 client, Group& g) {
-        const Reply reply = ask(client, ShareOp::drop, name_of(g));
+        const ShareReply reply = ask(client, ShareOp::drop, name_of(g));
         if (g.held.count(client) == 0) {
             ASSERT_EQ(reply.status, Status::not_held);
             return;
@@ -253,7 +254,7 @@ class Model {
 
     void collect(u32 client) {
         for (;;) {
-            const Reply reply = ask(client, ShareOp::take_returned);
+            const ShareReply reply = ask(client, ShareOp::take_returned);
             if (reply.status != Status::ok) break;
             ASSERT_EQ(returned_[client].erase(reply.value), 1u);
             free_[client].insert(reply.value);

@@ -87,8 +87,8 @@ NodeOptions options_of(const Directory& directory, u32 node) {
     return options;
 }
 
-Reply ask(ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
-    return perform_share(1, op, {.op = Op{}, .a = a, .b = b, .mask = mask});
+ShareReply ask(ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
+    return perform_share(1, op, {.a = a, .b = b, .mask = mask});
 }
 
 /// Client 1 of this process's host takes part, with a chunk of its own: the chunk's address.
@@ -147,13 +147,13 @@ void work_of_first(u64 chunk) {
         ask(ShareOp::drop, got[1]);
     }
     ask(ShareOp::drop, group);
-    perform_share(0, ShareOp::tidy, {.op = Op{}});
+    perform_share(0, ShareOp::tidy, {});
 }
 
 /// Takes and drops all there is, as long as it takes: the survivor's client.
 void empty_mailbox() {
     for (;;) {
-        const Reply reply = ask(ShareOp::receive);
+        const ShareReply reply = ask(ShareOp::receive);
         if (reply.status != Status::ok) return;
         EXPECT_EQ(ask(ShareOp::drop, reply.value).status, Status::ok);
     }
@@ -382,7 +382,9 @@ TEST_P(LostLines, WhereverItDiesWhenItComesBack) {
         ASSERT_TRUE(WIFSIGNALED(wait_for(first)));
         ASSERT_TRUE(others.take(0));
         died = comes_back(directory, change);
-        if (died) EXPECT_FALSE(comes_back(directory, 0));
+        if (died) {
+            EXPECT_FALSE(comes_back(directory, 0));
+        }
         others.pass(0);
         ASSERT_EQ(wait_for(second), 0) << "it died again before change " << change;
     }

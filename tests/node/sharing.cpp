@@ -55,7 +55,7 @@ class Model {
             for (const auto& box : boxes_) {
                 for (const Letter& letter : box.second) expected += letter.address == address;
             }
-            const Reply reply = ask(1, ShareOp::query, address);
+            const ShareReply reply = ask(1, ShareOp::query, address);
             const bool known = object.exported || returned_.count(address) != 0;
             ASSERT_EQ(reply.status, known ? Status::ok : Status::miss);
             ASSERT_EQ(reply.value, expected);
@@ -92,7 +92,7 @@ class Model {
         const u32 first = first_chunk_of(client);
         for (u32 i = 0; i < EACH; ++i) {
             const u64 at = chunk_address(ChunkIndex{first}) + (i == 0 ? CHUNK_SIZE / 2 : i * 64);
-            objects_[at] = {.owner = client};
+            objects_[at] = {.owner = client, .held = {}};
             bytes_[at] = i == 0 ? CHUNK_SIZE : 64;
         }
         ++client_at(client).generation;
@@ -132,7 +132,8 @@ class Model {
     }
 
     void send(u32 client, u32 to, u64 address) {
-        const Reply reply = ask(client, ShareOp::send, address, ids_[to].bits, bytes_[address]);
+        const ShareReply reply =
+            ask(client, ShareOp::send, address, ids_[to].bits, bytes_[address]);
         if (boxes_[to].size() == MAILBOX_MESSAGES) {
             ASSERT_EQ(reply.status, Status::full);
         } else if (!may(client, address)) {
@@ -145,7 +146,7 @@ class Model {
     }
 
     void receive(u32 client, u32 from) {
-        const Reply reply = ask(client, ShareOp::receive, 0, from == 0 ? 0 : ids_[from].bits);
+        const ShareReply reply = ask(client, ShareOp::receive, 0, from == 0 ? 0 : ids_[from].bits);
         auto& box = boxes_[client];
         auto it = box.begin();
         while (it != box.end() && from != 0 && it->sender != ids_[from].bits) ++it;
@@ -162,7 +163,7 @@ class Model {
     }
 
     void reference(u32 client, u64 address) {
-        const Reply reply = ask(client, ShareOp::reference, address, 0, bytes_[address]);
+        const ShareReply reply = ask(client, ShareOp::reference, address, 0, bytes_[address]);
         ASSERT_EQ(reply.status, may(client, address) ? Status::ok : Status::not_held);
         if (reply.status != Status::ok) return;
         const bool fresh = !objects_[address].exported;
@@ -173,7 +174,7 @@ class Model {
 
     void drop(u32 client, u64 address) {
         Object& o = objects_[address];
-        const Reply reply = ask(client, ShareOp::drop, address);
+        const ShareReply reply = ask(client, ShareOp::drop, address);
         if (returned_.count(address) != 0) {
             ASSERT_EQ(reply.status, Status::not_held);
         } else if (!o.exported) {
@@ -192,7 +193,7 @@ class Model {
 
     void collect(u32 client) {
         for (;;) {
-            const Reply reply = ask(client, ShareOp::take_returned);
+            const ShareReply reply = ask(client, ShareOp::take_returned);
             if (reply.status != Status::ok) break;
             ASSERT_EQ(returned_.erase(reply.value), 1u);
             ASSERT_EQ(objects_[reply.value].owner, client);

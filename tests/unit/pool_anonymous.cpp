@@ -164,6 +164,17 @@ long resident_pages() {
     return resident;
 }
 
+/// Whether memory that was only ever read counts as resident: some kernels of virtual machines have
+/// no page of zeros that all share.
+bool reading_costs_memory() {
+    constexpr usize BYTES = 4 * MiB;
+    const auto* at = static_cast<const volatile char*>(
+        mmap(nullptr, BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    const long before = resident_pages();
+    for (usize i = 0; i < BYTES; i += OS_PAGE_SIZE) EXPECT_EQ(at[i], 0);
+    return resident_pages() - before > static_cast<long>(BYTES / OS_PAGE_SIZE / 2);
+}
+
 TEST(Anonymous, MetadataBetweenOurChunksCanBeReadAndCostsNothing) {
     in_child([] {
         const Backing* b = anonymous_backing();
@@ -180,7 +191,11 @@ TEST(Anonymous, MetadataBetweenOurChunksCanBeReadAndCostsNothing) {
             EXPECT_FALSE(can_be_written(chunk(array, 96) - 1));
             EXPECT_TRUE(can_be_written(chunk(array, 100)));
         }
-        EXPECT_LT(resident_pages() - before, 1024) << "OS pages";
+        if (reading_costs_memory()) {
+            std::puts("what reading costs is not checked: this kernel shares no page of zeros");
+        } else {
+            EXPECT_LT(resident_pages() - before, 1024) << "OS pages";
+        }
         ASSERT_TRUE(b->provide(1, 1, ChunkIndex{31}));
         ASSERT_TRUE(b->provide(20, 1, ChunkIndex{47}));
         for (const MetaArray& array : SLICE_ARRAYS) {

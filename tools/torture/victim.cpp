@@ -24,6 +24,7 @@
 #include <string_view>
 
 #include "shim/include/aep/dsm.h"
+#include "tools/torture/shipment.hpp"
 
 namespace {
 
@@ -145,6 +146,9 @@ void share(const Block& block, Random& random) {
         if (object == nullptr) return;
         const auto* bytes = static_cast<const volatile unsigned char*>(object);
         if (bytes[0] != bytes[0] || info.size == 0) die("a received object is none");
+        if (info.group != nullptr && aep::torture::is_shipment(object, info.size)) {
+            if (const char* fault = aep::torture::verify_shipment(object)) die(fault);
+        }
         if (random.below(4) == 0) dsm_send(some_peer(random), object);
         if (random.below(2) == 0) {
             free(object);
@@ -166,6 +170,8 @@ void share_group(Random& random) {
         fill(block, static_cast<unsigned char>(random.next()));
     }
     const Block& root = blocks[0];
+    // Nothing left there by a shipment may look like one.
+    if (root.data != nullptr && root.bytes >= 8) memset(root.data, root.mark, 8);
     if (root.data != nullptr && dsm_group_set_root(group, root.data) != 0)
         die("no root of a group");
     for (unsigned i = 0; i < 2; ++i) {
@@ -234,6 +240,9 @@ void one_step(Block& block, Random& random) {
             break;
         case 2:
             if (random.below(20) == 0) share_group(random);
+            if (random.below(20) == 0) {
+                aep::torture::send_shipment(random.next(), {some_peer(random), some_peer(random)});
+            }
             share(block, random);
             break;
         case 1:

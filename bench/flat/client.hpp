@@ -111,11 +111,11 @@ class Client {
         return gained(status, cell, object, ref);
     }
 
-    /// Whether the ring's next cell has a message of client `from`: cheaper than to try. False may
-    /// be wrong when a client died in the middle of a message; receive() looks at all cells.
+    /// Whether a message of client `from` is there: cheaper than to try. False may be wrong when a
+    /// client died in the middle of a message; receive() looks at all cells.
     bool has_message(u32 from) const {
-        const u64 slot = m.load(t.head(from, number_)) % t.shape.slots;
-        return era::Cell{m.load(t.message(from, number_, static_cast<u32>(slot)))}.holds();
+        return era::each_message(m, t, from, number_, false,
+                                 [](const era::Waiting&) { return true; });
     }
     /// Whether the next cell for client `to` is empty; as has_message().
     bool has_room(u32 to) const {

@@ -40,6 +40,26 @@ void advance(Memory& m, Word& hint, u64 position) {
     }
 }
 
+/// Corrects the hint if it does not tell of the message in that slot. True: it did not.
+template <class Memory>
+bool note_stray(Memory& m, const Tables& t, u32 from, u32 to, u64 position) {
+    const u64 slots = t.shape.slots;
+    const u64 head = m.load(t.head(from, to));
+    // Where the receiver looks next in that slot.
+    if (position < head) position += (head - position + slots - 1) / slots * slots;
+    Word& tail = t.tail(from, to);
+    if (position < m.load(tail)) return false;
+    advance(m, tail, position + 1);
+    return true;
+}
+
+/// Where the oldest message may be, as far as the hints go: no more than all slots before `tail`.
+template <class Memory>
+u64 oldest(Memory& m, const Tables& t, u32 from, u32 to, u64 tail) {
+    const u64 head = m.load(t.head(from, to));
+    return head < tail && tail - head > t.shape.slots ? tail - t.shape.slots : head;
+}
+
 /// Sends `object`, to which the caller holds a reference and keeps it, to node `to`. full,
 /// no_node, gone, too_many, invalid, fenced. last: the receiver died, and the message taken back
 /// was the object's last reference (see Lane::release). Safe from any number of lanes of a
@@ -75,7 +95,12 @@ Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
         if (status != Status::ok) {
             return status;
         }
-        advance(m, t.tail(from, to), tail + i + 1);
+        if (m.load(t.tail(from, to)) == tail) {
+            advance(m, t.tail(from, to), tail + i + 1);
+        } else {
+            // Others have sent meanwhile; what lay in this slot before may have been passed.
+            note_stray(m, t, from, to, tail + i);
+        }
         // The receiver may have been declared dead meanwhile, and its recovery have passed this
         // cell already. Then the message is ours again, unless recovery or its heir has it.
         if (receiver_lives()) {
@@ -98,13 +123,8 @@ template <class Memory, class Visit>
 bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&& visit) {
     const u64 slots = t.shape.slots;
     const u64 tail = m.load(t.tail(from, to));
-    u64 position = m.load(t.head(from, to));
-    u64 end = tail;
-    if (all || position + slots < tail) {
-        // Each slot once, beginning with the one that would be written last.
-        position = all ? tail : tail - slots;
-        end = position + slots;
-    }
+    u64 position = oldest(m, t, from, to, tail);
+    const u64 end = all ? position + slots : tail;  // each slot once
     for (; position < end; ++position) {
         const MessageEntry& letter = t.letter(from, to, static_cast<u32>(position % slots));
         const Cell found{m.load(letter.cell)};
@@ -117,19 +137,6 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
         }
     }
     return false;
-}
-
-/// Corrects the hint if it does not tell of the message: its sender's node died before it did.
-/// True: it did not.
-template <class Memory>
-bool note_stray(Memory& m, const Tables& t, u32 to, const Waiting& w) {
-    const u64 head = m.load(t.head(w.from, to));
-    Word& tail = t.tail(w.from, to);
-    if ((w.position - head) % t.shape.slots < m.load(tail) - head) {
-        return false;
-    }
-    advance(m, tail, w.position + 1);
-    return true;
 }
 
 /// Makes a message ours to take. False: it is another one by now, or somebody else is at it.
@@ -148,23 +155,30 @@ bool claim_message(Lane<Memory>& lane, const Waiting& w, MessageEntry& letter) {
     return false;
 }
 
-/// The message at `position` is gone: the oldest one may be a later one now.
+/// A message is gone: the oldest one may be a later one now. Never beyond `tail`: a sender that has
+/// not moved it yet may still choose a slot there.
 template <class Memory>
-void pass_taken(Lane<Memory>& lane, u32 from, u64 position) {
+void pass_taken(Lane<Memory>& lane, u32 from) {
     const Tables& t = lane.tables();
     Memory& m = lane.memory();
     const u32 to = lane.node();
-    Word& head = t.head(from, to);
-    if (m.load(head) != position) {
+    const u64 tail = m.load(t.tail(from, to));
+    const auto is_empty = [&](u64 position) {
+        const u32 slot = static_cast<u32>(position % t.shape.slots);
+        return m.load(t.message(from, to, slot)) == Cell::empty().bits;
+    };
+    const u64 first = oldest(m, t, from, to, tail);
+    u64 position = first;
+    while (position < tail && is_empty(position)) ++position;
+    if (position == first) {
         return;
     }
-    const u64 tail = m.load(t.tail(from, to));
-    do {
-        ++position;
-    } while (position < tail &&
-             m.load(t.message(from, to, static_cast<u32>(position % t.shape.slots))) ==
-                 Cell::empty().bits);
-    advance(m, head, position);
+    advance(m, t.head(from, to), position);
+    // Another sender, which read the hint long ago, may have filled such a slot meanwhile: either
+    // it sees the new head, or we its message.
+    while (position-- != first) {
+        if (!is_empty(position)) note_stray(m, t, from, to, position);
+    }
 }
 
 /// Takes a message into the node's reference `ref`. gone: somebody else has it; busy (the reference
@@ -189,7 +203,7 @@ Status take_message(Lane<Memory>& lane, const Waiting& w, u32 ref) {
         return Status::gone;
     }
     lane.move_claimed(letter.cell, target, w.object);
-    pass_taken(lane, w.from, w.position);
+    pass_taken(lane, w.from);
     return Status::ok;
 }
 
@@ -210,7 +224,7 @@ Status drop_message(Lane<Memory>& lane, const Waiting& w) {
         return Status::gone;
     }
     const Status status = lane.drop_claimed(letter.cell, w.object);
-    pass_taken(lane, w.from, w.position);
+    pass_taken(lane, w.from);
     return status;
 }
 

@@ -430,7 +430,8 @@ void tidy_rings() {
     const auto tidy = [&](const era::Waiting& w) {
         if (is_open(ShareId{w.envelope.to})) {
             with_pool_memory([&](auto& memory) {
-                if (era::note_stray(memory, t, node, w)) era::ring_doorbell(memory, t, node);
+                if (era::note_stray(memory, t, w.from, node, w.position))
+                    era::ring_doorbell(memory, t, node);
                 return 0;
             });
             return false;

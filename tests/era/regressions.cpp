@@ -108,6 +108,57 @@ TEST(Era, messagesOfADeadSenderArrive) {
     EXPECT_EQ(world.failure(), "");
 }
 
+TEST(Era, whoeverLooksEverywhereSaysWhereTheHintsAre) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    LocalMemory memory;
+    for (u64 position = 0; position < 5; ++position) {
+        world.act_as(0, 0);
+        ASSERT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+        u64 found = ~u64{0};
+        each_message(memory, world.t, 0, 1, true, [&](const Waiting& w) {
+            found = w.position;
+            return true;
+        });
+        EXPECT_EQ(found, position);
+        world.act_as(1, 0);
+        ASSERT_EQ(world.client(1, 0).receive(0, 0), Status::ok);
+        world.client(1, 0).release(0);
+        EXPECT_EQ(world.t.head(0, 1).load(), position + 1)
+            << "the next one would be looked for in vain";
+    }
+}
+
+TEST(Era, aSenderThatReadTheHintLongAgoIsHeard) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    LocalMemory memory;
+    const auto told = [&] {
+        return each_message(memory, world.t, 0, 1, false, [](const Waiting&) { return true; });
+    };
+    for (int i = 0; i < 2; ++i) {  // as many as there are slots: the hints move on
+        world.act_as(0, 0);
+        ASSERT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+        world.act_as(1, 0);
+        ASSERT_EQ(world.client(1, 0).receive(0, 0), Status::ok);
+        world.client(1, 0).release(0);
+    }
+    world.act_as(0, 0);
+    ASSERT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+    ASSERT_TRUE(told());
+    // As if the slot had been passed before it was filled.
+    world.t.head(0, 1).store(3);
+    ASSERT_FALSE(told());
+    EXPECT_TRUE(note_stray(memory, world.t, 0, 1, 2));
+    EXPECT_TRUE(told());
+    EXPECT_FALSE(note_stray(memory, world.t, 0, 1, 2)) << "it is told of by now";
+    world.act_as(1, 0);
+    ASSERT_EQ(world.client(1, 0).receive(0, 0), Status::ok);
+    EXPECT_EQ(world.t.head(0, 1).load(), world.t.tail(0, 1).load());
+}
+
 TEST(Era, recoveryLeavesTheLivingAlone) {
     const Plan plan = alone();
     World world(plan);

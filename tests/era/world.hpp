@@ -124,6 +124,7 @@ class World {
     void check_cells();
     void check_node(u32 host);
     void check_chunks();
+    void check_hints();
     void use_again();
 
     const Plan& plan_;

@@ -55,6 +55,7 @@ void World::check() {
         check_node(host);
     }
     check_chunks();
+    check_hints();
     if (failure_.empty()) {
         use_again();
     }
@@ -105,6 +106,25 @@ void World::check_node(u32 host) {
         for (u32 i = 0; i < t.shape.slots; ++i) {
             if (Cell{t.message(from, host, i).load()}.holds()) {
                 fail(name + " is dead and has a message");
+            }
+        }
+    }
+}
+
+/// Whoever looks where the hints say finds every message of a living node.
+void World::check_hints() {
+    LocalMemory memory;
+    for (u32 from = 0; from < t.shape.nodes; ++from) {
+        for (u32 to = 0; alive_[from] && to < t.shape.nodes; ++to) {
+            u32 there = 0;
+            for (u32 i = 0; i < t.shape.slots; ++i) {
+                there += Cell{t.message(from, to, i).load()}.holds();
+            }
+            u32 told = 0;
+            each_message(memory, t, from, to, false, [&](const Waiting&) { return ++told, false; });
+            if (told != there) {
+                fail("of " + std::to_string(there) + " messages from " + std::to_string(from) +
+                     " to " + std::to_string(to) + " the hints tell of " + std::to_string(told));
             }
         }
     }

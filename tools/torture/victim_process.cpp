@@ -18,6 +18,8 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "tools/torture/point_kill.hpp"
+
 namespace aep::torture {
 namespace {
 
@@ -111,6 +113,15 @@ bool Victim::end(const Death& death) {
     kill(pid_, signal);
     if (death.name == "mrelease") syscall(SYS_process_mrelease, pidfd_, 0);
     return wait_gone(GONE_MS);
+}
+
+bool Victim::end_when_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {
+    const PointKill point(pid_, addresses);
+    if (!wait_gone(milliseconds)) {
+        kill(pid_, SIGKILL);
+        wait_gone(GONE_MS);
+    }
+    return point.hit();
 }
 
 bool Victim::end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {

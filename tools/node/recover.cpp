@@ -98,8 +98,9 @@ bool NodeHost::life_held(u32 client) const {
 bool NodeHost::finish_slots(u32 client) {
     bool finished = true;
     for_each_slot(client, [&](const Slot& slot, u32 index) {
-        if (is_at_rest(slot)) return;
-        switch (completion_.complete(index)) {
+        const bool hosts = index == host_slot();
+        if (!hosts && is_at_rest(slot)) return;
+        switch (hosts ? settle_host_slot() : completion_.complete(index)) {
             case SlotOutcome::completed:
                 break;
             case SlotOutcome::pending:

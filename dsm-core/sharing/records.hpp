@@ -16,6 +16,13 @@ struct Alone {
         // release: whoever sees a change that follows sees the odd version.
         std::atomic_thread_fence(std::memory_order_release);
     }
+    /// False: a thread has died within an operation that nobody completes. What is here may be half
+    /// changed: to be neither read nor written.
+    bool is_sound() const {
+        // acquire: it is said before the lock is given up.
+        return context().state.load(std::memory_order_acquire) !=
+               static_cast<u32>(ContextState::poisoned);
+    }
     ~Alone() { sharing().version.fetch_add(1, std::memory_order_release); }
 };
 

@@ -200,6 +200,7 @@ Reply leave(u32 client) {
 /// What changes under one lock from beginning to end.
 Reply perform_alone(u32 client, ShareOp op, const Request& r) {
     const Alone alone;
+    if (!alone.is_sound()) return {.status = Status::poisoned};
     switch (op) {
         case ShareOp::open:
             return open(client, r);

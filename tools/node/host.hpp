@@ -185,6 +185,7 @@ class NodeHost {
     bool leave_sharing(u32 client);
     void free_slots(u32 client);
     void poison(u32 slot);
+    void say_poisoned(u32 slot);
     u32 take_chunks_back(u32 client);
     void verify_domain(u32 client);
     void empty_domain(u32 client);

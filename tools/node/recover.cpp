@@ -72,9 +72,15 @@ std::string NodeHost::poison_text() const {
            std::to_string(h.poison_slot) + " and cannot be completed";
 }
 
+/// The first one is the one to tell of.
 void NodeHost::poison(u32 index) {
+    if (!poisoned()) say_poisoned(index);
+    // Whoever waits for what the dead thread holds goes on, and finds it poisoned.
+    sharing().lock.give_up();
+}
+
+void NodeHost::say_poisoned(u32 index) {
     ContextHeader& h = context();
-    if (poisoned()) return;  // the first one is the one to tell of
     const Slot& slot = slot_at(index);
     const u32 client = SlotOwner{slot.owner.load(std::memory_order_relaxed)}.client();
     const ClientEntry& entry = client_at(client);

@@ -18,6 +18,7 @@
 
 #include "tools/torture/counts.hpp"
 #include "tools/torture/node.hpp"
+#include "tools/torture/patience.hpp"
 #include "tools/torture/point_kill.hpp"
 #include "tools/torture/points.hpp"
 #include "tools/torture/victim_process.hpp"
@@ -274,7 +275,7 @@ class Torture {
     void judge(Counted& counted) {
         const Node& node = *counted.node;
         json status;
-        const auto end = Clock::now() + std::chrono::seconds(5);
+        const auto end = Clock::now() + std::chrono::seconds(5 * patience);
         unsigned waiting = 0;
         do {
             node.command("recover");
@@ -291,7 +292,7 @@ class Torture {
             stop_ = true;
             return;
         }
-        if (waiting != 0) fault("a dead client is not taken back within 5 s", counts_.hung);
+        if (waiting != 0) fault("a dead client is not taken back in time", counts_.hung);
         if (recovery.at("broken") > counted.broken) {
             counted.broken = recovery.at("broken");
             fault("the heap of a dead client is broken (the daemon's log says how)",
@@ -323,7 +324,7 @@ class Torture {
         if (stop_) return;
         try {
             // What nodes held of each other goes by and by.
-            const auto end = Clock::now() + std::chrono::seconds(10);
+            const auto end = Clock::now() + std::chrono::seconds(10 * patience);
             do {
                 counts_.leaked_bytes = 0;
                 for (const Counted& counted : nodes_)
@@ -425,6 +426,9 @@ int main(int count, char** arguments) {
     app.add_flag("--expect-poison", options.expect_poison,
                  "succeed only if the context gets poisoned: shows that this test can fail");
     app.add_flag("--json", options.as_json, "print the counts as JSON");
+    app.add_option("--patience", patience,
+                   "how many times as long as usual everything may take, on a slow machine")
+        ->check(CLI::Range(1, 1000));
     bool list = false;
     app.add_flag("--list", list, "print the ways to die and end");
     CLI11_PARSE(app, count, arguments);

@@ -21,11 +21,13 @@
 namespace aep::torture {
 
 PointKill::PointKill(pid_t pid, const std::vector<std::uint64_t>& addresses) {
-    int status = 0;
-    // It may be dead by now: then nothing comes to any point.
-    if (kill(pid, SIGSTOP) != 0 || waitpid(pid, &status, WUNTRACED | WNOWAIT) != pid) return;
-    if (!WIFSTOPPED(status)) return;
-    waitpid(pid, &status, WUNTRACED);
+    // It may be dead by now, which is for others to take note of: then nothing comes to any point.
+    siginfo_t info{};
+    const id_t id = static_cast<id_t>(pid);
+    if (kill(pid, SIGSTOP) != 0 || waitid(P_PID, id, &info, WEXITED | WSTOPPED | WNOWAIT) != 0 ||
+        info.si_code != CLD_STOPPED || waitid(P_PID, id, &info, WSTOPPED) != 0) {
+        return;
+    }
     const std::filesystem::path threads = "/proc/" + std::to_string(pid) + "/task";
     for (const auto& entry : std::filesystem::directory_iterator(threads)) {
         const pid_t thread = std::stoi(entry.path().filename());

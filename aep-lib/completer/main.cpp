@@ -148,11 +148,13 @@ int prepare_as_member() {
 }
 
 int serve(const char* uid, const char* gid) {
+    // Before anything is opened in its place.
+    const bool completes = fcntl(CAPTURES_FD, F_GETFD) >= 0;
     if (const long error = become_only_completer(CONTEXT_FD); error < 0) {
         return fail("the completers' lock", error);
     }
     if (!become_user(uid, gid)) return fail("becoming the tenant", -EPERM);
-    const int prepared = fcntl(CAPTURES_FD, F_GETFD) >= 0 ? prepare() : prepare_as_member();
+    const int prepared = completes ? prepare() : prepare_as_member();
     if (prepared != 0) return prepared;
     void_claims();
     add_worker();

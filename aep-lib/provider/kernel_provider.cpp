@@ -64,7 +64,7 @@ std::string map_data(int kernel_context, int context_fd, const ContextHeader& he
         return aep_ops(AEP_MAP_POOL, static_cast<u64>(kernel_context), static_cast<u64>(context_fd),
                        address, bytes, offset);
     };
-    long mapped = map(CONTROL_BASE, header.window_bytes, 0);
+    long mapped = map(CONTROL_BASE, round_up(header.window_bytes, OS_PAGE_SIZE), 0);
     if (mapped == 0) {
         mapped = map(STACKS_BASE, usize{header.max_slots} * STACK_STRIDE, STACKS_OFFSET);
     }

@@ -21,6 +21,9 @@ fi
     exit 1
 }
 
+# For victims of the OOM killer: groups with a limit of their own.
+echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+
 complain() {
     echo "provider.sh: $*" >&2
     exit 1
@@ -65,7 +68,7 @@ processes() {
 
 torture() { # WHAT ARGS...
     local said
-    said=$("$tools/aep-torture" --provider kernel --patience 10 --kills "$kills" "$@" | tee /dev/stderr)
+    said=$("$tools/aep-torture" --provider kernel --patience 10 --kills "$kills" "$@" 2>&1 | tee /dev/stderr)
     local deferred
     deferred=$(sed -n "s/^ended by the kernel's leave: //p" <<<"$said")
     [ "$deferred" -gt 0 ] || complain "nothing was deferred: no victim was killed inside"

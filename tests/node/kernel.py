@@ -52,9 +52,13 @@ class Kernel(NodeTest):
         self.up("--verify")
 
     def completer(self):
-        pid = self.daemon_pid()
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-            return int(children.read().split()[0])
+        """The daemon's only child."""
+        parent = str(self.daemon_pid())
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with open(f"/proc/{pid}/stat", encoding="ascii") as facts:
+                if facts.read().rpartition(")")[2].split()[1] == parent:
+                    return int(pid)
+        return None
 
     def expect_sound(self):
         while self.data("clients"):
@@ -107,6 +111,7 @@ class Kernel(NodeTest):
     def test_a_completer_that_is_killed_is_followed_by_another(self):
         for _ in range(4):
             before = self.completer()
+            self.assertIsNotNone(before)
             client = self.churning()
             self.end_stranger(before, signal.SIGKILL)
             client.end()

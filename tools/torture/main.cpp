@@ -115,7 +115,7 @@ class Torture {
             std::ranges::any_of(deaths_, [](const Death& d) { return d.by == By::point; });
         if (!points) counts_.by_point.clear();
         while (counts_.kills < options_.kills && !stop_) {
-            while (victims_.size() < options_.clients) start_victim();
+            while (victims_.size() < options_.clients && !stop_) start_victim();
             kill_one();
             judge();
         }

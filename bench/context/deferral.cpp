@@ -10,6 +10,7 @@
 // until the process was gone.
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -39,6 +40,15 @@ u64 now_ns() {
     std::exit(1);
 }
 
+/// Where a process and what it starts run: who waits for the end of an operation must not take the
+/// processor from it.
+void pin_to(int processor) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0) fail("two processors are needed");
+}
+
 /// A client that performs operations without a pause.
 struct Client {
     pid_t pid = -1;
@@ -50,6 +60,7 @@ struct Client {
         pid = fork();
         if (pid == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
+            pin_to(1);
             dup2(in[0], 0);
             dup2(out[1], 1);
             execl(program, program, socket, nullptr);
@@ -98,6 +109,7 @@ u64 kill_and_watch(const Client& client, const Slot& slot, u64& gone) {
 
 int main(int count, char** arguments) {
     if (count != 5) return 2;
+    pin_to(0);
     const int fd = open(arguments[3], O_RDWR | O_CLOEXEC);
     ContextHeader header;
     if (fd < 0 || verify_context(fd, header) || map_control(fd, header) != 0) fail(arguments[3]);

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds the patched kernel (kept outside the checkout; again only when the series or the configuration
 # changes), boots it in QEMU without KVM, and runs its selftests there, each also as a negative control.
-# Usage: ci/kernel.sh            short: 40 kills of each kind; ten minutes when the kernel has to be built
+# Usage: ci/kernel.sh            short: 40 kills of each kind; ten minutes when the kernel has to be built, as
+#                                many for the provider
 #        ci/kernel.sh --long     1000 kills of each kind; 4 and 5 levels of page tables, with and without
 #                                page table isolation; kernels with lockdep and with KASAN; checkpatch
 #        ci/kernel.sh --only PREFIX...   the tests whose names begin so
+#        ci/kernel.sh --provider [ARGS...]   the allocator on it: tests/kernel/provider.sh ARGS
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/ci/setup.sh" kernel
@@ -31,8 +33,22 @@ if [ "${1:-}" = --only ]; then
     exit
 fi
 image=$("$qemu/build.sh")
+
+# The allocator on this kernel, with this machine's programs.
+provider() { # ARGS of provider.sh...
+    "$root/ci/build.sh" release
+    echo "kernel: the provider"
+    (cd "$root" && "$qemu/system.sh" --memory 2G --timeout 14400 "$image" tests/kernel/provider.sh "$@")
+}
+
+if [ "${1:-}" = --provider ]; then
+    shift
+    provider "$@"
+    exit
+fi
 if [ "${1:-}" != --long ]; then
     boot "4 levels" "$image" 40 --
+    provider --kills 40
     exit
 fi
 
@@ -44,6 +60,7 @@ for patch in "$root"/kernel/patches/*.patch; do
     (cd "$work" && perl scripts/checkpatch.pl --no-tree --strict --quiet --ignore SPDX_LICENSE_TAG "$patch")
 done
 boot "4 levels" "$image" 1000 --timeout 3600 --
+provider --kills 2000
 boot "4 levels, isolated page tables" "$image" 100 --append pti=on --timeout 1800 -- --no-control
 boot "5 levels" "$image" 100 --cpu max --timeout 1800 -- --no-control
 boot "5 levels, isolated page tables" "$image" 100 --cpu max --append pti=on --timeout 1800 -- --no-control

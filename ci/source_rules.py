@@ -19,7 +19,7 @@ LAYERS = {
     "dsm-core/heap": ["dsm-core/base", "dsm-core/pool"],
     "dsm-core/era": ["dsm-core/base", "dsm-core/pool"],
     "dsm-core": [],
-    "aep-lib": ["dsm-core"],
+    "aep-lib": ["dsm-core", "kernel/uapi"],
     "aep-lib/completer": ["dsm-core", "aep-lib", "shim"],
     "shim": ["dsm-core", "aep-lib"],
     "preload": ["dsm-core", "shim"],
@@ -28,6 +28,7 @@ LAYERS = {
     "bench/flat": ["dsm-core"],
     "examples": [],
     "kernel": [],
+    "kernel/uapi": [],
     "tests": ["dsm-core", "aep-lib", "shim", "preload", "tools", "bench/flat"],
 }
 # dsm-core also becomes the freestanding image: nothing but headers that need no libc behind them.

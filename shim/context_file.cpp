@@ -76,6 +76,12 @@ long map_trap_page() {
     return sys::mprotect(SHADOW_ENTRY, OS_PAGE_SIZE, PROT_READ | PROT_EXEC);
 }
 
+bool image_is_right() {
+    const ImageInfo& info = image_info();
+    return info.magic == IMAGE_MAGIC && info.version == IMAGE_VERSION &&
+           info.layout_hash == CONTEXT_LAYOUT_HASH;
+}
+
 }  // namespace
 
 long format_context(int fd, const ContextPlan& plan) {
@@ -171,7 +177,11 @@ long map_stacks(int fd, const ContextHeader& h, bool accessible) {
 long open_stack(u32 slot) {
     const uptr stack = stack_of_slot(slot);
     const long opened = sys::mprotect(stack, STACK_BYTES, PROT_READ | PROT_WRITE);
-    if (sys::failed(opened)) return opened;
+    return sys::failed(opened) ? opened : commit_stack(slot);
+}
+
+long commit_stack(u32 slot) {
+    const uptr stack = stack_of_slot(slot);
     if (!populate(stack + STACK_BYTES - STACK_COMMITTED, STACK_COMMITTED)) return -ENOMEM;
     *reinterpret_cast<uptr*>(slot_at(slot).stack_top) = reinterpret_cast<uptr>(&slot_at(slot));
     return 0;
@@ -225,6 +235,17 @@ long open_domain(u32 index) {
     return 0;
 }
 
+long check_membership(const ContextHeader& header) {
+    u8 present;
+    // Nothing is mapped there: asked of the kernel, a look would be the end.
+    if (const long seen = sys::mincore(CONTEXT_BASE, OS_PAGE_SIZE, &present); sys::failed(seen)) {
+        return seen;
+    }
+    if (!image_is_right()) return -ENOEXEC;
+    const bool same = __builtin_memcmp(context().uuid, header.uuid, sizeof header.uuid) == 0;
+    return same ? 0 : -ESTALE;
+}
+
 long map_image(int fd, u64 expected_hash, u64 expected_bytes, ImageUse use) {
     struct stat status {};
     if (const long result = sys::fstat(fd, &status); sys::failed(result)) return result;
@@ -257,10 +278,7 @@ long map_image(int fd, u64 expected_hash, u64 expected_bytes, ImageUse use) {
         }
         if (sys::failed(at)) return at;
     }
-    const ImageInfo& info = image_info();
-    const bool right = info.magic == IMAGE_MAGIC && info.version == IMAGE_VERSION &&
-                       info.layout_hash == CONTEXT_LAYOUT_HASH;
-    return right ? 0 : -ENOEXEC;
+    return image_is_right() ? 0 : -ENOEXEC;
 }
 
 }  // namespace aep

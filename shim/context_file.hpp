@@ -50,6 +50,8 @@ long map_control(int fd, const ContextHeader& header);
 long map_stacks(int fd, const ContextHeader& header, bool accessible);
 /// Makes the stack of one slot accessible, and its top present. A client's own slots only.
 long open_stack(u32 slot);
+/// As above, of one that is accessible.
+long commit_stack(u32 slot);
 /// Maps the metadata arrays of the pool's chunks.
 long map_heap_metadata(int fd, const ContextHeader& header);
 /// Maps one domain. Its first part must have been made present by whoever created it.
@@ -63,6 +65,10 @@ enum class ImageUse {
     enter,     // a client: the shadow entry is the image's
     complete,  // a completer: in its place lies an OS page that traps, so that operations end there
 };
+
+/// Whether the calling process, which an AEP kernel has made a member of a context, sees the image
+/// of this build there, and the context that has this header. 0 or -errno.
+long check_membership(const ContextHeader& header);
 
 /// Maps an image file after checking that it is one of this build: its size and hash are
 /// `expected_bytes` and `expected_hash`, its segments where they must be. -ENOEXEC: it is not.

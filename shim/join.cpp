@@ -129,8 +129,12 @@ bool map_tokens(const Descriptors& got, Mapped& mapped) {
     return of_chunks != 0;
 }
 
-/// The tables and the stacks.
+/// The tables and the stacks; as a member, the image too.
 bool map_shared_parts(int fd, const ContextHeader& h, Mapped& mapped) {
+    if (this_client.is_member()) {
+        const long result = check_membership(h);
+        return !sys::failed(result) || refuse("what the kernel has mapped of it", result);
+    }
     long result = map_control(fd, h);
     if (!mapped.add(result, CONTROL_BASE, h.window_bytes)) return refuse("its tables", result);
     result = map_stacks(fd, h, false);
@@ -138,16 +142,21 @@ bool map_shared_parts(int fd, const ContextHeader& h, Mapped& mapped) {
            refuse("its stacks", result);
 }
 
-/// What only a client whose heap is in the context has.
-bool map_heap_parts(const Descriptors& got, const ContextHeader& h, u32 index, Mapped& mapped) {
-    long result = map_image(got[FD_IMAGE], IMAGE_HASH, IMAGE_BYTES, ImageUse::enter);
-    const usize text = round_up(IMAGE_BYTES, OS_PAGE_SIZE);
+/// The image, where a member has it.
+bool map_own_image(const Descriptors& got, Mapped& mapped) {
+    if (this_client.is_member()) return true;
+    const long result = map_image(got[FD_IMAGE], IMAGE_HASH, IMAGE_BYTES, ImageUse::enter);
     if (sys::failed(result)) {
         return refuse(result == -ENOEXEC ? "its image is another build's" : "its image", result);
     }
     mapped.add(0, SHADOW_ENTRY, OS_PAGE_SIZE);
-    mapped.add(0, CONTEXT_BASE, text);
-    result = map_heap_metadata(got[FD_CONTEXT], h);
+    mapped.add(0, CONTEXT_BASE, round_up(IMAGE_BYTES, OS_PAGE_SIZE));
+    return true;
+}
+
+/// What only a client whose heap is in the context has.
+bool map_heap_parts(const Descriptors& got, const ContextHeader& h, u32 index, Mapped& mapped) {
+    long result = map_heap_metadata(got[FD_CONTEXT], h);
     if (sys::failed(result)) return refuse("the heap's metadata", result);
     const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
     for (const MetaArray& array : SLICE_ARRAYS) {
@@ -189,7 +198,6 @@ bool map_pool(int fd, const ContextHeader& h) {
 void become(const AnswerMessage& answer) {
     this_client.index = answer.client;
     this_client.generation = answer.generation;
-    this_client.provider = answer.provider;
     this_client.joined = this_client.attached = true;
     close_link(this_client.link);  // programs look at, count and close what descriptors they find
 }
@@ -206,9 +214,10 @@ bool map_context(const AnswerMessage& answer, const Descriptors& got) {
     if (answer.client == 0 || answer.client > h.max_clients) {
         return refuse("the daemon's answer", -EPROTO);
     }
+    this_client.provider = answer.provider;
     Mapped mapped;
     if (!map_tokens(got, mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped) ||
-        !map_heap_parts(got, h, answer.client, mapped)) {
+        !map_own_image(got, mapped) || !map_heap_parts(got, h, answer.client, mapped)) {
         forget_context_views();
         return false;
     }
@@ -287,6 +296,7 @@ long join_again() {
         __builtin_memcmp(pool.file.superblock.uuid, h.pool_uuid, sizeof h.pool_uuid) != 0) {
         return give_up(-ESTALE);
     }
+    this_client.provider = answer.provider;
     Mapped mapped;
     if (!map_tokens(got, mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped)) {
         return give_up(-ENOMEM);

@@ -5,6 +5,7 @@
 //             it dies with the descriptor: the daemon takes back what it had entered for us.
 #pragma once
 
+#include "dsm-core/context/format.hpp"
 #include "shim/daemon_link.hpp"
 
 namespace aep {
@@ -18,6 +19,10 @@ struct Client {
     u32 index = 0;          // in the client table; the number of the domain that it began with
     u32 generation = 0;
     u32 provider = 0;  // Provider
+
+    /// Whether the kernel has mapped the image, the tables and the stacks, for good: the process
+    /// cannot change that part of its address space, and its children have it, too.
+    bool is_member() const { return provider == static_cast<u32>(Provider::kernel); }
 };
 extern Client this_client;
 

@@ -44,7 +44,7 @@ Slot* take_slot() {
             !slot.owner.compare_exchange_strong(free, ours, std::memory_order_acq_rel)) {
             continue;
         }
-        if (sys::failed(open_stack(i))) {
+        if (sys::failed(this_client.is_member() ? commit_stack(i) : open_stack(i))) {
             slot.owner.store(0, std::memory_order_release);
             return nullptr;
         }
@@ -57,8 +57,9 @@ Slot* take_slot() {
 
 void give_slot(Slot* slot) {
     const u32 i = index_of(*slot);
-    // Its next owner is another process, perhaps: a stray store of ours must not reach it.
-    sys::mprotect(stack_of_slot(i), STACK_BYTES, PROT_NONE);
+    // Its next owner is another process, perhaps: a stray store of ours must not reach it. (What
+    // members of a context see is the same for all of them.)
+    if (!this_client.is_member()) sys::mprotect(stack_of_slot(i), STACK_BYTES, PROT_NONE);
     slot->tid.store(0, std::memory_order_relaxed);
     client_at(this_client.index).slots.fetch_sub(1, std::memory_order_relaxed);
     slot->owner.store(0, std::memory_order_release);

@@ -1,4 +1,4 @@
-// Purpose: finishes one open operation on the calling thread.
+// Purpose: finishes one open operation on the calling thread, or performs one.
 // Who calls it: the completer's workers.
 // Crash rule: see complete.cpp.
 #pragma once
@@ -23,5 +23,9 @@ void void_claims();
 
 /// Finishes the operation of a claimed slot, by a worker. `captures`: the capture map.
 CompleterReport complete_slot(u32 slot, volatile CaptureEntry* captures);
+
+/// Performs the operation that is written in a claimed slot, by a worker of a process that is a
+/// member of the kernel's context. Nobody else is in the slot.
+CompleterReport perform_slot(u32 slot);
 
 }  // namespace aep

@@ -1,8 +1,10 @@
-// Purpose: aep-completer: finishes the operations of killed threads, one worker thread each.
+// Purpose: aep-completer: finishes the operations of killed threads, one worker thread each; with a
+//          kernel that does that itself, performs those of the host.
 // Who calls it: the daemon (start_completer), with the descriptors of CompleterFds from 3 on.
 // Crash rule: see complete.cpp. It ends when the daemon's end of the socket is closed; operations
 //             that its workers are in the middle of are then captured, for the next completer.
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -30,7 +32,7 @@ constexpr int SOCKET_FD = CONTEXT_FD + 4;
 constexpr usize WORKER_STACK = 256 * KiB;
 constexpr usize SIGNAL_STACK = 64 * KiB;
 
-volatile CaptureEntry* captures = nullptr;
+volatile CaptureEntry* captures = nullptr;  // null: the kernel completes
 
 /// Claimed slots that no worker has begun with, and the workers that wait for one. A worker can be
 /// stuck in its operation for as long as another one's holds a lock: so no job may wait for a
@@ -42,6 +44,14 @@ usize idle = 0;
 
 void send(const CompleterReport& report) {
     while (::send(SOCKET_FD, &report, sizeof report, MSG_NOSIGNAL) < 0 && errno == EINTR) {
+    }
+}
+
+/// False: the daemon is gone.
+bool receive(CompleterJob& job) {
+    for (;;) {
+        const ssize_t got = recv(SOCKET_FD, &job, sizeof job, 0);
+        if (got >= 0 || errno != EINTR) return got == sizeof job;
     }
 }
 
@@ -61,7 +71,8 @@ void* work(void*) {
     become_worker(room, sizeof room);
     for (;;) {
         const u32 slot = next_slot();
-        const CompleterReport report = complete_slot(slot, captures);
+        const CompleterReport report =
+            captures != nullptr ? complete_slot(slot, captures) : perform_slot(slot);
         release_slot(slot);
         send(report);
     }
@@ -115,25 +126,42 @@ bool become_user(const char* uid, const char* gid) {
            setresuid(user, user, user) == 0;
 }
 
-int serve(const char* uid, const char* gid) {
-    if (const long error = become_only_completer(CONTEXT_FD); error < 0) {
-        return fail("the completers' lock", error);
-    }
-    if (!become_user(uid, gid)) return fail("becoming the tenant", -EPERM);
+/// To complete what others have begun.
+int prepare() {
     long error = 0;
     if (const char* what = map_world(CONTEXT_FD, IMAGE_FD, POOL_FD, error)) {
         return fail(what, error);
     }
     if (!map_captures()) return fail("mapping the captures", -errno);
-    if (error = prepare_completing(); error < 0) return fail("preparing the signals", error);
+    error = prepare_completing();
+    return error < 0 ? fail("preparing the signals", error) : 0;
+}
+
+/// To perform the host's operations, which the kernel completes.
+int prepare_as_member() {
+    send({0, CompleterOutcome::started, 0, 0, 0});
+    CompleterJob begin;
+    if (!receive(begin) || begin.slot != BEGIN_JOB) return 1;
+    long error = 0;
+    const char* what = map_world_of_member(CONTEXT_FD, POOL_FD, error);
+    return what != nullptr ? fail(what, error) : 0;
+}
+
+int serve(const char* uid, const char* gid) {
+    // Before anything is opened in its place.
+    const bool completes = fcntl(CAPTURES_FD, F_GETFD) >= 0;
+    if (const long error = become_only_completer(CONTEXT_FD); error < 0) {
+        return fail("the completers' lock", error);
+    }
+    if (!become_user(uid, gid)) return fail("becoming the tenant", -EPERM);
+    const int prepared = completes ? prepare() : prepare_as_member();
+    if (prepared != 0) return prepared;
     void_claims();
     add_worker();
     send({0, CompleterOutcome::ready, 0, 0, 0});
+    CompleterJob job;
     for (;;) {
-        CompleterJob job;
-        const ssize_t got = recv(SOCKET_FD, &job, sizeof job, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got != sizeof job) return 0;
+        if (!receive(job)) return 0;
         if (job.slot < context().max_slots && claim_slot(job.slot)) give(job.slot);
     }
 }

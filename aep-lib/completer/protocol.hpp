@@ -6,16 +6,22 @@
 // The socket is a Unix SOCK_SEQPACKET pair: jobs one way, reports the other. The first report of a
 // completer is `ready`; every job is then answered by one report, in any order. A second job for a
 // slot that is still under way is answered by the first one's report.
+//
+// Without a capture map it is the kernel provider's, which needs nobody to complete operations, but
+// a member to perform the host's: then its first report is `started`, and it waits for BEGIN_JOB,
+// which says that it is a member. A job is a slot with an operation that has not begun.
 #pragma once
 
 #include "dsm-core/base/types.hpp"
 
 namespace aep {
 
-/// Asks to finish the open operation of a slot whose thread is dead, or has left it for good.
+/// Asks to finish the open operation of a slot whose thread is dead, or has left it for good; or to
+/// perform the one that is written there.
 struct CompleterJob {
     u32 slot;
 };
+inline constexpr u32 BEGIN_JOB = ~0U;
 
 enum class CompleterOutcome : u32 {
     ready = 1,     // the completer works; `slot` says nothing
@@ -23,6 +29,7 @@ enum class CompleterOutcome : u32 {
     nothing_open,  // the sequence was even
     no_capture,    // nobody knows where the thread was: the context is to be poisoned
     broken,        // the operation met `signal` at `rip` (0: it ended without ending the operation)
+    started,       // the program runs, and waits until it is a member
 };
 
 struct CompleterReport {
@@ -38,7 +45,7 @@ struct CompleterFds {
     int context;   // the context file
     int image;     // the image
     int pool;      // the pool file
-    int captures;  // the capture map
+    int captures;  // the capture map; -1: there is none
     int socket;    // the completer's end of the pair
 };
 inline constexpr int FIRST_COMPLETER_FD = 3;

@@ -21,11 +21,15 @@ namespace {
     constexpr int BEYOND = FIRST_COMPLETER_FD + COMPLETER_FDS;
     int away[COMPLETER_FDS];  // out of the way of the final numbers
     for (int i = 0; i < COMPLETER_FDS; ++i) {
-        away[i] = fcntl(given[i], F_DUPFD_CLOEXEC, BEYOND);
-        if (away[i] < 0) _exit(127);
+        away[i] = given[i] < 0 ? -1 : fcntl(given[i], F_DUPFD_CLOEXEC, BEYOND);
+        if (away[i] < 0 && given[i] >= 0) _exit(127);
     }
     for (int i = 0; i < COMPLETER_FDS; ++i) {
-        if (dup2(away[i], FIRST_COMPLETER_FD + i) < 0) _exit(127);
+        if (away[i] < 0) {
+            close(FIRST_COMPLETER_FD + i);
+        } else if (dup2(away[i], FIRST_COMPLETER_FD + i) < 0) {
+            _exit(127);
+        }
     }
     syscall(SYS_close_range, BEYOND, ~0U, 0);
     sigset_t none;

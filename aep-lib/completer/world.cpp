@@ -47,26 +47,42 @@ long become_only_completer(int context_fd) {
     return 0;  // `own` stays open
 }
 
+namespace {
+
+/// What is outside of the context's own range.
+const char* map_heap(int context_fd, int pool_fd, const ContextHeader& header, long& error) {
+    if (error = map_heap_metadata(context_fd, header); error < 0) {
+        return "mapping the heap's metadata";
+    }
+    for (u32 i = 1; i <= header.max_clients; ++i) {
+        if (error = map_domain(context_fd, i); error < 0) return "mapping the domains";
+    }
+    error = map_pool_tables(pool_fd, header);
+    return error < 0 ? "mapping the pool's tables" : nullptr;
+}
+
+}  // namespace
+
 const char* map_world(int context_fd, int image_fd, int pool_fd, long& error) {
     ContextHeader header;
     error = -EINVAL;
     if (const ContextFault fault = verify_context(context_fd, header)) return fault.field;
-    const auto failed = [&error](long result) {
-        error = result;
-        return result < 0;
-    };
-    if (failed(map_control(context_fd, header))) return "mapping the control area";
-    if (failed(map_stacks(context_fd, header, true))) return "mapping the stacks";
-    if (failed(map_heap_metadata(context_fd, header))) return "mapping the heap's metadata";
-    for (u32 i = 1; i <= header.max_clients; ++i) {
-        if (failed(map_domain(context_fd, i))) return "mapping the domains";
-    }
-    if (failed(map_pool_tables(pool_fd, header))) return "mapping the pool's tables";
-    if (header.image_hash != BUILT_IMAGE_HASH ||
-        failed(map_image(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::complete))) {
-        return "mapping the image";
-    }
-    return nullptr;
+    if (error = map_control(context_fd, header); error < 0) return "mapping the control area";
+    if (error = map_stacks(context_fd, header, true); error < 0) return "mapping the stacks";
+    if (const char* what = map_heap(context_fd, pool_fd, header, error)) return what;
+    error = header.image_hash != BUILT_IMAGE_HASH
+                ? -ENOEXEC
+                : map_image(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::complete);
+    return error < 0 ? "mapping the image" : nullptr;
+}
+
+const char* map_world_of_member(int context_fd, int pool_fd, long& error) {
+    ContextHeader header;
+    error = -EINVAL;
+    if (const ContextFault fault = verify_context(context_fd, header)) return fault.field;
+    if (error = check_membership(header); error < 0) return "what the kernel has mapped";
+    if (error = commit_stack(header.max_slots - 1); error < 0) return "memory for its stack";
+    return map_heap(context_fd, pool_fd, header, error);
 }
 
 }  // namespace aep

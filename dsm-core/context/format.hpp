@@ -25,9 +25,11 @@ namespace aep {
 
 inline constexpr uptr CONTEXT_BASE = 0x4000'0000'0000;
 inline constexpr usize IMAGE_WINDOW = 1 * GiB;  // the image's text lies at CONTEXT_BASE
-inline constexpr uptr CONTROL_BASE = CONTEXT_BASE + IMAGE_WINDOW;
+/// What comes next, a kernel that protects the image gives to data of its own. The context's file
+/// is to it what it calls a pool.
+inline constexpr uptr CONTROL_BASE = CONTEXT_BASE + 128 * GiB;
 inline constexpr usize CONTROL_WINDOW = 1 * GiB;
-inline constexpr uptr STACKS_BASE = CONTEXT_BASE + 4 * GiB;
+inline constexpr uptr STACKS_BASE = CONTROL_BASE + 3 * GiB;
 inline constexpr uptr SHADOW_ENTRY = CONTEXT_BASE - 0x1'0000;  // one OS page of text
 
 // ---- File offsets

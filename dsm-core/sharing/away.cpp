@@ -146,6 +146,10 @@ enum class Begun { no, known, first, wait };
 Begun begin_send(u32 client, const ShareRequest& r, const era::Tables& t, u32& index,
                  ShareReply& reply) {
     const Alone alone;
+    if (!alone.is_sound()) {
+        reply.status = Status::poisoned;
+        return Begun::no;
+    }
     if (share_client(client).open == 0 || !is_reachable(t, ShareId{r.b})) {
         reply.status = Status::gone;
         return Begun::no;
@@ -233,6 +237,7 @@ ShareReply send_away(u32 client, const ShareRequest& r) {
         return sent;
     });
     const Alone alone;
+    if (!alone.is_sound()) return {.status = Status::poisoned};
     if (begun == Begun::first) {
         if (created) {
             export_at(index).node_ref = NodeRef::held;
@@ -257,6 +262,10 @@ enum class Taking { nothing, first, another, wait };
 /// to become the node's.
 Taking begin_receive(u32 client, const era::Waiting& w, u32& index, ShareReply& reply) {
     const Alone alone;
+    if (!alone.is_sound()) {
+        reply.status = Status::poisoned;
+        return Taking::nothing;
+    }
     if (share_client(client).open == 0) {
         reply.status = Status::gone;
         return Taking::nothing;
@@ -281,6 +290,10 @@ Taking begin_receive(u32 client, const era::Waiting& w, u32& index, ShareReply& 
 bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 index, Taking taking,
                  era::Status status, ShareReply& reply) {
     const Alone alone;
+    if (!alone.is_sound()) {
+        reply.status = Status::poisoned;
+        return true;
+    }
     Export& e = export_at(index);
     const bool taken = status == era::Status::ok;
     if (taking == Taking::first && taken) {
@@ -375,6 +388,7 @@ namespace {
 /// An export that lingers and may go now, pinned; NO_RECORD: none.
 u32 begin_settle(u32& looks) {
     const Alone alone;
+    if (!alone.is_sound()) return NO_RECORD;
     while (looks != 0) {
         --looks;
         const u32 index = next_lingering();
@@ -417,6 +431,7 @@ u32 settle_lingering(u32 client, u32 limit) {
             with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, home); });
         }
         const Alone alone;
+        if (!alone.is_sound()) return settled;
         if (status == era::Status::fenced) fence_context();
         forget_number(index);
         unpin(index);

@@ -32,6 +32,14 @@ class Alone {
     Alone(const Alone&) = delete;
     Alone& operator=(const Alone&) = delete;
 
+    /// False: a thread has died within an operation that nobody completes. What is here may be half
+    /// changed: to be neither read nor written.
+    bool is_sound() const {
+        // acquire: it is said before the lock is given up.
+        return context().state.load(std::memory_order_acquire) !=
+               static_cast<u32>(ContextState::poisoned);
+    }
+
     /// Changes the word now, and wakes those who wait for that when this operation is over. At most
     /// once.
     void wake_after(std::atomic<u32>& sequence, const std::atomic<u32>& waiters) {

@@ -201,6 +201,7 @@ ShareReply leave(u32 client) {
 /// What changes under one lock from beginning to end.
 ShareReply perform_alone(u32 client, ShareOp op, const ShareRequest& r) {
     Alone alone;
+    if (!alone.is_sound()) return {.status = Status::poisoned};
     switch (op) {
         case ShareOp::open:
             return open(client, r);

@@ -322,6 +322,40 @@ static bool remote_access_control(const struct test* test) {
     return true;
 }
 
+static void body_hold_data(struct request* r) {
+    *new_data(4096) = 'm';
+    r->inside = 1;
+    for (;;) pause();
+}
+
+/* Whoever made the context is gone: another process goes on with it, from a member. */
+static bool outlives_its_maker(const struct test* test) {
+    struct request* r = new_request();
+    int context = new_context(), again;
+    pid_t member = test->value[0] ? fork() : spawn(context, body_hold_data, r);
+    int pidfd;
+
+    if (!member) {
+        for (;;) pause();
+    }
+    CHECK(test->value[0] || EVENTUALLY(r->inside));
+    close(context);
+    pidfd = pidfd_of(member);
+    again = (int)aep_ops(AEP_CONTEXT, pidfd, 0, 0, 0, 0);
+    if (again < 0) return fail("no context: %d", again);
+    become_member(again);
+    CHECK(*(volatile char*)AEP_MMAP_BASE == 'm');
+    return true;
+}
+
+/* Of a process that is no member there is none. */
+static bool outlives_control(const struct test* test) {
+    struct test other = *test;
+
+    other.value[0] = 1;
+    return outlives_its_maker(&other);
+}
+
 static bool shared_futex(const struct test* test) {
     int context = new_context();
     volatile int* word;
@@ -362,6 +396,7 @@ const struct test context_tests[] = {
     {"context.beyond_the_end", protection, 0, {OP_READ, AT_END, SIGBUS}, protection_control},
     {"context.join_is_all_or_nothing", join_is_all_or_nothing, 0, {0}, join_control},
     {"context.remote_access", remote_access, 0, {0}, remote_access_control},
+    {"context.outlives_its_maker", outlives_its_maker, 0, {0}, outlives_control},
     {"context.shared_futex", shared_futex, 0, {0}, shared_futex_control},
     {NULL},
 };

@@ -1,7 +1,8 @@
 /* Purpose: who may call which operation from where: each with and without privilege, from user code
  *          and from the protected text.
  *
- *          init, join, mmap_exec, map_pool   privilege       from anywhere
+ *          init, context, join,
+ *          mmap_exec, map_pool               privilege       from anywhere
  *          brk, mmap_rw_nx                   anybody         from the text only
  *          grace period (sysfs)              privilege       from anywhere
  *
@@ -32,6 +33,7 @@ static const char GRACE_PATH[] = "/sys/kernel/mm/aep/grace_period_ms";
 static void prepare(int op, long* arg) {
     const long all[][6] = {
         [AEP_INIT] = {AEP_INIT, 1 << 20, 0},
+        [AEP_CONTEXT] = {AEP_CONTEXT, victim_pidfd},
         [AEP_JOIN] = {AEP_JOIN, context, victim_pidfd},
         [AEP_MMAP_EXEC] = {AEP_MMAP_EXEC, context, text_file, AEP_BASE + (1 << 20), 4096, 0},
         [AEP_MAP_POOL] = {AEP_MAP_POOL, context, pool_file, AEP_POOL_BASE, 4096, 0},
@@ -76,6 +78,7 @@ static bool effect(int op, const struct request* r, bool allowed) {
     if (!allowed) return r->result == -EPERM || (op == GRACE && r->result == -EACCES);
     switch (op) {
         case AEP_INIT:
+        case AEP_CONTEXT:
             return r->result >= 0;
         case AEP_BRK:
             return r->result == (long)AEP_BRK_BASE + 8192;
@@ -115,6 +118,7 @@ static bool permission(const struct test* test) {
         _exit(0);
     }
     victim_pidfd = pidfd_of(victim);
+    if (op == AEP_CONTEXT) CHECK(join(context, victim) == 0);
     prepare(op, r->arg);
     status = wait_status(spawn(context, body_call, r));
     other->go = 1;
@@ -143,6 +147,7 @@ static bool grace_control(const struct test* test) {
 
 const struct test table2_tests[] = {
     CELLS("init", AEP_INIT, PART_CAP, 0),
+    CELLS("context", AEP_CONTEXT, PART_CAP, 0),
     CELLS("join", AEP_JOIN, PART_CAP, 0),
     CELLS("mmap_exec", AEP_MMAP_EXEC, PART_CAP, 0),
     CELLS("map_pool", AEP_MAP_POOL, PART_CAP, 0),

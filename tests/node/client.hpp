@@ -82,13 +82,18 @@ class Client {
         if (const ContextFault fault = verify_context(fd, header)) {
             throw std::runtime_error(fault.field);
         }
-        must_map(map_control(fd, header), "control");
-        must_map(map_stacks(fd, header, false), "stacks");
+        const bool member = answer.provider == static_cast<u32>(Provider::kernel);
+        if (member) {
+            must_map(check_membership(header), "membership");
+        } else {
+            const int image = fds[FD_IMAGE].get();
+            must_map(map_control(fd, header), "control");
+            must_map(map_stacks(fd, header, false), "stacks");
+            must_map(map_image(image, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::enter),
+                     "image");
+        }
         must_map(map_heap_metadata(fd, header), "metadata");
         must_map(map_domain(fd, client_), "domain");
-        must_map(
-            map_image(fds[FD_IMAGE].get(), BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::enter),
-            "image");
         must(pread(fds[FD_POOL].get(), &pool_.superblock, sizeof pool_.superblock, 0) ==
                  sizeof pool_.superblock,
              "superblock");
@@ -99,7 +104,7 @@ class Client {
             if (slot_at(i).owner.compare_exchange_strong(
                     nobody, SlotOwner::make(client_, generation_).bits)) {
                 slot_ = &slot_at(i);
-                must_map(open_stack(i), "stack");
+                must_map(member ? commit_stack(i) : open_stack(i), "stack");
             }
         }
         must(slot_ != nullptr, "slot");

@@ -9,7 +9,7 @@ import signal
 import struct
 import subprocess
 
-from node_test import AEPD, NodeTest, main
+from node_test import AEPD, POISONED, NodeTest, main
 
 
 class Daemon(NodeTest):
@@ -80,6 +80,18 @@ class Daemon(NodeTest):
         client.end()
         self.good("down")
         self.assertEqual(os.listdir(self.home), ["pool"])
+
+    def test_who_waits_for_what_a_dead_one_holds_goes_on(self):
+        self.up()
+        client, waiting = self.client(), self.client()
+        self.assertEqual(client.ask("stuck"), "going")
+        waiting.begin("share")
+        for each in [client, waiting]:
+            each.until_it_waits()
+        client.end()
+        self.good("recover")
+        self.assertIn("poisoned", self.aep("status").stdout)
+        self.assertEqual(int(waiting.answer()), POISONED)
 
 
 if __name__ == "__main__":

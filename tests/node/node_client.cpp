@@ -7,6 +7,7 @@
 #include <iostream>
 #include <sstream>
 
+#include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/client.hpp"
 
 namespace {
@@ -49,6 +50,13 @@ int attach_and_work(const char* path) {
                        "send");
             if (!test::receive_answer(socket.get(), answer, fds)) break;
             std::cout << answer.error << " " << answer.text << std::endl;
+        } else if (command == "share") {
+            const Reply reply = client.ask(static_cast<u32>(ShareOp::open), {});
+            std::cout << static_cast<u32>(reply.status) << std::endl;
+        } else if (command == "stuck") {  // inside, behind a lock that nobody will free
+            sharing().lock.lock();
+            std::cout << "going" << std::endl;
+            client.ask(static_cast<u32>(ShareOp::open), {});
         } else if (command == "churn") {  // until the end, nearly always inside the image
             std::cout << "going" << std::endl;
             client.churn();

@@ -1,6 +1,6 @@
 """What the tests of the daemon and the command line share: a context of their own, clients, the tools.
 
-Used by commands.py, daemon.py, ebpf.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
+Used by commands.py, daemon.py, ebpf.py, kernel.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
 """
 
 import ctypes
@@ -18,6 +18,8 @@ import unittest
 TOOLS, NODE_CLIENT = sys.argv[1:3]
 AEP, AEPD = f"{TOOLS}/aep", f"{TOOLS}/aepd"
 LIBRARY = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "preload/libaepmalloc.so")
+FUTEX = "202"  # the system call's number
+POISONED = 7  # Status::poisoned
 ATTACH_BYTES = 56  # of an AskMessage
 
 
@@ -30,9 +32,22 @@ class Client:
         self.greeting = self.process.stdout.readline().strip()
 
     def ask(self, line):
+        self.begin(line)
+        return self.answer()
+
+    def begin(self, line):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
+
+    def answer(self):
         return self.process.stdout.readline().strip()
+
+    def until_it_waits(self):
+        """Until it sleeps on a futex, which a client does for a lock alone."""
+        while True:
+            with open(f"/proc/{self.process.pid}/syscall", encoding="ascii") as call:
+                if call.read().split()[0] == FUTEX:
+                    return
 
     def end(self, number=signal.SIGKILL):
         self.process.send_signal(number)

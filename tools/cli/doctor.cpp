@@ -16,6 +16,7 @@
 #include <iterator>
 
 #include "aep-lib/provider/ebpf_provider.hpp"
+#include "aep-lib/provider/kernel_provider.hpp"
 #include "tools/cli/show.hpp"
 #include "tools/node/image_copy.hpp"
 #include "tools/node/unique_fd.hpp"
@@ -41,23 +42,40 @@ u64 capabilities() {
     return 0;
 }
 
+/// Only one provider is needed.
+void look_at_kernel_provider(Diagnoses& all) {
+    const std::vector<std::string> missing = missing_for_kernel();
+    if (missing.empty()) {
+        all.push_back({"kernel provider", Health::good,
+                       fmt::format("nothing is missing, grace period {} ms of processor time "
+                                   "(/sys/kernel/mm/aep/grace_period_ms)",
+                                   kernel_grace_period_ms()),
+                       ""});
+    }
+    const Health health = missing_for_ebpf().empty() ? Health::good : Health::weak;
+    for (const std::string& line : missing) {
+        all.push_back({"kernel provider", health, "missing", line});
+    }
+}
+
 void look_at_kernel(Diagnoses& all) {
+    // What the ebpf provider lacks is no fault where the better one works.
+    const Health lack = missing_for_kernel().empty() ? Health::good : Health::weak;
     utsname name{};
     uname(&name);
     int major = 0, minor = 0;
     std::sscanf(name.release, "%d.%d", &major, &minor);
     const bool recent = major > 5 || (major == 5 && minor >= 15);
-    all.push_back({"kernel", recent ? Health::good : Health::weak, name.release,
+    all.push_back({"kernel", recent ? Health::good : lack, name.release,
                    recent ? "" : "the ebpf provider needs Linux 5.15 or later"});
     const bool btf = access("/sys/kernel/btf/vmlinux", R_OK) == 0;
-    all.push_back({"btf", btf ? Health::good : Health::weak,
-                   btf ? "/sys/kernel/btf/vmlinux" : "missing",
+    all.push_back({"btf", btf ? Health::good : lack, btf ? "/sys/kernel/btf/vmlinux" : "missing",
                    btf ? "" : "ebpf provider: a kernel built with CONFIG_DEBUG_INFO_BTF"});
     struct statfs fs {};
     const bool bpffs =
         statfs("/sys/fs/bpf", &fs) == 0 && static_cast<unsigned long>(fs.f_type) == BPF_FS_MAGIC;
     const bool mounts = geteuid() == 0;
-    all.push_back({"bpffs", bpffs || mounts ? Health::good : Health::weak,
+    all.push_back({"bpffs", bpffs || mounts ? Health::good : lack,
                    bpffs    ? "/sys/fs/bpf"
                    : mounts ? "not mounted; aepd does it"
                             : "not mounted",
@@ -65,14 +83,15 @@ void look_at_kernel(Diagnoses& all) {
     constexpr u64 SYS_ADMIN = u64{1} << 21, PERFMON = u64{1} << 38, BPF = u64{1} << 39;
     const u64 have = capabilities();
     const bool may = (have & SYS_ADMIN) != 0 || ((have & BPF) != 0 && (have & PERFMON) != 0);
-    all.push_back({"capabilities", may ? Health::good : Health::weak, fmt::format("{:#x}", have),
+    all.push_back({"capabilities", may ? Health::good : lack, fmt::format("{:#x}", have),
                    may ? ""
                        : "ebpf provider: CAP_BPF and CAP_PERFMON for aepd (as root: setcap "
                          "cap_bpf,cap_perfmon+ep aepd)"});
+    look_at_kernel_provider(all);
     const std::vector<std::string> missing = missing_for_ebpf();
     if (missing.empty()) all.push_back({"ebpf provider", Health::good, "nothing is missing", ""});
     for (const std::string& line : missing) {
-        all.push_back({"ebpf provider", Health::weak, "missing", line});
+        all.push_back({"ebpf provider", lack, "missing", line});
     }
     const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
     const UniqueFd closes(pidfd);

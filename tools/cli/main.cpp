@@ -79,7 +79,7 @@ class CommandLine {
         pass("--pool-caches", "auto|coherent|cxl", "whether lines that nodes share are flushed");
         pass("--client-limit", "SIZE", "memory that one client may hold");
         pass("--context-limit", "SIZE", "memory that all clients may hold");
-        pass("--provider", "auto|ebpf|none", "who completes operations of killed threads");
+        pass("--provider", "auto|kernel|ebpf|none", "who completes operations of killed threads");
         pass("--image", "FILE", "the image's file");
         pass("--log-level", "LEVEL", "debug, info, warning, error or off");
         pass("--log-file", "FILE", "default: `log` beside the socket");

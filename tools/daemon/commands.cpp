@@ -33,20 +33,6 @@ const char* name_of(ClientState state) {
     return "damaged";
 }
 
-const char* name_of(Provider provider) {
-    switch (provider) {
-        case Provider::none:
-            return "none";
-        case Provider::ebpf:
-            return "ebpf";
-        case Provider::kernel:
-            return "kernel";
-        case Provider::ptrace:
-            return "ptrace";
-    }
-    return "damaged";
-}
-
 std::string text_of(const char* text, usize room) { return {text, strnlen(text, room)}; }
 
 ClientState state_of(const ClientEntry& entry) {
@@ -118,7 +104,7 @@ Json status(const NodeHost& host, u64 began_ns) {
                   : host.fenced() ? "fenced"
                                   : "live"},
         {"poison", host.poison_text()},
-        {"provider", name_of(static_cast<Provider>(h.provider.load()))},
+        {"provider", provider_name(static_cast<Provider>(h.provider.load()))},
         {"pid", getpid()},
         {"uptime_ms", (monotonic_ns() - began_ns) / 1'000'000},
         {"directory", paths.directory},

@@ -16,9 +16,11 @@ namespace aep {
 
 class Connection {
   public:
-    Connection(UniqueFd fd, pid_t pid, uid_t uid) : fd_(std::move(fd)), pid_(pid), uid_(uid) {}
+    Connection(UniqueFd fd, UniqueFd process, pid_t pid, uid_t uid)
+        : fd_(std::move(fd)), process_(std::move(process)), pid_(pid), uid_(uid) {}
 
     int fd() const { return fd_.get(); }
+    int process() const { return process_.get(); }  // a pidfd
     pid_t pid() const { return pid_; }
     uid_t uid() const { return uid_; }
 
@@ -39,6 +41,7 @@ class Connection {
 
   private:
     UniqueFd fd_;
+    UniqueFd process_;
     pid_t pid_;
     uid_t uid_;
     bool ended_ = false;

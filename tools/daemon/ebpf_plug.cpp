@@ -5,14 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <algorithm>
 
-#include <csignal>
 #include <cstdio>
-#include <filesystem>
 
 #include "dsm-core/pool/format.hpp"
 #include "tools/daemon/synthetic_capture.hpp"
@@ -33,17 +28,6 @@ std::string pins_of(const ContextPaths& paths) {
     return std::string(BPFFS) + "/aep/" + std::to_string(geteuid()) + "-" + name + "-" + tail;
 }
 
-std::string completer_path() {
-    namespace fs = std::filesystem;
-    std::error_code ignored;
-    const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-    for (const char* place : {"../aep-lib/completer/aep-completer", "../lib/aep/aep-completer"}) {
-        const fs::path path = (here / place).lexically_normal();
-        if (fs::exists(path, ignored)) return path;
-    }
-    return "/usr/lib/aep/aep-completer";
-}
-
 UniqueFd describe_again(int fd, int flags) {
     return UniqueFd(open(("/proc/self/fd/" + std::to_string(fd)).c_str(), flags | O_CLOEXEC));
 }
@@ -53,10 +37,7 @@ u32 sequence_of(u32 slot) { return slot_at(slot).sequence.load(std::memory_order
 }  // namespace
 
 EbpfPlug::EbpfPlug(const ContextPaths& paths, Log log)
-    : pins_(pins_of(paths)),
-      place_(paths.directory),
-      log_(std::move(log)),
-      events_(epoll_create1(EPOLL_CLOEXEC)) {}
+    : pins_(pins_of(paths)), place_(paths.directory), log_(std::move(log)) {}
 
 EbpfPlug::~EbpfPlug() { end_completer(); }
 
@@ -76,7 +57,9 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     context_ = describe_again(watched.context_fd, O_RDWR);
     image_ = describe_again(watched.image_fd, O_RDONLY);
     pool_ = describe_again(watched.pool_fd, O_RDWR);
-    if (access(completer_path().c_str(), X_OK) != 0) return completer_path() + " is missing";
+    if (const std::string path = CompleterProcess::path(); access(path.c_str(), X_OK) != 0) {
+        return path + " is missing";
+    }
     return "";
 }
 
@@ -86,49 +69,28 @@ void EbpfPlug::begin() {
 
 /// Starts one if there is none.
 bool EbpfPlug::have_completer() {
-    if (completer_ != 0) return true;
+    if (completer_.runs()) return true;
     const std::string why = start_completer();
     if (!why.empty()) log_(LogLevel::error, "no completer: " + why);
     return why.empty();
 }
 
 std::string EbpfPlug::start_completer() {
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
-        return "a socket for the completer: " + errno_text(errno);
-    }
-    socket_ = UniqueFd(ends[0]);
-    const UniqueFd theirs(ends[1]);
-    // It waits for its jobs, we for nothing.
-    fcntl(theirs.get(), F_SETFL, 0);
-    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), provider_->captures_fd(),
-                           theirs.get()};
-    const long started =
-        aep::start_completer(completer_path().c_str(), fds, {context().uid, getegid()});
-    if (started < 0) {
-        socket_.reset();
-        return "the completer: " + errno_text(static_cast<int>(-started));
-    }
-    completer_ = static_cast<pid_t>(started);
+    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), provider_->captures_fd(), -1};
+    std::string why = completer_.start(fds, context().uid);
+    if (!why.empty()) return why;
     ready_ = false;
-    if (const std::string why = provider_->add_member(static_cast<u32>(started), COMPLETER_CLIENT);
-        !why.empty()) {
-        end_completer();
-        return why;
-    }
-    epoll_event event{};
-    event.events = EPOLLIN;
-    epoll_ctl(events_.get(), EPOLL_CTL_ADD, socket_.get(), &event);
-    return "";
+    why = provider_->add_member(static_cast<u32>(completer_.pid()), COMPLETER_CLIENT);
+    if (!why.empty()) end_completer();
+    return why;
 }
 
+/// What it was in the middle of is captured.
 void EbpfPlug::end_completer() {
-    if (completer_ == 0) return;
-    socket_.reset();  // it ends when nobody is at this end; its operations are captured
-    kill(completer_, SIGKILL);
-    waitpid(completer_, nullptr, 0);
-    provider_->remove_member(static_cast<u32>(completer_), COMPLETER_CLIENT);
-    completer_ = 0;
+    if (!completer_.runs()) return;
+    const u32 pid = static_cast<u32>(completer_.pid());
+    completer_.end();
+    provider_->remove_member(pid, COMPLETER_CLIENT);
     ready_ = false;
 }
 
@@ -136,7 +98,7 @@ void EbpfPlug::end_completer() {
 /// sweep only.
 void EbpfPlug::completer_died() {
     const bool worked = ready_;
-    log_(LogLevel::warning, "the completer (pid " + std::to_string(completer_) + ") is dead");
+    log_(LogLevel::warning, "the completer (pid " + std::to_string(completer_.pid()) + ") is dead");
     end_completer();
     if (!worked) {
         pending_.clear();
@@ -147,14 +109,11 @@ void EbpfPlug::completer_died() {
         pending_.clear();
         return;
     }
-    for (const u32 slot : pending_) send_job(slot);
+    for (const u32 slot : pending_) completer_.send_job(slot);
 }
 
-void EbpfPlug::watch(u32 client, pid_t pid) {
-    const std::string why = provider_->add_member(static_cast<u32>(pid), client);
-    if (!why.empty()) {
-        log_(LogLevel::error, "client " + std::to_string(client) + " is not watched: " + why);
-    }
+std::string EbpfPlug::watch(u32 client, pid_t pid, int) {
+    return provider_->add_member(static_cast<u32>(pid), client);
 }
 
 void EbpfPlug::unwatch(u32 client, pid_t pid) {
@@ -178,11 +137,6 @@ void EbpfPlug::remove() {
     if (const std::string why = remove_pins(pins_); !why.empty()) log_(LogLevel::warning, why);
 }
 
-bool EbpfPlug::send_job(u32 slot) {
-    const CompleterJob job{slot};
-    return send(socket_.get(), &job, sizeof job, MSG_NOSIGNAL) == sizeof job;
-}
-
 SlotOutcome EbpfPlug::complete(u32 slot) {
     // Until the report is here the worker may still be on the slot's stack, on its way out.
     if (pending_.count(slot) != 0) return SlotOutcome::pending;
@@ -199,7 +153,7 @@ SlotOutcome EbpfPlug::complete(u32 slot) {
         if (same) return SlotOutcome::no_capture;
     }
     // No completer, or a full socket: the next sweep asks again.
-    if (have_completer() && send_job(slot)) pending_.insert(slot);
+    if (have_completer() && completer_.send_job(slot)) pending_.insert(slot);
     return SlotOutcome::pending;
 }
 
@@ -212,26 +166,14 @@ SlotOutcome EbpfPlug::begin_operation(u32 slot) {
 }
 
 void EbpfPlug::on_event() {
-    while (completer_ != 0) {
-        CompleterReport report;
-        const ssize_t got = recv(socket_.get(), &report, sizeof report, MSG_DONTWAIT);
-        if (got == sizeof report) {
-            take(report);
-        } else if (got < 0 && errno == EINTR) {
-            continue;
-        } else if (got < 0 && errno == EAGAIN) {
-            return;
-        } else {
-            completer_died();
-            return;
-        }
-    }
+    const auto take_it = [this](const CompleterReport& report) { take(report); };
+    if (!completer_.receive(take_it)) completer_died();
 }
 
 void EbpfPlug::take(const CompleterReport& report) {
     if (report.outcome == CompleterOutcome::ready) {
         ready_ = true;
-        provider_->keep_completer(static_cast<u32>(completer_));
+        provider_->keep_completer(static_cast<u32>(completer_.pid()));
         return;
     }
     pending_.erase(report.slot);
@@ -251,6 +193,7 @@ void EbpfPlug::take(const CompleterReport& report) {
             hopeless_[report.slot] = sequence_of(report.slot);
             break;
         case CompleterOutcome::ready:
+        case CompleterOutcome::started:
         case CompleterOutcome::nothing_open:
             break;
     }

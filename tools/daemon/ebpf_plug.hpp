@@ -11,8 +11,8 @@
 #include <memory>
 #include <set>
 
-#include "aep-lib/completer/protocol.hpp"
 #include "aep-lib/provider/ebpf_provider.hpp"
+#include "tools/daemon/completer_process.hpp"
 #include "tools/node/completion.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/unique_fd.hpp"
@@ -27,7 +27,7 @@ class EbpfPlug final : public Capture, public Completion {
 
     Provider kind() const override { return Provider::ebpf; }
     std::string start(const WatchedContext& watched) override;
-    void watch(u32 client, pid_t pid) override;
+    std::string watch(u32 client, pid_t pid, int pidfd) override;
     void unwatch(u32 client, pid_t pid) override;
     int doorbell_fd() const override;
     void on_doorbell() override;
@@ -36,7 +36,7 @@ class EbpfPlug final : public Capture, public Completion {
     void begin() override;
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
-    int event_fd() const override { return events_.get(); }
+    int event_fd() const override { return completer_.event_fd(); }
     void on_event() override;
 
   private:
@@ -44,7 +44,6 @@ class EbpfPlug final : public Capture, public Completion {
     void end_completer();
     void completer_died();
     void take(const CompleterReport& report);
-    bool send_job(u32 slot);
     bool have_completer();
 
     std::string pins_;
@@ -53,9 +52,7 @@ class EbpfPlug final : public Capture, public Completion {
     std::unique_ptr<CaptureProvider> provider_;
     ImageInfo image_info_{};
     UniqueFd context_, image_, pool_;  // descriptions without the daemon's locks
-    UniqueFd events_;  // an epoll that holds the completer's socket, whichever it is
-    UniqueFd socket_;
-    pid_t completer_ = 0;
+    CompleterProcess completer_;
     bool ready_ = false;
     std::set<u32> pending_;        // asked for, not answered
     std::map<u32, u32> hopeless_;  // slot -> sequence of the operation that has no capture

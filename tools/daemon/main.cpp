@@ -13,6 +13,7 @@
 
 #include "tools/daemon/background.hpp"
 #include "tools/daemon/ebpf_plug.hpp"
+#include "tools/daemon/kernel_plug.hpp"
 #include "tools/daemon/options.hpp"
 #include "tools/daemon/server.hpp"
 #include "tools/node/node_error.hpp"
@@ -60,13 +61,26 @@ void open_log(const DaemonOptions& options, const std::string& file) {
 struct Plug {
     std::shared_ptr<Capture> capture = std::make_shared<NoCapture>();
     std::shared_ptr<Completion> completion = std::make_shared<NoCompletion>();
+    std::string missing;  // why it is `none`, unless that was asked for
 };
 
-/// The provider that --provider asks for, not yet started. The one place that knows them all.
-Plug make_provider(const DaemonOptions& options) {
-    if (options.provider == "none") return {};
-    const auto ebpf = std::make_shared<EbpfPlug>(options.node.paths, log_line);
-    return {ebpf, ebpf};
+/// The provider that --provider asks for, or the first of all that works here, started. The one
+/// place that knows them all.
+Plug start_provider(const DaemonOptions& options, const WatchedContext& watched) {
+    Plug plug;
+    const auto start = [&](const char* name, const auto& made) {
+        if (plug.capture->kind() != Provider::none) return;
+        if (options.provider != "auto" && options.provider != name) return;
+        const std::string why = made->start(watched);
+        if (why.empty()) {
+            plug = {made, made, ""};
+        } else {
+            plug.missing += (plug.missing.empty() ? "" : "; ") + std::string(name) + ": " + why;
+        }
+    };
+    start("kernel", std::make_shared<KernelPlug>(log_line));
+    start("ebpf", std::make_shared<EbpfPlug>(options.node.paths, log_line));
+    return plug;
 }
 
 /// Recovery asks whichever completion there is once the provider has been started, or not.
@@ -93,13 +107,13 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
         options.log_file.empty() && options.background ? paths.log() : options.log_file;
     Chosen completion;
     NodeHost host(options.node, completion, log_line);
-    Plug plug = make_provider(options);
-    std::string missing = plug.capture->start(host.watched());
-    if (!missing.empty()) plug = {};
+    const Plug plug = start_provider(options, host.watched());
     const bool none = plug.capture->kind() == Provider::none;
-    if (none && (options.provider == "ebpf" || options.require_provider)) {
-        if (missing.empty()) missing = "none is asked for";
-        throw NodeError(ENOTSUP, "no provider: " + missing + " (aep doctor says more)");
+    const bool asked_for = options.provider == "kernel" || options.provider == "ebpf";
+    if (none && (asked_for || options.require_provider)) {
+        throw NodeError(
+            ENOTSUP, "no provider: " + (plug.missing.empty() ? "none is asked for" : plug.missing) +
+                         " (aep doctor says more)");
     }
     completion.completion = plug.completion;
     host.set_provider(plug.capture->kind());
@@ -108,12 +122,12 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
         spdlog::warn(
             "no provider{}{}: a client that is killed inside an operation poisons the "
             "context",
-            missing.empty() ? "" : ": ", missing);
+            plug.missing.empty() ? "" : ": ", plug.missing);
     }
     Server server(host, *plug.capture, completion, log_line);
     spdlog::info("context {} {}: {}, pool {}, provider {}", paths.name,
                  host.reopened() ? "continued" : "made", paths.directory, host.pool().file.path,
-                 none ? "none" : "ebpf");
+                 provider_name(plug.capture->kind()));
     notify_service_manager();
     if (starter) {
         const UniqueFd log(open(log_file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));

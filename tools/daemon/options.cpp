@@ -105,8 +105,9 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     app.add_flag("--verify", node.verify,
                  "walk the heap of each dead client, report what is broken");
     app.add_option("--provider", options.provider,
-                   "who completes operations of killed threads: auto, ebpf or none")
-        ->check(CLI::IsMember({"auto", "ebpf", "none"}))
+                   "who completes operations of killed threads: kernel, ebpf, none, or auto (the "
+                   "first that works)")
+        ->check(CLI::IsMember({"auto", "kernel", "ebpf", "none"}))
         ->capture_default_str();
     app.add_flag("--require-provider", options.require_provider, "do not run without a provider");
     app.add_flag("--daemonize", options.background,

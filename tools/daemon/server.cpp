@@ -26,6 +26,15 @@ constexpr u64 SOON_MS = 100;  // while something waits
 
 int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
+/// The process at the other end, which its number may not name any more (Linux 6.5).
+UniqueFd peer_process(int fd, pid_t pid) {
+    constexpr int PEER_PIDFD = 77;  // SO_PEERPIDFD, which older headers lack
+    int pidfd = -1;
+    socklen_t length = sizeof pidfd;
+    const bool got = getsockopt(fd, SOL_SOCKET, PEER_PIDFD, &pidfd, &length) == 0;
+    return UniqueFd(got ? pidfd : open_pidfd(pid));
+}
+
 }  // namespace
 
 Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log)
@@ -53,8 +62,15 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     // Clients that an earlier daemon let in.
     for (u32 i = 1; i <= context().max_clients; ++i) {
         if (client_at(i).state.load() != static_cast<u32>(ClientState::free)) {
-            capture_.watch(i, static_cast<pid_t>(client_at(i).pid));
             watch_process(i);
+            const auto process = processes_.find(i);
+            if (process == processes_.end()) continue;  // dead
+            const pid_t pid = static_cast<pid_t>(client_at(i).pid);
+            const std::string why = capture_.watch(i, pid, process->second.get());
+            if (!why.empty()) {
+                log_(LogLevel::error,
+                     "client " + std::to_string(i) + ": its operations are not protected: " + why);
+            }
         }
     }
 }
@@ -152,7 +168,9 @@ void Server::accept_connection() {
     if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return;
     const u32 id = next_connection_++;
     watch(Source::connection, id, fd.get(), EPOLLIN);
-    connections_[id] = std::make_unique<Connection>(std::move(fd), peer.pid, peer.uid);
+    UniqueFd process = peer_process(fd.get(), peer.pid);
+    connections_[id] =
+        std::make_unique<Connection>(std::move(fd), std::move(process), peer.pid, peer.uid);
 }
 
 void Server::serve(u32 id) {
@@ -216,7 +234,12 @@ void Server::attach(Connection& connection, const AskMessage& ask) {
     if (admission.answer.error == 0) {
         for (const UniqueFd& fd : admission.fds) fds.push_back(fd.get());
         // Before the answer: the process may be killed in its first operation.
-        capture_.watch(admission.answer.client, connection.pid());
+        const u32 client = admission.answer.client;
+        if (std::string why = capture_.watch(client, connection.pid(), connection.process());
+            !why.empty()) {
+            host_.turn_away(admission, "its operations cannot be protected: " + why);
+            fds.clear();
+        }
     }
     const bool sent = connection.send_answer(admission.answer, fds);
     for (UniqueFd& fd : admission.fds) fd.reset();

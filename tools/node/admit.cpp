@@ -164,6 +164,14 @@ Admission NodeHost::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
     return admission;
 }
 
+void NodeHost::turn_away(Admission& admission, const std::string& why) {
+    const u32 client = admission.answer.client;
+    say(LogLevel::warning, "refused client " + std::to_string(client) + ": " + why);
+    admission = {};
+    admission.answer = answer(EPERM, why);
+    recover(client);  // its locks went with the descriptors
+}
+
 void NodeHost::admitted(u32 client) {
     u32 attaching = static_cast<u32>(ClientState::attaching);
     client_at(client).state.compare_exchange_strong(attaching, static_cast<u32>(ClientState::live));

@@ -30,6 +30,21 @@ inline bool is_at_rest(const Slot& slot) {
     return !is_open(slot) && slot.completer.load(std::memory_order_acquire) == 0;
 }
 
+/// For people.
+constexpr const char* provider_name(Provider provider) {
+    switch (provider) {
+        case Provider::none:
+            return "none";
+        case Provider::ebpf:
+            return "ebpf";
+        case Provider::kernel:
+            return "kernel";
+        case Provider::ptrace:
+            return "ptrace";
+    }
+    return "damaged";
+}
+
 /// Finishes the operation that is open in a slot whose thread is dead or has left it.
 class Completion {
   public:
@@ -64,15 +79,17 @@ struct WatchedContext {
     std::string directory;  // the context's own, where pins may go
 };
 
-/// Records where threads of clients are when they are killed.
+/// Sees to it that operations can be completed although their thread is killed.
 class Capture {
   public:
     virtual ~Capture() = default;
     virtual Provider kind() const = 0;
     /// Begins, or finds what an earlier daemon began. Empty: it works; else why not, one line.
     virtual std::string start(const WatchedContext&) { return ""; }
-    /// A process became a client, or is none any more.
-    virtual void watch(u32 /*client*/, pid_t /*pid*/) {}
+    /// A process becomes a client: before it is told so, and again for each daemon. Empty: the
+    /// provider sees to it; else why not, one line.
+    virtual std::string watch(u32 /*client*/, pid_t /*pid*/, int /*pidfd*/) { return ""; }
+    /// It is none any more.
     virtual void unwatch(u32 /*client*/, pid_t /*pid*/) {}
     /// Readable when a death was captured; -1: never.
     virtual int doorbell_fd() const { return -1; }

@@ -270,7 +270,6 @@ void NodeHost::adopt_state() {
     for (u32 c = 0; c < h.chunk_count; ++c) {
         if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_RETURNING) return_chunk(c);
     }
-    prepare_host_slot();
     recount_once();
     if (poisoned()) say(LogLevel::error, "the context is poisoned: " + poison_text());
 }

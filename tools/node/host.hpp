@@ -97,6 +97,8 @@ class NodeHost {
     /// calls admitted(), or recover() if it could not be sent.
     Admission admit(pid_t pid, uid_t uid, const AskMessage& ask);
     void admitted(u32 client);
+    /// Takes back what admit() granted, for a reason that came up since.
+    void turn_away(Admission& admission, const std::string& why);
     /// Whether every entry of the client table is in use.
     bool full() const { return free_client() == 0; }
 
@@ -183,11 +185,12 @@ class NodeHost {
     bool leave_sharing(u32 client);
     void free_slots(u32 client);
     void poison(u32 slot);
+    void say_poisoned(u32 slot);
     u32 take_chunks_back(u32 client);
     void verify_domain(u32 client);
     void empty_domain(u32 client);
     // perform.cpp
-    void prepare_host_slot();
+    SlotOutcome settle_host_slot();
     Performed unfinished(SlotOutcome outcome);
     // cache.cpp
     bool return_chunk(u32 chunk);
@@ -214,7 +217,8 @@ class NodeHost {
     bool mapped_ = false;
     bool pool_mapped_ = false;
     bool reopened_ = false;
-    bool counted_ = false;  // the counts of chunks have been put right
+    bool host_slot_settled_ = false;  // what a former host left there is over
+    bool counted_ = false;            // the counts of chunks have been put right
 };
 
 }  // namespace aep

@@ -26,14 +26,19 @@ bool holds(const Slot& slot, u32 number, const Request& request) {
 
 }  // namespace
 
-/// Takes the slot back from a former host, unless its operation is open.
-void NodeHost::prepare_host_slot() {
+/// Waits for whosever operation is in the host's slot. The first time that nothing is under way
+/// there, the slot is taken back from a former host: not before, its completer may be at work.
+SlotOutcome NodeHost::settle_host_slot() {
+    const SlotOutcome outcome = completion_.complete(host_slot());
+    if (outcome != SlotOutcome::completed || std::exchange(host_slot_settled_, true))
+        return outcome;
     Slot& slot = slot_at(host_slot());
-    if (slot.owner.load(std::memory_order_relaxed) == 0 || is_open(slot)) return;
+    if (slot.owner.load(std::memory_order_relaxed) == 0) return outcome;
     // A capture may have been made for the sequence that was to come next, and nothing else of that
     // operation will: that sequence never comes.
     slot.sequence.fetch_add(2, std::memory_order_relaxed);
     slot.owner.store(0, std::memory_order_release);  // release: the sequence is the new one
+    return outcome;
 }
 
 /// An operation that is not completed: waits for it, or for nothing any more.
@@ -50,7 +55,7 @@ Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, 
     const u64 owner =
         SlotOwner::make(client, client_at(client).generation.load(std::memory_order_relaxed)).bits;
     // Whosever operation is there: this one, another client's, or a former host's.
-    SlotOutcome outcome = completion_.complete(index);
+    SlotOutcome outcome = settle_host_slot();
     if (outcome != SlotOutcome::completed) return unfinished(outcome);
     const u32 sequence = slot.sequence.load(std::memory_order_relaxed);  // even: nobody changes it
     const u64 holder = slot.owner.load(std::memory_order_relaxed);

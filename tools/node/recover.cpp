@@ -72,9 +72,15 @@ std::string NodeHost::poison_text() const {
            std::to_string(h.poison_slot) + " and cannot be completed";
 }
 
+/// The first one is the one to tell of.
 void NodeHost::poison(u32 index) {
+    if (!poisoned()) say_poisoned(index);
+    // Whoever waits for what the dead thread holds goes on, and finds it poisoned.
+    sharing().lock.give_up();
+}
+
+void NodeHost::say_poisoned(u32 index) {
     ContextHeader& h = context();
-    if (poisoned()) return;  // the first one is the one to tell of
     const Slot& slot = slot_at(index);
     const u32 client = SlotOwner{slot.owner.load(std::memory_order_relaxed)}.client();
     const ClientEntry& entry = client_at(client);
@@ -98,8 +104,9 @@ bool NodeHost::life_held(u32 client) const {
 bool NodeHost::finish_slots(u32 client) {
     bool finished = true;
     for_each_slot(client, [&](const Slot& slot, u32 index) {
-        if (is_at_rest(slot)) return;
-        switch (completion_.complete(index)) {
+        const bool hosts = index == host_slot();
+        if (!hosts && is_at_rest(slot)) return;
+        switch (hosts ? settle_host_slot() : completion_.complete(index)) {
             case SlotOutcome::completed:
                 break;
             case SlotOutcome::pending:

@@ -14,6 +14,7 @@ struct Counts {
     std::uint64_t kills = 0;
     std::uint64_t open = 0;       // operations that were open at the kill
     std::uint64_t completed = 0;  // of these
+    std::uint64_t deferred = 0;   // provider kernel: threads that it has let end their operation
     std::uint64_t broken = 0;     // violated invariants, damaged blocks, poisoned contexts
     std::uint64_t hung = 0;       // nobody may wait: processes or commands that did not end in time
     std::uint64_t leaked_bytes = 0;

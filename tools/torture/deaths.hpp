@@ -35,7 +35,8 @@ inline constexpr Death DEATHS[] = {
     {"handler-exec", By::victim, "execve(2) in a signal handler on top of the operation"},
     {"handler-kill", By::victim, "SIGKILL while a signal handler runs on top of the operation"},
     {"altstack-exit", By::victim, "_exit(2) in a handler on an alternate stack"},
-    {"point", By::point, "a breakpoint at a named point of the image"},
+    {"point", By::point,
+     "a breakpoint at a named point of the image; with provider kernel SIGKILL there"},
 };
 
 }  // namespace aep::torture

@@ -18,6 +18,8 @@
 
 #include "tools/torture/counts.hpp"
 #include "tools/torture/node.hpp"
+#include "tools/torture/patience.hpp"
+#include "tools/torture/point_kill.hpp"
 #include "tools/torture/points.hpp"
 #include "tools/torture/victim_process.hpp"
 
@@ -80,6 +82,7 @@ class Torture {
             nodes_.push_back({std::make_unique<Node>(setup)});
         }
         counts_.provider = nodes_[0].node->command("status").at("status").at("provider");
+        deferred_before_ = deferred_by_kernel();
         if (counts_.provider == "none" && options.provider == "auto") {
             fmt::print(stderr,
                        "aep-torture: nothing completes operations on this system (aep doctor says "
@@ -112,7 +115,7 @@ class Torture {
             std::ranges::any_of(deaths_, [](const Death& d) { return d.by == By::point; });
         if (!points) counts_.by_point.clear();
         while (counts_.kills < options_.kills && !stop_) {
-            while (victims_.size() < options_.clients) start_victim();
+            while (victims_.size() < options_.clients && !stop_) start_victim();
             kill_one();
             judge();
         }
@@ -126,10 +129,18 @@ class Torture {
             }
         }
         finish();
+        counts_.deferred = deferred_by_kernel() - deferred_before_;
         return counts_;
     }
 
   private:
+    /// Since the system started; 0: not such a kernel.
+    static std::uint64_t deferred_by_kernel() {
+        std::ifstream file("/sys/kernel/mm/aep/deferrals");
+        std::uint64_t count = 0;
+        return file >> count ? count : 0;
+    }
+
     struct Running {
         std::unique_ptr<Victim> victim;
         Death death;
@@ -178,7 +189,7 @@ class Torture {
             for (auto i = counts_.by_point.begin(); i != counts_.by_point.end(); ++i) {
                 if (i->second < least->second) least = i;
             }
-            count_point(least->first, victim.victim->end_at_point(points_.at(least->first), 500));
+            end_at_point(least->first, *victim.victim, 500);
         } else {
             if (victim.death.by == By::driver) usleep(below(20'000));
             const bool ended = victim.victim->end(victim.death);
@@ -212,11 +223,22 @@ class Torture {
     void kill_at(const std::string& point, int milliseconds) {
         const Death death{"point", By::point, ""};
         Victim victim(setup_for(below(options_.nodes)), random_(), death, 0);
-        count_point(point, victim.end_at_point(points_.at(point), milliseconds));
+        end_at_point(point, victim, milliseconds);
         ended(victim, death);
     }
 
-    void count_point(const std::string& name, bool hit) { counts_.by_point[name] += hit; }
+    void end_at_point(const std::string& point, Victim& victim, int milliseconds) {
+        std::vector<std::uint64_t> addresses = points_.at(point);
+        if (!by_kernel()) {
+            counts_.by_point[point] += victim.end_at_point(addresses, milliseconds);
+            return;
+        }
+        std::ranges::shuffle(addresses, random_);
+        if (addresses.size() > PointKill::MOST) addresses.resize(PointKill::MOST);
+        counts_.by_point[point] += victim.end_when_at_point(addresses, milliseconds);
+    }
+
+    bool by_kernel() const { return counts_.provider == "kernel"; }
 
     void ended(const Victim& victim, const Death& death) {
         ++counts_.kills;
@@ -253,7 +275,7 @@ class Torture {
     void judge(Counted& counted) {
         const Node& node = *counted.node;
         json status;
-        const auto end = Clock::now() + std::chrono::seconds(5);
+        const auto end = Clock::now() + std::chrono::seconds(5 * patience);
         unsigned waiting = 0;
         do {
             node.command("recover");
@@ -270,7 +292,7 @@ class Torture {
             stop_ = true;
             return;
         }
-        if (waiting != 0) fault("a dead client is not taken back within 5 s", counts_.hung);
+        if (waiting != 0) fault("a dead client is not taken back in time", counts_.hung);
         if (recovery.at("broken") > counted.broken) {
             counted.broken = recovery.at("broken");
             fault("the heap of a dead client is broken (the daemon's log says how)",
@@ -302,7 +324,7 @@ class Torture {
         if (stop_) return;
         try {
             // What nodes held of each other goes by and by.
-            const auto end = Clock::now() + std::chrono::seconds(10);
+            const auto end = Clock::now() + std::chrono::seconds(10 * patience);
             do {
                 counts_.leaked_bytes = 0;
                 for (const Counted& counted : nodes_)
@@ -337,6 +359,7 @@ class Torture {
     std::vector<Death> deaths_;
     std::deque<Running> victims_;
     Counts counts_;
+    std::uint64_t deferred_before_ = 0;
     bool stop_ = false;
 };
 
@@ -345,6 +368,7 @@ json to_json(const Counts& c) {
             {"kills", c.kills},
             {"open", c.open},
             {"completed", c.completed},
+            {"deferred", c.deferred},
             {"broken", c.broken},
             {"hung", c.hung},
             {"leaked_bytes", c.leaked_bytes},
@@ -368,6 +392,7 @@ void report(const Counts& c, const Options& options, double seconds) {
     fmt::print("; points hit {} of {}; daemon killed {} times, whole nodes {} times; {:.0f} s\n",
                c.by_point.size() - c.points_missed(), c.by_point.size(), c.daemon_kills,
                c.node_kills, seconds);
+    if (c.provider == "kernel") fmt::print("ended by the kernel's leave: {}\n", c.deferred);
     fmt::print(
         "torture ({}): {} kills, {} operations open, {} completed, {} broken, {} hung, {} bytes "
         "leaked\n",
@@ -393,7 +418,7 @@ int main(int count, char** arguments) {
                    "contexts on one pool that share objects; whole nodes are killed, too")
         ->check(CLI::Range(1, 8));
     app.add_option("--provider", options.provider, "what completes operations")
-        ->check(CLI::IsMember({"auto", "ebpf", "none"}))
+        ->check(CLI::IsMember({"auto", "kernel", "ebpf", "none"}))
         ->capture_default_str();
     app.add_option("--death", options.deaths, "only these ways to die (--list names them)");
     app.add_option("--seed", options.seed, "repeat the choices of another run");
@@ -401,6 +426,9 @@ int main(int count, char** arguments) {
     app.add_flag("--expect-poison", options.expect_poison,
                  "succeed only if the context gets poisoned: shows that this test can fail");
     app.add_flag("--json", options.as_json, "print the counts as JSON");
+    app.add_option("--patience", patience,
+                   "how many times as long as usual everything may take, on a slow machine")
+        ->check(CLI::Range(1, 1000));
     bool list = false;
     app.add_flag("--list", list, "print the ways to die and end");
     CLI11_PARSE(app, count, arguments);

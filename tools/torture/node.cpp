@@ -14,6 +14,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "tools/torture/patience.hpp"
+
 namespace aep::torture {
 namespace {
 
@@ -56,7 +58,7 @@ void Node::start() {
               log.c_str(), "--node", number.c_str(), setup_.verify ? "--verify" : nullptr, nullptr);
         _exit(127);
     }
-    for (int i = 0; i < ANSWER_MS / 10; ++i) {
+    for (int i = 0; i < ANSWER_MS / 10 * patience; ++i) {
         const int fd = connect_to(socket);
         if (fd >= 0) {
             close(fd);
@@ -80,7 +82,8 @@ Node::~Node() {
             kill(pid_, SIGTERM);
         }
         int status = 0;
-        for (int i = 0; i < 500 && waitpid(pid_, &status, WNOHANG) == 0; ++i) usleep(10'000);
+        for (int i = 0; i < 500 * patience && waitpid(pid_, &status, WNOHANG) == 0; ++i)
+            usleep(10'000);
         if (kill(pid_, SIGKILL) == 0) waitpid(pid_, &status, 0);
     }
     std::error_code ignored;
@@ -94,7 +97,8 @@ nlohmann::json Node::command(const std::string& name) const {
     std::string answer(4 << 20, '\0');
     pollfd wait{fd, POLLIN, 0};
     ssize_t got = -1;
-    if (send(fd, text.data(), text.size(), MSG_NOSIGNAL) > 0 && poll(&wait, 1, ANSWER_MS) == 1) {
+    if (send(fd, text.data(), text.size(), MSG_NOSIGNAL) > 0 &&
+        poll(&wait, 1, ANSWER_MS * patience) == 1) {
         got = recv(fd, answer.data(), answer.size(), 0);
     }
     close(fd);

@@ -18,7 +18,7 @@ namespace aep::torture {
 
 struct NodeSetup {
     std::filesystem::path daemon;  // aepd
-    std::string provider;          // auto, ebpf, none
+    std::string provider;          // as aepd is told
     std::string pool_size = "2G";
     std::filesystem::path pool;  // empty: one of its own
     unsigned number = 0;         // which of the pool's nodes; 0: none

@@ -278,11 +278,13 @@ void run_something_else() {
     execve(arguments[0], arguments, environment);
 }
 
-/// Whether the signal came while its thread was in an operation: the handler runs on top of it.
+/// Whether the signal came while its thread was in an operation: the handler runs on top of it, or
+/// in the shadow entry, because the kernel let the operation end first.
 bool on_top_of_operation(void* context) {
-    constexpr std::uint64_t IMAGE = 0x4000'0000'0000, IMAGE_BYTES = 1u << 30;
+    constexpr std::uint64_t ENTRY = 0x3fff'ffff'0000, IMAGE_END = 0x4000'4000'0000;
     const auto* user = static_cast<const ucontext_t*>(context);
-    return static_cast<std::uint64_t>(user->uc_mcontext.gregs[REG_RIP]) - IMAGE < IMAGE_BYTES;
+    const auto rip = static_cast<std::uint64_t>(user->uc_mcontext.gregs[REG_RIP]);
+    return rip >= ENTRY && rip < IMAGE_END;
 }
 
 std::string_view death_in_handler;

@@ -18,6 +18,9 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "tools/torture/patience.hpp"
+#include "tools/torture/point_kill.hpp"
+
 namespace aep::torture {
 namespace {
 
@@ -68,7 +71,8 @@ Victim::Victim(const VictimSetup& setup, std::uint64_t seed, const Death& death,
     if (pid_ > 0) pidfd_ = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
     pollfd wait{ready[0], POLLIN, 0};
     char byte = 0;
-    const bool works = pid_ > 0 && poll(&wait, 1, START_MS) == 1 && read(ready[0], &byte, 1) == 1;
+    const bool works =
+        pid_ > 0 && poll(&wait, 1, START_MS * patience) == 1 && read(ready[0], &byte, 1) == 1;
     close(ready[0]);
     if (works) return;
     if (pid_ > 0) {
@@ -89,7 +93,7 @@ Victim::~Victim() {
 bool Victim::wait_gone(int milliseconds) {
     if (gone_) return true;
     pollfd wait{pidfd_, POLLIN, 0};
-    if (poll(&wait, 1, milliseconds) != 1) return false;
+    if (poll(&wait, 1, milliseconds * patience) != 1) return false;
     gone_ = waitpid(pid_, &status_, __WALL) == pid_;
     return gone_;
 }
@@ -111,6 +115,15 @@ bool Victim::end(const Death& death) {
     kill(pid_, signal);
     if (death.name == "mrelease") syscall(SYS_process_mrelease, pidfd_, 0);
     return wait_gone(GONE_MS);
+}
+
+bool Victim::end_when_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {
+    const PointKill point(pid_, addresses);
+    if (!wait_gone(milliseconds)) {
+        kill(pid_, SIGKILL);
+        wait_gone(GONE_MS);
+    }
+    return point.hit();
 }
 
 bool Victim::end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {

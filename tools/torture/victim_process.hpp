@@ -37,6 +37,9 @@ class Victim {
     /// Ends it from outside by its death. For By::victim it only waits, and kills it when it has
     /// not died by itself after 3 s: false then.
     bool end(const Death& death);
+    /// Kills it when a thread comes to one of the addresses, at most PointKill::MOST. False: none
+    /// came within `milliseconds`; it is killed all the same.
+    bool end_when_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds);
     /// Puts a breakpoint over the instruction at each of the addresses (a nop): the first thread
     /// that comes there dies of it, and the process with it. False: none came within
     /// `milliseconds`; it is killed all the same.

@@ -31,6 +31,8 @@ enum aep_op {
 
 	/* (unsigned long limit, unsigned long flags = 0): a new context's descriptor */
 	AEP_INIT,
+	/* (int pidfd): a new descriptor of the context that a process is a member of */
+	AEP_CONTEXT,
 	/* (int context, int pidfd): makes a process a member */
 	AEP_JOIN,
 	/* (int context, int file, void *addr, size_t len, off_t offset): text, or

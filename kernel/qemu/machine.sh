@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Purpose: what every boot has in common: options, the first file system in memory, QEMU itself, and
+#          what is made of the console's lines.
+# Usage: . kernel/qemu/machine.sh; then other defaults than these, parse_options "$@", make_root, $root
+#        filled, boot "$image" [QEMU OPTIONS...]
+# Who calls it: run.sh and system.sh, which source it.
+# Crash rule: QEMU ends with the script, and all files are in one temporary folder.
+
+script=$(basename "$0")
+cpu=qemu64,+smep,+smap # four levels of page tables
+cpus=2
+memory=256M
+append=
+limit=600
+pool=""
+environment=()
+# Further options of the script: name and variable.
+declare -A more_options=()
+
+# Sets the variables from the options; what is left is in arguments.
+parse_options() {
+    while [[ ${1:-} == --* ]]; do
+        [ $# -ge 2 ] || {
+            echo "$script: $1 needs a value" >&2
+            exit 2
+        }
+        case $1 in
+        --cpu) cpu=$2 ;;
+        --cpus) cpus=$2 ;;
+        --memory) memory=$2 ;;
+        --append) append=$2 ;;
+        --timeout) limit=$2 ;;
+        --pool) pool=$2 ;;
+        --env) environment+=("$2") ;;
+        *)
+            if [ -z "${more_options[$1]:-}" ]; then
+                echo "$script: unknown option $1" >&2
+                exit 2
+            fi
+            printf -v "${more_options[$1]}" %s "$2"
+            ;;
+        esac
+        shift 2
+    done
+    # shellcheck disable=SC2034 # the callers use it
+    arguments=("$@")
+    if [ $# -lt 2 ]; then
+        echo "$script: needs a kernel's IMAGE and what to run; see the head of the script" >&2
+        exit 2
+    fi
+}
+
+# The environment, as commands of a shell.
+print_environment() {
+    local setting
+    for setting in "${environment[@]}"; do printf 'export %q\n' "$setting"; done
+}
+
+# The folder that becomes the first file system: $root, with busybox in it.
+make_root() {
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    root=$work/root
+    mkdir -p "$root"/{bin,dev,proc,sys,tmp}
+    cp "$(command -v busybox)" "$root/bin/busybox"
+}
+
+# Adds the memory that machines share to the machine's devices.
+add_pool() {
+    local bytes base=0x100000000
+    bytes=$(stat -L -c %s "$pool")
+    if [ "$bytes" = 0 ] || [ $((bytes % (128 << 20))) != 0 ]; then
+        echo "$script: $pool: has $bytes bytes, expected a multiple of 128 MiB: truncate -s" >&2
+        exit 2
+    fi
+    # At 4 GiB, above all other memory. The firmware does not tell of it; the command line does, as
+    # firmware tells of CXL memory that is not for everybody: "soft reserved".
+    devices+=(
+        -object "memory-backend-file,id=pool,mem-path=$pool,size=$bytes,share=on"
+        -device "pc-dimm,memdev=pool,addr=$base"
+    )
+    memory+=,slots=1,maxmem=$((bytes + (8 << 30)))
+    append+=" memmap=$bytes%$base+0xefffffff"
+}
+
+# Boots $root, whose /init prints "aep-exit: STATUS" at its end; exits with that status.
+boot() { # IMAGE [QEMU OPTIONS...]
+    local image=$1 status=0 devices=("${@:2}")
+    if [ -n "$pool" ]; then add_pool; fi
+    chmod +x "$root/init"
+    (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initramfs"
+    # Warnings are shown. Times mark the kernel's lines: a program may print what it likes.
+    setpriv --pdeathsig TERM timeout --foreground -k 5 "$limit" \
+        setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg,thread=multi -cpu "$cpu" \
+        -smp "sockets=$cpus,cores=1,threads=1" -m "$memory" -nodefaults -display none -no-reboot \
+        -serial stdio "${devices[@]}" -kernel "$image" -initrd "$work/initramfs" \
+        -append "console=ttyS0 loglevel=5 printk.time=1 panic=-1 reboot=t no_timer_check $append" \
+        </dev/null 2>"$work/errors" |
+        sed -u 's|\r$||' | tee "$work/console" | sed -u '/^aep-exit: /d' || status=$?
+    cat "$work/errors" >&2
+    if [ $status = 124 ]; then
+        echo "$script: no end after $limit s" >&2
+        exit 124
+    fi
+    if grep -E '\[ *[0-9]+\.[0-9]+\]' "$work/console" |
+        grep -qE '(BUG|WARNING|INFO): |KASAN|Oops|Bad (page|rss)|Kernel panic|possible .* detected'; then
+        echo "$script: the kernel complained" >&2
+        exit 126
+    fi
+    result=$(sed -n 's/^aep-exit: //p' "$work/console")
+    exit "${result:-125}"
+}

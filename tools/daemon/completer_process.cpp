@@ -1,0 +1,82 @@
+// Purpose: see completer_process.hpp.
+// Who calls it: see completer_process.hpp.
+// Crash rule: see completer_process.hpp.
+#include "tools/daemon/completer_process.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "tools/node/node_error.hpp"
+
+namespace aep {
+
+CompleterProcess::CompleterProcess() : events_(epoll_create1(EPOLL_CLOEXEC)) {}
+
+std::string CompleterProcess::path() {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+    for (const char* place : {"../aep-lib/completer/aep-completer", "../lib/aep/aep-completer"}) {
+        const fs::path path = (here / place).lexically_normal();
+        if (fs::exists(path, ignored)) return path;
+    }
+    return "/usr/lib/aep/aep-completer";
+}
+
+std::string CompleterProcess::start(CompleterFds fds, u32 uid) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+        return "a socket for the completer: " + errno_text(errno);
+    }
+    socket_ = UniqueFd(ends[0]);
+    const UniqueFd theirs(ends[1]);
+    // It waits for its jobs, we for nothing.
+    fcntl(theirs.get(), F_SETFL, 0);
+    fds.socket = theirs.get();
+    const long started = start_completer(path().c_str(), fds, {uid, getegid()});
+    if (started < 0) {
+        socket_.reset();
+        return "the completer: " + errno_text(static_cast<int>(-started));
+    }
+    pid_ = static_cast<pid_t>(started);
+    epoll_event event{};
+    event.events = EPOLLIN;
+    epoll_ctl(events_.get(), EPOLL_CTL_ADD, socket_.get(), &event);
+    return "";
+}
+
+void CompleterProcess::end() {
+    if (pid_ == 0) return;
+    socket_.reset();  // it ends when nobody is at this end
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+}
+
+bool CompleterProcess::send_job(u32 slot) {
+    const CompleterJob job{slot};
+    return send(socket_.get(), &job, sizeof job, MSG_NOSIGNAL) == sizeof job;
+}
+
+bool CompleterProcess::receive(const std::function<void(const CompleterReport&)>& take) {
+    while (runs()) {
+        CompleterReport report;
+        const ssize_t got = recv(socket_.get(), &report, sizeof report, MSG_DONTWAIT);
+        if (got == sizeof report) {
+            take(report);
+        } else if (got < 0 && errno == EINTR) {
+            continue;
+        } else {
+            return got < 0 && errno == EAGAIN;
+        }
+    }
+    return true;
+}
+
+}  // namespace aep

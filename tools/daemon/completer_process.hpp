@@ -1,0 +1,47 @@
+// Purpose: the completer as the daemon's child: starting it, jobs one way, reports the other, its
+//          end.
+// Who calls it: the providers' plugs.
+// Crash rule: a completer ends with its daemon. What it was in the middle of is the provider's to
+//             see to.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "aep-lib/completer/protocol.hpp"
+#include "tools/node/unique_fd.hpp"
+
+namespace aep {
+
+class CompleterProcess {
+  public:
+    CompleterProcess();
+    ~CompleterProcess() { end(); }
+    CompleterProcess(const CompleterProcess&) = delete;
+    CompleterProcess& operator=(const CompleterProcess&) = delete;
+
+    /// The program's file.
+    static std::string path();
+
+    /// Starts one; `fds.socket` is filled in here. An error's text; empty: it runs.
+    std::string start(CompleterFds fds, u32 uid);
+    /// Kills the one that runs, and waits until it is gone.
+    void end();
+
+    bool runs() const { return pid_ != 0; }
+    pid_t pid() const { return pid_; }
+    /// False: its socket is full, or it is dead.
+    bool send_job(u32 slot);
+
+    /// Readable when reports wait, or it is dead: one descriptor, whichever completer runs.
+    int event_fd() const { return events_.get(); }
+    /// Calls take(report) for each report that waits. False: the completer is dead.
+    bool receive(const std::function<void(const CompleterReport&)>& take);
+
+  private:
+    UniqueFd events_;  // an epoll that holds the socket
+    UniqueFd socket_;
+    pid_t pid_ = 0;
+};
+
+}  // namespace aep

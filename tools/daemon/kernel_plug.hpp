@@ -1,0 +1,47 @@
+// Purpose: the provider `kernel` in the daemon: clients become members of a context of the
+//          kernel's, which lets their operations end before they die; the host's own operations are
+//          performed by a member, too, the completer.
+// Who calls it: daemon/main.cpp makes it, the daemon's loop and recovery use it.
+// Crash rule: the kernel's context lives as long as a member of it; the next daemon gets it from
+//             one. An operation that the completer has begun ends, whoever is killed. One that it
+//             had not begun is asked for again, by whoever comes: a completer begins with nothing
+//             before the former one is gone.
+#pragma once
+
+#include "tools/daemon/completer_process.hpp"
+#include "tools/node/completion.hpp"
+#include "tools/node/host.hpp"
+#include "tools/node/unique_fd.hpp"
+
+namespace aep {
+
+class KernelPlug final : public Capture, public Completion {
+  public:
+    explicit KernelPlug(Log log) : log_(std::move(log)) {}
+
+    Provider kind() const override { return Provider::kernel; }
+    std::string start(const WatchedContext& watched) override;
+    std::string watch(u32 client, pid_t pid, int pidfd) override;
+
+    void begin() override;
+    /// Clients' slots: what is open there was broken off, by a fault or at the grace period's end.
+    SlotOutcome complete(u32 slot) override;
+    SlotOutcome begin_operation(u32 slot) override;
+    int event_fd() const override { return completer_.event_fd(); }
+    void on_event() override;
+
+  private:
+    std::string find_or_make();
+    bool have_completer();
+    void completer_died();
+    void take(const CompleterReport& report);
+
+    Log log_;
+    UniqueFd context_, image_, pool_;  // descriptions without the daemon's locks
+    UniqueFd kernel_context_;
+    CompleterProcess completer_;
+    bool ready_ = false;  // the completer works, and no other one does
+    bool asked_ = false;  // it has the host's operation and has not answered
+};
+
+}  // namespace aep

@@ -351,6 +351,10 @@ const Backing* pool_backing(const char* path, usize bytes) {
 }
 
 bool choose_pool_pages(uptr address, u32 chunks) {
+    // A device has no other pages, and cannot be used after the advice against huge ones.
+    if (pool.file.memory == PoolMemory::device) {
+        return true;
+    }
     const bool huge = chunks > 1 || in_use.load(std::memory_order_relaxed) >= HUGE_PAGES_ABOVE;
     sys::madvise(address, usize{chunks} * CHUNK_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     return huge;

@@ -15,16 +15,22 @@ out=$root/build/kernel
 mkdir -p "$out"
 make -s -C "$root/kernel/selftests" OUT="$out"
 
-boot() { # NAME IMAGE KILLS [run.sh OPTIONS] -- [ARGS...]
-    local name=$1 image=$2 kills=$3 options=()
+work=$(mktemp -d /dev/shm/aep-kernel.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+truncate -s 128M "$work/pool"
+
+# Two nodes of memory, and a device of it.
+boot() { #  NAME IMAGE KILLS [run.sh OPTIONS] -- [ARGS...]
+    local name=$1 image=$2 kills=$3 options=() append="numa=fake=2"
     shift 3
     while [ "$1" != -- ]; do
-        options+=("$1")
-        shift
+        if [ "$1" = --append ]; then append+=" $2"; else options+=("$1" "$2"); fi
+        shift 2
     done
     shift
     echo "kernel: $name"
-    "$qemu/run.sh" --env "KILLS=$kills" "${options[@]}" "$image" "$out/selftest" "$@"
+    "$qemu/run.sh" --env "KILLS=$kills" --append "$append" --pool "$work/pool" "${options[@]}" \
+        "$image" "$out/selftest" "$@"
 }
 
 if [ "${1:-}" = --only ]; then
@@ -52,13 +58,12 @@ if [ "${1:-}" != --long ]; then
     exit
 fi
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 tar -C "$work" -xf /usr/src/linux-source-6.12.tar.xz --strip-components=1 --wildcards \
     '*/scripts/checkpatch.pl' '*/scripts/const_structs.checkpatch' '*/scripts/spelling.txt'
 for patch in "$root"/kernel/patches/*.patch; do
     (cd "$work" && perl scripts/checkpatch.pl --no-tree --strict --quiet --ignore SPDX_LICENSE_TAG "$patch")
 done
+echo "kernel: LAM (linear address masking): not tested, no CPU model of this QEMU has it"
 boot "4 levels" "$image" 1000 --timeout 3600 --
 provider --kills 2000
 boot "4 levels, isolated page tables" "$image" 100 --append pti=on --timeout 1800 -- --no-control

@@ -89,16 +89,23 @@ bool freeze_by_map(const PoolHere& pool) {
     return true;
 }
 
-// ---- hugetlbfs: a private mapping of huge pages could fail with SIGBUS at any later store, so the
-// child gets a copy in
-// ---- ordinary memory, made before the fork, and the parent goes on as it was.
+// ---- hugetlbfs: a private mapping of huge pages could fail with SIGBUS at any later store;
+// devices
+// ---- have no private mappings. So the child gets a copy in ordinary memory, made before the fork,
+// ---- and the parent goes on as it was.
 
 /// One staged copy for all runs, in the order of the runs.
 uptr staged = 0;
 usize staged_bytes = 0;
 
-/// Copies those huge pages of a run that exist; the others read as zero in the copy, too.
+/// Copies those huge pages of a run that exist; the others read as zero in the copy, too. All of a
+/// device exists.
 void copy_present(const PoolHere& pool, OwnRun run, uptr to) {
+    if (pool.file.memory == PoolMemory::device) {
+        __builtin_memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(address_of(run)),
+                         bytes_of(run));
+        return;
+    }
     const usize page = pool.file.page_bytes;
     for (usize at = 0; at < bytes_of(run); at += page) {
         u8 present[CHUNK_SIZE / OS_PAGE_SIZE];
@@ -122,7 +129,7 @@ bool stage_copies(const PoolHere& pool) {
                         ? sys::mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
                         : -ENOMEM;
     if (sys::failed(at)) {
-        message("fork: no memory to copy ", Bytes{bytes}, " of heap on hugetlbfs: ", Errno{at});
+        message("fork: no memory to copy ", Bytes{bytes}, " of heap for the child: ", Errno{at});
         return false;
     }
     staged = static_cast<uptr>(at);
@@ -155,7 +162,7 @@ bool make_private(uptr view, uptr address, usize bytes, int protection) {
 }
 
 bool freeze_own_chunks(PoolHere& pool) {
-    if (pool.file.hugetlb) {
+    if (pool.file.is_copied_by_fork()) {
         return stage_copies(pool);
     }
     OwnRun run = next_own_run(pool, 0);
@@ -182,7 +189,7 @@ bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes) {
     const uptr begin = address > HEAP_BASE ? round_down(address, OS_PAGE_SIZE) : HEAP_BASE;
     const uptr end =
         address + bytes < heap_end ? round_up(address + bytes, OS_PAGE_SIZE) : heap_end;
-    if (begin >= end || pool.file.hugetlb) {
+    if (begin >= end || pool.file.is_copied_by_fork()) {
         return true;
     }
     MemoryMap map;

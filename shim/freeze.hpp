@@ -22,10 +22,10 @@ bool freeze_own_chunks(PoolHere& pool);
 /// the range private, so that the advice takes and a later fork does not undo it. False: no memory.
 bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes);
 
-/// hugetlbfs: in the parent, after the fork.
+/// Where fork copies: in the parent, after the fork.
 void drop_staged_copies();
 
-/// hugetlbfs: in the child: puts the copies at the chunks' addresses.
+/// Where fork copies: in the child: puts the copies at the chunks' addresses.
 void take_staged_copies(PoolHere& pool);
 
 }  // namespace aep

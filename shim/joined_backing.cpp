@@ -21,6 +21,7 @@
 #include "shim/join.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_attach.hpp"
+#include "shim/pool_clean.hpp"
 #include "shim/populate.hpp"
 #include "shim/sharing.hpp"
 #include "shim/slots.hpp"
@@ -140,7 +141,7 @@ ChunkRun claim(u32 count, u32 align, u32 exact) {
             .count = count,
             .zero = clean,
             .dirty = !clean,
-            .coarse = huge || pool.file.hugetlb};
+            .coarse = huge || pool.file.is_copied_by_fork()};
 }
 
 ChunkRun provide_beyond(long error, u32 count, u32 align) {
@@ -176,7 +177,7 @@ bool joined_release(ChunkIndex first, u32 count) {
             purge_pool_memory(address + at, CHUNK_SIZE);
         return false;
     }
-    if (sys::failed(sys::madvise(address, bytes, MADV_REMOVE))) return false;
+    if (!clean_chunks(pool.file, address, bytes)) return false;
     if (!metadata_is_private(begin)) drop_chunk_metadata(begin, count);
     return_chunks(begin, count, true);
     return true;

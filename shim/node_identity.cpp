@@ -62,7 +62,7 @@ long take_entry(PoolHere& pool, int fd, u32 i) {
     }
     AEP_POOL_CRASH_POINT("node: locked");
     if (pool.tables.node(i).state() != NodeState::free) {
-        const long freed = reclaim_node(pool.file, pool.tables, fd, i);
+        const long freed = reclaim_node(pool.file, pool.tables, fd, i, pool.reclaimer);
         if (freed < 0) {
             release_node_lock(fd, i);
             return 0;  // its chunks could not be cleaned: another entry will do

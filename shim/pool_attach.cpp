@@ -56,7 +56,7 @@ bool map_everything(int fd) {
         return say_unmapped("it", mapped);
     }
     pool.attached = true;
-    if (!pool.file.hugetlb) {
+    if (!pool.file.is_copied_by_fork()) {
         // Without access until freeze moves parts of it: costs neither memory nor a promise of
         // memory.
         const long view = sys::mmap(PRIVATE_VIEW_HINT, heap_bytes, PROT_NONE,

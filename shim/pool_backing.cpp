@@ -21,6 +21,7 @@
 #include "shim/headroom.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_attach.hpp"
+#include "shim/pool_clean.hpp"
 #include "shim/populate.hpp"
 #include "shim/syscall.hpp"
 
@@ -111,7 +112,10 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
     }
     const bool huge = choose_pool_pages(address, count);
     pool.set_state(raw(first), count, Here::ours);
-    return {.first = first, .count = count, .zero = true, .coarse = huge || pool.file.hugetlb};
+    return {.first = first,
+            .count = count,
+            .zero = true,
+            .coarse = huge || pool.file.is_copied_by_fork()};
 }
 
 ChunkRun claim_anywhere(u32 count, u32 align) {
@@ -186,8 +190,12 @@ bool pool_commit(uptr address, usize bytes) {
     if (!in_pool(chunk)) {
         return true;
     }
+    // A device has all the memory it will ever have, and no group is charged for it.
+    if (pool.file.memory == PoolMemory::device && pool.state(chunk) == Here::ours) {
+        return true;
+    }
     // Below a private OS page that fills a hole the system puts one into the file, too.
-    const bool twice = pool.state(chunk) != Here::ours && !pool.file.hugetlb;
+    const bool twice = pool.state(chunk) != Here::ours && !pool.file.is_copied_by_fork();
     const CgroupRoom room(twice ? 2 * bytes : bytes);
     if (!room || !populate(address, bytes)) {
         return false;
@@ -207,7 +215,7 @@ void note_unused(usize bytes) {
 /// Purges chunks that are private to this process. Where the pool's pages lie below the private
 /// ones they show again: present, writable, not zero.
 bool purge_frozen(uptr address, usize bytes) {
-    const bool anonymous = pool.file.hugetlb;  // a child's copy
+    const bool anonymous = pool.file.is_copied_by_fork();  // a child's copy
     return !sys::failed(sys::madvise(address, bytes, MADV_DONTNEED)) && anonymous;
 }
 
@@ -226,6 +234,9 @@ bool clear_part(uptr address, usize bytes) {
 /// Gives back the whole OS pages of a range of shared chunks and clears the rest: on hugetlbfs a
 /// range may begin and end within a page whose other part is in use. All of it or nothing.
 bool purge_shared(uptr address, usize bytes) {
+    if (pool.file.memory == PoolMemory::device) {
+        return false;  // nobody but a new owner of the chunk could use it
+    }
     const usize page = pool.file.page_bytes;
     const uptr begin = round_up(address, page);
     const uptr end = round_down(address + bytes, page);
@@ -276,7 +287,7 @@ bool pool_release(ChunkIndex first, u32 count) {
         }
         return false;
     }
-    if (sys::failed(sys::madvise(address, bytes, MADV_REMOVE))) {
+    if (!clean_chunks(pool.file, address, bytes)) {
         return false;
     }
     AEP_POOL_CRASH_POINT("release: punched");
@@ -317,7 +328,7 @@ const Backing* pool_backing(const char* path, usize bytes) {
     if (pool.attached) {
         return &backing;
     }
-    const int fd = open_pool_file(pool.file, path, bytes);
+    const int fd = open_pool_file(pool.file, path, bytes, PoolUser::process);
     if (fd < 0) {
         return nullptr;
     }
@@ -340,6 +351,10 @@ const Backing* pool_backing(const char* path, usize bytes) {
 }
 
 bool choose_pool_pages(uptr address, u32 chunks) {
+    // A device has no other pages, and cannot be used after the advice against huge ones.
+    if (pool.file.memory == PoolMemory::device) {
+        return true;
+    }
     const bool huge = chunks > 1 || in_use.load(std::memory_order_relaxed) >= HUGE_PAGES_ABOVE;
     sys::madvise(address, usize{chunks} * CHUNK_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     return huge;

@@ -10,6 +10,7 @@
 #include "dsm-core/era/region.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_create.hpp"
+#include "shim/pool_device.hpp"
 #include "shim/populate.hpp"
 #include "shim/syscall.hpp"
 
@@ -53,10 +54,10 @@ struct Octal {
 };
 
 /// Who may touch the file at all. False after a message.
-bool acceptable(const char* path, const struct stat& st) {
-    if (!S_ISREG(st.st_mode)) {
+bool acceptable(const char* path, const struct stat& st, bool dax) {
+    if (!S_ISREG(st.st_mode) && !dax) {
         message("pool ", path, ": is ", kind_of(st.st_mode),
-                ", expected a regular file: give AEP_POOL another path");
+                ", expected a regular file or a DAX device: give AEP_POOL another path");
         return false;
     }
     if (st.st_uid != sys::geteuid()) {
@@ -81,9 +82,8 @@ bool read_superblock(PoolFile& file, int fd, u64 file_bytes) {
                 MIN_POOL_BYTES, ": not a pool; move it away and let a new one be created");
         return false;
     }
-    const long got = sys::pread(fd, &s, sizeof s, 0);
-    if (got != static_cast<long>(sizeof s)) {
-        message("pool ", file.path, ": cannot read its superblock: ", Errno{got < 0 ? got : -EIO});
+    if (!read_pool(file, fd, &s, sizeof s, 0)) {
+        message("pool ", file.path, ": cannot read its superblock");
         return false;
     }
     PoolFault fault = verify_superblock(s, file_bytes);
@@ -104,8 +104,9 @@ bool read_file_system(PoolFile& file, int fd) {
         message("pool ", file.path, ": fstatfs: ", Errno{result});
         return false;
     }
-    file.hugetlb = static_cast<u64>(fs.f_type) == HUGETLBFS_MAGIC;
-    file.page_bytes = file.hugetlb ? static_cast<usize>(fs.f_bsize) : OS_PAGE_SIZE;
+    const bool huge = static_cast<u64>(fs.f_type) == HUGETLBFS_MAGIC;
+    file.memory = huge ? PoolMemory::huge_pages : PoolMemory::file;
+    file.page_bytes = huge ? static_cast<usize>(fs.f_bsize) : OS_PAGE_SIZE;
     if (file.page_bytes > CHUNK_SIZE) {
         message("pool ", file.path, ": huge pages of ", Bytes{file.page_bytes},
                 ", expected at most ", Bytes{CHUNK_SIZE}, ": mount hugetlbfs with pagesize=2M");
@@ -120,13 +121,30 @@ bool same_pool(const PoolFile& file, int fd) {
     u8 uuid[sizeof file.superblock.uuid];
     return !sys::failed(sys::fstat(fd, &st)) && st.st_dev == file.device &&
            st.st_ino == file.inode &&
-           sys::pread(fd, uuid, sizeof uuid, offsetof(Superblock, uuid)) ==
-               static_cast<long>(sizeof uuid) &&
+           read_pool(file, fd, uuid, sizeof uuid, offsetof(Superblock, uuid)) &&
            __builtin_memcmp(uuid, file.superblock.uuid, sizeof uuid) == 0;
 }
 
+/// Whether what was opened may be a pool of `user`, and a new device is made one. False after a
+/// message.
+bool prepare_device(PoolFile& file, int fd, usize bytes, PoolUser user) {
+    DaxDevice device;
+    struct stat st;
+    if (sys::failed(sys::fstat(fd, &st)) || !find_dax_device(st, device)) {
+        return true;  // examine_pool_file() says what it is
+    }
+    if (user == PoolUser::process) {
+        message("pool ", file.path,
+                ": is a DAX device, which other machines may use, too: start a context on it (aep "
+                "up --node N --pool ",
+                file.path, ") and let the program join that");
+        return false;
+    }
+    return acceptable(file.path, st, true) && create_on_device(file.path, fd, device, bytes);
+}
+
 /// Opens what is at the path, judges it. The descriptor; -ENOENT; or -1 after a message.
-int open_existing(PoolFile& file) {
+int open_existing(PoolFile& file, usize bytes, PoolUser user) {
     const long opened = sys::open(file.path, OPEN_FLAGS);
     if (opened == -ENOENT) {
         return -ENOENT;
@@ -145,7 +163,7 @@ int open_existing(PoolFile& file) {
         message("pool ", file.path, ": cannot open it: ", Errno{fd});
         return -1;
     }
-    if (examine_pool_file(file, fd)) {
+    if (prepare_device(file, fd, bytes, user) && examine_pool_file(file, fd)) {
         return fd;
     }
     sys::close(fd);
@@ -195,8 +213,15 @@ bool examine_pool_file(PoolFile& file, int fd) {
         message("pool ", file.path, ": fstat: ", Errno{result});
         return false;
     }
-    if (!acceptable(file.path, st) || !read_superblock(file, fd, static_cast<u64>(st.st_size)) ||
-        !read_file_system(file, fd)) {
+    DaxDevice device;
+    const bool dax = find_dax_device(st, device);
+    if (dax) {
+        file.memory = PoolMemory::device;
+        file.page_bytes = device.align;
+    }
+    const u64 bytes = dax ? round_down(device.bytes, CHUNK_SIZE) : static_cast<u64>(st.st_size);
+    if (!acceptable(file.path, st, dax) || !(dax || read_file_system(file, fd)) ||
+        !read_superblock(file, fd, bytes)) {
         return false;
     }
     file.device = st.st_dev;
@@ -204,14 +229,14 @@ bool examine_pool_file(PoolFile& file, int fd) {
     return true;
 }
 
-int open_pool_file(PoolFile& file, const char* path, usize bytes) {
+int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user) {
     if (!set_path(file, path)) {
         return -1;
     }
     // Whoever loses the race for creation opens the winner's; a few rounds only if somebody keeps
     // removing it.
     for (int round = 0; round < 8; ++round) {
-        const int fd = open_existing(file);
+        const int fd = open_existing(file, bytes, user);
         if (fd != -ENOENT) {
             return fd;
         }
@@ -221,6 +246,19 @@ int open_pool_file(PoolFile& file, const char* path, usize bytes) {
     }
     message("pool ", file.path, ": somebody removes it as often as it is created");
     return -1;
+}
+
+bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at) {
+    if (file.memory != PoolMemory::device) {
+        return sys::pread(fd, to, bytes, at) == static_cast<long>(bytes);
+    }
+    const u64 begin = round_down(at, file.page_bytes);
+    const usize mapped = round_up(at + bytes - begin, file.page_bytes);
+    const long view = sys::mmap(0, mapped, PROT_READ, MAP_SHARED, fd, begin);
+    if (sys::failed(view)) return false;
+    __builtin_memcpy(to, reinterpret_cast<void*>(static_cast<uptr>(view) + (at - begin)), bytes);
+    sys::munmap(static_cast<uptr>(view), mapped);
+    return true;
 }
 
 int reopen_pool_file(const PoolFile& file) {

@@ -11,19 +11,33 @@ namespace aep {
 
 inline constexpr usize MAX_PATH = 4096;
 
+/// What is behind a pool's path.
+enum class PoolMemory : u8 {
+    file,        // tmpfs, ext4, ...: small pages, holes
+    huge_pages,  // hugetlbfs
+    device,      // a DAX device: memory of its own, which other machines may map, too; no holes
+};
+
 /// A pool file that has been opened and verified once.
 struct PoolFile {
     char path[MAX_PATH];    // absolute, so that it is found after chdir
     u64 device;             // the file's identity
     u64 inode;              //
     Superblock superblock;  // as read, verified
-    usize page_bytes;       // OS page of its mappings: 4 KiB, or the huge page size on hugetlbfs
-    bool hugetlb;
+    usize page_bytes;       // of its mappings: 4 KiB, the huge page, or the device's alignment
+    PoolMemory memory;
+
+    /// Whether there are no private mappings of it that fork could make chunks private by.
+    bool is_copied_by_fork() const { return memory != PoolMemory::file; }
 };
 
-/// Opens the pool at `path`, creating it with `bytes` (0: default) when it does not exist. The
-/// descriptor, or -1 after a message. The descriptor is never 0, 1 or 2, and closes on exec.
-int open_pool_file(PoolFile& file, const char* path, usize bytes);
+/// Who opens a pool: a device is for nodes that other machines know.
+enum class PoolUser : u8 { process, node };
+
+/// Opens the pool at `path`, creating it with `bytes` (0: default) when it does not exist, or when
+/// it is a device that holds nothing but zeros. The descriptor, or -1 after a message. The
+/// descriptor is never 0, 1 or 2, and closes on exec.
+int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user);
 
 /// Verifies the pool behind a descriptor that somebody handed us; file.path is set, for messages.
 /// False after one.
@@ -32,6 +46,9 @@ bool examine_pool_file(PoolFile& file, int fd);
 /// Opens the same pool again: -errno if the path does not lead to it any more (ESTALE: to another
 /// file).
 int reopen_pool_file(const PoolFile& file);
+
+/// Reads part of the pool, which a device does not let itself be read. False: it cannot be.
+bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at);
 
 /// Maps all of the file shared, tables just below the heap window and chunk 0 at its start, the
 /// chunks without access; not

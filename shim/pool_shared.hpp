@@ -24,11 +24,12 @@ struct PoolHere {
     PoolFile file;
     PoolTables tables;  // in the shared mapping; not there while `attached` is false
     u8* here;           // one a chunk, in private memory; read and written by the functions below
-    uptr private_view;  // dormant private mapping of all chunks, which freeze moves from; 0 on
-                        // hugetlbfs
+    uptr private_view;  // dormant private mapping of all chunks, which freeze moves from; 0
+                        // where fork copies
     bool attached;      // the pool is mapped (a forked child maps it when it first needs a chunk)
     bool has_node;      // `owner` is a node of ours, not inherited by any child so far
     Owner owner;
+    u32 reclaimer;     // who we are in a NodeWord that we reclaim; 0: no node of machines
     uptr token;        // the mapping that keeps the node's lock
     Lock guests_lock;  // held while chunks of others become accessible, or ours no longer
     std::atomic<bool> guests_everywhere;  // chunks that are not ours are accessible
@@ -62,8 +63,8 @@ long reclaim_dead_nodes(PoolHere& pool, u32 from, u32 limit);
 /// Whether some process is reclaiming a node right now: waiting for it may yield chunks.
 bool somebody_reclaims(const PoolTables& tables);
 
-/// Reclaims node `i`, whose lock the description of `fd` holds. The number of chunks that became
-/// free, or -errno: then the rest is left for another try.
-long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i);
+/// Reclaims node `i`, whose lock the description of `fd` holds, as `by` (PoolHere::reclaimer). The
+/// number of chunks that became free, or -errno: then the rest is left for another try.
+long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i, u32 by);
 
 }  // namespace aep

@@ -4,12 +4,12 @@
 // Crash rule: each step may be the last: the lock goes with the reclaimer, the entry is not free,
 //             so the next one begins again; a chunk is free only after it is clean.
 #include <errno.h>
-#include <linux/falloc.h>
 
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/crash_points.hpp"
 #include "shim/living_chunks.hpp"
 #include "shim/node_lock.hpp"
+#include "shim/pool_clean.hpp"
 #include "shim/pool_shared.hpp"
 #include "shim/proc_file.hpp"
 #include "shim/syscall.hpp"
@@ -17,42 +17,55 @@
 namespace aep {
 namespace {
 
-long punch_chunk(const PoolFile& file, int fd, u32 chunk) {
-    constexpr int PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    const u64 at = file.superblock.chunks_offset + usize{chunk} * CHUNK_SIZE;
-    long result;
-    do {
-        result = sys::fallocate(fd, PUNCH, at, CHUNK_SIZE);
-    } while (result == -EINTR);
-    return result;
+/// The word of one of the nodes that share objects. False: it cannot be read.
+bool read_era_node(const PoolFile& file, int fd, u32 node, era::NodeWord& word) {
+    const u64 at = file.superblock.era_offset + node * sizeof(era::NodeEntry);
+    return read_pool(file, fd, &word, sizeof word, at);
 }
 
 /// Whether the entry is that of a machine's node that is not known to be dead: its locks are told
 /// to its own system only, so what counts is what the nodes say of each other.
 bool lives_elsewhere(const PoolFile& file, const NodeEntry& entry, int fd) {
     const Superblock& s = file.superblock;
-    if (entry.era_node == 0 || entry.era_node > s.era.nodes) return false;
     u8 here[16];
     read_boot_id(here);
     if (__builtin_memcmp(here, entry.boot_id, sizeof here) == 0) return false;
-    u64 word = 0;
-    const u64 at = s.era_offset + (entry.era_node - 1) * sizeof(era::NodeEntry);
-    if (sys::pread(fd, &word, sizeof word, at) != sizeof word) return true;
-    const era::NodeWord node{word};
-    return node.state() != era::NodeState::free && node.generation() == entry.era_generation;
+    // A file is this system's alone: who is no node of machines is one from before a reboot.
+    if (entry.era_node == 0 || entry.era_node > s.era.nodes) {
+        return file.memory == PoolMemory::device;
+    }
+    era::NodeWord node{};
+    return !read_era_node(file, fd, entry.era_node - 1, node) ||
+           (node.state() != era::NodeState::free && node.generation() == entry.era_generation);
+}
+
+/// Whether somebody else is giving the chunks of a node back, and lives as far as the nodes know.
+/// On one system the lock that the caller holds keeps all others out.
+bool somebody_is_at_it(const PoolFile& file, NodeWord word, u32 by, int fd) {
+    if (word.state() != NodeState::reclaiming || word.by() == by) return false;
+    if (word.by() == 0) return false;
+    const u32 node = NodeWord::node_of(word.by());
+    era::NodeWord other{};
+    return node >= file.superblock.era.nodes || !read_era_node(file, fd, node, other) ||
+           (other.state() != era::NodeState::free &&
+            NodeWord::reclaimer(node, other.generation()) == word.by());
 }
 
 }  // namespace
 
-long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i) {
+long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i, u32 by) {
     AEP_POOL_CRASH_POINT("reclaim: locked");
-    if (lives_elsewhere(file, tables.nodes[i], fd)) {
+    std::atomic<u64>& entry = tables.nodes[i].word;
+    NodeWord word = tables.node(i);  // before it is judged: it may become another's meanwhile
+    if (lives_elsewhere(file, tables.nodes[i], fd) || somebody_is_at_it(file, word, by, fd)) {
         return -EBUSY;
     }
-    std::atomic<u64>& entry = tables.nodes[i].word;
-    const u32 generation = tables.node(i).generation();
-    // Relaxed: the lock orders reclaimers among themselves; others only read it as a hint.
-    entry.store(NodeWord::make(NodeState::reclaiming, generation).bits, std::memory_order_relaxed);
+    const u32 generation = word.generation();
+    const NodeWord ours = NodeWord::make(NodeState::reclaiming, generation, by);
+    // Machines exclude each other by this word. acquire: what a former reclaimer did is seen.
+    if (!entry.compare_exchange_strong(word.bits, ours.bits, std::memory_order_acq_rel)) {
+        return -EBUSY;
+    }
     AEP_POOL_CRASH_POINT("reclaim: announced");
     const LivingChunks living(file, fd);
     if (living.unknown()) {
@@ -67,7 +80,7 @@ long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i)
             ++chunk;
             continue;
         }
-        const long result = punch_chunk(file, fd, chunk);
+        const long result = clean_chunk(file, fd, chunk);
         if (sys::failed(result)) {
             return result;
         }
@@ -114,7 +127,7 @@ long reclaim_dead_nodes(PoolHere& pool, u32 from, u32 limit) {
             continue;
         }
         if (tables.node(i).state() != NodeState::free) {
-            const long result = reclaim_node(pool.file, tables, fd, i);
+            const long result = reclaim_node(pool.file, tables, fd, i, pool.reclaimer);
             freed += result > 0 ? result : 0;
         }
         // By hand, not by close: a child of a raw clone may have inherited the descriptor.

@@ -17,17 +17,20 @@
 namespace aep {
 
 long map_pool_tables(int fd, const ContextHeader& header) {
-    Superblock superblock;
-    if (pread(fd, &superblock, sizeof superblock, 0) != sizeof superblock ||
-        superblock.magic != POOL_MAGIC || superblock.layout_hash != POOL_LAYOUT_HASH ||
-        memcmp(superblock.uuid, header.pool_uuid, sizeof superblock.uuid) != 0) {
-        return -EINVAL;
-    }
+    // Looked at where it is mapped: a device cannot be read.
+    if (header.pool_address >= HEAP_BASE) return -EINVAL;
     void* wanted = reinterpret_cast<void*>(header.pool_address);
-    void* at = mmap(wanted, superblock.chunks_offset, PROT_READ | PROT_WRITE,
+    const usize bytes = HEAP_BASE - header.pool_address;
+    void* at = mmap(wanted, bytes, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, 0);
     if (at == MAP_FAILED) return -errno;
-    return at == wanted ? 0 : -EEXIST;
+    const Superblock& superblock = *static_cast<const Superblock*>(at);
+    const bool sound = at == wanted && superblock.magic == POOL_MAGIC &&
+                       superblock.layout_hash == POOL_LAYOUT_HASH &&
+                       superblock.chunks_offset == bytes &&
+                       memcmp(superblock.uuid, header.pool_uuid, sizeof superblock.uuid) == 0;
+    if (!sound) munmap(at, bytes);
+    return sound ? 0 : -EINVAL;
 }
 
 long become_only_completer(int context_fd) {

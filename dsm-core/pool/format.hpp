@@ -62,15 +62,25 @@ enum class NodeState : u8 {
     reclaiming = 2,  // its process is dead, the holder of its lock is giving its chunks back
 };
 
-/// state | generation << 32. The generation grows each time the entry is taken.
+/// state | who reclaims it << 8 | generation << 32. The generation grows each time the entry is
+/// taken.
 struct NodeWord {
     u64 bits;
     NodeState state() const { return static_cast<NodeState>(bits & 0xff); }
     u32 generation() const { return static_cast<u32>(bits >> 32); }
-    bool valid() const { return (bits & 0xffff'ff00) == 0 && (bits & 0xff) <= 2; }
-    static constexpr NodeWord make(NodeState s, u32 generation) {
-        return {static_cast<u64>(s) | u64{generation} << 32};
+    /// Which node of machines is reclaiming it; 0: a process of this system, by the lock alone.
+    u32 by() const { return static_cast<u32>(bits >> 8) & 0xff'ffff; }
+    bool valid() const {
+        return (bits & 0xff) <= 2 && (by() == 0 || state() == NodeState::reclaiming);
     }
+    static constexpr NodeWord make(NodeState s, u32 generation, u32 by = 0) {
+        return {static_cast<u64>(s) | u64{by} << 8 | u64{generation} << 32};
+    }
+    /// A node of dsm-core/era as reclaimer: 1 + the node, 16 bits of its generation.
+    static constexpr u32 reclaimer(u32 node, u32 generation) {
+        return (node + 1) | (generation & 0xffff) << 8;
+    }
+    static constexpr u32 node_of(u32 reclaimer) { return (reclaimer & 0xff) - 1; }
 };
 
 /// One process that takes chunks (or the descendants that still map its frozen chunks). All but

@@ -251,8 +251,9 @@ static bool wanted(const struct test* test, char** prefix) {
 }
 
 int main(int argc, char** argv) {
-    const struct test* const lists[] = {table1_tests, table2_tests, context_tests, memory_tests,
-                                        death_tests,  stop_tests,   torture_tests, figure_tests};
+    const struct test* const lists[] = {table1_tests,  table2_tests, context_tests, memory_tests,
+                                        kind_tests,    death_tests,  stop_tests,    wait_tests,
+                                        torture_tests, figure_tests};
     bool control = argc < 2 || strcmp(argv[1], "--no-control");
     char** prefixes = argv + (control ? 1 : 2);
     int number = 0, failed = 0;

@@ -44,7 +44,7 @@ struct test {
 };
 
 extern const struct test table1_tests[], table2_tests[], context_tests[], memory_tests[],
-    death_tests[], stop_tests[], torture_tests[], figure_tests[];
+    kind_tests[], death_tests[], stop_tests[], wait_tests[], torture_tests[], figure_tests[];
 
 /* Says why the test fails, and is false. */
 bool fail(const char* format, ...) __attribute__((format(printf, 1, 2)));

@@ -83,7 +83,7 @@ void become_node(const PoolTables& tables) {
 }
 
 void make_context() {
-    pool_fd = open_pool_file(pool_file, path("pool").c_str(), plan.pool_bytes);
+    pool_fd = open_pool_file(pool_file, path("pool").c_str(), plan.pool_bytes, PoolUser::process);
     if (pool_fd < 0 || sys::failed(map_pool_file(pool_file, pool_fd, nullptr))) die("pool");
     void* base = reinterpret_cast<void*>(pool_mapping_base(pool_file));
     const PoolTables tables = tables_of(base, pool_file.superblock);

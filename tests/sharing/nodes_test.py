@@ -1,6 +1,6 @@
 """Several contexts on one pool file that stand for machines, each with its own daemon: what tests of them share.
 
-Used by nodes.py. Leaves nothing behind.
+Used by nodes.py and ../vm/vm_test.py. Leaves nothing behind.
 """
 
 import json
@@ -49,6 +49,9 @@ class Node:
     def up(self, *words):
         return self.good("up", "--pool", self.test.pool, "--pool-size", "256M", "--provider",
                          self.test.provider, "--node", str(self.number), *self.test.words, *words)
+
+    def is_up(self):
+        return os.path.exists(self.socket)
 
     def peer(self, name=""):
         peer = Peer(self.socket)
@@ -111,7 +114,7 @@ class NodesTest(unittest.TestCase):
             if sign():
                 return
             for node in self.nodes:
-                if os.path.exists(node.socket):
+                if node.is_up():
                     node.run("recover")
         self.fail(f"never: {what}")
 

@@ -5,7 +5,7 @@ target_link_libraries(unit_pool_tables PRIVATE dsm_core GTest::gtest_main)
 gtest_discover_tests(unit_pool_tables DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 180)
 
 if(NOT AEP_SANITIZE STREQUAL "thread")
-  add_executable(unit_pool pool_anonymous.cpp pool_claims.cpp pool_exhaustion.cpp pool_files.cpp
+  add_executable(unit_pool pool_anonymous.cpp pool_claims.cpp pool_device.cpp pool_exhaustion.cpp pool_files.cpp
     pool_fork.cpp pool_fork_memory.cpp pool_headroom.cpp pool_message.cpp)
   target_link_libraries(unit_pool PRIVATE aep_shim GTest::gtest_main)
   gtest_discover_tests(unit_pool DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 180)
@@ -19,8 +19,8 @@ if(NOT AEP_SANITIZE STREQUAL "thread")
 
   # The same sources once more, with the places where the kill test ends a process.
   file(GLOB crash_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/dsm-core/pool/*.cpp)
-  foreach(source anonymous_backing freeze futex_waiters headroom memory_map message metadata node_identity pool_attach pool_backing pool_create
-          pool_file populate living_chunks proc_file reclaim)
+  foreach(source anonymous_backing freeze futex_waiters headroom memory_map message metadata node_identity pool_attach pool_backing pool_clean
+          pool_create pool_device pool_file populate living_chunks proc_file reclaim)
     list(APPEND crash_sources ${PROJECT_SOURCE_DIR}/shim/${source}.cpp)
   endforeach()
   add_executable(unit_pool_crash pool_crash_points.cpp ${crash_sources})

@@ -31,20 +31,25 @@ void add_size(CLI::App& app, const char* name, std::optional<u64>& to, const cha
         ->type_name("SIZE");
 }
 
-/// How lines of the pool reach it. A file that is mapped without a page cache is memory that
-/// outlives the machine.
+/// How lines of the pool reach it. A device, and a file that is mapped without a page cache, is
+/// memory that outlives the machine.
 era::PoolCaches pool_caches(const std::string& wanted, const std::string& pool) {
     if (wanted == "auto") {
         struct statx facts {};
-        const bool dax = statx(AT_FDCWD, pool.c_str(), 0, 0, &facts) == 0 &&
-                         (facts.stx_attributes & STATX_ATTR_DAX) != 0;
+        const bool dax = statx(AT_FDCWD, pool.c_str(), 0, STATX_TYPE, &facts) == 0 &&
+                         (S_ISCHR(facts.stx_mode) || (facts.stx_attributes & STATX_ATTR_DAX) != 0);
         if (!dax) return era::PoolCaches::coherent;
     } else if (wanted == "coherent") {
         return era::PoolCaches::coherent;
     }
     u32 a = 7, b = 0, c = 0, d = 0;
     asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return (b >> 24 & 1) != 0 ? era::PoolCaches::clwb : era::PoolCaches::clflushopt;
+    if ((b >> 24 & 1) != 0) return era::PoolCaches::clwb;
+    if ((b >> 23 & 1) != 0) return era::PoolCaches::clflushopt;
+    throw NodeError(
+        ENOTSUP,
+        "--pool-caches: this processor has neither clwb nor clflushopt, with which lines "
+        "of the pool reach it; if the pool does not outlive the machine, give coherent");
 }
 
 }  // namespace
@@ -121,6 +126,7 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     try {
         app.parse(argc, argv);
         node.paths = context_paths(name, directory, socket);
+        node.nodes.caches = pool_caches(caches, node.pool);
     } catch (const CLI::ParseError& error) {
         exit_code = app.exit(error) == 0 ? 0 : 2;
         return std::nullopt;
@@ -132,7 +138,6 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     node.pool_bytes = pool_bytes.value_or(0);
     if (node.image.empty()) node.image = default_image_path();
     if (number != 0) node.nodes.node = number - 1;
-    node.nodes.caches = pool_caches(caches, node.pool);
     return options;
 }
 

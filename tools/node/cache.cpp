@@ -1,29 +1,17 @@
 // Purpose: the way of chunks from the node's cache back to the pool: when nobody has used them for
-// a
-//          while, or other nodes find nothing.
+// a while,
+//          or other nodes find nothing.
 // Who calls it: the sweep; removal of the context.
 // Crash rule: announced in the context first, free in the pool second, nobody's in the context
 // last:
 //             what says "returning" is done again from wherever it stopped.
-#include <fcntl.h>
-#include <linux/falloc.h>
-
+#include "shim/pool_clean.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/metadata.hpp"
 #include "tools/node/process_facts.hpp"
 
 namespace aep {
-namespace {
-
-bool punch_in_pool(const PoolHere& pool, int fd, u32 chunk) {
-    const u64 at = pool.file.superblock.chunks_offset + u64{chunk} * CHUNK_SIZE;
-    return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
-                     CHUNK_SIZE) == 0;
-}
-
-}  // namespace
-
 /// Gives a chunk back that is in the cache, or was on its way already. False: it is not.
 bool NodeHost::return_chunk(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
@@ -39,7 +27,7 @@ bool NodeHost::return_chunk(u32 chunk) {
     // Given back before a crash: it may be another node's by now.
     if (pool_->tables.chunk(chunk).bits == ChunkWord::owned(us.node, us.generation).bits) {
         punch_chunk_metadata(context_fd_.get(), chunk);
-        if (!punch_in_pool(*pool_, pool_fd_.get(), chunk)) {
+        if (clean_chunk(pool_->file, pool_fd_.get(), chunk) != 0) {
             // Only clean chunks are free: it stays ours.
             context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
             owner.store(OWNER_CACHED, std::memory_order_release);

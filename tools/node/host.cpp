@@ -119,7 +119,7 @@ bool NodeHost::continue_context() {
     }
     const std::string pool = pool_path();
     if (!lives && access(pool.c_str(), F_OK) != 0) return false;
-    open_pool(pool);
+    open_pool(pool, header.era_node != era::NO_NODE);
     if (__builtin_memcmp(pool_->file.superblock.uuid, header.pool_uuid, sizeof header.pool_uuid) !=
         0) {
         if (!lives) return false;
@@ -143,7 +143,7 @@ bool NodeHost::continue_context() {
 void NodeHost::make_context() {
     const std::string path = options_.paths.context();
     const std::string pool = pool_path();
-    if (!pool_mapped_) open_pool(pool);
+    if (!pool_mapped_) open_pool(pool, options_.nodes.node != era::NO_NODE);
     // Whoever finds the name finds the context that is being made, or none.
     if (unlink(path.c_str()) != 0 && errno != ENOENT) {
         throw NodeError(errno, "context " + path + ": " + errno_text(errno));
@@ -163,12 +163,16 @@ void NodeHost::make_context() {
     plan.era_node = options_.nodes.node;
     if (plan.era_node != era::NO_NODE) plan.era_objects = pool_->file.superblock.era.objects;
     require(format_context(context_fd_.get(), plan), "context " + path + ": cannot be made");
+    map_context();
+    // Another system sees no locks: there only the one that is the node takes an entry for it.
+    const bool of_machines = pool_->file.memory == PoolMemory::device;
+    if (of_machines) enter_nodes();
     const Owner owner = take_entry();
     AEP_NODE_CRASH_POINT("open: node taken");
-    map_context();
     context().node.store(owner.node);
     context().node_generation.store(owner.generation);
-    enter_nodes();
+    if (!of_machines) enter_nodes();
+    if (membership_ != nullptr) membership_->introduce();
     remember_pool();
     const std::string self = "/proc/self/fd/" + std::to_string(context_fd_.get());
     if (linkat(AT_FDCWD, self.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
@@ -202,9 +206,10 @@ void NodeHost::remember_pool() {
     }
 }
 
-void NodeHost::open_pool(const std::string& path) {
+void NodeHost::open_pool(const std::string& path, bool as_node) {
     pool_ = std::make_unique<PoolHere>();
-    pool_fd_ = UniqueFd(open_pool_file(pool_->file, path.c_str(), options_.pool_bytes));
+    pool_fd_ = UniqueFd(open_pool_file(pool_->file, path.c_str(), options_.pool_bytes,
+                                       as_node ? PoolUser::node : PoolUser::process));
     if (!pool_fd_) throw NodeError(EINVAL, "pool " + path + ": see the line above");
     require(map_pool_file(pool_->file, pool_fd_.get(), nullptr),
             "pool " + path + ": cannot map it");
@@ -304,9 +309,10 @@ void NodeHost::remove() {
         for (u32 i = 1; i <= context().max_clients; ++i) recover(i);
         return_cached(0, true);
         leave_nodes();
-        // What is left has objects in it that other nodes hold.
-        if (!fenced()) {
-            reclaim_node(pool_->file, pool_->tables, pool_fd_.get(), pool_->owner.node);
+        // What is left has objects in it that other nodes hold. Other machines do not see that we
+        // are at it, now that we are no node any more: on a device the next of them does it.
+        if (!fenced() && pool_->file.memory != PoolMemory::device) {
+            reclaim_node(pool_->file, pool_->tables, pool_fd_.get(), pool_->owner.node, 0);
         }
     }
     const ContextPaths& paths = options_.paths;

@@ -162,7 +162,7 @@ class NodeHost {
     void map_context();
     void unmap_heap();
     void unmap_context();
-    void open_pool(const std::string& path);
+    void open_pool(const std::string& path, bool as_node);
     std::string pool_path() const;
     void remember_pool();
     void adopt_state();

@@ -122,7 +122,6 @@ u32 Membership::join() {
     if (live.bits == 0) throw NodeError(EBUSY, what + " was taken by another machine just now");
     AEP_MEMBER_CRASH_POINT("join: live");
     generation_ = live.generation();
-    introduce();
     return generation_;
 }
 
@@ -134,7 +133,6 @@ bool Membership::continue_as(u32 generation) {
     return true;
 }
 
-/// Who the node is, for others to judge whether it lives.
 void Membership::introduce() {
     era::NodeEntry& entry = tables_.entry(options_.node);
     with_memory([&](auto& m) {

@@ -25,13 +25,16 @@ struct MembershipOptions {
 
 class Membership {
   public:
-    /// `pool` is mapped, with access to what nodes share, and has its entry; both outlive this.
+    /// `pool` is mapped, with access to what nodes share; both outlive this.
     Membership(const PoolHere& pool, int pool_fd, const MembershipOptions& options,
                const std::string& name, Log log);
 
     /// Takes the node into use, after undoing what its former life left; its generation. Waits for
     /// a lease to run out. Throws NodeError (EBUSY: somebody is that node).
     u32 join();
+    /// Tells who the node is, now that it has its entry in the pool: its system's locks say from
+    /// now on whether it lives.
+    void introduce();
     /// Goes on as the node, of a former daemon. False: others have declared it dead.
     bool continue_as(u32 generation);
 
@@ -59,7 +62,6 @@ class Membership {
     bool was_silent(u32 node, u64 now_ms);
     bool is_told_by_locks(u32 node) const;
     void make_present();
-    void introduce();
     template <class F>
     auto with_memory(F&& f);
 

@@ -20,12 +20,19 @@ bool share_node_lock(int fd, u32 node) {
     return set_file_lock(fd, F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node);
 }
 
-void describe(NodeEntry& entry, const std::string& name) {
+void describe_process(NodeEntry& entry, const std::string& name) {
     entry.pid = static_cast<u32>(getpid());
     entry.start_time = start_time_of(getpid());
-    read_boot_id(entry.boot_id);
     __builtin_memset(entry.name, 0, sizeof entry.name);
     name.copy(entry.name, sizeof entry.name - 1);
+}
+
+/// Of an entry that is not live: other machines judge a live one by this.
+void describe(NodeEntry& entry, const std::string& name, const Membership* membership) {
+    describe_process(entry, name);
+    read_boot_id(entry.boot_id);
+    entry.era_node = membership == nullptr ? 0 : membership->node() + 1;
+    entry.era_generation = membership == nullptr ? 0 : membership->generation();
 }
 
 }  // namespace
@@ -33,9 +40,13 @@ void describe(NodeEntry& entry, const std::string& name) {
 Owner NodeHost::take_entry() {
     const PoolTables& tables = pool_->tables;
     const int fd = pool_fd_.get();
+    // On a device each node has entries that it alone takes: locks tell of this system only.
+    const bool of_machines = pool_->file.memory == PoolMemory::device;
+    const u32 first = of_machines ? membership_->node() : 0;
+    const u32 step = of_machines ? pool_->file.superblock.era.nodes : 1;
     // Free entries first: where all live long, nobody's lock is tried.
     for (int round = 0; round < 2; ++round) {
-        for (u32 i = 0; i < tables.node_count; ++i) {
+        for (u32 i = first; i < tables.node_count; i += step) {
             const bool free = tables.node(i).state() == NodeState::free;
             if (free != (round == 0)) continue;
             const NodeLock lock = try_node_lock(fd, i);
@@ -46,11 +57,11 @@ Owner NodeHost::take_entry() {
             }
             if (lock == NodeLock::held) continue;
             if (tables.node(i).state() != NodeState::free &&
-                reclaim_node(pool_->file, tables, fd, i) < 0) {
+                reclaim_node(pool_->file, tables, fd, i, pool_->reclaimer) < 0) {
                 release_node_lock(fd, i);
                 continue;
             }
-            describe(tables.nodes[i], options_.paths.name);
+            describe(tables.nodes[i], options_.paths.name, membership_.get());
             const Owner owner{i, tables.node(i).generation() + 1};
             // release: who sees the node live sees who it is.
             tables.nodes[i].word.store(NodeWord::make(NodeState::live, owner.generation).bits,
@@ -78,7 +89,7 @@ bool NodeHost::share_entry(Owner owner) {
         release_node_lock(pool_fd_.get(), owner.node);
         return false;
     }
-    describe(pool_->tables.nodes[owner.node], options_.paths.name);
+    describe_process(pool_->tables.nodes[owner.node], options_.paths.name);
     pool_->owner = owner;
     pool_->has_node = true;
     return true;

@@ -14,7 +14,9 @@
 #include "tools/node/process_facts.hpp"
 
 namespace aep {
-/// Becomes the node that is asked for; the context is new and says which one it is to be.
+
+/// Becomes the node that is asked for; the context is new and says which one it is to be. Others
+/// know nothing of it but its beat until it is introduced.
 void NodeHost::enter_nodes() {
     ContextHeader& h = context();
     if (h.era_node == era::NO_NODE) return;
@@ -26,6 +28,7 @@ void NodeHost::enter_nodes() {
                                                options_.paths.name, log_);
     h.pool_caches.store(static_cast<u32>(options_.nodes.caches));
     h.era_generation.store(membership_->join());
+    pool_->reclaimer = NodeWord::reclaimer(membership_->node(), membership_->generation());
 }
 
 /// Goes on as the node that the context is. False: others have declared it dead, or, while nobody
@@ -46,6 +49,7 @@ bool NodeHost::go_on_as_node(bool lives) {
     options_.nodes.caches = static_cast<era::PoolCaches>(h.pool_caches.load());
     membership_ = std::make_unique<Membership>(*pool_, pool_fd_.get(), options_.nodes,
                                                options_.paths.name, log_);
+    pool_->reclaimer = NodeWord::reclaimer(h.era_node, h.era_generation.load());
     return membership_->continue_as(h.era_generation.load());
 }
 

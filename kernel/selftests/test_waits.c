@@ -1,0 +1,158 @@
+/* Purpose: operations that wait, or are waited for, where others decide how long: a fault that a
+ *          program answers, the version 1 freezer, the whole system out of memory.
+ * Who calls it: harness.c.
+ * Crash rule: see harness.h. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel/selftests/harness.h"
+
+/* Registers a page of its own, says where and with which descriptor, and reads it inside. */
+static void body_missing_page(struct request* r) {
+    struct uffdio_api api = {.api = UFFD_API};
+    struct uffdio_register range = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+    r->arg[0] = (long)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    range.range.start = (unsigned long)r->arg[0];
+    range.range.len = 4096;
+    if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &range)) _exit(9);
+    r->first = fd;
+    enter(r, OP_READ);
+}
+
+/* A thread is killed in a fault from inside that waits for a program: it dies after the answer. */
+static bool answered_fault(const struct test* test) {
+    struct request* r = new_request();
+    struct uffdio_zeropage zero;
+    struct uffd_msg message;
+    long before = deferrals();
+    int uffd, status;
+    pid_t pid;
+
+    (void)test;
+    pid = spawn(new_context(), body_missing_page, r);
+    CHECK(EVENTUALLY(r->inside));
+    uffd = (int)syscall(SYS_pidfd_getfd, pidfd_of(pid), (int)r->first, 0);
+    CHECK(uffd >= 0 && read(uffd, &message, sizeof message) == sizeof message);
+    CHECK(message.event == UFFD_EVENT_PAGEFAULT);
+    CHECK(!kill(pid, SIGKILL));
+    CHECK(EVENTUALLY(deferrals() > before || is_dead(pid)));
+    CHECK(!is_dead(pid) && !r->done);
+    zero.range.start = (unsigned long)r->arg[0];
+    zero.range.len = 4096;
+    zero.mode = 0;
+    CHECK(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero));
+    status = wait_status(pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(r->done);
+    return true;
+}
+
+#define FREEZER "/tmp/freezer"
+
+static bool freezer_says(const char* state) {
+    char text[32] = "";
+    int fd = open(FREEZER "/aep/freezer.state", O_RDONLY);
+    ssize_t got = read(fd, text, sizeof text - 1);
+
+    close(fd);
+    return got > 0 && !strncmp(text, state, strlen(state));
+}
+
+static bool freezer_v1(const struct test* test) {
+    struct request* r = new_request();
+    long before = deferrals();
+    bool frozen_inside;
+    pid_t pid;
+
+    (void)test;
+    mkdir(FREEZER, 0755);
+    CHECK(!mount("none", FREEZER, "cgroup", 0, "freezer"));
+    mkdir(FREEZER "/aep", 0755);
+    r->op = OP_HOLD;
+    pid = spawn(new_context(), body_op, r);
+    CHECK(EVENTUALLY(r->inside));
+    CHECK(write_file(FREEZER "/aep/tasks", "%d", pid));
+    CHECK(write_file(FREEZER "/aep/freezer.state", "FROZEN"));
+    frozen_inside =
+        !EVENTUALLY(deferrals() > before || freezer_says("FROZEN")) || freezer_says("FROZEN");
+    if (!frozen_inside) CHECK(proceeds(r));
+    r->go = 1;
+    CHECK(frozen_inside || EVENTUALLY(freezer_says("FROZEN")));
+    CHECK(write_file(FREEZER "/aep/freezer.state", "THAWED"));
+    CHECK(WIFEXITED(wait_status(pid)) && r->done);
+    CHECK(!rmdir(FREEZER "/aep"));
+    CHECK(!umount(FREEZER));
+    CHECK(!frozen_inside);
+    return true;
+}
+
+static long free_bytes(void) {
+    long kib = 0;
+    FILE* meminfo = fopen("/proc/meminfo", "r");
+
+    if (fscanf(meminfo, "MemTotal: %*d kB MemFree: %ld", &kib) != 1) kib = 0;
+    fclose(meminfo);
+    return kib * 1024;
+}
+
+/* Half of the memory, then an operation that stays inside. */
+static void body_large(struct request* r) {
+    size_t bytes = (size_t)r->arg[0];
+    char* memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    write_file("/proc/self/oom_score_adj", "1000");
+    if (madvise(memory, bytes, MADV_POPULATE_WRITE)) _exit(9);
+    enter(r, OP_HOLD);
+}
+
+/* The system has no memory left and kills a member that is inside: it completes first. */
+static bool system_out_of_memory(const struct test* test) {
+    struct request* r = new_request();
+    long before = deferrals(), all = free_bytes();
+    int status;
+    pid_t victim, hog;
+
+    (void)test;
+    r->arg[0] = all / 2;
+    victim = spawn(new_context(), body_large, r);
+    CHECK(EVENTUALLY(r->inside));
+    hog = fork();
+    if (!hog) {
+        char* memory = mmap(NULL, all, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        write_file("/proc/self/oom_score_adj", "500");
+        for (long i = 0; i < all; i += 4096) memory[i] = 1;
+        _exit(0);
+    }
+    CHECK(EVENTUALLY(deferrals() > before || is_dead(victim)));
+    CHECK(!is_dead(victim) && proceeds(r));
+    r->go = 1;
+    status = wait_status(victim);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(r->done);
+    kill(hog, SIGKILL);
+    waitpid(hog, NULL, 0);
+    return true;
+}
+
+const struct test wait_tests[] = {
+    {"wait.answered_fault", answered_fault, PART_DEFER},
+    {"wait.freezer_v1", freezer_v1, PART_DEFER},
+    {"wait.system_out_of_memory", system_out_of_memory, PART_DEFER},
+    {NULL},
+};

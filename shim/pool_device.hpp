@@ -1,0 +1,28 @@
+// Purpose: pools on DAX devices (/dev/dax0.0): memory that several machines may have mapped, told
+// of
+//          by sysfs, with neither a size that could be changed nor holes, and without read and
+//          write.
+// Who calls it: pool_file.cpp.
+// Crash rule: creation can stop anywhere, on any of the machines that create at once: each writes
+//             the same bytes, the magic number last.
+#pragma once
+
+#include <sys/stat.h>
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+struct DaxDevice {
+    u64 bytes;
+    u64 align;  // mappings begin and end at multiples of it
+};
+
+/// Whether a file is a DAX device whose alignment chunks have, and what sysfs says of it.
+bool find_dax_device(const struct stat& st, DaxDevice& device);
+
+/// Makes the device a pool unless it is one (or looks like one: that is judged later). Only zeros
+/// are ever overwritten. `bytes`: the size that is asked for, 0: any. False after a message.
+bool create_on_device(const char* path, int fd, const DaxDevice& device, usize bytes);
+
+}  // namespace aep

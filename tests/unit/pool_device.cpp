@@ -1,0 +1,229 @@
+// Purpose: tests of how a DAX device becomes a pool, on a memory file that stands for one, and of
+// how
+//          machines that reclaim at once keep out of each other's way.
+// Who calls it: ctest. Real devices: tests/vm.
+// Crash rule: none needed: the memory goes with the process.
+#include "shim/pool_device.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/sysmacros.h>
+
+#include <atomic>
+#include <cstring>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "dsm-core/era/region.hpp"
+#include "shim/node_lock.hpp"
+#include "shim/pool_clean.hpp"
+#include "tests/unit/pool_fixture.hpp"
+
+namespace aep::test {
+namespace {
+
+constexpr usize BYTES = 64 * MiB;  // enough for nodes
+constexpr usize SMALL = MIN_POOL_BYTES;
+constexpr usize SUPERBLOCK_USED = offsetof(Superblock, reserved);
+constexpr usize ALIGN = 2 * MiB;
+
+/// What stands for a device: mapped, and known by a descriptor.
+class Memory {
+  public:
+    explicit Memory(usize bytes = BYTES) : bytes_(bytes) {
+        fd_ = memfd_create("device", MFD_CLOEXEC);
+        EXPECT_EQ(ftruncate(fd_, static_cast<off_t>(bytes)), 0);
+        data_ = static_cast<u8*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0));
+    }
+    ~Memory() {
+        munmap(data_, bytes_);
+        close(fd_);
+    }
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+
+    int fd() const { return fd_; }
+    u8& operator[](usize at) const { return data_[at]; }
+    const Superblock& superblock() const { return *reinterpret_cast<const Superblock*>(data_); }
+    PoolTables tables() const { return tables_of(data_, superblock()); }
+    era::NodeEntry& era_node(u32 node) const {
+        return era::tables_in(data_, superblock()).entry(node);
+    }
+    bool create(usize asked = 0) const {
+        return create_on_device("/dev/test", fd_, {bytes_, ALIGN}, asked);
+    }
+    bool is_pool() const { return !verify_superblock(superblock(), bytes_); }
+    std::vector<u8> first_page() const { return {data_, data_ + SUPERBLOCK_BYTES}; }
+
+    /// As a process knows it that has opened it.
+    PoolFile file() const {
+        PoolFile file{};
+        file.superblock = superblock();
+        file.page_bytes = ALIGN;
+        file.memory = PoolMemory::device;
+        return file;
+    }
+
+  private:
+    usize bytes_;
+    int fd_;
+    u8* data_;
+};
+
+TEST(PoolDevice, ZerosBecomeAPoolOnce) {
+    const Memory memory;
+    ASSERT_TRUE(memory.create());
+    ASSERT_TRUE(memory.is_pool());
+    EXPECT_FALSE(era::verify_region(memory.superblock()));
+    const std::vector<u8> before = memory.first_page();
+    EXPECT_TRUE(memory.create(BYTES));
+    EXPECT_EQ(memory.first_page(), before);
+    EXPECT_TRUE(Memory().create());
+}
+
+TEST(PoolDevice, WhatHoldsDataIsRefusedAndStaysAsItIs) {
+    for (const usize at : {usize{0}, offsetof(Superblock, reserved) + 9, SUPERBLOCK_BYTES,
+                           usize{3} * MiB, BYTES - 1}) {
+        const Memory memory;
+        memory[at] = 1;
+        EXPECT_FALSE(memory.create()) << at;
+        EXPECT_EQ(memory[at], 1);
+        memory[at] = 0;
+        EXPECT_EQ(memory.first_page(), std::vector<u8>(SUPERBLOCK_BYTES)) << at;
+    }
+}
+
+TEST(PoolDevice, SizeAndAlignmentAreTheDevice_s) {
+    const Memory memory;
+    EXPECT_FALSE(memory.create(BYTES / 2));
+    EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {BYTES, 1 * GiB}, 0));
+    EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {CHUNK_SIZE, 2 * MiB}, 0));
+    EXPECT_EQ(memory.first_page(), std::vector<u8>(SUPERBLOCK_BYTES));
+}
+
+TEST(PoolDevice, ACreationThatWasCutOffAnywhereIsFinished) {
+    const Memory memory(SMALL);
+    ASSERT_TRUE(memory.create());
+    const std::vector<u8> whole = memory.first_page();
+    for (usize written = 0; written < SUPERBLOCK_BYTES;
+         written += written < SUPERBLOCK_USED ? sizeof(u64) : 64 * sizeof(u64)) {
+        // The uuid is there first, the magic number last; between them anything.
+        const Memory cut(SMALL);
+        std::memcpy(&cut[offsetof(Superblock, uuid)], &whole[offsetof(Superblock, uuid)], 8);
+        if (written > sizeof(u64)) {
+            std::memcpy(&cut[sizeof(u64)], &whole[sizeof(u64)], written - sizeof(u64));
+        }
+        ASSERT_TRUE(cut.create()) << written;
+        ASSERT_EQ(cut.first_page(), whole) << written;
+    }
+}
+
+TEST(PoolDevice, ManyThatCreateAtOnceMakeOne) {
+    for (int round = 0; round < 20; ++round) {
+        const Memory memory(SMALL);
+        std::atomic<int> waiting{4}, made{0};
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 4; ++i) {
+            threads.emplace_back([&] {
+                for (waiting.fetch_sub(1); waiting.load() != 0;) {
+                }
+                made.fetch_add(memory.create() && memory.is_pool());
+            });
+        }
+        for (std::thread& thread : threads) thread.join();
+        EXPECT_EQ(made.load(), 4);
+    }
+}
+
+TEST(PoolDevice, OtherCharacterDevicesAreNone) {
+    struct stat st {};
+    DaxDevice device;
+    ASSERT_EQ(stat("/dev/null", &st), 0);
+    EXPECT_FALSE(find_dax_device(st, device));
+    ASSERT_EQ(stat("/dev/shm", &st), 0);
+    EXPECT_FALSE(find_dax_device(st, device));
+}
+
+TEST(PoolDevice, CleaningWritesZeros) {
+    const Memory memory;
+    ASSERT_TRUE(memory.create());
+    const usize at = memory.superblock().chunks_offset + 3 * CHUNK_SIZE;
+    std::memset(&memory[at - 1], 0xff, CHUNK_SIZE + 2);
+    EXPECT_EQ(clean_chunk(memory.file(), memory.fd(), 3), 0);
+    EXPECT_EQ(memory[at - 1], 0xff);
+    EXPECT_EQ(memory[at + CHUNK_SIZE], 0xff);
+    for (usize i = 0; i < CHUNK_SIZE; ++i) ASSERT_EQ(memory[at + i], 0) << i;
+}
+
+// ---- reclaiming between machines: node 1's entry of the pool is another machine's
+
+class BetweenMachines : public ::testing::Test {
+  protected:
+    static constexpr u32 ENTRY = 1, CHUNK = 2;
+    static constexpr Owner DEAD{ENTRY, 7};
+
+    void SetUp() override {
+        ASSERT_TRUE(memory.create());
+        file = memory.file();
+        NodeEntry& entry = memory.tables().nodes[ENTRY];
+        std::memset(entry.boot_id, 0xab, sizeof entry.boot_id);
+        entry.era_node = 2;
+        entry.era_generation = 5;
+        entry.word.store(NodeWord::make(NodeState::live, DEAD.generation).bits);
+        ASSERT_TRUE(claim_chunk(memory.tables(), DEAD, CHUNK));
+        ASSERT_EQ(try_node_lock(memory.fd(), ENTRY), NodeLock::taken);  // no such lock is told here
+    }
+    void say_of_node(u32 node, era::NodeState state, u32 generation) const {
+        memory.era_node(node).word.store(era::NodeWord::make(state, generation).bits);
+    }
+    long reclaim(u32 by) const {
+        return reclaim_node(file, memory.tables(), memory.fd(), ENTRY, by);
+    }
+    NodeWord word() const { return memory.tables().node(ENTRY); }
+
+    Memory memory;
+    PoolFile file;
+};
+
+TEST_F(BetweenMachines, ALivingNode_sEntryIsLeftAlone) {
+    say_of_node(1, era::NodeState::live, 5);
+    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    say_of_node(1, era::NodeState::recovering, 5);
+    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    memory.tables().nodes[ENTRY].era_node = 0;  // nobody can be asked
+    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    EXPECT_EQ(word().bits, NodeWord::make(NodeState::live, DEAD.generation).bits);
+}
+
+TEST_F(BetweenMachines, ARecoveredNode_sEntryIsReclaimed) {
+    say_of_node(1, era::NodeState::live, 6);  // it is back, with another entry
+    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), 1);
+    EXPECT_EQ(word().bits, NodeWord::make(NodeState::free, DEAD.generation).bits);
+    EXPECT_EQ(memory.tables().chunk(CHUNK).bits, FREE_CHUNK.bits);
+}
+
+TEST_F(BetweenMachines, OnlyOneOfThemReclaimsAndADeadOneIsInherited) {
+    say_of_node(2, era::NodeState::live, 9);
+    memory.tables().nodes[ENTRY].word.store(
+        NodeWord::make(NodeState::reclaiming, DEAD.generation, NodeWord::reclaimer(2, 9)).bits);
+    PoolReport report;
+    EXPECT_TRUE(pool_check(&memory[0], BYTES, report));
+    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    say_of_node(2, era::NodeState::recovering, 9);
+    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    EXPECT_EQ(memory.tables().chunk(CHUNK).bits, ChunkWord::owned(DEAD.node, DEAD.generation).bits);
+    say_of_node(2, era::NodeState::live, 10);
+    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), 1);
+    EXPECT_EQ(memory.tables().chunk(CHUNK).bits, FREE_CHUNK.bits);
+}
+
+TEST_F(BetweenMachines, OneGoesOnWithWhatItBegan) {
+    say_of_node(2, era::NodeState::live, 9);
+    const u32 by = NodeWord::reclaimer(2, 9);
+    memory.tables().nodes[ENTRY].word.store(
+        NodeWord::make(NodeState::reclaiming, DEAD.generation, by).bits);
+    EXPECT_EQ(reclaim(by), 1);
+}
+
+}  // namespace
+}  // namespace aep::test

@@ -44,7 +44,7 @@ image=$("$qemu/build.sh")
 provider() { # ARGS of provider.sh...
     "$root/ci/build.sh" release
     echo "kernel: the provider"
-    (cd "$root" && "$qemu/system.sh" --memory 2G --timeout 14400 "$image" tests/kernel/provider.sh "$@")
+    (cd "$root" && "$qemu/system.sh" --memory 4G --timeout 14400 "$image" tests/kernel/provider.sh "$@")
 }
 
 if [ "${1:-}" = --provider ]; then
@@ -54,7 +54,7 @@ if [ "${1:-}" = --provider ]; then
 fi
 if [ "${1:-}" != --long ]; then
     boot "4 levels" "$image" 40 --
-    provider --kills 40
+    provider --kills 40 programs processes torture control
     exit
 fi
 

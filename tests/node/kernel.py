@@ -6,6 +6,7 @@ protection only the choice of a provider can be tested; tests/kernel/provider.sh
 that has it. Leaves nothing behind.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -53,9 +54,10 @@ class Kernel(NodeTest):
 
     def completer(self):
         """The daemon's only child."""
+        self.data("status")  # answered when a completer was started, again if it had died
         parent = str(self.daemon_pid())
         for pid in filter(str.isdigit, os.listdir("/proc")):
-            with open(f"/proc/{pid}/stat", encoding="ascii") as facts:
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii") as facts:
                 if facts.read().rpartition(")")[2].split()[1] == parent:
                     return int(pid)
         return None

@@ -111,6 +111,7 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     const bool none = plug.capture->kind() == Provider::none;
     const bool asked_for = options.provider == "kernel" || options.provider == "ebpf";
     if (none && (asked_for || options.require_provider)) {
+        if (!host.reopened()) host.remove();
         throw NodeError(
             ENOTSUP, "no provider: " + (plug.missing.empty() ? "none is asked for" : plug.missing) +
                          " (aep doctor says more)");

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -27,7 +28,8 @@ DEVICE = "/dev/dax0.0"
 SIZES = [1, 100, 5000, 60000, MIB, 5 * MIB]
 EXAMPLES = f"{os.path.dirname(TOOLS.rstrip('/'))}/examples"
 LEASE_MS = 8000  # a daemon that is started anew without KVM must beat within it
-NEVER_MS = 100_000_000
+IN_CONTEXT = {"AEP_CONTEXT": "default"}
+NEVER_MS = 3_600_000
 ROUNDS = int(os.environ.get("AEP_TEST_ROUNDS", "1"))
 
 
@@ -188,16 +190,16 @@ class Machines(NodesTest):
         for receive, send, heard in ((["list", "receive"], ["list", "send", "1000"], "1000 nodes"),
                                      (["hello", "receive"], ["hello", "send", "good morning"], "good morning")):
             receive[0], send[0] = (f"{EXAMPLES}/{p[0]}" for p in (receive, send))
-            number = two.do("start", words=receive, env={"AEP_CONTEXT": "default"})
+            number = two.do("start", words=receive, env=IN_CONTEXT)
             two.do("hear", program=number)  # it waits, under its name
-            sent = one.run(*send, env={"AEP_CONTEXT": "default"})
+            sent = one.run(*send, env=IN_CONTEXT)
             self.assertEqual(sent.returncode, 0, sent.stderr)
             got = two.do("end", program=number, number=0)
             self.assertEqual(got["returncode"], 0)
             self.assertIn(heard, got["stdout"])
-        server = one.do("start", words=[f"{EXAMPLES}/rpc", "serve"], env={"AEP_CONTEXT": "default"})
+        server = one.do("start", words=[f"{EXAMPLES}/rpc", "serve"], env=IN_CONTEXT)
         one.do("hear", program=server)
-        called = two.run(f"{EXAMPLES}/rpc", "call", "100", env={"AEP_CONTEXT": "default"})
+        called = two.run(f"{EXAMPLES}/rpc", "call", "100", env=IN_CONTEXT)
         self.assertEqual(called.stdout, "100 calls\n", called.stderr)
         one.do("end", program=server)
         self.expect_nothing_left()
@@ -226,10 +228,12 @@ class Machines(NodesTest):
             self.assertEqual((done.stdout, done.stderr, done.returncode), ("forked\n", "", 0))
         self.expect_nothing_left()
 
-    def begin_traffic(self):
-        peers = [node.peer() for node in self.nodes for _ in range(2)]
-        for peer in peers:
-            other = random.choice([p for p in peers if p.machine is not peer.machine])
+    def begin_traffic(self, *nodes):
+        """From these nodes to all others. All of the former are to lose power: without a provider a client that
+        is killed in the middle of an operation poisons its context."""
+        peers = {node: [node.peer() for _ in range(2)] for node in self.nodes}
+        for node, peer in ((node, peer) for node in nodes for peer in peers[node]):
+            other = random.choice([p for n in self.nodes if n is not node for p in peers[n]])
             self.assertEqual(peer.churn(other.id, random.getrandbits(32)), "going")
 
     def test_5_a_machine_loses_power_in_the_middle_of_traffic(self):
@@ -243,7 +247,10 @@ class Machines(NodesTest):
                 giver.write(address, f"number-{n}")
             for address in kept:
                 self.pass_on(giver, holder, address)
-            self.begin_traffic()
+            server = others[1].machine.do("start", words=[f"{EXAMPLES}/rpc", "serve"], env=IN_CONTEXT)
+            others[1].machine.do("hear", program=server)
+            victim.machine.do("start", words=[f"{EXAMPLES}/rpc", "call", "100000000"], env=IN_CONTEXT)
+            self.begin_traffic(victim)
             # Nobody recovers yet. So that what follows is seen to depend on recovery.
             for node in others:
                 node.end_daemon()
@@ -262,6 +269,11 @@ class Machines(NodesTest):
             self.until("it is recovered", lambda: all(len(n.data("status")["nodes"]) == 2 for n in others))
             self.expect_sound(*others)
             self.assertEqual(holder.lookup("giver"), "ENOENT")
+            called = others[0].machine.run(f"{EXAMPLES}/rpc", "call", "100", env=IN_CONTEXT)
+            self.assertEqual(called.stdout, "100 calls\n", called.stderr)
+            served = others[1].machine.do("end", program=server, number=signal.SIGTERM)
+            self.assertEqual(served["returncode"], 0)
+            self.assertGreaterEqual(int(served["stdout"].split()[0]), 100)
             for n, address in enumerate(kept[1:]):
                 self.assertEqual(holder.read(address), f"number-{n}")
             other = others[1].peer()
@@ -280,7 +292,7 @@ class Machines(NodesTest):
 
     def test_6_all_machines_lose_power(self):
         random.seed(6)
-        self.begin_traffic()
+        self.begin_traffic(*self.nodes)
         for node in self.nodes:
             node.lose_power()
         first, second = self.nodes[1], self.nodes[0]

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -225,6 +226,18 @@ inline long heap_footprint() {
     if (const char* path = pool_path(); path != nullptr && stat(path, &info) == 0)
         bytes += info.st_blocks * 512;
     return bytes;
+}
+
+/// Whether memory that is only ever read costs something: some kernels of virtual machines have no
+/// page of zeros that all share.
+inline bool reading_costs_memory() {
+    constexpr size_t bytes = 4 << 20;
+    const long before = status_bytes("RssAnon:");
+    void* at = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    REQUIRE(at != MAP_FAILED);
+    const long after = status_bytes("RssAnon:");
+    munmap(at, bytes);
+    return after - before > static_cast<long>(bytes / 2);
 }
 
 /// One-byte messages between processes. A send or receive that fails ends the process: the other

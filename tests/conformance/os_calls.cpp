@@ -63,8 +63,12 @@ static void locking() {
         const int result = mlockall(MCL_CURRENT | MCL_FUTURE);
         REQUIRE(result == 0, "needs the right to lock memory");
         const long locked = check::heap_footprint();
-        CHECK(locked - before < (64 << 20), "footprint %ld before mlockall, %ld after", before,
-              locked);
+        if (check::reading_costs_memory()) {
+            puts("what mlockall costs is not checked: this kernel shares no page of zeros");
+        } else {
+            CHECK(locked - before < (64 << 20), "footprint %ld before mlockall, %ld after", before,
+                  locked);
+        }
         all.renew();
         all.check();
         all.free_all();

@@ -120,7 +120,7 @@ class Torture {
             judge();
         }
         // Points that chance did not bring: rare operations get more victims of their own.
-        for (int round = 0; points && round < 20 && counts_.points_missed() != 0 && !stop_;
+        for (int round = 0; points && round < 60 && counts_.points_missed() != 0 && !stop_;
              ++round) {
             for (auto& [name, hits] : counts_.by_point) {
                 if (hits != 0 || stop_) continue;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "shim/decimal.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_file.hpp"
 #include "shim/syscall.hpp"
@@ -33,13 +34,7 @@ class PathWriter {
         to_[length_] = '\0';
     }
     void add(unsigned number) {
-        char digits[12];
-        usize count = 0;
-        do {
-            digits[count++] = static_cast<char>('0' + number % 10);
-            number /= 10;
-        } while (number != 0);
-        while (count != 0) add(digits[--count]);
+        each_digit(number, [this](char digit) { add(digit); });
     }
     bool fits() const { return fits_; }
 

@@ -89,10 +89,11 @@ bool freeze_by_map(const PoolHere& pool) {
     return true;
 }
 
-// ---- hugetlbfs: a private mapping of huge pages could fail with SIGBUS at any later store;
-// devices
-// ---- have no private mappings. So the child gets a copy in ordinary memory, made before the fork,
-// ---- and the parent goes on as it was.
+// ---- Where fork copies
+
+// A private mapping of huge pages could fail with SIGBUS at any later store; devices have no
+// private mappings. So the child gets a copy in ordinary memory, made before the fork, and the
+// parent goes on as it was.
 
 /// One staged copy for all runs, in the order of the runs.
 uptr staged = 0;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 
+#include "shim/decimal.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
@@ -67,15 +68,7 @@ void MessageLine::add(const char* text) {
 }
 
 void MessageLine::add_decimal(u64 value) {
-    char digits[20];
-    usize count = 0;
-    do {
-        digits[count++] = static_cast<char>('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
-    while (count != 0) {
-        add(digits[--count]);
-    }
+    each_digit(value, [this](char digit) { add(digit); });
 }
 
 void MessageLine::add(Hex hex) {

@@ -13,6 +13,7 @@
 
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/crash_points.hpp"
+#include "shim/decimal.hpp"
 #include "shim/message.hpp"
 #include "shim/node_lock.hpp"
 #include "shim/pool_file.hpp"
@@ -125,16 +126,8 @@ bool fill(const char* path, int fd, usize bytes) {
 struct ProcPath {
     char text[40] = "/proc/self/fd/";
     explicit ProcPath(int fd) {
-        char digits[12];
-        usize count = 0;
-        do {
-            digits[count++] = static_cast<char>('0' + fd % 10);
-            fd /= 10;
-        } while (fd != 0);
         usize at = __builtin_strlen(text);
-        while (count != 0) {
-            text[at++] = digits[--count];
-        }
+        each_digit(static_cast<u64>(fd), [&](char digit) { text[at++] = digit; });
         text[at] = '\0';
     }
 };

@@ -11,6 +11,7 @@
 
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/superblock.hpp"
+#include "shim/decimal.hpp"
 #include "shim/message.hpp"
 #include "shim/proc_file.hpp"
 #include "shim/syscall.hpp"
@@ -31,20 +32,12 @@ struct SysPath {
     usize at = __builtin_strlen(text);
 
     SysPath(dev_t device, const char* name) {
-        append(major(device));
-        text[at++] = ':';
-        append(minor(device));
-        text[at++] = '/';
+        const auto append = [this](char digit) { text[at++] = digit; };
+        each_digit(major(device), append);
+        append(':');
+        each_digit(minor(device), append);
+        append('/');
         __builtin_memcpy(text + at, name, __builtin_strlen(name) + 1);
-    }
-    void append(unsigned number) {
-        char digits[12];
-        usize count = 0;
-        do {
-            digits[count++] = static_cast<char>('0' + number % 10);
-            number /= 10;
-        } while (number != 0);
-        while (count != 0) text[at++] = digits[--count];
     }
 };
 

@@ -42,8 +42,7 @@ bool lives_elsewhere(const PoolFile& file, const NodeEntry& entry, int fd) {
 /// Whether somebody else is giving the chunks of a node back, and lives as far as the nodes know.
 /// On one system the lock that the caller holds keeps all others out.
 bool somebody_is_at_it(const PoolFile& file, NodeWord word, u32 by, int fd) {
-    if (word.state() != NodeState::reclaiming || word.by() == by) return false;
-    if (word.by() == 0) return false;
+    if (word.state() != NodeState::reclaiming || word.by() == by || word.by() == 0) return false;
     const u32 node = NodeWord::node_of(word.by());
     era::NodeWord other{};
     return node >= file.superblock.era.nodes || !read_era_node(file, fd, node, other) ||

@@ -7,15 +7,14 @@ Called by ctest: ebpf.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves noth
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 
-from node_test import AEP, NodeTest, OwnBpffs, main
+from node_test import AEP, OwnBpffs, ProviderTest, main
 
 PINS = "/sys/fs/bpf/aep"
 
 
-class Ebpf(OwnBpffs, NodeTest):
+class Ebpf(OwnBpffs, ProviderTest):
     provider = "ebpf"
 
     def setUp(self):
@@ -31,28 +30,10 @@ class Ebpf(OwnBpffs, NodeTest):
         with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
             return int(children.read().split()[0])
 
-    def churn_and_kill(self):
-        client = self.client()
-        self.assertEqual(client.ask("churn"), "going")
-        client.end()
-
-    def until_nobody_is_left(self):
-        """Each command is a sweep that takes in what the completer answered meanwhile."""
-        while self.data("clients"):
-            self.good("recover")
-
-    def expect_sound(self):
-        self.until_nobody_is_left()
-        status = self.data("status")
-        self.assertEqual(status["state"], "live", status["poison"])
-        self.assertEqual(status["recovery"]["broken"], 0)
-        self.assertEqual(self.data("check"), [])
-        return status["recovery"]
-
     def test_killed_inside_the_operation_completes(self):
         self.assertEqual(self.data("status")["provider"], "ebpf")
         for _ in range(60):
-            self.churn_and_kill()
+            self.churning().end()
         done = self.expect_sound()
         self.assertEqual(done["clients"], 60)
         self.assertGreater(done["completed"], 0)
@@ -126,14 +107,7 @@ class Ebpf(OwnBpffs, NodeTest):
         self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
 
     def test_real_programs(self):
-        script = "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-2000:]"
-        for _ in range(10):
-            with subprocess.Popen([AEP, "run", *self.where, "--require", "--", "/usr/bin/python3",
-                                   "-c", "print('on', flush=True)\n" + script],
-                                  stdout=subprocess.PIPE) as program:
-                program.stdout.readline()
-                program.kill()
-        self.expect_sound()
+        self.kill_real_programs(10)
 
 
 if __name__ == "__main__":

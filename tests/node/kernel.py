@@ -10,10 +10,9 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
 import unittest
 
-from node_test import AEP, AEPD, POISONED, NodeTest, main
+from node_test import AEP, AEPD, POISONED, NodeTest, ProviderTest, main
 
 SETTINGS = "/sys/kernel/mm/aep"
 PROTECTED = os.path.exists(SETTINGS) and os.geteuid() == 0
@@ -45,7 +44,7 @@ class Choice(NodeTest):
 
 
 @unittest.skipUnless(PROTECTED, "needs a kernel with atomic execution protection, and root")
-class Kernel(NodeTest):
+class Kernel(ProviderTest):
     provider = "kernel"
 
     def setUp(self):
@@ -61,21 +60,6 @@ class Kernel(NodeTest):
                 if facts.read().rpartition(")")[2].split()[1] == parent:
                     return int(pid)
         return None
-
-    def expect_sound(self):
-        while self.data("clients"):
-            self.good("recover")
-        status = self.data("status")
-        self.assertEqual(status["state"], "live", status["poison"])
-        self.assertEqual(status["recovery"]["broken"], 0)
-        self.assertEqual(status["sharing"]["objects"], 0)
-        self.assertEqual(self.data("check"), [])
-        return status["recovery"]
-
-    def churning(self):
-        client = self.client()
-        self.assertEqual(client.ask("churn"), "going")
-        return client
 
     @staticmethod
     def deferrals():
@@ -148,14 +132,7 @@ class Kernel(NodeTest):
         self.assertIn("poisoned", self.client().greeting)
 
     def test_real_programs(self):
-        script = "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-2000:]"
-        for _ in range(4):
-            with subprocess.Popen([AEP, "run", *self.where, "--require", "--", "/usr/bin/python3",
-                                   "-c", "print('on', flush=True)\n" + script],
-                                  stdout=subprocess.PIPE) as program:
-                program.stdout.readline()
-                program.kill()
-        self.expect_sound()
+        self.kill_real_programs(4)
 
     def test_a_program_says_the_same_as_without(self):
         words = ["/bin/bash", "-c", "for i in 1 2 3; do echo $(seq $i | sort -r | tr '\\n' ' '); done"]

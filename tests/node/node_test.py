@@ -127,6 +127,39 @@ class NodeTest(unittest.TestCase):
         return b"".join(parts)
 
 
+class ProviderTest(NodeTest):
+    """What holds with every provider that completes operations."""
+
+    def churning(self):
+        client = self.client()
+        self.assertEqual(client.ask("churn"), "going")
+        return client
+
+    def until_nobody_is_left(self):
+        """Each command is a sweep that takes in what the completer answered meanwhile."""
+        while self.data("clients"):
+            self.good("recover")
+
+    def expect_sound(self):
+        self.until_nobody_is_left()
+        status = self.data("status")
+        self.assertEqual(status["state"], "live", status["poison"])
+        self.assertEqual(status["recovery"]["broken"], 0)
+        self.assertEqual(status["sharing"]["objects"], 0)
+        self.assertEqual(self.data("check"), [])
+        return status["recovery"]
+
+    def kill_real_programs(self, times):
+        script = "x = []\nwhile True: x.append(bytearray(len(x) % 5000)); x = x[-2000:]"
+        for _ in range(times):
+            with subprocess.Popen([AEP, "run", *self.where, "--require", "--", "/usr/bin/python3",
+                                   "-c", "print('on', flush=True)\n" + script],
+                                  stdout=subprocess.PIPE) as program:
+                program.stdout.readline()
+                program.kill()
+        self.expect_sound()
+
+
 def mount_bpffs_of_our_own():
     """A mount namespace that ends with this process, or why there is none."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -14,7 +14,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <sstream>
 
 #include "tools/node/node_error.hpp"
@@ -133,17 +132,6 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
         }
     }
     return "the daemon of context " + paths.name + " did not start";
-}
-
-std::string companion(const std::vector<std::string>& places, const std::string& otherwise) {
-    namespace fs = std::filesystem;
-    std::error_code ignored;
-    const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-    for (const std::string& place : places) {
-        const fs::path path = (here / place).lexically_normal();
-        if (fs::exists(path, ignored)) return path;
-    }
-    return otherwise;
 }
 
 std::string library_path() {

@@ -33,9 +33,6 @@ Json must_ask(const ContextPaths& paths, const Json& request);
 std::string start_daemon(const ContextPaths& paths, const std::vector<std::string>& arguments,
                          bool& started);
 
-/// A program or file that came with this one: next to it in a build, or installed.
-std::string companion(const std::vector<std::string>& places, const std::string& otherwise);
-
 /// libaepmalloc.so as it came with this program.
 std::string library_path();
 

@@ -10,26 +10,31 @@
 #include <sys/wait.h>
 
 #include <csignal>
-#include <filesystem>
 
+#include "dsm-core/context/format.hpp"
 #include "tools/node/node_error.hpp"
+#include "tools/node/paths.hpp"
 
 namespace aep {
+namespace {
+
+std::string program() {
+    return companion({"../aep-lib/completer/aep-completer", "../lib/aep/aep-completer"},
+                     "/usr/lib/aep/aep-completer");
+}
+
+}  // namespace
 
 CompleterProcess::CompleterProcess() : events_(epoll_create1(EPOLL_CLOEXEC)) {}
 
-std::string CompleterProcess::path() {
-    namespace fs = std::filesystem;
-    std::error_code ignored;
-    const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-    for (const char* place : {"../aep-lib/completer/aep-completer", "../lib/aep/aep-completer"}) {
-        const fs::path path = (here / place).lexically_normal();
-        if (fs::exists(path, ignored)) return path;
-    }
-    return "/usr/lib/aep/aep-completer";
+std::string CompleterProcess::prepare(const WatchedContext& watched) {
+    context_ = describe_again(watched.context_fd, O_RDWR);
+    image_ = describe_again(watched.image_fd, O_RDONLY);
+    pool_ = describe_again(watched.pool_fd, O_RDWR);
+    return access(program().c_str(), X_OK) == 0 ? "" : program() + " is missing";
 }
 
-std::string CompleterProcess::start(CompleterFds fds, u32 uid) {
+std::string CompleterProcess::start(int captures_fd) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
         return "a socket for the completer: " + errno_text(errno);
@@ -38,8 +43,8 @@ std::string CompleterProcess::start(CompleterFds fds, u32 uid) {
     const UniqueFd theirs(ends[1]);
     // It waits for its jobs, we for nothing.
     fcntl(theirs.get(), F_SETFL, 0);
-    fds.socket = theirs.get();
-    const long started = start_completer(path().c_str(), fds, {uid, getegid()});
+    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), captures_fd, theirs.get()};
+    const long started = start_completer(program().c_str(), fds, {context().uid, getegid()});
     if (started < 0) {
         socket_.reset();
         return "the completer: " + errno_text(static_cast<int>(-started));

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "aep-lib/completer/protocol.hpp"
+#include "tools/node/completion.hpp"
 #include "tools/node/unique_fd.hpp"
 
 namespace aep {
@@ -20,11 +21,16 @@ class CompleterProcess {
     CompleterProcess(const CompleterProcess&) = delete;
     CompleterProcess& operator=(const CompleterProcess&) = delete;
 
-    /// The program's file.
-    static std::string path();
+    /// Keeps what a completer of that context needs. Why there can be none; empty: it can be
+    /// started.
+    std::string prepare(const WatchedContext& watched);
+    /// Descriptions of the context file and of the image that hold none of the daemon's locks.
+    int context_fd() const { return context_.get(); }
+    int image_fd() const { return image_.get(); }
 
-    /// Starts one; `fds.socket` is filled in here. An error's text; empty: it runs.
-    std::string start(CompleterFds fds, u32 uid);
+    /// Starts one as the tenant. `captures_fd`: the capture map, or -1. An error's text; empty: it
+    /// runs.
+    std::string start(int captures_fd);
     /// Kills the one that runs, and waits until it is gone.
     void end();
 
@@ -39,6 +45,7 @@ class CompleterProcess {
     bool receive(const std::function<void(const CompleterReport&)>& take);
 
   private:
+    UniqueFd context_, image_, pool_;
     UniqueFd events_;  // an epoll that holds the socket
     UniqueFd socket_;
     pid_t pid_ = 0;

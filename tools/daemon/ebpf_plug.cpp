@@ -3,10 +3,9 @@
 // Crash rule: see ebpf_plug.hpp.
 #include "tools/daemon/ebpf_plug.hpp"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <algorithm>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "dsm-core/pool/format.hpp"
@@ -26,10 +25,6 @@ std::string pins_of(const ContextPaths& paths) {
     std::string name = paths.name;
     std::replace(name.begin(), name.end(), '.', '+');
     return std::string(BPFFS) + "/aep/" + std::to_string(geteuid()) + "-" + name + "-" + tail;
-}
-
-UniqueFd describe_again(int fd, int flags) {
-    return UniqueFd(open(("/proc/self/fd/" + std::to_string(fd)).c_str(), flags | O_CLOEXEC));
 }
 
 u32 sequence_of(u32 slot) { return slot_at(slot).sequence.load(std::memory_order_acquire); }
@@ -54,13 +49,7 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     if (!opened) return opened.error();
     provider_ = std::move(*opened);
     image_info_ = *image;
-    context_ = describe_again(watched.context_fd, O_RDWR);
-    image_ = describe_again(watched.image_fd, O_RDONLY);
-    pool_ = describe_again(watched.pool_fd, O_RDWR);
-    if (const std::string path = CompleterProcess::path(); access(path.c_str(), X_OK) != 0) {
-        return path + " is missing";
-    }
-    return "";
+    return completer_.prepare(watched);
 }
 
 void EbpfPlug::begin() {
@@ -76,8 +65,7 @@ bool EbpfPlug::have_completer() {
 }
 
 std::string EbpfPlug::start_completer() {
-    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), provider_->captures_fd(), -1};
-    std::string why = completer_.start(fds, context().uid);
+    std::string why = completer_.start(provider_->captures_fd());
     if (!why.empty()) return why;
     ready_ = false;
     why = provider_->add_member(static_cast<u32>(completer_.pid()), COMPLETER_CLIENT);
@@ -159,7 +147,7 @@ SlotOutcome EbpfPlug::complete(u32 slot) {
 
 SlotOutcome EbpfPlug::begin_operation(u32 slot) {
     const std::string why =
-        begin_as_killed(context_.get(), image_info_, slot, provider_->captures()[slot]);
+        begin_as_killed(completer_.context_fd(), image_info_, slot, provider_->captures()[slot]);
     if (why.empty()) return complete(slot);
     log_(LogLevel::error, "an operation of the host's cannot begin: " + why);
     return SlotOutcome::pending;

@@ -51,7 +51,6 @@ class EbpfPlug final : public Capture, public Completion {
     Log log_;
     std::unique_ptr<CaptureProvider> provider_;
     ImageInfo image_info_{};
-    UniqueFd context_, image_, pool_;  // descriptions without the daemon's locks
     CompleterProcess completer_;
     bool ready_ = false;
     std::set<u32> pending_;        // asked for, not answered

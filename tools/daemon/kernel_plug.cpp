@@ -3,8 +3,6 @@
 // Crash rule: see kernel_plug.hpp.
 #include "tools/daemon/kernel_plug.hpp"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <sys/syscall.h>
 
 #include "aep-lib/provider/kernel_provider.hpp"
@@ -12,10 +10,6 @@
 
 namespace aep {
 namespace {
-
-UniqueFd describe_again(int fd, int flags) {
-    return UniqueFd(open(("/proc/self/fd/" + std::to_string(fd)).c_str(), flags | O_CLOEXEC));
-}
 
 UniqueFd open_pidfd(pid_t pid) {
     return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
@@ -25,13 +19,8 @@ UniqueFd open_pidfd(pid_t pid) {
 
 std::string KernelPlug::start(const WatchedContext& watched) {
     for (const std::string& line : missing_for_kernel()) return line;
-    context_ = describe_again(watched.context_fd, O_RDWR);
-    image_ = describe_again(watched.image_fd, O_RDONLY);
-    pool_ = describe_again(watched.pool_fd, O_RDWR);
-    if (const std::string path = CompleterProcess::path(); access(path.c_str(), X_OK) != 0) {
-        return path + " is missing";
-    }
-    return find_or_make();
+    const std::string why = completer_.prepare(watched);
+    return why.empty() ? find_or_make() : why;
 }
 
 /// The kernel's context that a client of an earlier daemon is a member of, or a new one. (If there
@@ -47,7 +36,7 @@ std::string KernelPlug::find_or_make() {
             return "";
         }
     }
-    auto made = make_kernel_context(context_.get(), image_.get(), header);
+    auto made = make_kernel_context(completer_.context_fd(), completer_.image_fd(), header);
     if (!made) return made.error();
     kernel_context_ = UniqueFd(*made);
     return "";
@@ -65,8 +54,7 @@ void KernelPlug::begin() {
 bool KernelPlug::have_completer() {
     if (completer_.runs()) return true;
     ready_ = asked_ = false;
-    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), -1, -1};
-    const std::string why = completer_.start(fds, context().uid);
+    const std::string why = completer_.start(-1);
     if (!why.empty()) log_(LogLevel::error, "no completer: " + why);
     return why.empty();
 }

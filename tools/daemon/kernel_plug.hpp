@@ -37,7 +37,6 @@ class KernelPlug final : public Capture, public Completion {
     void take(const CompleterReport& report);
 
     Log log_;
-    UniqueFd context_, image_, pool_;  // descriptions without the daemon's locks
     UniqueFd kernel_context_;
     CompleterProcess completer_;
     bool ready_ = false;  // the completer works, and no other one does

@@ -40,12 +40,6 @@ std::string differs(const char* what, const std::string& theirs, const std::stri
            ": they come from different builds; install one of them for both";
 }
 
-/// A new open file description of the file behind `fd`.
-UniqueFd describe_again(int fd, int flags) {
-    const std::string self = "/proc/self/fd/" + std::to_string(fd);
-    return UniqueFd(open(self.c_str(), flags | O_CLOEXEC));
-}
-
 std::string clean_name(const char (&name)[16]) {
     std::string text;
     for (usize i = 0; i < sizeof name - 1 && name[i] != '\0'; ++i) {

@@ -1,10 +1,8 @@
 // Purpose: the way of chunks from the node's cache back to the pool: when nobody has used them for
-// a while,
-//          or other nodes find nothing.
+//          a while, or other nodes find nothing.
 // Who calls it: the sweep; removal of the context.
 // Crash rule: announced in the context first, free in the pool second, nobody's in the context
-// last:
-//             what says "returning" is done again from wherever it stopped.
+//             last: what says "returning" is done again from wherever it stopped.
 #include "shim/pool_clean.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/host.hpp"

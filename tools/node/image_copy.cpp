@@ -9,13 +9,13 @@
 #include <sys/mman.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 
 #include <image_identity.hpp>
 #include "dsm-core/pool/format.hpp"
 #include "tools/node/node_error.hpp"
+#include "tools/node/paths.hpp"
 
 namespace aep {
 namespace {
@@ -62,14 +62,8 @@ UniqueFd copy_image(const std::string& path) {
 }
 
 std::string default_image_path() {
-    namespace fs = std::filesystem;
-    std::error_code ignored;
-    const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-    for (const char* place : {"../aep-lib/image/aep-image", "../lib/aep/aep-image"}) {
-        const fs::path path = (here / place).lexically_normal();
-        if (fs::exists(path, ignored)) return path;
-    }
-    return "/usr/lib/aep/aep-image";
+    return companion({"../aep-lib/image/aep-image", "../lib/aep/aep-image"},
+                     "/usr/lib/aep/aep-image");
 }
 
 }  // namespace aep

@@ -11,6 +11,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "shim/daemon_protocol.hpp"
 #include "tools/node/node_error.hpp"
@@ -20,6 +21,17 @@ namespace aep {
 std::string errno_text(int error) {
     const char* code = strerrorname_np(error);
     return std::string(code != nullptr ? code : "errno") + " (" + std::strerror(error) + ")";
+}
+
+std::string companion(const std::vector<std::string>& places, const std::string& otherwise) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+    for (const std::string& place : places) {
+        const fs::path path = (here / place).lexically_normal();
+        if (fs::exists(path, ignored)) return path;
+    }
+    return otherwise;
 }
 
 bool is_context_name(const std::string& name) {

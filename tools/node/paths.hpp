@@ -8,6 +8,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace aep {
 
@@ -31,6 +32,10 @@ bool is_context_name(const std::string& name);
 /// the usual ones. Throws NodeError for a name that is none.
 ContextPaths context_paths(const std::string& name, const std::string& directory = "",
                            const std::string& socket = "");
+
+/// A program or file that came with this one: next to it in a build, or installed. `places`: from
+/// the program's own directory; `otherwise`: if it is in none of them.
+std::string companion(const std::vector<std::string>& places, const std::string& otherwise);
 
 /// Makes a directory (0700) and those above it, or finds that it is there: ours, and closed to all
 /// others. Throws NodeError.

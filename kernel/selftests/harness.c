@@ -194,6 +194,15 @@ bool proceeds(struct request* r) {
     return EVENTUALLY(r->steps > before + 1000);
 }
 
+long free_kib(void) {
+    long kib = 0;
+    FILE* meminfo = fopen("/proc/meminfo", "r");
+
+    if (fscanf(meminfo, "MemTotal: %*d kB MemFree: %ld", &kib) != 1) kib = 0;
+    fclose(meminfo);
+    return kib;
+}
+
 bool write_file(const char* path, const char* format, ...) {
     char text[256];
     va_list args;

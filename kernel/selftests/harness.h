@@ -98,6 +98,8 @@ int wait_status(pid_t pid);                 /* -1: still alive after some second
 /* It runs: `steps` grows. */
 bool proceeds(struct request* r);
 
+/* Memory of the system that is free. */
+long free_kib(void);
 bool write_file(const char* path, const char* format, ...) __attribute__((format(printf, 2, 3)));
 long read_number(const char* path);
 void set_disabled(unsigned parts);

@@ -51,15 +51,6 @@ static bool read_frames(volatile long* data, unsigned long* frame) {
     return true;
 }
 
-static long free_kib(void) {
-    long kib = 0;
-    FILE* meminfo = fopen("/proc/meminfo", "r");
-
-    if (fscanf(meminfo, "MemTotal: %*d kB MemFree: %ld", &kib) != 1) kib = 0;
-    fclose(meminfo);
-    return kib;
-}
-
 static bool compact(void) {
     CHECK(write_file("/proc/sys/vm/compact_memory", "1"));
     return true;

@@ -100,15 +100,6 @@ static bool freezer_v1(const struct test* test) {
     return true;
 }
 
-static long free_bytes(void) {
-    long kib = 0;
-    FILE* meminfo = fopen("/proc/meminfo", "r");
-
-    if (fscanf(meminfo, "MemTotal: %*d kB MemFree: %ld", &kib) != 1) kib = 0;
-    fclose(meminfo);
-    return kib * 1024;
-}
-
 /* Half of the memory, then an operation that stays inside. */
 static void body_large(struct request* r) {
     size_t bytes = (size_t)r->arg[0];
@@ -122,7 +113,7 @@ static void body_large(struct request* r) {
 /* The system has no memory left and kills a member that is inside: it completes first. */
 static bool system_out_of_memory(const struct test* test) {
     struct request* r = new_request();
-    long before = deferrals(), all = free_bytes();
+    long before = deferrals(), all = free_kib() * 1024;
     int status;
     pid_t victim, hog;
 

@@ -220,8 +220,23 @@ class Torture {
         counted.node->lose_power();
     }
 
+    /// On every node somebody who lives until we end them: what happens between clients, and
+    /// between nodes, has points that one alone never reaches.
+    void keep_company() {
+        for (unsigned node = 0; node < options_.nodes; ++node) {
+            const bool has = std::ranges::any_of(victims_, [&](const Running& running) {
+                return running.node == node && running.death.by == By::driver;
+            });
+            if (has) continue;
+            const Death death{"sigkill", By::driver, ""};
+            victims_.push_back(
+                {std::make_unique<Victim>(setup_for(node), random_(), death, 0), death, node});
+        }
+    }
+
     void kill_at(const std::string& point, int milliseconds) {
         const Death death{"point", By::point, ""};
+        keep_company();
         Victim victim(setup_for(below(options_.nodes)), random_(), death, 0);
         end_at_point(point, victim, milliseconds);
         ended(victim, death);

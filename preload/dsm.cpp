@@ -3,14 +3,13 @@
 // Crash rule: that of the sharing operations; nothing is kept here.
 #include <errno.h>
 
+#include "preload/export.hpp"
 #include "preload/said.hpp"
 #include "shim/allocator.hpp"
 #include "shim/include/aep/dsm.h"
 #include "shim/join.hpp"
 #include "shim/share_fd.hpp"
 #include "shim/sharing.hpp"
-
-#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 

@@ -3,9 +3,8 @@
 // Crash rule: no state.
 #include <errno.h>
 
+#include "preload/export.hpp"
 #include "shim/include/aep/dsm.h"
-
-#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
 
 AEP_EXPORT const char* dsm_strerror(int error) noexcept {
     switch (error) {

@@ -15,11 +15,10 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "preload/export.hpp"
 #include "shim/process.hpp"
 #include "shim/syscall.hpp"
 #include "shim/thread.hpp"
-
-#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 

@@ -5,10 +5,9 @@
 
 #include <errno.h>
 
+#include "preload/export.hpp"
 #include "preload/said.hpp"
 #include "shim/include/aep/dsm.h"
-
-#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 

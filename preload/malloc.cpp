@@ -8,9 +8,8 @@
 #include <malloc.h>
 #include <unistd.h>
 
+#include "preload/export.hpp"
 #include "shim/allocator.hpp"
-
-#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 

@@ -6,11 +6,11 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "preload/export.hpp"
 #include "shim/pool_backing.hpp"
 #include "shim/syscall.hpp"
 
-extern "C" __attribute__((visibility("default"))) int madvise(void* address, size_t bytes,
-                                                              int advice) noexcept {
+AEP_EXPORT int madvise(void* address, size_t bytes, int advice) noexcept {
     using namespace aep;
     const uptr begin = reinterpret_cast<uptr>(address);
     if (advice == MADV_DONTFORK && in_heap_window(begin) && !before_fork_advice(begin, bytes)) {

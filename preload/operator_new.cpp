@@ -12,10 +12,9 @@
 
 #include <new>
 
+#include "preload/export.hpp"
 #include "shim/allocator.hpp"
 #include "shim/message.hpp"
-
-#define AEP_EXPORT __attribute__((visibility("default")))
 
 asm(".weak __gxx_personality_v0, __cxa_begin_catch, __cxa_end_catch, __cxa_rethrow, "
     "_Unwind_Resume");
@@ -85,28 +84,28 @@ using Size = std::size_t;
 using Align = std::align_val_t;
 using Nothrow = const std::nothrow_t&;
 
-AEP_EXPORT void* operator new(Size n) { return new_block(n, PLAIN); }
-AEP_EXPORT void* operator new[](Size n) { return new_block(n, PLAIN); }
-AEP_EXPORT void* operator new(Size n, Align a) { return new_block(n, value(a)); }
-AEP_EXPORT void* operator new[](Size n, Align a) { return new_block(n, value(a)); }
-AEP_EXPORT void* operator new(Size n, Nothrow) noexcept { return new_block_nothrow(n, PLAIN); }
-AEP_EXPORT void* operator new[](Size n, Nothrow) noexcept { return new_block_nothrow(n, PLAIN); }
-AEP_EXPORT void* operator new(Size n, Align a, Nothrow) noexcept {
+AEP_VISIBLE void* operator new(Size n) { return new_block(n, PLAIN); }
+AEP_VISIBLE void* operator new[](Size n) { return new_block(n, PLAIN); }
+AEP_VISIBLE void* operator new(Size n, Align a) { return new_block(n, value(a)); }
+AEP_VISIBLE void* operator new[](Size n, Align a) { return new_block(n, value(a)); }
+AEP_VISIBLE void* operator new(Size n, Nothrow) noexcept { return new_block_nothrow(n, PLAIN); }
+AEP_VISIBLE void* operator new[](Size n, Nothrow) noexcept { return new_block_nothrow(n, PLAIN); }
+AEP_VISIBLE void* operator new(Size n, Align a, Nothrow) noexcept {
     return new_block_nothrow(n, value(a));
 }
-AEP_EXPORT void* operator new[](Size n, Align a, Nothrow) noexcept {
+AEP_VISIBLE void* operator new[](Size n, Align a, Nothrow) noexcept {
     return new_block_nothrow(n, value(a));
 }
 
-AEP_EXPORT void operator delete(void* p) noexcept { free(p); }
-AEP_EXPORT void operator delete[](void* p) noexcept { free(p); }
-AEP_EXPORT void operator delete(void* p, Size) noexcept { free(p); }
-AEP_EXPORT void operator delete[](void* p, Size) noexcept { free(p); }
-AEP_EXPORT void operator delete(void* p, Align) noexcept { free(p); }
-AEP_EXPORT void operator delete[](void* p, Align) noexcept { free(p); }
-AEP_EXPORT void operator delete(void* p, Size, Align) noexcept { free(p); }
-AEP_EXPORT void operator delete[](void* p, Size, Align) noexcept { free(p); }
-AEP_EXPORT void operator delete(void* p, Nothrow) noexcept { free(p); }
-AEP_EXPORT void operator delete[](void* p, Nothrow) noexcept { free(p); }
-AEP_EXPORT void operator delete(void* p, Align, Nothrow) noexcept { free(p); }
-AEP_EXPORT void operator delete[](void* p, Align, Nothrow) noexcept { free(p); }
+AEP_VISIBLE void operator delete(void* p) noexcept { free(p); }
+AEP_VISIBLE void operator delete[](void* p) noexcept { free(p); }
+AEP_VISIBLE void operator delete(void* p, Size) noexcept { free(p); }
+AEP_VISIBLE void operator delete[](void* p, Size) noexcept { free(p); }
+AEP_VISIBLE void operator delete(void* p, Align) noexcept { free(p); }
+AEP_VISIBLE void operator delete[](void* p, Align) noexcept { free(p); }
+AEP_VISIBLE void operator delete(void* p, Size, Align) noexcept { free(p); }
+AEP_VISIBLE void operator delete[](void* p, Size, Align) noexcept { free(p); }
+AEP_VISIBLE void operator delete(void* p, Nothrow) noexcept { free(p); }
+AEP_VISIBLE void operator delete[](void* p, Nothrow) noexcept { free(p); }
+AEP_VISIBLE void operator delete(void* p, Align, Nothrow) noexcept { free(p); }
+AEP_VISIBLE void operator delete[](void* p, Align, Nothrow) noexcept { free(p); }

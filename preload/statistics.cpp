@@ -8,12 +8,11 @@
 #include <stdio.h>
 
 #include "dsm-core/heap/survey.hpp"
+#include "preload/export.hpp"
 #include "shim/allocator.hpp"
 #include "shim/join.hpp"
 #include "shim/message.hpp"
 #include "shim/report.hpp"
-
-#define AEP_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 

@@ -66,12 +66,8 @@ bool waits_in_a_ring() {
     const u32 node = context().era_node;
     const u64 own = id_of(this_client.index, this_client.generation).bits;
     return with_pool_memory([&](auto& memory) {
-        for (u32 from = 0; from < t.shape.nodes; ++from) {
-            if (from == node || !era::was_used(t, from)) continue;
-            const auto is_ours = [&](const era::Waiting& w) { return w.envelope.to == own; };
-            if (era::each_message(memory, t, from, node, false, is_ours)) return true;
-        }
-        return false;
+        const auto is_ours = [&](const era::Waiting& w) { return w.envelope.to == own; };
+        return era::each_message_to(memory, t, node, 0, false, is_ours);
     });
 }
 

@@ -139,6 +139,19 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
     return false;
 }
 
+/// The same for what every other node sent to node `to`, beginning with node `first`.
+template <class Memory, class Visit>
+bool each_message_to(Memory& m, const Tables& t, u32 to, u32 first, bool all, Visit&& visit) {
+    for (u32 i = 0; i < t.shape.nodes; ++i) {
+        const u32 from = (first + i) % t.shape.nodes;
+        const bool took_part = from != to && m.load(t.node(from)) != 0;
+        if (took_part && each_message(m, t, from, to, all, visit)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /// Makes a message ours to take. False: it is another one by now, or somebody else is at it.
 template <class Memory>
 bool claim_message(Lane<Memory>& lane, const Waiting& w, MessageEntry& letter) {

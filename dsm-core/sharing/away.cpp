@@ -370,12 +370,8 @@ ShareReply receive_from_away(u32 client, const ShareRequest& r) {
                accept(client, t, w, reply);
     };
     const bool found = with_pool_memory([&](auto& memory) {
-        for (u32 i = 0; i < t.shape.nodes; ++i) {
-            const u32 from = (client + i) % t.shape.nodes;  // not all begin with the same
-            if (from == node || !era::was_used(t, from)) continue;
-            if (era::each_message(memory, t, from, node, false, take)) return true;
-        }
-        return false;
+        // Not all begin with the same node.
+        return era::each_message_to(memory, t, node, client, false, take);
     });
     if (!found && is_elsewhere(ShareId{r.b}) && !is_reachable(t, ShareId{r.b})) {
         reply.status = Status::gone;
@@ -458,14 +454,8 @@ void tidy_rings() {
         });
         return status == era::Status::fenced;
     };
-    with_pool_memory([&](auto& memory) {
-        for (u32 from = 0; from < t.shape.nodes; ++from) {
-            if (from != node && era::was_used(t, from)) {
-                era::each_message(memory, t, from, node, true, tidy);
-            }
-        }
-        return 0;
-    });
+    with_pool_memory(
+        [&](auto& memory) { return era::each_message_to(memory, t, node, 0, true, tidy); });
 }
 
 void announce(u32 client) {

@@ -47,6 +47,13 @@ inline int milliseconds(std::optional<std::chrono::milliseconds> timeout) {
     return static_cast<int>((*timeout < MOST ? *timeout : MOST).count());
 }
 
+/// A reference of this process, dropped at its end: to an object, or to a group.
+struct Drop {
+    void operator()(void* object) const { dsm_free(object); }
+};
+template <class T>
+using Reference = std::unique_ptr<T, Drop>;
+
 }  // namespace detail
 
 /// Takes part in sharing, under a name (empty: none). EEXIST, EINVAL, ENOTCONN.
@@ -80,42 +87,29 @@ class Ref {
     Ref() = default;
     /// Takes over a reference that this process has.
     explicit Ref(T* object, Id sender = DSM_ANY) : object_(object), sender_(sender) {}
-    Ref(Ref&& other) noexcept
-        : object_(std::exchange(other.object_, nullptr)), sender_(other.sender_) {}
-    Ref& operator=(Ref&& other) noexcept {
-        if (this != &other) {
-            reset();
-            object_ = std::exchange(other.object_, nullptr);
-            sender_ = other.sender_;
-        }
-        return *this;
-    }
-    ~Ref() { reset(); }
 
-    T* get() const { return object_; }
+    T* get() const { return object_.get(); }
     T& operator*() const { return *object_; }
-    T* operator->() const { return object_; }
+    T* operator->() const { return get(); }
     explicit operator bool() const { return object_ != nullptr; }
     /// Who sent it; DSM_ANY: made here.
     Id sender() const { return sender_; }
 
     /// One more reference.
     Ref share() const {
-        detail::expect(dsm_ref(object_), "dsm_ref");
-        return Ref(object_, sender_);
+        detail::expect(dsm_ref(get()), "dsm_ref");
+        return Ref(get(), sender_);
     }
     /// Sends a reference; this one stays. EAGAIN: no room within the time, ESRCH: dead.
     void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        detail::expect(dsm_send_wait(to, object_, detail::milliseconds(timeout)), "dsm_send");
+        detail::expect(dsm_send_wait(to, get(), detail::milliseconds(timeout)), "dsm_send");
     }
     /// The pointer, whose reference is now the caller's to dsm_free.
-    T* release() { return std::exchange(object_, nullptr); }
-    void reset() {
-        if (object_ != nullptr) dsm_free(std::exchange(object_, nullptr));
-    }
+    T* release() { return object_.release(); }
+    void reset() { object_.reset(); }
 
   private:
-    T* object_ = nullptr;
+    detail::Reference<T> object_;
     Id sender_ = DSM_ANY;
 };
 

@@ -39,27 +39,18 @@ class Group {
         if (group == nullptr) fail_to_allocate("dsm_group_create");
         return Group(group);
     }
-    Group(Group&& other) noexcept : group_(std::exchange(other.group_, nullptr)) {}
-    Group& operator=(Group&& other) noexcept {
-        if (this != &other) {
-            reset();
-            group_ = std::exchange(other.group_, nullptr);
-        }
-        return *this;
-    }
-    ~Group() { reset(); }
 
-    dsm_group* get() const { return group_; }
+    dsm_group* get() const { return group_.get(); }
     explicit operator bool() const { return group_ != nullptr; }
-    std::size_t bytes() const { return dsm_group_bytes(group_); }
+    std::size_t bytes() const { return dsm_group_bytes(get()); }
 
     /// Memory of the group. std::bad_alloc; EPERM: another is the writer.
     void* allocate(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) const {
-        void* p = dsm_group_aligned_alloc(group_, alignment, size);
+        void* p = dsm_group_aligned_alloc(get(), alignment, size);
         if (p == nullptr) fail_to_allocate("dsm_group_alloc");
         return p;
     }
-    void deallocate(void* p) const { detail::expect(dsm_group_free(group_, p), "dsm_group_free"); }
+    void deallocate(void* p) const { detail::expect(dsm_group_free(get(), p), "dsm_group_free"); }
 
     /// Makes an object in the group; whatever its constructor throws.
     template <class T, class... Arguments>
@@ -69,7 +60,7 @@ class Group {
             return std::construct_at(static_cast<T*>(memory),
                                      std::forward<Arguments>(arguments)...);
         } catch (...) {
-            dsm_group_free(group_, memory);
+            dsm_group_free(get(), memory);
             throw;
         }
     }
@@ -88,30 +79,26 @@ class Group {
     /// The object by which the group is known. EINVAL, EBUSY: see dsm_group_set_root.
     template <class T>
     void set_root(T* root) const {
-        detail::expect(dsm_group_set_root(group_, root), "dsm_group_set_root");
+        detail::expect(dsm_group_set_root(get(), root), "dsm_group_set_root");
     }
     /// Null: it has none. That it is a T is the caller's word.
     template <class T>
     T* root() const {
-        return static_cast<T*>(dsm_group_root(group_));
+        return static_cast<T*>(dsm_group_root(get()));
     }
 
     /// Sends a reference. EAGAIN: no room within the time, ESRCH: dead.
     void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        detail::expect(dsm_send_wait(to, group_, detail::milliseconds(timeout)), "dsm_send");
+        detail::expect(dsm_send_wait(to, get(), detail::milliseconds(timeout)), "dsm_send");
     }
     /// Makes another client that holds the group its writer; the reference stays.
     void hand_over(Id to) const {
-        detail::expect(dsm_group_hand_over(group_, to), "dsm_group_hand_over");
+        detail::expect(dsm_group_hand_over(get(), to), "dsm_group_hand_over");
     }
 
     /// The group, whose reference and right are now the caller's.
-    dsm_group* release() { return std::exchange(group_, nullptr); }
-    void reset() {
-        dsm_group* group = release();
-        // Handed over: the reference is left.
-        if (group != nullptr && dsm_group_close(group) != 0) dsm_free(group);
-    }
+    dsm_group* release() { return group_.release(); }
+    void reset() { group_.reset(); }
 
     [[noreturn]] static void fail_to_allocate(const char* what) {
         if (errno == ENOMEM) throw std::bad_alloc();
@@ -119,7 +106,13 @@ class Group {
     }
 
   private:
-    dsm_group* group_ = nullptr;
+    struct Close {
+        void operator()(dsm_group* group) const {
+            // Handed over: the reference is left.
+            if (dsm_group_close(group) != 0) dsm_free(group);
+        }
+    };
+    std::unique_ptr<dsm_group, Close> group_;
 };
 
 /// A reader's handle of a group whose root is a T: one reference; move-only. Each access sees
@@ -130,42 +123,29 @@ class Root {
     Root() = default;
     /// Takes over a reference that this process has.
     explicit Root(dsm_group* group, Id sender = DSM_ANY) : group_(group), sender_(sender) {}
-    Root(Root&& other) noexcept
-        : group_(std::exchange(other.group_, nullptr)), sender_(other.sender_) {}
-    Root& operator=(Root&& other) noexcept {
-        if (this != &other) {
-            reset();
-            group_ = std::exchange(other.group_, nullptr);
-            sender_ = other.sender_;
-        }
-        return *this;
-    }
-    ~Root() { reset(); }
 
-    T* get() const { return static_cast<T*>(dsm_group_root(group_)); }
+    T* get() const { return static_cast<T*>(dsm_group_root(group())); }
     T& operator*() const { return *get(); }
     T* operator->() const { return get(); }
     explicit operator bool() const { return group_ != nullptr; }
-    dsm_group* group() const { return group_; }
+    dsm_group* group() const { return group_.get(); }
     /// Who sent it.
     Id sender() const { return sender_; }
 
     /// One more reference.
     Root share() const {
-        detail::expect(dsm_ref(group_), "dsm_ref");
-        return Root(group_, sender_);
+        detail::expect(dsm_ref(group()), "dsm_ref");
+        return Root(group(), sender_);
     }
     void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        detail::expect(dsm_send_wait(to, group_, detail::milliseconds(timeout)), "dsm_send");
+        detail::expect(dsm_send_wait(to, group(), detail::milliseconds(timeout)), "dsm_send");
     }
     /// The group, whose reference is now the caller's: Group(root.release()) after a hand-over.
-    dsm_group* release() { return std::exchange(group_, nullptr); }
-    void reset() {
-        if (group_ != nullptr) dsm_free(release());
-    }
+    dsm_group* release() { return group_.release(); }
+    void reset() { group_.reset(); }
 
   private:
-    dsm_group* group_ = nullptr;
+    detail::Reference<dsm_group> group_;
     Id sender_ = DSM_ANY;
 };
 
@@ -225,7 +205,7 @@ class group_allocator {
 
 template <class T>
 group_allocator<T> Group::allocator() const {
-    return group_allocator<T>(group_);
+    return group_allocator<T>(get());
 }
 
 /// The same for std::pmr containers. They keep a pointer to the resource, which lies in the process

@@ -3,7 +3,8 @@
 # its own context and daemon, share a DAX device. Objects go from one to another; machines lose power in
 # the middle of that; the others recover them.
 # Usage: ci/vm.sh            short: one death in the middle of traffic; some minutes, and ten more when the
-#                            kernel has to be built
+#                            kernel has to be built. Each test goes on with what the former one left, so
+#                            the first that fails ends the run
 #        ci/vm.sh --long     nine deaths
 #        ci/vm.sh --only TEST...   e.g. Machines.test_1_only_an_empty_device_becomes_a_pool
 set -euo pipefail
@@ -18,4 +19,4 @@ esac
 "$root/ci/build.sh" release aepmalloc aep aepd aep_completer sharing_peer
 image=$("$root/kernel/qemu/build.sh")
 AEP_TEST_ROUNDS=$rounds python3 "$root/tests/vm/vm_test.py" "$root/build/release/tools" \
-    "$root/build/release/tests/sharing/sharing_peer" "$image" -v "${tests[@]}"
+    "$root/build/release/tests/sharing/sharing_peer" "$image" -v --failfast "${tests[@]}"

@@ -116,7 +116,8 @@ class NodesTest(unittest.TestCase):
             for node in self.nodes:
                 if node.is_up():
                     node.run("recover")
-        self.fail(f"never: {what}")
+        states = [node.data("status") for node in self.nodes if node.is_up()]
+        self.fail(f"never: {what}\n" + "\n".join(json.dumps(state) for state in states))
 
     def pass_on(self, sender, receiver, address):
         self.assertEqual(sender.send(receiver.id, address), "ok")

@@ -50,6 +50,13 @@ class Agent:
         rest, _ = one.communicate(timeout=LONGEST_S)
         return {"returncode": one.returncode, "stdout": rest}
 
+    def end_all(self):
+        """All programs that still run."""
+        for one in self.programs:
+            if one.poll() is None:
+                one.kill()
+                one.communicate(timeout=LONGEST_S)
+
     def answer(self, line):
         request = json.loads(line)
         what = request.pop("do")

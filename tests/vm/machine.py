@@ -40,7 +40,7 @@ class Machine:
                 os.unlink(left)
         with open(f"{self.path}.console", "a", encoding="utf-8") as console:
             self.system = subprocess.Popen(
-                [SYSTEM, "--memory", "640M", "--cpus", "1", "--timeout", str(MACHINE_S), "--pool", self.pool,
+                ["setpriv", "--pdeathsig", "TERM", SYSTEM, "--memory", "640M", "--cpus", "1", "--timeout", str(MACHINE_S), "--pool", self.pool,
                  "--port", f"{self.path}.port", "--pidfile", f"{self.path}.pid", self.image,
                  "python3", f"{HERE}/agent.py"], stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         # At once: what the agent says while nobody listens is lost.
@@ -116,7 +116,6 @@ class Peer:
     def __init__(self, machine, program):
         self.machine = machine
         self.number = machine.do("start", words=[program], env={"AEP_CONTEXT": "default", "AEP_REQUIRE": "1"})
-        self.ended = False
 
     def begin(self, *words):
         self.machine.do("tell", program=self.number, line=" ".join(str(w) for w in words))
@@ -129,7 +128,3 @@ class Peer:
             line = " ".join(str(w) for w in (command, *words))
             return self.machine.do("ask", program=self.number, line=line)
         return ask
-
-    def end(self):
-        self.ended = True
-        self.machine.do("end", program=self.number)

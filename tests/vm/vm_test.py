@@ -38,7 +38,6 @@ class Node:
 
     def __init__(self, test, machine, number):
         self.test, self.machine, self.number = test, machine, number
-        self.peers = []
 
     def run(self, command, *words):
         return self.machine.run(AEP, command, *words)
@@ -61,7 +60,6 @@ class Node:
 
     def peer(self, name=""):
         peer = Peer(self.machine, PEER)
-        self.peers.append(peer)
         answer = peer.attach(name)
         if answer != "ok":
             raise AssertionError(f"{self.machine.name}: attach {name}: {answer}")
@@ -69,10 +67,8 @@ class Node:
         return peer
 
     def end_peers(self):
-        for peer in self.peers:
-            if not peer.ended:
-                peer.end()
-        self.peers = []
+        """And whatever else a test has started."""
+        self.machine.do("end_all")
         while self.data("clients"):
             self.good("recover")
 
@@ -84,7 +80,6 @@ class Node:
 
     def lose_power(self):
         self.machine.lose_power()
-        self.peers = []
 
     def come_back(self):
         self.machine.boot()

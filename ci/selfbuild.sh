@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The project builds itself on its own allocator: cmake, ninja, the compiler and the linker run
-# under libaepmalloc.so, first in private mode, then with all of them sharing one pool file.
+# under libaepmalloc.so, first in private mode, then with all of them sharing one pool file. What it
+# installs is built: library, image, daemon and command line.
 # The machine code that comes out must be that of the ordinary build, byte for byte.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -22,7 +23,7 @@ selfbuild() { # NAME VARIABLE=VALUE...
     echo "selfbuild: $1"
     # ccache off: everything is to be compiled, here and now.
     (cd "$root" && export "CCACHE_DISABLE=1" "LD_PRELOAD=$lib" "${@:2}" &&
-        cmake --preset release -B "$dir" && cmake --build "$dir" -j2) >"$log" 2>&1 || {
+        cmake --preset release -B "$dir" && cmake --build "$dir" -j2 -t aepmalloc aepd aep) >"$log" 2>&1 || {
         tail -n 40 "$log"
         echo "selfbuild: $1 FAILED ($log)"
         return 1

@@ -80,19 +80,22 @@ add_pool() {
         -device "pc-dimm,memdev=pool,addr=$base"
     )
     memory+=,slots=1,maxmem=$((bytes + (8 << 30)))
+    # Room for one more processor, which never comes: where there can be but one, QEMU emulates atomic
+    # instructions by several plain ones, and machines that share memory lose each other's changes.
+    most_cpus=$((cpus + 1))
     append+=" memmap=$bytes%$base+0xefffffff"
 }
 
 # Boots $root, whose /init prints "aep-exit: STATUS" at its end; exits with that status.
 boot() { # IMAGE [QEMU OPTIONS...]
-    local image=$1 status=0 devices=("${@:2}")
+    local image=$1 status=0 devices=("${@:2}") most_cpus=$cpus
     if [ -n "$pool" ]; then add_pool; fi
     chmod +x "$root/init"
     (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initramfs"
     # Warnings are shown. Times mark the kernel's lines: a program may print what it likes.
     setpriv --pdeathsig TERM timeout --foreground -k 5 "$limit" \
         setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg,thread=multi -cpu "$cpu" \
-        -smp "sockets=$cpus,cores=1,threads=1" -m "$memory" -nodefaults -display none -no-reboot \
+        -smp "cpus=$cpus,maxcpus=$most_cpus,sockets=$most_cpus,cores=1,threads=1" -m "$memory" -nodefaults -display none -no-reboot \
         -serial stdio "${devices[@]}" -kernel "$image" -initrd "$work/initramfs" \
         -append "console=ttyS0 loglevel=5 printk.time=1 panic=-1 reboot=t no_timer_check $append" \
         </dev/null 2>"$work/errors" |

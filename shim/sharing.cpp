@@ -123,12 +123,18 @@ u64 deadline_of(int timeout_ms) {
 struct Awaited {
     std::atomic<u32>& sequence;
     std::atomic<u32>& waiters;
-    Status busy;       // what an attempt says that has to be repeated
-    bool beyond_node;  // other nodes may help, too, and they wake nobody
+    Status busy;  // what an attempt says that has to be repeated
+    // In the pool, changed by other nodes when they help: they wake nobody. Null: they cannot help.
+    const era::Word* beyond = nullptr;
 };
 
 /// Changes when another node has sent something, or let something go.
-u32 doorbell() { return static_cast<u32>(era_tables().entry(context().era_node).doorbell.load()); }
+const era::Word* doorbell() {
+    return shares_between_nodes() ? &era_tables().entry(context().era_node).doorbell : nullptr;
+}
+
+/// Changes when a node has taken something that we sent.
+const era::Word* room_at(u32 node) { return &era_tables().head(context().era_node, node); }
 
 /// Repeats `attempt` (a ShareReply) while it says that it is busy, until something happens that
 /// changes that.
@@ -140,8 +146,8 @@ ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt att
         return reply;
     }
     const auto signs = [&] {
-        const u64 bell = on.beyond_node ? doorbell() : 0;
-        return bell << 32 | on.sequence.load(std::memory_order_acquire);
+        const u64 beyond = on.beyond != nullptr ? on.beyond->load(std::memory_order_acquire) : 0;
+        return beyond << 32 | on.sequence.load(std::memory_order_acquire);
     };
     u64 seen_signs = signs();
     ShareReply reply = attempt();
@@ -165,7 +171,7 @@ ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt att
         const u32 seen = on.sequence.load(std::memory_order_seq_cst);
         reply = attempt();
         if (reply.status != on.busy) break;
-        if (!on.beyond_node) {
+        if (on.beyond == nullptr) {
             result = sleep_while(on.sequence, seen, deadline);
             continue;
         }
@@ -282,13 +288,16 @@ bool can_be_shared(const void* p, usize bytes) {
 long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     const bool away = shares_between_nodes() && is_elsewhere(to);
-    if (!away && (to.client() == 0 || to.client() > context().max_clients)) return -ESRCH;
+    const bool exists = away ? to.node() < era_tables().shape.nodes
+                             : to.client() != 0 && to.client() <= context().max_clients;
+    if (!exists) return -ESRCH;
     share_collect();
     // Nobody sleeps for room in another node: those are naps on a word of our own.
     ShareClient& receiver = share_client(away ? this_client.index : to.client());
     long result = 0;
-    wait_for({receiver.departures, receiver.departure_waiters, Status::full, away}, timeout_ms,
-             result, [&] {
+    wait_for({receiver.departures, receiver.departure_waiters, Status::full,
+              away ? room_at(to.node()) : nullptr},
+             timeout_ms, result, [&] {
                  return share_with_records(
                      ShareOp::send, {.a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes});
              });
@@ -308,9 +317,9 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     ShareClient& own = share_client(this_client.index);
     const u32 arrivals = own.arrivals.load(std::memory_order_acquire);
     long result = 0;
-    const ShareReply reply = wait_for(
-        {own.arrivals, own.arrival_waiters, Status::miss, shares_between_nodes()}, timeout_ms,
-        result, [&] { return share_with_records(ShareOp::receive, {.a = 0, .b = from.bits}); });
+    const ShareReply reply =
+        wait_for({own.arrivals, own.arrival_waiters, Status::miss, doorbell()}, timeout_ms, result,
+                 [&] { return share_with_records(ShareOp::receive, {.a = 0, .b = from.bits}); });
     if (reply.status == Status::miss) lower_share_fd(arrivals);
     if (result != 0) return result;
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};

@@ -43,6 +43,8 @@ failed() {
     reboot -f
 }
 mount -t devtmpfs none /dev || failed "no /dev"
+ln -s /proc/self/fd /dev/fd
+for stream in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${stream%:*}" "/dev/${stream#*:}"; done
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=512000 host /host ||
     failed "cannot mount this machine's root file system"
 mount -t tmpfs -o mode=755,size=75% none /memory

@@ -128,6 +128,8 @@ static bool huge_pages(const struct test* test) {
     int status;
     pid_t pid;
 
+    /* After many tests free memory is in pieces, and a fault does not wait for it to be moved. */
+    CHECK(write_file("/proc/sys/vm/compact_memory", "1"));
     CHECK(write_file(SHMEM_ENABLED, test->value[0] ? "never" : "force"));
     become_member(new_context());
     before = meminfo_kib("ShmemPmdMapped");

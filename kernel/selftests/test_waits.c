@@ -1,9 +1,11 @@
-/* Purpose: operations that wait, or are waited for, where others decide how long: a fault that a
- *          program answers, the version 1 freezer, the whole system out of memory.
+/* Purpose: operations that wait, or are waited for, where others decide how long: a fault or a read
+ *          that a program answers, the version 1 freezer, the whole system out of memory.
  * Who calls it: harness.c.
  * Crash rule: see harness.h. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +16,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,6 +61,100 @@ static bool answered_fault(const struct test* test) {
     status = wait_status(pid);
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     CHECK(r->done);
+    return true;
+}
+
+#define FILE_OF_A_PROGRAM "/tmp/file"
+
+/* What the program behind the file and the test tell each other. */
+struct server {
+    volatile int reading, answer;
+};
+
+static void reply(int fd, const struct fuse_in_header* in, int error, void* body, size_t bytes) {
+    struct fuse_out_header header = {
+        .len = (unsigned)(sizeof header + bytes), .error = error, .unique = in->unique};
+    struct iovec parts[] = {{&header, sizeof header}, {body, bytes}};
+
+    if (writev(fd, parts, 2) != header.len) _exit(1);
+}
+
+/* A file system (FUSE) that is one file of one page. It is read when the test says so. */
+static void serve(int fd, struct server* server) {
+    static char request[FUSE_MIN_READ_BUFFER], page[4096];
+    const struct fuse_in_header* in = (const struct fuse_in_header*)request;
+    /* The reader waits for its page, where a kill ends the wait, not for our answer. */
+    struct fuse_init_out init = {.major = FUSE_KERNEL_VERSION,
+                                 .minor = FUSE_KERNEL_MINOR_VERSION,
+                                 .max_readahead = 4096,
+                                 .flags = FUSE_ASYNC_READ,
+                                 .max_write = 4096};
+    struct fuse_attr_out attributes = {
+        .attr = {.ino = 1, .size = 4096, .blocks = 8, .mode = S_IFREG | 0644, .nlink = 1}};
+    struct fuse_open_out opened = {0};
+
+    while (read(fd, request, sizeof request) > 0) {
+        switch (in->opcode) {
+            case FUSE_INIT:
+                reply(fd, in, 0, &init, sizeof init);
+                break;
+            case FUSE_GETATTR:
+                reply(fd, in, 0, &attributes, sizeof attributes);
+                break;
+            case FUSE_OPEN:
+                reply(fd, in, 0, &opened, sizeof opened);
+                break;
+            case FUSE_READ:
+                server->reading = 1;
+                while (!server->answer) pause_a_little();
+                reply(fd, in, 0, page, sizeof page);
+                break;
+            case FUSE_FORGET:
+            case FUSE_INTERRUPT:
+                break;
+            default:
+                reply(fd, in, -ENOSYS, NULL, 0);
+        }
+    }
+    _exit(0);
+}
+
+/* Maps the file and reads it inside. */
+static void body_file(struct request* r) {
+    struct stat status;
+    int fd = open(FILE_OF_A_PROGRAM, O_RDONLY);
+
+    if (fd < 0 || fstat(fd, &status)) _exit(9);
+    r->arg[0] = (long)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+    enter(r, OP_READ);
+}
+
+/* The same for a page of a file that a program has to read: it waits for the page, and the kill,
+ * which would end that wait, is seen when the page is there. */
+static bool answered_read(const struct test* test) {
+    struct request* r = new_request();
+    struct server* server =
+        mmap(NULL, sizeof *server, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC), status;
+    long before = deferrals();
+    char options[64];
+    pid_t pid;
+
+    (void)test;
+    CHECK(fd >= 0);
+    close(open(FILE_OF_A_PROGRAM, O_CREAT | O_RDONLY | O_CLOEXEC, 0600));
+    snprintf(options, sizeof options, "fd=%d,rootmode=100644,user_id=0,group_id=0", fd);
+    CHECK(!mount("none", FILE_OF_A_PROGRAM, "fuse", 0, options));
+    if (!fork()) serve(fd, server);
+    close(fd);
+    pid = spawn(new_context(), body_file, r);
+    CHECK(EVENTUALLY(server->reading));
+    CHECK(r->inside && !kill(pid, SIGKILL));
+    server->answer = 1;
+    status = wait_status(pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    CHECK(r->done && deferrals() > before);
+    CHECK(!umount(FILE_OF_A_PROGRAM));
     return true;
 }
 
@@ -143,6 +240,7 @@ static bool system_out_of_memory(const struct test* test) {
 
 const struct test wait_tests[] = {
     {"wait.answered_fault", answered_fault, PART_DEFER},
+    {"wait.answered_read", answered_read, PART_DEFER},
     {"wait.freezer_v1", freezer_v1, PART_DEFER},
     {"wait.system_out_of_memory", system_out_of_memory, PART_DEFER},
     {NULL},

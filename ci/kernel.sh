@@ -72,5 +72,6 @@ boot "5 levels, isolated page tables" "$image" 100 --cpu max --append pti=on --t
 image=$("$qemu/build.sh" CONFIG_DEBUG_KERNEL=y CONFIG_PROVE_LOCKING=y CONFIG_DEBUG_VM=y \
     CONFIG_DEBUG_ATOMIC_SLEEP=y CONFIG_DEBUG_LIST=y)
 boot "lockdep" "$image" 200 --timeout 3600 -- --no-control
-image=$("$qemu/build.sh" CONFIG_KASAN=y CONFIG_KASAN_GENERIC=y CONFIG_STACKTRACE=y)
+image=$("$qemu/build.sh" CONFIG_SLUB_TINY=n CONFIG_KASAN=y CONFIG_KASAN_GENERIC=y \
+    CONFIG_STACKTRACE=y)
 boot "KASAN" "$image" 100 --memory 1G --timeout 3600 -- --no-control

@@ -124,17 +124,31 @@ struct Awaited {
     std::atomic<u32>& sequence;
     std::atomic<u32>& waiters;
     Status busy;  // what an attempt says that has to be repeated
-    // In the pool, changed by other nodes when they help: they wake nobody. Null: they cannot help.
-    const era::Word* beyond = nullptr;
+    // Changes when other nodes, which wake nobody, have helped. Null: they cannot.
+    u64 (*beyond)(u32 node) = nullptr;
+    u32 node = 0;
 };
 
-/// Changes when another node has sent something, or let something go.
-const era::Word* doorbell() {
-    return shares_between_nodes() ? &era_tables().entry(context().era_node).doorbell : nullptr;
+/// Gives up references that the node holds and nobody of it needs.
+void settle_visiting() {
+    if (sharing().visiting.count.load(std::memory_order_relaxed) != 0) share(ShareOp::settle, {});
 }
 
-/// Changes when a node has taken something that we sent.
-const era::Word* room_at(u32 node) { return &era_tables().head(context().era_node, node); }
+/// What other nodes have sent to this one.
+u64 sent_to(u32 node) {
+    const era::Tables t = era_tables();
+    u64 messages = 0;
+    for (u32 from = 0; from < t.shape.nodes; ++from) {
+        if (from == node || !era::was_used(t, from)) continue;
+        messages += t.tail(from, node).load(std::memory_order_acquire);
+    }
+    return messages;
+}
+
+/// What that node has taken of what we sent.
+u64 taken_at(u32 node) {
+    return era_tables().head(context().era_node, node).load(std::memory_order_acquire);
+}
 
 /// Repeats `attempt` (a ShareReply) while it says that it is busy, until something happens that
 /// changes that.
@@ -146,7 +160,7 @@ ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt att
         return reply;
     }
     const auto signs = [&] {
-        const u64 beyond = on.beyond != nullptr ? on.beyond->load(std::memory_order_acquire) : 0;
+        const u64 beyond = on.beyond != nullptr ? on.beyond(on.node) : 0;
         return beyond << 32 | on.sequence.load(std::memory_order_acquire);
     };
     u64 seen_signs = signs();
@@ -175,6 +189,7 @@ ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt att
             result = sleep_while(on.sequence, seen, deadline);
             continue;
         }
+        settle_visiting();  // there is time for it
         const u64 now = now_ns();
         const bool last = deadline != 0 && deadline <= now + nap;
         result = sleep_while(on.sequence, seen, last ? deadline : now + nap);
@@ -296,7 +311,7 @@ long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
     ShareClient& receiver = share_client(away ? this_client.index : to.client());
     long result = 0;
     wait_for({receiver.departures, receiver.departure_waiters, Status::full,
-              away ? room_at(to.node()) : nullptr},
+              away ? taken_at : nullptr, to.node()},
              timeout_ms, result, [&] {
                  return share_with_records(
                      ShareOp::send, {.a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes});
@@ -318,7 +333,9 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     const u32 arrivals = own.arrivals.load(std::memory_order_acquire);
     long result = 0;
     const ShareReply reply =
-        wait_for({own.arrivals, own.arrival_waiters, Status::miss, doorbell()}, timeout_ms, result,
+        wait_for({own.arrivals, own.arrival_waiters, Status::miss,
+                  shares_between_nodes() ? sent_to : nullptr, context().era_node},
+                 timeout_ms, result,
                  [&] { return share_with_records(ShareOp::receive, {.a = 0, .b = from.bits}); });
     if (reply.status == Status::miss) lower_share_fd(arrivals);
     if (result != 0) return result;
@@ -362,10 +379,11 @@ namespace {
 /// somebody of this node looked. The daemon looks now and then, too.
 void settle_what_rang() {
     ShareHeader& s = sharing();
-    if (s.lingering.load(std::memory_order_relaxed) == 0) return;
-    const u32 bell = doorbell();
+    if (s.waiting.count.load(std::memory_order_relaxed) == 0) return;
+    const era::NodeEntry& own = era_tables().entry(context().era_node);
+    const u32 bell = static_cast<u32>(own.doorbell.load(std::memory_order_acquire));
     if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
-    share(ShareOp::settle, {});
+    share(ShareOp::settle, {.a = 1});
 }
 
 }  // namespace

@@ -98,8 +98,9 @@ struct NodeWord {
 /// Each word on a line of its own: the first is read by everybody all the time.
 struct NodeEntry {
     alignas(CACHE_LINE) Word word;      // NodeWord
-    alignas(CACHE_LINE) Word doorbell;  // changes when something came for the node
+    alignas(CACHE_LINE) Word doorbell;  // changes when others give up objects of its own
     alignas(CACHE_LINE) Word beat;      // changes while the node lives (its lease)
+    Word waits;  // hint: 1: for other nodes to give up references to objects of its own
     // Who it is: for judging whether it lives, and for people. Of `generation`, else of nobody.
     alignas(CACHE_LINE) Word generation;
     Word pool_entry;       // in the pool's node table

@@ -23,8 +23,8 @@ struct Waiting {
     Envelope envelope;
 };
 
-/// Says that something came for `node`: a message, or fewer references to an object of its own. One
-/// try: if somebody else was faster, the word has changed after what we did.
+/// Says that objects of `node` have lost references. One try: if somebody else was faster, the word
+/// has changed after what we did.
 template <class Memory>
 void ring_doorbell(Memory& m, const Tables& t, u32 node) {
     Word& bell = t.entry(node).doorbell;

@@ -230,10 +230,7 @@ ShareReply send_away(u32 client, const ShareRequest& r) {
             AEP_AWAY_CRASH_POINT("away: created");
         }
         const era::Status sent = era::send(lane, to.node(), object, {to.bits, id_of(client).bits});
-        if (sent == era::Status::ok) {
-            AEP_AWAY_CRASH_POINT("away: message sent");
-            era::ring_doorbell(memory, t, to.node());
-        }
+        if (sent == era::Status::ok) AEP_AWAY_CRASH_POINT("away: message sent");
         return sent;
     });
     const Alone alone;
@@ -381,13 +378,13 @@ ShareReply receive_from_away(u32 client, const ShareRequest& r) {
 
 namespace {
 
-/// An export that lingers and may go now, pinned; NO_RECORD: none.
-u32 begin_settle(u32& looks) {
+/// An export of the list that may go now, pinned; NO_RECORD: none.
+u32 begin_settle(Lingering& list, u32& looks) {
     const Alone alone;
     if (!alone.is_sound()) return NO_RECORD;
     while (looks != 0) {
         --looks;
-        const u32 index = next_lingering();
+        const u32 index = next_lingering(list);
         if (index == NO_RECORD) return NO_RECORD;
         Export& e = export_at(index);
         if (e.references != 0) continue;  // somebody received it again
@@ -407,31 +404,35 @@ u32 begin_settle(u32& looks) {
 
 }  // namespace
 
-u32 settle_lingering(u32 client, u32 limit) {
+u32 settle(Lingering& list, u32 client, u32 limit) {
     const era::Tables t = era_tables();
     u32 looks = limit;
-    if (u32 waiting = sharing().lingering.load(std::memory_order_relaxed); waiting < looks) {
-        looks = waiting;
-    }
+    if (const u32 count = list.count.load(std::memory_order_relaxed); count < looks) looks = count;
     u32 settled = 0;
-    for (u32 index; (index = begin_settle(looks)) != NO_RECORD; ++settled) {
+    u32 told = era::NO_NODE;  // that fewer refer to objects of its own
+    const auto tell = [&](u32 home) {
+        if (told != era::NO_NODE && told != home) {
+            with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, told); });
+        }
+        told = home;
+    };
+    for (u32 index; (index = begin_settle(list, looks)) != NO_RECORD; ++settled) {
         const u32 object = export_at(index).object - 1;
-        u32 home = object / t.objects_per_node();
+        const u32 home = object / t.objects_per_node();
         const era::Status status = in_lane(t, client, [&](auto& lane) {
             const era::Status released = lane.release(object);
             if (released == era::Status::last) lane.reclaimed();
             AEP_AWAY_CRASH_POINT("away: reference given up");
             return released;
         });
-        if (status == era::Status::ok && home != context().era_node) {
-            with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, home); });
-        }
+        if (status == era::Status::ok && home != context().era_node) tell(home);
         const Alone alone;
         if (!alone.is_sound()) return settled;
         if (status == era::Status::fenced) fence_context();
         forget_number(index);
         unpin(index);
     }
+    tell(era::NO_NODE);
     return settled;
 }
 
@@ -440,11 +441,8 @@ void tidy_rings() {
     const u32 node = context().era_node;
     const auto tidy = [&](const era::Waiting& w) {
         if (is_open(ShareId{w.envelope.to})) {
-            with_pool_memory([&](auto& memory) {
-                if (era::note_stray(memory, t, w.from, node, w.position))
-                    era::ring_doorbell(memory, t, node);
-                return 0;
-            });
+            with_pool_memory(
+                [&](auto& memory) { return era::note_stray(memory, t, w.from, node, w.position); });
             return false;
         }
         const era::Status status = in_lane(t, 0, [&](auto& lane) {

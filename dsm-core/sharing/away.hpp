@@ -23,9 +23,10 @@ ShareReply send_away(u32 client, const ShareRequest& request);
 /// ShareOp::receive, of messages from other nodes. miss: there is none.
 ShareReply receive_from_away(u32 client, const ShareRequest& request);
 
-/// Gives up the node's references to up to `limit` exports that linger, where that may be: objects
-/// of other nodes, and own ones that no other node refers to any more. How many it gave up.
-u32 settle_lingering(u32 client, u32 limit);
+/// Gives up the node's references to exports on the list, of which it looks at up to `limit`, where
+/// that may be: objects of other nodes, and own ones that no other node refers to any more. How
+/// many it gave up. Their nodes' doorbells are rung when all have gone.
+u32 settle(Lingering& list, u32 client, u32 limit);
 
 /// Whether one more object or extent of this node's can be told to others.
 bool numbers_left();

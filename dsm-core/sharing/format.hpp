@@ -59,8 +59,8 @@ struct Export {
     u32 object;          // 1 + its number there; 0: none
     u16 pins;            // operations that are at work with it without the lock
     NodeRef node_ref;    //
-    bool listed;         // on the list of those that linger
-    u32 next_lingering;  //
+    bool listed;         // on one of the lists of those that linger
+    u32 next_lingering;  // on that list
 };
 static_assert(sizeof(Export) == 80);
 
@@ -103,6 +103,15 @@ struct alignas(64) ShareClient {
 };
 static_assert(sizeof(ShareClient) == 128);
 
+/// Exports that linger, oldest first. Changes under the lock.
+struct Lingering {
+    u32 first;
+    u32 last;
+    std::atomic<u32> count;
+    u32 reserved;
+    std::atomic<u64> bytes;  // of the objects
+};
+
 /// One for each context.
 struct alignas(64) ShareHeader {
     Lock lock;
@@ -125,12 +134,11 @@ struct alignas(64) ShareHeader {
     u64 groups_made;  // ever
     u64 sent_away;    // to other nodes
     u64 came_in;      // from other nodes
-    // Exports that linger, oldest first; and what the doorbell was when they were last looked at.
-    u32 first_lingering;
-    u32 last_lingering;
-    std::atomic<u32> lingering;
-    std::atomic<u32> doorbell;
-    u32 next_object;  // where the search for a free number begins
+    // Own objects, which go when no other node has them, and groups; and others' objects, which
+    // could go but may come again.
+    Lingering waiting, visiting;
+    std::atomic<u32> doorbell;  // what it was when those that wait were last looked at
+    u32 next_object;            // where the search for a free number begins
 };
 
 inline constexpr u32 EXPORT_BUCKETS = 1 << 16;

@@ -186,34 +186,40 @@ bool take_references(u32 index, u32 count) {
 
 namespace {
 
+Lingering& list_of(u32 index) {
+    const bool visits = export_at(index).owner == OWNER_ELSEWHERE && !is_group(index);
+    return visits ? sharing().visiting : sharing().waiting;
+}
+
 void linger(u32 index) {
     Export& e = export_at(index);
-    ShareHeader& s = sharing();
     e.state = static_cast<u32>(ExportState::lingering);
     if (e.listed) return;
+    Lingering& list = list_of(index);
     e.listed = true;
     e.next_lingering = NO_RECORD;
-    if (s.last_lingering != NO_RECORD) {
-        export_at(s.last_lingering).next_lingering = index;
+    if (list.last != NO_RECORD) {
+        export_at(list.last).next_lingering = index;
     } else {
-        s.first_lingering = index;
+        list.first = index;
     }
-    s.last_lingering = index;
-    s.lingering.fetch_add(1, std::memory_order_relaxed);
+    list.last = index;
+    list.count.fetch_add(1, std::memory_order_relaxed);
+    list.bytes.fetch_add(e.bytes, std::memory_order_relaxed);
 }
 
 }  // namespace
 
-u32 next_lingering() {
-    ShareHeader& s = sharing();
-    const u32 index = s.first_lingering;
+u32 next_lingering(Lingering& list) {
+    const u32 index = list.first;
     if (index == NO_RECORD) return NO_RECORD;
     Export& e = export_at(index);
-    s.first_lingering = e.next_lingering;
-    if (s.first_lingering == NO_RECORD) s.last_lingering = NO_RECORD;
+    list.first = e.next_lingering;
+    if (list.first == NO_RECORD) list.last = NO_RECORD;
     e.next_lingering = NO_RECORD;
     e.listed = false;
-    s.lingering.fetch_sub(1, std::memory_order_relaxed);
+    list.count.fetch_sub(1, std::memory_order_relaxed);
+    list.bytes.fetch_sub(e.bytes, std::memory_order_relaxed);
     return index;
 }
 

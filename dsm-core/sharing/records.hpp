@@ -98,12 +98,12 @@ bool take_references(u32 index, u32 count);
 /// An export that nobody refers to: to its owner, or away with it if that is dead or elsewhere.
 void give_back(u32 index);
 /// An export whose last reference of this node is gone: given back, a group's parts first; or,
-/// while the node itself has a reference, onto the list of those that linger. While an operation is
+/// while the node itself has a reference, onto a list of those that linger. While an operation is
 /// at work with it nothing happens: that one disposes of it afterwards.
 void dispose(u32 index);
-/// Takes the export off that list that is on it the longest; it may be in use again. NO_RECORD:
-/// none is on it.
-u32 next_lingering();
+/// Takes the export off the list that is on it the longest; it may be in use again. NO_RECORD: none
+/// is on it.
+u32 next_lingering(Lingering& list);
 
 /// The client's references to the export; NO_RECORD: none.
 u32 find_holder(u32 client, u32 object);

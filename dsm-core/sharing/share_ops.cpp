@@ -6,6 +6,7 @@
 #include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
+#include "dsm-core/sharing/lingering.hpp"
 #include "dsm-core/sharing/records.hpp"
 
 namespace aep {
@@ -232,16 +233,6 @@ ShareReply perform_alone(u32 client, ShareOp op, const ShareRequest& r) {
     }
 }
 
-/// Exports that one operation looks at: its caller waits for that.
-constexpr u32 SETTLE_STEP = 16;
-
-ShareReply settle(u32 client) {
-    if (!shares_between_nodes()) return {.status = Status::miss};
-    const u32 settled = settle_lingering(client, SETTLE_STEP);
-    const bool more = sharing().lingering.load(std::memory_order_relaxed) != 0;
-    return {.status = more ? Status::ok : Status::miss, .value = settled};
-}
-
 }  // namespace
 
 ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& r) {
@@ -252,10 +243,10 @@ ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& r) {
     }
     switch (op) {
         case ShareOp::settle:
-            return settle(client);
+            return give_up_lingering(client, r.a == 0);
         case ShareOp::tidy:
             if (away) tidy_rings();
-            return settle(client);
+            return give_up_lingering(client, true);
         case ShareOp::send:
             return away && is_elsewhere(ShareId{r.b}) ? send_away(client, r)
                                                       : perform_alone(client, op, r);
@@ -264,12 +255,9 @@ ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& r) {
             return away && reply.status == Status::miss ? receive_from_away(client, r) : reply;
         }
         case ShareOp::drop: {
-            const u32 before = sharing().lingering.load(std::memory_order_relaxed);
+            const u32 waited = sharing().waiting.count.load(std::memory_order_relaxed);
             const ShareReply reply = perform_alone(client, op, r);
-            // Whoever lets the last reference of a node go gives up the node's, too.
-            if (away && sharing().lingering.load(std::memory_order_relaxed) > before) {
-                settle_lingering(client, SETTLE_STEP);
-            }
+            if (away) after_drop(client, waited);
             return reply;
         }
         default:

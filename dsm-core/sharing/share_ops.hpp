@@ -28,8 +28,9 @@ enum class ShareOp : u32 {
     take_returned,  // -> value=address that the caller owns and nobody refers to: to be freed by
                     // it; miss: none
     add_records,    // a=exports, b=holders whose records are present now
-    settle,         // gives up the node's references that nobody of it needs any more
-                    // -> value=how many; ok: some linger yet; miss: none does
+    settle,         // gives up the node's references that nobody of it needs any more; a=1: but
+                    // those to other nodes' objects -> value=how many; ok: some linger yet; miss:
+                    // none does
     tidy,           // by the host: settle, and messages from other nodes for the dead are dropped
     leave,          // of a client that is dead: a part of all it had -> ok: again; miss: done
     // Groups: group_ops.hpp.

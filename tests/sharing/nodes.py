@@ -20,6 +20,7 @@ from nodes_test import Node, NodesTest  # noqa: E402
 MIB = 1 << 20
 NUMBERS = 4096  # of objects that a node can tell others of, in a pool of this size
 SLOTS = 1024  # messages from one node to another, in a pool of this size
+MOST_VISITING = 256  # references to another node's objects that nobody needs
 SIZES = [1, 16, 100, 5000, 60000, 100000, MIB, 5 * MIB, 13 * MIB]
 
 
@@ -56,6 +57,20 @@ class Nodes(NodesTest):
         # Back with its owner, which uses it again.
         self.assertEqual(a.recv(0, 0), "EAGAIN")
         self.assertEqual(a.new(200000), address)
+        self.expect_nothing_left()
+
+    def test_references_to_others_objects_are_kept_for_a_while(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        for address in [a.new(100) for _ in range(300)]:
+            self.pass_on(a, b, address)
+            self.assertEqual(b.drop(address), "ok")
+            self.assertLessEqual(self.sharing(self.nodes[1])["lingering"], MOST_VISITING)
+        self.assertEqual(b.recv(0, 300), "ETIMEDOUT")  # who sleeps gives them up
+        self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
+        large = a.new(2 * MIB)
+        self.pass_on(a, b, large)
+        self.assertEqual(b.drop(large), "ok")
+        self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
         self.expect_nothing_left()
 
     def test_what_an_object_points_at_can_be_read(self):

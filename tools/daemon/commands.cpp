@@ -139,7 +139,7 @@ Json status(const NodeHost& host, u64 began_ns) {
           {"received", sharing().received},
           {"sent_to_nodes", sharing().sent_away},
           {"received_from_nodes", sharing().came_in},
-          {"lingering", sharing().lingering.load()}}},
+          {"lingering", sharing().waiting.count.load() + sharing().visiting.count.load()}}},
         {"nodes", nodes(host)},
         {"recovery",
          {{"clients", h.recovered.load()},

@@ -1,0 +1,76 @@
+// Purpose: see lingering.hpp.
+// Who calls it: share_ops.cpp.
+// Crash rule: see lingering.hpp.
+#include "dsm-core/sharing/lingering.hpp"
+
+#include "dsm-core/sharing/away.hpp"
+#include "dsm-core/sharing/format.hpp"
+
+namespace aep {
+namespace {
+
+/// Exports that one operation looks at: its caller waits for that.
+constexpr u32 SETTLE_STEP = 16;
+
+/// So much of other nodes' objects lingers while these wait for nothing: what comes again costs
+/// less then, and they are told of several at once. The rest goes when a client waits, or with the
+/// daemon's next sweep.
+constexpr u32 MOST_VISITING = 256;
+constexpr u64 MOST_VISITING_BYTES = MiB;
+
+/// Tells other nodes whether this one waits for objects of its own that they have. A hint: one that
+/// is late costs time, a sweep at most.
+void say_whether_we_wait() {
+    era::Word& said = era_tables().entry(context().era_node).waits;
+    const u64 now = sharing().waiting.count.load(std::memory_order_relaxed) != 0;
+    with_pool_memory([&](auto& memory) {
+        if (memory.load(said) == now) return 0;
+        memory.store(said, now);
+        memory.flush(said);
+        return 0;
+    });
+}
+
+/// Whether one of them does.
+bool others_wait() {
+    const era::Tables t = era_tables();
+    return with_pool_memory([&](auto& memory) {
+        for (u32 i = 0; i < t.shape.nodes; ++i) {
+            if (i == context().era_node) continue;
+            const era::NodeWord other{memory.load(t.node(i))};
+            if (other.state() == era::NodeState::live && memory.load(t.entry(i).waits) != 0) {
+                return true;
+            }
+        }
+        return false;
+    });
+}
+
+}  // namespace
+
+ShareReply give_up_lingering(u32 client, bool visitors) {
+    if (!shares_between_nodes()) return {.status = Status::miss};
+    ShareHeader& s = sharing();
+    u32 settled = settle(s.waiting, client, SETTLE_STEP);
+    if (visitors) settled += settle(s.visiting, client, SETTLE_STEP);
+    say_whether_we_wait();
+    const bool more = s.waiting.count.load(std::memory_order_relaxed) != 0 ||
+                      s.visiting.count.load(std::memory_order_relaxed) != 0;
+    return {.status = more ? Status::ok : Status::miss, .value = settled};
+}
+
+void after_drop(u32 client, u32 waited_before) {
+    ShareHeader& s = sharing();
+    if (s.waiting.count.load(std::memory_order_relaxed) > waited_before) {
+        settle(s.waiting, client, SETTLE_STEP);
+        say_whether_we_wait();
+    }
+    const u32 visiting = s.visiting.count.load(std::memory_order_relaxed);
+    if (visiting == 0) return;
+    if (visiting > MOST_VISITING ||
+        s.visiting.bytes.load(std::memory_order_relaxed) > MOST_VISITING_BYTES || others_wait()) {
+        settle(s.visiting, client, SETTLE_STEP);
+    }
+}
+
+}  // namespace aep

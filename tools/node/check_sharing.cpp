@@ -30,7 +30,7 @@ class Walk {
         for (u32 i = 1; i <= exports_; ++i) {
             if (is_group(i) && is_whole(export_at(i))) group(i);
         }
-        u64 live = 0, orphans = 0, foreign = 0;
+        u64 live = 0, orphans = 0, foreign = 0, waiting = 0, visiting = 0;
         for (u32 i = 1; i <= exports_; ++i) {
             const Export& e = export_at(i);
             if (is(e, ExportState::free)) continue;
@@ -39,6 +39,7 @@ class Walk {
             ++live;
             orphans += e.owner == 0;
             foreign += e.owner == OWNER_ELSEWHERE;
+            if (e.listed) ++(e.owner == OWNER_ELSEWHERE && !is_group(i) ? visiting : waiting);
             object(i, e);
             if (shares_between_nodes()) between_nodes(i, e);
         }
@@ -46,6 +47,8 @@ class Walk {
         wrong("sharing", "the count of exports is wrong", s.live_exports, live);
         wrong("sharing", "the count of exports of dead owners is wrong", s.orphans, orphans);
         wrong("sharing", "the count of holders is wrong", s.live_holders, held_);
+        wrong("sharing", "the count of exports that wait is wrong", s.waiting.count, waiting);
+        wrong("sharing", "the count of exports that visit is wrong", s.visiting.count, visiting);
         wrong("sharing", "the count of groups is wrong", s.groups, groups_);
         wrong("sharing", "the count of extents is wrong", s.extents, extents_);
         for (u32 c = 0; c < context().chunk_count; ++c) {
@@ -150,6 +153,9 @@ class Walk {
         if (e.state == static_cast<u32>(ExportState::live) && e.references == 0 && e.pins == 0) {
             found_.push_back(
                 {named("export", index), "nobody refers to it, but it is there", 0, 1});
+        }
+        if (is(e, ExportState::lingering) && !e.listed && e.pins == 0) {
+            found_.push_back({named("export", index), "it lingers, but is on no list", 0, 1});
         }
         if (e.owner == OWNER_ELSEWHERE && e.address == 0 && e.references == 0) {
             return;  // on its way in, or refused

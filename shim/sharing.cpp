@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "dsm-core/sharing/directory.hpp"
 #include "shim/allocator.hpp"
 #include "shim/group.hpp"
 #include "shim/join.hpp"

@@ -159,7 +159,8 @@ static_assert(CACHE_LINE % sizeof(MessageEntry) == 0);
 struct alignas(CACHE_LINE) DirectoryEntry {
     Word id;        // as the layers above name clients; 0: nobody
     char name[32];  // empty: none
-    u64 reserved[3];
+    Word claim;     // not 0: whether it may have the name is being found out
+    u64 reserved[2];
 };
 static_assert(sizeof(DirectoryEntry) == CACHE_LINE);
 

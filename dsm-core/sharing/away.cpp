@@ -5,6 +5,7 @@
 
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/records.hpp"
 
@@ -196,13 +197,6 @@ void publish_extents(u32 group) {
         memory.fence();  // before anything in them can be reached
         return 0;
     });
-}
-
-bool is_reachable(const era::Tables& t, ShareId id) {
-    const u32 node = id.node();
-    if (node >= t.shape.nodes || id.client() >= t.shape.clients) return false;
-    return era::NodeWord{t.node(node).load()}.state() == era::NodeState::live &&
-           t.client(node, id.client()).id.load() == id.bits;
 }
 
 ShareReply send_away(u32 client, const ShareRequest& r) {
@@ -454,23 +448,6 @@ void tidy_rings() {
     };
     with_pool_memory(
         [&](auto& memory) { return era::each_message_to(memory, t, node, 0, true, tidy); });
-}
-
-void announce(u32 client) {
-    const era::Tables t = era_tables();
-    if (client >= t.shape.clients) return;
-    era::DirectoryEntry& entry = t.client(context().era_node, client);
-    const ShareClient& c = share_client(client);
-    with_pool_memory([&](auto& memory) {
-        memory.store(entry.id, 0);
-        if (c.open != 0) {
-            __builtin_memcpy(entry.name, c.name, sizeof entry.name);
-            memory.store(entry.id, id_of(client).bits);  // release: after the name
-        }
-        memory.flush(entry.id);
-        memory.fence();
-        return 0;
-    });
 }
 
 }  // namespace aep

@@ -38,9 +38,4 @@ void publish_extents(u32 group);
 /// look at each cell of the node's rings.
 void tidy_rings();
 
-/// Tells other nodes that the client takes part, or (`open` 0) that it does not any more.
-void announce(u32 client);
-/// Whether that client of another node takes part.
-bool is_reachable(const era::Tables& tables, ShareId id);
-
 }  // namespace aep

@@ -295,21 +295,6 @@ auto with_pool_memory(F&& f) {
         static_cast<F&&>(f));
 }
 
-/// The client of another living node with that name; 0: none. Linear in the clients of all nodes.
-inline ShareId find_elsewhere(const char* name) {
-    const era::Tables t = era_tables();
-    for (u32 node = 0; node < t.shape.nodes; ++node) {
-        const bool lives = era::NodeWord{t.node(node).load()}.state() == era::NodeState::live;
-        if (node == context().era_node || !lives) continue;
-        for (u32 i = 1; i < t.shape.clients; ++i) {
-            const era::DirectoryEntry& entry = t.client(node, i);
-            const u64 id = entry.id.load();
-            if (id != 0 && same_name(entry.name, name)) return ShareId{id};
-        }
-    }
-    return {};
-}
-
 /// References that other nodes and messages to them have to it.
 inline u32 references_elsewhere(const Export& e) {
     if (e.node_ref != NodeRef::held) return 0;

@@ -5,6 +5,7 @@
 
 #include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/lingering.hpp"
 #include "dsm-core/sharing/records.hpp"
@@ -27,7 +28,8 @@ ShareReply open(u32 client, const ShareRequest& r) {
     for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i) {
         if (i != client && is_called(share_client(i), name)) return {.status = Status::exists};
     }
-    if (shares_between_nodes() && name[0] != '\0' && find_elsewhere(name).bits != 0) {
+    if (shares_between_nodes() && name[0] != '\0' && !claim_name(client, name)) {
+        if (own.open != 0) announce(client);  // as it was
         return {.status = Status::exists};
     }
     // Its predecessor may have died waiting. Those who wait for room are others.

@@ -59,6 +59,14 @@ class Nodes(NodesTest):
         self.assertEqual(a.new(200000), address)
         self.expect_nothing_left()
 
+    def test_of_two_nodes_that_want_a_name_at_once_one_gets_it(self):
+        peers = [node.peer() for node in self.nodes]
+        for number in range(300):
+            for peer in peers:
+                peer.begin("attach", f"name {number}")
+            self.assertEqual(sorted(peer.end_of() for peer in peers), ["EEXIST", "ok"])
+            self.assertEqual(len({peer.lookup(f"name {number}") for peer in peers}), 1)
+
     def test_references_to_others_objects_are_kept_for_a_while(self):
         a, b = self.nodes[0].peer(), self.nodes[1].peer()
         for address in [a.new(100) for _ in range(300)]:

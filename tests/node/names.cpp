@@ -1,0 +1,139 @@
+// Purpose: names between nodes: what other nodes say in their directories decides who gets one. The
+//          others are words that the test writes.
+// Who calls it: ctest.
+// Crash rule: in children.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "dsm-core/sharing/directory.hpp"
+#include "tests/node/sharing_tables.hpp"
+
+namespace aep::test {
+namespace {
+
+constexpr u32 BEFORE = 0, OURS = 1, AFTER = 2;  // nodes
+constexpr char NAME[SHARE_NAME_BYTES] = "wanted";
+
+/// Calls body() in a child that is node 1 of a pool, beside two others that live.
+template <class Body>
+void with_nodes(Body body) {
+    const Directory directory;
+    in_child([&] {
+        NodeOptions options = options_in(directory, 128 * MiB);
+        options.nodes.node = OURS;
+        Host host(options);
+        const era::Tables t = era_tables();
+        for (const u32 node : {BEFORE, AFTER}) {
+            t.node(node).store(era::NodeWord::make(era::NodeState::live, 1).bits);
+        }
+        client_at(1).generation = 1;
+        body();
+    });
+}
+
+/// What client 1 of that node says.
+era::DirectoryEntry& entry_of(u32 node) { return era_tables().client(node, 1); }
+
+void write_name(u32 node, const char* name = NAME) {
+    std::memcpy(entry_of(node).name, name, SHARE_NAME_BYTES);
+}
+
+Status ask_for_name() {
+    u64 words[4];
+    std::memcpy(words, NAME, sizeof words);
+    return perform_share(1, ShareOp::open,
+                         {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]})
+        .status;
+}
+
+/// Another node that decides when it has seen our claim.
+class Other {
+  public:
+    template <class Decision>
+    explicit Other(Decision decision)
+        : thread_([this, decision] {
+              while (entry_of(OURS).claim.load() == 0) continue;
+              decided_ = true;
+              decision();
+          }) {}
+    ~Other() { thread_.join(); }
+    bool has_decided() const { return decided_; }
+
+  private:
+    std::atomic<bool> decided_ = false;
+    std::thread thread_;
+};
+
+TEST(Names, AreGivenToWhoAsks) {
+    with_nodes([] {
+        EXPECT_EQ(ask_for_name(), Status::ok);
+        EXPECT_EQ(entry_of(OURS).id.load(), id_of(1).bits);
+        EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
+        EXPECT_STREQ(entry_of(OURS).name, NAME);
+    });
+}
+
+TEST(Names, OfLivingNodesAreTaken) {
+    for (const u32 node : {BEFORE, AFTER}) {
+        with_nodes([node] {
+            write_name(node);
+            entry_of(node).id.store(1);
+            EXPECT_EQ(ask_for_name(), Status::exists);
+            EXPECT_EQ(entry_of(OURS).id.load(), 0u);
+            EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
+            era_tables().node(node).store(0);
+            EXPECT_EQ(ask_for_name(), Status::ok);
+        });
+    }
+}
+
+TEST(Names, WhoComesFirstGetsWhatTwoClaim) {
+    with_nodes([] {
+        write_name(BEFORE);
+        entry_of(BEFORE).claim.store(1);
+        EXPECT_EQ(ask_for_name(), Status::exists);
+        EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
+        write_name(BEFORE, "another one, and not what we want");
+        EXPECT_EQ(ask_for_name(), Status::ok);
+    });
+}
+
+TEST(Names, ALaterNodesClaimIsWaitedFor) {
+    with_nodes([] {
+        write_name(AFTER);
+        entry_of(AFTER).claim.store(1);
+        const Other other([] { entry_of(AFTER).claim.store(0); });
+        Status status;
+        do {
+            status = ask_for_name();  // it may be in doubt: threads are not scheduled at once
+        } while (status == Status::exists);
+        EXPECT_EQ(status, Status::ok);
+        EXPECT_TRUE(other.has_decided());
+    });
+    with_nodes([] {
+        write_name(AFTER);
+        entry_of(AFTER).claim.store(1);
+        const Other other([] {
+            entry_of(AFTER).id.store(1);
+            entry_of(AFTER).claim.store(0);
+        });
+        do {
+            EXPECT_EQ(ask_for_name(), Status::exists);
+        } while (!other.has_decided());
+    });
+}
+
+TEST(Names, AreNobodysWhileAClaimIsNotDecided) {
+    with_nodes([] {
+        write_name(AFTER);
+        entry_of(AFTER).claim.store(1);
+        EXPECT_EQ(ask_for_name(), Status::exists);
+        EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
+    });
+}
+
+}  // namespace
+}  // namespace aep::test

@@ -81,6 +81,18 @@ class Nodes(NodesTest):
         self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
         self.expect_nothing_left()
 
+    def test_a_node_that_leaves_keeps_no_reference(self):
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        known = [a.new(100) for _ in range(20)]
+        for address in known:
+            self.pass_on(a, b, address)
+            self.assertEqual(b.drop(address), "ok")
+        self.nodes[1].take_down()
+        for address in known:
+            self.assertEqual(a.drop(address), "ok")
+        self.expect_nothing_left(self.nodes[0])
+        self.nodes[1].up()
+
     def test_what_an_object_points_at_can_be_read(self):
         a, b = self.nodes[0].peer(), self.nodes[1].peer()
         root, far = a.new(16), a.new(3 * MIB)

@@ -127,20 +127,25 @@ bool commit_run(Run& run, usize bytes) {
     return false;
 }
 
+/// Others, who need not grow, may take what one got before it comes to it: that is no lack of
+/// memory.
+constexpr int MOST_GROWTHS = 16;
+
 Run take_or_grow(const Request& take) {
     Reply reply = transact(take);
     if (reply.status == Status::ok) return reply.run;
     DriverScope scope(growth_lock);
-    reply = transact(take);  // another thread may have grown meanwhile
-    if (reply.status == Status::ok) return reply.run;
     const u32 chunks = static_cast<u32>((take.a + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
     const u32 alignment =
         take.b <= SLICES_PER_CHUNK ? 1 : static_cast<u32>(take.b) / SLICES_PER_CHUNK;
-    const ChunkRun run = process_backing->provide(chunks, alignment, NO_CHUNK);
-    if (!run) return {};
-    note_chunks(run);
-    reply = transact(take);
-    return reply.status == Status::ok ? reply.run : Run{};
+    for (int growth = 0; growth <= MOST_GROWTHS; ++growth) {
+        reply = transact(take);  // another thread may have grown meanwhile
+        if (reply.status == Status::ok) return reply.run;
+        const ChunkRun run = process_backing->provide(chunks, alignment, NO_CHUNK);
+        if (!run) return {};
+        note_chunks(run);
+    }
+    return {};
 }
 
 /// Purges what has been free for `decay` ms; at most `limit` chunks. True if anything was.

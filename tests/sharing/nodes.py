@@ -426,7 +426,7 @@ class Deaths(NodesTest):
 class Fenced(NodesTest):
     """Nodes judged by leases alone, as between machines."""
 
-    words = ("--only-leases", "--lease-ms", "300")
+    words = ("--only-leases", "--lease-ms", "1500")  # long enough for daemons of busy machines
 
     def freeze(self, node, number):
         os.kill(node.daemon_pid(), number)

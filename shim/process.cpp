@@ -138,14 +138,14 @@ Run take_or_grow(const Request& take) {
     const u32 chunks = static_cast<u32>((take.a + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
     const u32 alignment =
         take.b <= SLICES_PER_CHUNK ? 1 : static_cast<u32>(take.b) / SLICES_PER_CHUNK;
-    for (int growth = 0; growth <= MOST_GROWTHS; ++growth) {
+    for (int growth = 0;; ++growth) {
         reply = transact(take);  // another thread may have grown meanwhile
         if (reply.status == Status::ok) return reply.run;
+        if (growth == MOST_GROWTHS) return {};
         const ChunkRun run = process_backing->provide(chunks, alignment, NO_CHUNK);
         if (!run) return {};
         note_chunks(run);
     }
-    return {};
 }
 
 /// Purges what has been free for `decay` ms; at most `limit` chunks. True if anything was.

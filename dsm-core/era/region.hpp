@@ -60,6 +60,11 @@ inline Tables tables_in(void* mapped, const Superblock& s) {
 /// Whether node `i` ever took part: if not, nothing of its own was ever written, or need be read.
 inline bool was_used(const Tables& t, u32 i) { return t.node(i).load() != 0; }
 
+/// Whether node `i` takes part now, as far as anybody has declared.
+inline bool is_live(const Tables& t, u32 i) {
+    return NodeWord{t.node(i).load()}.state() == NodeState::live;
+}
+
 /// Whether the entry is an object that somebody refers to, or that is being freed, or a part of
 /// one.
 inline bool is_living(const Tables& t, const ObjectEntry& entry) {

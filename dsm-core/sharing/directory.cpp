@@ -9,8 +9,9 @@ namespace {
 /// Looks at a claim that another node has to decide first: some milliseconds.
 constexpr u32 PATIENCE = 100'000;
 
-/// Whether the name is that entry's, of a node after ours or (`first`) before it. Who claims after
-/// us sees our claim and gives way, or waits for us to decide.
+/// Whether that client of another node has the name, or is to have it of two that claim it now:
+/// `first` says that its node comes before ours. One that comes after gives way when it sees our
+/// claim; if it had looked before, it gets the name. So its decision is waited for.
 template <class Memory>
 bool has_name(Memory& m, const era::DirectoryEntry& entry, bool first, const char* name) {
     for (u32 looks = 0; looks < PATIENCE; ++looks) {
@@ -31,24 +32,17 @@ bool claim_name(u32 client, const char* name) {
     if (client >= t.shape.clients) return find_elsewhere(name).bits == 0;
     era::DirectoryEntry& own = t.client(node, client);
     return with_pool_memory([&](auto& memory) {
-        const auto say = [&](u64 claim) {
-            memory.store(own.claim, claim);
-            memory.flush(own.claim);
-            memory.fence();
-        };
         memory.store(own.id, 0);
         __builtin_memcpy(own.name, name, sizeof own.name);
-        say(1);
+        memory.store(own.claim, 1);
+        memory.flush(own.claim);
+        memory.fence();
         // seq_cst: of two that claim at once, at least one sees the other.
         std::atomic_thread_fence(std::memory_order_seq_cst);
         for (u32 other = 0; other < t.shape.nodes; ++other) {
-            const bool lives =
-                era::NodeWord{memory.load(t.node(other))}.state() == era::NodeState::live;
-            if (other == node || !lives) continue;
+            if (other == node || !era::is_live(t, other)) continue;
             for (u32 i = 1; i < t.shape.clients; ++i) {
-                if (!has_name(memory, t.client(other, i), other < node, name)) continue;
-                say(0);
-                return false;
+                if (has_name(memory, t.client(other, i), other < node, name)) return false;
             }
         }
         return true;
@@ -76,8 +70,7 @@ void announce(u32 client) {
 bool is_reachable(const era::Tables& t, ShareId id) {
     const u32 node = id.node();
     if (node >= t.shape.nodes || id.client() >= t.shape.clients) return false;
-    return era::NodeWord{t.node(node).load()}.state() == era::NodeState::live &&
-           t.client(node, id.client()).id.load() == id.bits;
+    return era::is_live(t, node) && t.client(node, id.client()).id.load() == id.bits;
 }
 
 }  // namespace aep

@@ -24,8 +24,7 @@ bool is_reachable(const era::Tables& tables, ShareId id);
 inline ShareId find_elsewhere(const char* name) {
     const era::Tables t = era_tables();
     for (u32 node = 0; node < t.shape.nodes; ++node) {
-        const bool lives = era::NodeWord{t.node(node).load()}.state() == era::NodeState::live;
-        if (node == context().era_node || !lives) continue;
+        if (node == context().era_node || !era::is_live(t, node)) continue;
         for (u32 i = 1; i < t.shape.clients; ++i) {
             const era::DirectoryEntry& entry = t.client(node, i);
             const u64 id = entry.id.load();

@@ -36,11 +36,8 @@ bool others_wait() {
     const era::Tables t = era_tables();
     return with_pool_memory([&](auto& memory) {
         for (u32 i = 0; i < t.shape.nodes; ++i) {
-            if (i == context().era_node) continue;
-            const era::NodeWord other{memory.load(t.node(i))};
-            if (other.state() == era::NodeState::live && memory.load(t.entry(i).waits) != 0) {
-                return true;
-            }
+            if (i == context().era_node || !era::is_live(t, i)) continue;
+            if (memory.load(t.entry(i).waits) != 0) return true;
         }
         return false;
     });

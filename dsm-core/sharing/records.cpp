@@ -184,12 +184,12 @@ bool take_references(u32 index, u32 count) {
     return e.references == 0;
 }
 
-namespace {
-
 Lingering& list_of(u32 index) {
     const bool visits = export_at(index).owner == OWNER_ELSEWHERE && !is_group(index);
     return visits ? sharing().visiting : sharing().waiting;
 }
+
+namespace {
 
 void linger(u32 index) {
     Export& e = export_at(index);

@@ -101,6 +101,8 @@ void give_back(u32 index);
 /// while the node itself has a reference, onto a list of those that linger. While an operation is
 /// at work with it nothing happens: that one disposes of it afterwards.
 void dispose(u32 index);
+/// The list on which the export lingers, when it does.
+Lingering& list_of(u32 index);
 /// Takes the export off the list that is on it the longest; it may be in use again. NO_RECORD: none
 /// is on it.
 u32 next_lingering(Lingering& list);

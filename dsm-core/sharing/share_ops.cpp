@@ -29,7 +29,7 @@ ShareReply open(u32 client, const ShareRequest& r) {
         if (i != client && is_called(share_client(i), name)) return {.status = Status::exists};
     }
     if (shares_between_nodes() && name[0] != '\0' && !claim_name(client, name)) {
-        if (own.open != 0) announce(client);  // as it was
+        announce(client);  // as it was
         return {.status = Status::exists};
     }
     // Its predecessor may have died waiting. Those who wait for room are others.

@@ -41,6 +41,11 @@ void write_name(u32 node, const char* name = NAME) {
     std::memcpy(entry_of(node).name, name, SHARE_NAME_BYTES);
 }
 
+void claim_at(u32 node) {
+    write_name(node);
+    entry_of(node).claim.store(1);
+}
+
 Status ask_for_name() {
     u64 words[4];
     std::memcpy(words, NAME, sizeof words);
@@ -92,8 +97,7 @@ TEST(Names, OfLivingNodesAreTaken) {
 
 TEST(Names, WhoComesFirstGetsWhatTwoClaim) {
     with_nodes([] {
-        write_name(BEFORE);
-        entry_of(BEFORE).claim.store(1);
+        claim_at(BEFORE);
         EXPECT_EQ(ask_for_name(), Status::exists);
         EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
         write_name(BEFORE, "another one, and not what we want");
@@ -103,8 +107,7 @@ TEST(Names, WhoComesFirstGetsWhatTwoClaim) {
 
 TEST(Names, ALaterNodesClaimIsWaitedFor) {
     with_nodes([] {
-        write_name(AFTER);
-        entry_of(AFTER).claim.store(1);
+        claim_at(AFTER);
         const Other other([] { entry_of(AFTER).claim.store(0); });
         Status status;
         do {
@@ -114,8 +117,7 @@ TEST(Names, ALaterNodesClaimIsWaitedFor) {
         EXPECT_TRUE(other.has_decided());
     });
     with_nodes([] {
-        write_name(AFTER);
-        entry_of(AFTER).claim.store(1);
+        claim_at(AFTER);
         const Other other([] {
             entry_of(AFTER).id.store(1);
             entry_of(AFTER).claim.store(0);
@@ -128,8 +130,7 @@ TEST(Names, ALaterNodesClaimIsWaitedFor) {
 
 TEST(Names, AreNobodysWhileAClaimIsNotDecided) {
     with_nodes([] {
-        write_name(AFTER);
-        entry_of(AFTER).claim.store(1);
+        claim_at(AFTER);
         EXPECT_EQ(ask_for_name(), Status::exists);
         EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
     });

@@ -40,8 +40,8 @@ class Machine:
                 os.unlink(left)
         with open(f"{self.path}.console", "a", encoding="utf-8") as console:
             self.system = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", SYSTEM, "--memory", "640M", "--cpus", "1", "--timeout", str(MACHINE_S), "--pool", self.pool,
-                 "--port", f"{self.path}.port", "--pidfile", f"{self.path}.pid", self.image,
+                ["setpriv", "--pdeathsig", "TERM", SYSTEM, "--memory", "640M", "--cpus", "1",
+                 "--timeout", str(MACHINE_S), "--pool", self.pool, "--port", f"{self.path}.port", "--pidfile", f"{self.path}.pid", self.image,
                  "python3", f"{HERE}/agent.py"], stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         # At once: what the agent says while nobody listens is lost.
         deadline = time.monotonic() + BOOT_S

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "dsm-core/sharing/group_ops.hpp"
+#include "dsm-core/sharing/records.hpp"
 
 namespace aep {
 namespace {
@@ -39,7 +40,7 @@ class Walk {
             ++live;
             orphans += e.owner == 0;
             foreign += e.owner == OWNER_ELSEWHERE;
-            if (e.listed) ++(e.owner == OWNER_ELSEWHERE && !is_group(i) ? visiting : waiting);
+            if (e.listed) ++(&list_of(i) == &s.visiting ? visiting : waiting);
             object(i, e);
             if (shares_between_nodes()) between_nodes(i, e);
         }

@@ -67,6 +67,8 @@ class SmallGroup {
     bool usable_ = false;
 };
 
+constexpr Death KILLED{"sigkill", By::driver, ""};
+
 class Torture {
   public:
     explicit Torture(const Options& options)
@@ -166,13 +168,17 @@ class Torture {
         return std::uniform_int_distribution<unsigned>(0, n - 1)(random_);
     }
 
+    void add_victim(const Death& death, unsigned node, unsigned microseconds) {
+        victims_.push_back(
+            {std::make_unique<Victim>(setup_for(node), random_(), death, microseconds), death,
+             node});
+    }
+
     void start_victim() {
         const Death death = deaths_[below(static_cast<unsigned>(deaths_.size()))];
         const unsigned node = below(options_.nodes);
         try {
-            victims_.push_back(
-                {std::make_unique<Victim>(setup_for(node), random_(), death, below(20'000)), death,
-                 node});
+            add_victim(death, node, below(20'000));
         } catch (const std::exception& e) {
             fault(e.what(), counts_.broken);
             stop_ = true;
@@ -207,7 +213,7 @@ class Torture {
                 others.push_back(std::move(running));
                 continue;
             }
-            running.victim->end({"sigkill", By::driver, ""});
+            running.victim->end(KILLED);
             ++counts_.kills;
             ++counts_.by_death["node"];
         }
@@ -228,9 +234,7 @@ class Torture {
                 return running.node == node && running.death.by == By::driver;
             });
             if (has) continue;
-            const Death death{"sigkill", By::driver, ""};
-            victims_.push_back(
-                {std::make_unique<Victim>(setup_for(node), random_(), death, 0), death, node});
+            add_victim(KILLED, node, 0);
         }
     }
 
@@ -332,7 +336,7 @@ class Torture {
 
     void finish() {
         while (!victims_.empty()) {
-            victims_.front().victim->end({"sigkill", By::driver, ""});
+            victims_.front().victim->end(KILLED);
             victims_.pop_front();
         }
         judge();

@@ -3,8 +3,10 @@
 # changes), boots it in QEMU without KVM, and runs its selftests there, each also as a negative control.
 # Usage: ci/kernel.sh            short: 40 kills of each kind; ten minutes when the kernel has to be built, as
 #                                many for the provider
-#        ci/kernel.sh --long     1000 kills of each kind; 4 and 5 levels of page tables, with and without
-#                                page table isolation; kernels with lockdep and with KASAN; checkpatch
+#        ci/kernel.sh --long [PART...]   1000 kills of each kind; 4 and 5 levels of page tables, with and
+#                                without page table isolation; kernels with lockdep and with KASAN; checkpatch.
+#                                Hours; its parts: checkpatch levels4 provider isolated levels5
+#                                levels5_isolated lockdep kasan
 #        ci/kernel.sh --only PREFIX...   the tests whose names begin so
 #        ci/kernel.sh --provider [ARGS...]   the allocator on it: tests/kernel/provider.sh ARGS
 set -euo pipefail
@@ -58,20 +60,56 @@ if [ "${1:-}" != --long ]; then
     exit
 fi
 
-tar -C "$work" -xf /usr/src/linux-source-6.12.tar.xz --strip-components=1 --wildcards \
-    '*/scripts/checkpatch.pl' '*/scripts/const_structs.checkpatch' '*/scripts/spelling.txt'
-for patch in "$root"/kernel/patches/*.patch; do
-    (cd "$work" && perl scripts/checkpatch.pl --no-tree --strict --quiet --ignore SPDX_LICENSE_TAG "$patch")
-done
+checkpatch() {
+    tar -C "$work" -xf /usr/src/linux-source-6.12.tar.xz --strip-components=1 --wildcards \
+        '*/scripts/checkpatch.pl' '*/scripts/const_structs.checkpatch' '*/scripts/spelling.txt'
+    local patch
+    for patch in "$root"/kernel/patches/*.patch; do
+        (cd "$work" && perl scripts/checkpatch.pl --no-tree --strict --quiet --ignore SPDX_LICENSE_TAG "$patch")
+    done
+}
+
+debugging() { # NAME KILLS [run.sh OPTIONS] -- CONFIG_... : a kernel that looks at itself
+    local name=$1 kills=$2 options=()
+    shift 2
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    boot "$name" "$("$qemu/build.sh" "$@")" "$kills" --timeout 3600 "${options[@]}" -- --no-control
+}
+
+part() { # NAME
+    case $1 in
+    checkpatch) checkpatch ;;
+    levels4) boot "4 levels" "$image" 1000 --timeout 3600 -- ;;
+    provider) provider --kills 2000 ;;
+    isolated) boot "4 levels, isolated page tables" "$image" 100 --append pti=on --timeout 1800 -- --no-control ;;
+    levels5) boot "5 levels" "$image" 100 --cpu max --timeout 1800 -- --no-control ;;
+    levels5_isolated)
+        boot "5 levels, isolated page tables" "$image" 100 --cpu max --append pti=on --timeout 1800 -- --no-control
+        ;;
+    lockdep)
+        debugging "lockdep" 200 -- CONFIG_DEBUG_KERNEL=y CONFIG_PROVE_LOCKING=y CONFIG_DEBUG_VM=y \
+            CONFIG_DEBUG_ATOMIC_SLEEP=y CONFIG_DEBUG_LIST=y
+        ;;
+    kasan)
+        debugging "KASAN" 100 --memory 1G -- CONFIG_SLUB_TINY=n CONFIG_KASAN=y CONFIG_KASAN_GENERIC=y \
+            CONFIG_STACKTRACE=y
+        ;;
+    *)
+        echo "kernel: --long has no part '$1'" >&2
+        exit 2
+        ;;
+    esac
+}
+
+shift
+if [ $# = 0 ]; then
+    set -- checkpatch levels4 provider isolated levels5 levels5_isolated lockdep kasan
+fi
 echo "kernel: LAM (linear address masking): not tested, no CPU model of this QEMU has it"
-boot "4 levels" "$image" 1000 --timeout 3600 --
-provider --kills 2000
-boot "4 levels, isolated page tables" "$image" 100 --append pti=on --timeout 1800 -- --no-control
-boot "5 levels" "$image" 100 --cpu max --timeout 1800 -- --no-control
-boot "5 levels, isolated page tables" "$image" 100 --cpu max --append pti=on --timeout 1800 -- --no-control
-image=$("$qemu/build.sh" CONFIG_DEBUG_KERNEL=y CONFIG_PROVE_LOCKING=y CONFIG_DEBUG_VM=y \
-    CONFIG_DEBUG_ATOMIC_SLEEP=y CONFIG_DEBUG_LIST=y)
-boot "lockdep" "$image" 200 --timeout 3600 -- --no-control
-image=$("$qemu/build.sh" CONFIG_SLUB_TINY=n CONFIG_KASAN=y CONFIG_KASAN_GENERIC=y \
-    CONFIG_STACKTRACE=y)
-boot "KASAN" "$image" 100 --memory 1G --timeout 3600 -- --no-control
+for name in "$@"; do
+    part "$name"
+done

@@ -29,7 +29,7 @@ void* for_client(F&& allocate_it) {
 /// Calls f(bytes) for what can be sent: an own block, marked, or perhaps one that was received (0).
 template <class F>
 int with_object(void* object, F&& f) {
-    if (share_self().bits == 0) return said(-ENOTCONN);
+    if (!sharing_open.load(std::memory_order_acquire)) return said(-ENOTCONN);
     if (object == nullptr) return said(-EINVAL);
     const usize bytes = mark_shared(object);
     // What was exported before a fork still is: the operation finds it.

@@ -103,16 +103,15 @@ long format_context(int fd, const ContextPlan& plan) {
     h.chunk_count = plan.chunk_count;
     h.pool_address = plan.pool_address;
     __builtin_memcpy(h.pool_uuid, plan.pool_uuid, sizeof h.pool_uuid);
-    h.clients_offset = round_up(sizeof(ContextHeader), OS_PAGE_SIZE);
+    const ShareLayout share = share_layout(plan.max_clients, plan.chunk_count, plan.era_objects);
+    h.clients_offset = round_up(SHARE_OFFSET + share.present_bytes, OS_PAGE_SIZE);
     h.slots_offset = round_up(
         h.clients_offset + (usize{plan.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);
     h.owners_offset = round_up(h.slots_offset + usize{h.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
     h.log_offset = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
-    h.share_offset = round_up(h.log_offset + sizeof(LogRing), OS_PAGE_SIZE);
-    const ShareLayout share = share_layout(plan.max_clients, plan.chunk_count, plan.era_objects);
-    h.control_bytes = round_up(h.share_offset + share.present_bytes, 2 * MiB);
-    h.records_offset = h.control_bytes;
-    h.window_bytes = h.records_offset + share.record_bytes;
+    h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
+    h.window_bytes = RECORDS_OFFSET + share.record_bytes;
+    if (h.control_bytes > RECORDS_OFFSET || h.window_bytes > CONTROL_WINDOW) return -EINVAL;
     if (h.window_bytes > CONTROL_WINDOW) return -EINVAL;
     h.era_node = plan.era_node;
     h.era_objects = plan.era_objects;

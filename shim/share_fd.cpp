@@ -83,7 +83,7 @@ void sleep_until_news() {
     ShareClient& own = share_client(this_client.index);
     const bool beyond_node = shares_between_nodes();
     u64 nap = SHORTEST_NAP_NS;
-    // seq_cst: pairs with records.cpp's wake.
+    // seq_cst: pairs with records.cpp's wake, and with the fence of a send to one who watches.
     own.arrival_waiters.fetch_add(1, std::memory_order_seq_cst);
     for (;;) {
         if (own.arrivals.load(std::memory_order_seq_cst) != noted_arrivals) break;
@@ -165,6 +165,8 @@ long share_fd() {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     const LockScope scope(fd_lock);
     if (event_fd >= 0) return event_fd;
+    const ShareReply watched = share_with_records(ShareOp::watch, {});
+    if (watched.status != Status::ok) return error_of(watched.status);
     const ShareClient& own = share_client(this_client.index);
     // Noted first, as by a receive.
     noted_arrivals = own.arrivals.load(std::memory_order_acquire);

@@ -15,7 +15,6 @@
 #include "shim/share_fd.hpp"
 #include "shim/share_wait.hpp"
 #include "shim/slots.hpp"
-#include "shim/slow_path.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
@@ -28,14 +27,6 @@ constexpr int SPINS = 200;  // about as long as a message within the node takes
 
 /// In a forked child: chunks that are private hold copies of the parent's objects.
 bool inherited = false;
-
-/// One operation, of a thread that is on the slow path for it. A handler on top of the slow path
-/// gets EDEADLK.
-ShareReply share(ShareOp op, const ShareRequest& request) {
-    const SlowPath here;
-    if (here.nested()) return {.status = Status::nested};
-    return perform_share_op(op, request);
-}
 
 }  // namespace
 
@@ -98,15 +89,16 @@ bool add_records() {
     const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
     const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
     if (!more_exports && !more_holders) return false;
-    return share(ShareOp::add_records, {.a = exports, .b = holders}).status == Status::ok;
+    return perform_share_op(ShareOp::add_records, {.a = exports, .b = holders}).status ==
+           Status::ok;
 }
 
 }  // namespace
 
 ShareReply share_with_records(ShareOp op, const ShareRequest& request) {
-    ShareReply reply = share(op, request);
+    ShareReply reply = perform_share_op(op, request);
     while (AEP_UNLIKELY(reply.status == Status::need_records) && add_records()) {
-        reply = share(op, request);
+        reply = perform_share_op(op, request);
     }
     return reply;
 }
@@ -132,7 +124,8 @@ struct Awaited {
 
 /// Gives up references that the node holds and nobody of it needs.
 void settle_visiting() {
-    if (sharing().visiting.count.load(std::memory_order_relaxed) != 0) share(ShareOp::settle, {});
+    if (sharing().visiting.count.load(std::memory_order_relaxed) != 0)
+        perform_share_op(ShareOp::settle, {});
 }
 
 /// What other nodes have sent to this one.
@@ -155,11 +148,6 @@ u64 taken_at(u32 node) {
 /// changes that.
 template <class Attempt>
 ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) {
-    if (timeout_ms == 0) {
-        ShareReply reply = attempt();
-        result = error_of(reply.status);
-        return reply;
-    }
     const auto signs = [&] {
         const u64 beyond = on.beyond != nullptr ? on.beyond(on.node) : 0;
         return beyond << 32 | on.sequence.load(std::memory_order_acquire);
@@ -179,7 +167,8 @@ ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt att
     }
     const u64 deadline = deadline_of(timeout_ms);
     u64 nap = SHORTEST_NAP_NS;
-    // seq_cst: pairs with records.cpp's wake.
+    // seq_cst: pairs with records.cpp's wake. The attempts that follow take the lock: see
+    // Alone::wake_after.
     on.waiters.fetch_add(1, std::memory_order_seq_cst);
     result = 0;
     while (result == 0) {
@@ -204,6 +193,41 @@ ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt att
 
 }  // namespace
 
+// ---- what others have let go of
+
+namespace {
+
+/// Objects that lingered because other nodes had them: some may go if the doorbell has rung since
+/// somebody of this node looked. The daemon looks now and then, too.
+[[gnu::noinline]] void settle_what_rang() {
+    ShareHeader& s = sharing();
+    if (s.waiting.count.load(std::memory_order_relaxed) == 0) return;
+    const era::NodeEntry& own = era_tables().entry(context().era_node);
+    const u32 bell = static_cast<u32>(own.doorbell.load(std::memory_order_acquire));
+    if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
+    perform_share_op(ShareOp::settle, {.a = 1});
+}
+
+bool has_returned() {
+    const ShareClient& own = share_client(this_client.index);
+    return __atomic_load_n(&own.first_returned, __ATOMIC_RELAXED) != NO_RECORD;
+}
+
+[[gnu::noinline]] void free_returned() {
+    while (has_returned()) {
+        const ShareReply reply = perform_share_op(ShareOp::take_returned, {});
+        if (reply.status != Status::ok) return;
+        deallocate_unshared(reinterpret_cast<void*>(reply.value));
+    }
+}
+
+}  // namespace
+
+void share_collect() {
+    if (shares_between_nodes()) settle_what_rang();
+    if (AEP_UNLIKELY(has_returned())) free_returned();
+}
+
 // ---- memory of others
 
 namespace {
@@ -211,18 +235,15 @@ namespace {
 /// Whether it has been done for them, and for the pool as a whole.
 bool is_accessible(ChunkSpan span) {
     if (!pool.guests_everywhere.load(std::memory_order_acquire)) return false;
-    while (span.first < span.end && pool.state(span.first) != Here::other) ++span.first;
-    return span.first == span.end;
+    do {
+        if (pool.state(span.first) == Here::other) return false;
+    } while (++span.first < span.end);
+    return true;
 }
 
-}  // namespace
-
-/// Makes the chunks of others accessible that an object lies in; the first time all there are, for
-/// what an object points at may lie anywhere. Until a process receives something, a wild store of
-/// its own reaches nobody else's memory.
-bool make_accessible(u64 address, usize bytes) {
-    ChunkSpan span = chunks_of(address, bytes);
-    if (AEP_LIKELY(is_accessible(span))) return true;
+/// Makes the chunks accessible, and the first time all there are: what an object points at may lie
+/// anywhere.
+[[gnu::noinline]] bool open_chunks(ChunkSpan span) {
     // Another thread's first object may be opening the pool: what ours points at is part of that.
     const LockScope scope(pool.guests_lock);
     if (!pool.guests_everywhere.load(std::memory_order_relaxed)) {
@@ -245,6 +266,14 @@ bool make_accessible(u64 address, usize bytes) {
     // release: whoever sees it finds all chunks accessible.
     pool.guests_everywhere.store(true, std::memory_order_release);
     return true;
+}
+
+}  // namespace
+
+/// Until a process receives something, a wild store of its own reaches nobody else's memory.
+bool make_accessible(u64 address, usize bytes) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    return AEP_LIKELY(is_accessible(span)) || open_chunks(span);
 }
 
 namespace {
@@ -270,8 +299,8 @@ long share_attach(const char* name) {
     u64 words[4];
     static_assert(sizeof words == sizeof text);
     __builtin_memcpy(words, text, sizeof words);
-    const ShareReply reply =
-        share(ShareOp::open, {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
+    const ShareReply reply = perform_share_op(
+        ShareOp::open, {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
     if (reply.status == Status::ok) sharing_open.store(true, std::memory_order_release);
     return error_of(reply.status);
 }
@@ -301,23 +330,43 @@ bool can_be_shared(const void* p, usize bytes) {
     return true;
 }
 
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
-    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+namespace {
+
+/// A send that found the mailbox full, again.
+[[gnu::noinline]] long send_when_there_is_room(const ShareRequest& request, int timeout_ms) {
+    const ShareId to{request.b};
     const bool away = shares_between_nodes() && is_elsewhere(to);
-    const bool exists = away ? to.node() < era_tables().shape.nodes
-                             : to.client() != 0 && to.client() <= context().max_clients;
-    if (!exists) return -ESRCH;
-    share_collect();
     // Nobody sleeps for room in another node: those are naps on a word of our own.
     ShareClient& receiver = share_client(away ? this_client.index : to.client());
     long result = 0;
     wait_for({receiver.departures, receiver.departure_waiters, Status::full,
               away ? taken_at : nullptr, to.node()},
-             timeout_ms, result, [&] {
-                 return share_with_records(
-                     ShareOp::send, {.a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes});
-             });
+             timeout_ms, result, [&] { return share_with_records(ShareOp::send, request); });
     return result;
+}
+
+/// A receive that found nothing, again.
+[[gnu::noinline]] long receive_what_comes(const ShareRequest& request, int timeout_ms,
+                                          ShareReply& reply) {
+    ShareClient& own = share_client(this_client.index);
+    long result = 0;
+    reply =
+        wait_for({own.arrivals, own.arrival_waiters, Status::miss,
+                  shares_between_nodes() ? sent_to : nullptr, context().era_node},
+                 timeout_ms, result, [&] { return share_with_records(ShareOp::receive, request); });
+    return result;
+}
+
+}  // namespace
+
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
+    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    share_collect();
+    const ShareRequest request{.a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes};
+    const Status status = share_with_records(ShareOp::send, request).status;
+    if (AEP_LIKELY(status == Status::ok)) return 0;
+    if (status != Status::full || timeout_ms == 0) return error_of(status);
+    return send_when_there_is_room(request, timeout_ms);
 }
 
 long share_reference(void* p, usize bytes) {
@@ -330,16 +379,17 @@ long share_reference(void* p, usize bytes) {
 long share_receive(ShareId from, int timeout_ms, Received& received) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     share_collect();
-    ShareClient& own = share_client(this_client.index);
-    const u32 arrivals = own.arrivals.load(std::memory_order_acquire);
-    long result = 0;
-    const ShareReply reply =
-        wait_for({own.arrivals, own.arrival_waiters, Status::miss,
-                  shares_between_nodes() ? sent_to : nullptr, context().era_node},
-                 timeout_ms, result,
-                 [&] { return share_with_records(ShareOp::receive, {.a = 0, .b = from.bits}); });
-    if (reply.status == Status::miss) lower_share_fd(arrivals);
-    if (result != 0) return result;
+    const u32 arrivals = share_client(this_client.index).arrivals.load(std::memory_order_acquire);
+    const ShareRequest request{.b = from.bits};
+    ShareReply reply = share_with_records(ShareOp::receive, request);
+    if (AEP_UNLIKELY(reply.status != Status::ok)) {
+        long result = error_of(reply.status);
+        if (reply.status == Status::miss && timeout_ms != 0) {
+            result = receive_what_comes(request, timeout_ms, reply);
+        }
+        if (reply.status == Status::miss) lower_share_fd(arrivals);
+        if (result != 0) return result;
+    }
     received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
     const bool there =
         reply.mask == 0 ? group_received(received) : make_accessible(reply.value, reply.mask);
@@ -353,7 +403,7 @@ Dropped share_drop(void* p) {
     if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) {
         return Dropped::no_export;
     }
-    const ShareReply reply = share(ShareOp::drop, {.a = reinterpret_cast<u64>(p)});
+    const ShareReply reply = perform_share_op(ShareOp::drop, {.a = reinterpret_cast<u64>(p)});
     switch (reply.status) {
         case Status::ok:
             if (reply.value != 0) group_dropped(reply.value);
@@ -369,34 +419,9 @@ Dropped share_drop(void* p) {
 
 ShareFacts share_query(const void* p) {
     if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) return {};
-    const ShareReply reply = share(ShareOp::query, {.a = reinterpret_cast<u64>(p)});
+    const ShareReply reply = perform_share_op(ShareOp::query, {.a = reinterpret_cast<u64>(p)});
     if (reply.status != Status::ok) return {};
     return {reply.value, reply.mask, reply.extra};
-}
-
-namespace {
-
-/// Objects that lingered because other nodes had them: some may go if the doorbell has rung since
-/// somebody of this node looked. The daemon looks now and then, too.
-void settle_what_rang() {
-    ShareHeader& s = sharing();
-    if (s.waiting.count.load(std::memory_order_relaxed) == 0) return;
-    const era::NodeEntry& own = era_tables().entry(context().era_node);
-    const u32 bell = static_cast<u32>(own.doorbell.load(std::memory_order_acquire));
-    if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
-    share(ShareOp::settle, {.a = 1});
-}
-
-}  // namespace
-
-void share_collect() {
-    if (shares_between_nodes()) settle_what_rang();
-    const ShareClient& own = share_client(this_client.index);
-    while (__atomic_load_n(&own.first_returned, __ATOMIC_RELAXED) != NO_RECORD) {
-        const ShareReply reply = share(ShareOp::take_returned, {});
-        if (reply.status != Status::ok) return;
-        deallocate_unshared(reinterpret_cast<void*>(reply.value));
-    }
 }
 
 void forget_sharing() {

@@ -10,6 +10,7 @@
 #include "shim/driver_lock.hpp"
 #include "shim/join.hpp"
 #include "shim/message.hpp"
+#include "shim/slow_path.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
@@ -75,7 +76,7 @@ u64 word(const u64& from) { return __atomic_load_n(&from, __ATOMIC_RELAXED); }
 
 /// Enters the image through the slot, which carries the request there and the reply back.
 template <class Put, class Take>
-auto enter(Slot& slot, u32 number, Put& put, Take& take) {
+[[gnu::always_inline]] inline auto enter(Slot& slot, u32 number, Put& put, Take& take) {
     entered_slot = &slot;
     slot.op = number;
     put(slot.request);
@@ -85,13 +86,19 @@ auto enter(Slot& slot, u32 number, Put& put, Take& take) {
     return reply;
 }
 
-/// The same through the thread's slot, or else the spare one.
 template <class Put, class Take>
-auto enter_with_slot(u32 number, Put put, Take take) {
-    if (AEP_LIKELY(thread_slot != nullptr)) return enter(*thread_slot, number, put, take);
+[[gnu::cold, gnu::noinline]] auto enter_with_spare_slot(u32 number, Put put, Take take) {
     DriverScope scope(spare_lock);
     if (!open_spare_slot()) return take(Reply{.status = Status::limit});
     return enter(*spare_slot, number, put, take);
+}
+
+/// The same through the thread's slot, or else the spare one.
+template <class Put, class Take>
+[[gnu::always_inline]] inline auto enter_with_slot(u32 number, Put put, Take take) {
+    Slot* const slot = thread_slot;
+    return AEP_LIKELY(slot != nullptr) ? enter(*slot, number, put, take)
+                                       : enter_with_spare_slot(number, put, take);
 }
 
 }  // namespace
@@ -120,6 +127,8 @@ Reply perform_number(u32 number, const Request& request) {
 }
 
 ShareReply perform_share_op(ShareOp op, const ShareRequest& request) {
+    const SlowPath here;
+    if (here.nested()) return {.status = Status::nested};
     // Half a line each way, not the whole of both.
     return enter_with_slot(
         static_cast<u32>(op),

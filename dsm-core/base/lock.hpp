@@ -58,14 +58,7 @@ class Lock {
         if (AEP_LIKELY(word_.load(std::memory_order_relaxed) == HELD)) {
             // Release: what the holder wrote is visible to the next one.
             word_.store(FREE, std::memory_order_release);
-        } else {
-            unlock_fenced();
-        }
-    }
-
-    /// The same, and a full barrier on this processor.
-    void unlock_fenced() {
-        if (AEP_UNLIKELY(word_.exchange(FREE, std::memory_order_seq_cst) == CONTENDED)) {
+        } else if (word_.exchange(FREE, std::memory_order_release) == CONTENDED) {
             detail::futex(&word_, detail::FUTEX_WAKE, 1);
         }
     }

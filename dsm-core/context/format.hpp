@@ -8,8 +8,8 @@
 // is used is chosen at creation and written in the header.
 //
 //   offset              address                     what
-//   0                   CONTROL_BASE                header, client table, slots, chunk owners, log,
-//                                                   sharing
+//   0                   CONTROL_BASE                header, sharing, client table, slots, chunk
+//                                                   owners, log; sharing's records
 //   STACKS_OFFSET       STACKS_BASE                 one AEP stack a slot, between unmapped guards
 //   DESCS_OFFSET        DESCS_BASE                  the descriptors of the pool's slices
 //   META_OFFSET         META_BASE                   the heap's other metadata, then the domains
@@ -54,7 +54,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 5;
+inline constexpr u32 CONTEXT_VERSION = 6;
 
 enum class ContextState : u32 {
     live = 1,
@@ -81,13 +81,11 @@ struct ContextHeader {
     u64 slots_offset;
     u64 owners_offset;
     u64 log_offset;
-    u64 share_offset;    // sharing: what is always in memory
-    u64 control_bytes;   // all that is always in memory
-    u64 records_offset;  // sharing: what is made present as it is needed
-    u64 window_bytes;    // all of the control area
-    u32 era_node;        // which node of the pool's nodes it is (dsm-core/era); NO_NODE: none
-    u32 era_objects;     // that nodes can share; 0: with NO_NODE
-    u64 checksum;        // over all bytes before it
+    u64 control_bytes;  // all that is always in memory
+    u64 window_bytes;   // all of the control area
+    u32 era_node;       // which node of the pool's nodes it is (dsm-core/era); NO_NODE: none
+    u32 era_objects;    // that nodes can share; 0: with NO_NODE
+    u64 checksum;       // over all bytes before it
 
     // The node that the context is in the pool; changes when the node was declared dead meanwhile.
     std::atomic<u32> node;
@@ -118,6 +116,11 @@ struct ContextHeader {
     std::atomic<u64> captured;      // operations that were open when their thread was killed
     std::atomic<u64> completed;
 };
+/// What of sharing is always in memory comes first; what is made present as it is needed comes
+/// last, behind all that can be always in memory. Both at the same place in every context: the
+/// sharing operations find their records without a look at the header.
+inline constexpr u64 SHARE_OFFSET = round_up(sizeof(ContextHeader), OS_PAGE_SIZE);
+inline constexpr u64 RECORDS_OFFSET = 128 * MiB;
 
 enum class Provider : u32 { none = 0, ebpf = 1, kernel = 2, ptrace = 3 };
 

@@ -93,7 +93,7 @@ struct alignas(64) ShareClient {
     u32 first_returned;
     u32 first_message;  // place of the oldest message in the ring
     u32 messages;
-    u32 reserved;
+    u32 watched;  // 1: somebody waits without the lock (ShareOp::watch)
     // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
     std::atomic<u32> arrivals;  // sequence: messages came
     std::atomic<u32> arrival_waiters;
@@ -150,8 +150,8 @@ inline constexpr usize RECORDS_STEP = 256 * KiB;
 /// Lanes of a node that its clients' operations take turns in.
 inline constexpr u32 MAX_LANES = 256;
 
-/// Offsets of the parts, from ContextHeader::share_offset; the first five are always in memory, the
-/// others lie from ContextHeader::records_offset on and are made present as they are needed.
+/// Offsets of the parts, from SHARE_OFFSET; the first five are always in memory, the others lie
+/// from RECORDS_OFFSET on and are made present as they are needed.
 struct ShareLayout {
     usize buckets, clients, counts, lanes, objects, present_bytes;
     usize exports, holders, mailboxes, record_bytes;
@@ -181,11 +181,11 @@ inline ShareLayout share_layout() {
 }
 template <class T>
 T* share_part(usize offset) {
-    return reinterpret_cast<T*>(CONTROL_BASE + context().share_offset + offset);
+    return reinterpret_cast<T*>(CONTROL_BASE + SHARE_OFFSET + offset);
 }
 template <class T>
 T* record_part(usize offset) {
-    return reinterpret_cast<T*>(CONTROL_BASE + context().records_offset + offset);
+    return reinterpret_cast<T*>(CONTROL_BASE + RECORDS_OFFSET + offset);
 }
 inline ShareHeader& sharing() { return *share_part<ShareHeader>(0); }
 inline ShareClient& share_client(u32 client) {

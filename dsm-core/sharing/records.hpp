@@ -22,12 +22,9 @@ class Alone {
     }
     ~Alone() {
         step();
-        if (waiters_ == nullptr) {
-            sharing().lock.unlock();
-        } else {
-            sharing().lock.unlock_fenced();
-            wake_them();
-        }
+        const bool sleeping = waiters_ != nullptr && waiters_->load(std::memory_order_relaxed) != 0;
+        sharing().lock.unlock();
+        if (AEP_UNLIKELY(sleeping)) detail::futex(sequence_, detail::FUTEX_WAKE, ~0u >> 1);
     }
     Alone(const Alone&) = delete;
     Alone& operator=(const Alone&) = delete;
@@ -42,6 +39,10 @@ class Alone {
 
     /// Changes the word now, and wakes those who wait for that when this operation is over. At most
     /// once.
+    ///
+    /// A waiter raises `waiters`, reads the sequence and tries again under the lock before it
+    /// sleeps. If it came before us, the lock shows us its `waiters`; if after, it finds what we
+    /// did.
     void wake_after(std::atomic<u32>& sequence, const std::atomic<u32>& waiters) {
         sequence.store(sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
         sequence_ = &sequence;
@@ -52,13 +53,6 @@ class Alone {
     static void step() {
         std::atomic<u64>& version = sharing().version;  // changed under the lock only
         version.store(version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-    }
-    /// A waiter raises `waiters` and then reads the sequence. We changed that, then came a full
-    /// barrier. So one of us sees the other.
-    void wake_them() {
-        if (waiters_->load(std::memory_order_seq_cst) != 0) {
-            detail::futex(sequence_, detail::FUTEX_WAKE, ~0u >> 1);
-        }
     }
 
     std::atomic<u32>* sequence_ = nullptr;

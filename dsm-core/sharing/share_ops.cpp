@@ -34,6 +34,7 @@ ShareReply open(u32 client, const ShareRequest& r) {
     }
     // Its predecessor may have died waiting. Those who wait for room are others.
     if (own.open == 0) own.arrival_waiters.store(0, std::memory_order_relaxed);
+    own.watched = 0;
     own.generation = client_at(client).generation.load(std::memory_order_relaxed);
     __builtin_memcpy(own.name, name, sizeof name);
     own.open = 1;
@@ -56,6 +57,14 @@ ShareReply send(u32 client, const ShareRequest& r, Alone& alone) {
     ++receiver.messages;
     ++sharing().sent;
     alone.wake_after(receiver.arrivals, receiver.arrival_waiters);
+    // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
+    if (AEP_UNLIKELY(receiver.watched != 0)) std::atomic_thread_fence(std::memory_order_seq_cst);
+    return {};
+}
+
+ShareReply watch(u32 client) {
+    if (share_client(client).open == 0) return {.status = Status::gone};
+    share_client(client).watched = 1;
     return {};
 }
 
@@ -222,6 +231,8 @@ ShareReply perform_alone(u32 client, ShareOp op, const ShareRequest& r) {
             return take_returned(client);
         case ShareOp::add_records:
             return add_records(r);
+        case ShareOp::watch:
+            return watch(client);
         case ShareOp::leave:
             return leave(client);
         case ShareOp::group_make:
@@ -243,28 +254,18 @@ ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& r) {
         (client == 0 && op != ShareOp::tidy && op != ShareOp::settle)) {
         return {.status = Status::gone};
     }
-    switch (op) {
-        case ShareOp::settle:
-            return give_up_lingering(client, r.a == 0);
-        case ShareOp::tidy:
-            if (away) tidy_rings();
-            return give_up_lingering(client, true);
-        case ShareOp::send:
-            return away && is_elsewhere(ShareId{r.b}) ? send_away(client, r)
-                                                      : perform_alone(client, op, r);
-        case ShareOp::receive: {
-            const ShareReply reply = perform_alone(client, op, r);
-            return away && reply.status == Status::miss ? receive_from_away(client, r) : reply;
-        }
-        case ShareOp::drop: {
-            const u32 waited = sharing().waiting.count.load(std::memory_order_relaxed);
-            const ShareReply reply = perform_alone(client, op, r);
-            if (away) after_drop(client, waited);
-            return reply;
-        }
-        default:
-            return perform_alone(client, op, r);
+    if (op == ShareOp::settle) return give_up_lingering(client, r.a == 0);
+    if (op == ShareOp::tidy) {
+        if (away) tidy_rings();
+        return give_up_lingering(client, true);
     }
+    if (op == ShareOp::send && away && is_elsewhere(ShareId{r.b})) return send_away(client, r);
+    const u32 waited = sharing().waiting.count.load(std::memory_order_relaxed);
+    const ShareReply reply = perform_alone(client, op, r);
+    if (AEP_LIKELY(!away)) return reply;
+    if (op == ShareOp::drop) after_drop(client, waited);
+    if (op == ShareOp::receive && reply.status == Status::miss) return receive_from_away(client, r);
+    return reply;
 }
 
 }  // namespace aep

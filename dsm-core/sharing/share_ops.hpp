@@ -28,6 +28,8 @@ enum class ShareOp : u32 {
     take_returned,  // -> value=address that the caller owns and nobody refers to: to be freed by
                     // it; miss: none
     add_records,    // a=exports, b=holders whose records are present now
+    watch,          // -> ok: from now on a thread of the client waits for messages that does not
+                    // look under the lock (the one behind a descriptor); gone
     settle,         // gives up the node's references that nobody of it needs any more; a=1: but
                     // those to other nodes' objects -> value=how many; ok: some linger yet; miss:
                     // none does

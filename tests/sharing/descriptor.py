@@ -49,6 +49,14 @@ class Descriptor(SharingTest):
             b.drop(address)
         self.expect_sound()
 
+    def test_nobody_sleeps_through_a_message(self):
+        """Messages that come just when the thread behind the descriptor goes to sleep."""
+        a, b = self.pair()
+        rounds = 5000
+        b.begin("volley", a.id, rounds, "returns", "fd")
+        a.begin("volley", b.id, rounds, "serves", "fd")
+        self.assertEqual((a.end_of(), b.end_of()), ("ok", "ok"))
+
     def test_what_came_before_it_was_made(self):
         a, b = self.pair()
         self.assertEqual(a.send(b.id, a.new(10)), "ok")

@@ -97,6 +97,36 @@ std::string looped(unsigned long wanted, bool edge) {
     return std::to_string(wakes);
 }
 
+/// Waits for a message, in dsm_recv or (`by_descriptor`) in poll, at most 10 s.
+void* awaited(bool by_descriptor) {
+    if (!by_descriptor) return dsm_recv(DSM_ANY, 10'000, nullptr);
+    void* p = nullptr;
+    while ((p = dsm_recv(DSM_ANY, 0, nullptr)) == nullptr && errno == EAGAIN) {
+        if (polled(dsm_fd(), 10'000) != "up") {
+            errno = ETIMEDOUT;
+            return nullptr;
+        }
+    }
+    return p;
+}
+
+/// Sends an object to and fro, each time after a pause of a length around that of the spin before a
+/// receiver sleeps: the other end is just going to sleep.
+std::string volley(dsm_id peer, unsigned rounds, bool serves, bool by_descriptor) {
+    void* p = serves ? dsm_malloc(64) : nullptr;
+    unsigned random = serves ? 1 : 2;
+    for (unsigned n = 0; n < rounds; ++n) {
+        if (p == nullptr && (p = awaited(by_descriptor)) == nullptr) {
+            return std::string(strerrorname_np(errno)) + " in round " + std::to_string(n);
+        }
+        random = random * 1664525 + 1013904223;
+        for (unsigned pause = (random >> 8) % 4096; pause != 0; --pause) __builtin_ia32_pause();
+        if (dsm_send(peer, p) != 0 || dsm_free(p) != 0) return strerrorname_np(errno);
+        p = nullptr;
+    }
+    return "ok";
+}
+
 /// dsm_fd when no descriptor can be made, and then one.
 std::string fd_without_files() {
     rlimit before{};
@@ -210,6 +240,12 @@ std::string obey(const std::string& command, std::istringstream& words) {
     }
     if (command == "poll") return polled(dsm_fd(), std::stoi(a));
     if (command == "loop") return looped(std::stoul(a), b == "edge");
+    if (command == "volley") {
+        std::string d;
+        words >> d;
+        return volley(std::stoull(a), static_cast<unsigned>(std::stoul(b)), c == "serves",
+                      d == "fd");
+    }
     if (command == "fdlimit") return fd_without_files();
     if (command == "meaning") return dsm_strerror(std::stoi(a));
     if (command == "drop") return said(dsm_free(pointer(a)));

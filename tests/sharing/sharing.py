@@ -204,6 +204,14 @@ class Sharing(SharingTest):
         self.good("recover")
         self.assertEqual(b.end_of(), "ESRCH")
 
+    def test_nobody_sleeps_through_a_message(self):
+        """Messages that come just when their receiver goes to sleep."""
+        a, b = self.pair()
+        rounds = 20000
+        b.begin("volley", a.id, rounds, "returns")
+        a.begin("volley", b.id, rounds, "serves")
+        self.assertEqual((a.end_of(), b.end_of()), ("ok", "ok"))
+
     def test_from_one_peer_alone(self):
         a, b = self.pair()
         c = self.peer("c")

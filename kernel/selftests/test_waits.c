@@ -210,7 +210,7 @@ static void body_large(struct request* r) {
 /* The system has no memory left and kills a member that is inside: it completes first. */
 static bool system_out_of_memory(const struct test* test) {
     struct request* r = new_request();
-    long before = deferrals(), all = free_kib() * 1024;
+    long before = deferrals(), all = free_kib() * 1024, filled;
     int status;
     pid_t victim, hog;
 
@@ -224,10 +224,17 @@ static bool system_out_of_memory(const struct test* test) {
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
         write_file("/proc/self/oom_score_adj", "500");
-        for (long i = 0; i < all; i += 4096) memory[i] = 1;
+        for (long i = 0; i < all; i += 4096) {
+            memory[i] = 1;
+            r->arg[1] = i;
+        }
         _exit(0);
     }
-    CHECK(EVENTUALLY(deferrals() > before || is_dead(victim)));
+    do { /* as long as it takes to fill the memory */
+        filled = r->arg[1];
+    } while (EVENTUALLY(r->arg[1] != filled || deferrals() > before || is_dead(victim)) &&
+             deferrals() <= before && !is_dead(victim));
+    CHECK(deferrals() > before || is_dead(victim));
     CHECK(!is_dead(victim) && proceeds(r));
     r->go = 1;
     status = wait_status(victim);

@@ -7,9 +7,11 @@
 #include <linux/falloc.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "dsm-core/context/format.hpp"
+#include "dsm-core/heap/page.hpp"
 
 namespace aep {
 namespace {
@@ -22,11 +24,18 @@ bool has_data(int fd, u64 at, u64 bytes) {
     return data >= 0 && static_cast<u64>(data) < at + bytes;
 }
 
-void clear_slice(const MetaArray& array, u32 slice) {
-    void* const at = reinterpret_cast<void*>(array.base + array.stride * slice);
+/// Bytes of the bitmaps that a page with a tag of that kind can have used: of a small one the kind
+/// is the granule's shift. Never beyond the slice's own, whatever a dead client wrote there.
+usize bitmap_bytes(u32 kind) {
+    const usize bits = kind < TAG_SMALL_LIMIT ? SLICE_SIZE >> kind : usize{MAX_BITS};
+    return round_up(std::min(bits, usize{MAX_BITS}), 64) / 64 * sizeof(BlockBits);
+}
+
+void clear_bitmaps(u32 slice, usize bytes) {
+    void* const at = block_bits_of(SliceIndex{slice});
     // Read first: a fault of a read maps the pages around it, too, one of a write its own alone.
     static_cast<void>(*static_cast<const volatile u64*>(at));
-    std::memset(at, 0, array.stride);
+    std::memset(at, 0, bytes);
 }
 
 void punch(int fd, u64 at, u64 bytes) {
@@ -53,7 +62,7 @@ void ChunkCleaner::clear(u32 chunk) {
             const u32 slice = first + lowest_bit(used);
             const u32 kind =
                 kind_of(desc_of(SliceIndex{slice})->tag.load(std::memory_order_relaxed));
-            if (is_page_kind(kind)) clear_slice(BLOCK_BITS, slice);
+            if (is_page_kind(kind)) clear_bitmaps(slice, bitmap_bytes(kind));
         }
     }
     // Free slices, too, say something of their memory.

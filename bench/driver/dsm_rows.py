@@ -85,14 +85,17 @@ def rows(with_nodes):
         table += [
             Row("stream between nodes, two contexts", "ns", ("remote_stream", "stream"), ("flat_stream", "stream"), (("cost", 1.05),)),
             Row("RPC between nodes, two contexts", "ns", ("remote_rpc", "rpc"), ("flat_rpc", "rpc")),
-            Row("tree between nodes, in one block, a node", "ns", ("remote_tree", "all"), ("flat_tree", "all"), (("times", 12),)),
+            Row("tree between nodes, in one block, a node, memory used before", "ns", ("remote_tree", "all"), ("flat_tree", "all"),
+                (("times", 12),)),
+            Row("tree between nodes, in one block, a node, memory new to both", "ns", ("remote_tree", "new_all"),
+                ("flat_tree", "new_all"), (("times", 12),)),
         ]
     table += [Row(f"threadtest, {n} thread{'s' if n > 1 else ''}, an allocation with its free", "ns", (f"threadtest_{n}", "pair"),
                   (f"flat_threadtest_{n}", "pair")) for n in THREADS]
     table += [
-        Row("list, built in one block and walked by the receiver, a node", "ns", ("list", "all"), ("flat_list", "all")),
+        Row("list, built in one block and walked by the receiver, a node, memory used before", "ns", ("list", "all"), ("flat_list", "all")),
         Row("list, each node a block", "ns", ("list_blocks", "all"), ("flat_list", "all")),
-        Row("tree, built in one block and walked by the receiver, a node", "ns", ("tree", "all"), ("flat_tree", "all")),
+        Row("tree, built in one block and walked by the receiver, a node, memory used before", "ns", ("tree", "all"), ("flat_tree", "all")),
         Row("tree, each node a block", "ns", ("tree_blocks", "all"), ("flat_tree", "all")),
         Row("metadata of a 64-byte object (flat: in the pool)", "B", ("metadata", "bytes_64"), ("flat_metadata", "bytes_64"),
             (("at_most", 8),)),

@@ -154,4 +154,23 @@ double walk(End& end, typename End::Object object, Command command, std::uint64_
     return message->walk_ns;
 }
 
+/// Processor time of a structure's life, ns.
+struct Times {
+    double build, walk, drop;
+};
+
+/// Calls `structure()` (Times) twice and prints, a node: of the first time, when the memory is new
+/// to both processes, `new_all`; of the second, when it has been used before, the rest.
+template <class Structure>
+void print_structure(std::uint64_t count, Structure&& structure) {
+    const double nodes = static_cast<double>(count);
+    const Times first = structure();
+    const Times second = structure();
+    print("new_all", (first.build + first.walk) / nodes);
+    print("build", second.build / nodes);
+    print("walk", second.walk / nodes);
+    print("all", (second.build + second.walk) / nodes);
+    print("drop", second.drop / nodes);
+}
+
 }  // namespace aep::bench

@@ -176,7 +176,7 @@ struct FlatEnd {
 };
 
 template <class Memory>
-void structure(FlatEnd<Memory>& end, Command command, u64 count, unsigned height) {
+Times structure(FlatEnd<Memory>& end, Command command, u64 count, unsigned height) {
     std::vector<Ref> refs;
     refs.reserve(count);
     const double begin = thread_ns();
@@ -194,10 +194,7 @@ void structure(FlatEnd<Memory>& end, Command command, u64 count, unsigned height
     const double begin_drop = thread_ns();
     for (const Ref ref : refs) end.drop(ref);
     end.drop(message);
-    print("build", (built - begin) / static_cast<double>(count));
-    print("walk", walked / static_cast<double>(count));
-    print("all", (built - begin + walked) / static_cast<double>(count));
-    print("drop", (thread_ns() - begin_drop) / static_cast<double>(count));
+    return {built - begin, walked, thread_ns() - begin_drop};
 }
 
 template <class Memory>
@@ -224,7 +221,8 @@ int with_peer(std::string_view what, unsigned n, u64 latency) {
     } else if (what == "stream") {
         stream(end, n);
     } else {
-        structure(end, what == "list" ? Command::walk_list : Command::walk_tree, nodes, n);
+        const Command command = what == "list" ? Command::walk_list : Command::walk_tree;
+        print_structure(nodes, [&] { return structure(end, command, nodes, n); });
     }
     const Ref last = new_message(end, Command::end);
     end.send(last);

@@ -138,7 +138,7 @@ struct OurEnd {
 
 /// Builds in one block whose first node's place has the message, or, `apart`, in a block a node. A
 /// receiver can access the chunks in which it was sent an object, so it gets one of each chunk.
-void structure(OurEnd& end, Command command, std::uint64_t count, unsigned height, bool apart) {
+Times structure(OurEnd& end, Command command, std::uint64_t count, unsigned height, bool apart) {
     std::vector<void*> blocks;
     blocks.reserve(apart ? count : 0);
     const double begin = thread_ns();
@@ -169,10 +169,7 @@ void structure(OurEnd& end, Command command, std::uint64_t count, unsigned heigh
     const double begin_drop = thread_ns();
     for (void* block : blocks) end.drop(block);
     end.drop(message);
-    print("build", (built - begin) / static_cast<double>(count));
-    print("walk", walked / static_cast<double>(count));
-    print("all", (built - begin + walked) / static_cast<double>(count));
-    print("drop", (thread_ns() - begin_drop) / static_cast<double>(count));
+    return {built - begin, walked, thread_ns() - begin_drop};
 }
 
 /// Resident bytes of this process's mappings where heap metadata lies.
@@ -262,9 +259,10 @@ int with_peer(std::string_view what, unsigned n, const char* peer) {
     } else if (what == "stream") {
         stream(end, n);
     } else if (what.starts_with("list")) {
-        structure(end, Command::walk_list, n, 0, apart);
+        print_structure(n, [&] { return structure(end, Command::walk_list, n, 0, apart); });
     } else if (what.starts_with("tree")) {
-        structure(end, Command::walk_tree, (std::uint64_t{2} << n) - 1, n, apart);
+        const std::uint64_t nodes = (std::uint64_t{2} << n) - 1;
+        print_structure(nodes, [&] { return structure(end, Command::walk_tree, nodes, n, apart); });
     } else {
         return 2;
     }

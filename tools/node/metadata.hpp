@@ -8,20 +8,10 @@
 
 namespace aep {
 
-/// Clears the metadata of a dead client's chunks.
-class ChunkCleaner {
-  public:
-    /// `context_fd`: the context file. The client's domain has index `client`.
-    ChunkCleaner(int context_fd, u32 client) : fd_(context_fd), client_(client) {}
-
-    /// Clears what the client's slices of the chunk have used. Linear in the pages, not in their
-    /// blocks.
-    void clear(u32 chunk);
-
-  private:
-    int fd_;
-    u32 client_;
-};
+/// Clears what client `client`, which is dead, has used of the chunk's metadata in the context
+/// file. Linear in the pages, not in their blocks; a few system calls, which make no memory
+/// present.
+void clear_chunk_metadata(int context_fd, u32 client, u32 chunk);
 
 /// Gives the metadata's memory back, whatever it holds.
 void punch_chunk_metadata(int context_fd, u32 chunk);

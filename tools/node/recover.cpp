@@ -193,7 +193,6 @@ u32 NodeHost::take_chunks_back(u32 client) {
     // What an operation left that cannot be completed is believed in nothing.
     const bool wipe = poisoned();
     const int fd = context_fd_.get();
-    ChunkCleaner cleaner(fd, client);
     u32 chunks = 0;
     for (u32 c = 0; c < context().chunk_count; ++c) {
         const u32 owner = chunk_owner(c).load(std::memory_order_acquire);
@@ -201,7 +200,7 @@ u32 NodeHost::take_chunks_back(u32 client) {
         if (wipe) {
             punch_chunk_metadata(fd, c);
         } else {
-            cleaner.clear(c);
+            clear_chunk_metadata(fd, client, c);
         }
         AEP_NODE_CRASH_POINT("recover: metadata cleared");
         // Exports in it: the chunk stays until the last of them goes, which may be just now.

@@ -228,13 +228,14 @@ static bool system_out_of_memory(const struct test* test) {
         write_file("/proc/self/oom_score_adj", "500");
         for (long i = 0; i < all; i += 4096) {
             memory[i] = 1;
-            r->arg[1] = i;
+            __atomic_store_n(&r->arg[1], i, __ATOMIC_RELAXED);
         }
         _exit(0);
     }
     do { /* as long as it takes to fill the memory */
-        filled = r->arg[1];
-    } while (EVENTUALLY(r->arg[1] != filled || deferrals() > before || is_dead(victim)) &&
+        filled = __atomic_load_n(&r->arg[1], __ATOMIC_RELAXED);
+    } while (EVENTUALLY(__atomic_load_n(&r->arg[1], __ATOMIC_RELAXED) != filled ||
+                        deferrals() > before || is_dead(victim)) &&
              deferrals() <= before && !is_dead(victim));
     CHECK(deferrals() > before || is_dead(victim));
     CHECK(!is_dead(victim) && proceeds(r));

@@ -112,7 +112,6 @@ long format_context(int fd, const ContextPlan& plan) {
     h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
     h.window_bytes = RECORDS_OFFSET + share.record_bytes;
     if (h.control_bytes > RECORDS_OFFSET || h.window_bytes > CONTROL_WINDOW) return -EINVAL;
-    if (h.window_bytes > CONTROL_WINDOW) return -EINVAL;
     h.era_node = plan.era_node;
     h.era_objects = plan.era_objects;
     h.checksum = checksum_of(h);

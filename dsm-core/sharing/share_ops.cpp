@@ -32,9 +32,11 @@ ShareReply open(u32 client, const ShareRequest& r) {
         announce(client);  // as it was
         return {.status = Status::exists};
     }
-    // Its predecessor may have died waiting. Those who wait for room are others.
-    if (own.open == 0) own.arrival_waiters.store(0, std::memory_order_relaxed);
-    own.watched = 0;
+    if (own.open == 0) {
+        // Its predecessor may have died waiting. Those who wait for room are others.
+        own.arrival_waiters.store(0, std::memory_order_relaxed);
+        own.watched = 0;
+    }
     own.generation = client_at(client).generation.load(std::memory_order_relaxed);
     __builtin_memcpy(own.name, name, sizeof name);
     own.open = 1;

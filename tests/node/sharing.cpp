@@ -293,6 +293,20 @@ TEST(Sharing, TablesThatAreFullAreSaid) {
     });
 }
 
+TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
+    with_tables([](Host&) {
+        EXPECT_EQ(ask(1, ShareOp::watch).status, Status::gone);
+        EXPECT_EQ(ask(1, ShareOp::open).status, Status::ok);
+        EXPECT_EQ(share_client(1).watched, 0U);
+        EXPECT_EQ(ask(1, ShareOp::watch).status, Status::ok);
+        EXPECT_EQ(ask(1, ShareOp::open).status, Status::ok);  // under another name, say
+        EXPECT_EQ(share_client(1).watched, 1U);
+        while (ask(1, ShareOp::leave).status == Status::ok) continue;
+        EXPECT_EQ(ask(1, ShareOp::open).status, Status::ok);
+        EXPECT_EQ(share_client(1).watched, 0U);
+    });
+}
+
 TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
     with_tables([](Host&) {
         Model model(1);

@@ -270,7 +270,8 @@ bool is_accessible(ChunkSpan span) {
 
 }  // namespace
 
-/// Until a process receives something, a wild store of its own reaches nobody else's memory.
+/// Makes the chunks of others accessible that an object lies in. Until a process receives
+/// something, a wild store of its own reaches nobody else's memory.
 bool make_accessible(u64 address, usize bytes) {
     const ChunkSpan span = chunks_of(address, bytes);
     return AEP_LIKELY(is_accessible(span)) || open_chunks(span);

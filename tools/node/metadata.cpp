@@ -74,13 +74,13 @@ void clear_bitmaps(int fd, SliceIndex first, u64 used, const Copy<PageDesc, SLIC
     const u64 base = context_offset_of_meta(reinterpret_cast<uptr>(block_bits_of(first)));
     u64 begin = 0;
     u64 end = 0;
-    u32 next = 0;
+    u32 next = SLICES_PER_CHUNK;  // none
     for (; used != 0; used &= used - 1) {
         const u32 slice = lowest_bit(used);
         const u32 kind = kind_of(of[slice].tag.load(std::memory_order_relaxed));
         if (!is_page_kind(kind)) continue;
         const u64 at = base + slice * BLOCK_BITS.stride;
-        if (end == 0 || slice != next) {
+        if (slice != next) {
             clear(fd, begin, end - begin);
             begin = at;
         }

@@ -48,7 +48,7 @@ static void child_main(bool with_threads) {
 }
 
 static void* forker(void*) {
-    for (int i = 0; i < 15; ++i) {
+    for (int i = 0; i < 6; ++i) {
         CHECK_CHILD(check::run_in_child([] { child_main(false); }));
         short_life(malloc(5));
     }
@@ -62,7 +62,7 @@ int main() {
     pthread_t starters[2];
     for (pthread_t& thread : starters)
         REQUIRE(pthread_create(&thread, nullptr, thread_starter, nullptr) == 0);
-    for (int i = 0; i < 60; ++i) CHECK_CHILD(check::run_in_child([i] { child_main(i % 3 == 0); }));
+    for (int i = 0; i < 24; ++i) CHECK_CHILD(check::run_in_child([i] { child_main(i % 3 == 0); }));
     s_stop = true;
     for (const pthread_t thread : starters) REQUIRE(pthread_join(thread, nullptr) == 0);
     check::begin_case("several threads fork at once");

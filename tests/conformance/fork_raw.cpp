@@ -47,7 +47,7 @@ static pid_t by_clone() { return clone(on_new_stack, s_stack + sizeof s_stack, S
 
 static void one_way(const char* name, pid_t (*make)()) {
     check::begin_case(name);
-    s_all.make(1u << 20, 1);
+    s_all.make(300000, 1);
     check::Pipe to_parent;
     check::Pipe to_child;
     s_to_parent = &to_parent;
@@ -74,7 +74,7 @@ static void one_way(const char* name, pid_t (*make)()) {
 static void repeat(const char* name, pid_t (*make)()) {
     check::begin_case(name);
     s_all.make(60000, 4);
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < 12; ++round) {
         const pid_t pid = make();
         REQUIRE(pid >= 0);
         if (pid == 0) {

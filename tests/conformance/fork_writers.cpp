@@ -9,7 +9,7 @@
 
 static constexpr int k_writers = 4;
 static constexpr int k_active = 30;
-static constexpr int k_rounds = 8;
+static constexpr int k_rounds = 4;
 
 /// A block that one writer rewrites all the time. Each word holds the block's number, its index and
 /// a version, so that any mixture of versions (what a snapshot in the middle of a rewrite may hold)

@@ -8,8 +8,8 @@
 
 #include "tests/conformance/population.hpp"
 
-static check::Population<400> s_all;
-static check::Population<300> s_more;
+static check::Population<100> s_all;
+static check::Population<110> s_more;
 
 /// Uses every part of the allocator that could need a file or a descriptor: new chunks, fork,
 /// decay, threads.

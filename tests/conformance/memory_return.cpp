@@ -7,7 +7,7 @@
 
 #include "tests/conformance/check.hpp"
 
-static constexpr size_t k_peak = 300u << 20;
+static constexpr size_t k_peak = 120u << 20;
 static void* s_blocks[1 << 20];
 
 static size_t allocate(size_t size, size_t bytes) {

@@ -24,14 +24,11 @@ u64 from_environment(const char* name, u64 otherwise) {
 }
 
 #if defined(AEP_CHECKED)
-constexpr u64 EVERY = 4;
+constexpr u64 EVERY = 4, STEPS = 2000, SEEDS = 4;
+#elif defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr u64 EVERY = 25, STEPS = 1000, SEEDS = 2;
 #else
-constexpr u64 EVERY = 25;
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr u64 STEPS = 1000, SEEDS = 2;
-#else
-constexpr u64 STEPS = 2000, SEEDS = 4;
+constexpr u64 EVERY = 25, STEPS = 2000, SEEDS = 2;
 #endif
 
 class Seeded : public Choices {

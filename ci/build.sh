@@ -12,6 +12,7 @@ mkdir -p "build/$preset"
 exec 9>"build/$preset/.lock"
 flock 9
 log=build/$preset/build.log
+export CCACHE_BASEDIR=$root
 
 # Ninja's "[done/total] what" lines become one line on a terminal, nothing elsewhere.
 progress() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The project builds itself on its own allocator: cmake, ninja, the compiler and the linker run
-# under libaepmalloc.so, first in private mode, then with all of them sharing one pool file. What it
-# installs is built: library, image, daemon and command line.
+# under libaepmalloc.so: first the library with its image, in private mode, then all that it
+# installs (daemon and command line, too), with all of them sharing one pool file.
 # The machine code that comes out must be that of the ordinary build, byte for byte.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -15,15 +15,16 @@ LD_PRELOAD=$lib grep -q libaepmalloc.so /proc/self/maps
 
 machine_code() { objcopy -O binary --only-section=.text "$1" /dev/stdout | sha256sum; }
 
-selfbuild() { # NAME VARIABLE=VALUE...
-    local dir=$root/build/self/$1
+selfbuild() { # NAME TARGETS VARIABLE=VALUE...
+    local dir=$root/build/self/$1 targets
     local log=$dir.log
+    read -ra targets <<<"$2"
     rm -rf "$dir"
     mkdir -p "$dir"
     echo "selfbuild: $1"
     # ccache off: everything is to be compiled, here and now.
-    (cd "$root" && export "CCACHE_DISABLE=1" "LD_PRELOAD=$lib" "${@:2}" &&
-        cmake --preset release -B "$dir" && cmake --build "$dir" -j2 -t aepmalloc aepd aep) >"$log" 2>&1 || {
+    (cd "$root" && export "CCACHE_DISABLE=1" "LD_PRELOAD=$lib" "${@:3}" &&
+        cmake --preset release -B "$dir" && cmake --build "$dir" -j2 -t "${targets[@]}") >"$log" 2>&1 || {
         tail -n 40 "$log"
         echo "selfbuild: $1 FAILED ($log)"
         return 1
@@ -40,7 +41,7 @@ selfbuild() { # NAME VARIABLE=VALUE...
 }
 
 failed=0
-selfbuild private || failed=$((failed + 1))
-selfbuild pool AEP_POOL="$pools/pool" AEP_POOL_SIZE=6G || failed=$((failed + 1))
+selfbuild private "aepmalloc" || failed=$((failed + 1))
+selfbuild pool "aepmalloc aepd aep" AEP_POOL="$pools/pool" AEP_POOL_SIZE=6G || failed=$((failed + 1))
 echo "selfbuild: $((2 - failed)) passed, $failed failed"
 [ $failed = 0 ]

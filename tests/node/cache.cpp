@@ -91,8 +91,7 @@ TEST(Cache, OthersInNeedAreNotMadeToWait) {
         // However little a sweep has time for: each gives back one at least while it must.
         const auto given_back_until = [&](u64 now_ms) {
             u32 returned = 0;
-            for (int i = 0; i < 6; ++i)
-                returned += host.sweep(now_ms).chunks_returned;
+            for (int i = 0; i < 6; ++i) returned += host.sweep(now_ms).chunks_returned;
             return returned;
         };
         const u32 at_once = given_back_until(1000);

@@ -216,7 +216,7 @@ def parse():
     parser.add_argument("--preload", default=DEFAULT_PRELOAD, metavar="PATH",
                         help="the library, or 'none' to run the programs as they are (default: the release build's)")
     parser.add_argument("--build", metavar="DIR", help="where tools/aepd is (default: two folders above the library)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="cases at a time")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() + 1, metavar="N", help="cases at a time")
     parser.add_argument("--keep", action="store_true", help="keep the scratch folders of the cases")
     parser.add_argument("--scratch", help=argparse.SUPPRESS)
     parser.add_argument("--shm", help=argparse.SUPPRESS)

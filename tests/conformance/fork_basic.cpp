@@ -103,8 +103,8 @@ static void repeated() {
         if (round == 20) early = check::heap_footprint();
     }
     const long late = check::heap_footprint();
-    CHECK(late - early < (24 << 20), "footprint %ld after 20 forks, %ld after 60 (live %zu)",
-          early, late, s_all.bytes());
+    CHECK(late - early < (24 << 20), "footprint %ld after 20 forks, %ld after 60 (live %zu)", early,
+          late, s_all.bytes());
     s_all.free_all();
 }
 

@@ -32,15 +32,22 @@ u32 fill_cache(Host& host, u32 chunks) {
     return host.recover(client).chunks;
 }
 
+/// The chunks that are due now; one call does what it has time for.
+u32 give_back(Host& host, u64 now_ms) {
+    u32 returned = 0;
+    while (const u32 some = host.return_cached(now_ms, false)) returned += some;
+    return returned;
+}
+
 TEST(Cache, UnusedChunksDecayAfterTheirTime) {
     with_host([](Host& host, const Directory& directory) {
         const u32 all = host.pool().tables.chunk_count;
         ASSERT_EQ(fill_cache(host, 4), 4u);
         EXPECT_EQ(free_chunks(host), all - 4);
-        EXPECT_EQ(host.return_cached(1000, false), 0u);  // first seen
-        EXPECT_EQ(host.return_cached(1499, false), 0u);
+        EXPECT_EQ(give_back(host, 1000), 0u);  // first seen
+        EXPECT_EQ(give_back(host, 1499), 0u);
         EXPECT_TRUE(host.sweep(1499).busy);
-        EXPECT_EQ(host.return_cached(1500, false), 4u);
+        EXPECT_EQ(give_back(host, 1500), 4u);
         EXPECT_EQ(free_chunks(host), all);
         EXPECT_TRUE(free_chunks_are_clean(directory.path() + "/context/pool"));
         EXPECT_EQ(context().chunks_held.load(), 0u);
@@ -59,9 +66,9 @@ TEST(Cache, WhatIsTakenAgainBeginsAnew) {
         process.kill_it();
         host.recover(client);
         host.return_cached(1200, false);
-        EXPECT_EQ(host.return_cached(1500, false), 1u);
-        EXPECT_EQ(host.return_cached(1699, false), 0u);
-        EXPECT_EQ(host.return_cached(1700, false), 1u);
+        EXPECT_EQ(give_back(host, 1500), 1u);
+        EXPECT_EQ(give_back(host, 1699), 0u);
+        EXPECT_EQ(give_back(host, 1700), 1u);
     });
 }
 

@@ -139,7 +139,38 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
     return false;
 }
 
-/// The same for what every other node sent to node `to`, beginning with node `first`.
+/// Whether a message for `receiver` (Envelope::to) may be sent. Whoever does not receive may have
+/// as much of the ring as it leaves free, so it never fills it for the others: dynamic thresholds
+/// (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6, 1998). By hints, and others send
+/// meanwhile: some more may come in. `head_seen` is the caller's for each ring, at first 0: the
+/// receiver's line is read only when half a ring was sent since. Cost: one load; when more than
+/// half of the ring may be full, a look at each cell.
+template <class Memory>
+bool has_room(Memory& m, const Tables& t, u32 from, u32 to, u64 receiver,
+              std::atomic<u64>& head_seen) {
+    const u64 slots = t.shape.slots;
+    const u64 tail = m.load(t.tail(from, to));
+    const auto is_half_empty = [&] {
+        return head_seen.load(std::memory_order_relaxed) + slots / 2 > tail;
+    };
+    if (is_half_empty()) {
+        return true;
+    }
+    head_seen.store(oldest(m, t, from, to, tail), std::memory_order_relaxed);
+    if (is_half_empty()) {
+        return true;
+    }
+    u64 taken = 0;
+    u64 of_receiver = 0;
+    each_message(m, t, from, to, false, [&](const Waiting& w) {
+        ++taken;
+        of_receiver += w.envelope.to == receiver;
+        return false;
+    });
+    return of_receiver < slots - taken;
+}
+
+/// each_message() for what every other node sent to node `to`, beginning with node `first`.
 template <class Memory, class Visit>
 bool each_message_to(Memory& m, const Tables& t, u32 to, u32 first, bool all, Visit&& visit) {
     for (u32 i = 0; i < t.shape.nodes; ++i) {

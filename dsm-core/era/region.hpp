@@ -11,6 +11,7 @@ namespace aep::era {
 
 inline constexpr usize MIN_SHARED_POOL_BYTES = 64 * MiB;
 inline constexpr u32 NO_NODE = 0xffff'ffff;
+inline constexpr u32 POOL_NODES = 8;  // that can share a pool
 
 /// The shape for a new pool of `pool_bytes`; all zero: too small to be shared between nodes. About
 /// 1.5 % of the pool's addresses, of which a node uses what is its own.
@@ -18,16 +19,15 @@ constexpr Shape shape_for(usize pool_bytes) {
     if (pool_bytes < MIN_SHARED_POOL_BYTES) {
         return {};
     }
-    constexpr u32 NODES = 8;
     constexpr u32 MOST = 64 * 1024;
     u32 objects = 1024;  // of each node: one for each 64 KiB of the pool
     while (objects < MOST && usize{objects} * 64 * KiB < pool_bytes) {
         objects *= 2;
     }
-    return {.nodes = NODES,
+    return {.nodes = POOL_NODES,
             .lanes = 64,
-            .refs = NODES * objects,  // number i is for object i
-            .objects = NODES * objects,
+            .refs = POOL_NODES * objects,  // number i is for object i
+            .objects = POOL_NODES * objects,
             .slots = pool_bytes < 256 * MiB ? 256u : 1024u,
             .clients = 1024};
 }
@@ -39,10 +39,11 @@ constexpr usize region_bytes(const Shape& shape) {
 
 /// Checks what a verified superblock says of the region.
 inline PoolFault verify_region(const Superblock& s) {
-    const bool sound = s.era.nodes == 0 ? s.era_bytes == 0
-                                        : valid(s.era) && s.era.refs == s.era.objects &&
-                                              s.era.objects % s.era.nodes == 0 &&
-                                              s.era_bytes == region_bytes(s.era);
+    const bool sound = s.era.nodes == 0
+                           ? s.era_bytes == 0
+                           : valid(s.era) && s.era.nodes <= POOL_NODES &&
+                                 s.era.refs == s.era.objects && s.era.objects % s.era.nodes == 0 &&
+                                 s.era_bytes == region_bytes(s.era);
     if (sound) {
         return {};
     }

@@ -215,6 +215,10 @@ ShareReply send_away(u32 client, const ShareRequest& r) {
     bool created = begun == Begun::known;
     const era::Status status = in_lane(t, client, [&](auto& lane) {
         auto& memory = lane.memory();
+        if (!era::has_room(memory, t, lane.node(), to.node(), to.bits,
+                           sharing().heads_seen[to.node()])) {
+            return era::Status::full;
+        }
         flush_extents(memory, t, index);  // the fence of what follows is theirs, too
         memory.flush(t.count(object));
         if (!created) {

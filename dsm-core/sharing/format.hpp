@@ -139,6 +139,7 @@ struct alignas(64) ShareHeader {
     Lingering waiting, visiting;
     std::atomic<u32> doorbell;  // what it was when those that wait were last looked at
     u32 next_object;            // where the search for a free number begins
+    std::atomic<u64> heads_seen[era::POOL_NODES];  // of the rings to others: era::has_room()
 };
 
 inline constexpr u32 EXPORT_BUCKETS = 1 << 16;

@@ -2,14 +2,14 @@
 # Kills clients of a context in every way and at every named point, checks after each kill that nothing
 # is broken, waits or is lost; then shows that the same run fails when nothing completes operations.
 # First the clients of one context, then those of two nodes on one pool, nodes themselves included.
-# Usage: ci/torture.sh [KILLS]     (default: 300, a fifth as many on nodes; about a third of a second each)
+# Usage: ci/torture.sh [KILLS]     (default: 200, a fifth as many on nodes; about a third of a second each)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/ci/setup.sh" build
 "$root/ci/build.sh" release
 torture=$root/build/release/tools/aep-torture
-"$torture" --kills "${1:-300}"
+"$torture" --kills "${1:-200}"
 echo "torture: two nodes"
-"$torture" --nodes 2 --kills "$((${1:-300} / 5))"
+"$torture" --nodes 2 --kills "$((${1:-200} / 5))"
 echo "torture: negative control, no provider"
 "$torture" --provider none --expect-poison --kills 300

@@ -197,7 +197,7 @@ int main() {
         s_quiet.renew();
     }
     check::begin_case("many quick forks with writers");
-    for (int round = 0; round < 30; ++round) {
+    for (int round = 0; round < 12; ++round) {
         const pid_t pid = fork();
         REQUIRE(pid >= 0);
         if (pid == 0) {

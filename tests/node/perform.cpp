@@ -2,6 +2,7 @@
 //          with the reply for the one that asked; no client ever has that slot.
 // Who calls it: ctest. With kills: crash_points.cpp, perform_ebpf.cpp.
 // Crash rule: in children.
+#include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
 
 namespace aep {
@@ -24,6 +25,7 @@ class Slow final : public Completion {
         if (ready) slot_at(slot).sequence.fetch_add(1);
         return SlotOutcome::pending;
     }
+    bool performs_here() const override { return false; }
 
   private:
     NoCompletion inner_;
@@ -149,6 +151,25 @@ TEST(Perform, NothingBeginsInAPoisonedContext) {
         Reply reply;
         EXPECT_EQ(return_for(host, client, chunk, reply), Performed::failed);
         expect_free(slot_at(host_slot()));
+    });
+}
+
+TEST(Perform, WhatADeadClientHoldsIsNotWaitedFor) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        ClientProcess process([](Client& client) {
+            client.pretend_inside(1);
+            sharing().lock.lock();
+        });
+        process.attach_and_wait(host);
+        process.kill_it();
+        const u32 other = dead_client(host);
+        Reply reply;
+        const u32 op = static_cast<u32>(ShareOp::leave);
+        EXPECT_EQ(host.perform_for(other, op, {}, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::poisoned);
+        EXPECT_TRUE(host.poisoned());
     });
 }
 

@@ -144,6 +144,7 @@ class Scripted final : public Completion {
         return outcome;
     }
     SlotOutcome begin_operation(u32) override { return outcome; }
+    bool performs_here() const override { return false; }
 };
 
 TEST(Recover, ACompletionThatTakesItsTimeIsWaitedFor) {

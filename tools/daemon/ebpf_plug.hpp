@@ -36,6 +36,7 @@ class EbpfPlug final : public Capture, public Completion {
     void begin() override;
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
+    bool performs_here() const override { return false; }  // a completer does
     int event_fd() const override { return completer_.event_fd(); }
     void on_event() override;
 

@@ -27,6 +27,7 @@ class KernelPlug final : public Capture, public Completion {
     /// Clients' slots: what is open there was broken off, by a fault or at the grace period's end.
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
+    bool performs_here() const override { return false; }  // a completer does
     int event_fd() const override { return completer_.event_fd(); }
     void on_event() override;
 

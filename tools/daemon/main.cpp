@@ -89,6 +89,7 @@ class Chosen final : public Completion {
     std::shared_ptr<Completion> completion = std::make_shared<NoCompletion>();
     SlotOutcome complete(u32 slot) override { return completion->complete(slot); }
     SlotOutcome begin_operation(u32 slot) override { return completion->begin_operation(slot); }
+    bool performs_here() const override { return completion->performs_here(); }
     void begin() override { completion->begin(); }
     int event_fd() const override { return completion->event_fd(); }
     void on_event() override { completion->on_event(); }

@@ -3,8 +3,8 @@
 // Who calls it: recovery (Completion), the daemon's loop (both).
 // Crash rule: asking twice is allowed: a slot whose operation is complete has an even sequence.
 //
-// Nothing here waits. An answer that takes time is `pending`: event_fd() becomes readable, the
-// daemon calls on_event() and then asks again.
+// Nothing here waits, but for performs_here(). An answer that takes time is `pending`: event_fd()
+// becomes readable, the daemon calls on_event() and then asks again.
 #pragma once
 
 #include <string>
@@ -55,6 +55,9 @@ class Completion {
     /// longer even, and pending: to be asked for with complete(). Even, and pending: nothing has
     /// begun; ask again after the next event.
     virtual SlotOutcome begin_operation(u32 slot) = 0;
+    /// Whether begin_operation() performs it before it returns. Then it may wait for what a thread
+    /// holds that has died in an operation, until the context is poisoned.
+    virtual bool performs_here() const = 0;
     /// The daemon serves and has left its terminal: processes may be started.
     virtual void begin() {}
     /// Readable when answers wait; -1: never.
@@ -69,6 +72,7 @@ class NoCompletion final : public Completion {
   public:
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
+    bool performs_here() const override { return true; }
 };
 
 /// What a provider needs to know of the context that it watches.

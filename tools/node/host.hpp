@@ -191,6 +191,8 @@ class NodeHost {
     void empty_domain(u32 client);
     // perform.cpp
     SlotOutcome settle_host_slot();
+    SlotOutcome begin(u32 slot);
+    void poison_if_left_open();
     Performed unfinished(SlotOutcome outcome);
     // cache.cpp
     bool return_chunk(u32 chunk);

@@ -4,6 +4,12 @@
 //             after its reply is read. A host that finds it even has nothing to finish: either
 //             nothing had begun, or it has ended. A host that finds it odd completes it like any
 //             other slot of that client.
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <thread>
 #include <tuple>
 
 #include "tools/node/crash_points.hpp"
@@ -24,6 +30,27 @@ bool holds(const Slot& slot, u32 number, const Request& request) {
     return slot.op == number && same(slot.request, request);
 }
 
+/// Looks every 50 ms as long as it exists, in a thread of its own: its owner's may wait for ever.
+class Lookout {
+  public:
+    template <class Look>
+    explicit Lookout(Look look)
+        : thread_([this, look](const std::stop_token& stop) {
+              std::unique_lock lock(mutex_);
+              const auto never = [] { return false; };
+              for (;;) {
+                  over_.wait_for(lock, stop, std::chrono::milliseconds(50), never);
+                  if (stop.stop_requested()) return;
+                  look();
+              }
+          }) {}
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable_any over_;
+    std::jthread thread_;  // the last: it ends before what it uses
+};
+
 }  // namespace
 
 /// Waits for whosever operation is in the host's slot. The first time that nothing is under way
@@ -39,6 +66,33 @@ SlotOutcome NodeHost::settle_host_slot() {
     slot.sequence.fetch_add(2, std::memory_order_relaxed);
     slot.owner.store(0, std::memory_order_release);  // release: the sequence is the new one
     return outcome;
+}
+
+/// Poisons the context if a client is dead and nobody completes what it has left open: whoever
+/// waits for what it holds goes on. In a thread beside the host's, which waits itself.
+void NodeHost::poison_if_left_open() {
+    for (u32 i = 0; i < host_slot() && !poisoned(); ++i) {
+        const Slot& slot = slot_at(i);
+        const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
+        const bool left = owner.state() == SlotState::used && is_open(slot) &&
+                          !life_held(owner.client()) && is_open(slot);
+        if (left && completion_.complete(i) == SlotOutcome::no_capture) poison(i);
+    }
+}
+
+/// Begins the operation that is written in the host's slot.
+SlotOutcome NodeHost::begin(u32 slot) {
+    std::optional<Lookout> lookout;
+    if (completion_.performs_here()) {
+        try {
+            lookout.emplace([this] { poison_if_left_open(); });
+        } catch (const std::system_error& error) {
+            std::string text =
+                "an operation of the daemon's may wait for a dead client: no thread: ";
+            say(LogLevel::warning, text += error.what());
+        }
+    }
+    return completion_.begin_operation(slot);
 }
 
 /// An operation that is not completed: waits for it, or for nothing any more.
@@ -73,7 +127,7 @@ Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, 
         AEP_NODE_CRASH_POINT("operation: written");
         // If it cannot begin now, the slot never ends with this, and it is begun when asked again.
         ends_with_ = sequence + 2;
-        outcome = completion_.begin_operation(index);
+        outcome = begin(index);
         if (outcome != SlotOutcome::completed) return unfinished(outcome);
     }
     AEP_NODE_CRASH_POINT("operation: performed");

@@ -22,6 +22,12 @@ pidfile=""
 more_options=([--port]=port [--pidfile]=pidfile)
 parse_options "$@"
 image=${arguments[0]}
+case $PWD/ in
+/tmp/* | /var/tmp/* | /dev/shm/* | /run/*)
+    echo "$script: $PWD: the machine in QEMU has folders of its own there; use a checkout elsewhere" >&2
+    exit 2
+    ;;
+esac
 
 devices=(
     -virtfs "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"

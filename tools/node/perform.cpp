@@ -69,14 +69,17 @@ SlotOutcome NodeHost::settle_host_slot() {
 }
 
 /// Poisons the context if a client is dead and nobody completes what it has left open: whoever
-/// waits for what it holds goes on. In a thread beside the host's, which waits itself.
+/// waits for what it holds goes on; again each time, for what is taken in a poisoned context can be
+/// left held, too. In a thread beside the host's, which waits itself.
 void NodeHost::poison_if_left_open() {
-    for (u32 i = 0; i < host_slot() && !poisoned(); ++i) {
+    for (u32 i = 0; i < host_slot(); ++i) {
         const Slot& slot = slot_at(i);
         const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
-        const bool left = owner.state() == SlotState::used && is_open(slot) &&
-                          !life_held(owner.client()) && is_open(slot);
-        if (left && completion_.complete(i) == SlotOutcome::no_capture) poison(i);
+        if (owner.state() != SlotState::used || !is_open(slot) || life_held(owner.client())) {
+            continue;
+        }
+        // Asked once more: its client may have ended the operation before it died.
+        if (completion_.complete(i) == SlotOutcome::no_capture) poison(i);
     }
 }
 

@@ -27,8 +27,8 @@ inline void dispatch(Slot& slot) {
         slot.reply = {.status = state == ContextState::fenced ? Status::fenced : Status::poisoned};
     } else if (known_share_op(number)) {
         const Request& r = slot.request;
-        const ShareReply reply =
-            perform_share(client, static_cast<ShareOp>(number), {r.a, r.b, r.now, r.mask});
+        const ShareReply reply = perform_share(
+            {client, index_of(slot)}, static_cast<ShareOp>(number), {r.a, r.b, r.now, r.mask});
         slot.reply.status = reply.status;
         slot.reply.value = reply.value;
         slot.reply.mask = reply.mask;

@@ -103,7 +103,8 @@ long format_context(int fd, const ContextPlan& plan) {
     h.chunk_count = plan.chunk_count;
     h.pool_address = plan.pool_address;
     __builtin_memcpy(h.pool_uuid, plan.pool_uuid, sizeof h.pool_uuid);
-    const ShareLayout share = share_layout(plan.max_clients, plan.chunk_count, plan.era_objects);
+    const ShareLayout share =
+        share_layout(plan.max_clients, h.max_slots, plan.chunk_count, plan.era_objects);
     h.clients_offset = round_up(SHARE_OFFSET + share.present_bytes, OS_PAGE_SIZE);
     h.slots_offset = round_up(
         h.clients_offset + (usize{plan.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);

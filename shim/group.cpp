@@ -38,8 +38,6 @@ std::atomic<u32> freezes{0};
 View& view_of(u64 group) { return views[(group >> 12) * 0x9e37'79b9'7f4a'7c15 >> 58]; }
 static_assert(VIEWS == 1 << 6);
 
-u32 load(const u32& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
-
 /// Whether others can see what we write there, and we what they do.
 bool is_shared(u64 address, u64 bytes) {
     const ChunkSpan span = chunks_of(address, bytes);
@@ -64,7 +62,7 @@ class Hands {
     /// 0: and it may allocate in it.
     long writer_error() const {
         if (error_ != 0) return error_;
-        if (load(record().writer) != this_client.index) return -EPERM;
+        if (record().writer.load() != this_client.index) return -EPERM;
         return view_.shared ? 0 : -EXDEV;
     }
 
@@ -78,8 +76,8 @@ class Hands {
         return sum;
     }
     u64 root() const {
-        const u32 root = load(record().root);
-        return root == NO_RECORD ? 0 : export_at(root).address;
+        const u32 root = record().root.load();
+        return root == NO_RECORD ? 0 : u64{export_at(root).address};
     }
 
     /// An operation of the writer's.
@@ -117,14 +115,14 @@ long Hands::look_up() {
         view_.index = static_cast<u32>(reply.mask);
         e = &record();
     }
-    const bool same = view_.count != 0 && view_.newest == load(e->next_extent) &&
+    const bool same = view_.count != 0 && view_.newest == e->next_extent.load() &&
                       view_.freezes == freezes.load(std::memory_order_relaxed);
     return same || collect_parts() ? 0 : -ENOMEM;
 }
 
 bool Hands::collect_parts() {
     view_.freezes = freezes.load(std::memory_order_relaxed);
-    view_.newest = load(record().next_extent);
+    view_.newest = record().next_extent.load();
     view_.shared = true;
     view_.count = 0;
     u32 at = view_.newest == NO_RECORD ? view_.index : view_.newest;
@@ -140,7 +138,7 @@ bool Hands::collect_parts() {
             view_.count = n + 1;
             return true;
         }
-        at = load(e.next_extent);
+        at = e.next_extent.load();
         if (at == NO_RECORD) at = view_.index;
     }
     return false;
@@ -243,7 +241,7 @@ long group_free(void* group, void* block) {
     if (const long error = hands.writer_error(); error != 0) return error;
     if (hands.root() == reinterpret_cast<u64>(block)) return -EBUSY;
     // One is our own. Others who come later come by a root from which it is not reached any more.
-    const bool readers = load(hands.record().references) != 1 ||
+    const bool readers = hands.record().references.load() != 1 ||
                          (shares_between_nodes() && references_elsewhere(hands.record()) != 0);
     return hands.arena().free(reinterpret_cast<u64>(block), readers) ? 0 : -EINVAL;
 }
@@ -305,9 +303,9 @@ bool group_received(Received& received) {
     received.group = received.object;
     const Hands hands(received.group);
     if (hands.error() != 0) return false;
-    const u32 root = load(hands.record().root);
+    const u32 root = hands.record().root.load();
     if (root != NO_RECORD) {
-        received.object = reinterpret_cast<void*>(export_at(root).address);
+        received.object = reinterpret_cast<void*>(u64{export_at(root).address});
         received.bytes = export_at(root).bytes;
     }
     return true;

@@ -73,8 +73,7 @@ bool waits_in_a_ring() {
 
 bool a_message_waits() {
     const ShareClient& own = share_client(this_client.index);
-    return __atomic_load_n(&own.messages, __ATOMIC_ACQUIRE) != 0 ||
-           (shares_between_nodes() && waits_in_a_ring());
+    return own.messages.load() != 0 || (shares_between_nodes() && waits_in_a_ring());
 }
 
 // ---- the thread

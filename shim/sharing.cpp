@@ -83,8 +83,8 @@ bool extend_table(T* table, u32 limit, u32& present) {
 }
 
 bool add_records() {
-    u32 exports = __atomic_load_n(&sharing().exports_present, __ATOMIC_RELAXED);
-    u32 holders = __atomic_load_n(&sharing().holders_present, __ATOMIC_RELAXED);
+    u32 exports = sharing().exports_present.load(std::memory_order_relaxed);
+    u32 holders = sharing().holders_present.load(std::memory_order_relaxed);
     // Either may be what is missing; one that is full stops nobody who needs the other.
     const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
     const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
@@ -210,7 +210,7 @@ namespace {
 
 bool has_returned() {
     const ShareClient& own = share_client(this_client.index);
-    return __atomic_load_n(&own.first_returned, __ATOMIC_RELAXED) != NO_RECORD;
+    return own.first_returned.load(std::memory_order_relaxed) != NO_RECORD;
 }
 
 [[gnu::noinline]] void free_returned() {
@@ -315,7 +315,7 @@ ShareId share_lookup(const char* name) {
     if (!this_client.attached || name == nullptr || name[0] == '\0') return {};
     for (u32 i = 1; i <= context().max_clients; ++i) {
         const ShareClient& c = share_client(i);
-        const u32 generation = __atomic_load_n(&c.generation, __ATOMIC_ACQUIRE);
+        const u32 generation = c.generation.load();
         if (!is_called(c, name)) continue;
         return id_of(i, generation);  // sending to it tells whether it still lives
     }

@@ -137,13 +137,13 @@ int prepare() {
     return error < 0 ? fail("preparing the signals", error) : 0;
 }
 
-/// To perform the host's operations, which the kernel completes.
-int prepare_as_member() {
+/// To perform the host's operations, which the kernel completes, or which are undone if we die.
+int prepare_performing() {
     send({0, CompleterOutcome::started, 0, 0, 0});
     CompleterJob begin;
     if (!receive(begin) || begin.slot != BEGIN_JOB) return 1;
     long error = 0;
-    const char* what = map_world_of_member(CONTEXT_FD, POOL_FD, error);
+    const char* what = map_world_to_perform(CONTEXT_FD, IMAGE_FD, POOL_FD, error);
     return what != nullptr ? fail(what, error) : 0;
 }
 
@@ -154,7 +154,7 @@ int serve(const char* uid, const char* gid) {
         return fail("the completers' lock", error);
     }
     if (!become_user(uid, gid)) return fail("becoming the tenant", -EPERM);
-    const int prepared = completes ? prepare() : prepare_as_member();
+    const int prepared = completes ? prepare() : prepare_performing();
     if (prepared != 0) return prepared;
     void_claims();
     add_worker();

@@ -64,26 +64,40 @@ const char* map_heap(int context_fd, int pool_fd, const ContextHeader& header, l
     return error < 0 ? "mapping the pool's tables" : nullptr;
 }
 
+/// What a kernel maps for the members of its context.
+const char* map_context(int context_fd, int image_fd, const ContextHeader& header, ImageUse use,
+                        long& error) {
+    if (error = map_control(context_fd, header); error < 0) return "mapping the control area";
+    if (error = map_stacks(context_fd, header, true); error < 0) return "mapping the stacks";
+    error = header.image_hash != BUILT_IMAGE_HASH
+                ? -ENOEXEC
+                : map_image(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, use);
+    return error < 0 ? "mapping the image" : nullptr;
+}
+
 }  // namespace
 
 const char* map_world(int context_fd, int image_fd, int pool_fd, long& error) {
     ContextHeader header;
     error = -EINVAL;
     if (const ContextFault fault = verify_context(context_fd, header)) return fault.field;
-    if (error = map_control(context_fd, header); error < 0) return "mapping the control area";
-    if (error = map_stacks(context_fd, header, true); error < 0) return "mapping the stacks";
-    if (const char* what = map_heap(context_fd, pool_fd, header, error)) return what;
-    error = header.image_hash != BUILT_IMAGE_HASH
-                ? -ENOEXEC
-                : map_image(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::complete);
-    return error < 0 ? "mapping the image" : nullptr;
+    if (const char* what = map_context(context_fd, image_fd, header, ImageUse::complete, error)) {
+        return what;
+    }
+    return map_heap(context_fd, pool_fd, header, error);
 }
 
-const char* map_world_of_member(int context_fd, int pool_fd, long& error) {
+const char* map_world_to_perform(int context_fd, int image_fd, int pool_fd, long& error) {
     ContextHeader header;
     error = -EINVAL;
     if (const ContextFault fault = verify_context(context_fd, header)) return fault.field;
-    if (error = check_membership(header); error < 0) return "what the kernel has mapped";
+    error = check_membership(header);
+    if (error == -ENOMEM) {  // nothing is mapped there: it is no member
+        const ImageUse use = ImageUse::enter;
+        if (const char* what = map_context(context_fd, image_fd, header, use, error)) return what;
+    } else if (error < 0) {
+        return "what the kernel has mapped";
+    }
     if (error = commit_stack(header.max_slots - 1); error < 0) return "memory for its stack";
     return map_heap(context_fd, pool_fd, header, error);
 }

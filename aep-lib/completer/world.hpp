@@ -17,7 +17,8 @@ long become_only_completer(int context_fd);
 /// Maps control, stacks, the heap's metadata, every domain, the pool's tables, and the image for
 /// completing. What failed, or null; `error` is then -errno.
 const char* map_world(int context_fd, int image_fd, int pool_fd, long& error);
-/// As a member of the kernel's context, to perform operations: all that the kernel has not mapped.
-const char* map_world_of_member(int context_fd, int pool_fd, long& error);
+/// To perform operations, as a client does: all that a kernel has not mapped, of whose context the
+/// process may be a member.
+const char* map_world_to_perform(int context_fd, int image_fd, int pool_fd, long& error);
 
 }  // namespace aep

@@ -15,6 +15,7 @@
 //   META_OFFSET         META_BASE                   the heap's other metadata, then the domains
 #pragma once
 
+#include "dsm-core/base/slot_lock.hpp"
 #include "dsm-core/context/log_ring.hpp"
 #include "dsm-core/heap/ops.hpp"
 #include "dsm-core/pool/format.hpp"
@@ -54,7 +55,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 7;
+inline constexpr u32 CONTEXT_VERSION = 8;
 
 enum class ContextState : u32 {
     live = 1,
@@ -105,9 +106,10 @@ struct ContextHeader {
     std::atomic<u64> context_limit;
     std::atomic<u64> client_limit;  // what a new client gets
 
-    // Counters for people.
-    std::atomic<u64> chunks_held;  // by clients and in the cache
+    /// A hint: a thread that is killed between a chunk's word and this leaves it wrong, until the
+    /// host counts them (NodeHost::sweep).
     std::atomic<u64> chunks_cached;
+    // Counters for people.
     std::atomic<u32> next_chunk;  // where the search for free chunks begins
     std::atomic<u64> attached;    // clients so far
     std::atomic<u64> recovered;
@@ -115,6 +117,7 @@ struct ContextHeader {
     std::atomic<u64> recovered_ns;  // time spent
     std::atomic<u64> captured;      // operations that were open when their thread was killed
     std::atomic<u64> completed;
+    std::atomic<u64> undone;  // of those that were not completed
 };
 /// What of sharing is always in memory comes first; what is made present as it is needed comes
 /// last, behind all that can be always in memory. Both at the same place in every context: the
@@ -122,7 +125,9 @@ struct ContextHeader {
 inline constexpr u64 SHARE_OFFSET = round_up(sizeof(ContextHeader), OS_PAGE_SIZE);
 inline constexpr u64 RECORDS_OFFSET = 128 * MiB;
 
-enum class Provider : u32 { none = 0, ebpf = 1, kernel = 2, ptrace = 3 };
+/// What keeps an operation whole although its thread is killed: ebpf and kernel see to it that it
+/// completes, rollback undoes it. none: nothing does, for tests.
+enum class Provider : u32 { none = 0, ebpf = 1, kernel = 2, rollback = 3 };
 
 // ---- Clients
 
@@ -144,7 +149,9 @@ struct alignas(64) ClientEntry {
     u64 attached_ns;
     char name[16];
     std::atomic<u64> limit;  // bytes of chunks; 0: none
-    u64 reserved;
+    /// 1: an operation on its heap was left open when it died: the heap goes unseen.
+    std::atomic<u32> left_open;
+    u32 reserved;
 
     std::atomic<u64> chunks;        // held now
     std::atomic<u64> peak;          // chunks
@@ -181,6 +188,8 @@ struct alignas(64) Slot {
     std::atomic<u32> tid;        // of the thread, in its own pid namespace: for people
     std::atomic<u32> completer;  // pid of the completer that finishes its operation; 0: none
     u64 operations;              // entered so far
+    std::atomic<u32> owes;  // what its operation has still to do when it has happened; 0: nothing
+                            // (sharing/records.hpp)
 
     alignas(64) Request request;
     Reply reply;

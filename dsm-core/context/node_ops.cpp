@@ -34,7 +34,7 @@ Taken take_one(const PoolTables& pool, u32 client, u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     if (change(owner, OWNER_CACHED, client)) {
         AEP_NODE_CRASH_POINT("node: taken from the cache");
-        context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
+        taken_from_cache();
         return Taken::dirty;
     }
     if (!change(owner, OWNER_NOBODY, client | OWNER_CLAIMING)) return Taken::no;
@@ -43,17 +43,17 @@ Taken take_one(const PoolTables& pool, u32 client, u32 chunk) {
         AEP_NODE_CRASH_POINT("node: claimed in the pool");
         owner.store(client, std::memory_order_release);
         AEP_NODE_CRASH_POINT("node: the client's");
-        context().chunks_held.fetch_add(1, std::memory_order_relaxed);
         return Taken::clean;
     }
     owner.store(OWNER_NOBODY, std::memory_order_release);  // another node's
     return Taken::no;
 }
 
-/// To the cache: always possible, and right for clean chunks, too.
+/// To the cache: always possible, and right for clean chunks, too. The word first: a count that is
+/// too small costs a later look, one that was too large would cost a search in vain each time.
 void to_cache(std::atomic<u32>& owner) {
-    context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
     owner.store(OWNER_CACHED, std::memory_order_release);
+    context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
 }
 
 /// Takes [first, first+count) or nothing; `next`: where a run may begin after this one failed.
@@ -103,14 +103,14 @@ u32 take_cached(const PoolTables& pool, u32 client) {
         if (context().chunks_cached.load(std::memory_order_relaxed) == 0) break;
         if (change(chunk_owner(c), OWNER_CACHED, client)) {
             AEP_NODE_CRASH_POINT("node: taken from the cache");
-            context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
+            taken_from_cache();
             return c;
         }
     }
     return raw(NO_CHUNK);
 }
 
-bool within_limit(u64 chunks, u64 limit) { return limit == 0 || chunks * CHUNK_SIZE <= limit; }
+bool within_limit(u64 bytes, u64 limit) { return limit == 0 || bytes <= limit; }
 
 Reply claim_chunks(u32 client, const Request& r) {
     ContextHeader& ctx = context();
@@ -125,13 +125,12 @@ Reply claim_chunks(u32 client, const Request& r) {
         return {.status = Status::miss};
     }
     const u64 held = entry.chunks.fetch_add(count, std::memory_order_relaxed) + count;
-    const u64 all = ctx.chunks_held.load(std::memory_order_relaxed) -
-                    ctx.chunks_cached.load(std::memory_order_relaxed) + count;
     u32 first = raw(NO_CHUNK);
     bool clean = false;
     const u64 own_limit = entry.limit.load(std::memory_order_relaxed);
     const u64 all_limit = ctx.context_limit.load(std::memory_order_relaxed);
-    const bool allowed = within_limit(held, own_limit) && within_limit(all, all_limit);
+    const bool allowed = within_limit(held * CHUNK_SIZE, own_limit) &&
+                         (all_limit == 0 || within_limit(bytes_of_clients(), all_limit));
     if (allowed) {
         u32 ignored = 0;
         if (exact != raw(NO_CHUNK)) {
@@ -157,7 +156,7 @@ Reply claim_chunks(u32 client, const Request& r) {
         if (allowed) {
             // A run at one certain place is often asked for in vain.
             if (exact == raw(NO_CHUNK)) log_ring().write(Event::no_run, client, count, 0);
-        } else if (!within_limit(held, own_limit)) {
+        } else if (!within_limit(held * CHUNK_SIZE, own_limit)) {
             log_ring().write(Event::client_limit, client, count, own_limit);
         } else {
             log_ring().write(Event::context_limit, client, count, all_limit);
@@ -183,7 +182,6 @@ Reply return_chunk(u32 client, const Request& r) {
     if (r.b != 0) {
         free_chunk(pool_tables(), node(), chunk);
         AEP_NODE_CRASH_POINT("node: returned to the pool");
-        context().chunks_held.fetch_sub(1, std::memory_order_relaxed);
         chunk_owner(chunk).store(OWNER_NOBODY, std::memory_order_release);
         AEP_NODE_CRASH_POINT("node: nobody's");
     } else {
@@ -193,6 +191,22 @@ Reply return_chunk(u32 client, const Request& r) {
 }
 
 }  // namespace
+
+void taken_from_cache() {
+    // The count may have been too small.
+    std::atomic<u64>& count = context().chunks_cached;
+    u64 now = count.load(std::memory_order_relaxed);
+    while (now != 0 && !count.compare_exchange_weak(now, now - 1, std::memory_order_relaxed)) {
+    }
+}
+
+u64 bytes_of_clients() {
+    u64 chunks = 0;
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        chunks += client_at(i).chunks.load(std::memory_order_relaxed);
+    }
+    return chunks * CHUNK_SIZE;
+}
 
 Reply perform_node(u32 client, NodeOp op, const Request& request) {
     switch (op) {
@@ -220,7 +234,6 @@ bool reclaim_chunk(u32 client, u32 chunk) {
         owner.store(OWNER_NOBODY, std::memory_order_release);
         return false;
     }
-    if (claiming) context().chunks_held.fetch_add(1, std::memory_order_relaxed);
     to_cache(owner);
     return true;
 }
@@ -230,9 +243,8 @@ bool keep_chunk(u32 client, u32 chunk) { return change(chunk_owner(chunk), clien
 void give_kept_chunk(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     if (owner.load(std::memory_order_seq_cst) != OWNER_KEPT) return;
-    context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
-    if (!change(owner, OWNER_KEPT, OWNER_CACHED)) {  // somebody else has given it
-        context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
+    if (change(owner, OWNER_KEPT, OWNER_CACHED)) {
+        context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
     }
 }
 

@@ -3,65 +3,13 @@
 // Crash rule: see away.hpp.
 #include "dsm-core/sharing/away.hpp"
 
-#include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
-#include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/transit.hpp"
 
 namespace aep {
 namespace {
-
-/// One of the node's lanes for a scope; the last one is the host's. Nobody holds one for longer
-/// than a transaction takes; a client that is killed in it is completed.
-class LaneTurn {
-  public:
-    LaneTurn(const era::Tables& t, u32 client) {
-        const u32 lanes = (t.shape.lanes < MAX_LANES ? t.shape.lanes : MAX_LANES) - 1;
-        for (u32 i = client;; ++i) {
-            std::atomic<u32>& taken = lane_taken(i % lanes);
-            u32 nobody = 0;
-            // acquire: its former user has retired the lane's record.
-            if (taken.load(std::memory_order_relaxed) == 0 &&
-                taken.compare_exchange_strong(nobody, client + 1, std::memory_order_acquire)) {
-                lane = i % lanes;
-                return;
-            }
-            __builtin_ia32_pause();
-        }
-    }
-    ~LaneTurn() { lane_taken(lane).store(0, std::memory_order_release); }
-    LaneTurn(const LaneTurn&) = delete;
-    LaneTurn& operator=(const LaneTurn&) = delete;
-
-    u32 lane = 0;
-};
-
-/// Calls f(lane) in a transaction lane of the node.
-template <class F>
-era::Status in_lane(const era::Tables& t, u32 client, F&& f) {
-    const LaneTurn turn(t, client);
-    return with_pool_memory([&](auto& memory) {
-        era::Lane lane(memory, t, context().era_node, turn.lane, era_standing());
-        return f(lane);
-    });
-}
-
-Status status_of(era::Status status) {
-    switch (status) {
-        case era::Status::ok:
-            return Status::ok;
-        case era::Status::fenced:
-            fence_context();
-            return Status::fenced;
-        case era::Status::full:
-            return Status::full;
-        case era::Status::too_many:
-            return Status::limit;
-        default:
-            return Status::gone;
-    }
-}
 
 /// A number for an object of this node's; era::NO_NODE: all are in use.
 u32 free_number(const era::Tables& t) {
@@ -100,7 +48,7 @@ void tell_head(const era::Tables& t, u32 index) {
     const Export& head = e.root == NO_RECORD ? e : export_at(e.root);
     with_pool_memory([&](auto& m) {
         era::ObjectEntry& entry = t.object(e.object - 1);
-        m.store(entry.head, is_group(index) ? head.address : 0);
+        m.store(entry.head, is_group(index) ? u64{head.address} : 0);
         m.store(entry.head_bytes, head.bytes);
         return 0;
     });
@@ -128,25 +76,19 @@ bool number_extents(const era::Tables& t, u32 group, bool anew) {
 /// What number_extents() wrote, on its way to the pool. The group is pinned, or the lock held.
 template <class Memory>
 void flush_extents(Memory& m, const era::Tables& t, u32 group) {
-    for (u32 i = __atomic_load_n(&export_at(group).next_extent, __ATOMIC_ACQUIRE); i != NO_RECORD;
+    for (u32 i = export_at(group).next_extent.load(); i != NO_RECORD;
          i = export_at(i).next_extent) {
         if (export_at(i).object != 0) m.flush(t.object(export_at(i).object - 1).serial);
     }
 }
 
-/// The export is no longer this operation's.
-void unpin(u32 index) {
-    Export& e = export_at(index);
-    --e.pins;
-    if (e.references == 0 && !e.listed) dispose(index);
-}
-
 enum class Begun { no, known, first, wait };
 
 /// The first step of a send: the export is pinned, and has a number.
-Begun begin_send(u32 client, const ShareRequest& r, const era::Tables& t, u32& index,
+Begun begin_send(Caller caller, const ShareRequest& r, const era::Tables& t, u32& index,
                  ShareReply& reply) {
-    const Alone alone;
+    const u32 client = caller.client;
+    const Alone alone(caller);
     if (!alone.is_sound()) {
         reply.status = Status::poisoned;
         return Begun::no;
@@ -180,7 +122,7 @@ Begun begin_send(u32 client, const ShareRequest& r, const era::Tables& t, u32& i
         tell_head(t, index);
     }
     if (first) e.node_ref = NodeRef::taking;
-    ++e.pins;
+    pin(caller.slot, index);
     AEP_AWAY_CRASH_POINT("away: number taken");
     return first ? Begun::first : Begun::known;
 }
@@ -199,21 +141,21 @@ void publish_extents(u32 group) {
     });
 }
 
-ShareReply send_away(u32 client, const ShareRequest& r) {
+ShareReply send_away(Caller caller, const ShareRequest& r) {
     const era::Tables t = era_tables();
     const ShareId to{r.b};
     u32 index = NO_RECORD;
     ShareReply reply{};
     Begun begun;
-    while ((begun = begin_send(client, r, t, index, reply)) == Begun::wait) {
-        // Another operation is at a transaction with it, which it completes.
+    while ((begun = begin_send(caller, r, t, index, reply)) == Begun::wait) {
+        // Another operation is at a transaction with it, which ends.
         __builtin_ia32_pause();
     }
     if (begun == Begun::no) return reply;
     const Export& e = export_at(index);  // pinned
     const u32 object = e.object - 1;
     bool created = begun == Begun::known;
-    const era::Status status = in_lane(t, client, [&](auto& lane) {
+    const era::Status status = in_lane(t, caller, [&](auto& lane) {
         auto& memory = lane.memory();
         if (!era::has_room(memory, t, lane.node(), to.node(), to.bits,
                            sharing().heads_seen[to.node()])) {
@@ -227,11 +169,12 @@ ShareReply send_away(u32 client, const ShareRequest& r) {
             created = true;
             AEP_AWAY_CRASH_POINT("away: created");
         }
-        const era::Status sent = era::send(lane, to.node(), object, {to.bits, id_of(client).bits});
+        const era::Status sent =
+            era::send(lane, to.node(), object, {to.bits, id_of(caller.client).bits});
         if (sent == era::Status::ok) AEP_AWAY_CRASH_POINT("away: message sent");
         return sent;
     });
-    const Alone alone;
+    const Alone alone(caller);
     if (!alone.is_sound()) return {.status = Status::poisoned};
     if (begun == Begun::first) {
         if (created) {
@@ -244,7 +187,7 @@ ShareReply send_away(u32 client, const ShareRequest& r) {
         ++sharing().sent;
         ++sharing().sent_away;
     }
-    unpin(index);
+    unpin(caller.slot, index);
     return {.status = status_of(status)};
 }
 
@@ -255,13 +198,13 @@ enum class Taking { nothing, first, another, wait };
 
 /// The first step of a receive: the export is there and pinned. first: the message's reference is
 /// to become the node's.
-Taking begin_receive(u32 client, const era::Waiting& w, u32& index, ShareReply& reply) {
-    const Alone alone;
+Taking begin_receive(Caller caller, const era::Waiting& w, u32& index, ShareReply& reply) {
+    const Alone alone(caller);
     if (!alone.is_sound()) {
         reply.status = Status::poisoned;
         return Taking::nothing;
     }
-    if (share_client(client).open == 0) {
+    if (share_client(caller.client).open == 0) {
         reply.status = Status::gone;
         return Taking::nothing;
     }
@@ -273,18 +216,18 @@ Taking begin_receive(u32 client, const era::Waiting& w, u32& index, ShareReply& 
     if (index == NO_RECORD) {
         index = make_foreign_export(w.object);
         export_at(index).node_ref = NodeRef::taking;
-        ++export_at(index).pins;
+        pin(caller.slot, index);
         return Taking::first;
     }
     if (export_at(index).node_ref != NodeRef::held) return Taking::wait;
-    ++export_at(index).pins;
+    pin(caller.slot, index);
     return Taking::another;
 }
 
 /// The last step: the client has a reference, if the message was ours.
-bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 index, Taking taking,
-                 era::Status status, ShareReply& reply) {
-    const Alone alone;
+bool end_receive(Caller caller, const era::Tables& t, const era::Waiting& w, u32 index,
+                 Taking taking, era::Status status, ShareReply& reply) {
+    const Alone alone(caller);
     if (!alone.is_sound()) {
         reply.status = Status::poisoned;
         return true;
@@ -293,53 +236,36 @@ bool end_receive(u32 client, const era::Tables& t, const era::Waiting& w, u32 in
     const bool taken = status == era::Status::ok;
     if (taking == Taking::first && taken) {
         e.node_ref = NodeRef::held;
-        const era::ObjectEntry& entry = t.object(w.object);
-        const u64 address = entry.address.load();
-        const u64 bytes = entry.bytes.load();
-        const u64 window = u64{context().chunk_count} * CHUNK_SIZE;
-        // What another machine says is believed within the pool's bounds.
-        const bool sound = address - HEAP_BASE < window && bytes != 0 &&
-                           bytes <= window - (address - HEAP_BASE) &&
-                           find_export(address) == NO_RECORD;
-        if (!sound) {
-            reply.status = Status::gone;
-            unpin(index);
-            return true;
-        }
-        name_foreign_export(index, address, bytes);
-        const u64 head = entry.head.load();
-        if (head != 0) {
-            e.group = index;
-            ++sharing().groups;
-            const bool free = in_heap_window(head) && find_export(head) == NO_RECORD;
-            if (free) add_root(index, head, entry.head_bytes.load());
-        }
+        learn(t, index);
     } else if (taking == Taking::first) {
         forget_number(index);
     }
-    if (taken) {
+    if (taken && e.address == 0) {
+        reply.status = Status::gone;
+    } else if (taken) {
         e.state = static_cast<u32>(ExportState::live);  // it may have lingered
-        hold(client, index);
+        hold(caller.client, index);
         ++e.references;
         ++sharing().received;
         ++sharing().came_in;
-        reply = {
-            .value = e.address, .mask = is_group(index) ? 0 : e.bytes, .extra = w.envelope.from};
+        reply = {.value = e.address,
+                 .mask = is_group(index) ? 0 : u64{e.bytes},
+                 .extra = w.envelope.from};
     }
-    unpin(index);
+    unpin(caller.slot, index);
     return taken;
 }
 
 /// Takes one message. True: `reply` is the answer.
-bool accept(u32 client, const era::Tables& t, const era::Waiting& w, ShareReply& reply) {
+bool accept(Caller caller, const era::Tables& t, const era::Waiting& w, ShareReply& reply) {
     if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
     u32 index = NO_RECORD;
     Taking taking;
-    while ((taking = begin_receive(client, w, index, reply)) == Taking::wait) {
-        __builtin_ia32_pause();  // the operation that is at it completes
+    while ((taking = begin_receive(caller, w, index, reply)) == Taking::wait) {
+        __builtin_ia32_pause();  // the operation that is at it ends
     }
     if (taking == Taking::nothing) return true;
-    const era::Status status = in_lane(t, client, [&](auto& lane) {
+    const era::Status status = in_lane(t, caller, [&](auto& lane) {
         // The node has a reference already, or gets the message's.
         return taking == Taking::first ? era::take_message(lane, w, w.object)
                                        : era::drop_message(lane, w);
@@ -350,19 +276,20 @@ bool accept(u32 client, const era::Tables& t, const era::Waiting& w, ShareReply&
         AEP_AWAY_CRASH_POINT("away: message dropped");
     }
     if (status == era::Status::fenced) reply.status = status_of(status);
-    return end_receive(client, t, w, index, taking, status, reply) || status == era::Status::fenced;
+    return end_receive(caller, t, w, index, taking, status, reply) || status == era::Status::fenced;
 }
 
 }  // namespace
 
-ShareReply receive_from_away(u32 client, const ShareRequest& r) {
+ShareReply receive_from_away(Caller caller, const ShareRequest& r) {
+    const u32 client = caller.client;
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
     const ShareId own = id_of(client);
     ShareReply reply{.status = Status::miss};
     const auto take = [&](const era::Waiting& w) {
         return w.envelope.to == own.bits && (r.b == 0 || w.envelope.from == r.b) &&
-               accept(client, t, w, reply);
+               accept(caller, t, w, reply);
     };
     const bool found = with_pool_memory([&](auto& memory) {
         // Not all begin with the same node.
@@ -372,86 +299,6 @@ ShareReply receive_from_away(u32 client, const ShareRequest& r) {
         reply.status = Status::gone;
     }
     return reply;
-}
-
-namespace {
-
-/// An export of the list that may go now, pinned; NO_RECORD: none.
-u32 begin_settle(Lingering& list, u32& looks) {
-    const Alone alone;
-    if (!alone.is_sound()) return NO_RECORD;
-    while (looks != 0) {
-        --looks;
-        const u32 index = next_lingering(list);
-        if (index == NO_RECORD) return NO_RECORD;
-        Export& e = export_at(index);
-        if (e.references != 0) continue;  // somebody received it again
-        if (e.pins != 0) continue;        // whoever is at work with it disposes of it
-        const bool ours = e.owner != OWNER_ELSEWHERE;
-        // Only this node could attach to it again, and nobody of it can any more.
-        if (ours && references_elsewhere(e) != 0) {
-            dispose(index);  // to the end of the list
-            continue;
-        }
-        e.node_ref = NodeRef::dropping;
-        ++e.pins;
-        return index;
-    }
-    return NO_RECORD;
-}
-
-}  // namespace
-
-u32 settle(Lingering& list, u32 client, u32 limit) {
-    const era::Tables t = era_tables();
-    u32 looks = limit;
-    if (const u32 count = list.count.load(std::memory_order_relaxed); count < looks) looks = count;
-    u32 settled = 0;
-    u32 told = era::NO_NODE;  // that fewer refer to objects of its own
-    const auto tell = [&](u32 home) {
-        if (told != era::NO_NODE && told != home) {
-            with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, told); });
-        }
-        told = home;
-    };
-    for (u32 index; (index = begin_settle(list, looks)) != NO_RECORD; ++settled) {
-        const u32 object = export_at(index).object - 1;
-        const u32 home = object / t.objects_per_node();
-        const era::Status status = in_lane(t, client, [&](auto& lane) {
-            const era::Status released = lane.release(object);
-            if (released == era::Status::last) lane.reclaimed();
-            AEP_AWAY_CRASH_POINT("away: reference given up");
-            return released;
-        });
-        if (status == era::Status::ok && home != context().era_node) tell(home);
-        const Alone alone;
-        if (!alone.is_sound()) return settled;
-        if (status == era::Status::fenced) fence_context();
-        forget_number(index);
-        unpin(index);
-    }
-    tell(era::NO_NODE);
-    return settled;
-}
-
-void tidy_rings() {
-    const era::Tables t = era_tables();
-    const u32 node = context().era_node;
-    const auto tidy = [&](const era::Waiting& w) {
-        if (is_open(ShareId{w.envelope.to})) {
-            with_pool_memory(
-                [&](auto& memory) { return era::note_stray(memory, t, w.from, node, w.position); });
-            return false;
-        }
-        const era::Status status = in_lane(t, 0, [&](auto& lane) {
-            const era::Status dropped = era::drop_message(lane, w);
-            if (dropped == era::Status::last) lane.reclaimed();
-            return dropped;
-        });
-        return status == era::Status::fenced;
-    };
-    with_pool_memory(
-        [&](auto& memory) { return era::each_message_to(memory, t, node, 0, true, tidy); });
 }
 
 }  // namespace aep

@@ -1,15 +1,17 @@
 // Purpose: the sharing operations that cross nodes: an object is sent to a client of another node,
 //          a message of another node is taken, the node's reference is given up.
 // Who calls it: the sharing operations (share_ops.cpp).
-// Crash rule: inside an operation, which completes. If the whole machine dies, other nodes find the
-//             lane's redo record and do the rest (dsm-core/era/recovery.hpp).
+// Crash rule: inside an operation, which completes; or its lane's redo record decides whether the
+//             transaction has happened, and finish_away() brings the tables in line with that. If
+//             the whole machine dies, other nodes do so (dsm-core/era/recovery.hpp).
 //
 // The node has one reference to an object, whatever its clients have: number i of its references is
 // for object i. The node whose memory it is keeps its own until it is the last, so memory is always
 // freed by whose it is, or goes with the chunks of a dead node.
 //
 // Each has steps under the lock of sharing, and between them transactions without it, in a lane of
-// its own: any number of clients at once. `pins` keeps an export meanwhile.
+// its own: any number of clients at once. `pins` keeps an export meanwhile, and pin_of() tells what
+// a slot has pinned.
 #pragma once
 
 #include "dsm-core/sharing/share_ops.hpp"
@@ -18,15 +20,24 @@ namespace aep {
 
 /// ShareOp::send to a client of another node. Cost: one transaction (4 to 5 fences), the first time
 /// for an object two.
-ShareReply send_away(u32 client, const ShareRequest& request);
+ShareReply send_away(Caller caller, const ShareRequest& request);
 
 /// ShareOp::receive, of messages from other nodes. miss: there is none.
-ShareReply receive_from_away(u32 client, const ShareRequest& request);
+ShareReply receive_from_away(Caller caller, const ShareRequest& request);
+
+/// ShareOp::finish_away: slot a=`slot` died between nodes, in a lane that settle_lanes() has
+/// settled. What it had pinned is put right: the pool says whether the node has its reference.
+/// Repeatable.
+ShareReply finish_away(Caller caller, const ShareRequest& request);
+
+/// By the host, for a slot whose thread is dead: ends or takes back what it was in the middle of in
+/// its lanes, and frees them. No lock is needed. Repeatable after a kill.
+void settle_lanes(u32 slot);
 
 /// Gives up the node's references to exports on the list, of which it looks at up to `limit`, where
 /// that may be: objects of other nodes, and own ones that no other node refers to any more. How
 /// many it gave up. Their nodes' doorbells are rung when all have gone.
-u32 settle(Lingering& list, u32 client, u32 limit);
+u32 settle(Lingering& list, Caller caller, u32 limit);
 
 /// Whether one more object or extent of this node's can be told to others.
 bool numbers_left();
@@ -36,6 +47,6 @@ void publish_extents(u32 group);
 
 /// Messages for clients that are no more, and whatever a dead node's hints do not tell of. Cost: a
 /// look at each cell of the node's rings.
-void tidy_rings();
+void tidy_rings(Caller caller);
 
 }  // namespace aep

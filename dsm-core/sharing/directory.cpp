@@ -57,7 +57,7 @@ void announce(u32 client) {
     with_pool_memory([&](auto& memory) {
         memory.store(entry.id, 0);
         if (c.open != 0) {
-            __builtin_memcpy(entry.name, c.name, sizeof entry.name);
+            __builtin_memcpy(entry.name, c.name(), sizeof entry.name);
             memory.store(entry.id, id_of(client).bits);  // release: after the name
         }
         memory.store(entry.claim, 0);  // after the id
@@ -65,6 +65,12 @@ void announce(u32 client) {
         memory.fence();
         return 0;
     });
+}
+
+bool is_claiming(u32 client) {
+    if (!shares_between_nodes()) return false;
+    const era::Tables t = era_tables();
+    return client < t.shape.clients && t.client(context().era_node, client).claim.load() != 0;
 }
 
 bool is_reachable(const era::Tables& t, ShareId id) {

@@ -1,7 +1,8 @@
 // Purpose: what the clients of a context share by reference: the table of exported objects, who
 //          holds references to them, and the mailboxes in which references travel.
 // Who calls it: the sharing operations, the client side (names, waiting), recovery, check.
-// Crash rule: all of it changes inside operations, under one lock, and each of them completes.
+// Crash rule: all of it changes inside operations, under one lock. Each of them completes, or what
+//             it did is undone (logged.hpp).
 //
 // An object that was never sent has no entry here: sharing costs nothing until it is used. Its
 // first send makes it an *export* with the owner's reference; a message holds a reference of its
@@ -13,6 +14,7 @@
 #include "dsm-core/context/format.hpp"
 #include "dsm-core/era/flush.hpp"
 #include "dsm-core/era/region.hpp"
+#include "dsm-core/sharing/logged.hpp"
 
 namespace aep {
 
@@ -40,45 +42,44 @@ inline constexpr u32 OWNER_ELSEWHERE = 0xffff'ffff;
 
 /// An object that was sent at least once and that somebody may still reach.
 struct Export {
-    u64 address;
-    u64 bytes;         // that may be used
-    u32 state;         // ExportState
-    u32 owner;         // the client whose heap it lies in; 0: that client is dead
-                       // OWNER_ELSEWHERE: another node's
-    u32 references;    // of clients and of messages
-    u32 first_holder;  // list of Holder
-    u32 next;          // in its bucket, or of free records
-    u32 next_of_owner, previous_of_owner;
-    u32 next_returned;
+    Logged<u64> address{};
+    Logged<u64> bytes{};         // that may be used
+    Logged<u32> state{};         // ExportState
+    Logged<u32> owner{};         // the client whose heap it lies in; 0: that client is dead
+                                 // OWNER_ELSEWHERE: another node's
+    Logged<u32> references{};    // of clients and of messages
+    Logged<u32> first_holder{};  // list of Holder
+    Logged<u32> next{};          // in its bucket, or of free records
+    Logged<u32> next_of_owner{}, previous_of_owner{};
+    Logged<u32> next_returned{};
     // Of groups and their parts (group_ops.hpp); 0 in all others.
-    u32 group;        // the group that it is or is a part of: index of the group's export
-    u32 writer;       // of a group: the client that may allocate in it; 0: nobody
-    u32 root;         // of a group: the record of its root's address
-    u32 next_extent;  // the group's extents, newest first; the list begins at the group
+    Logged<u32> group{};        // the group that it is or is a part of: index of the group's export
+    Logged<u32> writer{};       // of a group: the client that may allocate in it; 0: nobody
+    Logged<u32> root{};         // of a group: the record of its root's address
+    Logged<u32> next_extent{};  // the group's extents, newest first; the list begins at the group
     // Between nodes.
-    u32 object;          // 1 + its number there; 0: none
-    u16 pins;            // operations that are at work with it without the lock
-    NodeRef node_ref;    //
-    bool listed;         // on one of the lists of those that linger
-    u32 next_lingering;  // on that list
+    Logged<u32> object{};          // 1 + its number there; 0: none
+    Logged<u16> pins{};            // operations that are at work with it without the lock
+    Logged<NodeRef> node_ref{};    //
+    Logged<bool> listed{};         // on one of the lists of those that linger
+    Logged<u32> next_lingering{};  // on that list
 };
 static_assert(sizeof(Export) == 80);
 
 /// A client's references to one export (the paper's LocalRef).
 struct Holder {
-    u32 client;
-    u32 object;  // index of the Export
-    u32 count;
-    u32 next;  // of the export, or free records
-    u32 next_of_client, previous_of_client;
+    Logged<u32> client;
+    Logged<u32> object;  // index of the Export
+    Logged<u32> count;
+    Logged<u32> next;  // of the export, or free records
+    Logged<u32> next_of_client, previous_of_client;
 };
 static_assert(sizeof(Holder) == 24);
 
 /// A reference under way. It counts as one of the export's.
 struct Message {
-    u32 object;
-    u32 reserved;
-    u64 sender;  // ShareId
+    Logged<u64> object;  // index of the Export
+    Logged<u64> sender;  // ShareId
 };
 
 inline constexpr u32 MAILBOX_MESSAGES = 512;
@@ -86,59 +87,64 @@ inline constexpr u32 SHARE_NAME_BYTES = 32;
 
 /// What a client has to do with sharing. All but the words for waiting changes under the lock.
 struct alignas(64) ShareClient {
-    u32 open;        // 1: it takes part, from its first use of sharing to its death
-    u32 generation;  // the client entry's
-    u32 first_holder;
-    u32 first_export;
-    u32 first_returned;
-    u32 first_message;  // place of the oldest message in the ring
-    u32 messages;
-    u32 watched;  // 1: somebody waits without the lock (ShareOp::watch)
+    Logged<u32> open;        // 1: it takes part, from its first use of sharing to its death
+    Logged<u32> generation;  // the client entry's
+    Logged<u32> first_holder;
+    Logged<u32> first_export;
+    Logged<u32> first_returned;
+    Logged<u32> first_message;  // place of the oldest message in the ring
+    Logged<u32> messages;
+    Logged<u32> watched;  // 1: somebody waits without the lock (ShareOp::watch)
     // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
+    // Hints: a sequence that changes for nothing wakes somebody for nothing.
     std::atomic<u32> arrivals;  // sequence: messages came
     std::atomic<u32> arrival_waiters;
     std::atomic<u32> departures;  // sequence: room came, or the client went
     std::atomic<u32> departure_waiters;
-    char name[SHARE_NAME_BYTES];  // unique among open clients; empty: none
+    Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
+
+    /// Unique among open clients; empty: none.
+    const char* name() const { return reinterpret_cast<const char*>(name_words); }
 };
 static_assert(sizeof(ShareClient) == 128);
 
 /// Exports that linger, oldest first. Changes under the lock.
 struct Lingering {
-    u32 first;
-    u32 last;
-    std::atomic<u32> count;
+    Logged<u32> first;
+    Logged<u32> last;
+    Logged<u32> count;
     u32 reserved;
-    std::atomic<u64> bytes;  // of the objects
+    Logged<u64> bytes;  // of the objects
 };
 
 /// One for each context.
 struct alignas(64) ShareHeader {
-    Lock lock;
-    u32 exports_present;  // records below are in memory
-    u32 holders_present;
-    u32 exports_used;  // records below were ever used
-    u32 holders_used;
-    u32 free_exports;
-    u32 free_holders;
+    SlotLock lock;
+    Logged<u32> exports_present;  // records below are in memory
+    Logged<u32> holders_present;
+    Logged<u32> exports_used;  // records below were ever used
+    Logged<u32> holders_used;
+    Logged<u32> free_exports;
+    Logged<u32> free_holders;
     u32 reserved;
     std::atomic<u64> version;  // odd while an operation is under way: for walks without the lock
-    // Counters for people.
-    u64 live_exports;
-    u64 live_holders;
-    u64 sent;
-    u64 received;
-    u64 orphans;  // exports whose owner is dead
-    u64 groups;
-    u64 extents;      // they count as exports, too
-    u64 groups_made;  // ever
-    u64 sent_away;    // to other nodes
-    u64 came_in;      // from other nodes
+    // Counts.
+    Logged<u64> live_exports;
+    Logged<u64> live_holders;
+    Logged<u64> orphans;  // exports whose owner is dead
+    Logged<u64> groups;
+    Logged<u64> extents;  // they count as exports, too
+    // For people.
+    Hint<u64> sent;
+    Hint<u64> received;
+    Hint<u64> groups_made;  // ever
+    Hint<u64> sent_away;    // to other nodes
+    Hint<u64> came_in;      // from other nodes
     // Own objects, which go when no other node has them, and groups; and others' objects, which
     // could go but may come again.
     Lingering waiting, visiting;
     std::atomic<u32> doorbell;  // what it was when those that wait were last looked at
-    u32 next_object;            // where the search for a free number begins
+    Hint<u32> next_object;      // where the search for a free number begins
     std::atomic<u64> heads_seen[era::POOL_NODES];  // of the rings to others: era::has_room()
 };
 
@@ -151,20 +157,23 @@ inline constexpr usize RECORDS_STEP = 256 * KiB;
 /// Lanes of a node that its clients' operations take turns in.
 inline constexpr u32 MAX_LANES = 256;
 
-/// Offsets of the parts, from SHARE_OFFSET; the first five are always in memory, the others lie
-/// from RECORDS_OFFSET on and are made present as they are needed.
+/// Offsets of the parts, from SHARE_OFFSET; the first seven are always in memory, the others lie
+/// from RECORDS_OFFSET on and are made present as they are needed. The undo log is at 0.
 struct ShareLayout {
-    usize buckets, clients, counts, lanes, objects, present_bytes;
+    usize buckets, clients, counts, lanes, pins, objects, present_bytes;
     usize exports, holders, mailboxes, record_bytes;
 };
-constexpr ShareLayout share_layout(u32 max_clients, u32 chunk_count, u32 era_objects) {
+inline constexpr usize SHARE_HEADER_AT = round_up(sizeof(UndoLog), CACHE_LINE);
+constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots, u32 chunk_count,
+                                   u32 era_objects) {
     ShareLayout l{};
     // Those of constant size first: where the others begin is known without a calculation.
-    l.buckets = round_up(sizeof(ShareHeader), CACHE_LINE);
+    l.buckets = round_up(SHARE_HEADER_AT + sizeof(ShareHeader), CACHE_LINE);
     l.clients = round_up(l.buckets + usize{EXPORT_BUCKETS} * sizeof(u32), CACHE_LINE);
     l.counts = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
     l.lanes = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
-    l.objects = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
+    l.pins = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
+    l.objects = l.pins + (era_objects == 0 ? 0 : usize{max_slots} * sizeof(u32));
     l.present_bytes = l.objects + usize{era_objects} * sizeof(u32);
     l.exports = 0;
     l.holders = round_up(usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
@@ -178,7 +187,8 @@ constexpr ShareLayout share_layout(u32 max_clients, u32 chunk_count, u32 era_obj
 // ---- Where the parts are
 
 inline ShareLayout share_layout() {
-    return share_layout(context().max_clients, context().chunk_count, context().era_objects);
+    return share_layout(context().max_clients, context().max_slots, context().chunk_count,
+                        context().era_objects);
 }
 template <class T>
 T* share_part(usize offset) {
@@ -188,25 +198,29 @@ template <class T>
 T* record_part(usize offset) {
     return reinterpret_cast<T*>(CONTROL_BASE + RECORDS_OFFSET + offset);
 }
-inline ShareHeader& sharing() { return *share_part<ShareHeader>(0); }
+inline ShareHeader& sharing() { return *share_part<ShareHeader>(SHARE_HEADER_AT); }
 inline ShareClient& share_client(u32 client) {
     return share_part<ShareClient>(share_layout().clients)[client];
 }
 /// Exports that lie in the chunk, wholly or in part.
-inline std::atomic<u32>& chunk_exports(u32 chunk) {
-    return share_part<std::atomic<u32>>(share_layout().counts)[chunk];
+inline Logged<u32>& chunk_exports(u32 chunk) {
+    return share_part<Logged<u32>>(share_layout().counts)[chunk];
 }
-inline u32& export_bucket(u64 address) {
+inline Logged<u32>& export_bucket(u64 address) {
     const u64 hash = (address >> 4) * 0x9e37'79b9'7f4a'7c15;
-    return share_part<u32>(share_layout().buckets)[hash >> 48];
+    return share_part<Logged<u32>>(share_layout().buckets)[hash >> 48];
 }
 static_assert(EXPORT_BUCKETS == 1 << 16);
-/// Whether an operation is in that lane of the node: one a line.
+/// 1 + the slot whose operation is in that lane of the node; 0: none. One a line.
 inline std::atomic<u32>& lane_taken(u32 lane) {
     return *share_part<std::atomic<u32>>(share_layout().lanes + lane * CACHE_LINE);
 }
+/// The export that the slot's operation has pinned; NO_RECORD: none. Only with a node of its own.
+inline Logged<u32>& pin_of(u32 slot) { return share_part<Logged<u32>>(share_layout().pins)[slot]; }
 /// The export of an object between nodes, by its number there; NO_RECORD: not known here.
-inline u32& export_of_object(u32 object) { return share_part<u32>(share_layout().objects)[object]; }
+inline Logged<u32>& export_of_object(u32 object) {
+    return share_part<Logged<u32>>(share_layout().objects)[object];
+}
 inline Message* mailbox_of(u32 client) {
     return record_part<Message>(share_layout().mailboxes) + usize{client} * MAILBOX_MESSAGES;
 }
@@ -230,18 +244,14 @@ inline bool same_name(const char* a, const char* b) {
 }
 /// Whether it takes part under that name, which is not empty.
 inline bool is_called(const ShareClient& client, const char* name) {
-    return client.open != 0 && same_name(client.name, name);
+    return client.open != 0 && same_name(client.name(), name);
 }
 static_assert(sizeof(era::DirectoryEntry::name) == SHARE_NAME_BYTES);
 
 /// Whether the client has references, messages or exports.
 inline bool has_shares(const ShareClient& client) {
-    const u32* const words[] = {&client.first_holder, &client.first_export, &client.first_returned,
-                                &client.messages};
-    for (const u32* word : words) {
-        if (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 0) return true;
-    }
-    return false;
+    return client.first_holder.load() != 0 || client.first_export.load() != 0 ||
+           client.first_returned.load() != 0 || client.messages.load() != 0;
 }
 
 /// A client in a message or a call: its index and its generation, so that an id never names another

@@ -88,8 +88,7 @@ ShareReply extend(u32 client, const ShareRequest& r) {
     added.state = static_cast<u32>(ExportState::extent);
     added.group = group;
     added.next_extent = e.next_extent;
-    // release: readers follow the list without the lock.
-    __atomic_store_n(&e.next_extent, extent, __ATOMIC_RELEASE);
+    e.next_extent = extent;  // readers follow the list without the lock
     ++sharing().extents;
     AEP_SHARE_CRASH_POINT("share: extent added");
     // Other nodes may find their way into it at once.
@@ -131,8 +130,8 @@ ShareReply set_writer(u32 client, const ShareRequest& r) {
         if (!is_open(to)) return {.status = Status::gone};
         if (find_holder(to.client(), group) == NO_RECORD) return {.status = Status::not_held};
     }
-    // release: what the former writer wrote is seen by who finds itself the writer.
-    __atomic_store_n(&export_at(group).writer, to.client(), __ATOMIC_RELEASE);
+    // A release: what the former writer wrote is seen by who finds itself the writer.
+    export_at(group).writer = to.client();
     AEP_SHARE_CRASH_POINT("share: writer set");
     return {};
 }
@@ -143,16 +142,14 @@ void add_root(u32 group, u64 address, u64 bytes) {
     remove_root(group);
     const u32 root = new_export();
     Export& record = export_at(root);
-    u32& bucket = export_bucket(address);
-    record = {};
-    record.address = address;
-    record.bytes = bytes;
-    record.state = static_cast<u32>(ExportState::root);
-    record.group = group;
-    record.next = bucket;
+    Logged<u32>& bucket = export_bucket(address);
+    write_unreached(record, {.address = address,
+                             .bytes = bytes,
+                             .state = static_cast<u32>(ExportState::root),
+                             .next = bucket,
+                             .group = group});
     bucket = root;
-    // release: readers find the record without the lock.
-    __atomic_store_n(&export_at(group).root, root, __ATOMIC_RELEASE);
+    export_at(group).root = root;  // readers find the record without the lock
     AEP_SHARE_CRASH_POINT("share: root set");
 }
 
@@ -165,7 +162,8 @@ void release_parts(u32 group) {
     while (extent != NO_RECORD) {
         Export& part = export_at(extent);
         const u32 next = part.next_extent;
-        part.group = part.next_extent = NO_RECORD;
+        part.group = NO_RECORD;
+        part.next_extent = NO_RECORD;
         if (part.object != 0) forget_number(extent);
         --sharing().extents;
         give_back(extent);

@@ -45,28 +45,28 @@ bool others_wait() {
 
 }  // namespace
 
-ShareReply give_up_lingering(u32 client, bool visitors) {
+ShareReply give_up_lingering(Caller caller, bool visitors) {
     if (!shares_between_nodes()) return {.status = Status::miss};
     ShareHeader& s = sharing();
-    u32 settled = settle(s.waiting, client, SETTLE_STEP);
-    if (visitors) settled += settle(s.visiting, client, SETTLE_STEP);
+    u32 settled = settle(s.waiting, caller, SETTLE_STEP);
+    if (visitors) settled += settle(s.visiting, caller, SETTLE_STEP);
     say_whether_we_wait();
     const bool more = s.waiting.count.load(std::memory_order_relaxed) != 0 ||
                       s.visiting.count.load(std::memory_order_relaxed) != 0;
     return {.status = more ? Status::ok : Status::miss, .value = settled};
 }
 
-void after_drop(u32 client, u32 waited_before) {
+void after_drop(Caller caller, u32 waited_before) {
     ShareHeader& s = sharing();
     if (s.waiting.count.load(std::memory_order_relaxed) > waited_before) {
-        settle(s.waiting, client, SETTLE_STEP);
+        settle(s.waiting, caller, SETTLE_STEP);
         say_whether_we_wait();
     }
     const u32 visiting = s.visiting.count.load(std::memory_order_relaxed);
     if (visiting == 0) return;
     if (visiting > MOST_VISITING ||
         s.visiting.bytes.load(std::memory_order_relaxed) > MOST_VISITING_BYTES || others_wait()) {
-        settle(s.visiting, client, SETTLE_STEP);
+        settle(s.visiting, caller, SETTLE_STEP);
     }
 }
 

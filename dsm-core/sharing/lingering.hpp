@@ -10,10 +10,10 @@ namespace aep {
 
 /// ShareOp::settle: some of what lingers, where that may be: own objects that no other node refers
 /// to any more, groups, and, with `visitors`, other nodes' objects. Cost: a transaction each.
-ShareReply give_up_lingering(u32 client, bool visitors);
+ShareReply give_up_lingering(Caller caller, bool visitors);
 
 /// After a client has dropped a reference: what need not or must not linger goes. `waited_before`:
 /// the count of the list `waiting` before the drop.
-void after_drop(u32 client, u32 waited_before);
+void after_drop(Caller caller, u32 waited_before);
 
 }  // namespace aep

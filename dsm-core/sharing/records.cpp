@@ -1,6 +1,6 @@
 // Purpose: see records.hpp.
 // Who calls it: the sharing operations.
-// Crash rule: inside an operation, which completes.
+// Crash rule: inside an operation, which completes or is undone.
 #include "dsm-core/sharing/records.hpp"
 
 #include "dsm-core/context/node_ops.hpp"
@@ -15,23 +15,68 @@ u32 new_holder() {
     ++s.live_holders;
     if (s.free_holders == NO_RECORD) return ++s.holders_used;
     const u32 index = s.free_holders;
+    holder_at(index).next.keep();  // all that is read of a free record
     s.free_holders = holder_at(index).next;
     return index;
 }
 
 void unlink_from_bucket(u32 index) {
-    u32* link = &export_bucket(export_at(index).address);
+    Logged<u32>* link = &export_bucket(export_at(index).address);
     while (*link != index) link = &export_at(*link).next;
     *link = export_at(index).next;
 }
 
+/// One more export, or one less, in each chunk that the object touches. Those that it fills have no
+/// other.
+void count_in_chunks(u64 address, u64 bytes, bool more) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    const u32 last = span.end - 1;
+    const auto change = [&](Logged<u32>& count) {
+        if (more) {
+            ++count;
+        } else {
+            --count;
+            if (count == 0) undo_log().freed = 1;
+        }
+    };
+    change(chunk_exports(span.first));
+    if (last == span.first) return;
+    if (last - span.first > 1) {
+        fill_logged(&chunk_exports(span.first + 1), last - span.first - 1, more ? 0 : 1, more);
+        if (!more) undo_log().freed = 1;
+    }
+    change(chunk_exports(last));
+}
+
 }  // namespace
 
-void wake(std::atomic<u32>& sequence, const std::atomic<u32>& waiters) {
+/// Of the chunks whose counts the log tells of, those that no export lies in any more, and that are
+/// kept for them, go to the cache. Not before the exports have gone for good: the next moment the
+/// chunk is another client's. What a kill leaves kept in here, recovery finds.
+void Alone::give_freed_chunks(u32 length) {
+    UndoLog& log = undo_log();
+    log.freed = 0;
+    // seq_cst: recovery marks a chunk as kept and then reads the count; one of us sees the other
+    // and gives the chunk to the cache.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    const uptr first = reinterpret_cast<uptr>(&chunk_exports(0));
+    const u32 chunks = context().chunk_count;
+    for (u32 i = 0; i < length; ++i) {
+        const UndoEntry& entry = log.entries[i];
+        const uptr at = (entry.address() - first) / sizeof(u32);
+        if (entry.address() < first || at >= chunks) continue;
+        const u32 count = entry.kind() == UndoEntry::FILL ? entry.count() : 1;
+        for (u32 c = static_cast<u32>(at); c < at + count && c < chunks; ++c) {
+            if (chunk_exports(c) == 0) give_kept_chunk(c);
+        }
+    }
+}
+
+void wake(SleepWords words) {
     // seq_cst: a waiter raises `waiters` and then reads the sequence; one of us sees the other.
-    sequence.fetch_add(1, std::memory_order_seq_cst);
-    if (waiters.load(std::memory_order_seq_cst) != 0) {
-        detail::futex(&sequence, detail::FUTEX_WAKE, ~0u >> 1);
+    words.sequence.fetch_add(1, std::memory_order_seq_cst);
+    if (words.waiters.load(std::memory_order_seq_cst) != 0) {
+        detail::futex(&words.sequence, detail::FUTEX_WAKE, ~0u >> 1);
     }
 }
 
@@ -42,6 +87,10 @@ bool is_open(ShareId id) {
 }
 
 // ---- records
+
+bool is_record(u32 index) {
+    return index != NO_RECORD && index < MAX_EXPORTS && index <= sharing().exports_used;
+}
 
 bool records_left(u32 exports, u32 holders) {
     const ShareHeader& s = sharing();
@@ -57,21 +106,25 @@ u32 find_export(u64 address) {
     while (index != NO_RECORD && export_at(index).address != address) index = export_at(index).next;
     if (index == NO_RECORD) return NO_RECORD;
     const Export& e = export_at(index);
-    return e.state == static_cast<u32>(ExportState::root) ? e.group : index;
+    return e.state == static_cast<u32>(ExportState::root) ? u32{e.group} : index;
 }
 
 u32 new_export() {
     ShareHeader& s = sharing();
     if (s.free_exports == NO_RECORD) return ++s.exports_used;
     const u32 index = s.free_exports;
-    s.free_exports = export_at(index).next;
+    Export& e = export_at(index);
+    e.next.keep();  // all that is read of a free record
+    e.state.keep();
+    s.free_exports = e.next;
     return index;
 }
 
 void recycle_export(u32 index) {
-    if (export_at(index).address != 0) unlink_from_bucket(index);
-    export_at(index) = {};
-    export_at(index).next = sharing().free_exports;
+    Export& e = export_at(index);
+    if (e.address != 0) unlink_from_bucket(index);
+    e.state = static_cast<u32>(ExportState::free);
+    e.next = sharing().free_exports;
     sharing().free_exports = index;
 }
 
@@ -91,34 +144,17 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
     const u32 index = new_export();
     ++sharing().live_exports;
     ShareClient& owner = share_client(client);
-    u32& bucket = export_bucket(address);
-    export_at(index) = {.address = address,
-                        .bytes = bytes,
-                        .state = static_cast<u32>(ExportState::live),
-                        .owner = client,
-                        .references = 0,
-                        .first_holder = NO_RECORD,
-                        .next = bucket,
-                        .next_of_owner = owner.first_export,
-                        .previous_of_owner = NO_RECORD,
-                        .next_returned = NO_RECORD,
-                        .group = NO_RECORD,
-                        .writer = 0,
-                        .root = NO_RECORD,
-                        .next_extent = NO_RECORD,
-                        .object = 0,
-                        .pins = 0,
-                        .node_ref = NodeRef::none,
-                        .listed = false,
-                        .next_lingering = NO_RECORD};
+    Logged<u32>& bucket = export_bucket(address);
+    write_unreached(export_at(index), {.address = address,
+                                       .bytes = bytes,
+                                       .state = static_cast<u32>(ExportState::live),
+                                       .owner = client,
+                                       .next = bucket,
+                                       .next_of_owner = owner.first_export});
     bucket = index;
     if (owner.first_export != NO_RECORD) export_at(owner.first_export).previous_of_owner = index;
     owner.first_export = index;
-    const ChunkSpan span = chunks_of(address, bytes);
-    for (u32 c = span.first; c < span.end; ++c) {
-        std::atomic<u32>& count = chunk_exports(c);  // changed under the lock only
-        count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    }
+    count_in_chunks(address, bytes, true);
     AEP_SHARE_CRASH_POINT("share: export made");
     return index;
 }
@@ -126,18 +162,16 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
 u32 make_foreign_export(u32 object) {
     const u32 index = new_export();
     ++sharing().live_exports;
-    Export& e = export_at(index);
-    e = {};
-    e.state = static_cast<u32>(ExportState::live);
-    e.owner = OWNER_ELSEWHERE;
-    e.object = object + 1;
+    write_unreached(export_at(index), {.state = static_cast<u32>(ExportState::live),
+                                       .owner = OWNER_ELSEWHERE,
+                                       .object = object + 1});
     export_of_object(object) = index;
     return index;
 }
 
 void name_foreign_export(u32 index, u64 address, u64 bytes) {
     Export& e = export_at(index);
-    u32& bucket = export_bucket(address);
+    Logged<u32>& bucket = export_bucket(address);
     e.address = address;
     e.bytes = bytes;
     e.next = bucket;
@@ -160,17 +194,7 @@ void free_export(u32 index) {
         } else {
             --sharing().orphans;
         }
-        const ChunkSpan span = chunks_of(e.address, e.bytes);
-        for (u32 c = span.first; c < span.end; ++c) {
-            std::atomic<u32>& count = chunk_exports(c);
-            const u32 left = count.load(std::memory_order_relaxed) - 1;
-            count.store(left, std::memory_order_relaxed);
-            if (left != 0) continue;
-            // seq_cst: recovery marks a chunk as kept and then reads the count; one of us sees the
-            // other and gives the chunk to the cache.
-            std::atomic_thread_fence(std::memory_order_seq_cst);
-            give_kept_chunk(c);
-        }
+        count_in_chunks(e.address, e.bytes, false);
     }
     recycle_export(index);
     --sharing().live_exports;
@@ -204,8 +228,8 @@ void linger(u32 index) {
         list.first = index;
     }
     list.last = index;
-    list.count.fetch_add(1, std::memory_order_relaxed);
-    list.bytes.fetch_add(e.bytes, std::memory_order_relaxed);
+    ++list.count;
+    list.bytes += e.bytes;
 }
 
 }  // namespace
@@ -218,8 +242,8 @@ u32 next_lingering(Lingering& list) {
     if (list.first == NO_RECORD) list.last = NO_RECORD;
     e.next_lingering = NO_RECORD;
     e.listed = false;
-    list.count.fetch_sub(1, std::memory_order_relaxed);
-    list.bytes.fetch_sub(e.bytes, std::memory_order_relaxed);
+    --list.count;
+    list.bytes -= e.bytes;
     return index;
 }
 
@@ -258,12 +282,12 @@ void hold(u32 client, u32 object) {
     const u32 index = new_holder();
     ShareClient& c = share_client(client);
     Export& e = export_at(object);
-    holder_at(index) = {.client = client,
-                        .object = object,
-                        .count = 1,
-                        .next = e.first_holder,
-                        .next_of_client = c.first_holder,
-                        .previous_of_client = NO_RECORD};
+    write_unreached(holder_at(index), {.client = client,
+                                       .object = object,
+                                       .count = 1,
+                                       .next = e.first_holder,
+                                       .next_of_client = c.first_holder,
+                                       .previous_of_client = NO_RECORD});
     e.first_holder = index;
     if (c.first_holder != NO_RECORD) holder_at(c.first_holder).previous_of_client = index;
     c.first_holder = index;
@@ -274,7 +298,7 @@ void free_holder(u32 index) {
     Holder& h = holder_at(index);
     Export& e = export_at(h.object);
     if (e.writer == h.client) e.writer = 0;
-    u32* link = &e.first_holder;
+    Logged<u32>* link = &e.first_holder;
     while (*link != index) link = &holder_at(*link).next;
     *link = h.next;
     if (h.previous_of_client != NO_RECORD) {
@@ -285,20 +309,22 @@ void free_holder(u32 index) {
     if (h.next_of_client != NO_RECORD) {
         holder_at(h.next_of_client).previous_of_client = h.previous_of_client;
     }
-    h = {};
     h.next = sharing().free_holders;
     sharing().free_holders = index;
     --sharing().live_holders;
 }
 
+/// Chunks that it fills have no export so far: count_in_chunks() relies on that.
 bool is_memory_of(u32 client, u64 address, u64 bytes) {
     if (!in_heap_window(address) || bytes == 0 || bytes > HEAP_WINDOW - (address - HEAP_BASE)) {
         return false;
     }
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
+        const bool filled = c != span.first && c + 1 != span.end;
         if (c >= context().chunk_count ||
-            chunk_owner(c).load(std::memory_order_relaxed) != client) {
+            chunk_owner(c).load(std::memory_order_relaxed) != client ||
+            (filled && chunk_exports(c) != 0)) {
             return false;
         }
     }

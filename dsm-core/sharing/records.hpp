@@ -1,12 +1,34 @@
 // Purpose: the records of sharing and the steps that its operations are made of: exports, holders,
 //          references.
 // Who calls it: the sharing operations, each of them alone (see Alone) and inside an operation.
-// Crash rule: inside an operation, which completes.
+// Crash rule: inside an operation, which completes or is undone.
 #pragma once
 
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 
 namespace aep {
+
+/// The words that somebody sleeps on for a client.
+enum class Sleep : u32 { arrivals, departures };
+
+/// What a slot owes when its operation has happened: the sleepers of one client are to be woken.
+struct Owed {
+    u32 bits = 0;  // nothing
+    u32 client() const { return (bits - 1) / 2; }
+    Sleep sleep() const { return static_cast<Sleep>((bits - 1) % 2); }
+    static constexpr Owed make(u32 client, Sleep sleep) {
+        return {1 + client * 2 + static_cast<u32>(sleep)};
+    }
+};
+struct SleepWords {
+    std::atomic<u32>& sequence;
+    std::atomic<u32>& waiters;
+};
+inline SleepWords words_of(u32 client, Sleep sleep) {
+    ShareClient& c = share_client(client);
+    return sleep == Sleep::arrivals ? SleepWords{c.arrivals, c.arrival_waiters}
+                                    : SleepWords{c.departures, c.departure_waiters};
+}
 
 /// One operation at a time, and those it wakes. Walks see by the version that one was under way.
 ///
@@ -14,39 +36,56 @@ namespace aep {
 /// are the only ones here.
 class Alone {
   public:
-    Alone() {
-        sharing().lock.lock();
+    explicit Alone(Caller caller) : slot_(caller.slot) {
+        sharing().lock.lock(slot_);
         step();
         // release: whoever sees a change that follows sees the odd version.
         std::atomic_thread_fence(std::memory_order_release);
     }
     ~Alone() {
-        step();
         const bool sleeping = waiters_ != nullptr && waiters_->load(std::memory_order_relaxed) != 0;
+        // Before it has happened: a kill from here on leaves that to recovery.
+        if (AEP_UNLIKELY(sleeping)) owe(owed_);
+        commit();
+        step();
         sharing().lock.unlock();
-        if (AEP_UNLIKELY(sleeping)) detail::futex(sequence_, detail::FUTEX_WAKE, ~0u >> 1);
+        if (AEP_UNLIKELY(sleeping)) {
+            detail::futex(sequence_, detail::FUTEX_WAKE, ~0u >> 1);
+            owe({});
+        }
     }
     Alone(const Alone&) = delete;
     Alone& operator=(const Alone&) = delete;
 
-    /// False: a thread has died within an operation that nobody completes. What is here may be half
-    /// changed: to be neither read nor written.
+    /// False: a thread has died within an operation that nobody completes or undoes. What is here
+    /// may be half changed: to be neither read nor written.
     bool is_sound() const {
         // acquire: it is said before the lock is given up.
         return context().state.load(std::memory_order_acquire) !=
                static_cast<u32>(ContextState::poisoned);
     }
 
-    /// Changes the word now, and wakes those who wait for that when this operation is over. At most
-    /// once.
+    /// All that was done so far has happened, whatever becomes of the rest.
+    void commit() {
+        UndoLog& log = undo_log();
+        const u32 length = __atomic_load_n(&log.length, __ATOMIC_RELAXED);
+        __atomic_store_n(&log.length, 0, __ATOMIC_RELEASE);  // after all that it tells of
+        if (AEP_UNLIKELY(log.freed != 0)) give_freed_chunks(length);
+    }
+
+    /// Changes the sequence now, and wakes those who wait for that when this operation is over. At
+    /// most once.
     ///
     /// A waiter raises `waiters`, reads the sequence and tries again under the lock before it
     /// sleeps. If it came before us, the lock shows us its `waiters`; if after, it finds what we
     /// did.
-    void wake_after(std::atomic<u32>& sequence, const std::atomic<u32>& waiters) {
-        sequence.store(sequence.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-        sequence_ = &sequence;
-        waiters_ = &waiters;
+    void wake_after(u32 client, Sleep sleep) {
+        const SleepWords words = words_of(client, sleep);
+        words.sequence.store(words.sequence.load(std::memory_order_relaxed) + 1,
+                             std::memory_order_release);
+        sequence_ = &words.sequence;
+        waiters_ = &words.waiters;
+        owed_ = Owed::make(client, sleep);
     }
 
   private:
@@ -54,23 +93,31 @@ class Alone {
         std::atomic<u64>& version = sharing().version;  // changed under the lock only
         version.store(version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     }
+    void owe(Owed what) const { slot_at(slot_).owes.store(what.bits, std::memory_order_release); }
+    static void give_freed_chunks(u32 length);
 
+    u32 slot_;
     std::atomic<u32>* sequence_ = nullptr;
     const std::atomic<u32>* waiters_ = nullptr;
+    Owed owed_{};
 };
 
 /// The same at once, for operations that wake several.
-void wake(std::atomic<u32>& sequence, const std::atomic<u32>& waiters);
+void wake(SleepWords words);
 
 /// Whether that client takes part.
 bool is_open(ShareId id);
+
+/// Whether there is an export with that index, or was one.
+bool is_record(u32 index);
 
 /// Whether so many records can be had.
 bool records_left(u32 exports, u32 holders);
 
 /// The export of an object by its address; NO_RECORD: it is none.
 u32 find_export(u64 address);
-/// A record that is nobody's; needs one (records_left).
+/// A record that is nobody's; needs one (records_left). It is memory that nobody reaches until it
+/// is linked somewhere (write_unreached).
 u32 new_export();
 /// Gives a record back that is in a bucket and on no other list.
 void recycle_export(u32 index);

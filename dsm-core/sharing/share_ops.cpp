@@ -16,6 +16,12 @@ namespace {
 /// Holders and exports that one `leave` deals with: the lock is everybody's.
 constexpr u32 LEAVE_STEP = 64;
 
+void set_name(ShareClient& client, const char (&name)[SHARE_NAME_BYTES]) {
+    u64 words[SHARE_NAME_BYTES / sizeof(u64)];
+    __builtin_memcpy(words, name, sizeof words);
+    for (usize i = 0; i < SHARE_NAME_BYTES / sizeof(u64); ++i) client.name_words[i] = words[i];
+}
+
 // ---- operations
 
 ShareReply open(u32 client, const ShareRequest& r) {
@@ -25,6 +31,7 @@ ShareReply open(u32 client, const ShareRequest& r) {
     __builtin_memcpy(name, words, sizeof name);
     name[SHARE_NAME_BYTES - 1] = '\0';
     ShareClient& own = share_client(client);
+    const bool anew = own.open == 0;
     for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i) {
         if (i != client && is_called(share_client(i), name)) return {.status = Status::exists};
     }
@@ -32,13 +39,13 @@ ShareReply open(u32 client, const ShareRequest& r) {
         announce(client);  // as it was
         return {.status = Status::exists};
     }
-    if (own.open == 0) {
+    if (anew) {
         // Its predecessor may have died waiting. Those who wait for room are others.
         own.arrival_waiters.store(0, std::memory_order_relaxed);
         own.watched = 0;
     }
     own.generation = client_at(client).generation.load(std::memory_order_relaxed);
-    __builtin_memcpy(own.name, name, sizeof name);
+    set_name(own, name);
     own.open = 1;
     if (shares_between_nodes()) announce(client);
     return {};
@@ -53,12 +60,12 @@ ShareReply send(u32 client, const ShareRequest& r, Alone& alone) {
     const Status status = find_held(client, r.a, r.mask, object);
     if (status != Status::ok) return {.status = status};
     const u32 place = (receiver.first_message + receiver.messages) % MAILBOX_MESSAGES;
-    mailbox_of(to.client())[place] = {object, 0, id_of(client).bits};
+    write_unreached(mailbox_of(to.client())[place], {object, id_of(client).bits});
     ++export_at(object).references;
     AEP_SHARE_CRASH_POINT("share: message laid down");
     ++receiver.messages;
     ++sharing().sent;
-    alone.wake_after(receiver.arrivals, receiver.arrival_waiters);
+    alone.wake_after(to.client(), Sleep::arrivals);
     // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
     if (AEP_UNLIKELY(receiver.watched != 0)) std::atomic_thread_fence(std::memory_order_seq_cst);
     return {};
@@ -89,7 +96,6 @@ Message take_message(u32 client, u32 i) {
     };
     const Message taken = at(i);
     for (; i != 0; --i) at(i) = at(i - 1);
-    at(0) = {};
     own.first_message = (own.first_message + 1) % MAILBOX_MESSAGES;
     --own.messages;
     AEP_SHARE_CRASH_POINT("share: message taken");
@@ -108,11 +114,12 @@ ShareReply receive(u32 client, const ShareRequest& r, Alone& alone) {
     if (!records_left(0, 1)) return {.status = Status::need_records};
     const bool was_full = own.messages == MAILBOX_MESSAGES;
     const Message m = take_message(client, place);
-    hold(client, m.object);  // the message's reference is the client's now
+    const u32 object = static_cast<u32>(m.object);
+    hold(client, object);  // the message's reference is the client's now
     ++sharing().received;
-    if (was_full) alone.wake_after(own.departures, own.departure_waiters);
-    const Export& e = export_at(m.object);
-    return {.value = e.address, .mask = is_group(m.object) ? 0 : e.bytes, .extra = m.sender};
+    if (was_full) alone.wake_after(client, Sleep::departures);
+    const Export& e = export_at(object);
+    return {.value = e.address, .mask = is_group(object) ? 0 : u64{e.bytes}, .extra = m.sender};
 }
 
 ShareReply reference(u32 client, const ShareRequest& r) {
@@ -131,7 +138,8 @@ ShareReply drop(u32 client, const ShareRequest& r) {
     const u32 holder = find_holder(client, object);
     if (holder == NO_RECORD) return {.status = Status::not_held};
     const bool group = is_group(object);
-    const u64 forgotten = group && holder_at(holder).count == 1 ? export_at(object).address : 0;
+    const u64 forgotten =
+        group && holder_at(holder).count == 1 ? u64{export_at(object).address} : 0;
     if (--holder_at(holder).count == 0) free_holder(holder);
     if (!take_references(object, 1)) return {.value = forgotten};
     const Export& e = export_at(object);
@@ -151,7 +159,7 @@ ShareReply query(u32 client, const ShareRequest& r) {
     const Export& e = export_at(object);
     return {.value = e.references + references_elsewhere(e),
             .mask = e.bytes,
-            .extra = holder == NO_RECORD ? 0 : holder_at(holder).count};
+            .extra = holder == NO_RECORD ? 0 : u64{holder_at(holder).count}};
 }
 
 ShareReply take_returned(u32 client) {
@@ -172,16 +180,19 @@ ShareReply add_records(const ShareRequest& r) {
     return {};
 }
 
-/// First it takes part no more; then its messages, its references, its exports.
-ShareReply leave(u32 client) {
+/// First it takes part no more; then its messages, its references, its exports. Each of them is
+/// one change; what comes of a change that is undone is done when this is asked for again.
+ShareReply leave(u32 client, Alone& alone) {
     ShareClient& own = share_client(client);
     own.open = 0;
-    own.name[0] = '\0';
+    own.name_words[0] = 0;
     if (shares_between_nodes()) announce(client);
+    alone.commit();
     u32 left = LEAVE_STEP;
     for (; own.messages != 0 && left != 0; --left) {
-        const u32 object = take_message(client, 0).object;
+        const u32 object = static_cast<u32>(take_message(client, 0).object);
         if (take_references(object, 1)) dispose(object);
+        alone.commit();
     }
     for (; own.first_holder != NO_RECORD && left != 0; --left) {
         const u32 holder = own.first_holder;
@@ -189,32 +200,36 @@ ShareReply leave(u32 client) {
         const u32 count = holder_at(holder).count;
         free_holder(holder);
         if (take_references(object, count)) dispose(object);
+        alone.commit();
     }
     for (; own.first_returned != NO_RECORD && left != 0; --left) {
         const u32 object = own.first_returned;
         own.first_returned = export_at(object).next_returned;
         free_export(object);
+        alone.commit();
     }
     for (; own.first_export != NO_RECORD && left != 0; --left) {
         const u32 object = own.first_export;
         unlink_from_owner(object);
         export_at(object).owner = 0;
         ++sharing().orphans;
+        alone.commit();
     }
     // Whoever waits for it finds out.
-    wake(own.departures, own.departure_waiters);
+    wake(words_of(client, Sleep::departures));
     for (u32 i = 1; left != 0 && i <= context().max_clients; ++i) {
         ShareClient& other = share_client(i);
         if (other.open != 0 && other.arrival_waiters.load(std::memory_order_seq_cst) != 0) {
-            wake(other.arrivals, other.arrival_waiters);
+            wake(words_of(i, Sleep::arrivals));
         }
     }
     return {.status = left == 0 ? Status::ok : Status::miss};
 }
 
 /// What changes under one lock from beginning to end.
-ShareReply perform_alone(u32 client, ShareOp op, const ShareRequest& r) {
-    Alone alone;
+ShareReply perform_alone(Caller caller, ShareOp op, const ShareRequest& r) {
+    const u32 client = caller.client;
+    Alone alone(caller);
     if (!alone.is_sound()) return {.status = Status::poisoned};
     switch (op) {
         case ShareOp::open:
@@ -236,7 +251,7 @@ ShareReply perform_alone(u32 client, ShareOp op, const ShareRequest& r) {
         case ShareOp::watch:
             return watch(client);
         case ShareOp::leave:
-            return leave(client);
+            return leave(client, alone);
         case ShareOp::group_make:
         case ShareOp::group_find:
         case ShareOp::group_extend:
@@ -250,23 +265,25 @@ ShareReply perform_alone(u32 client, ShareOp op, const ShareRequest& r) {
 
 }  // namespace
 
-ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& r) {
+ShareReply perform_share(Caller caller, ShareOp op, const ShareRequest& r) {
     const bool away = shares_between_nodes();
-    if (client > context().max_clients ||
-        (client == 0 && op != ShareOp::tidy && op != ShareOp::settle)) {
+    const u32 client = caller.client;
+    const bool by_host = op == ShareOp::tidy || op == ShareOp::settle || op == ShareOp::finish_away;
+    if (client > context().max_clients || (client == 0 && !by_host)) {
         return {.status = Status::gone};
     }
-    if (op == ShareOp::settle) return give_up_lingering(client, r.a == 0);
+    if (op == ShareOp::settle) return give_up_lingering(caller, r.a == 0);
     if (op == ShareOp::tidy) {
-        if (away) tidy_rings();
-        return give_up_lingering(client, true);
+        if (away) tidy_rings(caller);
+        return give_up_lingering(caller, true);
     }
-    if (op == ShareOp::send && away && is_elsewhere(ShareId{r.b})) return send_away(client, r);
+    if (op == ShareOp::finish_away) return away ? finish_away(caller, r) : ShareReply{};
+    if (op == ShareOp::send && away && is_elsewhere(ShareId{r.b})) return send_away(caller, r);
     const u32 waited = sharing().waiting.count.load(std::memory_order_relaxed);
-    const ShareReply reply = perform_alone(client, op, r);
+    const ShareReply reply = perform_alone(caller, op, r);
     if (AEP_LIKELY(!away)) return reply;
-    if (op == ShareOp::drop) after_drop(client, waited);
-    if (op == ShareOp::receive && reply.status == Status::miss) return receive_from_away(client, r);
+    if (op == ShareOp::drop) after_drop(caller, waited);
+    if (op == ShareOp::receive && reply.status == Status::miss) return receive_from_away(caller, r);
     return reply;
 }
 

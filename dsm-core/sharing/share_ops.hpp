@@ -1,8 +1,8 @@
 // Purpose: the sharing operations: how a reference is sent, received, kept and dropped.
 // Who calls it: the image's dispatcher on behalf of clients; recovery, through the image, for dead
 //               ones.
-// Crash rule: inside an operation, which completes; nothing of the process's own is touched, so a
-//             completer can do it. The object's memory is never looked at.
+// Crash rule: inside an operation, which completes or is undone; nothing of the process's own is
+//             touched, so another one can do either. The object's memory is never looked at.
 //
 // Cost of each: one lock, a search among those of the same hash, and among an object's holders;
 // no flush, no fence but the lock's, nothing of the pool.
@@ -35,6 +35,8 @@ enum class ShareOp : u32 {
                     // none does
     tidy,           // by the host: settle, and messages from other nodes for the dead are dropped
     leave,          // of a client that is dead: a part of all it had -> ok: again; miss: done
+    finish_away,  // by the host: a=slot whose operation died between nodes, its lane settled: what
+                  // it had pinned is put right
     // Groups: group_ops.hpp.
     group_make,    // a=address, mask=bytes of the first block -> value=index of its export,
                    // mask=a number that no other group of the context ever has; as reference
@@ -47,6 +49,12 @@ enum class ShareOp : u32 {
     group_writer,  // a=group, b=ShareId of its writer from now on, or 0 -> ok; miss; not_writer;
                    // gone; not_held: that one has no reference
     end,
+};
+
+/// Who performs an operation.
+struct Caller {
+    u32 client;  // for whom: 1 .. max_clients; 0: the host itself
+    u32 slot;    // in which: holds what the operation locks
 };
 
 constexpr bool known_share_op(u32 number) {
@@ -67,7 +75,7 @@ struct ShareReply {
     u64 extra = 0;
 };
 
-/// Performs a sharing operation for client `client` (1 .. max_clients).
-ShareReply perform_share(u32 client, ShareOp op, const ShareRequest& request);
+/// Performs a sharing operation. Safe from any number of threads, each in a slot of its own.
+ShareReply perform_share(Caller caller, ShareOp op, const ShareRequest& request);
 
 }  // namespace aep

@@ -50,7 +50,7 @@ TEST(Cache, UnusedChunksDecayAfterTheirTime) {
         EXPECT_EQ(give_back(host, 1500), 4u);
         EXPECT_EQ(free_chunks(host), all);
         EXPECT_TRUE(free_chunks_are_clean(directory.path() + "/context/pool"));
-        EXPECT_EQ(context().chunks_held.load(), 0u);
+        EXPECT_EQ(context().chunks_cached.load(), 0u);
         EXPECT_EQ(all_of(host.check()), "");
         EXPECT_FALSE(host.sweep(1600).busy);
     });
@@ -189,8 +189,10 @@ TEST(Check, SeesPlantedDamage) {
         sees(block_bits_of(slice_of(page))->live, u64{16}, "slice", "in use");
         process.kill_it();
         host.recover(client);
-        sees(word_of(context().chunks_held), u64{77}, "header", "chunks held");
-        sees(word_of(context().chunks_cached), u64{77}, "header", "chunks cached");
+        // A hint, which the next sweep puts right.
+        context().chunks_cached.store(77);
+        host.sweep(0);
+        EXPECT_EQ(context().chunks_cached.load(), 4u);
         expect_all_back(host);
     });
 }

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 
+#include "dsm-core/context/node_ops.hpp"
 #include "tests/node/client.hpp"
 #include "tests/unit/in_child.hpp"
 #include "tests/unit/pool_fixture.hpp"
@@ -197,7 +198,7 @@ inline void expect_all_back(NodeHost& host) {
     host.sweep(0);
     host.return_cached(0, true);
     EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count);
-    EXPECT_EQ(context().chunks_held.load(), 0u);
+    EXPECT_EQ(bytes_of_clients(), 0u);
     EXPECT_EQ(context().chunks_cached.load(), 0u);
     EXPECT_EQ(all_of(host.check()), "");
     EXPECT_EQ(host.broken_domains(), 0u) << said;

@@ -88,7 +88,7 @@ NodeOptions options_of(const Directory& directory, u32 node) {
 }
 
 ShareReply ask(ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
-    return perform_share(1, op, {.a = a, .b = b, .mask = mask});
+    return perform_share({1, 1}, op, {.a = a, .b = b, .mask = mask});
 }
 
 /// Client 1 of this process's host takes part, with a chunk of its own: the chunk's address.
@@ -147,7 +147,7 @@ void work_of_first(u64 chunk) {
         ask(ShareOp::drop, got[1]);
     }
     ask(ShareOp::drop, group);
-    perform_share(0, ShareOp::tidy, {});
+    perform_share({0, 0}, ShareOp::tidy, {});
 }
 
 /// Takes and drops all there is, as long as it takes: the survivor's client.

@@ -160,7 +160,7 @@ TEST(Perform, WhatADeadClientHoldsIsNotWaitedFor) {
         Host host(options_in(directory));
         ClientProcess process([](Client& client) {
             client.pretend_inside(1);
-            sharing().lock.lock();
+            sharing().lock.lock(client.slot());
         });
         process.attach_and_wait(host);
         process.kill_it();

@@ -271,7 +271,7 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
     finds("its count of references is wrong", [] {
         for (u32 i = 1; i <= sharing().exports_used; ++i) ++export_at(i).references;
     });
-    finds("the count of its exports is wrong", [] { chunk_exports(0).fetch_add(1); });
+    finds("the count of its exports is wrong", [] { ++chunk_exports(0); });
     finds("lists of owners have lost an export",
           [] { share_client(1).first_export = share_client(2).first_export = NO_RECORD; });
     finds("quiet moment", [] { sharing().version.fetch_add(1); });

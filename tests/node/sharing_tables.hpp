@@ -28,7 +28,7 @@ void with_tables(Body body) {
 }
 
 inline ShareReply ask(u32 client, ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
-    return perform_share(client, op, {.a = a, .b = b, .mask = mask});
+    return perform_share({client, client}, op, {.a = a, .b = b, .mask = mask});
 }
 
 inline std::string walk() {

@@ -79,14 +79,11 @@ class CommandLine {
         pass("--pool-caches", "auto|coherent|cxl", "whether lines that nodes share are flushed");
         pass("--client-limit", "SIZE", "memory that one client may hold");
         pass("--context-limit", "SIZE", "memory that all clients may hold");
-        pass("--provider", "auto|kernel|ebpf|none", "who completes operations of killed threads");
+        pass("--provider", "auto|kernel|ebpf|rollback|none",
+             "what keeps the operation of a killed thread whole");
         pass("--image", "FILE", "the image's file");
         pass("--log-level", "LEVEL", "debug, info, warning, error or off");
         pass("--log-file", "FILE", "default: `log` beside the socket");
-        sub->add_flag_callback(
-               "--require-provider", [this] { daemon_.words.push_back("--require-provider"); },
-               "do not run without a provider")
-            ->group(GROUP);
         sub->add_flag_callback(
                "--only-leases", [this] { daemon_.words.push_back("--only-leases"); },
                "judge nodes of this system by leases, too, as those of other machines")

@@ -91,6 +91,11 @@ Json status(const NodeHost& host, u64 began_ns) {
         frozen += state == ClientState::frozen;
         going += state == ClientState::recovering;
     }
+    u64 held = 0;  // by clients, or kept for exports of dead ones
+    for (u32 c = 0; c < h.chunk_count; ++c) {
+        const u32 owner = chunk_owner(c).load(std::memory_order_relaxed);
+        held += owner != OWNER_NOBODY && owner != OWNER_CACHED && (owner & OWNER_CLAIMING) == 0;
+    }
     for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
         const ChunkWord word = pool.tables.chunk(c);
         free_chunks += word.bits == FREE_CHUNK.bits;
@@ -125,21 +130,21 @@ Json status(const NodeHost& host, u64 began_ns) {
           {"most", h.max_clients},
           {"attached", h.attached.load()}}},
         {"memory",
-         {{"held_bytes", (h.chunks_held.load() - h.chunks_cached.load()) * CHUNK_SIZE},
+         {{"held_bytes", held * CHUNK_SIZE},
           {"cached_bytes", h.chunks_cached.load() * CHUNK_SIZE},
           {"context_limit", h.context_limit.load()},
           {"client_limit", h.client_limit.load()}}},
         {"sharing",
          {{"objects", sharing().live_exports - sharing().extents},
-          {"groups", sharing().groups},
-          {"extents", sharing().extents},
-          {"of_dead_owners", sharing().orphans},
-          {"holders", sharing().live_holders},
-          {"sent", sharing().sent},
-          {"received", sharing().received},
-          {"sent_to_nodes", sharing().sent_away},
-          {"received_from_nodes", sharing().came_in},
-          {"lingering", sharing().waiting.count.load() + sharing().visiting.count.load()}}},
+          {"groups", u64{sharing().groups}},
+          {"extents", u64{sharing().extents}},
+          {"of_dead_owners", u64{sharing().orphans}},
+          {"holders", u64{sharing().live_holders}},
+          {"sent", u64{sharing().sent}},
+          {"received", u64{sharing().received}},
+          {"sent_to_nodes", u64{sharing().sent_away}},
+          {"received_from_nodes", u64{sharing().came_in}},
+          {"lingering", sharing().waiting.count + sharing().visiting.count}}},
         {"nodes", nodes(host)},
         {"recovery",
          {{"clients", h.recovered.load()},
@@ -151,6 +156,7 @@ Json status(const NodeHost& host, u64 began_ns) {
                                       1e9 / static_cast<double>(ns))},
           {"captured", h.captured.load()},
           {"completed", h.completed.load()},
+          {"undone", h.undone.load()},
           {"broken", host.broken_domains()}}},
     };
 }

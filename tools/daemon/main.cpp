@@ -15,6 +15,7 @@
 #include "tools/daemon/ebpf_plug.hpp"
 #include "tools/daemon/kernel_plug.hpp"
 #include "tools/daemon/options.hpp"
+#include "tools/daemon/rollback_plug.hpp"
 #include "tools/daemon/server.hpp"
 #include "tools/node/node_error.hpp"
 
@@ -61,7 +62,7 @@ void open_log(const DaemonOptions& options, const std::string& file) {
 struct Plug {
     std::shared_ptr<Capture> capture = std::make_shared<NoCapture>();
     std::shared_ptr<Completion> completion = std::make_shared<NoCompletion>();
-    std::string missing;  // why it is `none`, unless that was asked for
+    std::string missing;  // why it is none of those that come first
 };
 
 /// The provider that --provider asks for, or the first of all that works here, started. The one
@@ -73,13 +74,15 @@ Plug start_provider(const DaemonOptions& options, const WatchedContext& watched)
         if (options.provider != "auto" && options.provider != name) return;
         const std::string why = made->start(watched);
         if (why.empty()) {
-            plug = {made, made, ""};
+            plug.capture = made;
+            plug.completion = made;
         } else {
             plug.missing += (plug.missing.empty() ? "" : "; ") + std::string(name) + ": " + why;
         }
     };
     start("kernel", std::make_shared<KernelPlug>(log_line));
     start("ebpf", std::make_shared<EbpfPlug>(options.node.paths, log_line));
+    start("rollback", std::make_shared<RollbackPlug>(log_line));
     return plug;
 }
 
@@ -110,21 +113,18 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     NodeHost host(options.node, completion, log_line);
     const Plug plug = start_provider(options, host.watched());
     const bool none = plug.capture->kind() == Provider::none;
-    const bool asked_for = options.provider == "kernel" || options.provider == "ebpf";
-    if (none && (asked_for || options.require_provider)) {
+    if (none && options.provider != "none") {
         if (!host.reopened()) host.remove();
-        throw NodeError(
-            ENOTSUP, "no provider: " + (plug.missing.empty() ? "none is asked for" : plug.missing) +
-                         " (aep doctor says more)");
+        throw NodeError(ENOTSUP, "no provider: " + plug.missing + " (aep doctor says more)");
     }
     completion.completion = plug.completion;
     host.set_provider(plug.capture->kind());
     open_log(options, log_file);
     if (none) {
         spdlog::warn(
-            "no provider{}{}: a client that is killed inside an operation poisons the "
-            "context",
-            plug.missing.empty() ? "" : ": ", plug.missing);
+            "provider none: a client that is killed inside an operation poisons the context");
+    } else if (!plug.missing.empty()) {
+        spdlog::info("not the provider that would come first: {}", plug.missing);
     }
     Server server(host, *plug.capture, completion, log_line);
     spdlog::info("context {} {}: {}, pool {}, provider {}", paths.name,

@@ -109,12 +109,13 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
         ->type_name("FILE");
     app.add_flag("--verify", node.verify,
                  "walk the heap of each dead client, report what is broken");
-    app.add_option("--provider", options.provider,
-                   "who completes operations of killed threads: kernel, ebpf, none, or auto (the "
-                   "first that works)")
-        ->check(CLI::IsMember({"auto", "kernel", "ebpf", "none"}))
+    app.add_option(
+           "--provider", options.provider,
+           "what keeps the operation of a killed thread whole: kernel and ebpf complete it, "
+           "rollback undoes it and needs no privilege; auto: the first that works; none: "
+           "nothing, for tests")
+        ->check(CLI::IsMember({"auto", "kernel", "ebpf", "rollback", "none"}))
         ->capture_default_str();
-    app.add_flag("--require-provider", options.require_provider, "do not run without a provider");
     app.add_flag("--daemonize", options.background,
                  "return when it serves, and go on in the background");
     app.add_option("--log-level", options.log_level, "debug, info, warning, error or off")

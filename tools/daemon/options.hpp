@@ -13,7 +13,6 @@ namespace aep {
 struct DaemonOptions {
     NodeOptions node;
     std::string provider = "auto";
-    bool require_provider = false;
     bool background = false;
     std::string log_level = "info";
     std::string log_file;  // empty: fd 2; in the background, `log` beside the socket

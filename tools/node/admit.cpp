@@ -133,6 +133,7 @@ Admission NodeHost::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
     entry.peak.store(0, std::memory_order_relaxed);
     entry.private_heap.store(ask.private_heap != 0, std::memory_order_relaxed);
     entry.slots.store(0, std::memory_order_relaxed);
+    entry.left_open.store(0, std::memory_order_relaxed);
     const u32 generation = entry.generation.load(std::memory_order_relaxed) + 1;
     entry.generation.store(generation, std::memory_order_relaxed);
     // release: who sees the entry in use sees whose it is.
@@ -181,7 +182,19 @@ AnswerMessage NodeHost::complete_slot(pid_t pid, const AskMessage& ask) {
         return answer(EPERM, "the slot is not the client's");
     }
     if (is_at_rest(slot)) return answer(0, "");
-    switch (completion_.complete(ask.slot)) {
+    SlotOutcome outcome = completion_.complete(ask.slot);
+    if (outcome == SlotOutcome::no_capture && rolls_back_) {
+        // Its heap goes on without what the operation had in hand: that cannot be undone.
+        const u32 op = slot.op;
+        if (op < static_cast<u32>(Op::count)) {
+            return answer(ENOTRECOVERABLE,
+                          "provider " + std::string(provider_name(provider())) +
+                              " cannot complete an operation of its heap that was left: the "
+                              "process gets no more memory; its end harms nobody");
+        }
+        outcome = roll_back(ask.slot);
+    }
+    switch (outcome) {
         case SlotOutcome::completed:
             return answer(0, "");
         case SlotOutcome::pending:

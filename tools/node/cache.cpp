@@ -3,6 +3,7 @@
 // Who calls it: the sweep; removal of the context.
 // Crash rule: announced in the context first, free in the pool second, nobody's in the context
 //             last: what says "returning" is done again from wherever it stopped.
+#include "dsm-core/context/node_ops.hpp"
 #include "shim/pool_clean.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/host.hpp"
@@ -10,13 +11,14 @@
 #include "tools/node/process_facts.hpp"
 
 namespace aep {
+
 /// Gives a chunk back that is in the cache, or was on its way already. False: it is not.
 bool NodeHost::return_chunk(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     u32 expected = OWNER_CACHED;
     // acquire: its metadata is as the last holder's recovery left it.
     if (owner.compare_exchange_strong(expected, OWNER_RETURNING, std::memory_order_acq_rel)) {
-        context().chunks_cached.fetch_sub(1, std::memory_order_relaxed);
+        taken_from_cache();
     } else if (expected != OWNER_RETURNING) {
         return false;
     }
@@ -27,15 +29,14 @@ bool NodeHost::return_chunk(u32 chunk) {
         punch_chunk_metadata(context_fd_.get(), chunk);
         if (clean_chunk(pool_->file, pool_fd_.get(), chunk) != 0) {
             // Only clean chunks are free: it stays ours.
-            context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
             owner.store(OWNER_CACHED, std::memory_order_release);
+            context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
             return false;
         }
         AEP_NODE_CRASH_POINT("decay: punched");
         free_chunk(pool_->tables, us, chunk);
     }
     AEP_NODE_CRASH_POINT("decay: free in the pool");
-    context().chunks_held.fetch_sub(1, std::memory_order_relaxed);
     owner.store(OWNER_NOBODY, std::memory_order_release);
     return true;
 }
@@ -53,6 +54,18 @@ bool NodeHost::pool_is_short() const {
         if (i != pool_->owner.node && tables.node(i).state() == NodeState::live) return true;
     }
     return false;
+}
+
+/// Puts the count of cached chunks right, if nobody changes it meanwhile: a thread that was killed
+/// left it wrong.
+void NodeHost::count_cached() {
+    std::atomic<u64>& count = context().chunks_cached;
+    u64 said = count.load(std::memory_order_relaxed);
+    u64 cached = 0;
+    for (u32 c = 0; c < context().chunk_count; ++c) {
+        cached += chunk_owner(c).load(std::memory_order_relaxed) == OWNER_CACHED;
+    }
+    if (cached != said) count.compare_exchange_strong(said, cached, std::memory_order_relaxed);
 }
 
 u32 NodeHost::return_cached(u64 now_ms, bool all) {

@@ -199,18 +199,6 @@ std::vector<Finding> NodeHost::check() {
             }
         }
     }
-    if (counted_ && !somebody_is_left()) {
-        const ContextHeader& h = context();
-        if (h.chunks_held.load() != held) {
-            found.push_back(
-                {"header", "the count of chunks held is wrong", h.chunks_held.load(), held});
-        }
-        if (h.chunks_cached.load() != cached) {
-            found.push_back(
-                {"header", "the count of chunks cached is wrong", h.chunks_cached.load(), cached});
-        }
-    }
-
     check_sharing(found);
 
     PoolReport report;

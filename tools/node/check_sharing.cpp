@@ -25,8 +25,8 @@ class Walk {
 
     void run() {
         const ShareHeader& s = sharing();
-        exports_ = s.exports_used < MAX_EXPORTS ? s.exports_used : MAX_EXPORTS - 1;
-        holders_ = s.holders_used < MAX_HOLDERS ? s.holders_used : MAX_HOLDERS - 1;
+        exports_ = s.exports_used < MAX_EXPORTS ? u32{s.exports_used} : MAX_EXPORTS - 1;
+        holders_ = s.holders_used < MAX_HOLDERS ? u32{s.holders_used} : MAX_HOLDERS - 1;
         for (u32 i = 1; i <= context().max_clients; ++i) client(i);
         for (u32 i = 1; i <= exports_; ++i) {
             if (is_group(i) && is_whole(export_at(i))) group(i);
@@ -130,7 +130,7 @@ class Walk {
         }
         for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
             const u32 place = (c.first_message + i) % MAILBOX_MESSAGES;
-            ++counted_[mailbox_of(index)[place].object];
+            ++counted_[static_cast<u32>(mailbox_of(index)[place].object)];
         }
         u32 steps = 0;
         for (u32 h = c.first_holder; h != NO_RECORD && h <= holders_ && ++steps <= holders_;

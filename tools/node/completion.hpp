@@ -39,8 +39,8 @@ constexpr const char* provider_name(Provider provider) {
             return "ebpf";
         case Provider::kernel:
             return "kernel";
-        case Provider::ptrace:
-            return "ptrace";
+        case Provider::rollback:
+            return "rollback";
     }
     return "damaged";
 }

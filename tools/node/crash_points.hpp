@@ -46,8 +46,17 @@ inline constexpr const char* CAPTURE_CRASH_POINTS[] = {
     "capture: in force",       // odd: whoever completes the slot performs the operation
 };
 
+/// When an operation that is left open is undone.
+inline constexpr const char* ROLLBACK_CRASH_POINTS[] = {
+    "rollback: undone",          // the lock is free, all is as it was; the sequence is odd
+    "rollback: lanes settled",   // what it began between nodes has happened or not
+    "rollback: nothing pinned",  // and the node's tables say the same
+    "rollback: debts paid",      // who was to be woken is awake
+};
+
 }  // namespace aep
 
 #define AEP_NODE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::NODE_CRASH_POINTS, name)
 #define AEP_CAPTURE_CRASH_POINT(name) AEP_CRASH_POINT(::aep::CAPTURE_CRASH_POINTS, name)
 #define AEP_MEMBER_CRASH_POINT(name) AEP_CRASH_POINT(::aep::MEMBER_CRASH_POINTS, name)
+#define AEP_ROLLBACK_CRASH_POINT(name) AEP_CRASH_POINT(::aep::ROLLBACK_CRASH_POINTS, name)

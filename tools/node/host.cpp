@@ -275,24 +275,8 @@ void NodeHost::adopt_state() {
     for (u32 c = 0; c < h.chunk_count; ++c) {
         if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_RETURNING) return_chunk(c);
     }
-    recount_once();
+    count_cached();
     if (poisoned()) say(LogLevel::error, "the context is poisoned: " + poison_text());
-}
-
-/// A host that was killed may have left the counts of chunks wrong by one. They are put right when
-/// no entry is in use: an operation that is still to be completed may be about to change them.
-void NodeHost::recount_once() {
-    if (counted_ || somebody_is_left()) return;
-    counted_ = true;
-    ContextHeader& h = context();
-    u64 held = 0, cached = 0;
-    for (u32 c = 0; c < h.chunk_count; ++c) {
-        const u32 owner = chunk_owner(c).load(std::memory_order_acquire);
-        cached += owner == OWNER_CACHED;
-        held += owner != OWNER_NOBODY && (owner & OWNER_CLAIMING) == 0;
-    }
-    h.chunks_held.store(held);
-    h.chunks_cached.store(cached);
 }
 
 WatchedContext NodeHost::watched() const {
@@ -301,6 +285,8 @@ WatchedContext NodeHost::watched() const {
 
 void NodeHost::set_provider(Provider provider) {
     context().provider.store(static_cast<u32>(provider));
+    provider_ = provider;
+    rolls_back_ = provider != Provider::none;
 }
 
 void NodeHost::remove() {

@@ -148,7 +148,9 @@ class NodeHost {
     const NodeOptions& options() const { return options_; }
     const PoolHere& pool() const { return *pool_; }
     WatchedContext watched() const;
+    /// Who completes operations; with any but `none` what is not completed is undone.
     void set_provider(Provider provider);
+    Provider provider() const { return provider_; }
     u64 broken_domains() const { return broken_; }
     /// Whether an earlier host's context was found.
     bool reopened() const { return reopened_; }
@@ -192,12 +194,17 @@ class NodeHost {
     // perform.cpp
     SlotOutcome settle_host_slot();
     SlotOutcome begin(u32 slot);
-    void poison_if_left_open();
+    void free_what_the_dead_hold();
     Performed unfinished(SlotOutcome outcome);
     // cache.cpp
     bool return_chunk(u32 chunk);
     bool pool_is_short() const;
-    void recount_once();
+    void count_cached();
+    // rollback.cpp
+    SlotOutcome complete_or_undo(u32 slot);
+    SlotOutcome roll_back(u32 slot);
+    bool undo_slot(u32 slot);
+    Performed finish_pinned(u32 slot);
 
     void say(LogLevel level, const std::string& text) const { log_(level, text); }
 
@@ -220,7 +227,9 @@ class NodeHost {
     bool pool_mapped_ = false;
     bool reopened_ = false;
     bool host_slot_settled_ = false;  // what a former host left there is over
-    bool counted_ = false;            // the counts of chunks have been put right
+    Provider provider_ = Provider::none;
+    bool rolls_back_ = false;  // what nobody completes is undone
+    u32 host_failures_ = 0;    // operations of the host's that broke, one after the other
 };
 
 }  // namespace aep

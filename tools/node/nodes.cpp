@@ -112,11 +112,9 @@ u32 NodeHost::free_kept_chunks() {
         if (!owner.compare_exchange_strong(nobody, OWNER_RETURNING, std::memory_order_acq_rel)) {
             continue;
         }
-        context().chunks_held.fetch_add(1, std::memory_order_relaxed);
         if (claim_kept_chunk(tables, pool_->owner, c)) {
             freed += return_chunk(c);
         } else {
-            context().chunks_held.fetch_sub(1, std::memory_order_relaxed);
             owner.store(OWNER_NOBODY, std::memory_order_release);
         }
     }

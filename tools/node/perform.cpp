@@ -12,6 +12,7 @@
 #include <thread>
 #include <tuple>
 
+#include "dsm-core/sharing/share_ops.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/host.hpp"
 
@@ -56,7 +57,7 @@ class Lookout {
 /// Waits for whosever operation is in the host's slot. The first time that nothing is under way
 /// there, the slot is taken back from a former host: not before, its completer may be at work.
 SlotOutcome NodeHost::settle_host_slot() {
-    const SlotOutcome outcome = completion_.complete(host_slot());
+    const SlotOutcome outcome = complete_or_undo(host_slot());
     if (outcome != SlotOutcome::completed || std::exchange(host_slot_settled_, true))
         return outcome;
     Slot& slot = slot_at(host_slot());
@@ -68,10 +69,10 @@ SlotOutcome NodeHost::settle_host_slot() {
     return outcome;
 }
 
-/// Poisons the context if a client is dead and nobody completes what it has left open: whoever
-/// waits for what it holds goes on; again each time, for what is taken in a poisoned context can be
-/// left held, too. In a thread beside the host's, which waits itself.
-void NodeHost::poison_if_left_open() {
+/// A client is dead, and nobody completes what it has left open: whoever waits for what it holds
+/// goes on, for it is undone, or else the context is poisoned; again each time, for what is taken
+/// in a poisoned context can be left held, too. In a thread beside the host's, which waits itself.
+void NodeHost::free_what_the_dead_hold() {
     for (u32 i = 0; i < host_slot(); ++i) {
         const Slot& slot = slot_at(i);
         const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
@@ -79,7 +80,8 @@ void NodeHost::poison_if_left_open() {
             continue;
         }
         // Asked once more: its client may have ended the operation before it died.
-        if (completion_.complete(i) == SlotOutcome::no_capture) poison(i);
+        if (completion_.complete(i) != SlotOutcome::no_capture) continue;
+        if (!rolls_back_ || !undo_slot(i)) poison(i);
     }
 }
 
@@ -88,7 +90,7 @@ SlotOutcome NodeHost::begin(u32 slot) {
     std::optional<Lookout> lookout;
     if (completion_.performs_here()) {
         try {
-            lookout.emplace([this] { poison_if_left_open(); });
+            lookout.emplace([this] { free_what_the_dead_hold(); });
         } catch (const std::system_error& error) {
             std::string text =
                 "an operation of the daemon's may wait for a dead client: no thread: ";
@@ -107,6 +109,7 @@ Performed NodeHost::unfinished(SlotOutcome outcome) {
 
 Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, Reply& reply) {
     if (poisoned()) return Performed::failed;
+    const bool finishes = number == static_cast<u32>(ShareOp::finish_away);
     const u32 index = host_slot();
     Slot& slot = slot_at(index);
     const u64 owner =
@@ -114,6 +117,10 @@ Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, 
     // Whosever operation is there: this one, another client's, or a former host's.
     SlotOutcome outcome = settle_host_slot();
     if (outcome != SlotOutcome::completed) return unfinished(outcome);
+    // What an operation of the host's left between nodes when it was undone comes first.
+    if (const bool own = finishes && request.a == index; !own) {
+        if (const Performed left = finish_pinned(index); left != Performed::done) return left;
+    }
     const u32 sequence = slot.sequence.load(std::memory_order_relaxed);  // even: nobody changes it
     const u64 holder = slot.owner.load(std::memory_order_relaxed);
     // Begun by this host, and the reply not read. Recovery frees the slot with its client's others
@@ -129,11 +136,13 @@ Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, 
         slot.request = request;
         AEP_NODE_CRASH_POINT("operation: written");
         // If it cannot begin now, the slot never ends with this, and it is begun when asked again.
-        ends_with_ = sequence + 2;
+        // Nobody awaits the reply of an operation that finishes another one.
+        ends_with_ = finishes ? 1 : sequence + 2;
         outcome = begin(index);
         if (outcome != SlotOutcome::completed) return unfinished(outcome);
     }
     AEP_NODE_CRASH_POINT("operation: performed");
+    host_failures_ = 0;
     reply = slot.reply;
     slot.owner.store(0, std::memory_order_release);  // release: the reply was read before
     AEP_NODE_CRASH_POINT("operation: slot freed");

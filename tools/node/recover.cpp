@@ -11,6 +11,7 @@
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/heap/adoption.hpp"
 #include "dsm-core/heap/check.hpp"
+#include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"
@@ -99,14 +100,14 @@ bool NodeHost::life_held(u32 client) const {
     return somebody_locks(context_fd_.get(), CLIENT_LOCKS_OFFSET + client);
 }
 
-/// Completes every open operation. False: at least one is under way, or its completer still on the
-/// slot's stack, which nobody else may have before that.
+/// Completes or undoes every open operation. False: at least one is under way, or its completer
+/// still on the slot's stack, which nobody else may have before that.
 bool NodeHost::finish_slots(u32 client) {
     bool finished = true;
     for_each_slot(client, [&](const Slot& slot, u32 index) {
         const bool hosts = index == host_slot();
         if (!hosts && is_at_rest(slot)) return;
-        switch (hosts ? settle_host_slot() : completion_.complete(index)) {
+        switch (hosts ? settle_host_slot() : complete_or_undo(index)) {
             case SlotOutcome::completed:
                 break;
             case SlotOutcome::pending:
@@ -124,7 +125,8 @@ bool NodeHost::finish_slots(u32 client) {
 /// says of sharing is believed in nothing.
 bool NodeHost::leave_sharing(u32 client) {
     const ShareClient& c = share_client(client);
-    const auto takes_part = [&] { return __atomic_load_n(&c.open, __ATOMIC_ACQUIRE) != 0; };
+    // A name that it died in the claim of is others' again when it has left.
+    const auto takes_part = [&] { return c.open.load() != 0 || is_claiming(client); };
     Reply reply{.status = Status::ok};
     while (reply.status == Status::ok && (takes_part() || has_shares(c))) {
         switch (perform_for(client, static_cast<u32>(ShareOp::leave), {}, reply)) {
@@ -215,7 +217,11 @@ u32 NodeHost::take_chunks_back(u32 client) {
 }
 
 void NodeHost::verify_domain(u32 client) {
-    if (client_at(client).private_heap.load(std::memory_order_relaxed) != 0) return;
+    // What left the context, and what nobody could end, is not as a heap is.
+    if (client_at(client).private_heap.load(std::memory_order_relaxed) != 0 ||
+        client_at(client).left_open.load(std::memory_order_relaxed) != 0) {
+        return;
+    }
     Domain& dom = domain_at(client);
     if (dom.heaps_mapped.load(std::memory_order_relaxed) == 0) return;  // never made whole
     restore_withdrawn(dom);
@@ -253,7 +259,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
         done.busy = done.busy || recovery.state == RecoveryState::waiting ||
                     recovery.state == RecoveryState::frozen;
     }
-    recount_once();
+    count_cached();
     look_after_nodes(now_ms, done);
     if (fenced()) return done;
     done.chunks_returned += return_cached(now_ms, false);

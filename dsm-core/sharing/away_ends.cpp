@@ -1,0 +1,169 @@
+// Purpose: how what crosses nodes ends: references that nobody needs are given up, messages for the
+//          dead are dropped, and what a dead slot was in the middle of is put right.
+// Who calls it: see away.hpp.
+// Crash rule: see away.hpp.
+#include "dsm-core/era/lane_recovery.hpp"
+#include "dsm-core/sharing/away.hpp"
+#include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/group_ops.hpp"
+#include "dsm-core/sharing/transit.hpp"
+
+namespace aep {
+
+void pin(u32 slot, u32 index) {
+    ++export_at(index).pins;
+    pin_of(slot) = index;
+}
+
+void unpin(u32 slot, u32 index) {
+    Export& e = export_at(index);
+    pin_of(slot) = NO_RECORD;
+    --e.pins;
+    if (e.references == 0 && !e.listed) dispose(index);
+}
+
+bool learn(const era::Tables& t, u32 index) {
+    const era::ObjectEntry& entry = t.object(export_at(index).object - 1);
+    const u64 address = entry.address.load();
+    const u64 bytes = entry.bytes.load();
+    const u64 window = u64{context().chunk_count} * CHUNK_SIZE;
+    // What another machine says is believed within the pool's bounds.
+    if (address - HEAP_BASE >= window || bytes == 0 || bytes > window - (address - HEAP_BASE) ||
+        find_export(address) != NO_RECORD) {
+        return false;
+    }
+    name_foreign_export(index, address, bytes);
+    const u64 head = entry.head.load();
+    if (head == 0) return true;
+    export_at(index).group = index;
+    ++sharing().groups;
+    const bool free = in_heap_window(head) && find_export(head) == NO_RECORD;
+    if (free && records_left(1, 0)) add_root(index, head, entry.head_bytes.load());
+    return true;
+}
+
+namespace {
+
+/// An export of the list that may go now, pinned; NO_RECORD: none.
+u32 begin_settle(Caller caller, Lingering& list, u32& looks) {
+    const Alone alone(caller);
+    if (!alone.is_sound()) return NO_RECORD;
+    while (looks != 0) {
+        --looks;
+        const u32 index = next_lingering(list);
+        if (index == NO_RECORD) return NO_RECORD;
+        Export& e = export_at(index);
+        if (e.references != 0) continue;  // somebody received it again
+        if (e.pins != 0) continue;        // whoever is at work with it disposes of it
+        const bool ours = e.owner != OWNER_ELSEWHERE;
+        // Only this node could attach to it again, and nobody of it can any more.
+        if (ours && references_elsewhere(e) != 0) {
+            dispose(index);  // to the end of the list
+            continue;
+        }
+        e.node_ref = NodeRef::dropping;
+        pin(caller.slot, index);
+        return index;
+    }
+    return NO_RECORD;
+}
+
+}  // namespace
+
+u32 settle(Lingering& list, Caller caller, u32 limit) {
+    const era::Tables t = era_tables();
+    u32 looks = limit;
+    if (const u32 count = list.count.load(std::memory_order_relaxed); count < looks) looks = count;
+    u32 settled = 0;
+    u32 told = era::NO_NODE;  // that fewer refer to objects of its own
+    const auto tell = [&](u32 home) {
+        if (told != era::NO_NODE && told != home) {
+            with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, told); });
+        }
+        told = home;
+    };
+    for (u32 index; (index = begin_settle(caller, list, looks)) != NO_RECORD; ++settled) {
+        const u32 object = export_at(index).object - 1;
+        const u32 home = object / t.objects_per_node();
+        const era::Status status = in_lane(t, caller, [&](auto& lane) {
+            const era::Status released = lane.release(object);
+            if (released == era::Status::last) lane.reclaimed();
+            AEP_AWAY_CRASH_POINT("away: reference given up");
+            return released;
+        });
+        if (status == era::Status::ok && home != context().era_node) tell(home);
+        const Alone alone(caller);
+        if (!alone.is_sound()) return settled;
+        if (status == era::Status::fenced) fence_context();
+        forget_number(index);
+        unpin(caller.slot, index);
+    }
+    tell(era::NO_NODE);
+    return settled;
+}
+
+void tidy_rings(Caller caller) {
+    const era::Tables t = era_tables();
+    const u32 node = context().era_node;
+    const auto tidy = [&](const era::Waiting& w) {
+        if (is_open(ShareId{w.envelope.to})) {
+            with_pool_memory(
+                [&](auto& memory) { return era::note_stray(memory, t, w.from, node, w.position); });
+            return false;
+        }
+        const era::Status status = in_lane(t, caller, [&](auto& lane) {
+            const era::Status dropped = era::drop_message(lane, w);
+            if (dropped == era::Status::last) lane.reclaimed();
+            return dropped;
+        });
+        return status == era::Status::fenced;
+    };
+    with_pool_memory(
+        [&](auto& memory) { return era::each_message_to(memory, t, node, 0, true, tidy); });
+}
+
+void settle_lanes(u32 slot) {
+    const era::Tables t = era_tables();
+    const u32 node = context().era_node;
+    for (u32 i = 0; i < lanes_of(t); ++i) {
+        if (lane_taken(i).load(std::memory_order_acquire) != slot + 1) continue;
+        const u32 pinned = pin_of(slot);
+        // Of the node's references, the operation was at this one.
+        const u32 number = is_record(pinned) ? export_at(pinned).object - 1 : era::NO_NODE;
+        with_pool_memory([&](auto& memory) {
+            era::Lane lane(memory, t, node, i, era_standing());
+            era::settle_lane(lane, number);
+            return 0;
+        });
+        lane_taken(i).store(0, std::memory_order_release);  // the next one finds it retired
+    }
+}
+
+ShareReply finish_away(Caller caller, const ShareRequest& r) {
+    if (r.a >= context().max_slots) return {.status = Status::miss};
+    const u32 slot = static_cast<u32>(r.a);
+    const Alone alone(caller);
+    if (!alone.is_sound()) return {.status = Status::poisoned};
+    const u32 index = pin_of(slot);
+    if (!is_record(index) || export_at(index).pins == 0) {  // nothing, or not what we wrote
+        pin_of(slot) = NO_RECORD;
+        return {};
+    }
+    Export& e = export_at(index);
+    if (e.node_ref == NodeRef::taking || e.node_ref == NodeRef::dropping) {
+        const era::Tables t = era_tables();
+        const u32 object = e.object - 1;
+        const bool has = object < t.shape.refs &&
+                         t.ref(context().era_node, object).load() == era::Cell::of(object).bits;
+        if (!has) {
+            forget_number(index);
+        } else {
+            e.node_ref = NodeRef::held;
+            if (e.address == 0) learn(t, index);
+        }
+    }
+    unpin(slot, index);
+    return {};
+}
+
+}  // namespace aep

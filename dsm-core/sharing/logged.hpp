@@ -1,0 +1,175 @@
+// Purpose: the undo log of the sharing operations, and the type of the words that they change.
+// Who calls it: everything in dsm-core/sharing, under the lock of sharing; recovery (undo.hpp).
+// Crash rule: a word's old value is in the log, and the log's length says so, before the word
+//             changes. Plain stores do, for on x86 what a killed thread has retired is seen in the
+//             order in which it was written. Length 0: all that was done has happened.
+//
+// There is one log, for there is one lock: it belongs to whoever holds that. A client that is
+// killed in an operation that nobody completes is taken back by writing the old values again, the
+// last one first (sharing/undo.hpp). So every word that an operation must not leave half done is
+// Logged. Words that others may find changed although nothing has happened are Hints.
+#pragma once
+
+#include <new>
+
+#include "dsm-core/context/format.hpp"
+
+namespace aep {
+
+/// An old value: where (48 bits) | how many bytes of it (8, from bit 56). FILL: of `old` >> 32
+/// words of 4 bytes that lie there one after the other, each had the low half of `old`.
+struct UndoEntry {
+    u64 where = 0;
+    u64 old = 0;
+    constexpr UndoEntry() = default;
+    constexpr UndoEntry(u64 at, u64 value) : where(at), old(value) {}
+    static constexpr u32 FILL = 0xff;
+    uptr address() const { return where & 0xffff'ffff'ffff; }
+    u32 kind() const { return static_cast<u32>(where >> 56); }  // FILL, or the size
+    /// Words of a FILL.
+    u32 count() const { return static_cast<u32>(old >> 32); }
+    /// Bytes that it tells of.
+    u64 size() const { return kind() == FILL ? u64{count()} * sizeof(u32) : kind(); }
+
+    /// Writes the old value, or values.
+    void restore() const {
+        switch (kind()) {
+            case FILL:
+                for (u32 i = 0; i < count(); ++i) put(address() + i * sizeof(u32), u32(old));
+                return;
+            case sizeof(u8):
+                return put(address(), static_cast<u8>(old));
+            case sizeof(u16):
+                return put(address(), static_cast<u16>(old));
+            case sizeof(u32):
+                return put(address(), static_cast<u32>(old));
+            case sizeof(u64):
+                return put(address(), old);
+            default:
+                return;
+        }
+    }
+
+  private:
+    template <class T>
+    static void put(uptr address, T value) {
+        // release: in this order, for whoever goes on after a kill.
+        __atomic_store_n(reinterpret_cast<T*>(address), value, __ATOMIC_RELEASE);
+    }
+};
+
+struct alignas(CACHE_LINE) UndoLog {
+    /// More than any operation changes between two commits: the last drop of a group of 64
+    /// extents, or a message that is taken from behind all others.
+    static constexpr u32 CAPACITY = 4096;
+
+    u32 length;  // entries that are valid
+    u32 freed;   // 1: the last export in some chunk has gone (Alone::commit)
+    alignas(CACHE_LINE) UndoEntry entries[CAPACITY];
+
+    void add(uptr address, u32 kind, u64 old) {
+        const u32 at = __atomic_load_n(&length, __ATOMIC_RELAXED);
+        if (AEP_UNLIKELY(at >= CAPACITY)) __builtin_trap();  // no operation is so long
+        entries[at] = {address | u64{kind} << 56, old};
+        // release: the entry comes before; what it tells of is stored by a release, after this.
+        __atomic_store_n(&length, at + 1, __ATOMIC_RELEASE);
+    }
+};
+static_assert(sizeof(UndoLog) == CACHE_LINE + UndoLog::CAPACITY * sizeof(UndoEntry));
+
+/// At the same place in every context: the first of what sharing has.
+inline UndoLog& undo_log() { return *reinterpret_cast<UndoLog*>(CONTROL_BASE + SHARE_OFFSET); }
+
+#ifdef AEP_UNDO_SWITCH
+/// For the test that shows that without a log all is lost.
+inline bool undo_log_works = true;
+#elif defined(AEP_NO_UNDO_LOG)
+/// For the measurement of what the log costs: a build whose operations must be completed.
+inline constexpr bool undo_log_works = false;
+#else
+inline constexpr bool undo_log_works = true;
+#endif
+
+/// A word of a table of sharing. Reading it is free; assigning to it logs the old value: four
+/// stores instead of one. Zeroed memory is a word of 0.
+template <class T>
+class Logged {
+  public:
+    static_assert(sizeof(T) <= sizeof(u64) && std::atomic<T>::is_always_lock_free);
+
+    constexpr Logged(T value = {}) : value_(value) {}  // of memory that nobody reaches so far
+    constexpr Logged(const Logged&) = default;
+
+    operator T() const { return value_; }
+    /// Without the lock.
+    T load(std::memory_order order = std::memory_order_acquire) const {
+        T value;
+        __atomic_load(&value_, &value, static_cast<int>(order));
+        return value;
+    }
+
+    Logged& operator=(const Logged& other) { return *this = other.value_; }
+    Logged& operator=(T value) {
+        keep();
+        // release: the log says what was here; and readers without the lock see what it is about.
+        __atomic_store(&value_, &value, __ATOMIC_RELEASE);
+        return *this;
+    }
+    Logged& operator+=(T by) { return *this = static_cast<T>(value_ + by); }
+    Logged& operator-=(T by) { return *this = static_cast<T>(value_ - by); }
+    Logged& operator++() { return *this += T{1}; }
+    Logged& operator--() { return *this -= T{1}; }
+
+    /// Logs the value without changing it: it is about to be written as memory.
+    void keep() {
+        if (!undo_log_works) return;
+        u64 old = 0;
+        __builtin_memcpy(&old, &value_, sizeof value_);
+        undo_log().add(reinterpret_cast<uptr>(&value_), sizeof value_, old);
+    }
+
+  private:
+    T value_;
+};
+
+/// Logs that `count` words from `first` on have the value `old`, and gives all of them another.
+inline void fill_logged(Logged<u32>* first, u32 count, u32 old, u32 value) {
+    if (count == 0) return;
+    if (undo_log_works) {
+        undo_log().add(reinterpret_cast<uptr>(first), UndoEntry::FILL, u64{count} << 32 | old);
+    }
+    for (u32 i = 0; i < count; ++i) {
+        __atomic_store_n(reinterpret_cast<u32*>(first + i), value, __ATOMIC_RELEASE);  // as above
+    }
+}
+
+/// Writes memory that nobody reaches if the operation is undone: not logged.
+template <class T>
+T& write_unreached(T& memory, const T& value) {
+    // The compiler may not do it before the log keeps what leads there.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    return *new (static_cast<void*>(&memory)) T(value);
+}
+
+/// A word that tells people or saves time: an operation that is undone may have changed it, and two
+/// operations at once may lose a change.
+template <class T>
+class Hint {
+  public:
+    T load() const { return word_.load(std::memory_order_relaxed); }
+    operator T() const { return load(); }
+    Hint& operator=(T value) {
+        word_.store(value, std::memory_order_relaxed);
+        return *this;
+    }
+    T operator++() {
+        const T next = static_cast<T>(load() + 1);
+        word_.store(next, std::memory_order_relaxed);
+        return next;
+    }
+
+  private:
+    std::atomic<T> word_;
+};
+
+}  // namespace aep

@@ -1,0 +1,56 @@
+// Purpose: see undo.hpp.
+// Who calls it: see undo.hpp.
+// Crash rule: see undo.hpp.
+#include "dsm-core/sharing/undo.hpp"
+
+#include "dsm-core/context/node_ops.hpp"
+
+namespace aep {
+namespace {
+
+struct Range {
+    uptr begin, end;
+    bool holds(uptr address, u64 bytes) const {
+        return address >= begin && address < end && bytes <= end - address;
+    }
+};
+
+}  // namespace
+
+bool may_be_logged(const UndoEntry& entry) {
+    const ShareLayout at = share_layout();
+    const uptr fixed = CONTROL_BASE + SHARE_OFFSET;
+    const uptr records = CONTROL_BASE + RECORDS_OFFSET;
+    // Of the header all but the lock.
+    const Range header{reinterpret_cast<uptr>(&sharing().exports_present),
+                       fixed + at.present_bytes};
+    const Range counts{fixed + at.counts, fixed + at.counts + context().chunk_count * sizeof(u32)};
+    if (entry.kind() == UndoEntry::FILL) {
+        return entry.address() % sizeof(u32) == 0 && counts.holds(entry.address(), entry.size());
+    }
+    const u64 bytes = entry.size();
+    return is_power_of_two(bytes) && bytes <= sizeof(u64) && entry.address() % bytes == 0 &&
+           (header.holds(entry.address(), bytes) ||
+            Range{records, records + at.record_bytes}.holds(entry.address(), bytes));
+}
+
+void pay_what_is_owed(u32 slot) {
+    std::atomic<u32>& owes = slot_at(slot).owes;
+    const Owed owed{owes.load(std::memory_order_acquire)};
+    if (owed.bits == 0) return;
+    if (owed.client() <= context().max_clients) {
+        wake(words_of(owed.client(), owed.sleep()));
+    }
+    owes.store(0, std::memory_order_release);  // after they are awake
+}
+
+void give_forgotten_chunks() {
+    for (u32 c = 0; c < context().chunk_count; ++c) {
+        if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_KEPT &&
+            chunk_exports(c).load(std::memory_order_seq_cst) == 0) {
+            give_kept_chunk(c);
+        }
+    }
+}
+
+}  // namespace aep

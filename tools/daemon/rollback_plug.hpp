@@ -1,0 +1,45 @@
+// Purpose: the provider `rollback` in the daemon: nothing is captured and nothing is completed;
+// what
+//          a dead client left open is undone by the host. The host's own operations are performed
+//          by a process beside it, for they walk tables that clients write.
+// Who calls it: daemon/main.cpp makes it, the daemon's loop and recovery use it.
+// Crash rule: a performer that dies leaves the host's slot open like any client's: it is undone and
+//             asked for again. The next performer begins with nothing before the former is gone.
+//
+// No capability, no tracing, no second look at a process: any user, any container, any kernel.
+#pragma once
+
+#include "tools/daemon/completer_process.hpp"
+#include "tools/node/completion.hpp"
+#include "tools/node/host.hpp"
+
+namespace aep {
+
+class RollbackPlug final : public Capture, public Completion {
+  public:
+    explicit RollbackPlug(Log log) : log_(std::move(log)) {}
+
+    Provider kind() const override { return Provider::rollback; }
+    std::string start(const WatchedContext& watched) override;
+
+    void begin() override;
+    /// An open operation of a client is never completed. The host's is, while its performer lives.
+    SlotOutcome complete(u32 slot) override;
+    SlotOutcome begin_operation(u32 slot) override;
+    bool performs_here() const override { return false; }
+    int event_fd() const override { return performer_.event_fd(); }
+    void on_event() override;
+
+  private:
+    bool have_performer();
+    void performer_died();
+    void take(const CompleterReport& report);
+
+    Log log_;
+    CompleterProcess performer_;
+    bool ready_ = false;  // it works, and no other one does
+    bool asked_ = false;  // it has the host's operation and has not answered
+    u64 asked_ns_ = 0;    // since when
+};
+
+}  // namespace aep

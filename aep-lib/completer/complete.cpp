@@ -28,19 +28,31 @@
 namespace aep {
 namespace {
 
-constexpr int GO_SIGNAL = SIGUSR1;
-constexpr int FAULT_SIGNALS[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGTRAP};
+// SIGSYS: a system call that the filter does not know.
+constexpr int FAULT_SIGNALS[] = {SIGILL, SIGSEGV, SIGBUS, SIGFPE, SIGTRAP, SIGSYS};
 constexpr u64 TRAP_FLAG = 0x100;  // left by a debugger that stepped the thread
 
 /// A worker's way through an operation.
 struct Passage {
+    u32 slot;
+    u32 sequence;  // of the operation
+    volatile CaptureEntry& entry;
     const Registers* begin = nullptr;  // where to go on; null: not asked to
     bool inside = false;
-    int signal = 0;  // that ended it; 0: the operation returned
+    bool left = false;  // before its end, as asked
+    int signal = 0;     // that ended it; 0: the operation returned
     u64 rip = 0;
-    gregset_t home;  // where the worker left itself
+    gregset_t home{};  // where the worker left itself
 };
 thread_local Passage* passage = nullptr;
+
+pid_t process = 0;
+thread_local pid_t thread = 0;
+
+bool is_in_image(u32 slot, u64 rip, u64 rsp) {
+    return rip >= image_info().text_begin && rip < image_info().text_end &&
+           rsp - stack_of_slot(slot) < STACK_BYTES;
+}
 
 /// Exchanges the worker's registers for the captured ones. Segment registers, vector registers and
 /// the signal mask stay the worker's: the image uses none of them.
@@ -70,7 +82,40 @@ void go_in(int, siginfo_t*, void* context) {
     put(REG_RSP, r.rsp);
     put(REG_RIP, r.rip);
     put(REG_EFL, r.rflags & ~TRAP_FLAG);
+    way->entry.gone_on = 1;  // until it is captured again, which writes a 0
     way->inside = true;
+}
+
+/// Back to the worker, although the operation is not over. Where it was interrupted the programs
+/// have captured, like any handler that begins inside.
+void leave(int, siginfo_t*, void* context) {
+    Passage* way = passage;
+    if (way == nullptr || !way->inside) return;  // it came too late
+    gregset_t& g = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+    const auto at = [&g](int which) { return static_cast<u64>(g[which]); };
+    volatile CaptureEntry& entry = way->entry;
+    if (is_in_image(way->slot, at(REG_RIP), at(REG_RSP)) && entry.gone_on != 0) {
+        // They are gone. To go on from the former capture would do a part of it twice.
+        entry.kind = CAPTURE_NONE;
+        const Registers r{at(REG_R15), at(REG_R14), at(REG_R13), at(REG_R12), at(REG_RBP),
+                          at(REG_RBX), at(REG_R11), at(REG_R10), at(REG_R9),  at(REG_R8),
+                          at(REG_RAX), at(REG_RCX), at(REG_RDX), at(REG_RSI), at(REG_RDI),
+                          at(REG_RIP), at(REG_EFL), at(REG_RSP)};
+        memcpy(const_cast<Registers*>(&entry.registers), &r, sizeof r);
+        entry.client = 0;
+        entry.gone_on = 0;
+        // Only the compiler has to keep the order: it is for whoever looks after a kill.
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        entry.kind = CAPTURE_HANDLER;
+    }
+    if (entry.sequence_known == 0) {
+        entry.sequence = way->sequence;
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        entry.sequence_known = 1;
+    }
+    memcpy(g, way->home, sizeof g);
+    way->left = true;
+    way->inside = false;
 }
 
 /// The operation returned into the trap page, or broke: back to the worker.
@@ -89,11 +134,11 @@ void come_out(int signal, siginfo_t* info, void* context) {
     way->inside = false;
 }
 
-/// Goes on with the captured registers until the operation returns or breaks.
+/// Goes on with the captured registers until the operation returns, breaks or is left.
 void pass_through(const Registers& from, Passage& way) {
     way.begin = &from;
     passage = &way;
-    syscall(SYS_tgkill, getpid(), gettid(), GO_SIGNAL);
+    syscall(SYS_tgkill, process, thread, GO_SIGNAL);
     passage = nullptr;
 }
 
@@ -106,9 +151,7 @@ std::optional<Registers> find_capture(u32 index, u32 sequence, volatile CaptureE
     const u32 client = entry.client;
     Registers r;
     memcpy(&r, const_cast<const Registers*>(&entry.registers), sizeof r);
-    const bool in_image = r.rip >= image_info().text_begin && r.rip < image_info().text_end &&
-                          r.rsp - stack_of_slot(index) < STACK_BYTES;
-    if (kind == static_cast<u32>(CAPTURE_NONE) || !current || !in_image ||
+    if (kind == static_cast<u32>(CAPTURE_NONE) || !current || !is_in_image(index, r.rip, r.rsp) ||
         (client != 0 && client != owner)) {
         return std::nullopt;
     }
@@ -132,12 +175,17 @@ long prepare_completing() {
     if (image_info().shadow_return % 2 != 0) return -ENOEXEC;  // between two traps
     struct sigaction action {};
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    process = getpid();
+    // What leads in or out is not interrupted by what leads out.
+    sigaddset(&action.sa_mask, LEAVE_SIGNAL);
     action.sa_sigaction = come_out;
     for (const int signal : FAULT_SIGNALS) {
         if (sigaction(signal, &action, nullptr) != 0) return -errno;
     }
     action.sa_sigaction = go_in;
-    return sigaction(GO_SIGNAL, &action, nullptr) == 0 ? 0 : -errno;
+    if (sigaction(GO_SIGNAL, &action, nullptr) != 0) return -errno;
+    action.sa_sigaction = leave;
+    return sigaction(LEAVE_SIGNAL, &action, nullptr) == 0 ? 0 : -errno;
 }
 
 void become_worker(void* signal_stack, usize bytes) {
@@ -148,20 +196,23 @@ void become_worker(void* signal_stack, usize bytes) {
     sigset_t blocked;
     sigfillset(&blocked);
     sigdelset(&blocked, GO_SIGNAL);
+    sigdelset(&blocked, LEAVE_SIGNAL);
     for (const int signal : FAULT_SIGNALS) sigdelset(&blocked, signal);
     pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
+    thread = gettid();
 }
 
 bool claim_slot(u32 slot) {
     u32 nobody = 0;
-    return slot_at(slot).completer.compare_exchange_strong(nobody, static_cast<u32>(getpid()),
+    return slot_at(slot).completer.compare_exchange_strong(nobody, static_cast<u32>(process),
                                                            std::memory_order_acq_rel);
 }
 
 void release_slot(u32 slot) { slot_at(slot).completer.store(0, std::memory_order_release); }
 
-void void_claims() {
-    for (u32 i = 0; i < context().max_slots; ++i) release_slot(i);
+void void_claims(u32 slots) {
+    process = getpid();
+    for (u32 i = 0; i < slots; ++i) release_slot(i);
 }
 
 CompleterReport perform_slot(u32 index) {
@@ -170,32 +221,34 @@ CompleterReport perform_slot(u32 index) {
     return {index, CompleterOutcome::completed, slot.op, 0, 0};
 }
 
-CompleterReport complete_slot(u32 index, volatile CaptureEntry* captures) {
+bool complete_slot(u32 index, volatile CaptureEntry* captures, CompleterReport& report) {
     Slot& slot = slot_at(index);
-    CompleterReport report{index, CompleterOutcome::nothing_open, slot.op, 0, 0};
+    report = {index, CompleterOutcome::nothing_open, slot.op, 0, 0};
     const u32 sequence = slot.sequence.load(std::memory_order_acquire);
-    if (sequence % 2 == 0) return report;
+    if (sequence % 2 == 0) return true;
     const std::optional<Registers> from = await_capture(index, sequence, captures[index]);
     if (!from) {
         report.outcome = CompleterOutcome::no_capture;
-        return report;
+        return true;
     }
-    Passage way;
+    Passage way{.slot = index, .sequence = sequence, .entry = captures[index]};
     pass_through(*from, way);
+    const bool ended = slot.sequence.load(std::memory_order_acquire) == sequence + 1;
+    if (way.left && !ended) return false;
     // Counted when it is over: a completer that is killed in between leaves that to the next. What
     // the host performs is nobody's death.
     const u32 deaths = index == host_slot() ? 0 : 1;
     context().captured.fetch_add(deaths, std::memory_order_relaxed);
-    if (way.signal != 0 || slot.sequence.load(std::memory_order_acquire) != sequence + 1) {
+    if (way.signal != 0 || !ended) {
         report.outcome = CompleterOutcome::broken;
         report.signal = static_cast<u32>(way.signal);
         report.rip = way.rip;
-        return report;
+        return true;
     }
     captures[index].kind = CAPTURE_NONE;
     context().completed.fetch_add(deaths, std::memory_order_relaxed);
     report.outcome = CompleterOutcome::completed;
-    return report;
+    return true;
 }
 
 }  // namespace aep

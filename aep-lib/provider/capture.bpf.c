@@ -157,6 +157,7 @@ static void capture(struct task_struct* task, __u32 kind, int signal) {
     entry->tgid = member.tgid;
     entry->tid = (__u32)bpf_get_current_pid_tgid();
     entry->signal = signal;
+    entry->gone_on = 0;
     struct Registers* to = &entry->registers;
     to->r15 = regs->r15;
     to->r14 = regs->r14;

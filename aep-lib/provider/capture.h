@@ -34,7 +34,7 @@ struct CaptureEntry {
     __u32 tgid;            // in the daemon's pid namespace
     __u32 tid;             // in the initial pid namespace
     __u32 signal;          // that was delivered; 0: the thread ended without one
-    __u32 reserved;
+    __u32 gone_on;  // a completer has gone on from here, and was not captured since
     struct Registers registers;
     __u64 reserved2[2];
 };

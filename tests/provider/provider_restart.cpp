@@ -236,7 +236,7 @@ TEST(ProviderRestart, AnotherBuildsPinsAreReplaced) {
     const auto marked = [&plan](bool mark) {
         auto provider = open_ebpf_provider(plan);
         EXPECT_TRUE(provider) << provider.error();
-        volatile u32& word = (*provider)->captures()[3].reserved;
+        volatile __u64& word = (*provider)->captures()[3].reserved2[0];
         const bool was = word != 0;
         if (mark) word = 1;
         return was;

@@ -131,6 +131,12 @@ void Node::forget_completer() {
     completer_ = 0;
 }
 
+void Node::write_stack(u32 slot, u64 at, const void* from, usize bytes) {
+    const u64 offset = STACKS_OFFSET + (stack_of_slot(slot) - STACKS_BASE) + at;
+    ASSERT_EQ(pwrite(context_, from, bytes, static_cast<off_t>(offset)),
+              static_cast<ssize_t>(bytes));
+}
+
 void Node::ask(u32 slot) {
     const CompleterJob job{slot};
     ASSERT_EQ(send(socket_, &job, sizeof job, MSG_NOSIGNAL), static_cast<ssize_t>(sizeof job));

@@ -16,8 +16,8 @@
 
 namespace aep::test {
 
-inline constexpr u32 CLIENT = 1;     // the victims', one after the other
-inline constexpr u32 MAX_SLOTS = 8;  // slot i is for the victim's thread i
+inline constexpr u32 CLIENT = 1;      // the victims', one after the other
+inline constexpr u32 MAX_SLOTS = 40;  // slot i is for the victim's thread i; more than workers
 
 /// What victim and test share beside the context.
 struct Session {
@@ -63,6 +63,8 @@ class Node {
     /// The completer's end when its daemon is gone.
     void leave_completer();
     pid_t completer() const { return completer_; }
+    /// Nobody's any more, as far as this object is concerned.
+    void forget_completer();
     /// Asks for a slot's completion, and waits for the report of any.
     void ask(u32 slot);
     CompleterReport report();
@@ -87,8 +89,10 @@ class Node {
     Session* session = nullptr;
     bool in_own_pid_space = false;  // victims are init of a new pid namespace
 
+    /// Writes to a slot's AEP stack, which this process does not map: `at` bytes from its lowest.
+    void write_stack(u32 slot, u64 at, const void* from, usize bytes);
+
   private:
-    void forget_completer();
     pid_t fork_victim();
     [[noreturn]] void end_victim();
     void watch(pid_t child);

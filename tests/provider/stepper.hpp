@@ -60,6 +60,7 @@ class Stepper {
         node_.provider->remove_member(static_cast<u32>(victim_), CLIENT);
     }
     bool alive() const { return alive_; }
+    pid_t pid() const { return victim_; }
 
   private:
     Node& node_;

@@ -130,7 +130,7 @@ long format_context(int fd, const ContextPlan& plan) {
         for (u32 i = 0; i < h.max_slots; ++i) {
             Slot& slot =
                 *reinterpret_cast<Slot*>(address + h.slots_offset + usize{i} * SLOT_STRIDE);
-            slot.stack_top = stack_of_slot(i) + STACK_BYTES - 64;
+            slot.stack_top = stack_top_of(i);
         }
     }
     sys::munmap(address, h.control_bytes);

@@ -207,6 +207,8 @@ inline constexpr usize STACK_COMMITTED = 16 * KiB;  // made present when the slo
 constexpr uptr stack_of_slot(u32 slot) {  // lowest usable byte
     return STACKS_BASE + usize{slot} * STACK_STRIDE + (STACK_STRIDE - STACK_BYTES);
 }
+/// What the slot's stack_top is; who does not trust the slot's clients computes it.
+constexpr uptr stack_top_of(u32 slot) { return stack_of_slot(slot) + STACK_BYTES - 64; }
 
 // ---- Chunk owners: one word a chunk of the pool
 

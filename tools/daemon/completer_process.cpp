@@ -11,14 +11,13 @@
 
 #include <csignal>
 
-#include "dsm-core/context/format.hpp"
 #include "tools/node/node_error.hpp"
 #include "tools/node/paths.hpp"
 
 namespace aep {
 namespace {
 
-std::string program() {
+std::string own_program() {
     return companion({"../aep-lib/completer/aep-completer", "../lib/aep/aep-completer"},
                      "/usr/lib/aep/aep-completer");
 }
@@ -27,11 +26,12 @@ std::string program() {
 
 CompleterProcess::CompleterProcess() : events_(epoll_create1(EPOLL_CLOEXEC)) {}
 
-std::string CompleterProcess::prepare(const WatchedContext& watched) {
+std::string CompleterProcess::prepare(const WatchedContext& watched, const std::string& program) {
+    program_ = program.empty() ? own_program() : program;
     context_ = describe_again(watched.context_fd, O_RDWR);
     image_ = describe_again(watched.image_fd, O_RDONLY);
     pool_ = describe_again(watched.pool_fd, O_RDWR);
-    return access(program().c_str(), X_OK) == 0 ? "" : program() + " is missing";
+    return access(program_.c_str(), X_OK) == 0 ? "" : program_ + " is missing";
 }
 
 std::string CompleterProcess::start(int captures_fd) {
@@ -44,24 +44,31 @@ std::string CompleterProcess::start(int captures_fd) {
     // It waits for its jobs, we for nothing.
     fcntl(theirs.get(), F_SETFL, 0);
     const CompleterFds fds{context_.get(), image_.get(), pool_.get(), captures_fd, theirs.get()};
-    const long started = start_completer(program().c_str(), fds, {context().uid, getegid()});
+    const long started = start_completer(program_.c_str(), fds, {geteuid(), getegid()});
     if (started < 0) {
         socket_.reset();
         return "the completer: " + errno_text(static_cast<int>(-started));
     }
     pid_ = static_cast<pid_t>(started);
-    epoll_event event{};
-    event.events = EPOLLIN;
-    epoll_ctl(events_.get(), EPOLL_CTL_ADD, socket_.get(), &event);
+    add_event(socket_.get());
     return "";
 }
 
-void CompleterProcess::end() {
-    if (pid_ == 0) return;
+int CompleterProcess::end() {
+    int status = 0;
+    if (pid_ == 0) return status;
     socket_.reset();  // it ends when nobody is at this end
     kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
+    while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
     pid_ = 0;
+    return status;
+}
+
+void CompleterProcess::add_event(int fd) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    epoll_ctl(events_.get(), EPOLL_CTL_ADD, fd, &event);
 }
 
 bool CompleterProcess::send_job(u32 slot) {
@@ -69,12 +76,12 @@ bool CompleterProcess::send_job(u32 slot) {
     return send(socket_.get(), &job, sizeof job, MSG_NOSIGNAL) == sizeof job;
 }
 
-bool CompleterProcess::receive(const std::function<void(const CompleterReport&)>& take) {
+bool CompleterProcess::receive(const std::function<bool(const CompleterReport&)>& take) {
     while (runs()) {
         CompleterReport report;
         const ssize_t got = recv(socket_.get(), &report, sizeof report, MSG_DONTWAIT);
         if (got == sizeof report) {
-            take(report);
+            if (!take(report)) return true;
         } else if (got < 0 && errno == EINTR) {
             continue;
         } else {

@@ -1,6 +1,6 @@
 // Purpose: the completer as the daemon's child: starting it, jobs one way, reports the other, its
 //          end.
-// Who calls it: the providers' plugs.
+// Who calls it: CompleterKeeper.
 // Crash rule: a completer ends with its daemon. What it was in the middle of is the provider's to
 //             see to.
 #pragma once
@@ -21,9 +21,9 @@ class CompleterProcess {
     CompleterProcess(const CompleterProcess&) = delete;
     CompleterProcess& operator=(const CompleterProcess&) = delete;
 
-    /// Keeps what a completer of that context needs. Why there can be none; empty: it can be
-    /// started.
-    std::string prepare(const WatchedContext& watched);
+    /// Keeps what a completer of that context needs; `program`: empty: the one that came with this
+    /// one. Why there can be none; empty: it can be started.
+    std::string prepare(const WatchedContext& watched, const std::string& program);
     /// Descriptions of the context file and of the image that hold none of the daemon's locks.
     int context_fd() const { return context_.get(); }
     int image_fd() const { return image_.get(); }
@@ -31,8 +31,8 @@ class CompleterProcess {
     /// Starts one as the tenant. `captures_fd`: the capture map, or -1. An error's text; empty: it
     /// runs.
     std::string start(int captures_fd);
-    /// Kills the one that runs, and waits until it is gone.
-    void end();
+    /// Kills the one that runs, and waits until it is gone. How it ended, as waitpid says it.
+    int end();
 
     bool runs() const { return pid_ != 0; }
     pid_t pid() const { return pid_; }
@@ -41,10 +41,14 @@ class CompleterProcess {
 
     /// Readable when reports wait, or it is dead: one descriptor, whichever completer runs.
     int event_fd() const { return events_.get(); }
-    /// Calls take(report) for each report that waits. False: the completer is dead.
-    bool receive(const std::function<void(const CompleterReport&)>& take);
+    /// Or when this one is; it stays the caller's.
+    void add_event(int fd);
+    /// Calls take(report) for each report that waits, until that is false. False: the completer is
+    /// dead, or says something that is no report.
+    bool receive(const std::function<bool(const CompleterReport&)>& take);
 
   private:
+    std::string program_;
     UniqueFd context_, image_, pool_;
     UniqueFd events_;  // an epoll that holds the socket
     UniqueFd socket_;

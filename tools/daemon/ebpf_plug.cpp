@@ -31,10 +31,11 @@ u32 sequence_of(u32 slot) { return slot_at(slot).sequence.load(std::memory_order
 
 }  // namespace
 
-EbpfPlug::EbpfPlug(const ContextPaths& paths, Log log)
-    : pins_(pins_of(paths)), place_(paths.directory), log_(std::move(log)) {}
-
-EbpfPlug::~EbpfPlug() { end_completer(); }
+EbpfPlug::EbpfPlug(const ContextPaths& paths, Log log, CompleterOptions options)
+    : pins_(pins_of(paths)),
+      place_(paths.directory),
+      log_(std::move(log)),
+      keeper_(*this, std::move(options), log_) {}
 
 std::string EbpfPlug::start(const WatchedContext& watched) {
     std::string why;
@@ -49,56 +50,18 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     if (!opened) return opened.error();
     provider_ = std::move(*opened);
     image_info_ = *image;
-    return completer_.prepare(watched);
+    return keeper_.prepare(watched, provider_->captures_fd());
 }
 
-void EbpfPlug::begin() {
-    have_completer();  // before it is needed: whoever waits for it waits less
+std::string EbpfPlug::watch_completer(pid_t pid) {
+    return provider_->add_member(static_cast<u32>(pid), COMPLETER_CLIENT);
 }
 
-/// Starts one if there is none.
-bool EbpfPlug::have_completer() {
-    if (completer_.runs()) return true;
-    const std::string why = start_completer();
-    if (!why.empty()) log_(LogLevel::error, "no completer: " + why);
-    return why.empty();
+void EbpfPlug::unwatch_completer(pid_t pid) {
+    provider_->remove_member(static_cast<u32>(pid), COMPLETER_CLIENT);
 }
 
-std::string EbpfPlug::start_completer() {
-    std::string why = completer_.start(provider_->captures_fd());
-    if (!why.empty()) return why;
-    ready_ = false;
-    why = provider_->add_member(static_cast<u32>(completer_.pid()), COMPLETER_CLIENT);
-    if (!why.empty()) end_completer();
-    return why;
-}
-
-/// What it was in the middle of is captured.
-void EbpfPlug::end_completer() {
-    if (!completer_.runs()) return;
-    const u32 pid = static_cast<u32>(completer_.pid());
-    completer_.end();
-    provider_->remove_member(pid, COMPLETER_CLIENT);
-    ready_ = false;
-}
-
-/// Another one goes on with what it left. One that never came to work is started again by the next
-/// sweep only.
-void EbpfPlug::completer_died() {
-    const bool worked = ready_;
-    log_(LogLevel::warning, "the completer (pid " + std::to_string(completer_.pid()) + ") is dead");
-    end_completer();
-    if (!worked) {
-        pending_.clear();
-        return;
-    }
-    if (const std::string why = start_completer(); !why.empty()) {
-        log_(LogLevel::error, "no completer: " + why);
-        pending_.clear();
-        return;
-    }
-    for (const u32 slot : pending_) completer_.send_job(slot);
-}
+void EbpfPlug::completer_works(pid_t pid) { provider_->keep_completer(static_cast<u32>(pid)); }
 
 std::string EbpfPlug::watch(u32 client, pid_t pid, int) {
     return provider_->add_member(static_cast<u32>(pid), client);
@@ -120,71 +83,65 @@ void EbpfPlug::on_doorbell() {
 }
 
 void EbpfPlug::remove() {
-    end_completer();
+    keeper_.end();
     provider_.reset();
     if (const std::string why = remove_pins(pins_); !why.empty()) log_(LogLevel::warning, why);
 }
 
 SlotOutcome EbpfPlug::complete(u32 slot) {
     // Until the report is here the worker may still be on the slot's stack, on its way out.
-    if (pending_.count(slot) != 0) return SlotOutcome::pending;
+    if (keeper_.asked(slot)) return SlotOutcome::pending;
     if (is_at_rest(slot_at(slot))) return SlotOutcome::completed;
     const u32 sequence = sequence_of(slot);
+    // A claim of a former completer is voided when ours comes to work. From then on nobody has the
+    // slot: what says so is a client's word.
+    if (keeper_.works()) slot_at(slot).completer.store(0, std::memory_order_relaxed);
     if (sequence % 2 == 0) {
-        // A former completer's worker. When that one is gone, the next one voids its claims.
-        have_completer();
-        return SlotOutcome::pending;
+        keeper_.want();
+        return keeper_.works() ? SlotOutcome::completed : SlotOutcome::pending;
     }
     if (const auto found = hopeless_.find(slot); found != hopeless_.end()) {
-        const bool same = found->second == sequence;
+        if (found->second == sequence) return SlotOutcome::no_capture;
         hopeless_.erase(found);
-        if (same) return SlotOutcome::no_capture;
     }
-    // No completer, or a full socket: the next sweep asks again.
-    if (have_completer() && completer_.send_job(slot)) pending_.insert(slot);
+    keeper_.ask(slot);  // if it cannot be asked now, the next sweep asks again
     return SlotOutcome::pending;
 }
 
 SlotOutcome EbpfPlug::begin_operation(u32 slot) {
     const std::string why =
-        begin_as_killed(completer_.context_fd(), image_info_, slot, provider_->captures()[slot]);
+        begin_as_killed(keeper_.context_fd(), image_info_, slot, provider_->captures()[slot]);
     if (why.empty()) return complete(slot);
     log_(LogLevel::error, "an operation of the host's cannot begin: " + why);
     return SlotOutcome::pending;
 }
 
-void EbpfPlug::on_event() {
-    const auto take_it = [this](const CompleterReport& report) { take(report); };
-    if (!completer_.receive(take_it)) completer_died();
-}
-
-void EbpfPlug::take(const CompleterReport& report) {
-    if (report.outcome == CompleterOutcome::ready) {
-        ready_ = true;
-        provider_->keep_completer(static_cast<u32>(completer_.pid()));
-        return;
-    }
-    pending_.erase(report.slot);
+bool EbpfPlug::answered(const CompleterReport& report) {
+    const std::string what =
+        "operation " + std::to_string(report.op) + " in slot " + std::to_string(report.slot);
+    const u32 sequence = sequence_of(report.slot);
     switch (report.outcome) {
         case CompleterOutcome::completed:
-            log_(LogLevel::info, "operation " + std::to_string(report.op) + " in slot " +
-                                     std::to_string(report.slot) + " is completed");
-            break;
-        case CompleterOutcome::broken:
-            log_(LogLevel::error, "operation " + std::to_string(report.op) + " in slot " +
-                                      std::to_string(report.slot) + " broke: signal " +
-                                      std::to_string(report.signal) + " at " +
-                                      std::to_string(report.rip));
-            hopeless_[report.slot] = sequence_of(report.slot);
-            break;
-        case CompleterOutcome::no_capture:
-            hopeless_[report.slot] = sequence_of(report.slot);
-            break;
-        case CompleterOutcome::ready:
-        case CompleterOutcome::started:
         case CompleterOutcome::nothing_open:
+            if (sequence % 2 != 0) return false;
+            if (report.outcome == CompleterOutcome::completed) {
+                log_(LogLevel::info, what + " is completed");
+            }
+            return true;
+        case CompleterOutcome::broken:
+            log_(LogLevel::error, what + " broke: signal " + std::to_string(report.signal) +
+                                      " at " + std::to_string(report.rip));
+            break;
+        default:
             break;
     }
+    hopeless_[report.slot] = sequence;
+    return true;
+}
+
+void EbpfPlug::given_up(u32 slot, const std::string& why) {
+    log_(LogLevel::error, "the operation in slot " + std::to_string(slot) + " is given up: " + why);
+    hopeless_[slot] = sequence_of(slot);
 }
 
 }  // namespace aep

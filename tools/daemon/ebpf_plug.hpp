@@ -1,29 +1,25 @@
-// Purpose: the provider `ebpf` in the daemon: captures by pinned programs, completion by a
-// completer
-//          process that is started again when it dies.
+// Purpose: the provider `ebpf` in the daemon: captures by pinned programs, completion by a process
+//          that is started again when it dies.
 // Who calls it: daemon/main.cpp makes it, the daemon's loop and recovery use it.
 // Crash rule: programs and captures outlive the daemon; a completer ends with its daemon, and what
-// it
-//             was in the middle of is captured for the next one.
+//             it was in the middle of is captured for the next one.
 #pragma once
 
 #include <map>
 #include <memory>
-#include <set>
 
 #include "aep-lib/provider/ebpf_provider.hpp"
-#include "tools/daemon/completer_process.hpp"
+#include "tools/daemon/completer_keeper.hpp"
 #include "tools/node/completion.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/unique_fd.hpp"
 
 namespace aep {
 
-class EbpfPlug final : public Capture, public Completion {
+class EbpfPlug final : public Capture, public Completion, private CompleterOwner {
   public:
     /// For the context at `paths`.
-    EbpfPlug(const ContextPaths& paths, Log log);
-    ~EbpfPlug() override;
+    EbpfPlug(const ContextPaths& paths, Log log, CompleterOptions options = {});
 
     Provider kind() const override { return Provider::ebpf; }
     std::string start(const WatchedContext& watched) override;
@@ -33,29 +29,27 @@ class EbpfPlug final : public Capture, public Completion {
     void on_doorbell() override;
     void remove() override;
 
-    void begin() override;
+    void begin() override { keeper_.want(); }  // before it is needed: nobody waits for its start
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
     bool performs_here() const override { return false; }  // a completer does
-    int event_fd() const override { return completer_.event_fd(); }
-    void on_event() override;
+    int event_fd() const override { return keeper_.event_fd(); }
+    void on_event() override { keeper_.on_event(); }
 
   private:
-    std::string start_completer();
-    void end_completer();
-    void completer_died();
-    void take(const CompleterReport& report);
-    bool have_completer();
+    std::string watch_completer(pid_t pid) override;
+    void unwatch_completer(pid_t pid) override;
+    void completer_works(pid_t pid) override;
+    bool answered(const CompleterReport& report) override;
+    void given_up(u32 slot, const std::string& why) override;
 
     std::string pins_;
     std::string place_;  // the context's directory
     Log log_;
     std::unique_ptr<CaptureProvider> provider_;
     ImageInfo image_info_{};
-    CompleterProcess completer_;
-    bool ready_ = false;
-    std::set<u32> pending_;        // asked for, not answered
-    std::map<u32, u32> hopeless_;  // slot -> sequence of the operation that has no capture
+    std::map<u32, u32> hopeless_;  // slot -> sequence of the operation that cannot be completed
+    CompleterKeeper keeper_;       // the last: it ends before what it tells
 };
 
 }  // namespace aep

@@ -19,7 +19,7 @@ UniqueFd open_pidfd(pid_t pid) {
 
 std::string KernelPlug::start(const WatchedContext& watched) {
     for (const std::string& line : missing_for_kernel()) return line;
-    const std::string why = completer_.prepare(watched);
+    const std::string why = keeper_.prepare(watched, -1);
     return why.empty() ? find_or_make() : why;
 }
 
@@ -36,7 +36,7 @@ std::string KernelPlug::find_or_make() {
             return "";
         }
     }
-    auto made = make_kernel_context(completer_.context_fd(), completer_.image_fd(), header);
+    auto made = make_kernel_context(keeper_.context_fd(), keeper_.image_fd(), header);
     if (!made) return made.error();
     kernel_context_ = UniqueFd(*made);
     return "";
@@ -46,26 +46,9 @@ std::string KernelPlug::watch(u32, pid_t, int pidfd) {
     return join_kernel_context(kernel_context_.get(), pidfd, context());
 }
 
-void KernelPlug::begin() {
-    have_completer();  // before it is needed: whoever waits for it waits less
-}
-
-/// Starts one if there is none.
-bool KernelPlug::have_completer() {
-    if (completer_.runs()) return true;
-    ready_ = asked_ = false;
-    const std::string why = completer_.start(-1);
-    if (!why.empty()) log_(LogLevel::error, "no completer: " + why);
-    return why.empty();
-}
-
-/// One that never came to work is started again by the next sweep only.
-void KernelPlug::completer_died() {
-    log_(LogLevel::warning, "the completer (pid " + std::to_string(completer_.pid()) + ") is dead");
-    const bool worked = ready_;
-    completer_.end();
-    ready_ = asked_ = false;
-    if (worked) have_completer();
+std::string KernelPlug::watch_completer(pid_t pid) {
+    const UniqueFd pidfd = open_pidfd(pid);
+    return watch(0, pid, pidfd.get());
 }
 
 SlotOutcome KernelPlug::complete(u32 index) {
@@ -74,36 +57,18 @@ SlotOutcome KernelPlug::complete(u32 index) {
     if (index != host_slot())
         return is_open(slot) ? SlotOutcome::no_capture : SlotOutcome::completed;
     // A former completer may still be in it until ours has come to work.
-    if (!have_completer() || !ready_ || asked_) return SlotOutcome::pending;
+    if (!keeper_.want() || !keeper_.works() || keeper_.asked(index)) return SlotOutcome::pending;
     return is_open(slot) ? SlotOutcome::no_capture : SlotOutcome::completed;
 }
 
 SlotOutcome KernelPlug::begin_operation(u32 slot) {
-    asked_ = completer_.send_job(slot);
+    keeper_.ask(slot);
     return SlotOutcome::pending;
 }
 
-void KernelPlug::on_event() {
-    const auto take_it = [this](const CompleterReport& report) { take(report); };
-    if (!completer_.receive(take_it)) completer_died();
-}
-
-void KernelPlug::take(const CompleterReport& report) {
-    switch (report.outcome) {
-        case CompleterOutcome::started: {
-            // Not before: the exec that made it the completer would have ended the membership.
-            const UniqueFd pidfd = open_pidfd(completer_.pid());
-            const std::string why = watch(0, completer_.pid(), pidfd.get());
-            if (!why.empty()) log_(LogLevel::error, "the completer: " + why);
-            if (why.empty()) completer_.send_job(BEGIN_JOB);
-            break;
-        }
-        case CompleterOutcome::ready:
-            ready_ = true;
-            break;
-        default:
-            asked_ = false;
-    }
+/// The kernel has let it end, or has broken it off: complete() sees which.
+void KernelPlug::given_up(u32 slot, const std::string& why) {
+    log_(LogLevel::error, "the operation in slot " + std::to_string(slot) + " is given up: " + why);
 }
 
 }  // namespace aep

@@ -8,40 +8,39 @@
 //             before the former one is gone.
 #pragma once
 
-#include "tools/daemon/completer_process.hpp"
+#include "tools/daemon/completer_keeper.hpp"
 #include "tools/node/completion.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/unique_fd.hpp"
 
 namespace aep {
 
-class KernelPlug final : public Capture, public Completion {
+class KernelPlug final : public Capture, public Completion, private CompleterOwner {
   public:
-    explicit KernelPlug(Log log) : log_(std::move(log)) {}
+    explicit KernelPlug(Log log, CompleterOptions options = {})
+        : log_(std::move(log)), keeper_(*this, std::move(options), log_) {}
 
     Provider kind() const override { return Provider::kernel; }
     std::string start(const WatchedContext& watched) override;
     std::string watch(u32 client, pid_t pid, int pidfd) override;
 
-    void begin() override;
+    void begin() override { keeper_.want(); }  // before it is needed: nobody waits for its start
     /// Clients' slots: what is open there was broken off, by a fault or at the grace period's end.
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
     bool performs_here() const override { return false; }  // a completer does
-    int event_fd() const override { return completer_.event_fd(); }
-    void on_event() override;
+    int event_fd() const override { return keeper_.event_fd(); }
+    void on_event() override { keeper_.on_event(); }
 
   private:
     std::string find_or_make();
-    bool have_completer();
-    void completer_died();
-    void take(const CompleterReport& report);
+    std::string watch_completer(pid_t pid) override;
+    bool answered(const CompleterReport&) override { return true; }
+    void given_up(u32 slot, const std::string& why) override;
 
     Log log_;
     UniqueFd kernel_context_;
-    CompleterProcess completer_;
-    bool ready_ = false;  // the completer works, and no other one does
-    bool asked_ = false;  // it has the host's operation and has not answered
+    CompleterKeeper keeper_;  // the last: it ends before what it tells
 };
 
 }  // namespace aep

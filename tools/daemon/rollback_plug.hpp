@@ -1,4 +1,4 @@
-// Purpose: the provider `rollback` in the daemon: nothing is captured and nothing is completed;
+// Purpose: the provider `rollback` in the daemon: nothing is captured and nothing is completed:
 // what
 //          a dead client left open is undone by the host. The host's own operations are performed
 //          by a process beside it, for they walk tables that clients write.
@@ -9,37 +9,37 @@
 // No capability, no tracing, no second look at a process: any user, any container, any kernel.
 #pragma once
 
-#include "tools/daemon/completer_process.hpp"
+#include "tools/daemon/completer_keeper.hpp"
 #include "tools/node/completion.hpp"
 #include "tools/node/host.hpp"
 
 namespace aep {
 
-class RollbackPlug final : public Capture, public Completion {
+class RollbackPlug final : public Capture, public Completion, private CompleterOwner {
   public:
-    explicit RollbackPlug(Log log) : log_(std::move(log)) {}
+    explicit RollbackPlug(Log log, CompleterOptions options = {})
+        : log_(std::move(log)), performer_(*this, std::move(options), log_) {}
 
     Provider kind() const override { return Provider::rollback; }
-    std::string start(const WatchedContext& watched) override;
+    std::string start(const WatchedContext& watched) override {
+        return performer_.prepare(watched, -1);
+    }
 
-    void begin() override;
+    void begin() override { performer_.want(); }  // before it is needed
     /// An open operation of a client is never completed. The host's is, while its performer lives.
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
     bool performs_here() const override { return false; }
     int event_fd() const override { return performer_.event_fd(); }
-    void on_event() override;
+    void on_event() override { performer_.on_event(); }
 
   private:
-    bool have_performer();
-    void performer_died();
-    void take(const CompleterReport& report);
+    std::string watch_completer(pid_t) override { return ""; }  // it is a member of nothing
+    bool answered(const CompleterReport&) override { return true; }
+    void given_up(u32 slot, const std::string& why) override;
 
     Log log_;
-    CompleterProcess performer_;
-    bool ready_ = false;  // it works, and no other one does
-    bool asked_ = false;  // it has the host's operation and has not answered
-    u64 asked_ns_ = 0;    // since when
+    CompleterKeeper performer_;  // the last: it ends before what it tells
 };
 
 }  // namespace aep

@@ -29,7 +29,8 @@ std::string begin_as_killed(int context_fd, const ImageInfo& image, u32 index,
     Slot& slot = slot_at(index);
     const u64 address = reinterpret_cast<u64>(&slot);
     const u64 entry_words[ENTRY_WORDS] = {address, image.shadow_return, address};
-    const u64 rsp = slot.stack_top - (ENTRY_WORDS - 1) * sizeof(u64);
+    // By the slot's number: what the slot says of its stack clients can write.
+    const u64 rsp = stack_top_of(index) - (ENTRY_WORDS - 1) * sizeof(u64);
     const auto in_file = [](u64 on_stack) {
         return static_cast<off_t>(STACKS_OFFSET + (on_stack - STACKS_BASE));
     };

@@ -71,7 +71,7 @@ void check_clients(int fd, Findings& found) {
 void check_slots(int fd, Findings& found) {
     for (u32 i = 0; i < context().max_slots; ++i) {
         const Slot& slot = slot_at(i);
-        const uptr top = stack_of_slot(i) + STACK_BYTES - 64;
+        const uptr top = stack_top_of(i);
         if (slot.stack_top != top) {
             found.push_back({named("slot", i), "its stack is another's", slot.stack_top, top});
         }

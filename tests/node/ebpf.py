@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 
-from node_test import AEP, OwnBpffs, ProviderTest, main
+from node_test import AEP, AEPD, POISONED, OwnBpffs, ProviderTest, main
 
 PINS = "/sys/fs/bpf/aep"
 
@@ -62,6 +62,40 @@ class Ebpf(OwnBpffs, ProviderTest):
                 client.end()
             self.expect_sound()
             self.assertNotEqual(self.completer(), before)
+
+    def stuck(self):
+        """Killed inside, behind a lock that nobody frees."""
+        client = self.client()
+        self.assertEqual(client.ask("stuck"), "going")
+        client.until_it_waits()
+        client.end()
+
+    def test_an_operation_that_never_ends_is_given_up(self):
+        self.good("down")
+        done = self.run_tool(AEPD, *self.where, "--pool-size", "64M", "--provider", "ebpf",
+                             "--completion-ms", "300", "--daemonize")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        other = self.client()
+        self.stuck()
+        while "was left open in slot" not in self.aep("status").stdout:
+            self.good("recover")
+        self.assertIn("poisoned", self.client().greeting)
+        with open(f"{self.socket}.log", encoding="utf-8") as log:
+            self.assertIn("is given up: it does not end in 300 ms", log.read())
+        other.begin("share")  # behind the same lock
+        self.assertEqual(int(other.answer()), POISONED)
+        other.end()
+        self.until_nobody_is_left()
+        self.good("down")
+        self.assertEqual(os.listdir(PINS), [])
+
+    def test_down_works_while_an_operation_does_not_end(self):
+        self.stuck()
+        done = self.aep("down")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("its last clients' operations are being completed", done.stderr)
+        self.good("down", "--force")
+        self.assertEqual(os.listdir(PINS), [])
 
     @contextlib.contextmanager
     def another_context(self):

@@ -80,9 +80,10 @@ Plug start_provider(const DaemonOptions& options, const WatchedContext& watched)
             plug.missing += (plug.missing.empty() ? "" : "; ") + std::string(name) + ": " + why;
         }
     };
-    start("kernel", std::make_shared<KernelPlug>(log_line));
-    start("ebpf", std::make_shared<EbpfPlug>(options.node.paths, log_line));
-    start("rollback", std::make_shared<RollbackPlug>(log_line));
+    const CompleterOptions completer{.program = "", .limit_ms = options.completion_ms};
+    start("kernel", std::make_shared<KernelPlug>(log_line, completer));
+    start("ebpf", std::make_shared<EbpfPlug>(options.node.paths, log_line, completer));
+    start("rollback", std::make_shared<RollbackPlug>(log_line, completer));
     return plug;
 }
 

@@ -116,6 +116,10 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
            "nothing, for tests")
         ->check(CLI::IsMember({"auto", "kernel", "ebpf", "rollback", "none"}))
         ->capture_default_str();
+    app.add_option("--completion-ms", options.completion_ms,
+                   "an operation of a killed thread that takes longer to complete is given up")
+        ->check(CLI::Range(u64{10}, u64{3'600'000}))
+        ->capture_default_str();
     app.add_flag("--daemonize", options.background,
                  "return when it serves, and go on in the background");
     app.add_option("--log-level", options.log_level, "debug, info, warning, error or off")

@@ -34,7 +34,7 @@ struct CaptureEntry {
     __u32 tgid;            // in the daemon's pid namespace
     __u32 tid;             // in the initial pid namespace
     __u32 signal;          // that was delivered; 0: the thread ended without one
-    __u32 gone_on;  // a completer has gone on from here, and was not captured since
+    __u32 gone_on;         // a completer has gone on from here, and was not captured since
     struct Registers registers;
     __u64 reserved2[2];
 };
@@ -54,10 +54,21 @@ struct DoorbellRecord {
     __u32 slot;  // DOORBELL_CAPTURED
 };
 
+/// A file or folder, wherever it is seen.
+struct CapturePlace {
+    __u64 device;
+    __u64 inode;
+};
+
 /// What is pinned: by which build and configuration, and for which context.
 struct CaptureIdentity {
     __u64 build;
-    char context_file[248];  // path; when it is gone, so is the use of the pins
+    __u8 context_uuid[16];
+    __u32 pid_space;               // inode of the pid namespace whose numbers `members` holds
+    __u8 boot_id[40];              // as text; 0 at the end
+    struct CapturePlace file;      // the context's file
+    struct CapturePlace above[6];  // its folder, the one above, and so on; 0: beyond "/"
+    char context_file[200];        // path, as the daemon saw it; empty: nobody can tell
 };
 
 /// Constants of the programs, chosen when they are loaded.

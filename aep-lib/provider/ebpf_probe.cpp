@@ -1,13 +1,12 @@
 // Purpose: what eBPF needs of the system, looked up; and the image's own information.
 // Who calls it: the daemon at its start, `aep doctor`, the provider's tests.
-// Crash rule: no state but the mount, which is whole or not there.
+// Crash rule: reads only.
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -73,13 +72,13 @@ std::vector<std::string> missing_for_ebpf() {
     if (!is_bpffs(BPFFS) && (!admin || access(BPFFS, F_OK) != 0)) {
         missing.push_back(std::string("a bpffs: mount -t bpf bpf ") + BPFFS);
     }
+    // Whether root's folder can be made is seen when it is.
+    const std::string pins = pins_of_user();
+    if (geteuid() != 0 && access(pins.c_str(), W_OK | X_OK) != 0) {
+        missing.push_back(pins + ": " + strerror(errno) +
+                          ": an administrator makes it for this user: see aepd(8)");
+    }
     return missing;
-}
-
-std::string ensure_bpffs(const char* path) {
-    if (is_bpffs(path)) return {};
-    if (mount("bpf", path, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") == 0) return {};
-    return std::string("cannot mount a bpffs at ") + path + ": " + strerror(errno);
 }
 
 Outcome<ImageInfo> read_image_info(int fd) {

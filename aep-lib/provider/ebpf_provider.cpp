@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdarg>
 #include <cstdio>
-#include <filesystem>
 #include <vector>
 
 using aep::CaptureConfig;  // the skeleton, made from C, knows no namespaces
@@ -21,11 +21,6 @@ using aep::CaptureConfig;  // the skeleton, made from C, knows no namespaces
 
 namespace aep {
 namespace {
-
-// The names of the pins.
-constexpr const char* MAPS[] = {"captures", "members", "doorbell"};
-constexpr const char* LINKS[] = {"on_signal", "on_exit", "on_exec"};
-constexpr const char* IDENTITY = "identity";
 
 std::string failed(const std::string& what, int error) {
     return what + ": " + strerror(error < 0 ? -error : error);
@@ -106,65 +101,76 @@ class EbpfProvider final : public CaptureProvider {
 
     /// Opens what is pinned. False: it is not there, or of another build or plan.
     bool find(const EbpfPlan& plan) {
-        const auto open_pin = [&](const char* name) {
-            return Descriptor(bpf_obj_get((plan.directory + "/" + name).c_str()));
-        };
-        const Descriptor identity = open_pin(IDENTITY);
-        const u32 zero = 0;
         CaptureIdentity found{};
-        if (!identity || bpf_map_lookup_elem(identity.get(), &zero, &found) != 0 ||
-            found.build != identity_of(plan)) {
-            return false;
+        if (!read_identity(plan.directory, found) || found.build != identity_of(plan)) return false;
+        directory_ = plan.directory;
+        for (usize i = 0; i < PINS; ++i) {
+            pins_[i] = Descriptor(bpf_obj_get(path_of(i).c_str()));
+            if (!pins_[i]) return false;
         }
-        for (const char* link : LINKS) {
-            if (!open_pin(link)) return false;
-        }
-        captures_map_ = open_pin(MAPS[0]);
-        members_ = open_pin(MAPS[1]);
-        doorbell_ = open_pin(MAPS[2]);
-        return captures_map_ && members_ && doorbell_;
+        return true;
     }
+    void call_continued() { continued_ = true; }
 
     /// Maps what find() opened. An error's text.
     std::string map(const EbpfPlan& plan) {
         bytes_ = round_up(usize{plan.max_slots} * sizeof(CaptureEntry), OS_PAGE_SIZE);
-        void* at =
-            mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, captures_map_.get(), 0);
+        void* at = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, captures_fd(), 0);
         if (at == MAP_FAILED) return failed("eBPF: mapping the captures", errno);
         captures_ = static_cast<CaptureEntry*>(at);
-        ring_ = ring_buffer__new(doorbell_.get(), &EbpfProvider::see_record, this, nullptr);
+        ring_ = ring_buffer__new(pins_[DOORBELL].get(), &EbpfProvider::see_record, this, nullptr);
         return ring_ != nullptr ? std::string() : libbpf_failed("opening the doorbell", errno);
     }
 
     Provider kind() const override { return Provider::ebpf; }
+    bool continued() const override { return continued_; }
+
+    std::string look_after() override {
+        std::string gone;
+        for (usize i = 0; i < PINS; ++i) {
+            if (!is_pinned(i)) gone += (gone.empty() ? "" : ", ") + std::string(NAMES[i]);
+        }
+        if (gone.empty()) return {};
+        // They are open here: nothing was missed.
+        std::string error = make_pins_directory(directory_);
+        for (usize i = 0; i < PINS && error.empty(); ++i) {
+            if (is_pinned(i)) continue;
+            unlink(path_of(i).c_str());
+            if (bpf_obj_pin(pins_[i].get(), path_of(i).c_str()) != 0) {
+                error = failed("eBPF: pinning " + path_of(i), errno);
+            }
+        }
+        return "somebody has removed from " + directory_ + ": " + gone + "; " +
+               (error.empty() ? "pinned again" : "captures end with this daemon: " + error);
+    }
 
     std::string add_member(u32 tgid, u32 client) override {
-        if (bpf_map_update_elem(members_.get(), &tgid, &client, BPF_ANY) == 0) return {};
+        if (bpf_map_update_elem(members(), &tgid, &client, BPF_ANY) == 0) return {};
         return failed("eBPF: watching process " + std::to_string(tgid), errno);
     }
 
     void remove_member(u32 tgid, u32 client) override {
         u32 found = 0;
-        if (bpf_map_lookup_elem(members_.get(), &tgid, &found) == 0 && found == client) {
-            bpf_map_delete_elem(members_.get(), &tgid);
+        if (bpf_map_lookup_elem(members(), &tgid, &found) == 0 && found == client) {
+            bpf_map_delete_elem(members(), &tgid);
         }
     }
 
     void keep_completer(u32 tgid) override {
-        std::vector<u32> members;  // first: a walk goes wrong when what it stands on is deleted
+        std::vector<u32> all;  // first: a walk goes wrong when what it stands on is deleted
         u32 member = 0;
         const u32* before = nullptr;
-        while (bpf_map_get_next_key(members_.get(), before, &member) == 0) {
-            members.push_back(member);
-            before = &members.back();
+        while (bpf_map_get_next_key(members(), before, &member) == 0) {
+            all.push_back(member);
+            before = &all.back();
         }
-        for (const u32 other : members) {
+        for (const u32 other : all) {
             if (other != tgid) remove_member(other, COMPLETER_CLIENT);
         }
     }
 
     CaptureEntry* captures() const override { return captures_; }
-    int captures_fd() const override { return captures_map_.get(); }
+    int captures_fd() const override { return pins_[CAPTURES].get(); }
     int doorbell_fd() const override { return ring_buffer__epoll_fd(ring_); }
 
     void drain(const std::function<void(const DoorbellRecord&)>& see) override {
@@ -182,7 +188,35 @@ class EbpfProvider final : public CaptureProvider {
         return 0;
     }
 
-    Descriptor captures_map_, members_, doorbell_;
+    // The identity is the last: whoever finds it finds all.
+    static constexpr const char* NAMES[] = {PINNED_MAPS[0],  PINNED_MAPS[1],  PINNED_MAPS[2],
+                                            PINNED_LINKS[0], PINNED_LINKS[1], PINNED_LINKS[2],
+                                            PINNED_IDENTITY};
+    static constexpr usize PINS = std::size(NAMES);
+    enum { CAPTURES = 0, MEMBERS = 1, DOORBELL = 2 };
+
+    std::string path_of(usize pin) const { return directory_ + "/" + NAMES[pin]; }
+    int members() const { return pins_[MEMBERS].get(); }
+
+    /// Whether the very object that is open here lies there.
+    bool is_pinned(usize pin) const {
+        const Descriptor found(bpf_obj_get(path_of(pin).c_str()));
+        return found && id_of(found.get(), pin) == id_of(pins_[pin].get(), pin);
+    }
+    /// Of a map or a link. 0: it is none.
+    static u32 id_of(int fd, usize pin) {
+        const bool link = pin >= std::size(PINNED_MAPS) && pin + 1 < PINS;
+        bpf_map_info map{};
+        bpf_link_info of_link{};
+        u32 bytes = link ? sizeof of_link : sizeof map;
+        void* info = link ? static_cast<void*>(&of_link) : static_cast<void*>(&map);
+        if (bpf_obj_get_info_by_fd(fd, info, &bytes) != 0) return 0;
+        return link ? of_link.id : map.id;
+    }
+
+    std::string directory_;
+    std::array<Descriptor, PINS> pins_;  // open: removing a pin ends nothing
+    bool continued_ = false;
     CaptureEntry* captures_ = nullptr;
     usize bytes_ = 0;
     ring_buffer* ring_ = nullptr;
@@ -209,46 +243,34 @@ std::string load_and_pin(const EbpfPlan& plan) {
     const u32 zero = 0;
     CaptureIdentity identity{};
     identity.build = identity_of(plan);
-    // Cut short it would name another file, which is not there: too long a path is none.
-    if (plan.context_file.size() < sizeof identity.context_file) {
-        plan.context_file.copy(identity.context_file, sizeof identity.context_file - 1);
-    }
+    identity.pid_space = config_of(plan).pid_space;
+    memcpy(identity.context_uuid, plan.context_uuid, sizeof identity.context_uuid);
+    identify_context(plan.context_file, identity);
     bpf_map* const maps[] = {bpf->maps.captures, bpf->maps.members, bpf->maps.doorbell};
     bpf_link* const links[] = {bpf->links.on_signal, bpf->links.on_exit, bpf->links.on_exec};
     int error = bpf_map__update_elem(bpf->maps.identity, &zero, sizeof zero, &identity,
                                      sizeof identity, BPF_ANY);
     const std::string base = plan.directory + "/";
     for (usize i = 0; i < std::size(maps) && error == 0; ++i) {
-        error = bpf_map__pin(maps[i], (base + MAPS[i]).c_str());
+        error = bpf_map__pin(maps[i], (base + PINNED_MAPS[i]).c_str());
     }
     for (usize i = 0; i < std::size(links) && error == 0; ++i) {
-        error = bpf_link__pin(links[i], (base + LINKS[i]).c_str());
+        error = bpf_link__pin(links[i], (base + PINNED_LINKS[i]).c_str());
     }
-    if (error == 0) error = bpf_map__pin(bpf->maps.identity, (base + IDENTITY).c_str());
+    if (error == 0) error = bpf_map__pin(bpf->maps.identity, (base + PINNED_IDENTITY).c_str());
     return error == 0 ? std::string() : libbpf_failed("pinning the programs", error);
 }
 
-std::string make_directories(const std::string& path) {
-    for (usize end = path.find('/', 1);; end = path.find('/', end + 1)) {
-        const std::string part = path.substr(0, end);
-        if (mkdir(part.c_str(), 0700) != 0 && errno != EEXIST) return failed(part, errno);
-        if (end == std::string::npos) return {};
-    }
-}
-
-std::string remove_contents(const std::string& directory) {
-    const auto remove = [&](const char* name) {
-        const std::string path = directory + "/" + name;
-        return unlink(path.c_str()) == 0 || errno == ENOENT ? std::string() : failed(path, errno);
-    };
-    std::string error = remove(IDENTITY);
-    for (const char* name : LINKS) {
-        if (error.empty()) error = remove(name);
-    }
-    for (const char* name : MAPS) {
-        if (error.empty()) error = remove(name);
-    }
-    return error;
+/// Why what is pinned for another pid namespace must stay; empty: it need not.
+std::string fault_of_pins(const EbpfPlan& plan) {
+    CaptureIdentity found{};
+    const bool foreign =
+        plan.has_clients && read_identity(plan.directory, found) &&
+        memcmp(found.context_uuid, plan.context_uuid, sizeof plan.context_uuid) == 0 &&
+        found.pid_space != config_of(plan).pid_space;
+    return foreign ? "eBPF: the context has clients that were let in by a daemon in another pid "
+                     "namespace, whose numbers its programs go by: start the daemon there"
+                   : "";
 }
 
 }  // namespace
@@ -271,10 +293,14 @@ Outcome<std::unique_ptr<CaptureProvider>> open_ebpf_provider(const EbpfPlan& pla
     libbpf_set_print(keep_warning);
     last_warning().clear();
     auto provider = std::make_unique<EbpfProvider>();
-    if (!provider->find(plan)) {
-        std::string error = plan.directory.starts_with(BPFFS) ? ensure_bpffs() : std::string();
-        if (error.empty()) error = make_directories(plan.directory);
-        if (error.empty()) error = remove_contents(plan.directory);
+    std::string error = ensure_bpffs();
+    if (error.empty()) error = make_pins_directory(plan.directory);
+    if (error.empty()) error = fault_of_pins(plan);
+    if (!error.empty()) return Failure{error};
+    if (provider->find(plan)) {
+        provider->call_continued();
+    } else {
+        error = remove_contents(plan.directory);
         if (error.empty()) error = load_and_pin(plan);
         provider = std::make_unique<EbpfProvider>();
         if (error.empty() && !provider->find(plan)) {
@@ -285,36 +311,9 @@ Outcome<std::unique_ptr<CaptureProvider>> open_ebpf_provider(const EbpfPlan& pla
             return Failure{error};
         }
     }
-    if (std::string error = provider->map(plan); !error.empty()) return Failure{error};
+    error = provider->map(plan);
+    if (!error.empty()) return Failure{error};
     return std::unique_ptr<CaptureProvider>(std::move(provider));
-}
-
-std::string remove_pins(const std::string& directory) {
-    std::string error = remove_contents(directory);
-    if (error.empty() && rmdir(directory.c_str()) != 0 && errno != ENOENT) {
-        error = failed(directory, errno);
-    }
-    return error;
-}
-
-u32 remove_orphaned_pins(const std::string& parent) {
-    u32 removed = 0;
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(parent, ignored)) {
-        const std::string directory = entry.path();
-        // Pinned last: a folder without it is being filled just now, or will be filled anew.
-        const Descriptor identity(bpf_obj_get((directory + "/" + IDENTITY).c_str()));
-        const u32 zero = 0;
-        CaptureIdentity found{};
-        if (!identity || bpf_map_lookup_elem(identity.get(), &zero, &found) != 0) continue;
-        found.context_file[sizeof found.context_file - 1] = '\0';
-        if (found.context_file[0] != '/' || access(found.context_file, F_OK) == 0 ||
-            errno != ENOENT) {
-            continue;
-        }
-        removed += remove_pins(directory).empty();
-    }
-    return removed;
 }
 
 }  // namespace aep

@@ -60,6 +60,12 @@ class CaptureProvider {
     /// are dead, and their daemons died before they could say so.
     virtual void keep_completer(u32 tgid) = 0;
 
+    /// Whether it goes on with what an earlier daemon began: nothing that died since is missed.
+    virtual bool continued() const { return false; }
+    /// Looks whether what outlives the daemon is there, and puts back what is not. What was wrong
+    /// and what became of it, one line; empty: nothing was.
+    virtual std::string look_after() { return {}; }
+
     /// The capture map: one entry a slot. Null: there is none.
     virtual CaptureEntry* captures() const = 0;
     /// Its descriptor, for the completer; -1: none.

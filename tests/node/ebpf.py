@@ -11,7 +11,7 @@ import tempfile
 
 from node_test import AEP, AEPD, POISONED, OwnBpffs, ProviderTest, main
 
-PINS = "/sys/fs/bpf/aep"
+PINS = f"/sys/fs/bpf/aep/{os.geteuid()}"
 
 
 class Ebpf(OwnBpffs, ProviderTest):

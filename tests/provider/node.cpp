@@ -74,7 +74,7 @@ Node::Node(With with, u64 pool_bytes) : owner_(getpid()) {
         provider = no_provider();
         return;
     }
-    pins_ = std::string(BPFFS) + "/aep/test-" + std::to_string(getpid());
+    pins_ = pins_of_user() + "/test-" + std::to_string(getpid());
     enter_provider();
     start_completer();
 }

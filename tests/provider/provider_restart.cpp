@@ -123,16 +123,10 @@ TEST(ProviderRestart, LongOperationsTakeTurns) {
     Node node(Node::With::provider, 4 * TiB);
     const Request claim{.op = Op::count, .a = CHUNKS, .b = 1, .mask = raw(NO_CHUNK)};
     for (u32 slot = 0; slot < LONG; ++slot) {
-        const pid_t victim = node.spawn([&] {
-            perform_in_image(slot, static_cast<u32>(NodeOp::claim_chunks), claim);
-            _exit(0);
-        });
-        const u64 until = context().chunks_held + 10;
-        ASSERT_TRUE(soon([&] { return context().chunks_held > until; }));
-        kill(victim, SIGKILL);
-        wait_for(victim);
+        Stepper victim(node, [&] { traced(static_cast<u32>(NodeOp::claim_chunks), claim, slot); });
+        for (int step = 0; step < 100; ++step) ASSERT_TRUE(victim.step());
+        victim.kill_it();
         ASSERT_EQ(slot_at(slot).sequence % 2, 1u);
-        node.provider->remove_member(static_cast<u32>(victim), CLIENT);
     }
     for (u32 slot = 0; slot < LONG; ++slot) node.ask(slot);
     for (u32 i = 0; i < LONG; ++i) {
@@ -277,7 +271,7 @@ TEST(ProviderRestart, ClientsDieWhileTheDaemonIsAway) {
 TEST(ProviderRestart, AnotherBuildsPinsAreReplaced) {
     AEP_NEED_EBPF();
     EbpfPlan plan;
-    plan.directory = std::string(BPFFS) + "/aep/replaced-" + std::to_string(getpid());
+    plan.directory = pins_of_user() + "/replaced-" + std::to_string(getpid());
     plan.max_slots = 4;
     plan.max_members = 4;
     const auto marked = [&plan](bool mark) {

@@ -14,8 +14,8 @@
 namespace aep::test {
 
 /// Stops for the tracer right before the operation.
-inline void traced(u32 number, Request request) {
-    Slot& s = slot_at(0);
+inline void traced(u32 number, Request request, u32 slot = 0) {
+    Slot& s = slot_at(slot);
     s.op = number;
     s.request = request;
     syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGSTOP);

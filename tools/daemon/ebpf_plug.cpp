@@ -3,28 +3,19 @@
 // Crash rule: see ebpf_plug.hpp.
 #include "tools/daemon/ebpf_plug.hpp"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <cstdio>
-
-#include "dsm-core/pool/format.hpp"
 #include "tools/daemon/synthetic_capture.hpp"
-#include "tools/node/node_error.hpp"
+#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {
 
-/// One a context directory, whoever serves it.
-std::string pins_of(const ContextPaths& paths) {
-    const u64 hash =
-        fnv1a(reinterpret_cast<const u8*>(paths.directory.data()), paths.directory.size());
-    char tail[20];
-    std::snprintf(tail, sizeof tail, "%08x", static_cast<u32>(hash));
-    // A bpffs allows no dot in a name; no context's name has a '+'.
-    std::string name = paths.name;
-    std::replace(name.begin(), name.end(), '.', '+');
-    return std::string(BPFFS) + "/aep/" + std::to_string(geteuid()) + "-" + name + "-" + tail;
+constexpr u64 LOOK_AFTER_MS = 1000;
+
+bool has_clients() {
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        if (client_at(i).state.load() != static_cast<u32>(ClientState::free)) return true;
+    }
+    return false;
 }
 
 u32 sequence_of(u32 slot) { return slot_at(slot).sequence.load(std::memory_order_acquire); }
@@ -32,8 +23,8 @@ u32 sequence_of(u32 slot) { return slot_at(slot).sequence.load(std::memory_order
 }  // namespace
 
 EbpfPlug::EbpfPlug(const ContextPaths& paths, Log log, CompleterOptions options)
-    : pins_(pins_of(paths)),
-      place_(paths.directory),
+    : name_(paths.name),
+      context_file_(paths.context()),
       log_(std::move(log)),
       keeper_(*this, std::move(options), log_) {}
 
@@ -43,11 +34,21 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     if (!why.empty()) return why;
     auto image = read_image_info(watched.image_fd);
     if (!image) return image.error();
-    if (const u32 orphans = remove_orphaned_pins(std::string(BPFFS) + "/aep"); orphans != 0) {
+    if (const u32 orphans = remove_orphaned_pins(pins_of_user()); orphans != 0) {
         log_(LogLevel::info, std::to_string(orphans) + " former contexts' programs are unloaded");
     }
-    auto opened = open_ebpf_provider(ebpf_plan(pins_, context(), *image, place_));
+    auto pins = pins_directory(name_, context_file_);
+    if (!pins) return pins.error();
+    pins_ = *pins;
+    EbpfPlan plan = ebpf_plan(pins_, context(), *image, context_file_);
+    plan.has_clients = has_clients();
+    auto opened = open_ebpf_provider(plan);
     if (!opened) return opened.error();
+    if (plan.has_clients && !(*opened)->continued()) {
+        log_(LogLevel::warning,
+             "the programs of the context were gone: they are loaded anew; an operation whose "
+             "thread was killed meanwhile cannot be completed");
+    }
     provider_ = std::move(*opened);
     image_info_ = *image;
     return keeper_.prepare(watched, provider_->captures_fd());
@@ -80,6 +81,15 @@ void EbpfPlug::on_doorbell() {
                                   std::to_string(record.tgid) + "): killed inside, slot " +
                                   std::to_string(record.slot));
     });
+}
+
+void EbpfPlug::look_after() {
+    const u64 now = monotonic_ms();
+    if (now - looked_ms_ < LOOK_AFTER_MS) return;
+    looked_ms_ = now;
+    const std::string found = provider_->look_after();
+    if (!found.empty() && found != said_) log_(LogLevel::warning, found);
+    said_ = found;
 }
 
 void EbpfPlug::remove() {

@@ -27,6 +27,7 @@ class EbpfPlug final : public Capture, public Completion, private CompleterOwner
     void unwatch(u32 client, pid_t pid) override;
     int doorbell_fd() const override;
     void on_doorbell() override;
+    void look_after() override;
     void remove() override;
 
     void begin() override { keeper_.want(); }  // before it is needed: nobody waits for its start
@@ -43,9 +44,11 @@ class EbpfPlug final : public Capture, public Completion, private CompleterOwner
     bool answered(const CompleterReport& report) override;
     void given_up(u32 slot, const std::string& why) override;
 
-    std::string pins_;
-    std::string place_;  // the context's directory
+    std::string name_, context_file_;  // of the context
+    std::string pins_;                 // where its programs are pinned
     Log log_;
+    u64 looked_ms_ = 0;  // when somebody looked after them
+    std::string said_;   // what was found then
     std::unique_ptr<CaptureProvider> provider_;
     ImageInfo image_info_{};
     std::map<u32, u32> hopeless_;  // slot -> sequence of the operation that cannot be completed

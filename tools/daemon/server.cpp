@@ -317,6 +317,7 @@ void Server::recover(u32 client) {
 }
 
 Sweep Server::sweep() {
+    capture_.look_after();
     std::vector<std::pair<u32, pid_t>> before;
     for (u32 i = 1; i <= context().max_clients; ++i) {
         if (client_at(i).state.load() != static_cast<u32>(ClientState::free)) {

@@ -99,6 +99,8 @@ class Capture {
     virtual int doorbell_fd() const { return -1; }
     /// Takes the captures in. The daemon then sweeps.
     virtual void on_doorbell() {}
+    /// With each sweep: is what outlives the daemon still there?
+    virtual void look_after() {}
     /// The context is taken down for good: remove what outlives the daemon.
     virtual void remove() {}
 };

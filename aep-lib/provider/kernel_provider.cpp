@@ -10,9 +10,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <fstream>
 
+#include "aep-lib/provider/seen.hpp"
 #include "kernel/uapi/linux/aep.h"
 
 namespace aep {
@@ -68,15 +68,6 @@ std::string map_data(int kernel_context, int context_fd, const ContextHeader& he
         mapped = map(STACKS_BASE, usize{header.max_slots} * STACK_STRIDE, STACKS_OFFSET);
     }
     return mapped == 0 ? "" : failed("mapping the context's tables and stacks", mapped);
-}
-
-/// The number of a process by its descriptor; 0: it is dead, or cannot be seen from here.
-pid_t pid_of(int pidfd) {
-    std::ifstream facts("/proc/self/fdinfo/" + std::to_string(pidfd));
-    for (std::string line; std::getline(facts, line);) {
-        if (line.rfind("Pid:", 0) == 0) return std::max(0, std::stoi(line.substr(4)));
-    }
-    return 0;
 }
 
 /// Whether what a member sees is this context.

@@ -1,6 +1,6 @@
 """What the tests of the daemon and the command line share: a context of their own, clients, the tools.
 
-Used by commands.py, daemon.py, ebpf.py, kernel.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
+Used by commands.py, daemon.py, ebpf.py, kernel.py, namespaces.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ import unittest
 TOOLS, NODE_CLIENT = sys.argv[1:3]
 AEP, AEPD = f"{TOOLS}/aep", f"{TOOLS}/aepd"
 LIBRARY = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "preload/libaepmalloc.so")
+BPFFS = "/sys/fs/bpf"
 FUTEX = "202"  # the system call's number
 POISONED = 7  # Status::poisoned
 ATTACH_BYTES = 56  # of an AskMessage
@@ -166,7 +167,7 @@ def mount_bpffs_of_our_own():
     new_mounts = 0x20000
     if os.geteuid() != 0 or libc.unshare(new_mounts) != 0:
         return "only root can mount"
-    for words in [["--make-rprivate", "/"], ["-t", "bpf", "bpf", "/sys/fs/bpf"]]:
+    for words in [["--make-rprivate", "/"], ["-t", "bpf", "bpf", BPFFS]]:
         done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             return done.stderr

@@ -3,6 +3,7 @@
 // Crash rule: see ebpf_plug.hpp.
 #include "tools/daemon/ebpf_plug.hpp"
 
+#include "aep-lib/provider/seen.hpp"
 #include "tools/daemon/synthetic_capture.hpp"
 #include "tools/node/process_facts.hpp"
 
@@ -64,7 +65,8 @@ void EbpfPlug::unwatch_completer(pid_t pid) {
 
 void EbpfPlug::completer_works(pid_t pid) { provider_->keep_completer(static_cast<u32>(pid)); }
 
-std::string EbpfPlug::watch(u32 client, pid_t pid, int) {
+std::string EbpfPlug::watch(u32 client, pid_t pid, int pidfd) {
+    if (std::string why = why_not_seen(pid, pidfd); !why.empty()) return why;
     return provider_->add_member(static_cast<u32>(pid), client);
 }
 

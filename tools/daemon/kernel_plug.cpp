@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include "aep-lib/provider/kernel_provider.hpp"
+#include "aep-lib/provider/seen.hpp"
 #include "tools/node/node_error.hpp"
 
 namespace aep {
@@ -42,7 +43,9 @@ std::string KernelPlug::find_or_make() {
     return "";
 }
 
-std::string KernelPlug::watch(u32, pid_t, int pidfd) {
+std::string KernelPlug::watch(u32, pid_t pid, int pidfd) {
+    // The next daemon looks for its members by their numbers.
+    if (std::string why = why_not_seen(pid, pidfd); !why.empty()) return why;
     return join_kernel_context(kernel_context_.get(), pidfd, context());
 }
 

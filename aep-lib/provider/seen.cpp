@@ -1,0 +1,31 @@
+// Purpose: see seen.hpp.
+// Who calls it: see seen.hpp.
+// Crash rule: see seen.hpp.
+#include "aep-lib/provider/seen.hpp"
+
+#include <algorithm>
+#include <fstream>
+
+namespace aep {
+
+pid_t pid_of(int pidfd) {
+    std::ifstream facts("/proc/self/fdinfo/" + std::to_string(pidfd));
+    for (std::string line; std::getline(facts, line);) {
+        if (line.rfind("Pid:", 0) == 0) return std::max(0, std::stoi(line.substr(4)));
+    }
+    return 0;
+}
+
+std::string why_not_seen(pid_t pid, int pidfd) {
+    if (pid <= 0) {
+        return "the daemon cannot see the process: it is in another pid namespace; start the "
+               "daemon "
+               "in the client's, or in one above";
+    }
+    const pid_t found = pidfd >= 0 ? pid_of(pidfd) : 0;
+    if (found == pid) return "";
+    const std::string number = "process " + std::to_string(pid);
+    return found == 0 ? number + " is gone" : number + " is gone: another one has its connection";
+}
+
+}  // namespace aep

@@ -24,7 +24,10 @@ constexpr timespec TURN{0, 2'000'000};
 
 struct Worker {
     pid_t tid = 0;
-    u64 since = 0;  // the turn in which its job began; 0: it is idle
+    bool has_job = false;
+    u32 slot = 0;   // its job
+    u64 since = 0;  // the turn in which that began
+    pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 };
 
 /// Jobs that no worker has. Of a size that does not change.
@@ -51,13 +54,12 @@ class Queue {
 };
 
 pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-pthread_cond_t more = PTHREAD_COND_INITIALIZER;     // jobs, for workers
 pthread_cond_t crowded = PTHREAD_COND_INITIALIZER;  // jobs wait, and no worker is idle
 pthread_cond_t changed = PTHREAD_COND_INITIALIZER;  // one more thread is ready
 Queue waiting;
 std::vector<Worker> workers;
-u64 turn = 1;
-u32 idle = 0;
+std::vector<Worker*> idle;  // the last one has what it needs in its caches
+u64 turn = 0;
 u32 ready = 0;
 pid_t process = 0;
 Work work_on = nullptr;
@@ -69,18 +71,29 @@ void say_ready() {
 }
 
 /// With the mutex, as all that follow.
-void push(u32 slot) {
-    waiting.push(slot);
-    pthread_cond_signal(idle >= waiting.size() ? &more : &crowded);
+void begin(Worker& worker, u32 slot) {
+    worker.has_job = true;
+    worker.slot = slot;
+    worker.since = turn;
 }
 
-u32 next_slot(Worker& self) {
-    self.since = 0;
-    ++idle;
-    while (waiting.empty()) pthread_cond_wait(&more, &mutex);
-    --idle;
-    self.since = turn;
-    return waiting.pop();
+void push(u32 slot) {
+    if (idle.empty()) {
+        waiting.push(slot);
+        pthread_cond_signal(&crowded);
+        return;
+    }
+    Worker& worker = *idle.back();
+    idle.pop_back();
+    begin(worker, slot);
+    pthread_cond_signal(&worker.more);
+}
+
+void take_next(Worker& self) {
+    self.has_job = false;
+    if (!waiting.empty()) return begin(self, waiting.pop());
+    idle.push_back(&self);
+    while (!self.has_job) pthread_cond_wait(&self.more, &mutex);
 }
 
 void* work(void* own) {
@@ -91,7 +104,8 @@ void* work(void* own) {
     self.tid = static_cast<pid_t>(syscall(SYS_gettid));
     say_ready();
     for (;;) {
-        const u32 slot = next_slot(self);
+        take_next(self);
+        const u32 slot = self.slot;
         pthread_mutex_unlock(&mutex);
         CompleterReport report;
         const bool over = work_on(slot, report);
@@ -100,7 +114,7 @@ void* work(void* own) {
             tell(report);
         }
         pthread_mutex_lock(&mutex);
-        if (!over) push(slot);
+        if (!over) waiting.push(slot);  // behind the others
     }
 }
 
@@ -109,7 +123,7 @@ void end_turns() {
     usize wanted = waiting.size();
     for (const Worker& worker : workers) {
         if (wanted == 0) return;
-        if (worker.since == 0 || worker.since >= turn) continue;
+        if (!worker.has_job || worker.since + 1 >= turn) continue;  // a whole one each
         syscall(SYS_tgkill, process, worker.tid, LEAVE_SIGNAL);
         --wanted;
     }
@@ -119,12 +133,12 @@ void* keep_turns(void*) {
     pthread_mutex_lock(&mutex);
     say_ready();
     for (;;) {
-        while (waiting.empty() || idle != 0) pthread_cond_wait(&crowded, &mutex);
+        while (waiting.empty()) pthread_cond_wait(&crowded, &mutex);
         pthread_mutex_unlock(&mutex);
         clock_nanosleep(CLOCK_MONOTONIC, 0, &TURN, nullptr);
         pthread_mutex_lock(&mutex);
         ++turn;
-        if (idle == 0) end_turns();
+        end_turns();
     }
 }
 
@@ -147,7 +161,8 @@ long start_crew(u32 count, u32 most_jobs, Work work_of_one, Tell tell_of_one) {
     tell = tell_of_one;
     // As many more: those that are given up come back.
     waiting.resize(std::max(most_jobs, u32{1}));
-    workers.resize(count);
+    workers = std::vector<Worker>(count);
+    idle.reserve(count);  // nobody allocates once the filter is on
     long error = add_thread(keep_turns, nullptr);
     for (Worker& worker : workers) {
         if (error == 0) error = add_thread(work, &worker);

@@ -100,8 +100,6 @@ int fill(const Filter& filter, int socket) {
 }  // namespace
 
 const char* give_up_privileges(CompleterUser user) {
-    // First: nobody attaches to what still has something.
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return "forbidding to be traced";
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return "no new privileges";
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) return "ambient ones";
     Capabilities capabilities;
@@ -121,9 +119,12 @@ const char* give_up_privileges(CompleterUser user) {
     if (!Capabilities{}.write() || !capabilities.read() || !capabilities.none()) {
         return "capabilities";
     }
-    // Becoming another user has undone the former; the latter must come after it.
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return "forbidding to be traced";
+    // Becoming another user would have undone it.
     return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 ? nullptr : "ending with the daemon";
+}
+
+const char* forbid_tracing() {
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? nullptr : "forbidding to be traced";
 }
 
 const char* enter_filter(int socket) {

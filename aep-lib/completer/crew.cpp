@@ -118,14 +118,11 @@ void* work(void* own) {
     }
 }
 
-/// Those whose turn is over, as many as jobs wait, leave their operations.
+/// All whose turn is over leave their operations, each after a whole one at least.
 void end_turns() {
-    usize wanted = waiting.size();
     for (const Worker& worker : workers) {
-        if (wanted == 0) return;
-        if (!worker.has_job || worker.since + 1 >= turn) continue;  // a whole one each
+        if (!worker.has_job || worker.since + 1 >= turn) continue;
         syscall(SYS_tgkill, process, worker.tid, LEAVE_SIGNAL);
-        --wanted;
     }
 }
 

@@ -64,6 +64,7 @@ bool map_captures() {
 
 /// To complete what others have begun.
 int prepare() {
+    if (const char* what = forbid_tracing()) return fail(what, -errno);
     long error = 0;
     if (const char* what = map_world(CONTEXT_FD, IMAGE_FD, POOL_FD, error)) {
         return fail(what, error);
@@ -79,6 +80,7 @@ int prepare_performing() {
     send({0, CompleterOutcome::started, 0, 0, 0});
     CompleterJob begin;
     if (!receive(begin) || begin.slot != BEGIN_JOB) return 1;
+    if (const char* what = forbid_tracing()) return fail(what, -errno);
     long error = 0;
     const char* what = map_world_to_perform(CONTEXT_FD, IMAGE_FD, POOL_FD, error);
     if (what != nullptr) return fail(what, error);

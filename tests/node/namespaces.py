@@ -178,6 +178,32 @@ class Namespaces(OwnBpffs, ProviderTest):
         os.chmod(own, 0o700)
         self.up("--verify")
 
+    def expect_powerless(self, lock):
+        """The completer of the daemon that has this lock."""
+        with open(lock, encoding="ascii") as file:
+            daemon = file.read()
+        completers = []
+        while not completers:  # it is started when the daemon serves
+            with open(f"/proc/{daemon}/task/{daemon}/children", encoding="ascii") as children:
+                completers = children.read().split()
+        completer = completers[0]
+        facts = {}
+        while facts.get("Seccomp") != "2":  # until it has come to work
+            with open(f"/proc/{completer}/status", encoding="ascii") as status:
+                facts = dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
+        for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"]:
+            self.assertEqual(int(facts[name], 16), 0, name)
+        self.assertEqual(facts["NoNewPrivs"], "1")
+
+    def test_root_with_two_capabilities(self):
+        """As the unit runs it: too few to give up those that it could never get."""
+        self.good("down")
+        done = self.run_tool("setpriv", "--bounding-set=-all,+bpf,+perfmon", "--inh-caps=-all", AEPD, *self.where,
+                             "--pool-size", "64M", "--provider", "ebpf", "--daemonize", "--verify")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.expect_powerless(f"{self.home}/context/lock")
+        self.expect_protected()
+
     def test_an_ordinary_user_with_two_capabilities(self):
         """As aepd(8) says: a folder of the user's own, CAP_BPF and CAP_PERFMON. Completers have neither."""
         home = f"{self.home}/user"
@@ -198,6 +224,7 @@ class Namespaces(OwnBpffs, ProviderTest):
         done = self.run_tool(*as_user, *caps, AEPD, *words)
         self.assertEqual(done.returncode, 0, done.stderr)
         where = words[:4]
+        self.expect_powerless(f"{home}/context/lock")
         for _ in range(20):
             with subprocess.Popen([*as_user, NODE_CLIENT, f"{home}/socket"], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, text=True) as client:

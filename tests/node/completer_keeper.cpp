@@ -194,12 +194,15 @@ TEST_F(CompleterKeeping, OneThatNeverComesToWorkIsGivenUpToo) {
     EXPECT_EQ(owner_.works, 0u);
 }
 
-TEST_F(CompleterKeeping, OneThatIsMissing) {
+TEST_F(CompleterKeeping, OneThatIsMissingForAWhile) {
     keep("good");
-    ASSERT_EQ(unlink((directory_.path() + "/good").c_str()), 0);
-    EXPECT_TRUE(keeper_->ask(SLOT));  // it is there until it is looked at
+    const std::string program = directory_.path() + "/good";
+    ASSERT_EQ(unlink(program.c_str()), 0);
+    keeper_->want();
     until([&] { return is_said("is dead: exit status 127"); });
-    EXPECT_TRUE(keeper_->asked(SLOT));
+    ASSERT_EQ(symlink(AEP_BAD_COMPLETER, program.c_str()), 0);
+    until([&] { return keeper_->ask(SLOT); });
+    until([&] { return !owner_.answers.empty(); });
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ std::string why_not_seen(pid_t pid, int pidfd) {
     if (pid <= 0) {
         return "the daemon cannot see the process: it is in another pid namespace; start the "
                "daemon "
-               "in the client's, or in one above";
+               "in the client's, in one above, or with --provider rollback, which watches nobody";
     }
     const pid_t found = pidfd >= 0 ? pid_of(pidfd) : 0;
     if (found == pid) return "";

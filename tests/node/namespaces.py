@@ -204,6 +204,14 @@ class Namespaces(OwnBpffs, ProviderTest):
         self.expect_powerless(f"{self.home}/context/lock")
         self.expect_protected()
 
+    def test_who_performs_the_hosts_operations_is_powerless(self):
+        """With rollback nothing is completed, but tables that clients write are walked."""
+        self.good("down")
+        self.good("up", "--pool-size", "64M", "--provider", "rollback", "--verify")
+        self.expect_powerless(f"{self.home}/context/lock")
+        self.churning().end()
+        self.expect_sound()
+
     def test_an_ordinary_user_with_two_capabilities(self):
         """As aepd(8) says: a folder of the user's own, CAP_BPF and CAP_PERFMON. Completers have neither."""
         home = f"{self.home}/user"

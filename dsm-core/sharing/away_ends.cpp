@@ -32,7 +32,8 @@ bool learn(const era::Tables& t, u32 index) {
         find_export(address) != NO_RECORD) {
         return false;
     }
-    name_foreign_export(index, address, bytes);
+    name_export(index, address, bytes);
+    AEP_AWAY_CRASH_POINT("away: foreign export made");
     const u64 head = entry.head.load();
     if (head == 0) return true;
     export_at(index).group = index;

@@ -139,16 +139,13 @@ ShareReply set_writer(u32 client, const ShareRequest& r) {
 }  // namespace
 
 void add_root(u32 group, u64 address, u64 bytes) {
-    remove_root(group);
-    const u32 root = new_export();
-    Export& record = export_at(root);
-    Logged<u32>& bucket = export_bucket(address);
-    write_unreached(record, {.address = address,
-                             .bytes = bytes,
-                             .state = static_cast<u32>(ExportState::root),
-                             .next = bucket,
-                             .group = group});
-    bucket = root;
+    u32 root = export_at(group).root;
+    if (root == NO_RECORD) {
+        root = new_export();
+        write_unreached(export_at(root),
+                        {.state = static_cast<u32>(ExportState::root), .group = group});
+    }
+    name_export(root, address, bytes);
     export_at(group).root = root;  // readers find the record without the lock
     AEP_SHARE_CRASH_POINT("share: root set");
 }

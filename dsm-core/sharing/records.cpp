@@ -169,14 +169,14 @@ u32 make_foreign_export(u32 object) {
     return index;
 }
 
-void name_foreign_export(u32 index, u64 address, u64 bytes) {
+void name_export(u32 index, u64 address, u64 bytes) {
     Export& e = export_at(index);
+    if (e.address != 0) unlink_from_bucket(index);
     Logged<u32>& bucket = export_bucket(address);
     e.address = address;
     e.bytes = bytes;
     e.next = bucket;
     bucket = index;
-    AEP_AWAY_CRASH_POINT("away: foreign export made");
 }
 
 void forget_number(u32 index) {

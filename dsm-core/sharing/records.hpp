@@ -119,15 +119,16 @@ u32 find_export(u64 address);
 /// A record that is nobody's; needs one (records_left). It is memory that nobody reaches until it
 /// is linked somewhere (write_unreached).
 u32 new_export();
-/// Gives a record back that is in a bucket and on no other list.
+/// Gives a record back that is in a bucket and on no other list. It is not made anew before the
+/// next commit: of what it says only that it is free is logged then.
 void recycle_export(u32 index);
 /// Makes one without references, in the client's heap. Needs a record.
 u32 make_export(u32 client, u64 address, u64 bytes);
 /// Makes one of an object of another node, whose number there is `object`: its address is not known
 /// yet, nobody finds it by that. Needs a record.
 u32 make_foreign_export(u32 object);
-/// Its address is known.
-void name_foreign_export(u32 index, u64 address, u64 bytes);
+/// Its address is known, or is another one from now on.
+void name_export(u32 index, u64 address, u64 bytes);
 /// It has no number between nodes any more, nor a reference of the node.
 void forget_number(u32 index);
 /// The export is gone; its memory is the business of whoever calls this.

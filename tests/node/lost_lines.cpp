@@ -93,8 +93,7 @@ ShareReply ask(ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
 
 /// Client 1 of this process's host takes part, with a chunk of its own: the chunk's address.
 u64 take_part() {
-    ShareHeader& s = sharing();
-    s.exports_present = s.holders_present = 1000;
+    EXPECT_EQ(ask(ShareOp::add_records, 1000, 1000).status, Status::ok);
     const Reply claimed =
         perform_node(1, NodeOp::claim_chunks, {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
     EXPECT_EQ(claimed.status, Status::ok);

@@ -20,9 +20,7 @@ void with_tables(Body body) {
     in_child([&] {
         Host host(options_in(directory, 512 * MiB));
         // All records that the tests need; mailboxes are present when they are touched.
-        ShareHeader& s = sharing();
-        s.exports_present = 1000;
-        s.holders_present = 1000;
+        perform_share({1, 1}, ShareOp::add_records, {.a = 1000, .b = 1000});
         body(host);
     });
 }

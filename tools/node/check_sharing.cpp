@@ -190,6 +190,7 @@ class Walk {
             if (e.object == 0 || e.group > exports_ || export_at(e.group).pins != 0) return;
             const era::ObjectEntry& entry = era_tables().object(e.object - 1);
             const u32 whole = export_at(e.group).object;
+            if (whole == 0) return;  // a send that did not happen: it is told anew with the next
             wrong(named("extent", index), "other nodes know it as another group's",
                   entry.root.load(), whole);
             if (!era::is_living(era_tables(), entry)) {

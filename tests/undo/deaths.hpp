@@ -1,0 +1,42 @@
+// Purpose: lets an operation die at each of its stores, and its recovery at each of its own, and
+//          says what was left that should not be.
+// Who calls it: the tests of tests/undo.
+// Crash rule: this is the test of the crash rule of dsm-core/sharing.
+#pragma once
+
+#include <optional>
+
+#include "dsm-core/sharing/share_ops.hpp"
+#include "tests/undo/live_words.hpp"
+#include "tests/undo/store_hooks.hpp"
+
+namespace aep::test {
+
+struct Step {
+    const char* name;
+    Caller caller;
+    ShareOp op;
+    ShareRequest request;
+};
+
+struct Exhaustion {
+    bool pool = false;        // nodes share objects: their tables are looked at, too
+    u64 every_recovery = 1;   // of so many deaths the recovery dies at each store, too
+    u64 deaths = 0;           // of operations
+    u64 recovery_deaths = 0;  //
+    u64 stores = 0;           // to words that something reads
+    std::vector<std::string> faults;
+
+    /// Performs the step, after all its deaths. Its reply.
+    ShareReply run(const Step& step);
+
+  private:
+    void fault(const Step& step, u64 at, const std::string& what);
+    void judge(const Step& step, const Words& before, const Store& store);
+    Words recovered(const Caller& caller, const Step& step);
+};
+
+/// What the host does for a dead slot (tools/node/rollback.cpp), as often as it takes.
+void recover_slots(u32 victim);
+
+}  // namespace aep::test

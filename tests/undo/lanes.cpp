@@ -1,0 +1,266 @@
+// Purpose: every store of what crosses nodes is a place to die, those to the pool, too: afterwards
+// no
+//          lane, claim or pin is left, every count is that of the references there are, and when
+//          everybody has gone nothing is left. The other node is played by this process.
+// Who calls it: ctest.
+// Crash rule: in children.
+#include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/era/mailbox.hpp"
+#include "dsm-core/era/recovery.hpp"
+#include "dsm-core/sharing/undo.hpp"
+#include "tests/node/sharing_tables.hpp"
+#include "tests/undo/deaths.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+constexpr Caller ONE{1, 1};
+constexpr u32 HERE = 0, THERE = 1;
+
+/// The node at the other end: what it does is done.
+class Other {
+  public:
+    Other() : t_(era_tables()), live_(era::join(memory_, t_, THERE)) {
+        era::DirectoryEntry& entry = t_.client(THERE, 1);
+        entry.id.store(id());
+        t_.entry(THERE).generation.store(live_.generation());
+    }
+    u64 id() const { return ShareId::make(1, 1, THERE, live_.generation()).bits; }
+
+    /// Makes object `i` of its own and sends it.
+    void send(u32 i, u64 address, u64 to, bool group = false) {
+        const u32 object = t_.first_object(THERE) + i;
+        era::ObjectEntry& entry = t_.object(object);
+        era::Lane<era::LocalMemory> lane = this->lane();
+        if (era::CountWord{entry.count.load()}.count() == 0) {
+            entry.address.store(address);
+            entry.bytes.store(64);
+            entry.serial.store(entry.serial.load() + 1);
+            entry.head.store(group ? address : 0);
+            entry.head_bytes.store(group ? 64 : 0);
+            EXPECT_EQ(lane.create(object, object), era::Status::ok);
+        }
+        EXPECT_EQ(era::send(lane, HERE, object, {to, id()}), era::Status::ok);
+    }
+    /// Drops all messages to it and all that it refers to.
+    void drop_all() {
+        era::Lane<era::LocalMemory> lane = this->lane();
+        era::each_message_to(memory_, t_, THERE, 0, true, [&](const era::Waiting& w) {
+            if (era::drop_message(lane, w) == era::Status::last) lane.reclaimed();
+            return false;
+        });
+        for (u32 i = 0; i < t_.shape.refs; ++i) {
+            if (t_.ref(THERE, i).load() != 0 && lane.release(i) == era::Status::last) {
+                lane.reclaimed();
+            }
+        }
+    }
+
+  private:
+    era::Lane<era::LocalMemory> lane() { return {memory_, t_, THERE, 0, live_}; }
+
+    era::LocalMemory memory_;
+    era::Tables t_;
+    era::NodeWord live_;
+};
+
+/// What is wrong in the tables between nodes while no transaction is under way.
+std::string pool_faults() {
+    const era::Tables t = era_tables();
+    std::map<u32, u32> found;
+    std::string text;
+    const auto see = [&](const era::Word& word) {
+        const era::Cell cell{word.load()};
+        if (cell.claimer() != era::NOBODY) text += "a claim is left; ";
+        if (cell.holds()) ++found[cell.object()];
+    };
+    for (u32 node : {HERE, THERE}) {
+        for (u32 i = 0; i < t.shape.refs; ++i) see(t.ref(node, i));
+        for (u32 i = 0; i < t.shape.slots; ++i) see(t.message(node, 1 - node, i));
+        for (u32 i = 0; i < t.shape.lanes; ++i) {
+            const era::RedoHead head{t.lane(t.writer(node, i)).redo.head.load()};
+            if (head.kind() != era::RedoKind::none) text += "a record is left; ";
+        }
+    }
+    for (u32 i = 0; i < t.shape.objects; ++i) {
+        const u32 count = era::CountWord{t.count(i).load()}.count();
+        const auto references = found.find(i);
+        const u32 expected = references == found.end() ? 0 : references->second;
+        if (count != expected) {
+            text += "object " + std::to_string(i) + " counts " + std::to_string(count) + " of " +
+                    std::to_string(expected) + "; ";
+        }
+    }
+    for (u32 i = 0; i < MAX_LANES; ++i) {
+        if (lane_taken(i).load() != 0) text += "a lane is left; ";
+    }
+    for (u32 i = 0; i < context().max_slots; ++i) {
+        if (pin_of(i) != NO_RECORD) text += "a pin is left; ";
+    }
+    if (t.client(HERE, 1).claim.load() != 0 && share_client(1).open != 0) text += "a name; ";
+    return text;
+}
+
+u64 objects_left() {
+    const era::Tables t = era_tables();
+    u64 left = 0;
+    for (u32 i = 0; i < t.shape.objects; ++i) left += t.count(i).load() != 0;
+    return left;
+}
+
+struct Deaths {
+    Other& other;
+    u64 every_recovery;
+    u64 deaths = 0, recovery_deaths = 0;
+    std::vector<std::string> faults{};
+
+    /// Everybody goes: what is left then is lost.
+    void close() {
+        while (perform_share(ONE, ShareOp::leave, {}).status == Status::ok) continue;
+        other.drop_all();
+        for (u32 i = 0; i < 64; ++i) {
+            const u32 slot = host_slot();
+            if (perform_share({0, slot}, ShareOp::tidy, {}).status == Status::miss) break;
+        }
+    }
+
+    void judge(const Step& step, u64 at, const char* when) {
+        Stores& s = test::stores;
+        std::string wrong = pool_faults() + walk();
+        const usize mark = s.mark();
+        if (!s.run([&] { close(); })) wrong += "it does not end; ";
+        wrong += pool_faults();
+        if (objects_left() != 0 || sharing().live_exports != 0 || sharing().live_holders != 0) {
+            wrong += std::to_string(objects_left()) + " objects, " +
+                     std::to_string(sharing().live_exports) + " exports are left at the end";
+        }
+        s.take_back(mark);
+        if (!wrong.empty()) {
+            faults.push_back(std::string(step.name) + ", dead at store " + std::to_string(at) +
+                             when + ": " + wrong);
+        }
+    }
+
+    ShareReply run(const Step& step) {
+        Stores& s = test::stores;
+        const auto perform = [&] { perform_share(step.caller, step.op, step.request); };
+        const usize begin = s.mark();
+        s.run(perform);
+        const u64 count = s.count();
+        judge(step, 0, "");
+        s.take_back(begin);
+        for (u64 at = 1; at <= count; ++at) {
+            EXPECT_FALSE(s.run(perform, at)) << step.name;
+            ++deaths;
+            const usize died = s.mark();
+            if (!s.run([&] { recover_slots(step.caller.slot); })) {
+                faults.push_back(std::string(step.name) + ": its recovery does not end");
+            }
+            const u64 recovery = s.count();
+            judge(step, at, "");
+            s.take_back(died);
+            for (u64 j = 1; at % every_recovery == 0 && j <= recovery; ++j) {
+                s.run([&] { recover_slots(step.caller.slot); }, j);
+                ++recovery_deaths;
+                s.run([&] { recover_slots(step.caller.slot); });
+                judge(step, at, ", and its recovery");
+                s.take_back(died);
+            }
+            s.take_back(begin);
+        }
+        ShareReply reply;
+        s.run([&] { reply = perform_share(step.caller, step.op, step.request); });
+        return reply;
+    }
+};
+
+/// All that crosses nodes, from this one and to it.
+void all_operations(Deaths& all, Other& other) {
+    const Reply claimed =
+        perform_node(1, NodeOp::claim_chunks, {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+    const u64 a = chunk_address(ChunkIndex{static_cast<u32>(claimed.value)});
+    const u64 theirs = chunk_address(ChunkIndex{context().chunk_count - 1});
+    client_at(1).generation = 1;
+    client_at(1).state = static_cast<u32>(ClientState::live);  // one that is gone has nothing
+    const auto ok = [&](const Step& step) {
+        const ShareReply reply = all.run(step);
+        EXPECT_EQ(reply.status, Status::ok) << step.name;
+        return reply;
+    };
+    const u64 there = other.id();
+    ok({"open with a name", ONE, ShareOp::open, {.a = 0x656e6f}});
+    const u64 here = id_of(1, 1).bits;
+    ok({"first send", ONE, ShareOp::send, {.a = a, .b = there, .mask = 64}});
+    ok({"second send", ONE, ShareOp::send, {.a = a, .b = there, .mask = 64}});
+    ok({"drop of what others have", ONE, ShareOp::drop, {.a = a}});
+    all.run({"settle in vain", {0, host_slot()}, ShareOp::settle, {}});
+    test::stores.run([&] { other.drop_all(); });
+    all.run({"settle", {0, host_slot()}, ShareOp::settle, {}});
+    ok({"make a group", ONE, ShareOp::group_make, {.a = a + 4096, .mask = 4096}});
+    ok({"extend", ONE, ShareOp::group_extend, {.a = a + 4096, .b = a + 8192, .mask = 4096}});
+    ok({"send a group", ONE, ShareOp::send, {.a = a + 4096, .b = there}});
+    ok({"extend what others know",
+        ONE,
+        ShareOp::group_extend,
+        {.a = a + 4096, .b = a + 16384, .mask = 4096}});
+    ok({"drop the group", ONE, ShareOp::drop, {.a = a + 4096}});
+    test::stores.run([&] { other.drop_all(); });
+    all.run({"tidy", {0, host_slot()}, ShareOp::tidy, {}});
+    test::stores.run([&] {
+        other.send(0, theirs, here);
+        other.send(0, theirs, here);
+        other.send(1, theirs + 4096, here, true);
+    });
+    ok({"first receive", ONE, ShareOp::receive, {}});
+    ok({"second receive", ONE, ShareOp::receive, {.b = there}});
+    ok({"receive a group", ONE, ShareOp::receive, {}});
+    EXPECT_EQ(all.run({"receive nothing", ONE, ShareOp::receive, {}}).status, Status::miss);
+    ok({"drop theirs", ONE, ShareOp::drop, {.a = theirs}});
+    ok({"last drop of theirs", ONE, ShareOp::drop, {.a = theirs}});
+    all.run({"settle theirs", {0, host_slot()}, ShareOp::settle, {}});
+    ok({"drop their group", ONE, ShareOp::drop, {.a = theirs + 4096}});
+    test::stores.run([&] { other.send(2, theirs + 8192, here); });
+    all.run({"leave with mail", ONE, ShareOp::leave, {}});
+    all.run({"tidy the dead one's mail", {0, host_slot()}, ShareOp::tidy, {}});
+}
+
+template <class Body>
+void between_nodes(Body body) {
+    const Directory directory;
+    in_child([&] {
+        NodeOptions options = options_in(directory, 64 * MiB);
+        options.pool = directory.path() + "/pool";
+        options.nodes.node = HERE;
+        Host host(options);
+        perform_share({1, 1}, ShareOp::add_records, {.a = 1000, .b = 1000});
+        Other other;
+        body(other);
+    });
+}
+
+TEST(UndoBetweenNodes, EveryStoreOfEveryOperationIsSurvived) {
+    between_nodes([](Other& other) {
+        Deaths all{other, 7};
+        all_operations(all, other);
+        for (usize i = 0; i < all.faults.size() && i < 20; ++i) ADD_FAILURE() << all.faults[i];
+        std::printf("%llu deaths, %llu in recovery, %zu faults\n",
+                    static_cast<unsigned long long>(all.deaths),
+                    static_cast<unsigned long long>(all.recovery_deaths), all.faults.size());
+        EXPECT_GT(all.deaths, 1000u);
+        EXPECT_GT(all.recovery_deaths, 1000u);
+    });
+}
+
+TEST(UndoBetweenNodes, WithoutTheLogMuchIsLost) {
+    between_nodes([](Other& other) {
+        undo_log_works = false;
+        Deaths all{other, u64{1} << 40};
+        all_operations(all, other);
+        EXPECT_GT(all.faults.size(), all.deaths / 4);
+    });
+}
+
+}  // namespace
+}  // namespace aep

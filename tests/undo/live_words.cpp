@@ -1,0 +1,177 @@
+// Purpose: see live_words.hpp.
+// Who calls it: see live_words.hpp.
+// Crash rule: see live_words.hpp.
+#include "tests/undo/live_words.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace aep::test {
+namespace {
+
+template <class T>
+void add(Words& words, const T& word) {
+    u64 value = 0;
+    static_assert(sizeof word <= sizeof value);
+    std::memcpy(&value, static_cast<const void*>(&word), sizeof word);
+    words.emplace_back(reinterpret_cast<uptr>(&word), value);
+}
+
+void add_export(Words& w, const Export& e) {
+    add(w, e.address), add(w, e.bytes), add(w, e.state), add(w, e.owner), add(w, e.references);
+    add(w, e.first_holder), add(w, e.next), add(w, e.group), add(w, e.writer), add(w, e.root);
+    add(w, e.next_extent), add(w, e.object), add(w, e.pins), add(w, e.node_ref), add(w, e.listed);
+    // Links of lists that it is not on say nothing.
+    if (e.owner != OWNER_ELSEWHERE && e.owner != 0) {
+        add(w, e.next_of_owner);
+        if (share_client(e.owner).first_export != static_cast<u32>(&e - &export_at(0))) {
+            add(w, e.previous_of_owner);
+        }
+    }
+    if (e.state == static_cast<u32>(ExportState::returned)) add(w, e.next_returned);
+    if (e.listed) add(w, e.next_lingering);
+}
+
+void add_client(Words& w, u32 index) {
+    const ShareClient& c = share_client(index);
+    add(w, c.open), add(w, c.generation), add(w, c.first_holder), add(w, c.first_export);
+    add(w, c.first_returned), add(w, c.first_message), add(w, c.messages), add(w, c.watched);
+    for (const auto& word : c.name_words) add(w, word);
+    for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
+        const Message& m = mailbox_of(index)[(c.first_message + i) % MAILBOX_MESSAGES];
+        add(w, m.object), add(w, m.sender);
+    }
+    u32 steps = sharing().holders_used;  // where there is damage there may be a circle
+    for (u32 h = c.first_holder; h != NO_RECORD && steps-- != 0; h = holder_at(h).next_of_client) {
+        const Holder& r = holder_at(h);
+        add(w, r.client), add(w, r.object), add(w, r.count), add(w, r.next),
+            add(w, r.next_of_client);
+        if (h != c.first_holder) add(w, r.previous_of_client);
+    }
+}
+
+void add_header(Words& w) {
+    const ShareHeader& s = sharing();
+    add(w, s.exports_present), add(w, s.holders_present), add(w, s.exports_used);
+    add(w, s.holders_used), add(w, s.free_exports), add(w, s.free_holders);
+    add(w, s.live_exports), add(w, s.live_holders), add(w, s.orphans), add(w, s.groups);
+    add(w, s.extents);
+    for (const Lingering* list : {&s.waiting, &s.visiting}) {
+        add(w, list->first), add(w, list->last), add(w, list->count), add(w, list->bytes);
+    }
+}
+
+/// The references, the objects, the messages and who can be found.
+void add_between_nodes(Words& w) {
+    const era::Tables t = era_tables();
+    for (u32 i = 0; i < context().max_slots; ++i) add(w, pin_of(i));
+    for (u32 i = 0; i < context().era_objects; ++i) {
+        if (export_of_object(i) != 0) add(w, export_of_object(i));
+    }
+    for (u32 i = 0; i < MAX_LANES; ++i) add(w, lane_taken(i));
+    for (u32 i = 0; i < t.shape.objects; ++i) {
+        const u64 count = era::CountWord{t.count(i).load()}.count();
+        if (count == 0) continue;
+        w.emplace_back(reinterpret_cast<uptr>(&t.count(i)), count);  // not who wrote it last
+    }
+    for (u32 node = 0; node < t.shape.nodes; ++node) {
+        if (t.node(node).load() == 0) continue;
+        for (u32 i = 0; i < t.shape.refs; ++i) {
+            if (t.ref(node, i).load() != 0) add(w, t.ref(node, i));
+        }
+        for (u32 to = 0; to < t.shape.nodes; ++to) {
+            for (u32 i = 0; to != node && i < t.shape.slots; ++i) {
+                const era::MessageEntry& letter = t.letter(node, to, i);
+                if (letter.cell.load() == 0) continue;
+                add(w, letter.cell), add(w, letter.to), add(w, letter.from);
+            }
+        }
+        for (u32 i = 1; i <= context().max_clients; ++i) {
+            const era::DirectoryEntry& entry = t.client(node, i);
+            add(w, entry.claim);
+            if (entry.id.load() == 0) continue;
+            add(w, entry.id);
+        }
+    }
+}
+
+}  // namespace
+
+Words live_words(bool pool) {
+    Words w;
+    const ShareHeader& s = sharing();
+    add_header(w);
+    const Logged<u32>* buckets = &export_bucket(0);
+    for (u32 i = 0; i < EXPORT_BUCKETS; i += 2) {
+        u64 two;
+        std::memcpy(&two, static_cast<const void*>(buckets + i), sizeof two);
+        if (two == 0) continue;
+        add(w, buckets[i]), add(w, buckets[i + 1]);
+    }
+    for (u32 c = 0; c < context().chunk_count; ++c) {
+        add(w, chunk_exports(c));
+        add(w, chunk_owner(c));
+    }
+    for (u32 i = 1; i <= context().max_clients; ++i) add_client(w, i);
+    for (u32 i = 1; i <= s.exports_used; ++i) {
+        const Export& e = export_at(i);
+        if (e.state == static_cast<u32>(ExportState::free)) {
+            add(w, e.state), add(w, e.next);
+        } else if (e.state == static_cast<u32>(ExportState::root)) {
+            add(w, e.state), add(w, e.address), add(w, e.bytes), add(w, e.group), add(w, e.next);
+        } else {
+            add_export(w, e);
+        }
+    }
+    u32 steps = s.holders_used;
+    for (u32 h = s.free_holders; h != NO_RECORD && steps-- != 0; h = holder_at(h).next) {
+        add(w, holder_at(h).next);
+    }
+    if (pool) add_between_nodes(w);
+    std::sort(w.begin(), w.end());
+    return w;
+}
+std::string place_of(uptr address) {
+    const auto in = [&](const auto& what, const char* name) {
+        const uptr at = reinterpret_cast<uptr>(&what);
+        return address >= at && address < at + sizeof what
+                   ? std::string(name) + " + " + std::to_string(address - at)
+                   : std::string();
+    };
+    std::string text = in(sharing(), "the header");
+    for (u32 i = 1; i <= context().max_clients && text.empty(); ++i) {
+        text = in(share_client(i), "a client");
+    }
+    for (u32 i = 1; i <= sharing().exports_used && text.empty(); ++i) {
+        text = in(export_at(i), "an export");
+    }
+    for (u32 i = 1; i <= sharing().holders_used && text.empty(); ++i) {
+        text = in(holder_at(i), "a holder");
+    }
+    return text.empty() ? "control area + " + std::to_string(address - CONTROL_BASE) : text;
+}
+
+std::string difference(const Words& a, const Words& b) {
+    std::string text;
+    const auto tell = [&](uptr address, const std::string& one, const std::string& other) {
+        if (text.size() < 400) text += place_of(address) + ": " + one + ", " + other + "; ";
+    };
+    auto x = a.begin(), y = b.begin();
+    while (x != a.end() || y != b.end()) {
+        if (y == b.end() || (x != a.end() && x->first < y->first)) {
+            tell(x->first, std::to_string(x->second), "none");
+            ++x;
+        } else if (x == a.end() || y->first < x->first) {
+            tell(y->first, "none", std::to_string(y->second));
+            ++y;
+        } else {
+            if (x->second != y->second) {
+                tell(x->first, std::to_string(x->second), std::to_string(y->second));
+            }
+            ++x, ++y;
+        }
+    }
+    return text;
+}
+
+}  // namespace aep::test

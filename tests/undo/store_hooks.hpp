@@ -1,0 +1,54 @@
+// Purpose: sees every store of the code under test to memory that processes share, before it is
+//          done: it is compiled as for ThreadSanitizer, whose calls are answered here.
+// Who calls it: tests/undo.
+// Crash rule: a death is a jump out of the store, which is not done any more.
+#pragma once
+
+#include <csetjmp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep::test {
+
+/// One store, not yet done.
+struct Store {
+    uptr address;
+    u32 bytes;
+};
+
+class Stores {
+  public:
+    /// Runs `code` and dies at its `die_at`th store (1: the first); 0: never. True: it came to its
+    /// end; it does not if it reads ten million words. `judge` sees each store before it is done.
+    bool run(const std::function<void()>& code, u64 die_at = 0,
+             const std::function<void(const Store&)>& judge = nullptr);
+    /// Stores of the last run.
+    u64 count() const { return count_; }
+
+    /// Remembers what is stored from here on, so that it can be taken back.
+    usize mark() const { return journal_.size(); }
+    void take_back(usize mark);
+
+    void see(uptr address, u32 bytes);
+    /// Counts a load: code that never ends is taken for dead.
+    void see_load();
+
+  private:
+    struct Old {
+        uptr address;
+        u64 value[2];
+        u32 bytes;
+    };
+    bool armed_ = false;
+    u64 count_ = 0, loads_ = 0, die_at_ = 0;
+    const std::function<void(const Store&)>* judge_ = nullptr;
+    std::jmp_buf out_;
+    std::vector<Old> journal_;
+};
+
+extern Stores stores;
+
+}  // namespace aep::test

@@ -4,6 +4,7 @@
 // Who calls it: ctest; built with -DAEP_CRASH_POINTS from the host's own sources.
 // Crash rule: this is the test of the host's crash rules.
 #include "tools/node/crash_points.hpp"
+#include "dsm-core/sharing/undo.hpp"
 #include "tests/node/fixture.hpp"
 
 namespace aep {
@@ -127,6 +128,92 @@ TEST_F(NodeCrashPoint, LaterVisitsAreSurvivedToo) {
           "decay: announced", "decay: punched", "decay: free in the pool"}) {
         EXPECT_TRUE(survives(point, 2)) << point;
     }
+}
+
+/// A client that is killed in the middle of a send, with the lock of sharing: somebody's count is
+/// one too high, and somebody is to be woken.
+void die_half_way(Client& client) {
+    client.pretend_inside(static_cast<u32>(ShareOp::send));
+    sharing().lock.lock(client.slot());
+    sharing().version.fetch_add(1);
+    ++sharing().live_exports;
+    client.slot_entry().owes.store(Owed::make(client.index(), Sleep::arrivals).bits);
+}
+
+TEST_F(NodeCrashPoint, ARollbackThatIsCutOffIsRepeated) {
+    for (const char* point : ROLLBACK_CRASH_POINTS) {
+        const Directory directory;
+        const NodeOptions options = options_in(directory);
+        ClientProcess victim(die_half_way);
+        EXPECT_EQ(wait_for(start_child([&] {
+                      Host host(options);
+                      victim.attach_and_wait(host);
+                      EXPECT_EQ(sharing().live_exports, 1u);
+                  })),
+                  0);
+        victim.kill_it();
+        *plan = {};
+        plan->target = point;
+        plan->nth = 1;
+        EXPECT_EQ(wait_for(start_child([&] {
+                      crash_point_hook = at_point;
+                      Host host(options);
+                      host.set_provider(Provider::rollback);
+                      host.sweep(0);
+                  })),
+                  SIGKILL)
+            << point << " was never reached";
+        in_child([&] {
+            Host host(options);
+            host.set_provider(Provider::rollback);
+            host.sweep(0);
+            EXPECT_EQ(sharing().lock.holder(), SlotLock::NO_SLOT) << point;
+            EXPECT_EQ(sharing().live_exports, 0u) << point;
+            EXPECT_EQ(context().undone.load(), 1u) << point;
+            EXPECT_FALSE(host.poisoned()) << point;
+            expect_all_back(host);
+        });
+    }
+}
+
+/// A log that no operation wrote is not believed.
+TEST_F(NodeCrashPoint, ADamagedUndoLogPoisons) {
+    const UndoEntry entries[] = {{SHADOW_ENTRY | u64{8} << 56, 0},
+                                 {CONTROL_BASE | u64{8} << 56, 0},
+                                 {reinterpret_cast<u64>(&sharing().lock) | u64{4} << 56, 0},
+                                 {reinterpret_cast<u64>(&sharing().groups) | u64{3} << 56, 0},
+                                 {(reinterpret_cast<u64>(&sharing().groups) + 1) | u64{8} << 56, 0},
+                                 {(CONTROL_BASE + CONTROL_WINDOW - 8) | u64{8} << 56, 0},
+                                 {~u64{0}, ~u64{0}}};
+    for (const UndoEntry& entry : entries) {
+        const Directory directory;
+        in_child([&] {
+            Host host(options_in(directory));
+            host.set_provider(Provider::rollback);
+            ClientProcess victim([&](Client& client) {
+                die_half_way(client);
+                undo_log().entries[undo_log().length++] = entry;
+            });
+            victim.attach_and_wait(host);
+            victim.kill_it();
+            host.sweep(0);
+            EXPECT_TRUE(host.poisoned());
+            EXPECT_NE(said.find("undo log is damaged"), std::string::npos) << said;
+        });
+    }
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        ClientProcess victim([](Client& client) {
+            die_half_way(client);
+            undo_log().length = UndoLog::CAPACITY + 1;
+        });
+        victim.attach_and_wait(host);
+        victim.kill_it();
+        host.sweep(0);
+        EXPECT_TRUE(host.poisoned());
+    });
 }
 
 /// One recoverer after the other dies, each at the next point.

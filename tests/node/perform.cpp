@@ -173,6 +173,56 @@ TEST(Perform, WhatADeadClientHoldsIsNotWaitedFor) {
     });
 }
 
+TEST(Perform, WhatADeadClientHoldsIsUndone) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        ClientProcess process([](Client& client) {
+            client.pretend_inside(static_cast<u32>(ShareOp::send));
+            sharing().lock.lock(client.slot());
+            ++sharing().groups;
+        });
+        process.attach_and_wait(host);
+        process.kill_it();
+        const u32 other = dead_client(host);
+        Reply reply;
+        const u32 op = static_cast<u32>(ShareOp::leave);
+        EXPECT_EQ(host.perform_for(other, op, {}, reply), Performed::done);
+        EXPECT_EQ(reply.status, Status::miss);
+        EXPECT_EQ(sharing().groups, 0u);
+        EXPECT_FALSE(host.poisoned());
+        expect_all_back(host);
+    });
+}
+
+/// A thread of a living client that has left an operation for good (a signal handler jumped).
+TEST(Perform, WhatALivingClientLeftIsUndoneWhenItAsks) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        const auto ask_about = [&](ShareOp op) {
+            ClientProcess process([&](Client& client) {
+                client.pretend_inside(static_cast<u32>(op));
+                if (op == ShareOp::open) sharing().lock.lock(client.slot());
+            });
+            const u32 client = process.attach_and_wait(host);
+            AskMessage ask = good_ask(Ask::complete_slot);
+            while (SlotOwner{slot_at(ask.slot).owner.load()}.client() != client) ++ask.slot;
+            const AnswerMessage answer = host.complete_slot(process.pid(), ask);
+            EXPECT_EQ(is_open(slot_at(ask.slot)), answer.error != 0);
+            process.kill_it();
+            return answer.error;
+        };
+        EXPECT_EQ(ask_about(ShareOp::open), 0u);
+        EXPECT_EQ(ask_about(static_cast<ShareOp>(NodeOp::claim_chunks)), 0u);
+        EXPECT_EQ(ask_about(static_cast<ShareOp>(Op::find_page)), u32{ENOTRECOVERABLE});
+        EXPECT_FALSE(host.poisoned());
+        expect_all_back(host);
+    });
+}
+
 TEST(Perform, TheSlotIsNoClients) {
     const Directory directory;
     in_child([&] {

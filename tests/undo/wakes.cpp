@@ -1,0 +1,89 @@
+// Purpose: whoever sleeps for a message is woken although the sender died before it could do that.
+// Who calls it: ctest.
+// Crash rule: in children.
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <thread>
+
+#include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/undo.hpp"
+#include "tests/node/sharing_tables.hpp"
+#include "tests/undo/deaths.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+/// A thread that sleeps on a client's word of arrivals, as one that waits for a message.
+class Sleeper {
+  public:
+    explicit Sleeper(u32 client) : words_(words_of(client, Sleep::arrivals)) {
+        words_.waiters.store(1);
+        thread_ = std::thread([this] {
+            const u32 seen = words_.sequence.load();
+            tid_.store(static_cast<pid_t>(syscall(SYS_gettid)));
+            const detail::Timespec end{60, 0};
+            detail::futex(&words_.sequence, detail::FUTEX_WAIT, seen, &end);
+            awake_.store(true);
+        });
+        while (!sleeps()) std::this_thread::yield();
+    }
+    /// Whether it is awake, or will be without being woken by anybody else.
+    bool is_awake() {
+        for (int i = 0; i < 10'000 && !awake_.load() && !sleeps(); ++i) std::this_thread::yield();
+        return !sleeps();
+    }
+    ~Sleeper() {
+        detail::futex(&words_.sequence, detail::FUTEX_WAKE, 1);
+        thread_.join();
+        words_.waiters.store(0);
+    }
+
+  private:
+    bool sleeps() const {
+        const pid_t tid = tid_.load();
+        if (tid == 0 || awake_.load()) return false;
+        std::ifstream file("/proc/self/task/" + std::to_string(tid) + "/syscall");
+        std::string number;
+        return file >> number && number == std::to_string(SYS_futex);
+    }
+
+    SleepWords words_;
+    std::atomic<pid_t> tid_ = 0;
+    std::atomic<bool> awake_ = false;
+    std::thread thread_;
+};
+
+TEST(Undo, WhoSleepsIsWokenByWhoeverRecovers) {
+    with_tables([](Host&) {
+        const Reply claimed = perform_node(1, NodeOp::claim_chunks,
+                                           {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+        const u64 object = chunk_address(ChunkIndex{static_cast<u32>(claimed.value)});
+        client_at(1).generation = client_at(2).generation = 1;
+        perform_share({1, 1}, ShareOp::open, {});
+        perform_share({2, 2}, ShareOp::open, {});
+        const ShareRequest request{.a = object, .b = id_of(2, 1).bits, .mask = 64};
+        Stores& s = stores;
+        const auto send = [&] { perform_share({1, 1}, ShareOp::send, request); };
+        u32 woken = 0;
+        bool ended = false;
+        for (u64 at = 1; !ended; ++at) {
+            const usize begin = s.mark();
+            Sleeper sleeper(2);
+            ended = s.run(send, at);
+            s.run([] { recover_slots(1); });
+            if (share_client(2).messages == 1) {
+                EXPECT_TRUE(sleeper.is_awake()) << "dead at store " << at;
+                ++woken;
+            }
+            s.take_back(begin);
+        }
+        EXPECT_GT(woken, 3u);
+    });
+}
+
+}  // namespace
+}  // namespace aep

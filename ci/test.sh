@@ -1,23 +1,32 @@
 #!/usr/bin/env bash
 # Builds the release and the check preset and runs their ctests, all but those labelled `programs`,
 # which are ci/programs.sh's. With arguments it runs what they choose instead, in both.
+# The release run is among surroundings that must not matter: ci/surroundings.sh.
 # Usage: ci/test.sh [CTEST ARGS...], e.g. ci/test.sh -R heap
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/ci/setup.sh" build test
 failed=0
-tests() { # PRESET ARGS of ctest...
-    "$root/ci/build.sh" "$1"
+tests() { # PRESET [WORDS before ctest...] -- ARGS of ctest...
+    local before=() preset=$1
+    shift
+    while [ "$1" != -- ]; do
+        before+=("$1")
+        shift
+    done
+    shift
+    "$root/ci/build.sh" "$preset"
     # More at a time than processors: half of them wait for processes.
-    (cd "$root" && ctest --preset "$1" -j $(($(nproc) * 2)) --no-tests=error "${@:2}") || failed=1
+    "${before[@]}" "$root/ci/ctest.sh" "$preset" -j $(($(nproc) * 2)) "$@" || failed=1
 }
+among=("$root/ci/surroundings.sh" among)
 if [ $# -gt 0 ]; then
-    tests release "$@"
-    tests check "$@"
+    tests release "${among[@]}" -- "$@"
+    tests check -- "$@"
 else
-    tests release -LE programs
+    tests release "${among[@]}" -- -LE programs
     # The checked build walks the heap. The protocol between nodes, the provider and the daemon are
     # the same code in both, with the same checks in their tests.
-    tests check -LE "programs|era|provider|node"
+    tests check -- -LE "programs|era|provider|node"
 fi
 exit $failed

@@ -62,6 +62,17 @@ inline const char* volatile current_case = "start";
         }                                                            \
     } while (0)
 
+/// Ends the program when the machine or the user's rights do not allow its test: that is counted
+/// and named (tests/README.md), and is neither a failure nor a success.
+#define CANNOT_RUN_UNLESS(cond, why)                                          \
+    do {                                                                      \
+        if (!(cond)) {                                                        \
+            dprintf(1, "CANNOT RUN: %s: %s\n", program_invocation_short_name, \
+                    static_cast<const char*>(why));                           \
+            _exit(77);                                                        \
+        }                                                                     \
+    } while (0)
+
 /// Names what is being tested from here on; printed with failures and on a timeout.
 inline void begin_case(const char* name) { current_case = name; }
 

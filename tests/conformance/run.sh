@@ -9,11 +9,12 @@
 # finds its scratch folder in AEP_TEST_DIR. CTest calls this; it is safe to run in parallel. A program that runs longer
 # than AEP_TEST_LIMIT seconds (180) gets SIGTERM, on which it says where it hung.
 set -u
+[ -n "${AEP_TEST_WORLD:-}" ] || exec "${0%/*}/../world.sh" "$0" "$@"
 mode=$1
 library=$2
 shift 2
 limit=${AEP_TEST_LIMIT:-180}
-unset AEP_CONTEXT AEP_SOCKET AEP_PURE AEP_POOL AEP_POOL_SIZE AEP_REQUIRE AEP_ON_ERROR AEP_DECAY_MS AEP_STATS LD_PRELOAD
+unset AEP_CONTEXT  # the mode says which
 dir=$(mktemp -d "${AEP_TEST_ROOT:-/dev/shm}/aep-conformance.XXXXXX") || exit 1
 host=
 end() {

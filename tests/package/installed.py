@@ -13,6 +13,10 @@ import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import world  # noqa: E402
+
 BUILD, CMAKE = sys.argv[1:3]
 PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "program")
 
@@ -119,4 +123,4 @@ class Installed(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    world.main(3)

@@ -4,10 +4,15 @@
 Called by ctest: listed.py SOURCE_DIR LIBRARY [unittest arguments]. Reads only.
 """
 
+import os
 import re
 import subprocess
 import sys
 import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import world  # noqa: E402
 
 SOURCE, LIBRARY = sys.argv[1:3]
 
@@ -65,4 +70,4 @@ class Listed(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:])
+    world.main(3)

@@ -31,16 +31,23 @@ WORKER_GRACE_SECONDS = 30
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
+sys.path.insert(1, os.path.dirname(HERE))
+import world  # noqa: E402
 import catalogue  # noqa: E402
 import harness  # noqa: E402
 import processes  # noqa: E402
 
 
 def missing(module):
-    """Why the case cannot run on this machine, or None. That is a failure, never a silent pass."""
+    """A program that is not installed, or None. That is a failure: ci/setup.sh installs them."""
     for path, package in module.NEEDS.items():
         if not (os.path.exists(path) if path.startswith("/") else shutil.which(path, path=harness.PATH)):
             return f"{path} is not installed (Debian package {package})"
+    return None
+
+
+def cannot_run(module):
+    """Why the case cannot run for this user, or None. It is counted and named."""
     if getattr(module, "ROOT", False) and os.geteuid():
         return "needs root (it runs programs as another user)"
     return None
@@ -98,6 +105,7 @@ class Runner:
         self.args = args
         self.passed = 0
         self.failed = []
+        self.not_run = []
         self._workers = set()
         self._lock = threading.Lock()
         self._stopping = False
@@ -120,7 +128,11 @@ class Runner:
             processes.end_descendants(os.getpid())
         for name, mode in sorted(self.failed):
             print(f"failed: {name} ({mode})")
-        print(f"{self.passed} passed, {len(self.failed)} failed")
+        for name, mode, why in sorted(self.not_run):
+            world.cannot_run(f"programs.{name}.{mode}", why)
+        print(f"{self.passed} passed, {len(self.failed)} failed, {len(self.not_run)} cannot run here")
+        if not self.passed and not self.failed and self.not_run:
+            return world.CANNOT_RUN
         return 1 if self.failed or not self.passed else 0
 
     def _stop(self):
@@ -131,6 +143,10 @@ class Runner:
             process.terminate()
 
     def _job(self, name, mode):
+        if why := cannot_run(catalogue.load(name)):
+            with self._lock:
+                self.not_run.append((name, mode, why))
+            return
         scratch = tempfile.mkdtemp(prefix=f"aep-programs-{name}-", dir="/tmp")
         shm = tempfile.mkdtemp(prefix=f"aep-programs-{name}-", dir=scratch if mode == "private" else "/dev/shm")
         started = time.monotonic()

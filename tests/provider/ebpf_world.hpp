@@ -38,13 +38,11 @@ inline std::string own_bpffs() {
 /// Says in one line why eBPF cannot be used here; empty: it can.
 inline std::string why_no_ebpf() {
     std::string why;
-    for (const std::string& line : missing_for_ebpf()) why += line + "; ";
+    for (const std::string& line : missing_for_ebpf()) why += (why.empty() ? "" : "; ") + line;
     return why.empty() ? own_bpffs() : why;
 }
-#define AEP_NEED_EBPF()                                                      \
-    if (const std::string why = ::aep::test::why_no_ebpf(); !why.empty()) {  \
-        GTEST_SKIP() << "SKIPPED, NOTHING TESTED: eBPF is missing: " << why; \
-    }
+#define AEP_NEED_EBPF() \
+    if (const std::string why = ::aep::test::why_no_ebpf(); !why.empty()) GTEST_SKIP() << why
 
 /// Whether as many threads of the process wait in futex calls of the image.
 inline bool wait_in_image(const ImageInfo& image, pid_t process, int threads) {

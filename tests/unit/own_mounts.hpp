@@ -12,7 +12,27 @@
 
 #include <string>
 
+#include "tests/unit/in_child.hpp"
+
 namespace aep::test {
+
+/// Whether a mount namespace can be had here; the first answer holds.
+inline bool may_own_mounts() {
+    static const bool may = [] {
+        const pid_t child = fork();
+        if (child == 0) {
+            const int spaces = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
+            _exit(unshare(spaces) == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE,
+                                                nullptr) == 0
+                      ? 0
+                      : 1);
+        }
+        return wait_for(child) == 0;
+    }();
+    return may;
+}
+#define AEP_NEED_OWN_MOUNTS() \
+    if (!::aep::test::may_own_mounts()) GTEST_SKIP() << "neither root nor allowed to mount"
 
 inline void write_file(const char* path, const std::string& text) {
     const int fd = open(path, O_WRONLY | O_CLOEXEC);

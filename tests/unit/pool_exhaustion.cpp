@@ -20,6 +20,7 @@ constexpr usize SMALL = 32 * MiB;
 constexpr u32 SMALL_CHUNKS = 7;
 
 TEST(PoolExhausted, AFullTmpfsIsAnErrorAndNoSignal) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "size=10m,mode=0700");
@@ -46,6 +47,7 @@ TEST(PoolExhausted, AFullTmpfsIsAnErrorAndNoSignal) {
 }
 
 TEST(PoolExhausted, ForkOnAFullTmpfsWorks) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "size=10m,mode=0700");
@@ -69,6 +71,7 @@ TEST(PoolExhausted, ForkOnAFullTmpfsWorks) {
 }
 
 TEST(PoolExhausted, NoRoomForTheTablesMeansNoPool) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "size=8k,mode=0700");
@@ -81,6 +84,7 @@ TEST(PoolExhausted, NoRoomForTheTablesMeansNoPool) {
 }
 
 TEST(PoolExhausted, TablesWithHolesOnAFullTmpfsAreRefused) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     const std::string path = directory.file();
     in_child([&] {
@@ -110,6 +114,7 @@ usize bytes_of(const std::string& path) {
 }
 
 TEST(PoolTmpfs, SmallProcessesGetSmallPagesUntilTheyUseMore) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
@@ -131,6 +136,7 @@ TEST(PoolTmpfs, SmallProcessesGetSmallPagesUntilTheyUseMore) {
 }
 
 TEST(PoolTmpfs, HugePagesAreMadeWhereTheMountGivesThem) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
@@ -204,6 +210,7 @@ TEST(PoolElsewhere, FileSystemsWithoutLocksAreRefused) {
 }
 
 TEST(PoolElsewhere, KernelsBeforePopulateWriteWork) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "size=10m,mode=0700");
@@ -219,10 +226,10 @@ TEST(PoolElsewhere, KernelsBeforePopulateWriteWork) {
 }
 
 TEST(PoolElsewhere, APlaceWithoutProcWorks) {
+    AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
-        own_mount_namespace();
-        ASSERT_EQ(umount2("/proc", MNT_DETACH), 0);
+        own_mount("/proc", "tmpfs", nullptr);  // an empty one
         EXPECT_TRUE(attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK));
     });
     EXPECT_EQ(check(directory.file()).owned_chunks, 1u);

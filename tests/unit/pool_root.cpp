@@ -1,6 +1,6 @@
 // Purpose: tests of the pool that only root can set the stage for: hugetlbfs, a memory cgroup
-//          with a limit, chroot, another user's file. Run as root; they set up what they need and
-//          restore what they changed.
+//          with a limit, chroot, another user's file. They set up what they need and restore what
+//          they changed.
 // Who calls it: ctest, label "root".
 // Crash rule: mounts end with the child that made them; the number of huge pages and the cgroup
 //             are restored by the parent.
@@ -25,6 +25,17 @@ using namespace test;
 constexpr usize SMALL = 32 * MiB;
 constexpr u32 SMALL_CHUNKS = 7;
 constexpr usize HUGE = 2 * MiB;
+
+class RootTest : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    }
+};
+using PoolHugetlb = RootTest;
+using PoolCgroup = RootTest;
+using PoolPath = RootTest;
+using PoolFile = RootTest;
 
 /// At least `pages` free huge pages of 2 MiB while it lives.
 class HugePages {
@@ -55,7 +66,7 @@ long free_blocks(const std::string& directory) {
     return static_cast<long>(fs.f_bfree);
 }
 
-TEST(PoolHugetlb, WorksInHugePages) {
+TEST_F(PoolHugetlb, WorksInHugePages) {
     const HugePages pages(8);
     const Directory directory;
     in_child([&] {
@@ -89,7 +100,7 @@ TEST(PoolHugetlb, WorksInHugePages) {
     });
 }
 
-TEST(PoolHugetlb, NoHugePageLeftIsAnErrorAndNoSignal) {
+TEST_F(PoolHugetlb, NoHugePageLeftIsAnErrorAndNoSignal) {
     const HugePages pages(8);
     const Directory directory;
     in_child([&] {
@@ -103,7 +114,7 @@ TEST(PoolHugetlb, NoHugePageLeftIsAnErrorAndNoSignal) {
     });
 }
 
-TEST(PoolHugetlb, ForkGivesTheChildACopyInOrdinaryMemory) {
+TEST_F(PoolHugetlb, ForkGivesTheChildACopyInOrdinaryMemory) {
     const HugePages pages(8);
     const Directory directory;
     in_child([&] {
@@ -156,7 +167,7 @@ TEST(PoolHugetlb, ForkGivesTheChildACopyInOrdinaryMemory) {
     });
 }
 
-TEST(PoolHugetlb, TheDeadGiveEverythingBack) {
+TEST_F(PoolHugetlb, TheDeadGiveEverythingBack) {
     const HugePages pages(16);
     const Directory directory;
     in_child([&] {
@@ -201,7 +212,7 @@ class LimitedCgroup {
     std::string path_;
 };
 
-TEST(PoolCgroup, TheLimitIsAnErrorAndNoKill) {
+TEST_F(PoolCgroup, TheLimitIsAnErrorAndNoKill) {
     const Directory directory;
     const LimitedCgroup cgroup(64 * MiB);
     in_child([&] {
@@ -254,7 +265,7 @@ u32 commit_in_threads(const Backing* b, const std::vector<ChunkIndex>& chunks) {
     return good.load();
 }
 
-TEST(PoolCgroup, ThreadsThatCommitAtOnceAreNotKilled) {
+TEST_F(PoolCgroup, ThreadsThatCommitAtOnceAreNotKilled) {
     const Directory directory;
     const LimitedCgroup cgroup(64 * MiB);
     in_child([&] {
@@ -276,7 +287,7 @@ TEST(PoolCgroup, ThreadsThatCommitAtOnceAreNotKilled) {
     std::filesystem::remove(directory.file());
 }
 
-TEST(PoolCgroup, CommitsAfterAForkCountForTwo) {
+TEST_F(PoolCgroup, CommitsAfterAForkCountForTwo) {
     const Directory directory;
     const LimitedCgroup cgroup(64 * MiB);
     in_child([&] {
@@ -299,7 +310,7 @@ TEST(PoolCgroup, CommitsAfterAForkCountForTwo) {
     std::filesystem::remove(directory.file());
 }
 
-TEST(PoolPath, ChrootMeansPrivateMemoryAfterAFork) {
+TEST_F(PoolPath, ChrootMeansPrivateMemoryAfterAFork) {
     const Directory directory;
     const Output out = stderr_of([&] {
         const Backing* b = attach(directory.file(), SMALL);
@@ -321,7 +332,7 @@ TEST(PoolPath, ChrootMeansPrivateMemoryAfterAFork) {
     EXPECT_NE(out.text.find("going on with private memory"), std::string::npos) << out.text;
 }
 
-TEST(PoolFile, BelongsToOneUser) {
+TEST_F(PoolFile, BelongsToOneUser) {
     const Directory directory;
     ASSERT_EQ(chmod(directory.path().c_str(), 0777), 0);
     in_child([&] { attach(directory.file(), SMALL); });

@@ -62,15 +62,18 @@ inline const char* volatile current_case = "start";
         }                                                            \
     } while (0)
 
-/// Ends the program when the machine or the user's rights do not allow its test: that is counted
-/// and named (tests/README.md), and is neither a failure nor a success.
-#define CANNOT_RUN_UNLESS(cond, why)                                          \
-    do {                                                                      \
-        if (!(cond)) {                                                        \
-            dprintf(1, "CANNOT RUN: %s: %s\n", program_invocation_short_name, \
-                    static_cast<const char*>(why));                           \
-            _exit(77);                                                        \
-        }                                                                     \
+/// Says that the machine or the user's rights do not allow a part of the test: that is counted and
+/// named (tests/README.md).
+inline void cannot_run(const char* part, const char* why) {
+    dprintf(1, "CANNOT RUN: %s: %s\n", part, why);
+}
+/// The same of the whole program, which ends: neither a failure nor a success.
+#define CANNOT_RUN_UNLESS(cond, why)                               \
+    do {                                                           \
+        if (!(cond)) {                                             \
+            check::cannot_run(program_invocation_short_name, why); \
+            _exit(77);                                             \
+        }                                                          \
     } while (0)
 
 /// Names what is being tested from here on; printed with failures and on a timeout.

@@ -22,8 +22,8 @@ inline bool may_own_mounts() {
         const pid_t child = fork();
         if (child == 0) {
             const int spaces = CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER);
-            _exit(unshare(spaces) == 0 && mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE,
-                                                nullptr) == 0
+            _exit(unshare(spaces) == 0 &&
+                          mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0
                       ? 0
                       : 1);
         }

@@ -5,6 +5,7 @@
 # breaks one is kept in build/fuzz/found/ and printed with the command that replays it.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[ -n "${AEP_TEST_WORLD:-}" ] || exec "$root/tests/world.sh" "$0" "$@"
 seconds=${1:-20}
 "$root/ci/setup.sh" build test
 "$root/ci/build.sh" fuzz

@@ -5,6 +5,7 @@
 # The machine code that comes out must be that of the ordinary build, byte for byte.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[ -n "${AEP_TEST_WORLD:-}" ] || exec "$root/tests/world.sh" "$0" "$@"
 "$root/ci/build.sh" release
 lib=$root/build/release/preload/libaepmalloc.so
 pools=$(mktemp -d /dev/shm/aep-selfbuild.XXXXXX)

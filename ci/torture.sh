@@ -5,8 +5,10 @@
 # Usage: ci/torture.sh [KILLS]     (default: 200, a fifth as many on nodes; about a third of a second each)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[ -n "${AEP_TEST_WORLD:-}" ] || exec "$root/tests/world.sh" "$0" "$@"
 "$root/ci/setup.sh" build
 "$root/ci/build.sh" release
+exec 2>&1 # what is left out is for the summary
 torture=$root/build/release/tools/aep-torture
 "$torture" --kills "${1:-200}"
 echo "torture: two nodes"

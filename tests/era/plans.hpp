@@ -202,7 +202,7 @@ inline Plan three_last_releases() {
 
 /// Preemptions beyond the usual bounds, and how many times as many random executions: by hand.
 inline u32 deeper() {
-    const char* wanted = std::getenv("AEP_ERA_DEEPER");
+    const char* wanted = std::getenv("AEP_TEST_ERA_DEEPER");
     return wanted == nullptr ? 0 : static_cast<u32>(std::atoi(wanted));
 }
 

@@ -1,7 +1,7 @@
 // Purpose: property tests: seeded random sessions on the real allocator over the anonymous and a
-// hostile backing. Who calls it: ctest. AEP_PROPERTY_SEED=n replays one seed, AEP_PROPERTY_SEEDS=n
-// runs so many, AEP_PROPERTY_STEPS=n sets
-//          the length, AEP_PROPERTY_EVERY=n the steps between two walks of all invariants.
+//          hostile backing. AEP_TEST_PROPERTY_SEED=n replays one seed, ..._SEEDS=n runs so many,
+//          ..._STEPS=n sets the length, ..._EVERY=n the steps between two walks of all invariants.
+// Who calls it: ctest.
 // Crash rule: each session runs in a child of its own.
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -46,8 +46,8 @@ void run(Session::Options options, u64 seed, u64 decay_ms, const Backing* backin
     process_configure(backing, {.decay_ms = decay_ms, .on_error = OnError::ignore});
     Seeded choices(seed);
     options.seed = seed;
-    options.check_every = static_cast<u32>(from_environment("AEP_PROPERTY_EVERY", EVERY));
-    const u64 steps = from_environment("AEP_PROPERTY_STEPS", STEPS);
+    options.check_every = static_cast<u32>(from_environment("AEP_TEST_PROPERTY_EVERY", EVERY));
+    const u64 steps = from_environment("AEP_TEST_PROPERTY_STEPS", STEPS);
     Session session(choices, options);
     while (session.steps() < steps) session.step();
     session.finish();
@@ -56,8 +56,8 @@ void run(Session::Options options, u64 seed, u64 decay_ms, const Backing* backin
 /// Runs `body(seed)` for each seed in a child, its messages about bad frees aside.
 template <class Body>
 void for_seeds(u64 first, Body body) {
-    const char* fixed = std::getenv("AEP_PROPERTY_SEED");
-    const u64 count = fixed != nullptr ? 1 : from_environment("AEP_PROPERTY_SEEDS", SEEDS);
+    const char* fixed = std::getenv("AEP_TEST_PROPERTY_SEED");
+    const u64 count = fixed != nullptr ? 1 : from_environment("AEP_TEST_PROPERTY_SEEDS", SEEDS);
     if (fixed != nullptr) first = std::strtoull(fixed, nullptr, 0);
     for (u64 seed = first; seed < first + count; ++seed) {
         const Output out = stderr_of([&] { body(seed); });

@@ -1,7 +1,7 @@
 // Purpose: many threads on one domain: blocks handed from thread to thread and freed anywhere,
 // threads that come and go,
 //          trims and purges in between; at the end every invariant holds and nothing is left.
-// Who calls it: ctest, also under ThreadSanitizer and AddressSanitizer. AEP_STRESS_ROUNDS=n
+// Who calls it: ctest, also under ThreadSanitizer and AddressSanitizer. AEP_TEST_STRESS_ROUNDS=n
 // multiplies the work. Crash rule: each test runs in a child of its own.
 #include <gtest/gtest.h>
 
@@ -27,7 +27,7 @@ constexpr int OPERATIONS = 15'000;
 #endif
 
 int operations() {
-    const char* text = std::getenv("AEP_STRESS_ROUNDS");
+    const char* text = std::getenv("AEP_TEST_STRESS_ROUNDS");
     return OPERATIONS * (text == nullptr ? 1 : std::atoi(text));
 }
 

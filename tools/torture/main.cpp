@@ -91,8 +91,7 @@ class Torture {
                 options.deaths.empty() || std::ranges::count(options.deaths, death.name) != 0;
             if (!wanted) continue;
             if (death.name == "oom" && !group_.path()) {
-                fmt::print(stderr,
-                           "aep-torture: no memory cgroup can be made: 'oom' is left out\n");
+                fmt::print(stderr, "CANNOT RUN: torture/oom: no memory cgroup can be made\n");
                 continue;
             }
             deaths_.push_back(death);

@@ -68,7 +68,7 @@ static void locking() {
         REQUIRE(result == 0);
         const long locked = check::heap_footprint();
         if (check::reading_costs_memory()) {
-            puts("what mlockall costs is not checked: this kernel shares no page of zeros");
+            check::cannot_run("what-mlockall-costs", "this kernel shares no page of zeros");
         } else {
             CHECK(locked - before < (64 << 20), "footprint %ld before mlockall, %ld after", before,
                   locked);

@@ -174,10 +174,17 @@ TEST(Restart, WhatOthersMayReachIsRefused) {
         EXPECT_TRUE(contains(refusal(options), "others may enter"));
         chmod(options.paths.directory.c_str(), 0700);
         EXPECT_EQ(refusal(options), "");
-        if (geteuid() == 0) {
-            EXPECT_EQ(chown(options.paths.directory.c_str(), 12345, 12345), 0);
-            EXPECT_TRUE(contains(refusal(options), "belongs to user 12345"));
-        }
+    });
+}
+
+TEST(Restart, WhatBelongsToAnotherUserIsRefused) {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    const Directory directory;
+    in_child([&] {
+        const NodeOptions options = options_in(directory);
+        { Host host(options); }
+        EXPECT_EQ(chown(options.paths.directory.c_str(), 12345, 12345), 0);
+        EXPECT_TRUE(contains(refusal(options), "belongs to user 12345"));
     });
 }
 

@@ -16,6 +16,11 @@
 
 namespace aep::test {
 
+/// Says that a part of a test cannot run here; for a whole test there is GTEST_SKIP.
+inline void cannot_run(const char* part, const char* why) {
+    std::printf("CANNOT RUN: %s: %s\n", part, why);
+}
+
 /// waitpid that a signal does not disturb.
 inline int wait_for(pid_t child) {
     int status = 0;

@@ -14,8 +14,7 @@ if(NOT AEP_SANITIZE STREQUAL "thread")
   # One label that both -L unit and -L root find: a list would not survive the discovery of tests.
   add_executable(unit_pool_root pool_root.cpp)
   target_link_libraries(unit_pool_root PRIVATE aep_shim test_main)
-  gtest_discover_tests(unit_pool_root DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit.root TIMEOUT 180
-                       RESOURCE_LOCK huge_pages)
+  gtest_discover_tests(unit_pool_root DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit.root TIMEOUT 180)
 
   # The same sources once more, with the places where the kill test ends a process.
   file(GLOB crash_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/dsm-core/pool/*.cpp)

@@ -192,7 +192,7 @@ TEST(Anonymous, MetadataBetweenOurChunksCanBeReadAndCostsNothing) {
             EXPECT_TRUE(can_be_written(chunk(array, 100)));
         }
         if (reading_costs_memory()) {
-            std::puts("what reading costs is not checked: this kernel shares no page of zeros");
+            test::cannot_run("what-reading-costs", "this kernel shares no page of zeros");
         } else {
             EXPECT_LT(resident_pages() - before, 1024) << "OS pages";
         }

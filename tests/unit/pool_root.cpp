@@ -5,12 +5,14 @@
 // Crash rule: mounts end with the child that made them; the number of huge pages and the cgroup
 //             are restored by the parent.
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 
 #include <atomic>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -32,32 +34,50 @@ class RootTest : public ::testing::Test {
         if (geteuid() != 0) GTEST_SKIP() << "needs root";
     }
 };
-using PoolHugetlb = RootTest;
 using PoolCgroup = RootTest;
 using PoolPath = RootTest;
 using PoolFile = RootTest;
 
-/// At least `pages` free huge pages of 2 MiB while it lives.
+/// At least `pages` free huge pages of 2 MiB while it lives, if the system has them; one process at
+/// a time, whoever runs it.
 class HugePages {
   public:
-    explicit HugePages(long pages) {
+    explicit HugePages(long pages) : lock_(open(COUNT, O_RDONLY | O_CLOEXEC)) {
+        if (flock(lock_, LOCK_EX) != 0) return;
         std::ifstream(COUNT) >> before_;
-        long free = 0;
-        std::ifstream(FREE) >> free;
-        if (free < pages) {
-            std::ofstream(COUNT) << before_ + pages - free;
-            std::ifstream(FREE) >> free;
-        }
-        EXPECT_GE(free, pages) << "the system has no huge pages to give";
+        std::ifstream(FREE) >> free_;
+        if (free_ >= pages) return;
+        std::ofstream(COUNT) << before_ + pages - free_;
+        std::ifstream(FREE) >> free_;
     }
-    ~HugePages() { std::ofstream(COUNT) << before_; }
+    ~HugePages() {
+        std::ofstream(COUNT) << before_;
+        close(lock_);
+    }
     HugePages(const HugePages&) = delete;
     HugePages& operator=(const HugePages&) = delete;
+    long free() const { return free_; }
 
   private:
     static constexpr const char* COUNT = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
     static constexpr const char* FREE = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    int lock_;
     long before_ = 0;
+    long free_ = 0;
+};
+
+class PoolHugetlb : public RootTest {
+  protected:
+    void SetUp() override {
+        RootTest::SetUp();
+        if (IsSkipped()) return;
+        pages_.emplace(PAGES);
+        if (pages_->free() < PAGES) GTEST_SKIP() << "the system has no 16 huge pages to give";
+    }
+
+  private:
+    static constexpr long PAGES = 16;
+    std::optional<HugePages> pages_;
 };
 
 long free_blocks(const std::string& directory) {
@@ -67,7 +87,6 @@ long free_blocks(const std::string& directory) {
 }
 
 TEST_F(PoolHugetlb, WorksInHugePages) {
-    const HugePages pages(8);
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "hugetlbfs", "pagesize=2M,size=16m,mode=0700");
@@ -101,7 +120,6 @@ TEST_F(PoolHugetlb, WorksInHugePages) {
 }
 
 TEST_F(PoolHugetlb, NoHugePageLeftIsAnErrorAndNoSignal) {
-    const HugePages pages(8);
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "hugetlbfs", "pagesize=2M,size=8m,mode=0700");
@@ -115,7 +133,6 @@ TEST_F(PoolHugetlb, NoHugePageLeftIsAnErrorAndNoSignal) {
 }
 
 TEST_F(PoolHugetlb, ForkGivesTheChildACopyInOrdinaryMemory) {
-    const HugePages pages(8);
     const Directory directory;
     in_child([&] {
         // Exactly as many huge pages as the parent uses: a copy in huge pages could not be made.
@@ -168,7 +185,6 @@ TEST_F(PoolHugetlb, ForkGivesTheChildACopyInOrdinaryMemory) {
 }
 
 TEST_F(PoolHugetlb, TheDeadGiveEverythingBack) {
-    const HugePages pages(16);
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "hugetlbfs", "pagesize=2M,mode=0700");

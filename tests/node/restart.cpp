@@ -4,6 +4,7 @@
 // Crash rule: in children.
 #include "shim/node_lock.hpp"
 #include "tests/node/fixture.hpp"
+#include "tests/unit/capabilities.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/leftovers.hpp"
 
@@ -178,7 +179,7 @@ TEST(Restart, WhatOthersMayReachIsRefused) {
 }
 
 TEST(Restart, WhatBelongsToAnotherUserIsRefused) {
-    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    AEP_NEED_CAPABILITY(CAP_CHOWN);
     const Directory directory;
     in_child([&] {
         const NodeOptions options = options_in(directory);

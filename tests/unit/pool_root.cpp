@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/unit/capabilities.hpp"
 #include "tests/unit/own_mounts.hpp"
 #include "tests/unit/pool_fixture.hpp"
 
@@ -27,16 +28,6 @@ using namespace test;
 constexpr usize SMALL = 32 * MiB;
 constexpr u32 SMALL_CHUNKS = 7;
 constexpr usize HUGE = 2 * MiB;
-
-class RootTest : public ::testing::Test {
-  protected:
-    void SetUp() override {
-        if (geteuid() != 0) GTEST_SKIP() << "needs root";
-    }
-};
-using PoolCgroup = RootTest;
-using PoolPath = RootTest;
-using PoolFile = RootTest;
 
 /// At least `pages` free huge pages of 2 MiB while it lives, if the system has them; one process at
 /// a time, whoever runs it.
@@ -66,11 +57,11 @@ class HugePages {
     long free_ = 0;
 };
 
-class PoolHugetlb : public RootTest {
+class PoolHugetlb : public ::testing::Test {
   protected:
     void SetUp() override {
-        RootTest::SetUp();
-        if (IsSkipped()) return;
+        AEP_NEED_CAPABILITY(CAP_SYS_ADMIN);
+        AEP_NEED_OWN_MOUNTS();
         pages_.emplace(PAGES);
         if (pages_->free() < PAGES) GTEST_SKIP() << "the system has no 16 huge pages to give";
     }
@@ -209,10 +200,11 @@ TEST_F(PoolHugetlb, TheDeadGiveEverythingBack) {
 /// A memory cgroup with a limit, below the hierarchy's root, in whichever version this system has.
 class LimitedCgroup {
   public:
-    explicit LimitedCgroup(usize limit) {
-        const bool v1 = std::filesystem::exists("/sys/fs/cgroup/memory/memory.usage_in_bytes");
-        path_ = std::string(v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup") + "/aep-test-" +
-                std::to_string(getpid());
+    static bool possible() { return access(parent(), W_OK) == 0; }
+
+    explicit LimitedCgroup(usize limit)
+        : path_(std::string(parent()) + "/aep-test-" + std::to_string(getpid())) {
+        const bool v1 = is_v1();
         if (!v1) {
             std::ofstream("/sys/fs/cgroup/cgroup.subtree_control") << "+memory";
         }
@@ -225,7 +217,19 @@ class LimitedCgroup {
     void enter() const { write_file((path_ + "/cgroup.procs").c_str(), std::to_string(getpid())); }
 
   private:
+    static bool is_v1() {
+        return std::filesystem::exists("/sys/fs/cgroup/memory/memory.usage_in_bytes");
+    }
+    static const char* parent() { return is_v1() ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup"; }
+
     std::string path_;
+};
+
+class PoolCgroup : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (!LimitedCgroup::possible()) GTEST_SKIP() << "no memory cgroup can be made";
+    }
 };
 
 TEST_F(PoolCgroup, TheLimitIsAnErrorAndNoKill) {
@@ -326,7 +330,8 @@ TEST_F(PoolCgroup, CommitsAfterAForkCountForTwo) {
     std::filesystem::remove(directory.file());
 }
 
-TEST_F(PoolPath, ChrootMeansPrivateMemoryAfterAFork) {
+TEST(PoolPath, ChrootMeansPrivateMemoryAfterAFork) {
+    AEP_NEED_CAPABILITY(CAP_SYS_CHROOT);
     const Directory directory;
     const Output out = stderr_of([&] {
         const Backing* b = attach(directory.file(), SMALL);
@@ -348,7 +353,9 @@ TEST_F(PoolPath, ChrootMeansPrivateMemoryAfterAFork) {
     EXPECT_NE(out.text.find("going on with private memory"), std::string::npos) << out.text;
 }
 
-TEST_F(PoolFile, BelongsToOneUser) {
+TEST(PoolFile, BelongsToOneUser) {
+    AEP_NEED_CAPABILITY(CAP_CHOWN);
+    AEP_NEED_CAPABILITY(CAP_SETUID);
     const Directory directory;
     ASSERT_EQ(chmod(directory.path().c_str(), 0777), 0);
     in_child([&] { attach(directory.file(), SMALL); });

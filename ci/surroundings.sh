@@ -96,8 +96,9 @@ verdict() { # STATUS WHAT LOG: the end of the log; all of what failed
         said=FAILED
         failed=1
         grep -vE '^ *[0-9]+/[0-9]+ Test .* (Passed|\*\*\*Skipped)|^ +Start' "$3" | tail -n 400
-    else
-        grep -E '^(passed: |CANNOT RUN|[0-9]+% tests)' "$3"
+    else # beside root, who runs them all, what that user cannot run is no loss
+        grep -E '^(passed: |[0-9]+% tests)' "$3"
+        [ "$(id -u)" = 0 ] || grep '^CANNOT RUN: ' "$3" || true
     fi
     echo "surroundings: $2: $said"
 }
@@ -109,8 +110,7 @@ twice() { # CTEST ARGS...
     user first "$@" || first=1
     wait $other || second=1
     verdict $first "an ordinary user" "$place/first.log"
-    verdict $second "the same beside it" "$place/second.log" | grep -v '^CANNOT RUN'
-    [ $second = 0 ] || failed=1
+    verdict $second "the same beside it" "$place/second.log"
     local left
     left=$(find /dev/shm /tmp /var/tmp -mindepth 1 -maxdepth 1 -uid $number ! -path "$place*" 2>/dev/null || true)
     if [ "$(id -u)" = 0 ] && [ -n "$left" ]; then

@@ -9,9 +9,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/ci/setup.sh" build
 "$root/ci/build.sh" release
 exec 2>&1 # what is left out is for the summary
-torture=$root/build/release/tools/aep-torture
-"$torture" --kills "${1:-200}"
+# Patient: that nothing hangs is also to be seen on a machine with much else to do.
+torture=("$root/build/release/tools/aep-torture" --patience 5)
+"${torture[@]}" --kills "${1:-200}"
 echo "torture: two nodes"
-"$torture" --nodes 2 --kills "$((${1:-200} / 5))"
+"${torture[@]}" --nodes 2 --kills "$((${1:-200} / 5))"
 echo "torture: negative control, no provider"
-"$torture" --provider none --expect-poison --kills 300
+"${torture[@]}" --provider none --expect-poison --kills 300

@@ -59,18 +59,20 @@ static void chrooted(const char* library) {
         char path[256];
         snprintf(path, sizeof path, "%s/empty", getenv("AEP_TEST_DIR"));
         REQUIRE(mkdir(path, 0700) == 0);
-        if (chroot(path) != 0 && errno == EPERM) {
+        const int moved = chroot(path);
+        if (moved != 0 && errno == EPERM) {
             return check::cannot_run("chroot", "needs CAP_SYS_CHROOT");
         }
-        REQUIRE(chdir("/") == 0);
+        REQUIRE(moved == 0 && chdir("/") == 0);
         use_everything();
     }));
     check::begin_case("drops root");
     CHECK_CHILD(check::run_in_child([library] {
-        if (setgid(65534) != 0 && errno == EPERM) {
+        const int dropped = setgid(65534);
+        if (dropped != 0 && errno == EPERM) {
             return check::cannot_run("drops-root", "needs CAP_SETGID");
         }
-        REQUIRE(setuid(65534) == 0);
+        REQUIRE(dropped == 0 && setuid(65534) == 0);
         use_everything();
         void* handle = dlopen(library, RTLD_NOW);
         if (handle != nullptr) dlclose(handle);  // the build may lie where nobody may read

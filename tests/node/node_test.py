@@ -187,6 +187,18 @@ class OwnBpffs:
             raise unittest.SkipTest(why)
 
 
+class Completed:
+    """For tests whose clients are killed inside operations: eBPF as OwnBpffs has it, or, where that cannot be,
+    the provider that needs no right."""
+
+    provider = "ebpf"
+
+    @classmethod
+    def setUpClass(cls):
+        if mount_bpffs_of_our_own():
+            cls.provider = "rollback"
+
+
 def main():
     """The tests of the file that calls it, whose arguments are TOOLS_DIR NODE_CLIENT [unittest arguments]."""
     world.main(3)

@@ -12,7 +12,7 @@ from nodes import NodesTest
 from sharing import SharingTest
 from peer import Peer
 
-from node_test import OwnBpffs, main
+from node_test import Completed, main
 
 
 class Descriptor(SharingTest):
@@ -159,9 +159,7 @@ class BetweenNodes(NodesTest):
         self.expect_nothing_left()
 
 
-class Deaths(OwnBpffs, SharingTest):
-    provider = "ebpf"
-
+class Deaths(Completed, SharingTest):
     def test_a_loop_goes_on_while_its_senders_are_killed(self):
         receiver = self.peer("to")
         receiver.begin("loop", 20000, "edge")

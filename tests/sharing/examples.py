@@ -10,7 +10,7 @@ import subprocess
 
 from sharing import SharingTest
 
-from node_test import LIBRARY, OwnBpffs, TOOLS, main
+from node_test import LIBRARY, Completed, TOOLS, main
 
 
 class ExamplesTest(SharingTest):
@@ -86,9 +86,7 @@ class Examples(ExamplesTest):
             self.assertEqual(done.stdout, "1: one\n0 sent\n")
 
 
-class Calls(OwnBpffs, ExamplesTest):
-    provider = "ebpf"
-
+class Calls(Completed, ExamplesTest):
     def test_rpc(self):
         """Four callers at once, and one that is killed in the middle of it."""
         rpc = self.example("rpc")

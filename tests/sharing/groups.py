@@ -11,7 +11,7 @@ import signal
 import subprocess
 
 from sharing import MIB, PEER, SharingTest
-from node_test import TOOLS, OwnBpffs, main
+from node_test import TOOLS, Completed, main
 
 EXAMPLES = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "examples")
 
@@ -344,8 +344,7 @@ class Groups(GroupTest):
         self.expect_nothing_left()
 
 
-class GroupDeaths(OwnBpffs, GroupTest):
-    provider = "ebpf"
+class GroupDeaths(Completed, GroupTest):
     pool_size = "4G"  # mailboxes full of groups are no reason to die
 
     def test_a_writer_is_killed_while_its_readers_read(self):

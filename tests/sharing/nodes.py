@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node"))
 
-from node_test import AEP, OwnBpffs, main  # noqa: E402
+from node_test import AEP, Completed, main  # noqa: E402
 from nodes_test import Node, NodesTest  # noqa: E402
 
 MIB = 1 << 20
@@ -433,10 +433,9 @@ class Fenced(NodesTest):
         self.expect_nothing_left()
 
 
-class Torture(OwnBpffs, NodesTest):
+class Torture(Completed, NodesTest):
     """Random work on three nodes, clients and nodes killed at random."""
 
-    provider = "ebpf"
     count = 3
     rounds = int(os.environ.get("AEP_TEST_ROUNDS", "60"))
 

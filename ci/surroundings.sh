@@ -4,7 +4,7 @@
 # other limits and ignored signals; as another user; beside themselves; under load.
 # Usage: ci/surroundings.sh             as an ordinary user who may not write here, two runs at the same time
 #        ci/surroundings.sh --long      the same with all tests, then root's and that user's under a load of 20
-#        ci/surroundings.sh among COMMAND...    a command among such surroundings; ci/test.sh runs its tests so
+#        ci/surroundings.sh among COMMAND...    a command among such surroundings; test.sh and programs.sh do
 # Fails also when a test joined the default context or left a file. Called by ./aep test (through ci/test.sh and as
 # a job). Everything is in folders of its own; as root the default context is in a mount namespace of its own.
 set -euo pipefail

@@ -142,6 +142,8 @@ class Test:
         env = {"PATH": PATH, "HOME": self.work, "TMPDIR": self.work, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         if preload and self.preload:
             env["LD_PRELOAD"] = self.preload
+        if preload and self.mode == "private":
+            env["AEP_CONTEXT"] = "none"
         if preload and self.mode == "pool":
             env["AEP_POOL"] = self.pool(user)
             env["AEP_POOL_SIZE"] = self._pool_size

@@ -74,7 +74,9 @@ AEP_EXPORT struct mallinfo mallinfo() noexcept {
     return small;
 }
 
-AEP_EXPORT void malloc_stats() noexcept { print_statistics(); }
+AEP_EXPORT void malloc_stats() noexcept {
+    if (process_start()) print_statistics();
+}
 
 /// An XML report like glibc's: totals, and a line for each size class in use.
 AEP_EXPORT int malloc_info(int options, FILE* out) noexcept {

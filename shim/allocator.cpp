@@ -362,7 +362,9 @@ namespace detail {
 }
 
 void deallocate_outside(void* p) {
-    if (p == nullptr || drop_received(p)) return;
+    if (p == nullptr) return;
+    if (AEP_UNLIKELY(stays_on_libc())) return libc_free(p);
+    if (drop_received(p)) return;
     if (AEP_UNLIKELY(emergency_owns(p))) {
         if (!emergency_free(p)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::not_live);
         return;
@@ -399,6 +401,7 @@ usize mark_shared(void* p) {
 
 void* allocate_slow(usize size) {
     bool fresh_zero;
+    if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate(size);
     if (AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed))) share_collect();
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE)) return allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);
@@ -411,6 +414,7 @@ void* allocate_slow(usize size) {
 }
 
 void* allocate_zeroed(usize total) {
+    if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate_zeroed(total);
     // Pages of the direct classes do not know which of their blocks are still untouched.
     if (total <= MAX_DIRECT) {
         void* small = allocate(total);
@@ -430,6 +434,7 @@ void* allocate_zeroed(usize total) {
 void* allocate_aligned(usize alignment, usize size) {
     bool fresh_zero;
     if (alignment <= MIN_ALIGNMENT) return allocate(size);
+    if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate_aligned(alignment, size);
     if (alignment <= SLICE_SIZE && size <= MAX_CLASS_SIZE) {
         const u32 c = class_of_aligned(size, alignment);
         if (c < CLASS_COUNT) return allocate_class(c, fresh_zero);
@@ -438,6 +443,7 @@ void* allocate_aligned(usize alignment, usize size) {
 }
 
 void* reallocate(void* p, usize size) {
+    if (AEP_UNLIKELY(stays_on_libc())) return libc_realloc(p, size);
     if (AEP_UNLIKELY(!owns(p)) && !emergency_owns(p) && is_libc_block(p)) {
         return libc_realloc(p, size);
     }
@@ -464,7 +470,7 @@ usize usable_size(void* p) {
     if (AEP_UNLIKELY(!owns(p))) {
         if (emergency_owns(p)) return emergency_size(p);
         if (p == nullptr) return 0;
-        return is_libc_block(p) ? libc_usable_size(p) : received_size(p);
+        return stays_on_libc() || is_libc_block(p) ? libc_usable_size(p) : received_size(p);
     }
     const Target t = target_of(p);
     if (AEP_LIKELY(is_page(t))) {

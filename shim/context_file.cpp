@@ -121,6 +121,10 @@ long format_context(int fd, const ContextPlan& plan) {
     h.client_limit = plan.client_limit;
 
     if (const long cut = sys::ftruncate(fd, CONTEXT_FILE_BYTES); sys::failed(cut)) return cut;
+    // The host's stack: recovery must be possible when there is no memory left.
+    const uptr stack = stack_of_slot(plan.max_slots) + STACK_BYTES - STACK_COMMITTED;
+    const long kept = sys::fallocate(fd, 0, STACKS_OFFSET + (stack - STACKS_BASE), STACK_COMMITTED);
+    if (sys::failed(kept)) return kept;
     const long at = sys::mmap(0, h.control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (sys::failed(at)) return at;
     const uptr address = static_cast<uptr>(at);

@@ -1,5 +1,5 @@
 // Purpose: see daemon_link.hpp.
-// Who calls it: join.cpp, slots.cpp.
+// Who calls it: see daemon_link.hpp.
 // Crash rule: see daemon_link.hpp.
 #include "shim/daemon_link.hpp"
 
@@ -8,15 +8,19 @@
 #include <sys/un.h>
 
 #include "shim/decimal.hpp"
-#include "shim/message.hpp"
 #include "shim/pool_file.hpp"
+#include "shim/proc_file.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {
 namespace {
 
-/// A daemon that does not answer for so long is taken for gone.
-constexpr long ANSWER_SECONDS = 5;
+/// A daemon that does not answer for so long is taken for gone; one that is stopped, after the
+/// first look.
+constexpr long LOOK_MICROSECONDS = 200'000;
+constexpr u32 MOST_LOOKS = 25;
+/// As many as may wait do so, and for so long nobody was let in.
+constexpr long CONNECT_SECONDS = 1;
 
 /// Appends to a path that is being put together.
 class PathWriter {
@@ -52,16 +56,48 @@ bool is_name(const char* name) {
     return true;
 }
 
-void set_timeout(int fd, int option) {
+void set_timeout(int fd, int option, long seconds, long microseconds) {
     struct {
         long seconds;
         long microseconds;
-    } time = {ANSWER_SECONDS, 0};
+    } time = {seconds, microseconds};
     sys::call(__NR_setsockopt, fd, SOL_SOCKET, option, sys::word(&time), sizeof time);
 }
 
-/// Who listens: anybody could have made a socket below /tmp.
-bool trusted(int fd) {
+bool trusted(DaemonLink& link, unsigned user, usize path_bytes) {
+    if (user == 0 || user == sys::geteuid()) return true;
+    link.stranger = user;
+    link.strange_bytes = path_bytes;
+    return false;
+}
+
+/// The first `bytes` of the path: whose is it? 0 or -errno.
+long check_owner(DaemonLink& link, usize bytes) {
+    char part[MAX_SOCKET_PATH] = {};
+    __builtin_memcpy(part, link.path, bytes);
+    struct stat status {};
+    const long found = sys::lstat(part, &status);
+    if (sys::failed(found)) return found;
+    return trusted(link, status.st_uid, bytes) ? 0 : -EPERM;
+}
+
+/// Anybody can make a directory in /tmp, and a socket in it where nobody ever answers.
+long check_place(DaemonLink& link) {
+    const usize length = __builtin_strlen(link.path);
+    usize ends[3] = {length, length, length};  // where NAME's directory and the one above it end
+    for (usize i = 1; i < 3; ++i) {
+        usize end = ends[i - 1];
+        while (end > 1 && link.path[end - 1] != '/') --end;
+        ends[i] = end > 1 ? end - 1 : end;
+    }
+    for (usize i = link.usual_place ? 2 : 0;; --i) {
+        const long checked = check_owner(link, ends[i]);
+        if (sys::failed(checked) || i == 0) return checked;
+    }
+}
+
+/// Who listens.
+long check_daemon(DaemonLink& link, int fd) {
     struct {
         int pid;
         unsigned uid;
@@ -70,7 +106,9 @@ bool trusted(int fd) {
     int bytes = sizeof peer;
     const long got = sys::call(__NR_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, sys::word(&peer),
                                sys::word(&bytes));
-    return !sys::failed(got) && (peer.uid == 0 || peer.uid == sys::geteuid());
+    if (sys::failed(got)) return got;
+    link.pid = peer.pid;
+    return trusted(link, peer.uid, 0) ? 0 : -EPERM;
 }
 
 long send_message(int fd, const AskMessage& ask) {
@@ -92,7 +130,7 @@ void close_all(int* fds, u32 count) {
     }
 }
 
-long receive_message(int fd, AnswerMessage& answer, int* fds, u32 fd_count) {
+long receive_message(const DaemonLink& link, AnswerMessage& answer, int* fds, u32 fd_count) {
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
     iovec part = {&answer, sizeof answer};
     msghdr header{};
@@ -101,9 +139,10 @@ long receive_message(int fd, AnswerMessage& answer, int* fds, u32 fd_count) {
     header.msg_control = control;
     header.msg_controllen = sizeof control;
     long got;
+    u32 looks = 0;
     do {
-        got = sys::call(__NR_recvmsg, fd, sys::word(&header), MSG_CMSG_CLOEXEC);
-    } while (got == -EINTR);
+        got = sys::call(__NR_recvmsg, link.fd, sys::word(&header), MSG_CMSG_CLOEXEC);
+    } while (got == -EINTR || (got == -EAGAIN && ++looks < MOST_LOOKS && !daemon_is_stopped(link)));
     for (u32 i = 0; i < fd_count; ++i) fds[i] = -1;
     if (sys::failed(got)) return got == -EAGAIN ? -ETIMEDOUT : got;
     const cmsghdr* rights = CMSG_FIRSTHDR(&header);
@@ -158,18 +197,22 @@ bool find_daemon(DaemonLink& link, const Settings& settings) {
         path.add(name);
         path.add('/');
         path.add(SOCKET_NAME);
+        link.usual_place = true;
     }
     if (!path.fits()) message("the daemon's socket has too long a path: ", link.path, "...");
     return path.fits();
 }
 
 long connect_daemon(DaemonLink& link) {
+    link.pid = 0;
+    link.strange_bytes = 0;
+    if (const long checked = check_place(link); sys::failed(checked)) return checked;
     const long made = sys::call(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (sys::failed(made)) return made;
     const int fd = away_from_stdio(static_cast<int>(made));
     if (fd < 0) return fd;
-    set_timeout(fd, SO_RCVTIMEO);
-    set_timeout(fd, SO_SNDTIMEO);
+    set_timeout(fd, SO_RCVTIMEO, 0, LOOK_MICROSECONDS);
+    set_timeout(fd, SO_SNDTIMEO, CONNECT_SECONDS, 0);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     __builtin_memcpy(address.sun_path, link.path, sizeof address.sun_path);
@@ -177,7 +220,7 @@ long connect_daemon(DaemonLink& link) {
     do {
         result = sys::call(__NR_connect, fd, sys::word(&address), sizeof address);
     } while (result == -EINTR);
-    if (!sys::failed(result) && !trusted(fd)) result = -EPERM;
+    if (!sys::failed(result)) result = check_daemon(link, fd);
     struct stat status {};
     if (!sys::failed(result)) result = sys::fstat(fd, &status);
     if (sys::failed(result)) {
@@ -193,7 +236,47 @@ long connect_daemon(DaemonLink& link) {
 long ask_daemon(const DaemonLink& link, const AskMessage& ask, AnswerMessage& answer, int* fds,
                 u32 fd_count) {
     const long sent = send_message(link.fd, ask);
-    return sys::failed(sent) ? sent : receive_message(link.fd, answer, fds, fd_count);
+    return sys::failed(sent) ? sent : receive_message(link, answer, fds, fd_count);
+}
+
+bool daemon_is_stopped(const DaemonLink& link) {
+    if (link.pid == 0) return false;
+    char path[32] = "/proc/", stat[512];
+    usize length = 6;
+    each_digit(static_cast<u32>(link.pid), [&](char digit) { path[length++] = digit; });
+    __builtin_memcpy(path + length, "/stat", 6);
+    if (read_small_file(path, stat, sizeof stat) == 0) return false;
+    // The state follows the name in parentheses, which may hold anything.
+    const char* state = nullptr;
+    for (const char* c = stat; *c != '\0'; ++c) {
+        if (c[0] == ')' && c[1] == ' ') state = c + 2;
+    }
+    return state != nullptr && *state == 'T';
+}
+
+MessageLine no_answer(const DaemonLink& link, const char* context, long error) {
+    MessageLine line;
+    const auto add = [&line](auto... parts) { (line.add(parts), ...); };
+    add("context ", context, ": no answer at ", link.path, ": ");
+    if (error == -EPERM && link.strange_bytes != 0) {
+        char part[MAX_SOCKET_PATH] = {};
+        __builtin_memcpy(part, link.path, link.strange_bytes);
+        add(part, " belongs to user ", link.stranger, ", expected ", sys::geteuid(),
+            " or root: somebody else made it; set AEP_SOCKET or XDG_RUNTIME_DIR to a place of "
+            "your own");
+    } else if (error == -EPERM && link.stranger != 0) {
+        add("its daemon (pid ", link.pid, ") belongs to user ", link.stranger, ", expected ",
+            sys::geteuid(), " or root");
+    } else if (error == -ETIMEDOUT && daemon_is_stopped(link)) {
+        add("its daemon (pid ", link.pid, ") is stopped: kill -CONT ", link.pid);
+    } else if (error == -ETIMEDOUT) {
+        add("its daemon does not answer");
+        if (link.pid != 0) add(" (pid ", link.pid, ")");
+    } else {
+        const bool nobody = error == -ENOENT || error == -ECONNREFUSED || error == -ENOTDIR;
+        add(Errno{error}, nobody ? ": is its daemon running?" : "");
+    }
+    return line;
 }
 
 bool link_is_ours(const DaemonLink& link) {

@@ -3,9 +3,10 @@
 // Who calls it: shim/join.cpp (client), tools (daemon and command line).
 // Crash rule: constants and plain structures.
 //
-// The socket is a Unix SOCK_SEQPACKET one; the peer is who SO_PEERCRED says. A message that begins
-// with '{' is a command in JSON from the command line, answered in JSON; everything else begins
-// with PROTOCOL_MAGIC. A message of another size, or of an unknown kind, ends the connection.
+// The socket is a Unix SOCK_SEQPACKET one; the peer is who SO_PEERCRED says, on both sides. A
+// message that begins with a zero byte, as PROTOCOL_MAGIC does, is a client's; any other is a
+// command in JSON from the command line, answered in JSON. What is not understood is answered, too,
+// with an error of its kind, and ends the connection.
 #pragma once
 
 #include "dsm-core/base/types.hpp"

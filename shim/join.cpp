@@ -262,8 +262,7 @@ Join join_context(const Settings& settings) {
     if (sys::failed(asked)) {
         const bool nobody = asked == -ENOENT || asked == -ECONNREFUSED || asked == -ENOTDIR;
         if (nobody && !settings.names_context()) return Join::absent;
-        message("context ", this_client.name, ": no answer at ", this_client.link.path, ": ",
-                Errno{asked}, nobody ? ": is its daemon running?" : "");
+        no_answer(this_client.link, this_client.name, asked).send();
         return Join::failed;
     }
     if (answer.error != 0) {

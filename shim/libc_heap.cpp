@@ -8,6 +8,9 @@
 #include "shim/syscall.hpp"
 
 extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_memalign(size_t, size_t);
 void __libc_free(void*);
 void* __libc_realloc(void*, size_t);
 }
@@ -81,6 +84,11 @@ bool is_libc_block(const void* p) {
     return in_brk_heap(address) && size <= static_cast<uptr>(sys::call(__NR_brk, 0)) - address + 16;
 }
 
+void* libc_allocate(usize size) { return __libc_malloc(size); }
+void* libc_allocate_zeroed(usize size) { return __libc_calloc(1, size); }
+void* libc_allocate_aligned(usize alignment, usize size) {
+    return __libc_memalign(alignment, size);
+}
 void libc_free(void* p) { __libc_free(p); }
 void* libc_realloc(void* p, usize size) { return __libc_realloc(p, size); }
 

@@ -46,6 +46,9 @@ constexpr ErrnoName ERRNO_NAMES[] = {
     {ELOOP, "ELOOP (symbolic link)"},
     {EOVERFLOW, "EOVERFLOW (value too large)"},
     {EOPNOTSUPP, "EOPNOTSUPP (not supported)"},
+    {ECONNREFUSED, "ECONNREFUSED (connection refused)"},
+    {ECONNRESET, "ECONNRESET (connection reset)"},
+    {ETIMEDOUT, "ETIMEDOUT (timed out)"},
     {EDQUOT, "EDQUOT (quota exceeded)"},
 };
 

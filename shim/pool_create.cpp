@@ -224,6 +224,12 @@ bool create_pool_file(const char* path, usize bytes) {
     }
     char directory[MAX_PATH];
     directory_of(path, directory);
+    struct stat above;
+    if (const long found = sys::stat(directory, &above); sys::failed(found)) {
+        message("pool ", path, ": cannot create it: directory ", directory, ": ", Errno{found},
+                found == -ENOENT ? ": make it first, or name another" : "");
+        return false;
+    }
     const Created created = create_nameless(path, directory, bytes);
     if (created == Created::no ||
         (created == Created::not_possible_here && !create_named(path, bytes))) {

@@ -13,6 +13,7 @@
 #include "dsm-core/pool/superblock.hpp"
 #include "shim/decimal.hpp"
 #include "shim/message.hpp"
+#include "shim/pool_file.hpp"
 #include "shim/proc_file.hpp"
 #include "shim/syscall.hpp"
 
@@ -185,6 +186,22 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, usize b
     }
     write_superblock(head.words(), size);
     return true;
+}
+
+bool is_device_path(const char* path) {
+    const auto below = [path](const char* directory) {
+        return __builtin_strncmp(path, directory, __builtin_strlen(directory)) == 0;
+    };
+    if (!below("/dev/") || below("/dev/shm/")) return false;
+    char directory[MAX_PATH];
+    usize end = __builtin_strlen(path);
+    while (path[end - 1] != '/') --end;
+    __builtin_memcpy(directory, path, end);
+    directory[end] = '\0';
+    struct stat above {
+    }, dev{};
+    return !sys::failed(sys::stat(directory, &above)) && !sys::failed(sys::stat("/dev", &dev)) &&
+           above.st_dev == dev.st_dev;
 }
 
 }  // namespace aep

@@ -60,6 +60,13 @@ bool acceptable(const char* path, const struct stat& st, bool dax) {
                 ", expected a regular file or a DAX device: give AEP_POOL another path");
         return false;
     }
+    if (!dax && is_device_path(path)) {
+        message(
+            "pool ", path,
+            ": is a file where a DAX device is expected: no other machine has its memory; remove "
+            "it, or put a pool of one machine into /dev/shm");
+        return false;
+    }
     if (st.st_uid != sys::geteuid()) {
         message("pool ", path, ": belongs to user ", st.st_uid, ", expected ", sys::geteuid(),
                 ": each user needs a pool of their own");
@@ -239,6 +246,13 @@ int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user)
         const int fd = open_existing(file, bytes, user);
         if (fd != -ENOENT) {
             return fd;
+        }
+        if (is_device_path(file.path)) {
+            message(
+                "pool ", file.path,
+                ": there is no such device; a file there would be memory of this machine alone: "
+                "put a pool of one machine into /dev/shm");
+            return -1;
         }
         if (!create_pool_file(file.path, bytes == 0 ? DEFAULT_POOL_BYTES : bytes)) {
             return -1;

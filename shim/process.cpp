@@ -12,6 +12,7 @@
 #include "shim/driver_lock.hpp"
 #include "shim/join.hpp"
 #include "shim/joined_backing.hpp"
+#include "shim/libc_heap.hpp"
 #include "shim/message.hpp"
 #include "shim/report.hpp"
 #include "shim/slots.hpp"
@@ -192,6 +193,7 @@ void release_free_chunks(u32 keep) {
 
 bool process_start() {
     if (AEP_LIKELY(started.load(std::memory_order_acquire))) return true;
+    if (stays_on_libc()) return false;
     DriverScope scope(start_lock);
     if (started.load(std::memory_order_relaxed)) return true;
     choose_backing();

@@ -82,6 +82,13 @@ inline long pread(int fd, void* to, usize bytes, u64 at) {
 inline long write(int fd, const void* from, usize bytes) {
     return call(__NR_write, fd, word(from), static_cast<long>(bytes));
 }
+inline long stat(const char* path, struct stat* to) {
+    return call(__NR_stat, word(path), word(to));
+}
+/// Of a symbolic link itself, not of what it leads to.
+inline long lstat(const char* path, struct stat* to) {
+    return call(__NR_lstat, word(path), word(to));
+}
 inline long fstat(int fd, struct stat* to) { return call(__NR_fstat, fd, word(to)); }
 inline long fchmod(int fd, unsigned mode) { return call(__NR_fchmod, fd, mode); }
 inline long ftruncate(int fd, u64 bytes) {

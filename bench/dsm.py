@@ -70,7 +70,7 @@ class Contexts(contextlib.ExitStack):
     def __enter__(self):
         self.own = self.enter_context(figures.Daemon(self._build, "auto"))
         if not self.missing:
-            pool = ("--pool", os.path.join(self.own.folder, "nodes.pool"))
+            pool = ("--pool", os.path.join(self.own.folder, "nodes.pool"), "--pool-size", "1G")
             try:
                 self.near, self.far = (self.enter_context(figures.Daemon(self._build, "auto", more=("--node", str(n), "--pool-caches", "cxl", *pool)))
                                        for n in (1, 2))

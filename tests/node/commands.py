@@ -188,6 +188,15 @@ class Commands(NodeTest):
         self.assertEqual(self.data("status")["memory"]["held_bytes"], 0)
         self.assertEqual(self.data("check"), [])
 
+    def test_a_place_of_any_bytes(self):
+        where = ["--socket", b"%s/\xff\xe4.socket" % os.fsencode(self.home), "--directory", b"%s/\xfe" % os.fsencode(self.home)]
+        self.assertEqual(self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "none").returncode, 0)
+        for command in ["status", "top", "clients", "check", "recover", "down"]:
+            words = [*where, "--count", "1"] if command == "top" else where
+            done = self.run_tool(AEP, command, *words, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(os.listdir(self.home), [])
+
     def test_a_provider_that_is_missing(self):
         done = self.aep("up", "--provider", "kernel")  # on a system without
         if done.returncode == 0:

@@ -4,12 +4,17 @@
 Called by ctest: daemon.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves nothing behind.
 """
 
+import contextlib
+import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 
-from node_test import AEPD, POISONED, NodeTest, main
+from node_test import AEPD, LIBRARY, POISONED, NodeTest, main
+
+STACKS, STACKS_END = 4 << 30, 12 << 30  # where the slots' stacks are in the context's file, and their room
 
 
 class Daemon(NodeTest):
@@ -60,6 +65,105 @@ class Daemon(NodeTest):
         self.end_daemon(signal.SIGKILL)
         self.assertTrue(os.path.exists(self.socket))
         self.assertIn("is up", self.up())
+
+    @contextlib.contextmanager
+    def stopped_daemon(self):
+        pid = self.daemon_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield pid
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def test_a_stopped_one_is_told_of(self):
+        self.up()
+        with self.stopped_daemon() as pid:
+            for command in [["status"], ["down"], ["down", "--force"], ["check"], ["clients"], ["top"], ["recover"]]:
+                done = self.aep(*command, "--timeout", "0.3")
+                self.assertEqual(done.returncode, 1, command)
+                self.assertIn(f"the daemon (pid {pid}) of context default does not answer", done.stderr)
+                self.assertIn("it is stopped (state T)", done.stderr)
+            self.assertIn("it is stopped (state T)", self.aep("doctor", "--timeout", "0.3").stdout)
+            # More than may wait to be let in: the connection itself is not taken any more.
+            waiting = []
+            with self.assertRaises(BlockingIOError):
+                while True:
+                    waiting.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+                    waiting[-1].connect(self.socket)
+            self.assertIn(f"(pid {pid})", self.aep("status", "--timeout", "0.3").stderr)
+            for connection in waiting:
+                connection.close()
+        self.good("status")
+
+    def test_a_stopped_one_holds_no_program_up(self):
+        self.up()
+        env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket)
+        with self.stopped_daemon() as pid:
+            done = self.run_tool("/bin/sh", "-c", "echo $((1+2))", env=env)
+            self.assertEqual(done.stdout, "3\n")
+            self.assertEqual(done.stderr.count(f"its daemon (pid {pid}) is stopped"), 1, done.stderr)
+            done = self.aep("run", "--", "true")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("it is stopped", done.stderr)
+
+    def test_under_the_library_itself(self):
+        """As /etc/ld.so.preload has it: neither joins the context, nor has its heap where that is."""
+        env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket, AEP_REQUIRE="1", AEP_STATS="1")
+        done = self.aep("up", "--pool-size", "64M", "--provider", "none", env=env)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        with open(f"/proc/{self.daemon_pid()}/maps", encoding="utf-8") as maps:
+            self.assertIn("libaepmalloc", maps.read())
+        client = self.client()
+        client.ask("fill 10 64")
+        for command in ["status", "check", "doctor", "clients"]:
+            done = self.aep(command, "--json", env=env)
+            self.assertEqual(done.stderr, "", command)
+        self.assertEqual([row["pid"] for row in json.loads(done.stdout)], [client.process.pid])
+        client.end()
+        done = self.aep("down", env=env)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_why_it_does_not_start_is_said(self):
+        done = self.aep("up", "--provider", "none", "--image", "/nowhere/image")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("/nowhere/image", done.stderr)
+        self.assertIn(f"did not start: it cannot serve (see above); its log: {self.socket}.log", done.stderr)
+        os.mkdir(self.socket)  # found after its log is a file
+        done = self.aep("up", "--provider", "none", "--pool-size", "64M", "--log-file", f"{self.home}/log")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"socket {self.socket}: EADDRINUSE", done.stderr)
+        self.assertIn(f"its log: {self.home}/log", done.stderr)
+        os.rmdir(self.socket)
+        done = self.aep("up", "--provider", "none", "--pool-caches", "wrong")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("it does not understand its options", done.stderr)
+
+    def stack_bytes(self):
+        """Of all slots' stacks: what has been written to."""
+        with open(f"{self.home}/context/context", "rb") as file:
+            at, end, total = STACKS, STACKS + STACKS_END, 0
+            while True:
+                try:
+                    at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                except OSError:  # no more
+                    return total
+                if at >= end:
+                    return total
+                hole = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+                total += hole - at
+                at = hole
+
+    def test_a_slot_that_is_free_has_no_memory(self):
+        self.up()
+        before = self.stack_bytes()
+        clients = [self.client() for _ in range(20)]
+        for client in clients:
+            client.ask("fill 10 64")
+        self.assertGreater(self.stack_bytes(), before)
+        for client in clients:
+            client.end()
+        self.good("recover")
+        self.assertEqual(self.stack_bytes(), before)
 
     def test_in_the_foreground(self):
         with subprocess.Popen([AEPD, *self.where, "--pool-size", "64M", "--provider", "none"], stderr=subprocess.PIPE,

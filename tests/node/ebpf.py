@@ -7,6 +7,7 @@ Called by ctest: ebpf.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves noth
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
 
 from node_test import AEP, AEPD, OwnBpffs, ProviderTest, main
@@ -48,6 +49,27 @@ class Ebpf(OwnBpffs, ProviderTest):
             self.end_daemon(number)
             for client in clients:
                 client.end()
+            self.up()
+            self.expect_sound()
+
+    def test_who_comes_finds_what_the_dead_of_before_had_free(self):
+        for _ in range(8):
+            clients = [self.client() for _ in range(8)]
+            for client in clients:
+                client.ask("churn")
+            self.end_daemon(signal.SIGKILL)
+            for client in clients:
+                client.end()
+            with subprocess.Popen([AEPD, *self.where, "--provider", "ebpf"], stderr=subprocess.DEVNULL) as daemon:
+                try:
+                    newcomer = None
+                    while newcomer is None or newcomer.greeting.startswith("failed"):  # it does not listen yet
+                        newcomer = self.client()
+                    self.assertRegex(newcomer.greeting, "^client ")
+                    self.assertEqual([row["pid"] for row in self.data("clients")], [newcomer.process.pid])
+                    newcomer.end()
+                finally:
+                    daemon.terminate()
             self.up()
             self.expect_sound()
 

@@ -1,6 +1,6 @@
 """What the tests of the daemon and the command line share: a context of their own, clients, the tools.
 
-Used by commands.py, daemon.py, ebpf.py, kernel.py, namespaces.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
+Used by commands.py, daemon.py, ebpf.py, kernel.py, namespaces.py, places.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
 """
 
 import ctypes

@@ -7,6 +7,7 @@ Called by ctest: protocol.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves 
 import errno
 import json
 import os
+import resource
 import socket
 import struct
 import unittest
@@ -23,20 +24,66 @@ class Protocol(NodeTest):
         self.assertEqual(self.data("check"), [])  # it lives, and nothing is wrong
         super().tearDown()
 
-    def test_messages_that_are_none_end_the_connection(self):
-        for text in [b"x", b"\0" * (ATTACH_BYTES - 1), b"\0" * (ATTACH_BYTES + 1), b"\0" * 16384,
-                     b"\xff" * ATTACH_BYTES, b"\0" * 20000, os.urandom(300)]:
-            if text[:1] == b"{":
-                continue
-            self.assertEqual(self.ask(text), b"", len(text))
+    def test_messages_that_are_none_are_answered_and_end_the_connection(self):
+        for text in [b"\0", b"\0" * (ATTACH_BYTES - 1), b"\0" * ATTACH_BYTES, b"\0" * (ATTACH_BYTES + 1), b"\0" * 16384,
+                     b"\0" * 20000, b"\0" + os.urandom(300)]:
+            answer = self.ask(text)
+            error, = struct.unpack_from("<I", answer, 12)
+            self.assertIn(error, [errno.EPROTO, errno.EMSGSIZE], len(text))
+            self.assertNotEqual(answer[32:33], b"\0", len(text))
 
     def test_json_that_is_none_is_answered(self):
-        for text in [b"{", b"{}", b'{"command": 7}', b'{"command": "fly"}', b"{" * 5000,
-                     b'{"command": "status", "x": ' + b"[" * 3000 + b"]" * 3000 + b"}"]:
+        for text in [b"x", b"{", b"{}", b"[]", b"null", b"5", b'"status"', b'["command"]', b'{"command": 7}', b'{"command": null}',
+                     b'{"command": ["down"]}', b'{"command": {"down": 1}}', b'{"command": "fly"}', b'{"command": "f\xffy"}',
+                     b'{"command": "down", "force": "x"}', b'{"command": "down", "force": 1}', b'{"command": "down", "force": {}}',
+                     b'{"command": 1' + b"0" * 400 + b"}", b'{"command": 1e999}', b'{"command": "status", "x": 1e999}', b"{" * 5000,
+                     b'{"x":' * 3000, b"[" * 16000, b"{" + b"[" * 100000, b"\xff" * ATTACH_BYTES, bytes(range(1, 256))]:
             answer = json.loads(self.ask(text))
-            if b"status" not in text:
-                self.assertFalse(answer["ok"])
-                self.assertNotEqual(answer["error"], "")
+            self.assertFalse(answer["ok"], text[:40])
+            self.assertNotEqual(answer["error"], "", text[:40])
+        deep = b'{"command": "ping", "x": ' + b"[" * 7000 + b"]" * 7000 + b"}"
+        self.assertTrue(json.loads(self.ask(deep))["ok"])
+
+    def test_idle_connections_end(self):
+        connection = self.connect()
+        self.assertEqual(connection.recv(1), b"")
+
+    def test_one_user_has_so_many_connections(self):
+        connections = [self.connect() for _ in range(1100)]
+        try:
+            answer = connections[-1].recv(4096)
+            self.assertEqual(struct.unpack_from("<I", answer, 12), (errno.EAGAIN,))
+            self.assertIn(b"connections already", answer)
+            done = self.aep("status")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("connections already", done.stderr)
+        finally:
+            for connection in connections:
+                connection.close()
+        while "connections already" in (done := self.aep("status")).stderr:
+            pass
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_without_descriptors_who_comes_waits(self):
+        pid = self.daemon_pid()
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        self.assertEqual(soft, hard)
+        have = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (have + 7, hard))
+        connections = [self.connect() for _ in range(20)]
+        while "no descriptors for who comes" not in self.log():
+            pass
+        for connection in connections:
+            connection.close()
+        self.assertEqual(self.data("status")["state"], "live")
+        self.assertLess(self.log().count("no descriptors for who comes"), 100)
+
+    def test_the_log_is_not_flooded(self):
+        for _ in range(300):
+            self.ask(b"\0")
+        self.assertLess(self.log().count("a message of 1 bytes"), 300)
+        while "lines like the next are left out" not in self.log():
+            self.ask(b"\0")
 
     def test_an_attach_that_does_not_fit_is_answered(self):
         magic, version = 0x004B534150454100, 1
@@ -56,8 +103,13 @@ class Protocol(NodeTest):
         for _ in range(20):
             connection = self.connect()
             socket.send_fds(connection, [b"x" * 10], [0, 1, 2])
+            self.assertIn(b"error", connection.recv(1 << 16))
             self.assertEqual(connection.recv(1), b"")
         self.assertLessEqual(len(os.listdir(f"/proc/{self.daemon_pid()}/fd")), before)
+
+    def log(self):
+        with open(f"{self.socket}.log", encoding="utf-8") as log:
+            return log.read()
 
     def test_peers_that_say_nothing_or_read_nothing_hold_nobody_up(self):
         silent = [self.connect() for _ in range(50)]

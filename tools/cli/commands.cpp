@@ -26,7 +26,10 @@ void print(const std::string& text) {
     std::fputs(text.c_str(), stdout);
     std::fflush(stdout);
 }
-void print(const Json& json) { print(json.dump(2) + "\n"); }
+/// A path may hold any bytes.
+void print(const Json& json, int indent = 2) {
+    print(json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n");
+}
 void complain(const std::string& text) { std::fprintf(stderr, "aep: %s\n", text.c_str()); }
 
 /// The answer's part `key`, or an exit with what the daemon says is wrong.
@@ -91,11 +94,11 @@ int up(const Target& target, const DaemonArguments& daemon) {
 int down(const Target& target, bool force) {
     const std::string& name = target.paths.name;
     const std::optional<Json> answer =
-        ask_daemon(target.paths, {{"command", "down"}, {"force", force}});
+        ask_daemon(target.paths, {{"command", "down"}, {"force", force}}, target.patience_ms);
     if (!answer) {
         switch (remove_leftovers(target.paths, force)) {
             case Leftovers::none:
-                must_ask(target.paths, {{"command", "down"}});
+                must_ask(target, {{"command", "down"}});
                 return EXIT_NO_DAEMON;
             case Leftovers::removed:
                 if (!target.json)
@@ -126,13 +129,13 @@ int down(const Target& target, bool force) {
 }
 
 int show_status(const Target& target) {
-    const Json status = part_of(must_ask(target.paths, {{"command", "status"}}), "status");
+    const Json status = part_of(must_ask(target, {{"command", "status"}}), "status");
     target.json ? print(status) : print(status_text(status));
     return status["state"] == "live" ? 0 : EXIT_WRONG;
 }
 
 int show_clients(const Target& target) {
-    const Json clients = part_of(must_ask(target.paths, {{"command", "clients"}}), "clients");
+    const Json clients = part_of(must_ask(target, {{"command", "clients"}}), "clients");
     target.json ? print(clients) : print(clients_text(clients));
     return 0;
 }
@@ -145,10 +148,10 @@ int show_top(const Target& target, double interval_s, unsigned count) {
             wait.tv_nsec = static_cast<long>((interval_s - static_cast<double>(wait.tv_sec)) * 1e9);
             nanosleep(&wait, nullptr);
         }
-        Json answer = must_ask(target.paths, {{"command", "top"}});
+        Json answer = must_ask(target, {{"command", "top"}});
         Json clients = part_of(answer, "clients");
         if (target.json) {
-            print(Json{{"status", answer["status"]}, {"clients", clients}}.dump() + "\n");
+            print(Json{{"status", answer["status"]}, {"clients", clients}}, -1);
             continue;
         }
         std::sort(clients.begin(), clients.end(), [](const Json& a, const Json& b) {
@@ -170,7 +173,7 @@ int show_top(const Target& target, double interval_s, unsigned count) {
 }
 
 int check(const Target& target) {
-    const Json findings = part_of(must_ask(target.paths, {{"command", "check"}}), "findings");
+    const Json findings = part_of(must_ask(target, {{"command", "check"}}), "findings");
     if (target.json) {
         print(findings);
     } else {
@@ -182,7 +185,7 @@ int check(const Target& target) {
 }
 
 int recover(const Target& target) {
-    const Json done = part_of(must_ask(target.paths, {{"command", "recover"}}), "recovered");
+    const Json done = part_of(must_ask(target, {{"command", "recover"}}), "recovered");
     if (target.json) {
         print(done);
     } else {

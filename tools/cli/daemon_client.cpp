@@ -8,15 +8,19 @@
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <fstream>
 #include <sstream>
 
+#include "shim/daemon_link.hpp"
 #include "tools/node/node_error.hpp"
+#include "tools/node/process_facts.hpp"
 #include "tools/node/unique_fd.hpp"
 
 namespace aep {
@@ -24,21 +28,100 @@ namespace {
 
 constexpr int DAEMON_SERVED_ALREADY = 3;  // exit code of aepd
 
-UniqueFd connect_to(const std::string& path) {
-    UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    if (path.size() >= sizeof to.sun_path) return {};
-    path.copy(to.sun_path, path.size());
-    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) fd.reset();
-    return fd;
+/// The connection, and who is at the other end.
+struct Line {
+    UniqueFd fd;
+    DaemonLink link;
+    long error = 0;  // -errno
+};
+
+Line connect_to(const ContextPaths& paths) {
+    Line line;
+    line.link.usual_place = paths.own_runtime;
+    line.error = -ENAMETOOLONG;
+    if (paths.socket.size() < sizeof line.link.path) {
+        paths.socket.copy(line.link.path, paths.socket.size());
+        line.error = connect_daemon(line.link);
+    }
+    if (line.error == 0) line.fd = UniqueFd(line.link.fd);
+    return line;
+}
+
+/// Whether something arrives within `ms`.
+bool wait_for(const UniqueFd& fd, int ms) {
+    pollfd wait{fd.get(), POLLIN, 0};
+    const u64 end = monotonic_ms() + static_cast<u64>(ms);
+    for (;;) {
+        const u64 now = monotonic_ms();
+        const int ready = poll(&wait, 1, now < end ? static_cast<int>(end - now) : 0);
+        if (ready >= 0 || errno != EINTR) return ready != 0;
+    }
+}
+
+/// Its pid: of who took the connection; or of who serves the context, as its lock says.
+pid_t daemon_pid(const ContextPaths& paths, const DaemonLink& link) {
+    if (link.pid != 0) return link.pid;
+    std::ifstream lock(paths.lock());
+    pid_t pid = 0;
+    lock >> pid;
+    return pid;
+}
+
+/// Why it does not answer, as far as that can be seen.
+std::string silence(const ContextPaths& paths, const DaemonLink& link, int waited_ms) {
+    const pid_t pid = daemon_pid(paths, link);
+    const char state = pid != 0 ? state_of(pid) : '\0';
+    std::string text = "the daemon" + (pid != 0 ? " (pid " + std::to_string(pid) + ")" : "") +
+                       " of context " + paths.name + " does not answer";
+    if (waited_ms != 0) text += " since " + std::to_string(waited_ms / 1000) + " s";
+    const std::string number = std::to_string(pid);
+    if (state == 'T' || state == 't') {
+        return text + ": it is stopped (state " + state + "); kill -CONT " + number +
+               " lets it go on";
+    }
+    if (state == '\0') return text;
+    return text + ": it is busy or hangs (state " + state + "); kill -KILL " + number +
+           " ends it, clients go on, and aep up starts the next one";
+}
+
+/// An answer that is none for people: the daemon refuses the connection itself.
+Json parse_answer(const std::string& text) {
+    AnswerMessage refused{};
+    if (text.size() == sizeof refused) {
+        std::memcpy(static_cast<void*>(&refused), text.data(), sizeof refused);
+        if (refused.magic == PROTOCOL_MAGIC) {
+            const size_t length = strnlen(refused.text, sizeof refused.text);
+            return {{"ok", false}, {"error", std::string(refused.text, length)}};
+        }
+    }
+    return Json::parse(text, nullptr, false);
+}
+
+/// What its exit code means.
+std::string why_not(int code) {
+    switch (code) {
+        case 2:
+            return "it does not understand its options (see above)";
+        case DAEMON_SERVED_ALREADY:
+            return "another daemon has the context but does not listen at its socket";
+        case 127:
+            return "there is no such program (see above)";
+        case 128:
+            return "it was killed";
+        default:
+            return "it cannot serve (see above)";
+    }
+}
+
+/// Where a daemon with these arguments writes its log.
+std::string log_of(const ContextPaths& paths, const std::vector<std::string>& arguments) {
+    const auto named = std::find(arguments.rbegin(), arguments.rend(), "--log-file");
+    return named == arguments.rend() || named == arguments.rbegin() ? paths.log() : named[-1];
 }
 
 int run_daemon(const std::vector<std::string>& arguments) {
     const pid_t child = fork();
     if (child == 0) {
-        // Its tables lie where our library has its heap.
-        setenv("LD_PRELOAD", preload_without_us().c_str(), 1);
         std::vector<char*> words;
         for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
         words.push_back(nullptr);
@@ -54,25 +137,38 @@ int run_daemon(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
-std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request) {
-    const UniqueFd fd = connect_to(paths.socket);
+std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request, int patience_ms) {
+    Line line = connect_to(paths);
+    const DaemonLink& link = line.link;
+    if (line.error == -EPERM) {
+        constexpr size_t PREFIX = 5;  // "aep: "
+        throw NodeError(EPERM, no_answer(link, paths.name.c_str(), line.error).text() + PREFIX);
+    }
+    if (line.error == -ETIMEDOUT) throw NodeError(ETIMEDOUT, silence(paths, link, 0));
     const std::string text = request.dump();
-    if (!fd || send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) return std::nullopt;
+    if (!line.fd) return std::nullopt;
+    // One that refuses the connection has said so and gone, before or after this.
+    send(line.fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
     std::string answer;
     std::string piece(64 * 1024, '\0');
     for (;;) {
-        const ssize_t got = recv(fd.get(), piece.data(), piece.size(), 0);
-        if (got < 0 && errno == EINTR) continue;
+        if (!wait_for(line.fd, patience_ms)) {
+            throw NodeError(ETIMEDOUT, silence(paths, link, patience_ms));
+        }
+        const ssize_t got = recv(line.fd.get(), piece.data(), piece.size(), MSG_DONTWAIT);
+        // A reset is told once; what was sent before it is there.
+        if (got < 0 && (errno == EINTR || errno == EAGAIN || errno == ECONNRESET)) continue;
         if (got <= 0) break;
         answer.append(piece, 0, static_cast<size_t>(got));
     }
-    const Json json = Json::parse(answer, nullptr, false);
-    if (json.is_discarded()) return std::nullopt;
+    const Json json = parse_answer(answer);
+    if (!json.is_object()) return std::nullopt;
     return json;
 }
 
-Json must_ask(const ContextPaths& paths, const Json& request) {
-    const std::optional<Json> answer = ask_daemon(paths, request);
+Json must_ask(const Target& target, const Json& request) {
+    const ContextPaths& paths = target.paths;
+    const std::optional<Json> answer = ask_daemon(paths, request, target.patience_ms);
     if (!answer) {
         std::fprintf(stderr,
                      "aep: no daemon serves context %s (nothing listens at %s); start it: aep up "
@@ -86,19 +182,10 @@ Json must_ask(const ContextPaths& paths, const Json& request) {
 namespace {
 
 /// Whether a daemon answers there. That the socket takes a connection is not enough: a process that
-/// a dead daemon was just starting may still have it. One that is stopped counts as there.
+/// a dead daemon was just starting may still have it. Throws NodeError for one that does not
+/// answer.
 bool is_served(const ContextPaths& paths) {
-    constexpr int PATIENCE_MS = 2000;
-    const UniqueFd fd = connect_to(paths.socket);
-    const std::string text = Json{{"command", "ping"}}.dump();
-    if (!fd || send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) return false;
-    pollfd wait{fd.get(), POLLIN, 0};
-    int ready;
-    do {
-        ready = poll(&wait, 1, PATIENCE_MS);
-    } while (ready < 0 && errno == EINTR);
-    char byte;
-    return ready == 0 || recv(fd.get(), &byte, 1, 0) > 0;
+    return ask_daemon(paths, {{"command", "ping"}}).has_value();
 }
 
 }  // namespace
@@ -118,8 +205,9 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
     words.insert(words.end(), {"--directory", paths.directory});
     if (!paths.own_runtime) words.insert(words.end(), {"--socket", paths.socket});
     words.insert(words.end(), arguments.begin(), arguments.end());
+    int code = 0;
     for (int attempt = 0; attempt < 20; ++attempt) {
-        const int code = run_daemon(words);
+        code = run_daemon(words);
         started = code == 0;
         if (started) return "";
         if (code != DAEMON_SERVED_ALREADY) break;
@@ -131,7 +219,8 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
             nanosleep(&MOMENT, nullptr);
         }
     }
-    return "the daemon of context " + paths.name + " did not start";
+    return "the daemon of context " + paths.name + " did not start: " + why_not(code) +
+           "; its log: " + log_of(paths, arguments);
 }
 
 std::string library_path() {

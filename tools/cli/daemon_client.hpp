@@ -14,20 +14,26 @@ namespace aep {
 
 using Json = nlohmann::ordered_json;
 
+/// How long a daemon may take for an answer, in ms.
+inline constexpr int USUAL_PATIENCE_MS = 5000;
+
 /// What every command is told.
 struct Target {
     ContextPaths paths;
     bool json = false;
+    int patience_ms = USUAL_PATIENCE_MS;
 };
 
 inline constexpr int EXIT_WRONG = 1;      // something is wrong: a finding, a refusal
 inline constexpr int EXIT_NO_DAEMON = 2;  // also: the command line is not understood
 
-/// The daemon's answer; nothing: no daemon listens.
-std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request);
+/// The daemon's answer; nothing: no daemon listens. Throws NodeError: one does, but says nothing
+/// for so long (ETIMEDOUT; the text says whether it is stopped), or it is somebody else's (EPERM).
+std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request,
+                               int patience_ms = USUAL_PATIENCE_MS);
 
 /// ask_daemon(), or exits with EXIT_NO_DAEMON after a message.
-Json must_ask(const ContextPaths& paths, const Json& request);
+Json must_ask(const Target& target, const Json& request);
 
 /// Starts a daemon unless one listens. Empty: one does now; else why not. `started`: it is ours.
 std::string start_daemon(const ContextPaths& paths, const std::vector<std::string>& arguments,

@@ -19,6 +19,7 @@
 #include "aep-lib/provider/kernel_provider.hpp"
 #include "tools/cli/show.hpp"
 #include "tools/node/image_copy.hpp"
+#include "tools/node/node_error.hpp"
 #include "tools/node/unique_fd.hpp"
 
 namespace aep {
@@ -166,15 +167,22 @@ void look_at_parts(Diagnoses& all) {
 }
 
 void look_at_daemon(Diagnoses& all, const Target& target) {
-    const std::optional<Json> answer = ask_daemon(target.paths, {{"command", "status"}});
+    const std::string name = "daemon of " + target.paths.name;
+    std::optional<Json> answer;
+    try {
+        answer = ask_daemon(target.paths, {{"command", "status"}}, target.patience_ms);
+    } catch (const NodeError& error) {
+        all.push_back({name, Health::bad, error.what(), ""});
+        return;
+    }
     if (!answer || !answer->value("ok", false)) {
-        all.push_back({"daemon of " + target.paths.name, Health::good, "does not run",
-                       "aep up starts it; aep run does when needed"});
+        all.push_back(
+            {name, Health::good, "does not run", "aep up starts it; aep run does when needed"});
         return;
     }
     const Json& status = (*answer)["status"];
     const std::string state = status["state"], provider = status["provider"];
-    all.push_back({"daemon of " + target.paths.name, state == "live" ? Health::good : Health::bad,
+    all.push_back({name, state == "live" ? Health::good : Health::bad,
                    fmt::format("pid {}, {}", status["pid"].get<u64>(), state),
                    state == "live" ? "" : "end its clients, then: aep down && aep up"});
     all.push_back({"provider", provider == "none" ? Health::weak : Health::good, provider,

@@ -27,6 +27,7 @@ class CommandLine {
         try {
             app_.parse(argc, argv);
             target_.paths = context_paths(name_, directory_, socket_);
+            if (timeout_s_) target_.patience_ms = static_cast<int>(*timeout_s_ * 1000);
             return action_();
         } catch (const CLI::ParseError& error) {
             return app_.exit(error) == 0 ? 0 : 2;
@@ -53,6 +54,10 @@ class CommandLine {
         sub->add_option("--directory", directory_, "the context's files, instead of /dev/shm/...")
             ->type_name("DIR");
         if (json) sub->add_flag("--json", target_.json, "print JSON");
+        sub->add_option("--timeout", timeout_s_,
+                        "seconds that the daemon may take for an answer (default 5; check: 60)")
+            ->type_name("SECONDS")
+            ->check(CLI::Range(0.1, 86400.0));
         sub->callback([this, action = std::move(action)] { action_ = action; });
         return sub;
     }
@@ -71,7 +76,8 @@ class CommandLine {
                 ->type_name(type)
                 ->group(GROUP);
         };
-        pass("--pool", "FILE", "pool file, made if missing; default: the context's own");
+        pass("--pool", "FILE",
+             "pool file or DAX device; made if --pool-size is given; default: the context's own");
         pass("--pool-size", "SIZE", "size of a new pool: bytes, or with K, M, G, T (default 1G)");
         pass("--node", "NUMBER",
              "which of the pool's nodes the context is, from 1 on, to share objects with others");
@@ -122,8 +128,11 @@ class CommandLine {
             ->check(CLI::Range(0.05, 3600.0))
             ->capture_default_str();
         top->add_option("--count", count_, "frames; 0: until interrupted")->capture_default_str();
-        command("check", "walk all invariants; exit status 1 if something is wrong",
-                [this] { return check(target_); });
+        command("check", "walk all invariants; exit status 1 if something is wrong", [this] {
+            // It walks all that is there.
+            if (!timeout_s_) target_.patience_ms = 12 * USUAL_PATIENCE_MS;
+            return check(target_);
+        });
         command("recover", "take back now what dead clients held",
                 [this] { return recover(target_); });
         command("doctor", "what this system has and lacks", [this] { return doctor(target_); });
@@ -135,6 +144,7 @@ class CommandLine {
     DaemonArguments daemon_;
     RunOptions run_;
     bool force_ = false;
+    std::optional<double> timeout_s_;
     double interval_s_ = 1;
     unsigned count_ = 0;
     std::function<int()> action_ = [] { return 2; };

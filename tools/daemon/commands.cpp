@@ -33,6 +33,11 @@ const char* name_of(ClientState state) {
     return "damaged";
 }
 
+/// A path may hold any bytes: what is no UTF-8 of them is shown as such.
+std::string text_of(const Json& json) {
+    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 std::string text_of(const char* text, usize room) { return {text, strnlen(text, room)}; }
 
 ClientState state_of(const ClientEntry& entry) {
@@ -172,15 +177,17 @@ Json findings_of(NodeHost& host) {
 
 }  // namespace
 
+std::string Server::refusal(const std::string& why) {
+    return text_of(Json{{"ok", false}, {"error", why}});
+}
+
 std::string Server::command(const std::string& text, Connection& connection) {
-    const auto refuse = [](const std::string& why) {
-        return Json{{"ok", false}, {"error", why}}.dump();
-    };
+    const auto refuse = [](const std::string& why) { return refusal(why); };
     if (connection.uid() != context().uid && connection.uid() != 0) {
         return refuse("the context belongs to user " + std::to_string(context().uid));
     }
     const Json request = Json::parse(text, nullptr, false);
-    if (request.is_discarded() || !request.contains("command") || !request["command"].is_string()) {
+    if (!request.is_object() || !request.contains("command") || !request["command"].is_string()) {
         return refuse("not understood: expected {\"command\": NAME}");
     }
     const std::string name = request["command"];
@@ -203,8 +210,10 @@ std::string Server::command(const std::string& text, Connection& connection) {
                                {"chunks_returned", done.chunks_returned},
                                {"chunks_of_dead_nodes", done.nodes_reclaimed_chunks}};
     } else if (name == "down") {
+        const Json wanted = request.value("force", Json(false));
+        if (!wanted.is_boolean()) return refuse("force: expected true or false");
+        const bool force = wanted;
         sweep();
-        const bool force = request.value("force", false);
         if (host_.somebody_is_left() && !force) {
             const char* why = host_.somebody_lives()
                                   ? "clients live"
@@ -217,7 +226,7 @@ std::string Server::command(const std::string& text, Connection& connection) {
     } else {
         return refuse("no command '" + name + "'");
     }
-    return answer.dump();
+    return text_of(answer);
 }
 
 }  // namespace aep

@@ -4,33 +4,43 @@
 #include "tools/daemon/connection.hpp"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cstring>
 
+#include "tools/node/process_facts.hpp"
+
 namespace aep {
 namespace {
 
-constexpr size_t LONGEST_MESSAGE = 16 * KiB;  // what anybody may send us
-constexpr size_t PIECE = 32 * KiB;            // of a long answer
+constexpr size_t PIECE = 32 * KiB;  // of a long answer
 
 }  // namespace
 
+void Connection::stir() { stirred_ns_ = monotonic_ns(); }
+
 std::optional<std::string> Connection::receive() {
-    std::string buffer(LONGEST_MESSAGE, '\0');
+    std::string buffer(LONGEST_MESSAGE + 1, '\0');
     iovec part{buffer.data(), buffer.size()};
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
     // No room for descriptors: any that come along are closed by the kernel.
-    const ssize_t got = recvmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const ssize_t got = recvmsg(fd(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
-    if (got <= 0 || (message.msg_flags & MSG_TRUNC) != 0) {
+    if (got <= 0) {
         ended_ = true;
         return std::nullopt;
     }
     buffer.resize(static_cast<size_t>(got));
+    stir();
     return buffer;
+}
+
+bool Connection::deserted() const {
+    pollfd look{fd(), 0, 0};  // the end is told unasked
+    return poll(&look, 1, 0) > 0;
 }
 
 bool Connection::send_answer(const AnswerMessage& answer, const std::vector<int>& fds) {
@@ -50,7 +60,7 @@ bool Connection::send_answer(const AnswerMessage& answer, const std::vector<int>
     }
     ssize_t sent;
     do {
-        sent = sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return sent == static_cast<ssize_t>(sizeof answer);
 }
@@ -62,7 +72,7 @@ void Connection::queue_text(const std::string& text) {
 bool Connection::flush() {
     while (!queue_.empty()) {
         const std::string& next = queue_.front();
-        const ssize_t sent = send(fd_.get(), next.data(), next.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        const ssize_t sent = send(fd(), next.data(), next.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && errno == EAGAIN) return true;
         if (sent < 0) {
@@ -71,6 +81,7 @@ bool Connection::flush() {
             return false;
         }
         queue_.pop_front();
+        stir();
     }
     return false;
 }

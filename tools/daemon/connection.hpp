@@ -10,27 +10,40 @@
 #include <vector>
 
 #include "shim/daemon_protocol.hpp"
+#include "tools/daemon/listener.hpp"
 #include "tools/node/unique_fd.hpp"
 
 namespace aep {
 
+/// What anybody may send us.
+inline constexpr size_t LONGEST_MESSAGE = 16 * KiB;
+
 class Connection {
   public:
-    Connection(UniqueFd fd, UniqueFd process, pid_t pid, uid_t uid)
-        : fd_(std::move(fd)), process_(std::move(process)), pid_(pid), uid_(uid) {}
+    explicit Connection(Peer peer) : peer_(std::move(peer)) { stir(); }
 
-    int fd() const { return fd_.get(); }
-    int process() const { return process_.get(); }  // a pidfd
-    pid_t pid() const { return pid_; }
-    uid_t uid() const { return uid_; }
+    int fd() const { return peer_.fd.get(); }
+    int process() const { return peer_.process.get(); }  // a pidfd
+    pid_t pid() const { return peer_.pid; }
+    uid_t uid() const { return peer_.uid; }
 
-    u32 client = 0;            // admitted as this one; 0: not
-    u32 waiting_for_slot = 0;  // 1 + a slot that is being completed for it
+    u32 client = 0;                    // admitted as this one; 0: not
+    u32 waiting_for_slot = 0;          // 1 + a slot that is being completed for it
+    std::optional<AskMessage> queued;  // asks to be let in, and waits
     bool close_when_sent = false;
 
-    /// One message; empty: none is there now; the connection's end sets `ended`.
+    /// Nobody's business any more: no client, waits for nothing of ours, and neither said nor took
+    /// anything for `ns`.
+    bool idle(u64 now_ns, u64 ns) const {
+        return client == 0 && waiting_for_slot == 0 && !queued && now_ns - stirred_ns_ > ns;
+    }
+
+    /// One message, or the beginning of one that is too long: LONGEST_MESSAGE + 1 bytes. Empty:
+    /// none is there now; the connection's end sets `ended`.
     std::optional<std::string> receive();
     bool ended() const { return ended_; }
+    /// Whether the peer has left: nobody waits for what he asked for, and it is not done.
+    bool deserted() const;
 
     /// Sends an answer with descriptors now. False: it could not be sent.
     bool send_answer(const AnswerMessage& answer, const std::vector<int>& fds = {});
@@ -40,10 +53,10 @@ class Connection {
     bool flush();
 
   private:
-    UniqueFd fd_;
-    UniqueFd process_;
-    pid_t pid_;
-    uid_t uid_;
+    void stir();
+
+    Peer peer_;
+    u64 stirred_ns_ = 0;  // when it last said or took something
     bool ended_ = false;
     std::deque<std::string> queue_;
 };

@@ -3,7 +3,7 @@
 // Crash rule: clients go on without it; the next daemon finishes what this one left.
 #include <errno.h>
 #include <fcntl.h>
-#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
@@ -14,18 +14,23 @@
 #include "tools/daemon/background.hpp"
 #include "tools/daemon/ebpf_plug.hpp"
 #include "tools/daemon/kernel_plug.hpp"
+#include "tools/daemon/log_limit.hpp"
 #include "tools/daemon/options.hpp"
 #include "tools/daemon/rollback_plug.hpp"
 #include "tools/daemon/server.hpp"
 #include "tools/node/node_error.hpp"
+#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {
 
+constexpr size_t LONGEST_LOG = 16 * MiB;  // then it is renamed, and the one before that removed
 constexpr int EXIT_TROUBLE = 1;
 constexpr int EXIT_SERVED_ALREADY = 3;
 
-void log_line(LogLevel level, const std::string& text) {
+bool log_is_file = false;
+
+void write_line(LogLevel level, const std::string& text) {
     switch (level) {
         case LogLevel::debug:
             spdlog::debug("{}", text);
@@ -42,15 +47,21 @@ void log_line(LogLevel level, const std::string& text) {
     }
 }
 
+void log_line(LogLevel level, const std::string& text) {
+    static LogLimit limit(write_line);
+    limit.say(level, text, monotonic_ms());
+}
+
 void open_log(const DaemonOptions& options, const std::string& file) {
     std::shared_ptr<spdlog::logger> logger;
+    log_is_file = !file.empty();
     if (file.empty()) {
         logger = std::make_shared<spdlog::logger>(
             "aepd", std::make_shared<spdlog::sinks::stderr_sink_st>());
         logger->set_pattern("aepd: %l: %v");
     } else {
         logger = std::make_shared<spdlog::logger>(
-            "aepd", std::make_shared<spdlog::sinks::basic_file_sink_st>(file));
+            "aepd", std::make_shared<spdlog::sinks::rotating_file_sink_st>(file, LONGEST_LOG, 1));
         logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l: %v");
         logger->flush_on(spdlog::level::debug);
     }
@@ -158,13 +169,18 @@ int run(int argc, char** argv) {
     }
     open_log(*options, "");
     std::signal(SIGPIPE, SIG_IGN);
+    const auto say = [&](const std::exception& error) {
+        spdlog::error("{}", error.what());
+        // The log may be a file by now, and whoever starts it looks at his terminal.
+        if (starter && log_is_file) std::fprintf(stderr, "aepd: error: %s\n", error.what());
+    };
     try {
         return serve(*options, starter);
     } catch (const NodeError& error) {
-        spdlog::error("{}", error.what());
+        say(error);
         exit_code = error.error() == EBUSY ? EXIT_SERVED_ALREADY : EXIT_TROUBLE;
     } catch (const std::exception& error) {
-        spdlog::error("{}", error.what());
+        say(error);
         exit_code = EXIT_TROUBLE;
     }
     tell_starter(starter, exit_code);

@@ -74,7 +74,9 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
         ->type_name("PATH");
     app.add_option("--directory", directory, "where the context's files are: a directory on tmpfs")
         ->type_name("DIR");
-    app.add_option("--pool", node.pool, "pool file, made if missing; default: the context's own")
+    app.add_option(
+           "--pool", node.pool,
+           "pool file or DAX device; made if --pool-size is given; default: the context's own")
         ->type_name("FILE");
     add_size(app, "--pool-size", pool_bytes, "size of a new pool (default 1G)");
     add_size(app, "--client-limit", node.client_limit,
@@ -131,6 +133,12 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     try {
         app.parse(argc, argv);
         node.paths = context_paths(name, directory, socket);
+        // A context that had a named pool before has a link to it.
+        struct stat pool {};
+        if (number != 0 && node.pool.empty() &&
+            (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode))) {
+            throw NodeError(EINVAL, "--node: which pool the nodes share is not said: give --pool");
+        }
         node.nodes.caches = pool_caches(caches, node.pool);
     } catch (const CLI::ParseError& error) {
         exit_code = app.exit(error) == 0 ? 0 : 2;

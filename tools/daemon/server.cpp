@@ -7,11 +7,8 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
-#include <sys/un.h>
 
 #include <algorithm>
 #include <cstring>
@@ -24,15 +21,18 @@ namespace {
 
 constexpr u64 SOON_MS = 100;  // while something waits
 
+// Who came to nobody's benefit goes: his descriptors are wanted by others.
+constexpr u64 IDLE_NS = 10'000'000'000;
+// Of one user, at the same time. A client that is let in closes its connection.
+constexpr size_t MOST_CONNECTIONS = 1024;
+// How long nobody is let in for the sake of a former daemon's dead. Clients wait 5 s for an answer.
+constexpr u64 LONGEST_SETTLING_NS = 3'000'000'000;
+constexpr u64 SETTLING_MS = 10;  // between sweeps then
+
 int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
-/// The process at the other end, which its number may not name any more (Linux 6.5).
-UniqueFd peer_process(int fd, pid_t pid) {
-    constexpr int PEER_PIDFD = 77;  // SO_PEERPIDFD, which older headers lack
-    int pidfd = -1;
-    socklen_t length = sizeof pidfd;
-    const bool got = getsockopt(fd, SOL_SOCKET, PEER_PIDFD, &pidfd, &length) == 0;
-    return UniqueFd(got ? pidfd : open_pidfd(pid));
+bool is_free(u32 client) {
+    return client_at(client).state.load() == static_cast<u32>(ClientState::free);
 }
 
 }  // namespace
@@ -42,8 +42,10 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
       capture_(capture),
       completion_(completion),
       log_(std::move(log)),
+      most_connections_(std::min(MOST_CONNECTIONS, raise_descriptor_limit() / 4)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
+      listener_(host.options().paths.socket),
       began_ns_(monotonic_ns()) {
     sigset_t set;
     sigemptyset(&set);
@@ -53,15 +55,14 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     if (!epoll_ || !timer_ || !signals_) {
         throw NodeError(errno, "cannot make the loop: " + errno_text(errno));
     }
-    listen();
-    watch(Source::listening, 0, listening_.get(), EPOLLIN);
+    watch(Source::listening, 0, listener_.fd(), EPOLLIN);
     watch(Source::signal, 0, signals_.get(), EPOLLIN);
     watch(Source::timer, 0, timer_.get(), EPOLLIN);
     if (capture_.doorbell_fd() >= 0) watch(Source::doorbell, 0, capture_.doorbell_fd(), EPOLLIN);
     if (completion_.event_fd() >= 0) watch(Source::completer, 0, completion_.event_fd(), EPOLLIN);
     // Clients that an earlier daemon let in.
     for (u32 i = 1; i <= context().max_clients; ++i) {
-        if (client_at(i).state.load() != static_cast<u32>(ClientState::free)) {
+        if (!is_free(i)) {
             watch_process(i);
             const auto process = processes_.find(i);
             if (process == processes_.end()) continue;  // dead
@@ -75,8 +76,6 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     }
 }
 
-Server::~Server() { unlink(host_.options().paths.socket.c_str()); }
-
 void Server::watch(Source source, u32 id, int fd, u32 events) {
     epoll_event event{};
     event.events = events;
@@ -86,33 +85,12 @@ void Server::watch(Source source, u32 id, int fd, u32 events) {
     }
 }
 
-void Server::listen() {
-    const std::string& path = host_.options().paths.socket;
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        throw NodeError(ENAMETOOLONG,
-                        "socket " + path + ": its path is too long, expected at most " +
-                            std::to_string(sizeof address.sun_path - 1) + " bytes: give --socket");
-    }
-    path.copy(address.sun_path, path.size());
-    listening_ = UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    // We hold the context's lock: what lies there is a dead daemon's.
-    struct stat st {};
-    if (lstat(path.c_str(), &st) == 0 && S_ISSOCK(st.st_mode)) unlink(path.c_str());
-    const mode_t before = umask(0177);
-    const int bound = bind(listening_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
-    const int error = errno;
-    umask(before);
-    if (bound != 0 || ::listen(listening_.get(), 128) != 0) {
-        throw NodeError(error, "socket " + path + ": " + errno_text(error));
-    }
-}
-
 void Server::run() {
     completion_.begin();
+    find_left();
     sweep();
     while (!ends_) {
+        if (settling_ && may_let_in()) let_queued_in();
         epoll_event events[64];
         const int count = epoll_wait(epoll_.get(), events, 64, -1);
         for (int i = 0; i < count && !ends_; ++i) {
@@ -127,7 +105,10 @@ void Server::run() {
                     break;
                 case Source::timer: {
                     u64 expirations;
-                    if (read(timer_.get(), &expirations, sizeof expirations) > 0) sweep();
+                    if (read(timer_.get(), &expirations, sizeof expirations) <= 0) break;
+                    end_idle();
+                    accept_again();
+                    sweep();
                     break;
                 }
                 case Source::doorbell:
@@ -153,6 +134,7 @@ void Server::run() {
         host_.remove();
         capture_.remove();
         unlink(host_.options().paths.log().c_str());
+        unlink(host_.options().paths.older_log().c_str());
         unlink(host_.options().paths.socket.c_str());
         if (host_.options().paths.own_runtime) {
             rmdir(host_.options().paths.runtime_directory().c_str());
@@ -162,15 +144,44 @@ void Server::run() {
 }
 
 void Server::accept_connection() {
-    UniqueFd fd(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    ucred peer{};
-    socklen_t length = sizeof peer;
-    if (!fd || getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return;
+    std::optional<Peer> peer = listener_.accept();
+    if (!peer) {
+        if (listener_.starved()) pause_accepting();
+        return;
+    }
+    const auto his = [&](const auto& entry) { return entry.second->uid() == peer->uid; };
+    const auto have = std::count_if(connections_.begin(), connections_.end(), his);
+    Connection connection(std::move(*peer));
+    if (static_cast<size_t>(have) >= most_connections_) {
+        const std::string why = "user " + std::to_string(connection.uid()) + " has " +
+                                std::to_string(have) + " connections already";
+        log_(LogLevel::warning, "refused pid " + std::to_string(connection.pid()) + ": " + why);
+        connection.send_answer(make_answer(EAGAIN, why));
+        return;
+    }
     const u32 id = next_connection_++;
-    watch(Source::connection, id, fd.get(), EPOLLIN);
-    UniqueFd process = peer_process(fd.get(), peer.pid);
-    connections_[id] =
-        std::make_unique<Connection>(std::move(fd), std::move(process), peer.pid, peer.uid);
+    watch(Source::connection, id, connection.fd(), EPOLLIN);
+    connections_[id] = std::make_unique<Connection>(std::move(connection));
+}
+
+/// Descriptors lack: who comes waits until there are some again.
+void Server::pause_accepting() {
+    log_(LogLevel::warning, "no descriptors for who comes: he waits");
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
+    accepting_ = false;
+    set_timer(true);
+}
+
+void Server::accept_again() {
+    if (accepting_) return;
+    accepting_ = true;
+    watch(Source::listening, 0, listener_.fd(), EPOLLIN);
+}
+
+void Server::end_idle() {
+    const u64 now = monotonic_ns();
+    std::erase_if(connections_,
+                  [&](const auto& entry) { return entry.second->idle(now, IDLE_NS); });
 }
 
 void Server::serve(u32 id) {
@@ -180,6 +191,7 @@ void Server::serve(u32 id) {
     while (!connection.ended() && !connection.close_when_sent && !ends_) {
         const std::optional<std::string> message = connection.receive();
         if (!message) break;
+        if (connection.deserted()) return end_connection(id);
         handle(connection, *message);
     }
     flush(id);
@@ -199,31 +211,101 @@ void Server::flush(u32 id) {
 void Server::end_connection(u32 id) {
     const u32 client = connections_.at(id)->client;
     connections_.erase(id);  // and from the epoll set: nobody else has the description
+    accept_again();
     if (client != 0) recover(client);
 }
 
+/// The one place where what goes wrong with a message ends: it is answered, whatever it is.
 void Server::handle(Connection& connection, const std::string& message) {
-    if (message[0] == '{') {
-        connection.queue_text(command(message, connection));
+    const bool for_people = message.front() != '\0';  // PROTOCOL_MAGIC begins with it
+    const auto refuse = [&](int error, const std::string& why) {
+        log_(LogLevel::warning, "pid " + std::to_string(connection.pid()) + ": " + why);
+        if (for_people) {
+            connection.queue_text(refusal(why));
+        } else {
+            connection.send_answer(make_answer(error, why));
+        }
         connection.close_when_sent = true;
-        return;
+    };
+    try {
+        if (message.size() > LONGEST_MESSAGE) {
+            refuse(EMSGSIZE,
+                   "a message of more than " + std::to_string(LONGEST_MESSAGE) + " bytes");
+        } else if (for_people) {
+            connection.queue_text(command(message, connection));
+            connection.close_when_sent = true;
+        } else if (const std::string why = serve_client(connection, message); !why.empty()) {
+            refuse(EPROTO, why);
+        }
+    } catch (const std::exception& error) {
+        refuse(EIO, std::string("its message could not be served: ") + error.what());
     }
+}
+
+/// A client's message. What is wrong with it; empty: nothing.
+std::string Server::serve_client(Connection& connection, const std::string& message) {
     AskMessage ask{};
     if (message.size() != sizeof ask) {
-        log_(LogLevel::warning, "pid " + std::to_string(connection.pid()) + ": a message of " +
-                                    std::to_string(message.size()) + " bytes that is none of ours");
-        connection.close_when_sent = true;
-        return;
+        return "a message of " + std::to_string(message.size()) + " bytes, expected " +
+               std::to_string(sizeof ask);
     }
     std::memcpy(static_cast<void*>(&ask), message.data(), sizeof ask);
     if (ask.magic == PROTOCOL_MAGIC && ask.ask == static_cast<u32>(Ask::complete_slot)) {
         complete(connection, ask);
-    } else if (ask.ask == static_cast<u32>(Ask::attach) && connection.client == 0) {
-        attach(connection, ask);
+        return "";
+    }
+    if (ask.ask != static_cast<u32>(Ask::attach) || connection.client != 0 || connection.queued) {
+        return "asks for " + std::to_string(ask.ask) + ", which is nothing that it may";
+    }
+    if (settling_) {
+        connection.queued = ask;
     } else {
-        log_(LogLevel::warning, "pid " + std::to_string(connection.pid()) + ": asks for " +
-                                    std::to_string(ask.ask) + ", which is nothing that it may");
-        connection.close_when_sent = true;
+        attach(connection, ask);
+    }
+    return "";
+}
+
+/// Clients that died before this daemon served, and are not taken back at once. Nobody is let in
+/// before they are: then what they had is free, names too.
+void Server::find_left() {
+    left_until_ns_ = monotonic_ns() + LONGEST_SETTLING_NS;
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        if (is_free(i)) continue;
+        const RecoveryState state = recover(i);
+        const bool dies = state == RecoveryState::alive && processes_.count(i) != 0 &&
+                          is_ending(static_cast<pid_t>(client_at(i).pid));
+        if (dies || state == RecoveryState::waiting) left_.push_back(i);
+    }
+    settling_ = !left_.empty();
+}
+
+bool Server::may_let_in() {
+    std::erase_if(left_, [](u32 client) {
+        const u32 state = client_at(client).state.load();
+        return state == static_cast<u32>(ClientState::free) ||
+               state == static_cast<u32>(ClientState::frozen);
+    });
+    if (left_.empty()) return true;
+    if (monotonic_ns() < left_until_ns_) return false;
+    log_(LogLevel::warning, std::to_string(left_.size()) +
+                                " clients that died before this daemon served are not taken back "
+                                "yet: others are let in all the same");
+    return true;
+}
+
+void Server::let_queued_in() {
+    settling_ = false;
+    left_.clear();
+    std::vector<u32> queued;
+    for (const auto& [id, connection] : connections_) {
+        if (connection->queued) queued.push_back(id);
+    }
+    for (const u32 id : queued) {
+        Connection& connection = *connections_.at(id);
+        const AskMessage ask = *connection.queued;
+        connection.queued.reset();
+        attach(connection, ask);
+        flush(id);
     }
 }
 
@@ -250,8 +332,7 @@ void Server::attach(Connection& connection, const AskMessage& ask) {
     const u32 client = admission.answer.client;
     // A process attaches once: what it was before an exec is over.
     for (u32 i = 1; i <= context().max_clients; ++i) {
-        const bool used = client_at(i).state.load() != static_cast<u32>(ClientState::free);
-        if (i != client && used && client_at(i).pid == client_at(client).pid) recover(i);
+        if (i != client && !is_free(i) && client_at(i).pid == client_at(client).pid) recover(i);
     }
     if (!sent) {
         connection.close_when_sent = true;
@@ -298,9 +379,10 @@ void Server::process_ended(u32 client) {
     recover(client);
 }
 
-void Server::recover(u32 client) {
+RecoveryState Server::recover(u32 client) {
     const pid_t pid = static_cast<pid_t>(client_at(client).pid);
-    switch (host_.recover(client).state) {
+    const RecoveryState state = host_.recover(client).state;
+    switch (state) {
         case RecoveryState::recovered:
             capture_.unwatch(client, pid);
             processes_.erase(client);
@@ -314,19 +396,20 @@ void Server::recover(u32 client) {
         case RecoveryState::none:
             break;
     }
+    return state;
 }
 
 Sweep Server::sweep() {
     capture_.look_after();
     std::vector<std::pair<u32, pid_t>> before;
     for (u32 i = 1; i <= context().max_clients; ++i) {
-        if (client_at(i).state.load() != static_cast<u32>(ClientState::free)) {
+        if (!is_free(i)) {
             before.emplace_back(i, static_cast<pid_t>(client_at(i).pid));
         }
     }
     const Sweep done = host_.sweep(monotonic_ms());
     for (const auto& [client, pid] : before) {
-        if (client_at(client).state.load() != static_cast<u32>(ClientState::free)) continue;
+        if (!is_free(client)) continue;
         capture_.unwatch(client, pid);
         processes_.erase(client);
     }
@@ -335,7 +418,9 @@ Sweep Server::sweep() {
 }
 
 void Server::set_timer(bool soon) {
-    const u64 ms = soon ? std::min(SOON_MS, host_.period_ms()) : host_.period_ms();
+    u64 ms = host_.period_ms();
+    if (soon || !accepting_) ms = std::min(SOON_MS, ms);
+    if (settling_) ms = std::min(SETTLING_MS, ms);
     itimerspec at{};
     at.it_value.tv_sec = static_cast<time_t>(ms / 1000);
     at.it_value.tv_nsec = static_cast<long>(ms % 1000 * 1'000'000);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tools/daemon/connection.hpp"
 #include "tools/node/host.hpp"
@@ -18,7 +19,6 @@ class Server {
     /// Listens at the context's socket. `warning`: what a client would miss, shown by status.
     /// Throws NodeError.
     Server(NodeHost& host, Capture& capture, Completion& completion, Log log);
-    ~Server();
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
@@ -29,30 +29,43 @@ class Server {
     enum class Source : u32 { listening, signal, timer, doorbell, completer, connection, process };
 
     void watch(Source source, u32 id, int fd, u32 events);
-    void listen();
     void accept_connection();
+    void pause_accepting();
+    void accept_again();
+    void end_idle();
     void serve(u32 id);
     void handle(Connection& connection, const std::string& message);
+    std::string serve_client(Connection& connection, const std::string& message);
+    void find_left();
+    bool may_let_in();
+    void let_queued_in();
     void attach(Connection& connection, const AskMessage& ask);
     void complete(Connection& connection, const AskMessage& ask);
     void flush(u32 id);
     void end_connection(u32 id);
     void watch_process(u32 client);
     void process_ended(u32 client);
-    void recover(u32 client);
+    RecoveryState recover(u32 client);
     Sweep sweep();
     void answer_waiting();
     void set_timer(bool soon);
     std::string command(const std::string& text, Connection& connection);
+    static std::string refusal(const std::string& why);
 
     NodeHost& host_;
     Capture& capture_;
     Completion& completion_;
     Log log_;
-    UniqueFd epoll_, listening_, signals_, timer_;
+    size_t most_connections_;  // of one user
+    UniqueFd epoll_, signals_, timer_;
+    Listener listener_;
     std::map<u32, std::unique_ptr<Connection>> connections_;
     std::map<u32, UniqueFd> processes_;  // pidfd of each client
     u32 next_connection_ = 1;
+    bool accepting_ = true;  // false: for lack of descriptors
+    bool settling_ = false;  // the dead of before are taken back first
+    std::vector<u32> left_;  // those of them that are not, yet
+    u64 left_until_ns_ = 0;  // how long others wait for that
     bool ends_ = false;
     bool removes_ = false;
     u64 began_ns_ = 0;

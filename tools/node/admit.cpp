@@ -20,15 +20,6 @@
 namespace aep {
 namespace {
 
-AnswerMessage answer(int error, const std::string& text) {
-    AnswerMessage message{};
-    message.magic = PROTOCOL_MAGIC;
-    message.version = PROTOCOL_VERSION;
-    message.error = static_cast<u32>(error);
-    text.copy(message.text, sizeof message.text - 1);
-    return message;
-}
-
 std::string hexadecimal(u64 value) {
     char text[24];
     std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
@@ -49,6 +40,15 @@ std::string clean_name(const char (&name)[16]) {
 }
 
 }  // namespace
+
+AnswerMessage make_answer(int error, const std::string& text) {
+    AnswerMessage message{};
+    message.magic = PROTOCOL_MAGIC;
+    message.version = PROTOCOL_VERSION;
+    message.error = static_cast<u32>(error);
+    text.copy(message.text, sizeof message.text - 1);
+    return message;
+}
 
 u32 NodeHost::free_client() const {
     for (u32 i = 1; i <= context().max_clients; ++i) {
@@ -82,7 +82,7 @@ Admission NodeHost::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
     const auto refuse = [&](int error, const std::string& text) {
         say(LogLevel::warning, "refused pid " + std::to_string(pid) + ": " + text);
         Admission refused;
-        refused.answer = answer(error, text);
+        refused.answer = make_answer(error, text);
         return refused;
     };
     const ContextHeader& h = context();
@@ -150,7 +150,7 @@ Admission NodeHost::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
     }
     AEP_NODE_CRASH_POINT("admit: domain made");
     context().attached.fetch_add(1, std::memory_order_relaxed);
-    admission.answer = answer(0, "");
+    admission.answer = make_answer(0, "");
     admission.answer.client = client;
     admission.answer.generation = generation;
     admission.answer.provider = h.provider.load(std::memory_order_relaxed);
@@ -163,7 +163,7 @@ void NodeHost::turn_away(Admission& admission, const std::string& why) {
     const u32 client = admission.answer.client;
     say(LogLevel::warning, "refused client " + std::to_string(client) + ": " + why);
     admission = {};
-    admission.answer = answer(EPERM, why);
+    admission.answer = make_answer(EPERM, why);
     recover(client);  // its locks went with the descriptors
 }
 
@@ -173,21 +173,21 @@ void NodeHost::admitted(u32 client) {
 }
 
 AnswerMessage NodeHost::complete_slot(pid_t pid, const AskMessage& ask) {
-    if (ask.slot >= context().max_slots) return answer(EINVAL, "there is no such slot");
+    if (ask.slot >= context().max_slots) return make_answer(EINVAL, "there is no such slot");
     Slot& slot = slot_at(ask.slot);
     const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
     const u32 client = owner.client();
     if (owner.state() != SlotState::used || client == 0 || client > context().max_clients ||
         client_at(client).pid != static_cast<u32>(pid)) {
-        return answer(EPERM, "the slot is not the client's");
+        return make_answer(EPERM, "the slot is not the client's");
     }
-    if (is_at_rest(slot)) return answer(0, "");
+    if (is_at_rest(slot)) return make_answer(0, "");
     SlotOutcome outcome = completion_.complete(ask.slot);
     if (outcome == SlotOutcome::no_capture && rolls_back_) {
         // Its heap goes on without what the operation had in hand: that cannot be undone.
         const u32 op = slot.op;
         if (op < static_cast<u32>(Op::count)) {
-            return answer(ENOTRECOVERABLE,
+            return make_answer(ENOTRECOVERABLE,
                           "provider " + std::string(provider_name(provider())) +
                               " cannot complete an operation of its heap that was left: the "
                               "process gets no more memory; its end harms nobody");
@@ -196,14 +196,14 @@ AnswerMessage NodeHost::complete_slot(pid_t pid, const AskMessage& ask) {
     }
     switch (outcome) {
         case SlotOutcome::completed:
-            return answer(0, "");
+            return make_answer(0, "");
         case SlotOutcome::pending:
-            return answer(EINPROGRESS, "");
+            return make_answer(EINPROGRESS, "");
         case SlotOutcome::no_capture:
             break;
     }
     poison(ask.slot);
-    return answer(ENOTRECOVERABLE, "the context is poisoned: " + poison_text());
+    return make_answer(ENOTRECOVERABLE, "the context is poisoned: " + poison_text());
 }
 
 }  // namespace aep

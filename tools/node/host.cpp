@@ -207,6 +207,13 @@ void NodeHost::remember_pool() {
 }
 
 void NodeHost::open_pool(const std::string& path, bool as_node) {
+    // A pool that is named is one that others name, too: a new one only where that is meant.
+    if (path != options_.paths.pool() && options_.pool_bytes == 0 &&
+        access(path.c_str(), F_OK) != 0 && errno == ENOENT) {
+        throw NodeError(ENOENT, "pool " + path +
+                                    ": is not there; name one that is, or say with --pool-size "
+                                    "how large a new one is to be");
+    }
     pool_ = std::make_unique<PoolHere>();
     pool_fd_ = UniqueFd(open_pool_file(pool_->file, path.c_str(), options_.pool_bytes,
                                        as_node ? PoolUser::node : PoolUser::process));

@@ -41,6 +41,9 @@ struct Admission {
     std::array<UniqueFd, ATTACH_FDS> fds;  // open when answer.error is 0
 };
 
+/// An answer without descriptors; `error`: an errno, and `text` says why, cut to its room.
+AnswerMessage make_answer(int error, const std::string& text);
+
 enum class RecoveryState {
     none,       // the entry is free
     alive,      // its process lives

@@ -14,6 +14,7 @@ namespace aep {
 
 Leftovers remove_leftovers(const ContextPaths& paths, bool force) {
     if (access(paths.directory.c_str(), F_OK) != 0) return Leftovers::none;
+    require_private_directory(paths.directory);  // or we would remove what somebody else chose
     const UniqueFd lock(open(paths.lock().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
     if (lock && !set_file_lock(lock.get(), F_WRLCK, 0)) return Leftovers::served;
     const UniqueFd context(open(paths.context().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
@@ -22,8 +23,8 @@ Leftovers remove_leftovers(const ContextPaths& paths, bool force) {
          somebody_locks(context.get(), FROZEN_LOCKS_OFFSET, MAX_DOMAINS))) {
         return Leftovers::in_use;
     }
-    for (const std::string& file :
-         {paths.context(), paths.pool(), paths.socket, paths.log(), paths.lock()}) {
+    for (const std::string& file : {paths.context(), paths.pool(), paths.socket, paths.log(),
+                                    paths.older_log(), paths.lock()}) {
         unlink(file.c_str());
     }
     rmdir(paths.directory.c_str());

@@ -15,7 +15,7 @@ enum class Leftovers {
 };
 
 /// Removes what is left of a context; with `force` also under the feet of living clients, which
-/// keep what they have mapped.
+/// keep what they have mapped. Throws NodeError when the directory is not ours alone.
 Leftovers remove_leftovers(const ContextPaths& paths, bool force);
 
 }  // namespace aep

@@ -115,6 +115,10 @@ void clear_chunk_metadata(int fd, u32 client, u32 chunk) {
     if (!desc.is_zero()) clear(fd, desc.at, sizeof desc.bytes);
 }
 
+void punch_stack(int fd, u32 slot) {
+    punch(fd, STACKS_OFFSET + (stack_of_slot(slot) - STACKS_BASE), STACK_BYTES);
+}
+
 void punch_chunk_metadata(int fd, u32 chunk) {
     for (const MetaArray& array : SLICE_ARRAYS) {
         punch(fd, context_offset_of_meta(array.base) + bytes_a_chunk(array) * chunk,

@@ -13,6 +13,9 @@ namespace aep {
 /// present.
 void clear_chunk_metadata(int context_fd, u32 client, u32 chunk);
 
+/// Gives the memory of a slot's stack back: nobody is on it.
+void punch_stack(int context_fd, u32 slot);
+
 /// Gives the metadata's memory back, whatever it holds.
 void punch_chunk_metadata(int context_fd, u32 chunk);
 

@@ -81,6 +81,10 @@ void make_private_directory(const std::string& path) {
     if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
         throw NodeError(errno, "directory " + path + ": " + errno_text(errno));
     }
+    require_private_directory(path);
+}
+
+void require_private_directory(const std::string& path) {
     struct stat st {};
     if (lstat(path.c_str(), &st) != 0) {
         throw NodeError(errno, "directory " + path + ": " + errno_text(errno));

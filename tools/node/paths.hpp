@@ -23,6 +23,10 @@ struct ContextPaths {
     std::string lock() const { return directory + "/lock"; }
     std::string runtime_directory() const { return socket.substr(0, socket.rfind('/')); }
     std::string log() const { return own_runtime ? runtime_directory() + "/log" : socket + ".log"; }
+    /// The log of before, when that had become too long: named as spdlog does.
+    std::string older_log() const {
+        return own_runtime ? runtime_directory() + "/log.1" : socket + ".1.log";
+    }
 };
 
 /// Whether a context may be called so: 1 to 63 letters, digits, '.', '_', '-'; no '.' first.
@@ -40,6 +44,10 @@ std::string companion(const std::vector<std::string>& places, const std::string&
 /// Makes a directory (0700) and those above it, or finds that it is there: ours, and closed to all
 /// others. Throws NodeError.
 void make_private_directory(const std::string& path);
+
+/// Throws NodeError unless `path` is a directory of ours that is closed to all others (ENOENT:
+/// there is nothing).
+void require_private_directory(const std::string& path);
 
 /// Throws NodeError unless the directory lies on tmpfs, where memory is and locks are the node's.
 void require_tmpfs(const std::string& directory);

@@ -25,19 +25,34 @@ std::string read_file(const std::string& path) {
     return text;
 }
 
-}  // namespace
-
-u64 start_time_of(pid_t pid) {
+/// Field `number` of /proc/PID/stat, from 3 (the state) on; empty: there is no such process.
+std::string stat_field(pid_t pid, int number) {
     const std::string text = read_file("/proc/" + std::to_string(pid) + "/stat");
     // The name in parentheses may hold anything: fields are counted from the last ')'.
     const size_t end = text.rfind(')');
-    if (end == std::string::npos) return 0;
+    if (end == std::string::npos) return "";
     std::istringstream rest(text.substr(end + 1));
     std::string field;
-    for (int i = 3; i < 22; ++i) rest >> field;
-    u64 value = 0;
-    rest >> value;
-    return value;
+    for (int i = 3; i <= number; ++i) rest >> field;
+    return field;
+}
+
+}  // namespace
+
+u64 start_time_of(pid_t pid) {
+    const std::string field = stat_field(pid, 22);
+    return field.empty() ? 0 : std::stoull(field);
+}
+
+char state_of(pid_t pid) {
+    const std::string state = stat_field(pid, 3);
+    return state.empty() ? '\0' : state[0];
+}
+
+bool is_ending(pid_t pid) {
+    constexpr u64 EXITING = 4;  // PF_EXITING
+    const std::string flags = stat_field(pid, 9);
+    return flags.empty() || (std::stoull(flags) & EXITING) != 0;
 }
 
 std::string name_of(pid_t pid) {

@@ -15,6 +15,10 @@ namespace aep {
 u64 start_time_of(pid_t pid);
 /// Its name as in /proc/PID/comm; empty: there is none.
 std::string name_of(pid_t pid);
+/// What it does, as in /proc/PID/stat: 'R', 'S', 'D', 'T' (stopped), 'Z', ...; 0: there is none.
+char state_of(pid_t pid);
+/// Whether it is on its way out, so that its memory may still be there.
+bool is_ending(pid_t pid);
 /// A clock for intervals, in ns and ms.
 u64 monotonic_ns();
 inline u64 monotonic_ms() { return monotonic_ns() / 1'000'000; }

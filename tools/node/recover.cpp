@@ -142,10 +142,11 @@ bool NodeHost::leave_sharing(u32 client) {
 }
 
 void NodeHost::free_slots(u32 client) {
-    for_each_slot(client, [&](Slot& slot, u32) {
+    for_each_slot(client, [&](Slot& slot, u32 index) {
         // Still open: what it did is lost, the next thread finds nothing open.
         if (is_open(slot)) slot.sequence.fetch_add(1, std::memory_order_relaxed);
         slot.tid.store(0, std::memory_order_relaxed);
+        if (index != host_slot()) punch_stack(context_fd_.get(), index);
         slot.owner.store(0, std::memory_order_release);  // release: who takes it finds it even
         AEP_NODE_CRASH_POINT("recover: one slot freed");
     });

@@ -1,6 +1,6 @@
 """What the tests of the daemon and the command line share: a context of their own, clients, the tools.
 
-Used by commands.py, daemon.py, ebpf.py, kernel.py, namespaces.py, places.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
+Used by commands.py, daemon.py, ebpf.py, full.py, kernel.py, namespaces.py, places.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
 """
 
 import ctypes
@@ -165,17 +165,19 @@ class ProviderTest(NodeTest):
         self.expect_sound()
 
 
-def mount_bpffs_of_our_own():
+def own_mounts():
     """A mount namespace that ends with this process, or why there is none."""
     libc = ctypes.CDLL(None, use_errno=True)
     new_mounts = 0x20000
     if os.geteuid() != 0 or libc.unshare(new_mounts) != 0:
         return "only root can mount"
-    for words in [["--make-rprivate", "/"], ["-t", "bpf", "bpf", BPFFS]]:
-        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            return done.stderr
-    return None
+    return mount("--make-rprivate", "/")
+
+
+def mount(*words):
+    """Why not, or None."""
+    done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode != 0 else None
 
 
 class OwnBpffs:
@@ -183,7 +185,7 @@ class OwnBpffs:
 
     @classmethod
     def setUpClass(cls):
-        if why := mount_bpffs_of_our_own():
+        if why := own_mounts() or mount("-t", "bpf", "bpf", BPFFS):
             raise unittest.SkipTest(why)
 
 

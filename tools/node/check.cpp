@@ -109,32 +109,39 @@ void check_slots(int fd, Findings& found) {
     }
 }
 
-/// The bits of a chunk's descriptor and its slices' tags that must be zero while nobody holds it.
+/// The bits of a chunk's descriptor and its slices' tags that must be zero while nobody holds it. Of
+/// the file, not of its mapping: a look at what has no memory there would make some, and there may be
+/// none left.
 void check_unused(int fd, u32 chunk, Findings& found) {
-    const auto has_data = [fd](uptr address, usize bytes) {
+    const auto copy_of = [fd](uptr address, usize bytes) {
+        std::vector<u64> words(bytes / sizeof(u64));
         const u64 at = context_offset_of_meta(address);
         const off_t data = lseek(fd, static_cast<off_t>(at), SEEK_DATA);
-        return data >= 0 && static_cast<u64>(data) < at + bytes;
+        const bool some = data >= 0 && static_cast<u64>(data) < at + bytes;
+        if (!some || pread(fd, words.data(), bytes, static_cast<off_t>(at)) < 0) words.clear();
+        return words;
     };
-    const ChunkDesc* d = chunk_desc(ChunkIndex{chunk});
-    if (has_data(CHUNK_DESCS.base + CHUNK_DESCS.stride * chunk, CHUNK_DESCS.stride) &&
-        (d->free | d->zero | d->committed | d->dirty | d->rank | d->holder.load()) != 0) {
-        found.push_back({named("chunk", chunk), "nobody holds it, but it has a descriptor",
-                         d->holder.load(), 0});
+    const std::vector<u64> own =
+        copy_of(reinterpret_cast<uptr>(chunk_desc(ChunkIndex{chunk})), sizeof(ChunkDesc));
+    if (!own.empty()) {
+        const auto* d = reinterpret_cast<const ChunkDesc*>(own.data());
+        if ((d->free | d->zero | d->committed | d->dirty | d->rank | d->holder.load()) != 0) {
+            found.push_back({named("chunk", chunk), "nobody holds it, but it has a descriptor",
+                             d->holder.load(), 0});
+        }
     }
     const u32 first = raw(first_slice(ChunkIndex{chunk}));
     for (const MetaArray& array : {DESCS, BLOCK_BITS}) {
-        const uptr begin = array.base + array.stride * first;
-        const usize bytes = array.stride * SLICES_PER_CHUNK;
-        if (!has_data(begin, bytes)) continue;
-        for (u32 i = 0; i < SLICES_PER_CHUNK; ++i) {
-            const PageDesc* page = desc_of(SliceIndex{first + i});
-            const u64* words = reinterpret_cast<const u64*>(begin + array.stride * i);
+        const std::vector<u64> words =
+            copy_of(array.base + array.stride * first, array.stride * SLICES_PER_CHUNK);
+        const usize each = array.stride / sizeof(u64);
+        for (u32 i = 0; i < SLICES_PER_CHUNK && !words.empty(); ++i) {
+            const u64* slice = words.data() + each * i;
             u64 bits = 0;
             if (array.base == DESCS.base) {
-                bits = kind_of(page->tag.load());
+                bits = kind_of(reinterpret_cast<const PageDesc*>(slice)->tag.load());
             } else {
-                for (usize w = 0; w < array.stride / sizeof(u64); ++w) bits |= words[w];
+                for (usize w = 0; w < each; ++w) bits |= slice[w];
             }
             if (bits != 0) {
                 found.push_back(

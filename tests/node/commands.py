@@ -8,7 +8,10 @@ import concurrent.futures
 import errno
 import json
 import os
+import shutil
 import subprocess
+import tempfile
+import unittest
 
 from node_test import AEP, AEPD, LIBRARY, NodeTest, main
 
@@ -132,6 +135,26 @@ class Commands(NodeTest):
         self.assertEqual(done.returncode, int(any(r["health"] == "BAD" for r in rows.values())))
         self.up()
         self.assertIn("provider", self.aep("doctor").stdout)
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("setcap"), "needs root and setcap (libcap2-bin)")
+    def test_doctor_judges_what_the_daemon_will_have(self):
+        """Not what it has itself: capabilities are in the file of aepd."""
+        def found():
+            done = self.run_tool(f"{place}/aep", "doctor", "--json", "--socket", f"{place}/socket", user=65534, group=65534,
+                                 extra_groups=[], cwd="/")
+            rows = json.loads(done.stdout)
+            return next(r for r in rows if r["what"] == "capabilities"), [r["advice"] for r in rows if r["what"] == "ebpf provider"]
+        with tempfile.TemporaryDirectory(prefix="aep-test-", dir="/var/tmp") as place:  # /dev/shm is mounted nosuid
+            os.chmod(place, 0o755)
+            for program in [AEP, AEPD]:
+                shutil.copy(program, place)
+            row, advice = found()
+            self.assertEqual(row["found"], "aepd has 0x0")
+            self.assertTrue(any("CAP_BPF" in line for line in advice), advice)
+            subprocess.run(["setcap", "cap_bpf,cap_perfmon+ep", f"{place}/aepd"], check=True)
+            row, advice = found()
+            self.assertEqual((row["found"], row["health"]), ("aepd has 0xc000000000", "good"))
+            self.assertFalse(any("CAP_" in line for line in advice), advice)
 
     def test_run(self):
         done = self.aep("run", "--pool-size", "64M", "--provider", "none", "--", "/usr/bin/env")

@@ -200,8 +200,7 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
     while (flock(directory.get(), LOCK_EX) != 0 && errno == EINTR) {
     }
     if (is_served(paths)) return "";
-    std::vector<std::string> words{companion({"aepd", "../sbin/aepd"}, "aepd"), "--daemonize",
-                                   "--context", paths.name};
+    std::vector<std::string> words{daemon_program(), "--daemonize", "--context", paths.name};
     words.insert(words.end(), {"--directory", paths.directory});
     if (!paths.own_runtime) words.insert(words.end(), {"--socket", paths.socket});
     words.insert(words.end(), arguments.begin(), arguments.end());
@@ -221,6 +220,32 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
     }
     return "the daemon of context " + paths.name + " did not start: " + why_not(code) +
            "; its log: " + log_of(paths, arguments);
+}
+
+std::string daemon_program() { return companion({"aepd", "../sbin/aepd"}, "aepd"); }
+
+Json probe_daemon() {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return {};
+    const UniqueFd ours(ends[0]);
+    UniqueFd theirs(ends[1]);
+    const std::string program = daemon_program();
+    const pid_t child = fork();
+    if (child == 0) {
+        dup2(theirs.get(), STDOUT_FILENO);
+        execlp(program.c_str(), program.c_str(), "--probe", static_cast<char*>(nullptr));
+        _exit(127);
+    }
+    theirs.reset();
+    std::string text;
+    char part[4096];
+    for (ssize_t got;
+         (got = read(ours.get(), part, sizeof part)) > 0 || (got < 0 && errno == EINTR);) {
+        if (got > 0) text.append(part, static_cast<size_t>(got));
+    }
+    while (child > 0 && waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    return Json::parse(text, nullptr, false);
 }
 
 std::string library_path() {

@@ -39,6 +39,13 @@ Json must_ask(const Target& target, const Json& request);
 std::string start_daemon(const ContextPaths& paths, const std::vector<std::string>& arguments,
                          bool& started);
 
+/// The daemon's program as it came with this one.
+std::string daemon_program();
+
+/// What the daemon, if we started it, says that it lacks for each provider (`aepd --probe`); no
+/// object: it cannot be run.
+Json probe_daemon();
+
 /// libaepmalloc.so as it came with this program.
 std::string library_path();
 

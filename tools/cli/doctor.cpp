@@ -15,7 +15,6 @@
 #include <fstream>
 #include <iterator>
 
-#include "aep-lib/provider/ebpf_provider.hpp"
 #include "aep-lib/provider/kernel_provider.hpp"
 #include "tools/cli/show.hpp"
 #include "tools/node/image_copy.hpp"
@@ -34,18 +33,27 @@ std::string read_line(const std::string& path) {
     return line;
 }
 
-/// The effective capabilities of this process.
-u64 capabilities() {
-    std::ifstream file("/proc/self/status");
-    for (std::string line; std::getline(file, line);) {
-        if (line.rfind("CapEff:", 0) == 0) return std::stoull(line.substr(7), nullptr, 16);
+/// What a provider lacks for the daemon that we would start, a line each.
+struct Lacks {
+    explicit Lacks(const Json& probe) {
+        if (!probe.is_object()) {
+            kernel = ebpf = {"the daemon cannot be run: " + daemon_program()};
+            return;
+        }
+        kernel = probe.value("kernel", kernel);
+        ebpf = probe.value("ebpf", ebpf);
+        capabilities = probe.value("capabilities", capabilities);
+        uid = probe.value("uid", uid);
     }
-    return 0;
-}
+
+    std::vector<std::string> kernel, ebpf;
+    u64 capabilities = 0;
+    u32 uid = 0;
+};
 
 /// Only one provider is needed.
-void look_at_kernel_provider(Diagnoses& all) {
-    const std::vector<std::string> missing = missing_for_kernel();
+void look_at_kernel_provider(Diagnoses& all, const Lacks& lacks) {
+    const std::vector<std::string>& missing = lacks.kernel;
     if (missing.empty()) {
         all.push_back({"kernel provider", Health::good,
                        fmt::format("nothing is missing, grace period {} ms of processor time "
@@ -53,15 +61,15 @@ void look_at_kernel_provider(Diagnoses& all) {
                                    kernel_grace_period_ms()),
                        ""});
     }
-    const Health health = missing_for_ebpf().empty() ? Health::good : Health::weak;
+    const Health health = lacks.ebpf.empty() ? Health::good : Health::weak;
     for (const std::string& line : missing) {
         all.push_back({"kernel provider", health, "missing", line});
     }
 }
 
-void look_at_kernel(Diagnoses& all) {
+void look_at_kernel(Diagnoses& all, const Lacks& lacks) {
     // What the ebpf provider lacks is no fault where the better one works.
-    const Health lack = missing_for_kernel().empty() ? Health::good : Health::weak;
+    const Health lack = lacks.kernel.empty() ? Health::good : Health::weak;
     utsname name{};
     uname(&name);
     int major = 0, minor = 0;
@@ -75,21 +83,21 @@ void look_at_kernel(Diagnoses& all) {
     struct statfs fs {};
     const bool bpffs =
         statfs("/sys/fs/bpf", &fs) == 0 && static_cast<unsigned long>(fs.f_type) == BPF_FS_MAGIC;
-    const bool mounts = geteuid() == 0;
+    const bool mounts = lacks.uid == 0;
     all.push_back({"bpffs", bpffs || mounts ? Health::good : lack,
                    bpffs    ? "/sys/fs/bpf"
                    : mounts ? "not mounted; aepd does it"
                             : "not mounted",
                    bpffs || mounts ? "" : "ebpf provider: mount -t bpf bpf /sys/fs/bpf (as root)"});
     constexpr u64 SYS_ADMIN = u64{1} << 21, PERFMON = u64{1} << 38, BPF = u64{1} << 39;
-    const u64 have = capabilities();
+    const u64 have = lacks.capabilities;
     const bool may = (have & SYS_ADMIN) != 0 || ((have & BPF) != 0 && (have & PERFMON) != 0);
-    all.push_back({"capabilities", may ? Health::good : lack, fmt::format("{:#x}", have),
+    all.push_back({"capabilities", may ? Health::good : lack, fmt::format("aepd has {:#x}", have),
                    may ? ""
                        : "ebpf provider: CAP_BPF and CAP_PERFMON for aepd (as root: setcap "
                          "cap_bpf,cap_perfmon+ep aepd)"});
-    look_at_kernel_provider(all);
-    const std::vector<std::string> missing = missing_for_ebpf();
+    look_at_kernel_provider(all, lacks);
+    const std::vector<std::string>& missing = lacks.ebpf;
     if (missing.empty()) all.push_back({"ebpf provider", Health::good, "nothing is missing", ""});
     for (const std::string& line : missing) {
         all.push_back({"ebpf provider", lack, "missing", line});
@@ -156,7 +164,7 @@ void look_at_parts(Diagnoses& all) {
                        there ? "" : "missing: install or build AEP whole"});
     };
     part("library", library_path());
-    part("daemon", companion({"aepd", "../sbin/aepd"}, "/usr/sbin/aepd"));
+    part("daemon", daemon_program());
     const std::string image = default_image_path();
     try {
         copy_image(image);
@@ -195,7 +203,7 @@ void look_at_daemon(Diagnoses& all, const Target& target) {
 
 std::vector<Diagnosis> diagnose(const Target& target) {
     Diagnoses all;
-    look_at_kernel(all);
+    look_at_kernel(all, Lacks(probe_daemon()));
     look_at_memory(all, target);
     look_at_parts(all);
     look_at_daemon(all, target);

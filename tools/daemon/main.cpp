@@ -16,6 +16,7 @@
 #include "tools/daemon/kernel_plug.hpp"
 #include "tools/daemon/log_limit.hpp"
 #include "tools/daemon/options.hpp"
+#include "tools/daemon/probe.hpp"
 #include "tools/daemon/rollback_plug.hpp"
 #include "tools/daemon/server.hpp"
 #include "tools/node/node_error.hpp"
@@ -156,6 +157,7 @@ int run(int argc, char** argv) {
     int exit_code = 0;
     std::optional<DaemonOptions> options = parse_daemon_options(argc, argv, exit_code);
     if (!options) return exit_code;
+    if (options->probe) return std::puts(probe_providers().c_str()) < 0 ? EXIT_TROUBLE : 0;
     UniqueFd starter;
     if (options->background) {
         // Where a relative path leads is said by the starter's directory.

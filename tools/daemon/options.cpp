@@ -122,6 +122,8 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
                    "an operation of a killed thread that takes longer to complete is given up")
         ->check(CLI::Range(u64{10}, u64{3'600'000}))
         ->capture_default_str();
+    app.add_flag("--probe", options.probe,
+                 "say in JSON what each provider lacks here, and do nothing else");
     app.add_flag("--daemonize", options.background,
                  "return when it serves, and go on in the background");
     app.add_option("--log-level", options.log_level, "debug, info, warning, error or off")

@@ -15,6 +15,7 @@ struct DaemonOptions {
     std::string provider = "auto";
     u64 completion_ms = 10'000;  // how long one operation of a dead thread may take
     bool background = false;
+    bool probe = false;  // only say what providers lack
     std::string log_level = "info";
     std::string log_file;  // empty: fd 2; in the background, `log` beside the socket
 };

@@ -1,0 +1,36 @@
+// Purpose: see probe.hpp.
+// Who calls it: see probe.hpp.
+// Crash rule: see probe.hpp.
+#include "tools/daemon/probe.hpp"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "aep-lib/provider/ebpf_provider.hpp"
+#include "aep-lib/provider/kernel_provider.hpp"
+
+namespace aep {
+namespace {
+
+/// The effective capabilities of this process.
+u64 capabilities() {
+    std::ifstream file("/proc/self/status");
+    for (std::string line; std::getline(file, line);) {
+        if (line.rfind("CapEff:", 0) == 0) return std::stoull(line.substr(7), nullptr, 16);
+    }
+    return 0;
+}
+
+}  // namespace
+
+std::string probe_providers() {
+    const nlohmann::ordered_json found{{"capabilities", capabilities()},
+                                       {"uid", geteuid()},
+                                       {"kernel", missing_for_kernel()},
+                                       {"ebpf", missing_for_ebpf()}};
+    return found.dump();
+}
+
+}  // namespace aep

@@ -73,6 +73,12 @@ class Ebpf(OwnBpffs, ProviderTest):
             self.up()
             self.expect_sound()
 
+    def test_a_killed_ones_programs_are_unloaded_by_down(self):
+        self.end_daemon(signal.SIGKILL)
+        self.assertEqual(len(os.listdir(PINS)), 1)
+        self.good("down")
+        self.assertEqual(os.listdir(PINS), [])
+
     def test_a_completer_that_is_killed_is_followed_by_another(self):
         for _ in range(10):
             before = self.completer()

@@ -5,6 +5,7 @@ Called by ctest: unit.py BUILD_DIR CMAKE [unittest arguments]. Leaves nothing be
 CapabilityBoundingSet=, AmbientCapabilities=, NoNewPrivileges=, UMask=, ProtectSystem=strict with ReadWritePaths=, Type=notify.
 """
 
+import ctypes
 import json
 import os
 import shutil
@@ -34,6 +35,10 @@ def read_unit(path):
 class Unit(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
+        # Mounts of ours end with this process.
+        new_mounts = 0x20000
+        if ctypes.CDLL(None).unshare(new_mounts) != 0:
+            raise unittest.SkipTest("no mount namespace")
         cls.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
         cls.addClassCleanup(shutil.rmtree, cls.home)
         os.chmod(cls.home, 0o755)
@@ -107,6 +112,23 @@ class Unit(unittest.TestCase):
         for _ in range(2):
             self.expect_service(self.start(User=str(self.user)), "rollback")
         self.good("down", "--context", self.name)
+
+    def test_as_a_user_with_ebpf(self):
+        """With the drop-in's capabilities, and the folder that tmpfiles.d makes, on a bpffs as systemd mounts it."""
+        with open(f"{self.prefix}/lib/tmpfiles.d/aep.conf", encoding="ascii") as file:
+            lines = [line.lstrip("#") for line in file if line.lstrip("#").startswith(("d ", "z "))]
+        made = f"{self.home}/aep.conf"
+        with open(made, "w", encoding="ascii") as file:
+            file.write("".join(lines).replace("/33 0700 www-data www-data", f"/{self.user} 0700 {self.user} {self.user}"))
+        for words in [["mount", "--make-rprivate", "/"], ["mount", "-t", "bpf", "-o", "mode=0700", "bpf", "/sys/fs/bpf"],
+                      ["systemd-tmpfiles", "--create", made]]:
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        for _ in range(2):
+            self.expect_service(self.start(User=str(self.user), AmbientCapabilities="CAP_BPF CAP_PERFMON"), "ebpf")
+        self.assertEqual(len(os.listdir(f"/sys/fs/bpf/aep/{self.user}")), 1)
+        self.good("down", "--context", self.name)  # of whom no daemon runs
+        self.assertEqual(os.listdir(f"/sys/fs/bpf/aep/{self.user}"), [])
 
     def test_a_second_one_is_not_started_again(self):
         first = self.start(User=str(self.user))

@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "aep-lib/provider/pins.hpp"
 #include "dsm-core/base/layout.hpp"
 #include "shim/daemon_protocol.hpp"
 #include "tools/cli/doctor.hpp"
@@ -96,7 +97,11 @@ int down(const Target& target, bool force) {
     const std::optional<Json> answer =
         ask_daemon(target.paths, {{"command", "down"}, {"force", force}}, target.patience_ms);
     if (!answer) {
-        switch (remove_leftovers(target.paths, force)) {
+        const auto unload = [&] {  // what a killed daemon's provider left; named after the file
+            const std::string why = remove_pins_of(name, target.paths.context());
+            if (!why.empty()) complain(why);
+        };
+        switch (remove_leftovers(target.paths, force, unload)) {
             case Leftovers::none:
                 must_ask(target, {{"command", "down"}});
                 return EXIT_NO_DAEMON;

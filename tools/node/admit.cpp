@@ -188,9 +188,9 @@ AnswerMessage NodeHost::complete_slot(pid_t pid, const AskMessage& ask) {
         const u32 op = slot.op;
         if (op < static_cast<u32>(Op::count)) {
             return make_answer(ENOTRECOVERABLE,
-                          "provider " + std::string(provider_name(provider())) +
-                              " cannot complete an operation of its heap that was left: the "
-                              "process gets no more memory; its end harms nobody");
+                               "provider " + std::string(provider_name(provider())) +
+                                   " cannot complete an operation of its heap that was left: the "
+                                   "process gets no more memory; its end harms nobody");
         }
         outcome = roll_back(ask.slot);
     }

@@ -109,9 +109,9 @@ void check_slots(int fd, Findings& found) {
     }
 }
 
-/// The bits of a chunk's descriptor and its slices' tags that must be zero while nobody holds it. Of
-/// the file, not of its mapping: a look at what has no memory there would make some, and there may be
-/// none left.
+/// The bits of a chunk's descriptor and its slices' tags that must be zero while nobody holds it.
+/// Of the file, not of its mapping: a look at what has no memory there would make some, and there
+/// may be none left.
 void check_unused(int fd, u32 chunk, Findings& found) {
     const auto copy_of = [fd](uptr address, usize bytes) {
         std::vector<u64> words(bytes / sizeof(u64));

@@ -12,7 +12,8 @@
 
 namespace aep {
 
-Leftovers remove_leftovers(const ContextPaths& paths, bool force) {
+Leftovers remove_leftovers(const ContextPaths& paths, bool force,
+                           const std::function<void()>& before) {
     if (access(paths.directory.c_str(), F_OK) != 0) return Leftovers::none;
     require_private_directory(paths.directory);  // or we would remove what somebody else chose
     const UniqueFd lock(open(paths.lock().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
@@ -23,6 +24,7 @@ Leftovers remove_leftovers(const ContextPaths& paths, bool force) {
          somebody_locks(context.get(), FROZEN_LOCKS_OFFSET, MAX_DOMAINS))) {
         return Leftovers::in_use;
     }
+    before();
     for (const std::string& file : {paths.context(), paths.pool(), paths.socket, paths.log(),
                                     paths.older_log(), paths.lock()}) {
         unlink(file.c_str());

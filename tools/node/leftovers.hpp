@@ -3,6 +3,8 @@
 // Crash rule: as host.hpp's remove(): the lock's file goes last.
 #pragma once
 
+#include <functional>
+
 #include "tools/node/paths.hpp"
 
 namespace aep {
@@ -15,7 +17,9 @@ enum class Leftovers {
 };
 
 /// Removes what is left of a context; with `force` also under the feet of living clients, which
-/// keep what they have mapped. Throws NodeError when the directory is not ours alone.
-Leftovers remove_leftovers(const ContextPaths& paths, bool force);
+/// keep what they have mapped. `before`: called when nobody stands against it and the files are
+/// still there. Throws NodeError when the directory is not ours alone.
+Leftovers remove_leftovers(
+    const ContextPaths& paths, bool force, const std::function<void()>& before = [] {});
 
 }  // namespace aep

@@ -205,7 +205,12 @@ struct Tables {
     u32 chunk_count = 0;
 
     u32 writer(u32 node, u32 lane) const { return 1 + node * shape.lanes + lane; }
-    u32 node_of(u32 writer) const { return (writer - 1) / shape.lanes; }
+    bool has_writer(u32 writer) const { return writer - 1 < shape.nodes * shape.lanes; }
+    bool has_object(u64 object) const { return object < shape.objects; }
+    /// shape.nodes: there is no such writer.
+    u32 node_of(u32 writer) const {
+        return has_writer(writer) ? (writer - 1) / shape.lanes : shape.nodes;
+    }
 
     Word& word_at(usize offset) const { return *reinterpret_cast<Word*>(base + offset); }
     usize offset_of(const Word& word) const {

@@ -21,7 +21,10 @@ Status settle_lane(Lane<Memory>& lane, u32 object) {
     if (!lane.stands()) {
         return Status::fenced;
     }
-    lane.settle([](u32) {});  // an object's memory is its chunk's business
+    // An object's memory is its chunk's business. A record that no operation wrote tells nothing.
+    if (!lane.settle([](u32) {})) {
+        lane.retire();
+    }
     const auto release = [&](Word& word) {
         const Cell found{m.load(word)};
         if (found.claimer() == lane.writer()) {

@@ -23,6 +23,8 @@ struct Disposal {
     void (*reclaim)(void* context, u32 object) = nullptr;
     /// Makes a dead node's chunk clean. False: living objects are in it, the recoverer keeps it.
     bool (*clean)(void* context, u32 chunk) = nullptr;
+    /// Told of what was skipped because no sound node wrote it; null: nobody is.
+    void (*damaged)(void* context, const Damage& damage) = nullptr;
 };
 
 /// Takes the free node `node` into use: its word from then on, which is what its lanes stand on.
@@ -47,7 +49,8 @@ class Recovery {
         : m(mine.memory()), t(mine.tables()), mine_(mine), disposal_(disposal) {}
 
     /// Recovers node `dead`, and those whose recovery it had begun. ok, no_node (it is free), busy
-    /// (another one is at it; if that one dies, recover that one), fenced, invalid. Everybody else
+    /// (another one is at it; if that one dies, recover that one), fenced, invalid; damaged: all is
+    /// undone, but for what no sound node wrote, which was skipped and told of. Everybody else
     /// goes on meanwhile. Cost: one transaction for each reference of the dead node and for each
     /// message, and a look at each of its cells and at each chunk word.
     Status recover(u32 dead) {
@@ -61,23 +64,25 @@ class Recovery {
         if (found.state() == NodeState::free) {
             return Status::no_node;
         }
-        const bool others = found.state() == NodeState::recovering && found.by() != mine_.writer();
-        const bool by_itself = others && t.node_of(found.by()) == dead;  // recover_former()
-        if (others && !by_itself) {
-            return Status::busy;
-        }
-        if ((found.state() == NodeState::live || by_itself) && !take(dead, found)) {
-            return Status::busy;
+        if (!is_mine(found)) {
+            // By itself: recover_former(). By none that there is, or no state at all: damage.
+            const bool begun = found.state() == NodeState::recovering && is_sound(t, found);
+            if ((begun && t.node_of(found.by()) != dead) || !take(dead, found)) {
+                return Status::busy;
+            }
+            if (!is_sound(t, found)) {
+                tell("node word", dead, t.node(dead), found.bits);
+            }
         }
         inherit();
-        return undo_others() ? Status::ok : Status::fenced;
+        return undo_others() ? result_ : Status::fenced;
     }
 
     /// For recover_former(): recovers the nodes whose recovery ours had begun, then ours, whose
     /// word says that `mine` recovers it.
     Status recover_own() {
         inherit();
-        return undo_others() && undo(mine_.node()) ? Status::ok : Status::fenced;
+        return undo_others() && undo(mine_.node()) ? result_ : Status::fenced;
     }
 
   private:
@@ -104,7 +109,8 @@ class Recovery {
             for (u32 i = 0; i < t.shape.nodes; ++i) {
                 const NodeWord word = word_of(i);
                 changed |= word.state() == NodeState::recovering && !is_mine(word) &&
-                           is_mine(word_of(t.node_of(word.by()))) && take(i, word);
+                           is_sound(t, word) && is_mine(word_of(t.node_of(word.by()))) &&
+                           take(i, word);
             }
         }
     }
@@ -123,7 +129,12 @@ class Recovery {
         const NodeWord standing = word_of(dead);
         const auto reclaim = [this](u32 object) { disposal_.reclaim(disposal_.context, object); };
         for (u32 i = 0; i < t.shape.lanes; ++i) {
-            Writer(m, t, dead, i, standing).settle(reclaim);
+            Writer lane(m, t, dead, i, standing);
+            if (!lane.settle(reclaim)) {
+                const Word& head = t.lane(lane.writer()).redo.head;
+                tell("redo record", dead, head, m.load(head));
+                lane.retire();
+            }
         }
         Writer as(m, t, dead, 0, standing);
         for (u32 i = 0; i < t.shape.refs; ++i) {
@@ -153,7 +164,8 @@ class Recovery {
             // sender looks at the node's word afterwards and takes the message back.
             Word& in = t.message(other, dead, slot);
             const Cell waiting{m.load(in)};
-            if (waiting.holds() && free_or_of(waiting, dead) && !clear(as, in, waiting)) {
+            const bool due = waiting.holds() ? free_or_of(waiting, dead) : !is_sound(t, waiting);
+            if (due && !clear(as, in, waiting)) {
                 return false;
             }
             // From the dead node: what it was changing; and what it sent to a node that is dead
@@ -171,7 +183,7 @@ class Recovery {
     }
 
     bool free_or_of(Cell cell, u32 node) const {
-        return cell.claimer() == NOBODY || t.node_of(cell.claimer()) == node;
+        return !t.has_writer(cell.claimer()) || t.node_of(cell.claimer()) == node;
     }
 
     /// Empties a cell that is the dead node's as long as it is as `found`, which the caller judged:
@@ -183,7 +195,11 @@ class Recovery {
         if (!mine_.stands()) {
             return false;
         }
-        if (!found.holds()) {
+        const bool sound = is_sound(t, found);
+        if (!sound) {
+            tell("cell", as.node(), cell, found.bits);
+        }
+        if (!found.holds() || !t.has_object(found.object())) {
             m.cas(cell, found.bits, Cell::empty().bits);
             m.flush(cell);
             m.fence();  // before the node is free: nobody would look for the claim again
@@ -197,7 +213,17 @@ class Recovery {
             disposal_.reclaim(disposal_.context, found.object());
             as.reclaimed();
         }
+        if (status == Status::damaged) {
+            tell("count of what a cell refers to", as.node(), cell, found.bits);
+        }
         return status != Status::fenced;
+    }
+
+    void tell(const char* what, u32 node, const Word& word, u64 found) {
+        result_ = Status::damaged;
+        if (disposal_.damaged != nullptr) {
+            disposal_.damaged(disposal_.context, {what, node, t.offset_of(word), found});
+        }
     }
 
     void give_back_chunks(u32 dead, NodeWord standing) {
@@ -218,14 +244,15 @@ class Recovery {
     const Tables& t;
     Lane<Memory>& mine_;
     const Disposal& disposal_;
+    Status result_ = Status::ok;
 };
 
 /// Makes node `node` free although no other node is there to recover it: undoes what a former
 /// incarnation of the caller's own node left, or what the caller leaves that is about to end, and
 /// what it was recovering. The caller is the only one of its machine and knows that no transaction
 /// of the node is under way; a node that is recovering ours, as the word says, is dead. ok;
-/// no_node: it is free; fenced: another node recovers it. Repeatable after a crash. Cost: as
-/// recover().
+/// damaged; no_node: it is free; fenced: another node recovers it. Repeatable after a crash. Cost:
+/// as recover().
 template <class Memory>
 Status recover_former(Memory& m, const Tables& t, u32 node, const Disposal& disposal) {
     const u32 lane = t.shape.lanes - 1;

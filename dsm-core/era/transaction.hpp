@@ -10,6 +10,7 @@
 #pragma once
 
 #include "dsm-core/era/flush.hpp"
+#include "dsm-core/era/judge.hpp"
 
 namespace aep::era {
 
@@ -25,7 +26,8 @@ enum class Status : u8 {
     full,      // send: no room in the ring
     empty,     // receive: no message
     invalid,   // an index out of range
-    damaged,   // a held reference's object has a count of 0: somebody wrote over the tables
+    damaged,   // a held reference's object is none, or has a count of 0: somebody wrote over the
+               // tables; the reference is gone
 };
 
 template <class Memory>
@@ -67,38 +69,43 @@ class Lane {
     /// between is repaired by recovery, which frees the memory once more. Cost: 2 fences.
     void reclaimed() {
         const RedoHead head{m.load(redo().head)};
-        Word& count = t.count(static_cast<u32>(m.load(redo().object)));
-        m.cas(count, CountWord::make(me_, head.era(), 0).bits, FREE_OBJECT.bits);
-        persist(count);  // before the record, which alone knows of the object
+        if (const u64 object = m.load(redo().object); t.has_object(object)) {
+            Word& count = t.count(static_cast<u32>(object));
+            m.cas(count, CountWord::make(me_, head.era(), 0).bits, FREE_OBJECT.bits);
+            persist(count);  // before the record, which alone knows of the object
+        }
         retire();
     }
 
     /// Finishes what the lane's record says, whatever became of its caller: the first step of
-    /// recovery. Calls `reclaim(object)` if the object's last reference went. Repeatable.
+    /// recovery. Calls `reclaim(object)` if the object's last reference went. Repeatable. False: no
+    /// sound node wrote the record; nothing is done, and it is there to be told of and retired.
     template <class Reclaim>
-    void settle(Reclaim&& reclaim) {
-        const RedoHead head{m.load(redo().head)};
-        if (head.kind() == RedoKind::none) {
-            return;
+    bool settle(Reclaim&& reclaim) {
+        Step step;
+        if (!read_step(m, t, node_, me_, step)) {
+            return false;
         }
-        const u32 object = static_cast<u32>(m.load(redo().object));
-        Word& cell = t.word_at(m.load(redo().cell));
-        if (head.kind() == RedoKind::move) {
-            finish_move(cell, t.word_at(m.load(redo().to)), object);
-        } else if (head.kind() == RedoKind::attach && committed(object, head.era())) {
-            fill(cell, object);
-        } else if (head.kind() == RedoKind::release && committed(object, head.era())) {
-            vacate(cell, object);
+        if (step.kind == RedoKind::none) {
+            return true;
         }
-        const bool dropped = head.kind() == RedoKind::release || head.kind() == RedoKind::reclaim;
-        const u64 last = CountWord::make(me_, head.era(), 0).bits;
+        if (step.kind == RedoKind::move) {
+            finish_move(*step.cell, *step.to, step.object);
+        } else if (step.kind == RedoKind::attach && committed(step.object, step.era)) {
+            fill(*step.cell, step.object);
+        } else if (step.kind == RedoKind::release && committed(step.object, step.era)) {
+            vacate(*step.cell, step.object);
+        }
+        const bool dropped = step.kind == RedoKind::release || step.kind == RedoKind::reclaim;
+        const u64 last = CountWord::make(me_, step.era, 0).bits;
         // Nobody changes a count of 0 but its writer, so this is still so or the object is free.
-        if (dropped && m.load(t.count(object)) == last) {
-            reclaim(object);
+        if (dropped && m.load(t.count(step.object)) == last) {
+            reclaim(step.object);
             reclaimed();
         } else {
             retire();
         }
+        return true;
     }
 
     // The steps below are for mailbox.hpp and recovery.hpp.
@@ -142,10 +149,16 @@ class Lane {
 
     /// Drops the reference in `cell`, which is claimed. As release().
     Status drop_claimed(Word& cell, u32 object) {
+        if (!t.has_object(object)) {
+            vacate(cell, object);
+            return Status::damaged;
+        }
         const u64 era = begin(RedoKind::release, object, cell, cell);
         for (;;) {
             const CountWord found{m.load(t.count(object))};
             if (found.count() == 0) {
+                vacate(cell, object);
+                retire();
                 return Status::damaged;
             }
             const Attempt attempt = commit(object, found, era, found.count() - 1);
@@ -179,6 +192,13 @@ class Lane {
     void unclaim(Word& cell, Cell found) {
         const Cell mine = found.holds() ? Cell::of(found.object(), me_) : Cell::empty(me_);
         m.cas(cell, mine.bits, found.bits);
+    }
+
+    /// Ends what the lane's record says, done or not.
+    void retire() {
+        const u64 era = RedoHead{m.load(redo().head)}.era();
+        m.store(redo().head, RedoHead::make(RedoKind::none, era).bits);
+        persist(redo().head);  // before the caller uses the cell: a later redo would be wrong
     }
 
   private:
@@ -239,8 +259,8 @@ class Lane {
     /// says so is about to be overwritten. False: it has been already.
     bool tell(const Word& word, CountWord found) {
         const u32 writer = found.writer();
-        if (writer == NOBODY || writer == me_) {
-            return true;  // our own last transaction is complete
+        if (writer == me_ || !t.has_writer(writer)) {
+            return true;  // our own last transaction is complete; NOBODY's, and what is none, too
         }
         const u64 epoch = m.load(t.lane(writer).epoch);
         // A lane's words are gone before its epoch changes: the same word, so its era is of
@@ -295,12 +315,6 @@ class Lane {
         m.store(to, Cell::of(object).bits);  // our node's own cell, claimed by us or not at all
         persist(to);                         // before the other one forgets the reference
         vacate(cell, object);
-    }
-
-    void retire() {
-        const u64 era = RedoHead{m.load(redo().head)}.era();
-        m.store(redo().head, RedoHead::make(RedoKind::none, era).bits);
-        persist(redo().head);  // before the caller uses the cell: a later redo would be wrong
     }
 
     Status abandon(Word& cell, Status status) {

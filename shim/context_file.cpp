@@ -29,8 +29,8 @@ long map_part(int fd, uptr address, usize bytes, u64 offset, int protection) {
     return sys::failed(advised) ? advised : 0;
 }
 
-u64 checksum_of(const ContextHeader& header) {
-    return fnv1a(reinterpret_cast<const u8*>(&header), offsetof(ContextHeader, checksum));
+u64 checksum_of(const ContextConstants& header) {
+    return fnv1a(reinterpret_cast<const u8*>(&header), offsetof(ContextConstants, checksum));
 }
 
 void copy_text(char* to, usize room, const char* from) {
@@ -76,6 +76,64 @@ long map_trap_page() {
     return sys::mprotect(SHADOW_ENTRY, OS_PAGE_SIZE, PROT_READ | PROT_EXEC);
 }
 
+/// Whether the limits are within what a context can have.
+bool has_room(const ContextConstants& h) {
+    return h.max_clients != 0 && h.max_clients < MAX_DOMAINS - 1 && h.max_slots > 1 &&
+           usize{h.max_slots} <= (DESCS_OFFSET - STACKS_OFFSET) / STACK_STRIDE &&
+           h.chunk_count != 0 && h.chunk_count <= MAX_CHUNKS && h.chunk_count == h.pool.chunk_count;
+}
+
+/// Lays the parts out behind each other, for the limits that are in it. False: no room.
+bool lay_out(ContextConstants& h) {
+    if (!has_room(h)) return false;
+    const ShareLayout share =
+        share_layout(h.max_clients, h.max_slots, h.chunk_count, h.era_objects);
+    h.clients_offset = round_up(SHARE_OFFSET + share.present_bytes, OS_PAGE_SIZE);
+    h.slots_offset =
+        round_up(h.clients_offset + (usize{h.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);
+    h.owners_offset = round_up(h.slots_offset + usize{h.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
+    h.log_offset = round_up(h.owners_offset + usize{h.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
+    h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
+    h.window_bytes = RECORDS_OFFSET + share.record_bytes;
+    return h.control_bytes <= RECORDS_OFFSET && h.window_bytes <= CONTROL_WINDOW;
+}
+
+/// The first part that does not lie where the limits put it.
+ContextFault misplaced_part(const ContextConstants& h, const char* advice) {
+    ContextConstants sound = h;
+    if (!lay_out(sound)) return {"number of clients, slots or chunks", h.max_clients, 0, advice};
+    const struct {
+        const char* name;
+        u64 found, expected;
+    } parts[] = {
+        {"clients' offset", h.clients_offset, sound.clients_offset},
+        {"slots' offset", h.slots_offset, sound.slots_offset},
+        {"owners' offset", h.owners_offset, sound.owners_offset},
+        {"log's offset", h.log_offset, sound.log_offset},
+        {"control area's size", h.control_bytes, sound.control_bytes},
+        {"window's size", h.window_bytes, sound.window_bytes},
+    };
+    for (const auto& part : parts) {
+        if (part.found != part.expected) return {part.name, part.found, part.expected, advice};
+    }
+    return {};
+}
+
+/// A page of this process's own with a copy of the constants, which nobody writes.
+long map_constants(const ContextConstants& constants) {
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    const long at = sys::mmap(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES, PROT_READ | PROT_WRITE, FLAGS);
+    if (sys::failed(at)) return at;
+    if (at != static_cast<long>(CONTROL_BASE)) {  // as in map_part()
+        sys::munmap(static_cast<uptr>(at), CONTEXT_CONSTANTS_BYTES);
+        return -EEXIST;
+    }
+    __builtin_memcpy(reinterpret_cast<void*>(CONTROL_BASE), &constants, sizeof constants);
+    const long advised = sys::madvise(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES, MADV_DONTFORK);
+    if (sys::failed(advised)) return advised;
+    return sys::mprotect(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES, PROT_READ);
+}
+
 bool image_is_right() {
     const ImageInfo& info = image_info();
     return info.magic == IMAGE_MAGIC && info.version == IMAGE_VERSION &&
@@ -85,14 +143,10 @@ bool image_is_right() {
 }  // namespace
 
 long format_context(int fd, const ContextPlan& plan) {
-    if (plan.max_clients == 0 || plan.max_clients >= MAX_DOMAINS - 1 || plan.max_slots == 0 ||
-        plan.chunk_count == 0 || plan.chunk_count > MAX_CHUNKS) {
-        return -EINVAL;
-    }
-    ContextHeader h{};
+    ContextConstants h{};
     h.magic = CONTEXT_MAGIC;
     h.version = CONTEXT_VERSION;
-    h.header_bytes = sizeof(ContextHeader);
+    h.header_bytes = sizeof(ContextConstants);
     h.layout_hash = CONTEXT_LAYOUT_HASH;
     h.image_hash = plan.image_hash;
     if (const long got = sys::getrandom(h.uuid, sizeof h.uuid, 0); sys::failed(got)) return got;
@@ -100,25 +154,14 @@ long format_context(int fd, const ContextPlan& plan) {
     h.uid = plan.uid;
     h.max_clients = plan.max_clients;
     h.max_slots = plan.max_slots + 1;  // and the host's
-    h.chunk_count = plan.chunk_count;
+    h.chunk_count = plan.pool.chunk_count;
+    h.pool = plan.pool;
     h.pool_address = plan.pool_address;
     __builtin_memcpy(h.pool_uuid, plan.pool_uuid, sizeof h.pool_uuid);
-    const ShareLayout share =
-        share_layout(plan.max_clients, h.max_slots, plan.chunk_count, plan.era_objects);
-    h.clients_offset = round_up(SHARE_OFFSET + share.present_bytes, OS_PAGE_SIZE);
-    h.slots_offset = round_up(
-        h.clients_offset + (usize{plan.max_clients} + 1) * sizeof(ClientEntry), OS_PAGE_SIZE);
-    h.owners_offset = round_up(h.slots_offset + usize{h.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
-    h.log_offset = round_up(h.owners_offset + usize{plan.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
-    h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
-    h.window_bytes = RECORDS_OFFSET + share.record_bytes;
-    if (h.control_bytes > RECORDS_OFFSET || h.window_bytes > CONTROL_WINDOW) return -EINVAL;
     h.era_node = plan.era_node;
     h.era_objects = plan.era_objects;
+    if (!lay_out(h)) return -EINVAL;
     h.checksum = checksum_of(h);
-    h.state = static_cast<u32>(ContextState::live);
-    h.context_limit = plan.context_limit;
-    h.client_limit = plan.client_limit;
 
     if (const long cut = sys::ftruncate(fd, CONTEXT_FILE_BYTES); sys::failed(cut)) return cut;
     // The host's stack: recovery must be possible when there is no memory left.
@@ -130,7 +173,11 @@ long format_context(int fd, const ContextPlan& plan) {
     const uptr address = static_cast<uptr>(at);
     const bool present = populate(address, h.control_bytes);
     if (present) {
-        __builtin_memcpy(reinterpret_cast<void*>(address), &h, sizeof h);
+        ContextHeader& whole = *reinterpret_cast<ContextHeader*>(address);
+        static_cast<ContextConstants&>(whole) = h;
+        whole.state = static_cast<u32>(ContextState::live);
+        whole.context_limit = plan.context_limit;
+        whole.client_limit = plan.client_limit;
         for (u32 i = 0; i < h.max_slots; ++i) {
             Slot& slot =
                 *reinterpret_cast<Slot*>(address + h.slots_offset + usize{i} * SLOT_STRIDE);
@@ -141,12 +188,15 @@ long format_context(int fd, const ContextPlan& plan) {
     return present ? 0 : -ENOSPC;
 }
 
-ContextFault verify_context(int fd, ContextHeader& h) {
+ContextFault verify_context(int fd, ContextConstants& h) {
     constexpr const char* FOREIGN = "it is no context: name another";
     constexpr const char* OLD = "another version made it: end its clients and remove it";
     constexpr const char* DAMAGED = "it is damaged: end its clients and remove it";
     struct stat status {};
-    if (sys::failed(sys::fstat(fd, &status)) || !read_all(fd, &h, sizeof h, 0)) {
+    u32 state = 0;
+    constexpr u64 STATE_OFFSET = CONTEXT_CONSTANTS_BYTES + offsetof(ContextWords, state);
+    if (sys::failed(sys::fstat(fd, &status)) || !read_all(fd, &h, sizeof h, 0) ||
+        !read_all(fd, &state, sizeof state, STATE_OFFSET)) {
         return {"header", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, FOREIGN};
     }
     if (h.magic != CONTEXT_MAGIC) return {"magic", h.magic, CONTEXT_MAGIC, FOREIGN};
@@ -158,7 +208,7 @@ ContextFault verify_context(int fd, ContextHeader& h) {
     if (static_cast<u64>(status.st_size) != CONTEXT_FILE_BYTES) {
         return {"size", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, DAMAGED};
     }
-    const u32 state = h.state.load(std::memory_order_relaxed);
+    if (const ContextFault fault = misplaced_part(h, DAMAGED)) return fault;
     if (state < static_cast<u32>(ContextState::live) ||
         state > static_cast<u32>(ContextState::fenced)) {
         return {"state", state, static_cast<u64>(ContextState::live), DAMAGED};
@@ -166,11 +216,17 @@ ContextFault verify_context(int fd, ContextHeader& h) {
     return {};
 }
 
-long map_control(int fd, const ContextHeader& h) {
-    return map_part(fd, CONTROL_BASE, h.window_bytes, 0, PROT_READ | PROT_WRITE);
+long map_control(int fd, const ContextConstants& h) {
+    constexpr usize OWN = CONTEXT_CONSTANTS_BYTES;
+    long result =
+        map_part(fd, CONTROL_BASE + OWN, h.window_bytes - OWN, OWN, PROT_READ | PROT_WRITE);
+    if (sys::failed(result)) return result;
+    result = map_constants(h);
+    if (sys::failed(result)) sys::munmap(CONTROL_BASE, h.window_bytes);
+    return result;
 }
 
-long map_stacks(int fd, const ContextHeader& h, bool accessible) {
+long map_stacks(int fd, const ContextConstants& h, bool accessible) {
     const usize bytes = usize{h.max_slots} * STACK_STRIDE;
     const long result = map_part(fd, STACKS_BASE, bytes, STACKS_OFFSET,
                                  accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
@@ -190,7 +246,7 @@ long commit_stack(u32 slot) {
     return 0;
 }
 
-long map_heap_metadata(int fd, const ContextHeader& h) {
+long map_heap_metadata(int fd, const ContextConstants& h) {
     constexpr int BOTH = PROT_READ | PROT_WRITE;
     const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
     const auto bytes_of = [chunks](const MetaArray& array) {
@@ -238,7 +294,7 @@ long open_domain(u32 index) {
     return 0;
 }
 
-long check_membership(const ContextHeader& header) {
+long check_membership(const ContextConstants& header) {
     u8 present;
     // Nothing is mapped there: asked of the kernel, a look would be the end.
     if (const long seen = sys::mincore(CONTEXT_BASE, OS_PAGE_SIZE, &present); sys::failed(seen)) {

@@ -19,9 +19,9 @@ struct ContextPlan {
     u32 uid = 0;
     u32 max_clients = 1023;  // at most MAX_DOMAINS - 2: the last heap id is nobody's
     u32 max_slots = 8192;    // for the clients; the host's comes on top
-    u32 chunk_count = 0;     // of the pool
     u64 pool_address = 0;    // of its superblock in every process
     u8 pool_uuid[16] = {};
+    PoolShape pool{};             // of its verified superblock
     u32 era_node = era::NO_NODE;  // of the pool's nodes
     u32 era_objects = 0;          // of the pool; 0: without a node
     u64 context_limit = 0;        // bytes; 0: none
@@ -41,19 +41,24 @@ struct ContextFault {
     explicit operator bool() const { return field != nullptr; }
 };
 
-/// Reads and verifies the header of a context file: magic, version, layout, checksum, sizes.
-ContextFault verify_context(int fd, ContextHeader& header);
+/// Reads the constants of a context file, once, into the caller's memory, and verifies them there:
+/// magic, version, layout, checksum, limits; and that every part lies where the limits put it, for
+/// a client can write a checksum, too. What they say of the pool is for whoever has opened it to
+/// compare. Also whether the context's state is one.
+ContextFault verify_context(int fd, ContextConstants& constants);
 
-/// Maps the control area (read/write, shared, not inherited by fork).
-long map_control(int fd, const ContextHeader& header);
+/// Maps the control area (read/write, shared, not inherited by fork). In the place of its constants
+/// lies a private copy of `constants`, which are verified, read-only: nobody reads them in the file
+/// again.
+long map_control(int fd, const ContextConstants& constants);
 /// Maps the AEP stacks: all of them accessible (completer), or none (client: see open_stack).
-long map_stacks(int fd, const ContextHeader& header, bool accessible);
+long map_stacks(int fd, const ContextConstants& header, bool accessible);
 /// Makes the stack of one slot accessible, and its top present. A client's own slots only.
 long open_stack(u32 slot);
 /// As above, of one that is accessible.
 long commit_stack(u32 slot);
 /// Maps the metadata arrays of the pool's chunks.
-long map_heap_metadata(int fd, const ContextHeader& header);
+long map_heap_metadata(int fd, const ContextConstants& header);
 /// Maps one domain. Its first part must have been made present by whoever created it.
 long map_domain(int fd, u32 index);
 /// Makes an empty domain of a mapped, zeroed one: the arena initialised, memory for it and for one
@@ -68,7 +73,7 @@ enum class ImageUse {
 
 /// Whether the calling process, which an AEP kernel has made a member of a context, sees the image
 /// of this build there, and the context that has this header. 0 or -errno.
-long check_membership(const ContextHeader& header);
+long check_membership(const ContextConstants& header);
 
 /// Maps an image file after checking that it is one of this build: its size and hash are
 /// `expected_bytes` and `expected_hash`, its segments where they must be. -ENOEXEC: it is not.

@@ -105,7 +105,7 @@ bool fill_gaps() {
 
 }  // namespace
 
-long make_context_views(int fd, const ContextHeader& header, u32 index) {
+long make_context_views(int fd, const ContextConstants& header, u32 index) {
     mapped_chunks = static_cast<u32>(round_up(header.chunk_count, CHUNKS_PER_META_GROUP));
     domain_place = reinterpret_cast<uptr>(&domain_at(index));
     const long bits = sys::mmap(0, mapped_chunks, PROT_READ | PROT_WRITE,

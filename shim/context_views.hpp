@@ -12,7 +12,7 @@ namespace aep {
 
 /// Maps the views of domain `index` and of all metadata, without access, not inherited. 0 or
 /// -errno, with nothing mapped.
-long make_context_views(int fd, const ContextHeader& header, u32 index);
+long make_context_views(int fd, const ContextConstants& header, u32 index);
 /// Undoes it: the client was not to be.
 void forget_context_views();
 

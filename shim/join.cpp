@@ -130,7 +130,7 @@ bool map_tokens(const Descriptors& got, Mapped& mapped) {
 }
 
 /// The tables and the stacks; as a member, the image too.
-bool map_shared_parts(int fd, const ContextHeader& h, Mapped& mapped) {
+bool map_shared_parts(int fd, const ContextConstants& h, Mapped& mapped) {
     if (this_client.is_member()) {
         const long result = check_membership(h);
         return !sys::failed(result) || refuse("what the kernel has mapped of it", result);
@@ -155,7 +155,7 @@ bool map_own_image(const Descriptors& got, Mapped& mapped) {
 }
 
 /// What only a client whose heap is in the context has.
-bool map_heap_parts(const Descriptors& got, const ContextHeader& h, u32 index, Mapped& mapped) {
+bool map_heap_parts(const Descriptors& got, const ContextConstants& h, u32 index, Mapped& mapped) {
     long result = map_heap_metadata(got[FD_CONTEXT], h);
     if (sys::failed(result)) return refuse("the heap's metadata", result);
     const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
@@ -179,7 +179,7 @@ bool map_heap_parts(const Descriptors& got, const ContextHeader& h, u32 index, M
 }
 
 /// The pool, as `pool`, from the daemon's descriptor.
-bool map_pool(int fd, const ContextHeader& h) {
+bool map_pool(int fd, const ContextConstants& h) {
     PoolFile& file = pool.file;
     __builtin_memcpy(file.path, "of context ", 11);
     __builtin_memcpy(file.path + 11, this_client.name, sizeof this_client.name);
@@ -205,7 +205,7 @@ void become(const AnswerMessage& answer) {
 /// Everything after the daemon's consent.
 bool map_context(const AnswerMessage& answer, const Descriptors& got) {
     if (!got.complete()) return refuse("the daemon's answer", -EPROTO);
-    ContextHeader h;
+    ContextConstants h;
     if (const ContextFault fault = verify_context(got[FD_CONTEXT], h)) {
         message("context ", this_client.name, ": ", fault.field, " is ", Hex{fault.found},
                 ", expected ", Hex{fault.expected}, ": ", fault.advice);
@@ -285,7 +285,7 @@ long join_again() {
         return error;
     };
     if (answer.error != 0) return give_up(-static_cast<long>(answer.error));
-    ContextHeader h;
+    ContextConstants h;
     if (!got.complete() || verify_context(got[FD_CONTEXT], h) || h.image_hash != IMAGE_HASH ||
         answer.client == 0 || answer.client > h.max_clients) {
         return give_up(-EPROTO);

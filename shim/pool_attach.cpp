@@ -72,7 +72,7 @@ bool map_everything(int fd) {
 /// The words of a freshly mapped pool. False after a message.
 bool tables_are_sound() {
     const Superblock& s = pool.file.superblock;
-    pool.tables = tables_of(reinterpret_cast<void*>(pool_mapping_base(pool.file)), s);
+    pool.tables = tables_of(reinterpret_cast<void*>(pool_mapping_base(pool.file)), shape_of(s));
     const PoolFault fault = verify_words(pool.tables, s);
     if (fault) {
         message("pool ", pool.file.path, ": ", fault.field, " at offset ", fault.offset, " is ",

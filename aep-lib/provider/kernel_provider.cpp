@@ -72,7 +72,7 @@ std::string map_data(int kernel_context, int context_fd, const ContextHeader& he
 
 /// Whether what a member sees is this context.
 bool sees(int pidfd, const ContextHeader& header) {
-    const uptr uuid = CONTROL_BASE + offsetof(ContextHeader, uuid);
+    const uptr uuid = CONTROL_BASE + offsetof(ContextConstants, uuid);
     u8 found[sizeof header.uuid];
     const iovec to{found, sizeof found}, from{reinterpret_cast<void*>(uuid), sizeof found};
     const pid_t pid = pid_of(pidfd);

@@ -63,11 +63,13 @@ enum class ContextState : u32 {
     fenced = 3,    // other nodes have declared this one dead: it must not touch the pool
 };
 
-struct ContextHeader {
-    // Constant after creation.
+/// The first OS page: constant after creation. Nobody goes on reading it in the file, which all
+/// clients may write: it is read and verified once, and whoever maps the control area has a copy of
+/// its own there (shim/context_file.hpp).
+struct ContextConstants {
     u64 magic;         // CONTEXT_MAGIC
     u32 version;       // CONTEXT_VERSION
-    u32 header_bytes;  // sizeof(ContextHeader)
+    u32 header_bytes;  // sizeof(ContextConstants)
     u64 layout_hash;   // CONTEXT_LAYOUT_HASH of the program that created it
     u64 image_hash;    // of the image that all its clients run
     u8 uuid[16];
@@ -78,6 +80,7 @@ struct ContextHeader {
     u32 chunk_count;   // of the pool
     u64 pool_address;  // of its superblock in every process
     u8 pool_uuid[16];
+    PoolShape pool;
     u64 clients_offset;  // in the control area
     u64 slots_offset;
     u64 owners_offset;
@@ -87,7 +90,11 @@ struct ContextHeader {
     u32 era_node;       // which node of the pool's nodes it is (dsm-core/era); NO_NODE: none
     u32 era_objects;    // that nodes can share; 0: with NO_NODE
     u64 checksum;       // over all bytes before it
+};
+static_assert(sizeof(ContextConstants) <= OS_PAGE_SIZE);
 
+/// The second OS page: words that change.
+struct alignas(OS_PAGE_SIZE) ContextWords {
     // The node that the context is in the pool; changes when the node was declared dead meanwhile.
     std::atomic<u32> node;
     std::atomic<u32> node_generation;
@@ -119,6 +126,11 @@ struct ContextHeader {
     std::atomic<u64> completed;
     std::atomic<u64> undone;  // of those that were not completed
 };
+
+struct ContextHeader : ContextConstants, ContextWords {};
+inline constexpr usize CONTEXT_CONSTANTS_BYTES = OS_PAGE_SIZE;
+static_assert(sizeof(ContextHeader) == CONTEXT_CONSTANTS_BYTES + OS_PAGE_SIZE);
+
 /// What of sharing is always in memory comes first; what is made present as it is needed comes
 /// last, behind all that can be always in memory. Both at the same place in every context: the
 /// sharing operations find their records without a look at the header.

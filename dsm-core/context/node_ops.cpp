@@ -11,8 +11,7 @@ namespace aep {
 namespace {
 
 PoolTables pool_tables() {
-    void* at = reinterpret_cast<void*>(context().pool_address);
-    return tables_of(at, *static_cast<const Superblock*>(at));
+    return tables_of(reinterpret_cast<void*>(context().pool_address), context().pool);
 }
 
 Owner node() {
@@ -134,7 +133,7 @@ Reply claim_chunks(u32 client, const Request& r) {
     if (allowed) {
         u32 ignored = 0;
         if (exact != raw(NO_CHUNK)) {
-            if (exact + count <= pool.chunk_count &&
+            if (exact <= pool.chunk_count - count &&
                 take_all(pool, client, exact, count, clean, ignored)) {
                 first = exact;
             }

@@ -12,6 +12,7 @@ namespace aep::era {
 inline constexpr usize MIN_SHARED_POOL_BYTES = 64 * MiB;
 inline constexpr u32 NO_NODE = 0xffff'ffff;
 inline constexpr u32 POOL_NODES = 8;  // that can share a pool
+inline constexpr u32 MIN_LANES = 2;   // of each: one for clients, the last one for the host
 
 /// The shape for a new pool of `pool_bytes`; all zero: too small to be shared between nodes. About
 /// 1.5 % of the pool's addresses, of which a node uses what is its own.
@@ -39,11 +40,11 @@ constexpr usize region_bytes(const Shape& shape) {
 
 /// Checks what a verified superblock says of the region.
 inline PoolFault verify_region(const Superblock& s) {
-    const bool sound = s.era.nodes == 0
-                           ? s.era_bytes == 0
-                           : valid(s.era) && s.era.nodes <= POOL_NODES &&
-                                 s.era.refs == s.era.objects && s.era.objects % s.era.nodes == 0 &&
-                                 s.era_bytes == region_bytes(s.era);
+    const bool sound =
+        s.era.nodes == 0 ? s.era_bytes == 0
+                         : valid(s.era) && s.era.nodes <= POOL_NODES && s.era.lanes >= MIN_LANES &&
+                               s.era.refs == s.era.objects && s.era.objects % s.era.nodes == 0 &&
+                               s.era_bytes == region_bytes(s.era);
     if (sound) {
         return {};
     }
@@ -54,7 +55,7 @@ inline PoolFault verify_region(const Superblock& s) {
 
 /// The tables in a mapping of the pool file that begins at offset 0. The chunks are the pool's
 /// business.
-inline Tables tables_in(void* mapped, const Superblock& s) {
+inline Tables tables_in(void* mapped, const PoolShape& s) {
     return tables_at(static_cast<u8*>(mapped) + s.era_offset, s.era);
 }
 

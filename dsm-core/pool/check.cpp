@@ -3,6 +3,7 @@
 // Crash rule: reads only.
 #include "dsm-core/pool/check.hpp"
 
+#include "dsm-core/base/copied.hpp"
 #include "dsm-core/pool/tables.hpp"
 
 namespace aep {
@@ -10,11 +11,17 @@ namespace {
 
 constexpr const char* OWNERLESS = "no process will give this chunk back: let a new pool be created";
 
+/// How often a chunk that changes hands is looked at.
+constexpr int LOOKS = 1000;
+
 /// Whether the chunk's node is taken in the chunk's generation. The node's word is read between two
 /// reads of the chunk's: only an ownership that stays the same meanwhile is judged.
 bool owner_exists(const PoolTables& t, u32 chunk, ChunkWord& word, NodeWord& node) {
-    for (;;) {
+    for (int look = 0; look < LOOKS; ++look) {
         word = t.chunk(chunk);
+        if (!word.valid(t.node_count)) {
+            return false;
+        }
         if (word.state() != ChunkState::owned) {
             return true;
         }
@@ -23,6 +30,7 @@ bool owner_exists(const PoolTables& t, u32 chunk, ChunkWord& word, NodeWord& nod
             return node.state() != NodeState::free && node.generation() == word.generation();
         }
     }
+    return true;  // it has changed hands each time
 }
 
 }  // namespace
@@ -33,12 +41,12 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
         report.fault = {"file size", 0, bytes, SUPERBLOCK_BYTES, "the file is not a pool"};
         return false;
     }
-    const Superblock& s = *static_cast<const Superblock*>(mapped);
+    const Superblock s = copied(*static_cast<const Superblock*>(mapped));
     report.fault = verify_superblock(s, bytes);
     if (report.fault) {
         return false;
     }
-    const PoolTables t = tables_of(const_cast<void*>(mapped), s);
+    const PoolTables t = tables_of(const_cast<void*>(mapped), shape_of(s));
     report.chunks = t.chunk_count;
     report.nodes = t.node_count;
     report.fault = verify_words(t, s);
@@ -68,11 +76,11 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
 }
 
 u64 first_dirty_byte(const void* mapped, usize bytes) {
-    const Superblock& s = *static_cast<const Superblock*>(mapped);
+    const Superblock s = copied(*static_cast<const Superblock*>(mapped));
     if (verify_superblock(s, bytes)) {
         return 0;
     }
-    const PoolTables t = tables_of(const_cast<void*>(mapped), s);
+    const PoolTables t = tables_of(const_cast<void*>(mapped), shape_of(s));
     for (u32 i = 0; i < t.chunk_count; ++i) {
         if (t.chunk(i).state() != ChunkState::free) {
             continue;

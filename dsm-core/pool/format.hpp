@@ -31,6 +31,7 @@ struct EraShape {
     u32 objects = 0;  //
     u32 slots = 0;    // messages in each ring
     u32 clients = 0;  // of each node that others can find
+    bool operator==(const EraShape&) const = default;
 };
 
 /// Offset 0 of the file. Constant after creation.
@@ -55,6 +56,21 @@ struct Superblock {
     u64 checksum;            // over all bytes before it
 };
 static_assert(sizeof(Superblock) == SUPERBLOCK_BYTES);
+
+/// What of a superblock says where the tables lie. Whoever has verified one keeps this in memory
+/// that nobody else writes, and asks the pool no more.
+struct PoolShape {
+    u64 nodes_offset;
+    u64 chunk_words_offset;
+    u64 era_offset;
+    u32 node_count;
+    u32 chunk_count;
+    EraShape era;
+    bool operator==(const PoolShape&) const = default;
+};
+constexpr PoolShape shape_of(const Superblock& s) {
+    return {s.nodes_offset, s.chunk_words_offset, s.era_offset, s.node_count, s.chunk_count, s.era};
+}
 
 enum class NodeState : u8 {
     free = 0,        // nobody's; owns no chunk

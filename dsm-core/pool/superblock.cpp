@@ -111,7 +111,7 @@ PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
     if (s.chunk_bytes != CHUNK_SIZE) {
         return {AEP_FIELD(chunk_bytes), CHUNK_SIZE, RECREATE};
     }
-    if (s.chunk_count != g.chunks) {
+    if (s.chunk_count != g.chunks || g.chunks == 0) {
         return {AEP_FIELD(chunk_count), g.chunks, RECREATE};
     }
     if (s.node_count != g.nodes) {

@@ -47,7 +47,7 @@ u32 first_obstacle(const PoolTables& t, u32 first, u32 count, const u8* barred) 
 
 }  // namespace
 
-PoolTables tables_of(void* mapped, const Superblock& s) {
+PoolTables tables_of(void* mapped, const PoolShape& s) {
     u8* base = static_cast<u8*>(mapped);
     return {reinterpret_cast<NodeEntry*>(base + s.nodes_offset),
             reinterpret_cast<std::atomic<u64>*>(base + s.chunk_words_offset), s.node_count,

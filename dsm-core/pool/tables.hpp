@@ -22,7 +22,7 @@ struct PoolTables {
 };
 
 /// The tables in a mapping of the file that begins at offset 0.
-PoolTables tables_of(void* mapped, const Superblock& superblock);
+PoolTables tables_of(void* mapped, const PoolShape& shape);
 
 /// A node as owner of chunks: its entry and the entry's generation.
 struct Owner {

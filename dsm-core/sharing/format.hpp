@@ -289,8 +289,7 @@ inline bool shares_between_nodes() { return context().era_node != era::NO_NODE; 
 
 /// The tables that the nodes share; only with shares_between_nodes().
 inline era::Tables era_tables() {
-    void* at = reinterpret_cast<void*>(context().pool_address);
-    return era::tables_in(at, *static_cast<const Superblock*>(at));
+    return era::tables_in(reinterpret_cast<void*>(context().pool_address), context().pool);
 }
 /// What this node acts under.
 inline era::NodeWord era_standing() {

@@ -66,7 +66,8 @@ class Host {
     u64 attached() const {
         u64 count = 0;
         const int fd = open(file("context").c_str(), O_RDONLY);
-        EXPECT_EQ(pread(fd, &count, sizeof count, offsetof(ContextHeader, attached)),
+        EXPECT_EQ(pread(fd, &count, sizeof count,
+                        CONTEXT_CONSTANTS_BYTES + offsetof(ContextWords, attached)),
                   static_cast<ssize_t>(sizeof count));
         close(fd);
         return count;

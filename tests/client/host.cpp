@@ -86,11 +86,11 @@ void make_context() {
     pool_fd = open_pool_file(pool_file, path("pool").c_str(), plan.pool_bytes, PoolUser::process);
     if (pool_fd < 0 || sys::failed(map_pool_file(pool_file, pool_fd, nullptr))) die("pool");
     void* base = reinterpret_cast<void*>(pool_mapping_base(pool_file));
-    const PoolTables tables = tables_of(base, pool_file.superblock);
+    const PoolTables tables = tables_of(base, shape_of(pool_file.superblock));
     plan.context.name = "test";
     plan.context.uid = geteuid();
-    plan.context.chunk_count = tables.chunk_count;
     plan.context.pool_address = pool_mapping_base(pool_file);
+    plan.context.pool = shape_of(pool_file.superblock);
     std::memcpy(plan.context.pool_uuid, pool_file.superblock.uuid, 16);
     context_fd = open(path("context").c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (context_fd < 0) die("context");

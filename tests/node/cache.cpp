@@ -153,8 +153,15 @@ TEST(Check, SeesPlantedDamage) {
             if (chunk_owner(c).load() == client) held = c;
         }
         const u64 ours = pool.words[held].load();
-        sees(context().image_hash, u64{1}, "header", "image");
-        sees(context().max_slots, 1u, "header", "checksum");
+        // The constants in the file; what the host goes by is a copy of its own.
+        void* const at = mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                              host.watched().context_fd, 0);
+        ASSERT_NE(at, MAP_FAILED);
+        ContextConstants& shared = *static_cast<ContextConstants*>(at);
+        sees(shared.image_hash, u64{1}, "header", "checksum");
+        sees(shared.max_slots, 1u, "header", "checksum");
+        sees(shared.version, 1u, "header", "version");
+        munmap(at, OS_PAGE_SIZE);
         sees(word_of(client_at(3).state), 77u, "client 3", "its state is none");
         sees(word_of(client_at(client).state), 0u, "client 1", "but it lives");
         sees(slot_at(2).stack_top, u64{4096}, "slot 2", "another's");

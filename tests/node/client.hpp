@@ -111,6 +111,8 @@ class Client {
         heap_ = reinterpret_cast<Heap*>(ask(Op::heap_acquire, {}).value);
     }
 
+    u32 number() const { return client_; }
+
     /// Performs one operation in the image.
     Reply ask(u32 number, const Request& request) {
         slot_->op = number;

@@ -41,6 +41,10 @@ inline Log test_log() {
     return [](LogLevel, const std::string& text) { said += text + "\n"; };
 }
 
+inline bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
 inline NoCompletion no_completion;
 
 /// A host with all that it refers to.

@@ -203,9 +203,9 @@ void put_right(Host& host) {
     for (u32 i = 0; i < 20; ++i) host.sweep(0);
     while (ask(ShareOp::take_returned).status == Status::ok) {
     }
-    std::vector<Finding> found;  // of sharing alone: the client is no process
+    Findings found(Findings::ALL_DAY);  // of sharing alone: the client is no process
     check_sharing(found);
-    ASSERT_EQ(all_of(found), "");
+    ASSERT_EQ(all_of(std::move(found).list()), "");
     expect_empty(t);
     EXPECT_EQ(sharing().live_exports, 0u);
     EXPECT_EQ(sharing().live_holders, 0u);

@@ -24,10 +24,6 @@ std::string refusal(const NodeOptions& options, int* error = nullptr) {
     return "";
 }
 
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
-
 TEST(Restart, LivingClientsGoOnAndDeadOnesAreFound) {
     const Directory directory;
     in_child([&] {
@@ -139,12 +135,13 @@ TEST(Restart, ADamagedOrForeignContextIsRefusedWithWhatAndWhere) {
         EXPECT_EQ(pwrite(fd, &value, sizeof value, static_cast<off_t>(at)), 8);
     };
     const Case cases[] = {
-        {[&](int fd) { write_at(fd, offsetof(ContextHeader, magic), 7); }, "magic is 0x7"},
-        {[&](int fd) { write_at(fd, offsetof(ContextHeader, version), 77); }, "version is 0x4d"},
-        {[&](int fd) { write_at(fd, offsetof(ContextHeader, layout_hash), 1); },
+        {[&](int fd) { write_at(fd, offsetof(ContextConstants, magic), 7); }, "magic is 0x7"},
+        {[&](int fd) { write_at(fd, offsetof(ContextConstants, version), 77); }, "version is 0x4d"},
+        {[&](int fd) { write_at(fd, offsetof(ContextConstants, layout_hash), 1); },
          "layout hash is 0x1"},
-        {[&](int fd) { write_at(fd, offsetof(ContextHeader, max_slots), 3); }, "checksum is"},
-        {[&](int fd) { write_at(fd, offsetof(ContextHeader, state), 9); }, "state is 0x9"},
+        {[&](int fd) { write_at(fd, offsetof(ContextConstants, max_slots), 3); }, "checksum is"},
+        {[&](int fd) { write_at(fd, CONTEXT_CONSTANTS_BYTES + offsetof(ContextWords, state), 9); },
+         "state is 0x9"},
         {[](int fd) { EXPECT_EQ(ftruncate(fd, 1 * MiB), 0); }, "size is 0x100000"},
         {[](int fd) { EXPECT_EQ(ftruncate(fd, 10), 0); }, "header is"},
     };

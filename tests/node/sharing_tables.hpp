@@ -30,9 +30,9 @@ inline ShareReply ask(u32 client, ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0
 }
 
 inline std::string walk() {
-    std::vector<Finding> found;
+    Findings found(Findings::ALL_DAY);
     check_sharing(found);
-    return all_of(found);
+    return all_of(std::move(found).list());
 }
 
 /// The first chunk of the client's.

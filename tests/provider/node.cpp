@@ -54,7 +54,7 @@ Node::Node(With with, u64 pool_bytes) : owner_(getpid()) {
     plan.image_hash = BUILT_IMAGE_HASH;
     plan.max_clients = 3;
     plan.max_slots = MAX_SLOTS;
-    plan.chunk_count = superblock.chunk_count;
+    plan.pool = shape_of(superblock);
     plan.pool_address = HEAP_BASE - superblock.chunks_offset;
     memcpy(plan.pool_uuid, superblock.uuid, sizeof plan.pool_uuid);
     EXPECT_EQ(format_context(context_, plan), 0);

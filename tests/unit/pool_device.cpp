@@ -45,9 +45,9 @@ class Memory {
     int fd() const { return fd_; }
     u8& operator[](usize at) const { return data_[at]; }
     const Superblock& superblock() const { return *reinterpret_cast<const Superblock*>(data_); }
-    PoolTables tables() const { return tables_of(data_, superblock()); }
+    PoolTables tables() const { return tables_of(data_, shape_of(superblock())); }
     era::NodeEntry& era_node(u32 node) const {
-        return era::tables_in(data_, superblock()).entry(node);
+        return era::tables_in(data_, shape_of(superblock())).entry(node);
     }
     bool create(usize asked = 0) const {
         return create_on_device("/dev/test", fd_, {bytes_, ALIGN}, asked);

@@ -74,7 +74,7 @@ class MappedFile {
     const void* data() const { return data_; }
     usize bytes() const { return bytes_; }
     const Superblock& superblock() const { return *static_cast<const Superblock*>(data_); }
-    PoolTables tables() const { return tables_of(data_, superblock()); }
+    PoolTables tables() const { return tables_of(data_, shape_of(superblock())); }
 
   private:
     void* data_ = MAP_FAILED;

@@ -28,7 +28,7 @@ class Header {
         barred_.resize(s.chunk_count);
     }
     Superblock& superblock() { return *reinterpret_cast<Superblock*>(bytes_.get()); }
-    PoolTables tables() { return tables_of(bytes_.get(), superblock()); }
+    PoolTables tables() { return tables_of(bytes_.get(), shape_of(superblock())); }
     const u8* barred() const { return barred_.data(); }
     void bar(u32 chunk) { barred_[chunk] = 1; }
     bool check(PoolReport& report) {

@@ -9,6 +9,7 @@
 
 #include "dsm-core/sharing/format.hpp"
 #include "tools/daemon/server.hpp"
+#include "tools/node/believed.hpp"
 #include "tools/node/node_error.hpp"
 #include "tools/node/process_facts.hpp"
 
@@ -38,28 +39,22 @@ std::string text_of(const Json& json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string text_of(const char* text, usize room) { return {text, strnlen(text, room)}; }
-
-ClientState state_of(const ClientEntry& entry) {
-    return static_cast<ClientState>(entry.state.load(std::memory_order_acquire));
-}
-
 Json clients() {
     Json all = Json::array();
     const u64 now = monotonic_ns();
     for (u32 i = 1; i <= context().max_clients; ++i) {
-        const ClientEntry& e = client_at(i);
-        if (state_of(e) == ClientState::free) continue;
+        const ClientFacts e = facts_of(i);
+        if (e.state == ClientState::free) continue;
         all.push_back({
             {"client", i},
             {"pid", e.pid},
-            {"name", text_of(e.name, sizeof e.name)},
-            {"state", name_of(state_of(e))},
-            {"bytes", e.chunks.load() * CHUNK_SIZE},
-            {"peak_bytes", e.peak.load() * CHUNK_SIZE},
-            {"limit_bytes", e.limit.load()},
-            {"threads", e.slots.load()},
-            {"private_heap", e.private_heap.load() != 0},
+            {"name", e.name},
+            {"state", name_of(e.state)},
+            {"bytes", e.chunks * CHUNK_SIZE},
+            {"peak_bytes", e.peak * CHUNK_SIZE},
+            {"limit_bytes", e.limit},
+            {"threads", e.threads},
+            {"private_heap", e.private_heap},
             {"attached_ms", (now - e.attached_ns) / 1'000'000},
         });
     }
@@ -77,7 +72,7 @@ Json nodes(const NodeHost& host) {
         if (word.state() == era::NodeState::free) continue;
         const era::NodeEntry& entry = t.entry(i);
         all.push_back({{"node", i + 1},
-                       {"name", text_of(entry.name, sizeof entry.name)},
+                       {"name", printable(entry.name, sizeof entry.name)},
                        {"state", word.state() == era::NodeState::live ? "live" : "recovering"},
                        {"generation", word.generation()},
                        {"self", i == m->node()}});
@@ -91,7 +86,7 @@ Json status(const NodeHost& host, u64 began_ns) {
     const PoolHere& pool = host.pool();
     u32 living = 0, frozen = 0, going = 0, free_chunks = 0, own_chunks = 0, kept_chunks = 0;
     for (u32 i = 1; i <= h.max_clients; ++i) {
-        const ClientState state = state_of(client_at(i));
+        const ClientState state = facts_of(i).state;
         living += state == ClientState::live || state == ClientState::attaching;
         frozen += state == ClientState::frozen;
         going += state == ClientState::recovering;
@@ -151,6 +146,7 @@ Json status(const NodeHost& host, u64 began_ns) {
           {"received_from_nodes", u64{sharing().came_in}},
           {"lingering", sharing().waiting.count + sharing().visiting.count}}},
         {"nodes", nodes(host)},
+        {"damaged_words", host.membership() == nullptr ? 0 : host.membership()->damaged()},
         {"recovery",
          {{"clients", h.recovered.load()},
           {"bytes", h.recovered_chunks.load() * CHUNK_SIZE},

@@ -11,6 +11,7 @@
 #include <image_identity.hpp>
 #include "shim/context_file.hpp"
 #include "shim/node_lock.hpp"
+#include "tools/node/believed.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/host.hpp"
@@ -29,14 +30,6 @@ std::string hexadecimal(u64 value) {
 std::string differs(const char* what, const std::string& theirs, const std::string& ours) {
     return std::string("the process has ") + what + " " + theirs + ", the context " + ours +
            ": they come from different builds; install one of them for both";
-}
-
-std::string clean_name(const char (&name)[16]) {
-    std::string text;
-    for (usize i = 0; i < sizeof name - 1 && name[i] != '\0'; ++i) {
-        text += name[i] >= ' ' && name[i] <= '~' ? name[i] : '?';
-    }
-    return text;
 }
 
 }  // namespace
@@ -127,7 +120,8 @@ Admission NodeHost::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
     entry.start_time = start_time_of(pid);
     entry.attached_ns = monotonic_ns();
     __builtin_memset(entry.name, 0, sizeof entry.name);
-    clean_name(ask.name).copy(entry.name, sizeof entry.name - 1);
+    const std::string name = printable(ask.name, sizeof ask.name);
+    name.copy(entry.name, sizeof entry.name - 1);
     entry.limit.store(h.client_limit.load(std::memory_order_relaxed), std::memory_order_relaxed);
     entry.chunks.store(0, std::memory_order_relaxed);
     entry.peak.store(0, std::memory_order_relaxed);
@@ -155,7 +149,7 @@ Admission NodeHost::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
     admission.answer.generation = generation;
     admission.answer.provider = h.provider.load(std::memory_order_relaxed);
     say(LogLevel::info,
-        "client " + std::to_string(client) + ": " + entry.name + ", pid " + std::to_string(pid));
+        "client " + std::to_string(client) + ": " + name + ", pid " + std::to_string(pid));
     return admission;
 }
 
@@ -175,10 +169,8 @@ void NodeHost::admitted(u32 client) {
 AnswerMessage NodeHost::complete_slot(pid_t pid, const AskMessage& ask) {
     if (ask.slot >= context().max_slots) return make_answer(EINVAL, "there is no such slot");
     Slot& slot = slot_at(ask.slot);
-    const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
-    const u32 client = owner.client();
-    if (owner.state() != SlotState::used || client == 0 || client > context().max_clients ||
-        client_at(client).pid != static_cast<u32>(pid)) {
+    const u32 client = owner_of(slot).client();
+    if (client == 0 || facts_of(client).pid != static_cast<u32>(pid)) {
         return make_answer(EPERM, "the slot is not the client's");
     }
     if (is_at_rest(slot)) return make_answer(0, "");

@@ -4,92 +4,79 @@
 // Crash rule: reads only.
 #include <unistd.h>
 
-#include <image_identity.hpp>
+#include "dsm-core/base/copied.hpp"
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/era/flush.hpp"
+#include "dsm-core/era/judge.hpp"
 #include "dsm-core/pool/check.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "shim/context_file.hpp"
 #include "tools/node/check_sharing.hpp"
 #include "tools/node/file_lock.hpp"
-#include "tools/node/host.hpp"
+#include "tools/node/findings.hpp"
 
 namespace aep {
 namespace {
-
-using Findings = std::vector<Finding>;
-
-/// How often something that running clients may be changing is looked at before it is believed.
-constexpr int LOOKS = 64;
 
 std::string named(const char* kind, u32 index) {
     return std::string(kind).append(" ").append(std::to_string(index));
 }
 
-/// Whether the broken state lasts: f() says that something is wrong.
-template <class F>
-bool stays(F&& f) {
-    for (int i = 0; i < LOOKS; ++i) {
-        if (!f()) return false;
-        if (i > LOOKS / 2) usleep(100);
-    }
-    return true;
-}
-
 void check_header(int fd, Findings& found) {
-    ContextHeader header;
-    if (const ContextFault fault = verify_context(fd, header)) {
-        found.push_back({"header", fault.field, fault.found, fault.expected});
-    }
-    const ContextHeader& h = context();
-    if (h.image_hash != BUILT_IMAGE_HASH) {
-        found.push_back({"header", "another image's", h.image_hash, BUILT_IMAGE_HASH});
+    // In the file: what we go by is a copy, which nobody can change.
+    ContextConstants constants;
+    if (const ContextFault fault = verify_context(fd, constants)) {
+        found.add("header", fault.field, fault.found, fault.expected);
+    } else if (constants.checksum != context().checksum) {
+        found.add("header", "its constants are others than when the context was opened",
+                  constants.checksum, context().checksum);
     }
 }
 
 void check_clients(int fd, Findings& found) {
-    for (u32 i = 1; i <= context().max_clients; ++i) {
+    for (u32 i = 1; i <= context().max_clients && !found.over(); ++i) {
         const ClientEntry& entry = client_at(i);
         const u32 state = entry.state.load(std::memory_order_acquire);
         if (state > static_cast<u32>(ClientState::recovering)) {
-            found.push_back({named("client", i), "its state is none", state, 0});
+            found.add(named("client", i), "its state is none", state, 0);
             continue;
         }
         const bool locked = somebody_locks(fd, CLIENT_LOCKS_OFFSET + i);
         if (state == static_cast<u32>(ClientState::free)) {
-            if (locked)
-                found.push_back({named("client", i), "its entry is free, but it lives", 1, 0});
+            if (locked) found.add(named("client", i), "its entry is free, but it lives", 1, 0);
             const u64 domain = context_offset_of_meta(reinterpret_cast<uptr>(&domain_at(i)));
             const off_t data = lseek(fd, static_cast<off_t>(domain), SEEK_DATA);
             if (data >= 0 && static_cast<u64>(data) < domain + DOMAIN_STRIDE) {
-                found.push_back({named("client", i), "its entry is free, its domain is not empty",
-                                 static_cast<u64>(data) - domain, 0});
+                found.add(named("client", i), "its entry is free, its domain is not empty",
+                          static_cast<u64>(data) - domain, 0);
             }
         }
     }
 }
 
 void check_slots(int fd, Findings& found) {
-    for (u32 i = 0; i < context().max_slots; ++i) {
+    for (u32 i = 0; i < context().max_slots && !found.over(); ++i) {
         const Slot& slot = slot_at(i);
         const uptr top = stack_top_of(i);
-        if (slot.stack_top != top) {
-            found.push_back({named("slot", i), "its stack is another's", slot.stack_top, top});
+        if (const u64 stack = copied(slot.stack_top); stack != top) {
+            found.add(named("slot", i), "its stack is another's", stack, top);
         }
         const auto owner = [&] { return SlotOwner{slot.owner.load(std::memory_order_acquire)}; };
+        const auto operation = [&] { return copied(slot.op); };
         const auto is_odd = [&] { return (slot.sequence.load() & 1) != 0; };
         if (owner().bits == 0) {
-            if (stays([&] { return owner().bits == 0 && is_odd(); })) {
-                found.push_back({named("slot", i), "nobody's, but an operation is open",
-                                 slot.sequence.load(), slot.sequence.load() & ~1u});
+            if (found.stays([&] { return owner().bits == 0 && is_odd(); })) {
+                found.add(named("slot", i), "nobody's, but an operation is open",
+                          slot.sequence.load(), slot.sequence.load() & ~1u);
             }
             continue;
         }
-        if (i == host_slot() && stays([&] {
+        if (i == host_slot() && found.stays([&] {
                 return owner().bits != 0 &&
                        somebody_locks(fd, CLIENT_LOCKS_OFFSET + owner().client());
             })) {
-            found.push_back(
-                {named("slot", i), "the host's, but a living client has it", owner().client(), 0});
+            found.add(named("slot", i), "the host's, but a living client has it", owner().client(),
+                      0);
         }
         const auto strange = [&] {
             const SlotOwner o = owner();
@@ -100,11 +87,13 @@ void check_slots(int fd, Findings& found) {
                    client_at(c).state.load() == static_cast<u32>(ClientState::free) ||
                    client_at(c).generation.load() != o.generation();
         };
-        if (stays(strange)) {
-            found.push_back({named("slot", i), "it belongs to no client", owner().bits, 0});
-        } else if (is_odd() && slot.op != 0 &&
-                   stays([&] { return !known_operation(slot.op) && !known_share_op(slot.op); })) {
-            found.push_back({named("slot", i), "an operation is open that is none", slot.op, 0});
+        if (found.stays(strange)) {
+            found.add(named("slot", i), "it belongs to no client", owner().bits, 0);
+        } else if (is_odd() && operation() != 0 && found.stays([&] {
+                       const u32 op = operation();
+                       return !known_operation(op) && !known_share_op(op);
+                   })) {
+            found.add(named("slot", i), "an operation is open that is none", operation(), 0);
         }
     }
 }
@@ -126,8 +115,8 @@ void check_unused(int fd, u32 chunk, Findings& found) {
     if (!own.empty()) {
         const auto* d = reinterpret_cast<const ChunkDesc*>(own.data());
         if ((d->free | d->zero | d->committed | d->dirty | d->rank | d->holder.load()) != 0) {
-            found.push_back({named("chunk", chunk), "nobody holds it, but it has a descriptor",
-                             d->holder.load(), 0});
+            found.add(named("chunk", chunk), "nobody holds it, but it has a descriptor",
+                      d->holder.load(), 0);
         }
     }
     const u32 first = raw(first_slice(ChunkIndex{chunk}));
@@ -144,17 +133,27 @@ void check_unused(int fd, u32 chunk, Findings& found) {
                 for (usize w = 0; w < each; ++w) bits |= slice[w];
             }
             if (bits != 0) {
-                found.push_back(
-                    {named("slice", first + i), "nobody holds it, but it is in use", bits, 0});
+                found.add(named("slice", first + i), "nobody holds it, but it is in use", bits, 0);
             }
         }
     }
 }
 
+/// What the nodes have written between them.
+void check_words_of_nodes(const era::Tables& t, Findings& found) {
+    era::LocalMemory memory;
+    era::each_damage(memory, t, [&](const era::Damage& d) {
+        found.add("node " + std::to_string(d.node + 1),
+                  std::string("no sound node wrote its ") + d.what + " at offset " +
+                      std::to_string(d.offset),
+                  d.found, 0);
+    });
+}
+
 }  // namespace
 
-std::vector<Finding> NodeHost::check() {
-    Findings found;
+std::vector<Finding> NodeHost::check(u64 longest_ns) {
+    Findings found(monotonic_ns() + longest_ns);
     const int fd = context_fd_.get();
     check_header(fd, found);
     check_clients(fd, found);
@@ -163,69 +162,71 @@ std::vector<Finding> NodeHost::check() {
     const PoolTables& tables = pool_->tables;
     const u64 ours = ChunkWord::owned(pool_->owner.node, pool_->owner.generation).bits;
     const auto now = [](u32 c) { return chunk_owner(c).load(std::memory_order_acquire); };
-    u64 held = 0, cached = 0;
-    for (u32 c = 0; c < context().chunk_count; ++c) {
+    for (u32 c = 0; c < context().chunk_count && !found.over(); ++c) {
         const u32 owner = now(c);
         const u32 client = owner & ~OWNER_CLAIMING;
         const bool special = owner == OWNER_NOBODY || owner == OWNER_CACHED ||
                              owner == OWNER_RETURNING || owner == OWNER_KEPT;
-        cached += owner == OWNER_CACHED;
-        held += owner != OWNER_NOBODY && (owner & OWNER_CLAIMING) == 0;
         if (!special && (client == 0 || client > context().max_clients)) {
-            found.push_back({named("chunk", c), "its owner is none", owner, 0});
+            found.add(named("chunk", c), "its owner is none", owner, 0);
             continue;
         }
         const auto of_free_client = [&] {
             return now(c) == owner &&
                    client_at(client).state.load() == static_cast<u32>(ClientState::free);
         };
-        if (!special && stays(of_free_client)) {
-            found.push_back({named("chunk", c), "its owner is a client that is none", owner, 0});
+        if (!special && found.stays(of_free_client)) {
+            found.add(named("chunk", c), "its owner is a client that is none", owner, 0);
         }
         const auto not_in_pool = [&] {
             const u32 o = now(c);
             return o != OWNER_NOBODY && o != OWNER_RETURNING && (o & OWNER_CLAIMING) == 0 &&
                    tables.chunk(c).bits != ours;
         };
-        if (stays(not_in_pool)) {
-            found.push_back({named("chunk", c), "it has an owner, but the pool says it is not ours",
-                             tables.chunk(c).bits, ours});
+        if (found.stays(not_in_pool)) {
+            found.add(named("chunk", c), "it has an owner, but the pool says it is not ours",
+                      tables.chunk(c).bits, ours);
         }
-        if (stays([&] { return now(c) == OWNER_NOBODY && tables.chunk(c).bits == ours; })) {
-            found.push_back({named("chunk", c), "the pool says it is ours, but nobody has it", 0,
-                             OWNER_CACHED});
+        if (found.stays([&] { return now(c) == OWNER_NOBODY && tables.chunk(c).bits == ours; })) {
+            found.add(named("chunk", c), "the pool says it is ours, but nobody has it", 0,
+                      OWNER_CACHED);
         }
         if (owner == OWNER_CACHED || owner == OWNER_NOBODY) {
-            Findings unused;
-            check_unused(fd, c, unused);
+            Findings first(found.end_ns());
+            check_unused(fd, c, first);
             // A client may have taken it meanwhile.
-            if (!unused.empty() && now(c) == owner) {
-                unused.clear();
-                check_unused(fd, c, unused);
-                if (now(c) == owner) found.insert(found.end(), unused.begin(), unused.end());
+            if (!first.empty() && now(c) == owner) {
+                Findings second(found.end_ns());
+                check_unused(fd, c, second);
+                if (now(c) == owner) found.add(second);
             }
         }
     }
     check_sharing(found);
 
+    if (membership_ != nullptr) check_words_of_nodes(membership_->tables(), found);
+
     PoolReport report;
     const Superblock& s = pool_->file.superblock;
     if (!pool_check(reinterpret_cast<const void*>(pool_mapping_base(pool_->file)), s.file_bytes,
                     report)) {
-        found.push_back({"pool at offset " + std::to_string(report.fault.offset),
-                         report.fault.field, report.fault.found, report.fault.expected});
+        found.add("pool at offset " + std::to_string(report.fault.offset), report.fault.field,
+                  report.fault.found, report.fault.expected);
     }
     if (tables.node(pool_->owner.node).bits !=
         NodeWord::make(NodeState::live, pool_->owner.generation).bits) {
-        found.push_back({"pool", "our node's entry is not live",
-                         tables.node(pool_->owner.node).bits,
-                         NodeWord::make(NodeState::live, pool_->owner.generation).bits});
+        found.add("pool", "our node's entry is not live", tables.node(pool_->owner.node).bits,
+                  NodeWord::make(NodeState::live, pool_->owner.generation).bits);
     }
-    if (poisoned()) found.push_back({"header", "poisoned: " + poison_text(), 2, 1});
+    if (poisoned()) found.add("header", "poisoned: " + poison_text(), 2, 1);
+    if (membership_ != nullptr && membership_->damaged() != 0) {
+        found.add("nodes", "words that no sound node wrote were skipped by recovery",
+                  membership_->damaged(), 0);
+    }
     if (broken_ != 0) {
-        found.push_back({"clients", "heaps of dead clients were broken", broken_, 0});
+        found.add("clients", "heaps of dead clients were broken", broken_, 0);
     }
-    return found;
+    return std::move(found).list();
 }
 
 }  // namespace aep

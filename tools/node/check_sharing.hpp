@@ -3,14 +3,13 @@
 // Crash rule: reads only.
 #pragma once
 
-#include <vector>
-
-#include "tools/node/host.hpp"
+#include "tools/node/findings.hpp"
 
 namespace aep {
 
 /// Adds what is wrong to `found`. While clients are at it the walk is tried again, up to a bound;
-/// one that never found a quiet moment is a finding, too, which says so.
-void check_sharing(std::vector<Finding>& found);
+/// one that never found a quiet moment is a finding, too, which says so. It ends when the check is
+/// over.
+void check_sharing(Findings& found);
 
 }  // namespace aep

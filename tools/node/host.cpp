@@ -103,7 +103,7 @@ bool NodeHost::continue_context() {
     if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
         throw NodeError(EPERM, "context " + path + ": is not a file of ours with mode 0600");
     }
-    ContextHeader header;
+    ContextConstants header;
     if (const ContextFault fault = verify_context(context_fd_.get(), header)) {
         throw NodeError(EINVAL, "context " + path + ": " + fault.field + " is " +
                                     hexadecimal(fault.found) + ", expected " +
@@ -120,24 +120,34 @@ bool NodeHost::continue_context() {
     const std::string pool = pool_path();
     if (!lives && access(pool.c_str(), F_OK) != 0) return false;
     open_pool(pool, header.era_node != era::NO_NODE);
-    if (__builtin_memcmp(pool_->file.superblock.uuid, header.pool_uuid, sizeof header.pool_uuid) !=
-        0) {
+    if (!is_pool_of(header)) {
         if (!lives) return false;
         throw NodeError(ESTALE, "pool " + pool + ": is not the one of context " + path +
                                     ", whose clients live: name that one");
     }
-    if (!share_entry({header.node.load(), header.node_generation.load()})) {
+    map_context(header);
+    if (!share_entry({context().node.load(), context().node_generation.load()})) {
         if (lives) {
             throw NodeError(ESTALE,
                             "context " + path + ": its node was reclaimed although clients live");
         }
+        unmap_heap();
         return false;
     }
-    map_context();
     if (go_on_as_node(lives)) return true;
     if (lives) return true;  // the first sweep says that it is fenced
     unmap_heap();
     return false;
+}
+
+/// Whether the pool that is open is the one that the context says, and all that it says of it.
+bool NodeHost::is_pool_of(const ContextConstants& header) const {
+    const Superblock& s = pool_->file.superblock;
+    const bool is_node = header.era_node != era::NO_NODE;
+    return __builtin_memcmp(s.uuid, header.pool_uuid, sizeof header.pool_uuid) == 0 &&
+           header.pool == shape_of(s) && header.pool_address == pool_mapping_base(pool_->file) &&
+           (!is_node || header.era_node < s.era.nodes) &&
+           header.era_objects == (is_node ? s.era.objects : 0);
 }
 
 void NodeHost::make_context() {
@@ -157,13 +167,17 @@ void NodeHost::make_context() {
     plan.uid = geteuid();
     plan.max_clients = options_.max_clients;
     plan.max_slots = options_.max_slots;
-    plan.chunk_count = pool_->file.superblock.chunk_count;
     plan.pool_address = pool_mapping_base(pool_->file);
+    plan.pool = shape_of(pool_->file.superblock);
     __builtin_memcpy(plan.pool_uuid, pool_->file.superblock.uuid, sizeof plan.pool_uuid);
     plan.era_node = options_.nodes.node;
     if (plan.era_node != era::NO_NODE) plan.era_objects = pool_->file.superblock.era.objects;
     require(format_context(context_fd_.get(), plan), "context " + path + ": cannot be made");
-    map_context();
+    ContextConstants header;
+    if (verify_context(context_fd_.get(), header)) {
+        throw NodeError(EIO, "context " + path + ": is not what was written");
+    }
+    map_context(header);
     // Another system sees no locks: there only the one that is the node takes an entry for it.
     const bool of_machines = pool_->file.memory == PoolMemory::device;
     if (of_machines) enter_nodes();
@@ -222,8 +236,8 @@ void NodeHost::open_pool(const std::string& path, bool as_node) {
             "pool " + path + ": cannot map it");
     pool_mapped_ = true;
     require(open_era_region(pool_->file), "pool " + path + ": cannot map what nodes share");
-    pool_->tables =
-        tables_of(reinterpret_cast<void*>(pool_mapping_base(pool_->file)), pool_->file.superblock);
+    pool_->tables = tables_of(reinterpret_cast<void*>(pool_mapping_base(pool_->file)),
+                              shape_of(pool_->file.superblock));
     if (const PoolFault fault = verify_words(pool_->tables, pool_->file.superblock)) {
         throw NodeError(EINVAL, "pool " + path + ": " + fault.field + " at offset " +
                                     std::to_string(fault.offset) + " is " +
@@ -233,13 +247,9 @@ void NodeHost::open_pool(const std::string& path, bool as_node) {
     pool_->attached = true;
 }
 
-void NodeHost::map_context() {
+void NodeHost::map_context(const ContextConstants& header) {
     const std::string what = "context " + options_.paths.context() + ": cannot map it";
     const int fd = context_fd_.get();
-    ContextHeader header;
-    if (pread(fd, static_cast<void*>(&header), sizeof header, 0) != sizeof header) {
-        throw NodeError(EIO, what);
-    }
     mapped_ = true;
     require(map_control(fd, header), what);
     require(map_heap_metadata(fd, header), what);

@@ -79,6 +79,8 @@ struct Sweep {
 /// let in.
 inline constexpr u64 LONGEST_SHARE_OF_SWEEP_NS = 20'000'000;
 
+inline constexpr u64 LONGEST_CHECK_NS = 3'000'000'000;
+
 /// One thing that a check found wrong.
 struct Finding {
     std::string where;  // "chunk 17", "client 3"
@@ -127,8 +129,9 @@ class NodeHost {
     /// of event and client.
     void log_events();
 
-    /// Walks all invariants that can be checked while clients run.
-    std::vector<Finding> check();
+    /// Walks all invariants that can be checked while clients run, for so long at most: what is
+    /// damaged may have no end, and somebody may wait to be let in.
+    std::vector<Finding> check(u64 longest_ns = LONGEST_CHECK_NS);
 
     /// Whether a client, or a descendant that uses a client's heap, lives.
     bool somebody_lives() const;
@@ -164,7 +167,8 @@ class NodeHost {
     void open_context();
     bool continue_context();
     void make_context();
-    void map_context();
+    bool is_pool_of(const ContextConstants& header) const;
+    void map_context(const ContextConstants& header);
     void unmap_heap();
     void unmap_context();
     void open_pool(const std::string& path, bool as_node);
@@ -184,6 +188,8 @@ class NodeHost {
     // admit.cpp
     u32 free_client() const;
     bool open_descriptions(u32 client, Admission& admission);
+    // verify.cpp
+    void verify_domain(u32 client);
     // recover.cpp
     bool life_held(u32 client) const;
     bool finish_slots(u32 client);
@@ -192,7 +198,6 @@ class NodeHost {
     void poison(u32 slot);
     void say_poisoned(u32 slot);
     u32 take_chunks_back(u32 client);
-    void verify_domain(u32 client);
     void empty_domain(u32 client);
     // perform.cpp
     SlotOutcome settle_host_slot();

@@ -2,13 +2,16 @@
 // Who calls it: the host's sweep.
 // Crash rule: reads only. What a daemon has not yet said when it dies, the next one says again or
 //             not at all.
-#include <cstring>
 #include <map>
 
+#include "tools/node/believed.hpp"
 #include "tools/node/host.hpp"
 
 namespace aep {
 namespace {
+
+/// At most so many lines for one look at the ring.
+constexpr u32 MOST_LINES = 64;
 
 std::string mib(u64 bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
@@ -42,20 +45,23 @@ void NodeHost::log_events() {
         u64 times = 0;
     };
     std::map<std::pair<u32, u32>, Seen> seen;  // by client and event
-    const u64 lost = log_reader_.read(log_ring(), [&](const LogEntry& entry) {
+    u64 lost = log_reader_.read(log_ring(), [&](const LogEntry& entry) {
         Seen& s = seen[{entry.client, static_cast<u32>(entry.event)}];
         s.last = entry;
         ++s.times;
     });
+    u32 lines = 0;
     for (const auto& [key, s] : seen) {
+        // Records of clients and kinds that are none would otherwise fill the log.
+        if (++lines > MOST_LINES) {
+            lost += seen.size() - MOST_LINES;
+            break;
+        }
         const u32 client = key.first;
         const bool known = client != 0 && client <= context().max_clients;
-        const ClientEntry* entry = known ? &client_at(client) : nullptr;
+        const ClientFacts facts = known ? facts_of(client) : ClientFacts{};
         std::string line = "client " + std::to_string(client);
-        if (entry != nullptr && entry->pid != 0) {
-            line += " (" + std::string(entry->name, strnlen(entry->name, sizeof entry->name)) +
-                    ", pid " + std::to_string(entry->pid) + ")";
-        }
+        if (facts.pid != 0) line += " (" + facts.name + ", pid " + std::to_string(facts.pid) + ")";
         line += " " + text_of(s.last);
         if (s.times > 1) line += " (" + std::to_string(s.times) + " times, the last of them)";
         log_(LogLevel::warning, line);

@@ -7,13 +7,12 @@
 #include <fcntl.h>
 #include <poll.h>
 
-#include <cstring>
-
 #include "dsm-core/context/format.hpp"
 #include "dsm-core/era/recovery.hpp"
 #include "shim/node_lock.hpp"
 #include "shim/populate.hpp"
 #include "shim/proc_file.hpp"
+#include "tools/node/believed.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/node_error.hpp"
@@ -27,10 +26,8 @@ constexpr u64 DAEMON_LOCKS_OFFSET = u64{1} << 59;
 /// How often a node is looked at that is to be taken over.
 constexpr int LOOK_AGAIN_MS = 20;
 
-/// Objects' memory lies in chunks, which are the pool's business; there is nothing else to free.
-era::Disposal no_disposal() {
-    return {nullptr, [](void*, u32) {}, [](void*, u32) { return true; }};
-}
+/// So many damaged words are told of one by one; the others are counted.
+constexpr u64 MOST_TOLD = 16;
 
 std::string number(u32 node) { return std::to_string(node + 1); }
 
@@ -52,9 +49,25 @@ Membership::Membership(const PoolHere& pool, int pool_fd, const MembershipOption
         throw NodeError(EINVAL, "pool " + path + ": has nodes 1 to " + std::to_string(s.era.nodes) +
                                     ", not " + number(options.node));
     }
-    tables_ = era::tables_in(reinterpret_cast<void*>(pool_mapping_base(pool.file)), s);
+    tables_ = era::tables_in(reinterpret_cast<void*>(pool_mapping_base(pool.file)), shape_of(s));
     read_boot_id(boot_id_);
     signs_.resize(s.era.nodes);
+}
+
+/// Objects' memory lies in chunks, which are the pool's business; there is nothing else to free.
+era::Disposal Membership::disposal() {
+    return {this, [](void*, u32) {}, [](void*, u32) { return true; },
+            [](void* self, const era::Damage& d) { static_cast<Membership*>(self)->note(d); }};
+}
+
+void Membership::note(const era::Damage& damage) {
+    if (++damaged_ > MOST_TOLD) return;
+    const u64 at = pool_.file.superblock.era_offset + damage.offset;
+    log_(LogLevel::error,
+         std::string("pool ") + pool_.file.path + ": " + damage.what + " of node " +
+             number(damage.node) + " at offset " + std::to_string(at) + " is " +
+             std::to_string(damage.found) + ", which no sound node wrote: skipped" +
+             (damaged_ == MOST_TOLD ? "; others are counted only: aep check shows them" : ""));
 }
 
 template <class F>
@@ -100,12 +113,11 @@ u32 Membership::join() {
         const era::NodeWord word{t.node(node).load()};
         if (word.state() == era::NodeState::free) break;
         // While a living node recovers it: soon it is free.
-        const bool recovered = word.state() == era::NodeState::recovering &&
-                               t.node_of(word.by()) != node &&
-                               !is_dead(t.node_of(word.by()), monotonic_ms());
+        const u32 by = word.state() == era::NodeState::recovering ? t.node_of(word.by()) : node;
+        const bool recovered = by != node && by < t.shape.nodes && !is_dead(by, monotonic_ms());
         if (!recovered && is_dead(node, monotonic_ms())) {
             log_(LogLevel::info, "node " + number(node) + " was another context's: recovering it");
-            with_memory([&](auto& m) { return era::recover_former(m, t, node, no_disposal()); });
+            with_memory([&](auto& m) { return era::recover_former(m, t, node, disposal()); });
             continue;
         }
         if (!recovered && is_told_by_locks(node)) {
@@ -218,13 +230,13 @@ u32 Membership::beat_and_recover(u64 now_ms) {
         const era::Status status = with_memory([&](auto& m) {
             era::Lane lane(m, t, options_.node, t.shape.lanes - 1,
                            era::NodeWord::make(era::NodeState::live, generation_));
-            const era::Disposal disposal = no_disposal();
-            return era::Recovery(lane, disposal).recover(i);
+            const era::Disposal disposing = disposal();
+            return era::Recovery(lane, disposing).recover(i);
         });
-        if (status != era::Status::ok) continue;  // another node is at it
+        if (status != era::Status::ok && status != era::Status::damaged) continue;  // another's
         AEP_MEMBER_CRASH_POINT("nodes: one is recovered");
         ++recovered;
-        const std::string name(t.entry(i).name, strnlen(t.entry(i).name, sizeof t.entry(i).name));
+        const std::string name = printable(t.entry(i).name, sizeof t.entry(i).name);
         log_(LogLevel::warning, "node " + number(i) + " (" + name + ") is dead: recovered");
     }
     return recovered;
@@ -233,7 +245,7 @@ u32 Membership::beat_and_recover(u64 now_ms) {
 void Membership::leave() {
     if (!stands()) return;
     with_memory(
-        [&](auto& m) { return era::recover_former(m, tables_, options_.node, no_disposal()); });
+        [&](auto& m) { return era::recover_former(m, tables_, options_.node, disposal()); });
     AEP_MEMBER_CRASH_POINT("nodes: left");
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "dsm-core/era/flush.hpp"
+#include "dsm-core/era/recovery.hpp"
 #include "dsm-core/era/region.hpp"
 #include "shim/pool_shared.hpp"
 #include "tools/node/log.hpp"
@@ -51,6 +52,8 @@ class Membership {
     u32 node() const { return options_.node; }
     u32 generation() const { return generation_; }
     const era::Tables& tables() const { return tables_; }
+    /// Words of dead nodes that recovery has skipped because no sound node wrote them.
+    u64 damaged() const { return damaged_; }
 
   private:
     /// What was seen of another node, to know how long it has been silent.
@@ -62,6 +65,8 @@ class Membership {
     bool was_silent(u32 node, u64 now_ms);
     bool is_told_by_locks(u32 node) const;
     void make_present();
+    era::Disposal disposal();
+    void note(const era::Damage& damage);
     template <class F>
     auto with_memory(F&& f);
 
@@ -72,6 +77,7 @@ class Membership {
     Log log_;
     era::Tables tables_;
     u32 generation_ = 0;
+    u64 damaged_ = 0;
     u8 boot_id_[16];
     std::vector<Sign> signs_;
 };

@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "dsm-core/sharing/share_ops.hpp"
+#include "tools/node/believed.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/host.hpp"
 
@@ -75,7 +76,7 @@ SlotOutcome NodeHost::settle_host_slot() {
 void NodeHost::free_what_the_dead_hold() {
     for (u32 i = 0; i < host_slot(); ++i) {
         const Slot& slot = slot_at(i);
-        const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
+        const SlotOwner owner = owner_of(slot);
         if (owner.state() != SlotState::used || !is_open(slot) || life_held(owner.client())) {
             continue;
         }

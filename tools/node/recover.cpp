@@ -9,10 +9,9 @@
 #include <linux/falloc.h>
 
 #include "dsm-core/context/node_ops.hpp"
-#include "dsm-core/heap/adoption.hpp"
-#include "dsm-core/heap/check.hpp"
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
+#include "tools/node/believed.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/host.hpp"
@@ -21,6 +20,9 @@
 
 namespace aep {
 namespace {
+
+/// How long the references of one dead client are given up in one go.
+constexpr u64 LONGEST_LEAVE_NS = 200'000'000;
 
 void set_state(u32 client, ClientState state) {
     // release: who sees the entry free sees its domain empty.
@@ -32,29 +34,8 @@ template <class F>
 void for_each_slot(u32 client, F&& f) {
     for (u32 i = 0; i < context().max_slots; ++i) {
         Slot& slot = slot_at(i);
-        const SlotOwner owner{slot.owner.load(std::memory_order_acquire)};
+        const SlotOwner owner = owner_of(slot);
         if (owner.state() == SlotState::used && owner.client() == client) f(slot, i);
-    }
-}
-
-/// A purge that never ended took slices out of the arena: back with them, or the walk misses them.
-void restore_withdrawn(Domain& dom) {
-    u32 inside_until = 0;
-    for (u32 c = dom.arena.chunk_first(); c < dom.arena.chunk_limit(); ++c) {
-        const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
-        if (!dom.arena.holds(chunk)) continue;
-        u64 withdrawn = 0;
-        for (u64 used = ~chunk->free; used != 0; used &= used - 1) {
-            const u32 slice = raw(first_slice(ChunkIndex{c})) + lowest_bit(used);
-            if (slice < inside_until) continue;
-            const PageDesc* d = desc_of(SliceIndex{slice});
-            if (kind_of(d->tag.load(std::memory_order_relaxed)) == TAG_FREE) {
-                withdrawn |= used & -used;
-            } else {
-                inside_until = slice + d->slices;
-            }
-        }
-        if (withdrawn != 0) dom.arena.purge_end({ChunkIndex{c}, withdrawn}, 0, true);
     }
 }
 
@@ -68,7 +49,8 @@ bool NodeHost::poisoned() const {
 std::string NodeHost::poison_text() const {
     if (!poisoned()) return "";
     const ContextHeader& h = context();
-    return "operation " + std::to_string(h.poison_op) + " of " + h.poison_client + " (pid " +
+    return "operation " + std::to_string(h.poison_op) + " of " +
+           printable(h.poison_client, sizeof h.poison_client) + " (pid " +
            std::to_string(h.poison_pid) + ") was left open in slot " +
            std::to_string(h.poison_slot) + " and cannot be completed";
 }
@@ -83,13 +65,13 @@ void NodeHost::poison(u32 index) {
 void NodeHost::say_poisoned(u32 index) {
     ContextHeader& h = context();
     const Slot& slot = slot_at(index);
-    const u32 client = SlotOwner{slot.owner.load(std::memory_order_relaxed)}.client();
-    const ClientEntry& entry = client_at(client);
+    const u32 client = owner_of(slot).client();
+    const ClientFacts facts = client == 0 ? ClientFacts{} : facts_of(client);
     h.poison_op = slot.op;
     h.poison_slot = index;
-    h.poison_pid = entry.pid;
-    __builtin_memcpy(h.poison_client, entry.name, sizeof h.poison_client);
-    h.poison_client[sizeof h.poison_client - 1] = '\0';
+    h.poison_pid = facts.pid;
+    __builtin_memset(h.poison_client, 0, sizeof h.poison_client);
+    facts.name.copy(h.poison_client, sizeof h.poison_client - 1);
     // release: who sees it poisoned sees why.
     h.state.store(static_cast<u32>(ContextState::poisoned), std::memory_order_release);
     AEP_NODE_CRASH_POINT("recover: poisoned");
@@ -127,10 +109,13 @@ bool NodeHost::leave_sharing(u32 client) {
     const ShareClient& c = share_client(client);
     // A name that it died in the claim of is others' again when it has left.
     const auto takes_part = [&] { return c.open.load() != 0 || is_claiming(client); };
+    // A client that lives could write into the reply for ever.
+    const u64 end = monotonic_ns() + LONGEST_LEAVE_NS;
     Reply reply{.status = Status::ok};
     while (reply.status == Status::ok && (takes_part() || has_shares(c))) {
         switch (perform_for(client, static_cast<u32>(ShareOp::leave), {}, reply)) {
             case Performed::done:
+                if (monotonic_ns() > end) return false;
                 break;
             case Performed::pending:
                 return false;
@@ -184,8 +169,9 @@ Recovery NodeHost::recover(u32 client) {
     h.recovered.fetch_add(1, std::memory_order_relaxed);
     h.recovered_chunks.fetch_add(chunks, std::memory_order_relaxed);
     h.recovered_ns.fetch_add(ns, std::memory_order_relaxed);
-    say(LogLevel::info, "client " + std::to_string(client) + " (" + entry.name + ", pid " +
-                            std::to_string(entry.pid) + ") is gone: " + std::to_string(chunks) +
+    const ClientFacts facts = facts_of(client);
+    say(LogLevel::info, "client " + std::to_string(client) + " (" + facts.name + ", pid " +
+                            std::to_string(facts.pid) + ") is gone: " + std::to_string(chunks) +
                             " chunks, " + std::to_string(chunks * (CHUNK_SIZE / MiB)) +
                             " MiB back in " + std::to_string(ns / 1000) + " us");
     set_state(client, ClientState::free);
@@ -215,25 +201,6 @@ u32 NodeHost::take_chunks_back(u32 client) {
         AEP_NODE_CRASH_POINT("recover: one chunk");
     }
     return chunks;
-}
-
-void NodeHost::verify_domain(u32 client) {
-    // What left the context, and what nobody could end, is not as a heap is.
-    if (client_at(client).private_heap.load(std::memory_order_relaxed) != 0 ||
-        client_at(client).left_open.load(std::memory_order_relaxed) != 0) {
-        return;
-    }
-    Domain& dom = domain_at(client);
-    if (dom.heaps_mapped.load(std::memory_order_relaxed) == 0) return;  // never made whole
-    restore_withdrawn(dom);
-    repair_after_fork(dom, nullptr, monotonic_ms());
-    CheckReport report;
-    if (check_domain(dom, report, CheckMoment::idle)) return;
-    ++broken_;
-    say(LogLevel::error,
-        "client " + std::to_string(client) + ": its heap is broken: " + report.broken + " (" +
-            report.kind + " at " + std::to_string(report.object) + ", found " +
-            std::to_string(report.found) + ", expected " + std::to_string(report.expected) + ")");
 }
 
 void NodeHost::empty_domain(u32 client) {

@@ -1,0 +1,241 @@
+// Purpose: clients that write where they should not: what the host goes by is its own, and what it
+//          reads of theirs leads it nowhere.
+// Who calls it: ctest.
+// Crash rule: in children: a host that is led astray ends its test.
+#include "dsm-core/sharing/share_ops.hpp"
+#include "tests/node/sharing_tables.hpp"
+#include "tools/node/believed.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+/// The constants in the file, as any client can map them with the descriptor that it was given.
+class SharedConstants {
+  public:
+    explicit SharedConstants(const Host& host) {
+        at_ = mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                   host.watched().context_fd, 0);
+        must(at_ != MAP_FAILED, "constants");
+    }
+    ~SharedConstants() { munmap(at_, OS_PAGE_SIZE); }
+    SharedConstants(const SharedConstants&) = delete;
+    SharedConstants& operator=(const SharedConstants&) = delete;
+
+    ContextConstants& operator*() { return *static_cast<ContextConstants*>(at_); }
+    u64* words() { return static_cast<u64*>(at_); }
+
+  private:
+    void* at_;
+};
+
+/// Lets a client in, ends it, takes it back, checks.
+void serve_one(Host& host) {
+    ClientProcess process([](Client& client) { client.fill(100, 64); });
+    const u32 client = process.attach_and_wait(host);
+    process.kill_it();
+    EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+    host.sweep(0);
+    host.check();
+}
+
+/// Whether the kernel may write at the address, for us.
+bool is_writable(const void* at) {
+    int ends[2];
+    must(pipe(ends) == 0 && write(ends[1], "\0", 1) == 1, "pipe");
+    const bool could = read(ends[0], const_cast<void*>(at), 1) == 1;
+    close(ends[0]);
+    close(ends[1]);
+    return could;
+}
+
+TEST(Hostile, ConstantsInTheFileAreNotReadAgain) {
+    const Directory directory;
+    for (const u64 value : {u64{0}, ~u64{0}, u64{0x4141'4141'4141'4141}, u64{1} << 40}) {
+        in_child([&] {
+            Host host(options_in(directory));
+            ClientProcess living;
+            const u32 client = living.attach_and_wait(host);
+            SharedConstants shared(host);
+            ContextConstants before;
+            std::memcpy(&before, &*shared, sizeof before);
+            for (u32 i = 0; i < OS_PAGE_SIZE / sizeof(u64); ++i) shared.words()[i] = value;
+            host.sweep(0);
+            EXPECT_TRUE(contains(all_of(host.check()), "magic"));
+            EXPECT_EQ(context().max_clients, before.max_clients);
+            EXPECT_EQ(context().owners_offset, before.owners_offset);
+            living.kill_it();
+            EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+            std::memcpy(static_cast<void*>(&*shared), &before, sizeof before);
+            serve_one(host);
+            EXPECT_EQ(all_of(host.check()), "");
+            host.remove();
+        });
+    }
+}
+
+TEST(Hostile, ConstantsWithAChecksumOfTheirOwnAreRefused) {
+    const Directory directory;
+    const auto forged = [&](auto&& change) {
+        const Directory own;
+        in_child([&] {
+            const NodeOptions options = options_in(own);
+            {
+                Host host(options);
+                SharedConstants shared(host);
+                change(*shared);
+                (*shared).checksum = fnv1a(reinterpret_cast<const u8*>(&*shared),
+                                           offsetof(ContextConstants, checksum));
+            }
+            std::string text;
+            try {
+                Host again(options);
+                // Nobody lives in it: it may have been made anew.
+                EXPECT_FALSE(again.reopened());
+            } catch (const NodeError& error) {
+                EXPECT_TRUE(contains(error.what(), "expected") || contains(error.what(), "pool"))
+                    << error.what();
+            }
+        });
+    };
+    forged([](ContextConstants& c) { c.owners_offset += 8; });
+    forged([](ContextConstants& c) { c.slots_offset = 0; });
+    forged([](ContextConstants& c) { c.max_clients = 4000; });
+    forged([](ContextConstants& c) { c.max_slots = ~0u; });
+    forged([](ContextConstants& c) { c.chunk_count = MAX_CHUNKS; });
+    forged([](ContextConstants& c) { c.window_bytes = 64 * GiB; });
+    forged([](ContextConstants& c) { c.pool_address -= 4096; });
+    forged([](ContextConstants& c) { c.pool.chunk_words_offset += 1 * GiB; });
+    forged([](ContextConstants& c) { c.pool.node_count = 1; });
+    forged([](ContextConstants& c) { c.era_node = 3; });
+    forged([](ContextConstants& c) { c.era_objects = 100; });
+}
+
+TEST(Hostile, AClientMapsTheConstantsReadOnly) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        ClientProcess process([](Client&) {
+            must(!is_writable(&context().max_clients), "a client can write a constant");
+            must(is_writable(&context().attached), "a client cannot write a word");
+        });
+        process.attach_and_wait(host);
+        EXPECT_FALSE(is_writable(&context().max_clients));
+    });
+}
+
+TEST(Hostile, WordsOfClientsLeadNowhere) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        ClientProcess process([](Client& client) { client.fill(10, 64); });
+        const u32 client = process.attach_and_wait(host);
+        for (const u32 owner : {0xff'ffffu, 9u, 200'000u}) {
+            Slot& slot = slot_at(3);
+            slot.owner = SlotOwner::make(owner, 7).bits;
+            slot.sequence = 1;
+            EXPECT_EQ(owner_of(slot).bits, 0u);
+            EXPECT_EQ(host.complete_slot(getpid(),
+                                         [] {
+                                             AskMessage ask = good_ask();
+                                             ask.slot = 3;
+                                             return ask;
+                                         }())
+                          .error,
+                      static_cast<u32>(EPERM));
+            EXPECT_TRUE(contains(all_of(host.check()), "slot 3"));
+            host.sweep(0);
+        }
+        slot_at(3).owner = 0;
+        slot_at(3).sequence = 0;
+        chunk_owner(3) = 0x00ab'cdef;
+        chunk_owner(4) = OWNER_CLAIMING | 0x00ab'cdef;
+        EXPECT_TRUE(contains(all_of(host.check()), "its owner is none"));
+        chunk_owner(3) = chunk_owner(4) = OWNER_NOBODY;
+        ClientEntry& entry = client_at(client);
+        std::memset(entry.name, 0xfe, sizeof entry.name);
+        entry.pid = ~0u;
+        entry.state = 77;
+        EXPECT_TRUE(facts_of(client).damaged);
+        EXPECT_EQ(facts_of(client).name, std::string(sizeof entry.name, '?'));
+        EXPECT_TRUE(contains(all_of(host.check()), "its state is none"));
+        context().poison_slot = ~0u;
+        std::memset(context().poison_client, 0x7f, sizeof context().poison_client);
+        context().state = static_cast<u32>(ContextState::poisoned);
+        EXPECT_TRUE(contains(host.poison_text(), "????????????????"));
+        context().state = static_cast<u32>(ContextState::live);
+        for (u32 i = 0; i < 2 * LogRing::RECORDS; ++i) {
+            log_ring().write(static_cast<Event>(i * 77), i * 991, ~u64{0}, i);
+        }
+        said.clear();
+        process.kill_it();
+        host.sweep(0);
+        EXPECT_EQ(client_at(client).state.load(), 0u);
+        EXPECT_LT(std::count(said.begin(), said.end(), '\n'), 100) << said;
+        log_ring().next = ~u64{0} - 5;
+        host.sweep(0);
+        EXPECT_EQ(host.poisoned(), false);
+    });
+}
+
+TEST(Hostile, AHeapThatLeadsAstrayEndsItsWalkAndNothingElse) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        for (const int fill : {0xff, 0x41, 0x01}) {
+            said.clear();
+            ClientProcess process([fill](Client& client) {
+                client.fill(100, 64);
+                Domain& dom = domain_at(client.number());
+                const u32 heaps = dom.heaps_mapped.load();
+                std::memset(static_cast<void*>(&dom), fill, sizeof dom);
+                dom.heaps_mapped = heaps;
+            });
+            const u32 client = process.attach_and_wait(host);
+            process.kill_it();
+            EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+            EXPECT_TRUE(contains(said, "its heap is broken")) << said;
+        }
+        EXPECT_EQ(host.broken_domains(), 3u);
+    });
+}
+
+TEST(Hostile, ACheckOfListsWithoutEndEnds) {
+    with_tables([](Host& host) {
+        ShareHeader& s = sharing();
+        s.exports_used = MAX_EXPORTS;
+        s.holders_used = MAX_HOLDERS;
+        for (u32 i = 1; i <= context().max_clients; ++i) {
+            ShareClient& c = share_client(i);
+            c.open = 1;
+            c.first_holder = 1;
+            c.first_export = 2;
+            c.first_message = ~0u;
+            c.messages = ~0u;
+        }
+        holder_at(1) = {.client = 1, .object = ~0u, .count = 7, .next = 2, .next_of_client = 1};
+        export_at(2) = {.address = ~u64{0} - 5,
+                        .bytes = ~u64{0},
+                        .state = static_cast<u32>(ExportState::live),
+                        .owner = 0xff'ffff,
+                        .first_holder = 1,
+                        .next_of_owner = 3,
+                        .group = 2,
+                        .writer = 5,
+                        .root = ~0u - 1,
+                        .next_extent = 2,
+                        .object = ~0u};
+        export_at(3) = export_at(2);
+        export_at(3).next_of_owner = ~0u;
+        const u64 begin = monotonic_ns();
+        const std::string found = all_of(host.check());
+        EXPECT_LT(monotonic_ns() - begin, 30'000'000'000u);  // hours, without a bound
+        EXPECT_TRUE(contains(found, "list has no end")) << found;
+        EXPECT_TRUE(contains(found, "leads nowhere")) << found;
+        EXPECT_TRUE(contains(found, "refers to no export")) << found;
+    });
+}
+
+}  // namespace
+}  // namespace aep

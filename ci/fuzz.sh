@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds the libFuzzer targets with clang and runs each for a bounded time from its seed corpus.
-# Usage: ci/fuzz.sh [SECONDS]     (default: 20 for each target)
+# Usage: ci/fuzz.sh [SECONDS]     (default: 10 for each target, a minute in all)
 # A target is build/fuzz/tests/fuzz/fuzz_NAME, its seeds tests/fuzz/corpus/NAME. An input that
 # breaks one is kept in build/fuzz/found/ and printed with the command that replays it.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [ -n "${AEP_TEST_WORLD:-}" ] || exec "$root/tests/world.sh" "$0" "$@"
-seconds=${1:-20}
+seconds=${1:-10}
 "$root/ci/setup.sh" build test
 "$root/ci/build.sh" fuzz
 found=$root/build/fuzz/found

@@ -22,6 +22,13 @@ inline constexpr u32 SLICES_PER_CHUNK = CHUNK_SIZE / SLICE_SIZE;
 inline constexpr usize OS_PAGE_SIZE = 4 * KiB;
 inline constexpr usize CACHE_LINE = 64;
 
+// clang says it in another way than GCC.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+
 /// The heap window (chunks used for plain malloc) and where its metadata lies.
 #if defined(__SANITIZE_THREAD__)  // its shadow leaves only the first TiB to us
 inline constexpr uptr HEAP_BASE = 0x0010'0000'0000;

@@ -1,0 +1,138 @@
+// Purpose: fuzz target: what clients write into the context, and what a completer writes into the
+//          host's slot, neither ends the host nor leads it to a wrong address.
+// Who calls it: ci/fuzz.sh; build/fuzz/tests/fuzz/fuzz_context.
+// Crash rule: the host's memory is put back after each input.
+//
+// An input edits what clients can write (a byte of region, then input.hpp's edit), up to 24 times;
+// the rest says what comes of the host's operations. Then the host takes dead clients back, sweeps,
+// lets one in, checks.
+#include <errno.h>
+#include <sys/mman.h>
+
+#include <map>
+#include <vector>
+
+#include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/heap/ops.hpp"
+#include "dsm-core/sharing/format.hpp"
+#include "tests/fuzz/fuzz_host.hpp"
+#include "tests/fuzz/input.hpp"
+#include "tools/node/believed.hpp"
+
+namespace {
+
+using namespace aep;
+
+/// The provider's side: any outcome, any reply.
+class AnyCompletion final : public Completion {
+  public:
+    SlotOutcome complete(u32 slot) override {
+        if (slot >= context().max_slots) fuzz::broken("asked for a slot that is none");
+        return outcome();
+    }
+    SlotOutcome begin_operation(u32 slot) override {
+        if (slot != host_slot()) fuzz::broken("began in another slot");
+        slot_at(slot).reply = {.status = static_cast<aep::Status>(input->take<u8>() % 3),
+                               .value = fuzz::strange(*input)};
+        const SlotOutcome o = outcome();
+        if (o == SlotOutcome::completed) slot_at(slot).sequence.fetch_add(2);
+        return o;
+    }
+    bool performs_here() const override { return false; }
+
+    fuzz::Input* input = nullptr;
+
+  private:
+    SlotOutcome outcome() {
+        constexpr SlotOutcome OUTCOMES[] = {SlotOutcome::completed, SlotOutcome::completed,
+                                            SlotOutcome::pending, SlotOutcome::no_capture};
+        return OUTCOMES[input->take<u8>() % 4];
+    }
+};
+
+/// A part of memory that clients write, and what was in it.
+struct Region {
+    u8* at;
+    std::vector<u8> sound;
+
+    Region(const void* address, usize bytes)
+        : at(static_cast<u8*>(const_cast<void*>(address))), sound(at, at + bytes) {}
+    void restore() const { std::memcpy(at, sound.data(), sound.size()); }
+};
+
+struct World {
+    fuzz::Folder folder{"context"};
+    AnyCompletion completion;
+    NodeHost host{folder.options("c"), completion, fuzz::silent()};
+    std::vector<Region> regions;
+    ContextConstants constants = context();
+
+    World() {
+        host.set_provider(Provider::ebpf);  // what is not completed is undone
+        // A client that is dead: recovery has something to do.
+        ClientEntry& entry = client_at(1);
+        entry.state = static_cast<u32>(ClientState::live);
+        entry.generation = 1;
+        slot_at(0).owner = SlotOwner::make(1, 1).bits;
+        chunk_owner(2) = 1;
+        const auto add = [&](const void* at, usize bytes) { regions.emplace_back(at, bytes); };
+        add(&context().node, sizeof(ContextWords));
+        add(&client_at(0), (context().max_clients + 1) * sizeof(ClientEntry));
+        add(&slot_at(0), context().max_slots * SLOT_STRIDE);
+        add(&chunk_owner(0), context().chunk_count * sizeof(u32));
+        add(&log_ring(), sizeof(LogRing));
+        add(&sharing(), sizeof(ShareHeader));
+        add(&undo_log(), 64 * sizeof(UndoEntry));
+        add(&share_client(0), (context().max_clients + 1) * sizeof(ShareClient));
+        add(&chunk_exports(0), context().chunk_count * sizeof(u32));
+        add(&export_at(0), 64 * sizeof(Export));
+        add(&holder_at(0), 64 * sizeof(Holder));
+        add(mailbox_of(1), 4096);
+        add(chunk_desc(ChunkIndex{2}), sizeof(ChunkDesc));
+        add(desc_of(first_slice(ChunkIndex{2})), SLICES_PER_CHUNK * DESCS.stride);
+        add(&host.pool().tables.words[0], host.pool().tables.chunk_count * sizeof(u64));
+        add(&host.pool().tables.nodes[0], host.pool().tables.node_count * sizeof(NodeEntry));
+    }
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
+    static World* const world = new World;  // a finding ends the process: ci/fuzz.sh cleans up
+    static const int at_exit = std::atexit([] { delete world; });
+    (void)at_exit;
+    World& w = *world;
+    for (const Region& region : w.regions) region.restore();
+    fuzz::Input input(data, bytes);
+    w.completion.input = &input;
+    const u32 edits = input.take<u8>() % 24;
+    for (u32 i = 0; i < edits && !input.empty(); ++i) {
+        const Region& region = w.regions[input.take<u8>() % w.regions.size()];
+        fuzz::edit(input, region.at, region.sound.size());
+    }
+    const fuzz::Quiet quiet;
+    w.host.poison_text();
+    for (u32 i = 1; i <= context().max_clients; ++i) facts_of(i);
+    w.host.recover(1);
+    w.host.sweep(input.take<u16>());
+    AskMessage ask{};
+    ask.slot = input.take<u32>() % 32;
+    w.host.complete_slot(static_cast<pid_t>(input.take<u16>()), ask);
+    ask.magic = PROTOCOL_MAGIC;
+    ask.version = PROTOCOL_VERSION;
+    ask.layout_hash = CONTEXT_LAYOUT_HASH;
+    ask.image_hash = BUILT_IMAGE_HASH;
+    std::memset(ask.name, input.take<u8>(), sizeof ask.name);
+    {
+        const Admission admission = w.host.admit(getpid(), geteuid(), ask);
+        if (admission.answer.error == 0 && admission.answer.client > context().max_clients) {
+            fuzz::broken("admitted as nobody");
+        }
+    }
+    w.host.sweep(60'000);
+    w.host.check(5'000'000);
+    if (std::memcmp(&w.constants, &context(), sizeof w.constants) != 0) {
+        fuzz::broken("a constant has changed");
+    }
+    return 0;
+}

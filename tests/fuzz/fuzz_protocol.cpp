@@ -1,0 +1,129 @@
+// Purpose: fuzz target: messages of any bytes, binary and JSON, get an answer or the end of their
+//          connection; the daemon goes on.
+// Who calls it: ci/fuzz.sh; build/fuzz/tests/fuzz/fuzz_protocol.
+// Crash rule: what a finding leaves is in a folder that ci/fuzz.sh removes.
+//
+// An input is what one peer sends: messages of a kind (a byte: raw, or a good ask with edits), a
+// length (2 bytes) and bytes. The daemon's own loop serves it in another thread.
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <memory>
+#include <thread>
+
+#include "tests/fuzz/fuzz_host.hpp"
+#include "tests/fuzz/input.hpp"
+#include "tools/daemon/server.hpp"
+
+namespace {
+
+using namespace aep;
+
+constexpr int PATIENCE_MS = 8000;
+
+struct World {
+    fuzz::Folder folder{"protocol"};
+    NodeOptions options = folder.options("d");
+    NoCompletion completion;
+    NoCapture capture;
+    NodeHost host{options, completion, fuzz::silent()};
+    std::unique_ptr<Server> server =
+        std::make_unique<Server>(host, capture, completion, fuzz::silent());
+    std::thread loop{[this] {
+        server->run();
+        server.reset();  // and its connections: who took it down learns that it is
+    }};
+
+    ~World() { loop.join(); }
+};
+
+/// The daemon; another one when the last has been taken down.
+std::unique_ptr<World> world;
+
+UniqueFd connect_to(const std::string& path) {
+    UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    path.copy(to.sun_path, sizeof to.sun_path - 1);
+    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) fd.reset();
+    return fd;
+}
+
+AskMessage good_ask(Ask what) {
+    AskMessage ask{};
+    ask.magic = PROTOCOL_MAGIC;
+    ask.version = PROTOCOL_VERSION;
+    ask.ask = static_cast<u32>(what);
+    ask.layout_hash = CONTEXT_LAYOUT_HASH;
+    ask.image_hash = BUILT_IMAGE_HASH;
+    return ask;
+}
+
+void send_message(int fd, const void* bytes, usize count) {
+    send(fd, bytes, count, MSG_NOSIGNAL);  // the other end may have had enough
+}
+
+/// Reads, and closes what came along, until the daemon ends the connection.
+void drain(int fd) {
+    for (;;) {
+        pollfd ready{fd, POLLIN, 0};
+        if (poll(&ready, 1, PATIENCE_MS) == 0) fuzz::broken("no answer");
+        u8 bytes[4096];
+        iovec part{bytes, sizeof bytes};
+        alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        message.msg_control = control;
+        message.msg_controllen = sizeof control;
+        const ssize_t got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        if (const cmsghdr* c = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr) {
+            int numbers[ATTACH_FDS];
+            const usize count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+            std::memcpy(numbers, CMSG_DATA(c), count * sizeof(int));
+            for (usize i = 0; i < count; ++i) close(numbers[i]);
+        }
+        if (got <= 0) return;
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
+    static const int at_exit = std::atexit([] {
+        if (world == nullptr) return;
+        const UniqueFd fd = connect_to(world->options.paths.socket);
+        const char down[] = "{\"command\":\"down\",\"force\":true}";
+        send_message(fd.get(), down, sizeof down - 1);
+        world.reset();
+    });
+    (void)at_exit;
+    const fuzz::Quiet quiet;
+    UniqueFd fd;
+    if (world != nullptr) fd = connect_to(world->options.paths.socket);
+    if (!fd) {
+        world.reset();
+        world = std::make_unique<World>();
+        fd = connect_to(world->options.paths.socket);
+    }
+    fuzz::Input input(data, bytes);
+    for (u32 i = 0; i < 16 && !input.empty(); ++i) {
+        const u8 kind = input.take<u8>();
+        const usize length = std::min<usize>(input.take<u16>(), input.left());
+        if (kind % 4 == 0) {
+            AskMessage ask = good_ask((kind & 4) != 0 ? Ask::attach : Ask::complete_slot);
+            fuzz::Input edits(input.at(), length);
+            for (u32 e = 0; e < kind / 64u && !edits.empty(); ++e) {
+                fuzz::edit(edits, reinterpret_cast<u8*>(&ask), sizeof ask);
+            }
+            send_message(fd.get(), &ask, sizeof ask);
+        } else {
+            send_message(fd.get(), input.at(), length);
+        }
+        input.skip(length);
+    }
+    shutdown(fd.get(), SHUT_WR);
+    drain(fd.get());
+    return 0;
+}

@@ -242,7 +242,8 @@ long open_stack(u32 slot) {
 long commit_stack(u32 slot) {
     const uptr stack = stack_of_slot(slot);
     if (!populate(stack + STACK_BYTES - STACK_COMMITTED, STACK_COMMITTED)) return -ENOMEM;
-    *reinterpret_cast<uptr*>(slot_at(slot).stack_top) = reinterpret_cast<uptr>(&slot_at(slot));
+    // Computed: what the slot says of its stack, clients can write.
+    *reinterpret_cast<uptr*>(stack_top_of(slot)) = reinterpret_cast<uptr>(&slot_at(slot));
     return 0;
 }
 

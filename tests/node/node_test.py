@@ -180,12 +180,17 @@ def mount(*words):
     return done.stderr if done.returncode != 0 else None
 
 
+def own_bpffs():
+    """A bpffs that ends with this process, or why there is none."""
+    return own_mounts() or mount("-t", "bpf", "bpf", BPFFS)
+
+
 class OwnBpffs:
     """For tests with the provider: pins go into a bpffs that ends with this process."""
 
     @classmethod
     def setUpClass(cls):
-        if why := own_mounts() or mount("-t", "bpf", "bpf", BPFFS):
+        if why := own_bpffs():
             raise unittest.SkipTest(why)
 
 
@@ -197,7 +202,7 @@ class Completed:
 
     @classmethod
     def setUpClass(cls):
-        if mount_bpffs_of_our_own():
+        if own_bpffs():
             cls.provider = "rollback"
 
 

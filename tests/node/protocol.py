@@ -19,6 +19,12 @@ class Protocol(NodeTest):
     def setUp(self):
         super().setUp()
         self.up()
+        # Connections stay open until a test ends.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard < 4096:
+            self.skipTest(f"needs 4096 descriptors, the limit is {hard}")
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
 
     def tearDown(self):
         self.assertEqual(self.data("check"), [])  # it lives, and nothing is wrong
@@ -49,12 +55,6 @@ class Protocol(NodeTest):
         self.assertEqual(connection.recv(1), b"")
 
     def test_one_user_has_so_many_connections(self):
-        # One end each, and some of the test's own.
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard < 1400:
-            self.skipTest(f"1400 descriptors, the limit is {hard}")
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
         connections = [self.connect() for _ in range(1100)]
         try:
             answer = connections[-1].recv(4096)

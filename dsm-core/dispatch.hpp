@@ -1,8 +1,9 @@
 // Purpose: the dispatcher: selects the operation by the number in a slot and performs it on the
 //          domain of the slot's client.
 // Who calls it: the image, with the slot's sequence odd; the node host without a provider.
-// Crash rule: in the image it runs to its end, in the thread or in a completer's worker. A host
-//             without a provider that is killed in here leaves the slot open: poisoned.
+// Crash rule: in the image it runs to its end, in the thread or in a completer's worker, or it is
+//             undone. A host without a provider that is killed in here leaves the slot open:
+//             poisoned.
 #pragma once
 
 #include "dsm-core/context/node_ops.hpp"

@@ -3,7 +3,7 @@
 // Who calls it: the node operations and the dispatcher write; the daemon reads.
 // Crash rule: a record counts when its ticket is stored, last of all. A writer that is killed
 // before
-//             is completed like any operation; without a provider its record is skipped.
+//             is completed like any operation; if it is undone its record is skipped.
 #pragma once
 
 #include <atomic>

@@ -134,7 +134,12 @@ class Commands(NodeTest):
             self.assertIn(what, rows)
         self.assertEqual(done.returncode, int(any(r["health"] == "BAD" for r in rows.values())))
         self.up()
-        self.assertIn("provider", self.aep("doctor").stdout)
+        self.assertRegex(self.aep("doctor").stdout, r"good  protection +provider (kernel|ebpf|rollback): ")
+
+    def test_up_says_what_protects(self):
+        text = self.good("up", "--pool-size", "64M", "--provider", "rollback")
+        self.assertIn("provider rollback: an operation whose thread is killed is undone", text)
+        self.assertIn("provider  rollback: an operation whose thread is killed is undone", self.good("status"))
 
     @unittest.skipUnless(os.geteuid() == 0 and shutil.which("setcap"), "needs root and setcap (libcap2-bin)")
     def test_doctor_judges_what_the_daemon_will_have(self):

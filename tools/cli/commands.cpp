@@ -83,11 +83,16 @@ int up(const Target& target, const DaemonArguments& daemon) {
         complain(why);
         return EXIT_WRONG;
     }
+    const std::optional<Json> answer =
+        ask_daemon(target.paths, {{"command", "status"}}, target.patience_ms);
+    const Json status = answer ? answer->value("status", Json::object()) : Json::object();
+    const std::string provider = status.value("provider", "?");
     if (target.json) {
-        print(Json{{"started", started}, {"socket", target.paths.socket}});
+        print(Json{{"started", started}, {"socket", target.paths.socket}, {"provider", provider}});
     } else {
-        print("context " + target.paths.name +
-              (started ? " is up\n" : " was up already: options for it have no effect\n"));
+        print(fmt::format("context {} {}\nprovider {}: {}\n", target.paths.name,
+                          started ? "is up" : "was up already: options for it have no effect",
+                          provider, status.value("protection", "?")));
     }
     return 0;
 }

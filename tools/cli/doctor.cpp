@@ -17,6 +17,7 @@
 
 #include "aep-lib/provider/kernel_provider.hpp"
 #include "tools/cli/show.hpp"
+#include "tools/node/completion.hpp"
 #include "tools/node/image_copy.hpp"
 #include "tools/node/node_error.hpp"
 #include "tools/node/unique_fd.hpp"
@@ -61,15 +62,19 @@ void look_at_kernel_provider(Diagnoses& all, const Lacks& lacks) {
                                    kernel_grace_period_ms()),
                        ""});
     }
-    const Health health = lacks.ebpf.empty() ? Health::good : Health::weak;
     for (const std::string& line : missing) {
-        all.push_back({"kernel provider", health, "missing", line});
+        all.push_back({"kernel provider", Health::good, "not here", line});
     }
 }
 
 void look_at_kernel(Diagnoses& all, const Lacks& lacks) {
-    // What the ebpf provider lacks is no fault where the better one works.
-    const Health lack = lacks.kernel.empty() ? Health::good : Health::weak;
+    // What completes operations is no fault where it is missing: then they are undone.
+    const Health lack = Health::good;
+    const Provider best = lacks.kernel.empty() ? Provider::kernel
+                          : lacks.ebpf.empty() ? Provider::ebpf
+                                               : Provider::rollback;
+    all.push_back({"protection", Health::good,
+                   fmt::format("provider {}: {}", provider_name(best), protection_by(best)), ""});
     utsname name{};
     uname(&name);
     int major = 0, minor = 0;
@@ -100,7 +105,7 @@ void look_at_kernel(Diagnoses& all, const Lacks& lacks) {
     const std::vector<std::string>& missing = lacks.ebpf;
     if (missing.empty()) all.push_back({"ebpf provider", Health::good, "nothing is missing", ""});
     for (const std::string& line : missing) {
-        all.push_back({"ebpf provider", lack, "missing", line});
+        all.push_back({"ebpf provider", lack, "not here", line});
     }
     const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
     const UniqueFd closes(pidfd);
@@ -195,7 +200,7 @@ void look_at_daemon(Diagnoses& all, const Target& target) {
                    state == "live" ? "" : "end its clients, then: aep down && aep up"});
     all.push_back({"provider", provider == "none" ? Health::weak : Health::good, provider,
                    provider == "none" ? "a client that is killed inside an operation poisons the "
-                                        "context: see the lines above that are not good"
+                                        "context: start its daemon without --provider none"
                                       : ""});
 }
 

@@ -41,8 +41,10 @@ std::string status_text(const Json& s) {
     line("context", fmt::format("{} ({}), {}", s["context"].get<std::string>(),
                                 s["state"].get<std::string>(), s["directory"].get<std::string>()));
     if (const std::string poison = s["poison"]; !poison.empty()) line("poison", poison);
-    line("daemon", fmt::format("pid {}, up {}, provider {}", s["pid"].get<u64>(),
-                               duration_text(s["uptime_ms"]), s["provider"].get<std::string>()));
+    line("daemon",
+         fmt::format("pid {}, up {}", s["pid"].get<u64>(), duration_text(s["uptime_ms"])));
+    line("provider", fmt::format("{}: {}", s["provider"].get<std::string>(),
+                                 s["protection"].get<std::string>()));
     line("pool", fmt::format("{}: {}, {} free, {} this node's", pool["path"].get<std::string>(),
                              bytes_text(pool["bytes"]), bytes_text(pool["free_bytes"]),
                              bytes_text(pool["node_bytes"])));

@@ -109,7 +109,8 @@ Json status(const NodeHost& host, u64 began_ns) {
                   : host.fenced() ? "fenced"
                                   : "live"},
         {"poison", host.poison_text()},
-        {"provider", provider_name(static_cast<Provider>(h.provider.load()))},
+        {"provider", provider_name(host.provider())},
+        {"protection", protection_by(host.provider())},
         {"pid", getpid()},
         {"uptime_ms", (monotonic_ns() - began_ns) / 1'000'000},
         {"directory", paths.directory},

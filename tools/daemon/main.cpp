@@ -140,9 +140,9 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
         spdlog::info("not the provider that would come first: {}", plug.missing);
     }
     Server server(host, *plug.capture, completion, log_line);
-    spdlog::info("context {} {}: {}, pool {}, provider {}", paths.name,
+    spdlog::info("context {} {}: {}, pool {}, provider {}: {}", paths.name,
                  host.reopened() ? "continued" : "made", paths.directory, host.pool().file.path,
-                 provider_name(plug.capture->kind()));
+                 provider_name(plug.capture->kind()), protection_by(plug.capture->kind()));
     notify_service_manager();
     if (starter) {
         const UniqueFd log(open(log_file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));

@@ -45,6 +45,21 @@ constexpr const char* provider_name(Provider provider) {
     return "damaged";
 }
 
+/// What becomes of an operation whose thread is killed, for people.
+constexpr const char* protection_by(Provider provider) {
+    switch (provider) {
+        case Provider::none:
+            return "an operation whose thread is killed poisons the context (for tests)";
+        case Provider::ebpf:
+            return "an operation whose thread is killed is completed";
+        case Provider::kernel:
+            return "a thread that is killed ends its operation first";
+        case Provider::rollback:
+            return "an operation whose thread is killed is undone";
+    }
+    return "damaged";
+}
+
 /// Finishes the operation that is open in a slot whose thread is dead or has left it.
 class Completion {
   public:

@@ -24,10 +24,10 @@ long map_pool_tables(int fd, const ContextHeader& header) {
     void* at = mmap(wanted, bytes, PROT_READ | PROT_WRITE,
                     MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, fd, 0);
     if (at == MAP_FAILED) return -errno;
-    const Superblock& superblock = *static_cast<const Superblock*>(at);
+    const Superblock superblock = *static_cast<const Superblock*>(at);  // read once
     const bool sound = at == wanted && superblock.magic == POOL_MAGIC &&
                        superblock.layout_hash == POOL_LAYOUT_HASH &&
-                       superblock.chunks_offset == bytes &&
+                       superblock.chunks_offset == bytes && shape_of(superblock) == header.pool &&
                        memcmp(superblock.uuid, header.pool_uuid, sizeof superblock.uuid) == 0;
     if (!sound) munmap(at, bytes);
     return sound ? 0 : -EINVAL;

@@ -165,6 +165,18 @@ class Daemon(NodeTest):
         self.good("recover")
         self.assertEqual(self.stack_bytes(), before)
 
+    def test_a_file_that_is_cut_short_ends_it_in_order(self):
+        for name in ["context", "pool"]:
+            with self.subTest(name):
+                self.up()
+                os.truncate(f"{self.home}/context/{name}", 0)
+                self.aep("status")  # it looks at what is gone, or the next sweep does
+                while "was cut short" not in self.log():
+                    self.aep("recover")
+                self.assertNotEqual(self.aep("down").returncode, 139)
+                self.aep("down", "--force")
+                self.assertEqual(os.listdir(self.home), [])
+
     def test_in_the_foreground(self):
         with subprocess.Popen([AEPD, *self.where, "--pool-size", "64M", "--provider", "none"], stderr=subprocess.PIPE,
                               text=True) as daemon:

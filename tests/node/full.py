@@ -56,10 +56,6 @@ class Full(NodeTest):
         facts = os.statvfs(self.small)
         return facts.f_bfree * facts.f_bsize
 
-    def log(self):
-        with open(f"{self.socket}.log", encoding="utf-8") as log:
-            return log.read()
-
     def kill_all(self):
         for client in self.clients:
             client.end()

@@ -45,10 +45,6 @@ class Namespaces(OwnBpffs, ProviderTest):
             self.skipTest(done.stderr)
         self.assertEqual(done.returncode, 0, done.stderr)
 
-    def log(self):
-        with open(f"{self.socket}.log", encoding="utf-8") as log:
-            return log.read()
-
     @contextlib.contextmanager
     def elsewhere(self, *arguments, **more):
         daemon = Elsewhere(*arguments, **more)

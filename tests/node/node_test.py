@@ -97,6 +97,10 @@ class NodeTest(unittest.TestCase):
     def up(self, *words):
         return self.good("up", "--pool-size", self.pool_size, "--provider", self.provider, *words)
 
+    def log(self):
+        with open(f"{self.socket}.log", encoding="utf-8") as log:
+            return log.read()
+
     def daemon_pid(self):
         with open(f"{self.home}/context/lock", encoding="ascii") as lock:
             return int(lock.read())

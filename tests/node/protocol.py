@@ -118,10 +118,6 @@ class Protocol(NodeTest):
             self.assertEqual(connection.recv(1), b"")
         self.assertLessEqual(len(os.listdir(f"/proc/{self.daemon_pid()}/fd")), before)
 
-    def log(self):
-        with open(f"{self.socket}.log", encoding="utf-8") as log:
-            return log.read()
-
     def test_peers_that_say_nothing_or_read_nothing_hold_nobody_up(self):
         silent = [self.connect() for _ in range(50)]
         deaf = [self.connect() for _ in range(10)]

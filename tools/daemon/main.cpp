@@ -19,6 +19,7 @@
 #include "tools/daemon/probe.hpp"
 #include "tools/daemon/rollback_plug.hpp"
 #include "tools/daemon/server.hpp"
+#include "tools/daemon/torn_file.hpp"
 #include "tools/node/node_error.hpp"
 #include "tools/node/process_facts.hpp"
 
@@ -149,8 +150,7 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
         leave_terminal(log.get());
         tell_starter(starter, 0);
     }
-    server.run();
-    return 0;
+    return server.run() ? 0 : EXIT_TROUBLE;
 }
 
 int run(int argc, char** argv) {
@@ -171,6 +171,7 @@ int run(int argc, char** argv) {
     }
     open_log(*options, "");
     std::signal(SIGPIPE, SIG_IGN);
+    survive_torn_files();
     const auto say = [&](const std::exception& error) {
         spdlog::error("{}", error.what());
         // The log may be a file by now, and whoever starts it looks at his terminal.

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tools/daemon/torn_file.hpp"
 #include "tools/node/node_error.hpp"
 #include "tools/node/process_facts.hpp"
 
@@ -85,11 +86,17 @@ void Server::watch(Source source, u32 id, int fd, u32 events) {
     }
 }
 
-void Server::run() {
+bool Server::run() {
     completion_.begin();
     find_left();
     sweep();
     while (!ends_) {
+        if (found_torn_file()) {
+            log_(LogLevel::error,
+                 "the context's file or the pool's was cut short while we served it, by a process "
+                 "of this user or by hand: end its clients, and take it down: aep down --force");
+            return false;
+        }
         if (settling_ && may_let_in()) let_queued_in();
         epoll_event events[64];
         const int count = epoll_wait(epoll_.get(), events, 64, -1);
@@ -141,6 +148,7 @@ void Server::run() {
         }
         // Who asked for it learns that it is done by the end of the connection.
     }
+    return true;
 }
 
 void Server::accept_connection() {

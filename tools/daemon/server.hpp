@@ -22,8 +22,8 @@ class Server {
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
-    /// Serves until SIGTERM, SIGINT or the command `down`.
-    void run();
+    /// Serves until SIGTERM, SIGINT or the command `down`. False: it cannot go on, as its log says.
+    bool run();
 
   private:
     enum class Source : u32 { listening, signal, timer, doorbell, completer, connection, process };

@@ -1,6 +1,5 @@
 // Purpose: the walk over a dead client's heap before it is thrown away. What a client left is
-// walked
-//          in a process of its own, without privileges: a heap that leads astray ends that one.
+//          walked in a process of its own, without privileges: a heap that leads astray ends that.
 // Who calls it: recovery, if the daemon was told to verify.
 // Crash rule: the walk's process ends with the host's thread, and changes only what is thrown away.
 #include <errno.h>
@@ -66,9 +65,23 @@ bool drop_privileges() {
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_capset, &header, none) == 0;
 }
 
+/// The host's locks and sockets end with the host, not with this process.
+void close_all_but(int a, int b) {
+    const auto close_from = [](int first, unsigned last) {
+        if (static_cast<unsigned>(first) <= last) {
+            syscall(SYS_close_range, static_cast<unsigned>(first), last, 0);
+        }
+    };
+    const int low = std::min(a, b), high = std::max(a, b);
+    close_from(3, static_cast<unsigned>(low) - 1);
+    close_from(low + 1, static_cast<unsigned>(high) - 1);
+    close_from(high + 1, ~0U);
+}
+
 /// In the walk's process, which has none of the mappings: no allocation, the host's threads are
 /// not here. Its answer goes into `out`.
 [[noreturn]] void walk(int fd, const ContextConstants& constants, u32 client, int out) {
+    close_all_but(fd, out);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (!drop_privileges() || map_control(fd, constants) < 0 ||
         map_heap_metadata(fd, constants) < 0 || map_domain(fd, client) < 0) {

@@ -275,7 +275,7 @@ class Torture {
             try {
                 judge(counted);
             } catch (const std::exception& e) {
-                fault(e.what(), counts_.hung);
+                fault(std::string(e.what()) + ": " + counted.node->last_words(), counts_.hung);
                 stop_ = true;
             }
             counts_.operations += counted.before;

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <deque>
+#include <fstream>
 #include <stdexcept>
 
 #include "tools/torture/patience.hpp"
@@ -20,6 +22,7 @@ namespace aep::torture {
 namespace {
 
 constexpr int ANSWER_MS = 10'000;
+constexpr int SERVED_ALREADY = 3;  // aepd's exit status
 
 /// A connection to the daemon's socket; -1: nobody listens.
 int connect_to(const std::filesystem::path& path) {
@@ -42,7 +45,7 @@ Node::Node(const NodeSetup& setup) : setup_(setup) {
     start();
 }
 
-void Node::start() {
+void Node::start(int tries) {
     const std::string socket = (directory_ / "socket").string();
     const std::string pool = (setup_.pool.empty() ? directory_ / "pool" : setup_.pool).string();
     const std::string number = std::to_string(setup_.number);
@@ -59,14 +62,19 @@ void Node::start() {
         _exit(127);
     }
     for (int i = 0; i < ANSWER_MS / 10 * patience; ++i) {
-        const int fd = connect_to(socket);
-        if (fd >= 0) {
-            close(fd);
+        try {
+            command("ping");  // a former daemon's socket may still take connections
             return;
+        } catch (const std::exception&) {
         }
         int status = 0;
         if (waitpid(pid_, &status, WNOHANG) == pid_) {
             pid_ = -1;
+            // A process that the killed one was just starting holds its lock for a moment.
+            if (WIFEXITED(status) && WEXITSTATUS(status) == SERVED_ALREADY && tries > 1) {
+                usleep(10'000);
+                return start(tries - 1);
+            }
             throw std::runtime_error("the daemon ended at once; it says: see " + log);
         }
         usleep(10'000);
@@ -96,13 +104,12 @@ nlohmann::json Node::command(const std::string& name) const {
     const std::string text = nlohmann::json{{"command", name}}.dump();
     std::string answer(4 << 20, '\0');
     pollfd wait{fd, POLLIN, 0};
-    ssize_t got = -1;
-    if (send(fd, text.data(), text.size(), MSG_NOSIGNAL) > 0 &&
-        poll(&wait, 1, ANSWER_MS * patience) == 1) {
-        got = recv(fd, answer.data(), answer.size(), 0);
-    }
+    ssize_t got = send(fd, text.data(), text.size(), MSG_NOSIGNAL);
+    if (got > 0 && poll(&wait, 1, ANSWER_MS * patience) == 0) errno = ETIMEDOUT, got = -1;
+    if (got > 0) got = recv(fd, answer.data(), answer.size(), 0);
+    const std::string why = got < 0 ? std::strerror(errno) : "the connection was ended";
     close(fd);
-    if (got <= 0) throw std::runtime_error("no answer to '" + name + "'");
+    if (got <= 0) throw std::runtime_error("no answer to '" + name + "': " + why);
     auto parsed = nlohmann::json::parse(answer.begin(), answer.begin() + got);
     if (!parsed.value("ok", false)) throw std::runtime_error(parsed.value("error", "refused"));
     return parsed;
@@ -119,6 +126,23 @@ void Node::lose_power() {
     waitpid(pid_, nullptr, 0);
     std::filesystem::remove_all(directory_ / "context");
     start();
+}
+
+std::string Node::last_words() const {
+    siginfo_t how{};  // not reaped: the destructor does that
+    waitid(P_PID, static_cast<id_t>(pid_), &how, WEXITED | WNOHANG | WNOWAIT);
+    std::string text = how.si_pid == 0
+                           ? "the daemon runs; it said:"
+                           : "the daemon ended (" + std::to_string(how.si_status) +
+                                 (how.si_code == CLD_EXITED ? "" : ", by a signal") + "); it said:";
+    std::ifstream log(directory_ / "log");
+    std::deque<std::string> lines;
+    for (std::string line; std::getline(log, line);) {
+        lines.push_back(line);
+        if (lines.size() > 8) lines.pop_front();
+    }
+    for (const std::string& line : lines) text += "\n    " + line;
+    return text;
 }
 
 std::vector<std::string> Node::environment() const {

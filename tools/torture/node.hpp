@@ -42,13 +42,15 @@ class Node {
     /// Kills the daemon, takes the context away and starts anew, as a machine after a power cut.
     /// Its clients are dead already.
     void lose_power();
+    /// How its daemon is, and the last lines that it wrote: for people.
+    std::string last_words() const;
     const std::filesystem::path& directory() const { return directory_; }
     /// What a client needs in its environment to join.
     std::vector<std::string> environment() const;
     pid_t daemon_pid() const { return pid_; }
 
   private:
-    void start();
+    void start(int tries = 100);
 
     NodeSetup setup_;
     std::filesystem::path directory_;

@@ -5,7 +5,6 @@
 //   aep_bench_probe signals N       ns of a signal sent to oneself and handled, median of batches
 //   aep_bench_probe threads N       ns of a thread made and joined
 //   aep_bench_probe pairs N         ns of a malloc(64) and its free
-//   aep_bench_probe share N         ns of a send to oneself, the receive, and the drop
 //   aep_bench_probe survivor MS     malloc/free pairs in each 10 ms of MS milliseconds, one a line,
 //   after
 //                                   a line with the monotonic clock in ns at the start
@@ -23,8 +22,6 @@
 #include <cstring>
 #include <string_view>
 #include <vector>
-
-#include "shim/include/aep/dsm.h"
 
 namespace {
 
@@ -76,26 +73,6 @@ int pairs(unsigned n) {
     return 0;
 }
 
-/// Three operations. The object keeps its owner's reference.
-int share(unsigned n) {
-    void* object = std::malloc(64);
-    if (dsm_attach(nullptr) != 0) {
-        std::perror("dsm_attach");
-        return 1;
-    }
-    const dsm_id self = dsm_self();
-    const double all = median_ns(n, [&] {
-        dsm_send(self, object);
-        dsm_free(dsm_recv(self, 0, nullptr));
-    });
-    const double pair = median_ns(n, [&] {
-        dsm_ref(object);
-        dsm_free(object);
-    });
-    std::printf("%.1f %.1f\n", all - pair / 2, pair);
-    return 0;
-}
-
 int survivor(unsigned milliseconds) {
     constexpr std::uint64_t BIN = 10'000'000;
     std::vector<std::uint64_t> bins(milliseconds / 10 + 1);
@@ -141,9 +118,8 @@ int main(int count, char** arguments) {
     if (n != 0 && what == "signals") return signals(n);
     if (n != 0 && what == "threads") return threads(n);
     if (n != 0 && what == "pairs") return pairs(n);
-    if (n != 0 && what == "share") return share(n);
     if (n != 0 && what == "survivor") return survivor(n);
     if (n != 0 && what == "victim") return victim(n);
-    std::fputs("usage: aep_bench_probe signals|threads|pairs|share|survivor|victim N\n", stderr);
+    std::fputs("usage: aep_bench_probe signals|threads|pairs|survivor|victim N\n", stderr);
     return 2;
 }

@@ -164,7 +164,7 @@ struct ShareLayout {
     usize exports, holders, mailboxes, record_bytes;
 };
 inline constexpr usize SHARE_HEADER_AT = round_up(sizeof(UndoLog), CACHE_LINE);
-constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots, u32 chunk_count,
+[[gnu::always_inline]] constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots, u32 chunk_count,
                                    u32 era_objects) {
     ShareLayout l{};
     // Those of constant size first: where the others begin is known without a calculation.
@@ -186,7 +186,9 @@ constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots, u32 chunk_cou
 
 // ---- Where the parts are
 
-inline ShareLayout share_layout() {
+// What they cost is an addition or two, if they are not called: the compiler's limits for what it
+// puts into one function must not count here.
+[[gnu::always_inline]] inline ShareLayout share_layout() {
     return share_layout(context().max_clients, context().max_slots, context().chunk_count,
                         context().era_objects);
 }
@@ -199,7 +201,7 @@ T* record_part(usize offset) {
     return reinterpret_cast<T*>(CONTROL_BASE + RECORDS_OFFSET + offset);
 }
 inline ShareHeader& sharing() { return *share_part<ShareHeader>(SHARE_HEADER_AT); }
-inline ShareClient& share_client(u32 client) {
+[[gnu::always_inline]] inline ShareClient& share_client(u32 client) {
     return share_part<ShareClient>(share_layout().clients)[client];
 }
 /// Exports that lie in the chunk, wholly or in part.
@@ -224,8 +226,12 @@ inline Logged<u32>& export_of_object(u32 object) {
 inline Message* mailbox_of(u32 client) {
     return record_part<Message>(share_layout().mailboxes) + usize{client} * MAILBOX_MESSAGES;
 }
-inline Export& export_at(u32 index) { return record_part<Export>(share_layout().exports)[index]; }
-inline Holder& holder_at(u32 index) { return record_part<Holder>(share_layout().holders)[index]; }
+[[gnu::always_inline]] inline Export& export_at(u32 index) {
+    return record_part<Export>(share_layout().exports)[index];
+}
+[[gnu::always_inline]] inline Holder& holder_at(u32 index) {
+    return record_part<Holder>(share_layout().holders)[index];
+}
 
 /// The chunks that an object touches, [first, end).
 struct ChunkSpan {

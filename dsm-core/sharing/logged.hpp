@@ -64,7 +64,7 @@ struct alignas(CACHE_LINE) UndoLog {
     static constexpr u32 CAPACITY = 4096;
 
     u32 length;  // entries that are valid
-    u32 freed;   // 1: the last export in some chunk has gone (Alone::commit)
+    u32 freed;   // 1 + the first entry that tells of a chunk whose last export has gone; 0: none
     alignas(CACHE_LINE) UndoEntry entries[CAPACITY];
 
     void add(uptr address, u32 kind, u64 old) {
@@ -73,6 +73,12 @@ struct alignas(CACHE_LINE) UndoLog {
         entries[at] = {address | u64{kind} << 56, old};
         // release: the entry comes before; what it tells of is stored by a release, after this.
         __atomic_store_n(&length, at + 1, __ATOMIC_RELEASE);
+    }
+
+    /// The last entry tells of a chunk, or of several, that no export lies in any more: when the
+    /// operation has happened they may go (Alone::commit).
+    void mark_freed() {
+        if (freed == 0) freed = __atomic_load_n(&length, __ATOMIC_RELAXED);
     }
 };
 static_assert(sizeof(UndoLog) == CACHE_LINE + UndoLog::CAPACITY * sizeof(UndoEntry));
@@ -84,7 +90,8 @@ inline UndoLog& undo_log() { return *reinterpret_cast<UndoLog*>(CONTROL_BASE + S
 /// For the test that shows that without a log all is lost.
 inline bool undo_log_works = true;
 #elif defined(AEP_NO_UNDO_LOG)
-/// For the measurement of what the log costs: a build whose operations must be completed.
+/// For the measurement of what the log costs (AEP_UNDO_LOG=OFF): a build whose operations must be
+/// completed, and in which what a dead client had exported stays in memory.
 inline constexpr bool undo_log_works = false;
 #else
 inline constexpr bool undo_log_works = true;

@@ -36,14 +36,14 @@ void count_in_chunks(u64 address, u64 bytes, bool more) {
             ++count;
         } else {
             --count;
-            if (count == 0) undo_log().freed = 1;
+            if (count == 0) undo_log().mark_freed();
         }
     };
     change(chunk_exports(span.first));
     if (last == span.first) return;
     if (last - span.first > 1) {
         fill_logged(&chunk_exports(span.first + 1), last - span.first - 1, more ? 0 : 1, more);
-        if (!more) undo_log().freed = 1;
+        if (!more) undo_log().mark_freed();
     }
     change(chunk_exports(last));
 }
@@ -55,13 +55,14 @@ void count_in_chunks(u64 address, u64 bytes, bool more) {
 /// chunk is another client's. What a kill leaves kept in here, recovery finds.
 void Alone::give_freed_chunks(u32 length) {
     UndoLog& log = undo_log();
+    const u32 oldest = log.freed - 1;
     log.freed = 0;
     // seq_cst: recovery marks a chunk as kept and then reads the count; one of us sees the other
     // and gives the chunk to the cache.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     const uptr first = reinterpret_cast<uptr>(&chunk_exports(0));
     const u32 chunks = context().chunk_count;
-    for (u32 i = 0; i < length; ++i) {
+    for (u32 i = oldest; i < length; ++i) {
         const UndoEntry& entry = log.entries[i];
         const uptr at = (entry.address() - first) / sizeof(u32);
         if (entry.address() < first || at >= chunks) continue;

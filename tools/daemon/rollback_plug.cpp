@@ -3,7 +3,14 @@
 // Crash rule: see rollback_plug.hpp.
 #include "tools/daemon/rollback_plug.hpp"
 
+#include "dsm-core/sharing/logged.hpp"
+
 namespace aep {
+
+std::string RollbackPlug::start(const WatchedContext& watched) {
+    if (!undo_log_works) return "this build has no undo log (AEP_UNDO_LOG=OFF): it cannot undo";
+    return performer_.prepare(watched, -1);
+}
 
 SlotOutcome RollbackPlug::complete(u32 index) {
     const Slot& slot = slot_at(index);

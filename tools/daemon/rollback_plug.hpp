@@ -21,9 +21,7 @@ class RollbackPlug final : public Capture, public Completion, private CompleterO
         : log_(std::move(log)), performer_(*this, std::move(options), log_) {}
 
     Provider kind() const override { return Provider::rollback; }
-    std::string start(const WatchedContext& watched) override {
-        return performer_.prepare(watched, -1);
-    }
+    std::string start(const WatchedContext& watched) override;
 
     void begin() override { performer_.want(); }  // before it is needed
     /// An open operation of a client is never completed. The host's is, while its performer lives.

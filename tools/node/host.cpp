@@ -14,6 +14,7 @@
 #include <cstdlib>
 
 #include <image_identity.hpp>
+#include "dsm-core/sharing/logged.hpp"
 #include "shim/context_file.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"
@@ -303,7 +304,7 @@ WatchedContext NodeHost::watched() const {
 void NodeHost::set_provider(Provider provider) {
     context().provider.store(static_cast<u32>(provider));
     provider_ = provider;
-    rolls_back_ = provider != Provider::none;
+    rolls_back_ = provider != Provider::none && undo_log_works;
 }
 
 void NodeHost::remove() {

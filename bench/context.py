@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Figures of the context: what an operation through the image costs, what the eBPF programs cost others, how fast a
-dead client is taken back, and what its neighbours notice.
+"""Figures of the context: what an operation through the image costs, what the undo log adds to those of sharing, what
+the eBPF programs cost others, how fast a dead client is taken back, and what its neighbours notice.
 
-    bench/context.py                              one to two minutes; needs root for provider ebpf
+    bench/context.py                              some five minutes; needs root for provider ebpf
     bench/context.py --json FILE --plot docs/context --docs docs/context_figures.md
 
 Called by `./aep bench --context` and by hand. Every comparison is interleaved, and medians are printed.
@@ -10,6 +10,8 @@ Crash rule: the daemon and the probes end with this process; files lie in a temp
 """
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import shutil
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import time
 
-from driver import context
+from driver import context, undo_cost
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
@@ -79,18 +81,6 @@ def operation_cost(build, daemon):
             "entry_ns": (times["image"] - times["direct"]) / 2}
 
 
-def sharing_cost(build, daemon):
-    """A reference sent and received within the node (two operations), and one taken and dropped (two)."""
-    env = daemon.environment()
-    rounds = []
-    for _ in range(ROUNDS):
-        done = subprocess.run([f"{build}/bench/context/aep_bench_probe", "share", "20000"], env=env,
-                              capture_output=True, text=True, check=True)
-        rounds.append([float(x) for x in done.stdout.split()])
-    transfer, references = (statistics.median(column) for column in zip(*rounds))
-    return {"transfer_ns": transfer, "reference_ns": references}
-
-
 def operation_instructions(build, daemon):
     """The same, in instructions: by callgrind, from the difference of two runs."""
     batches = 21
@@ -131,6 +121,28 @@ def recovery(build, daemon, objects=OBJECTS):
     after = daemon.settled()["recovery"]
     ns = after["ns"] - before["ns"]
     return {"objects": objects, "ms": ns / 1e6, "objects_per_second": objects / ns * 1e9}
+
+
+def undo(build, nolog):
+    """Sharing and deaths: provider rollback beside ebpf, and beside a build without the undo log, if they are there."""
+    makers = {"rollback": (build, "rollback"), "ebpf": (build, "ebpf"), "nolog": (nolog, "none")}
+    missing = {}
+    with contextlib.ExitStack() as stack:
+        sides = {}
+        for name, (where, provider) in makers.items():
+            side = undo_cost.Side(build, functools.partial(Daemon, where, provider))
+            try:
+                sides[name] = stack.enter_context(side)
+            except context.DaemonFailed as why:
+                missing[name] = str(why)
+        found = {"missing": missing, "operations": undo_cost.operations(sides, shutil.which("valgrind") is not None)}
+        sides.pop("nolog", None)  # none of its operations could be undone
+        found["lock"] = undo_cost.lock_waits(sides)
+        found["host"] = undo_cost.host_operations(sides)
+        found["recovery"] = {
+            name: statistics.median(one[name]["objects_per_second"] for one in taken) for name in sides
+            for taken in [undo_cost.rounds_of(sides, lambda side: recovery(build, side.own, OBJECTS // 4), "recovery", 3)]}
+        return found
 
 
 def survivors(build, daemon, milliseconds=SURVIVOR_MS):
@@ -184,13 +196,20 @@ def draw(document, stem):
     matplotlib.rcParams.update({"svg.hashsalt": "aep-bench", "font.size": 9})
     from matplotlib import pyplot
     data = document["survivors"]
-    figure, axes = pyplot.subplots(figsize=(9, 3))
+    figure, (axes, waits) = pyplot.subplots(1, 2, figsize=(11, 3), width_ratios=(2, 1))
     axes.plot([i / 100 for i in range(len(data["bins"]))], [b / 10_000 for b in data["bins"]], linewidth=0.8)
     for kill in data["kills_ms"]:
         axes.axvline(kill / 1000, color="#d55e00", linewidth=0.8, linestyle=":")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("s (dotted: a neighbour is killed)")
     axes.set_ylabel("malloc/free pairs a µs, 10 ms bins")
+    for name, one in document["undo"]["lock"].items():
+        share = [(i + 1) / len(one["all"]) for i in range(len(one["all"]))]
+        waits.step([ns / 1000 for ns in one["all"]], share, where="post", linewidth=0.8, label=name)
+    waits.set_xscale("log")
+    waits.set_xlabel("µs from the kill of the lock's holder\nuntil who waited for it goes on")
+    waits.set_ylabel("share of kills")
+    waits.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(stem + ".svg", metadata={"Date": None})
     figure.savefig(stem + ".png", dpi=110)
@@ -205,8 +224,6 @@ def table(document):
     if d["instructions"]:
         n = d["instructions"]
         yield f"| the same in instructions; what the shadow entry adds | {n['direct']:.0f} / {n['image']:.0f}; {n['entry']:.0f} |"
-    share = d["sharing"]
-    yield f"| a reference sent and received; one taken and dropped | {share['transfer_ns']:.0f} ns; {share['reference_ns']:.0f} ns |"
     for what, name in (("signals", "a handled signal"), ("threads", "a thread made and joined")):
         for who, ns in d["others"][what].items():
             yield f"| {name}: {who} | {ns:.0f} ns |"
@@ -223,6 +240,25 @@ def table(document):
         yield f"| joined / private: {case} | {ratio:.2f} |"
 
 
+def undo_table(found):
+    yield from undo_cost.operation_table(found["operations"])
+    yield ""
+    yield "| after a death | " + " | ".join(found["lock"]) + " |"
+    yield "|---" * (1 + len(found["lock"])) + "|"
+    for what in ("p50", "p99"):
+        yield (f"| kill of the lock's holder until who waited goes on, {what} | " +
+               " | ".join(f"{one[what] / 1000:.0f} us" for one in found["lock"].values()) + " |")
+    yield "| such kills | " + " | ".join(str(one["kills"]) for one in found["lock"].values()) + " |"
+    yield ("| an operation of the host's on 64 shared objects of the dead | " +
+           " | ".join(f"{one['operation_ns'] / 1000:.1f} us" for one in found["host"].values()) + " |")
+    yield ("| shared objects of the dead taken back | " +
+           " | ".join(f"{one['objects_per_second'] / 1e6:.2f} M/s" for one in found["host"].values()) + " |")
+    yield (f"| {OBJECTS // 4 / 1e6:.0f} M objects that it had not shared | " +
+           " | ".join(f"{rate / 1e6:.0f} M/s" for rate in found["recovery"].values()) + " |")
+    for name, why in found["missing"].items():
+        yield f"\nNot measured: {name}: {why}."
+
+
 def fill(path, lines):
     begin, end = "<!-- figures -->", "<!-- end of figures -->"
     with open(path, encoding="utf-8") as file:
@@ -236,6 +272,8 @@ def fill(path, lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR")
+    parser.add_argument("--nolog", metavar="DIR", default=os.path.join(ROOT, "build", "nolog"),
+                        help="a build of the preset nolog, beside which the undo log is measured (default: build/nolog)")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", metavar="STEM", help="draw the survivors' throughput as STEM.svg and STEM.png")
     parser.add_argument("--docs", metavar="FILE", help="write the table into this page, between its markers")
@@ -248,25 +286,28 @@ def main():
 
 
 def measure(build, arguments):
+    before = os.getloadavg()[0]
     with Daemon(build, "none") as without, Daemon(build, "auto") as daemon:
         provider = daemon.command("status")["provider"]
         document = {
             "provider": provider,
             "operation": operation_cost(build, daemon),
             "instructions": operation_instructions(build, daemon) if shutil.which("valgrind") else None,
-            "sharing": sharing_cost(build, daemon),
             "others": cost_for_others(build, daemon, without),
             "recovery": recovery(build, daemon),
             "survivors": survivors(build, daemon),
             "joined": private_against_joined(build, daemon),
             "latency": latency(build) if provider == "ebpf" else ["not measured: no provider here"],
         }
-    print("\n".join(table(document)))
+    document["undo"] = undo(build, os.path.abspath(arguments.nolog))
+    lines = [f"Load when this was measured: {' '.join(f'{load:.1f}' for load in (before, *os.getloadavg()[:1]))} "
+             f"(before, after), {os.cpu_count()} processors.", "", *table(document), "", *undo_table(document["undo"])]
+    print("\n".join(lines))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
     if arguments.docs:
-        fill(arguments.docs, list(table(document)))
+        fill(arguments.docs, lines)
     if arguments.plot:
         draw(document, arguments.plot)
     return 0

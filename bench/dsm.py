@@ -31,10 +31,8 @@ import context as figures  # noqa: E402
 from driver import context, dsm_report, dsm_rows, markdown, progress, report, stats  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TIMEOUT_S = 600
 SERIES = ("bin", "cpu", "kill_ms", "end_ms")
 AFTER_KILL_MS = 50  # our recovery is through long before
-_names = (f"bench-{number}" for number in itertools.count())  # a name stays taken until the daemon has seen the end
 
 
 def parse_arguments():
@@ -70,9 +68,9 @@ class Contexts(contextlib.ExitStack):
     def __enter__(self):
         self.own = self.enter_context(figures.Daemon(self._build, "auto"))
         if not self.missing:
-            pool = ("--pool", os.path.join(self.own.folder, "nodes.pool"), "--pool-size", "1G")
+            pool = ("--pool", os.path.join(self.own.folder, "nodes.pool"))
             try:
-                self.near, self.far = (self.enter_context(figures.Daemon(self._build, "auto", more=("--node", str(n), "--pool-caches", "cxl", *pool)))
+                self.near, self.far = (self.enter_context(figures.Daemon(self._build, "auto", pool_size="1G", more=("--node", str(n), "--pool-caches", "cxl", *pool)))
                                        for n in (1, 2))
             except context.DaemonFailed as why:
                 self.missing = f"two contexts on one pool: {why}"
@@ -99,25 +97,10 @@ def parse(output):
     return {name: values if name in SERIES else values[0] for name, values in found.items()}
 
 
-@contextlib.contextmanager
-def other_end(words, env):
-    """The second process of a run with a peer; it ends when the first one tells it, or is ended when that one failed."""
-    server = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True, preexec_fn=context.die_with_parent)
-    try:
-        server.stdout.readline()
-        yield
-        server.wait(TIMEOUT_S)
-    finally:
-        if server.poll() is None:
-            server.kill()
-            server.wait()
-        server.stdout.close()
-
-
 def execute(build, run, contexts, latency):
     """The figures of one run, or {"failed": why}."""
     words, env = [program(build, run.program), run.case, str(run.count)], plain_environment()
-    server = next(_names)
+    server = context.new_name()
     if run.program == dsm_rows.OURS:
         env = (contexts.near if run.remote else contexts.own).environment()
         words.append(server if run.peer else "-")
@@ -125,14 +108,14 @@ def execute(build, run, contexts, latency):
         with contextlib.ExitStack() as stack:
             if run.peer and run.program == dsm_rows.OURS:
                 there = contexts.far if run.remote else contexts.own
-                stack.enter_context(other_end([words[0], "serve", "1", server], there.environment()))
+                stack.enter_context(context.other_end([words[0], "serve", "1", server], there.environment()))
             done = subprocess.run([*words, *([str(latency)] if latency else [])], env=env, capture_output=True, text=True,
-                                  timeout=TIMEOUT_S, check=True, preexec_fn=context.die_with_parent)
+                                  timeout=context.TIMEOUT_S, check=True, preexec_fn=context.die_with_parent)
         return dsm_rows.derive(run.name, parse(done.stdout))
     except subprocess.CalledProcessError as why:
         return {"failed": f"status {why.returncode}: {why.stderr.strip()[-200:]}"}
     except subprocess.TimeoutExpired:
-        return {"failed": f"still running after {TIMEOUT_S} s"}
+        return {"failed": f"still running after {context.TIMEOUT_S} s"}
 
 
 def client_recovery(build, daemon, objects):

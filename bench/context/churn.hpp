@@ -1,6 +1,6 @@
 // Purpose: how a client that performs operations without a pause tells another process how it gets
 //          on: a page in shared memory.
-// Who calls it: sharing.cpp writes it, lock_wait.cpp reads it.
+// Who calls it: sharing.cpp writes it, deaths.cpp reads it.
 // Crash rule: whoever writes it is killed at any moment; the count comes after what it counts.
 #pragma once
 

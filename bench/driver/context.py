@@ -5,6 +5,7 @@ Used by run.py and ../context.py. Crash rule: the daemon dies with the driver; i
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import shutil
@@ -15,7 +16,10 @@ import time
 
 from driver import pool
 
+TIMEOUT_S = 600  # of one run
 START_S = 10  # a daemon that does not serve by then does not start
+
+_names = (f"bench-{number}" for number in itertools.count())
 
 
 class DaemonFailed(Exception):
@@ -24,6 +28,26 @@ class DaemonFailed(Exception):
 
 def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def new_name():
+    """For one client: a name stays taken until the daemon has seen the end."""
+    return next(_names)
+
+
+@contextlib.contextmanager
+def other_end(words, env):
+    """The second process of a run with a peer; it ends when the first one tells it, or is ended when that one failed."""
+    server = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+    try:
+        server.stdout.readline()
+        yield
+        server.wait(TIMEOUT_S)
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.wait()
+        server.stdout.close()
 
 
 class Daemon:

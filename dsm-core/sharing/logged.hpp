@@ -64,7 +64,7 @@ struct alignas(CACHE_LINE) UndoLog {
     static constexpr u32 CAPACITY = 4096;
 
     u32 length;  // entries that are valid
-    u32 freed;   // 1 + the first entry that tells of a chunk whose last export has gone; 0: none
+    u32 freed;   // 1 + the first entry that tells of a chunk whose last orphan has gone; 0: none
     alignas(CACHE_LINE) UndoEntry entries[CAPACITY];
 
     void add(uptr address, u32 kind, u64 old) {

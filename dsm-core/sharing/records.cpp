@@ -26,9 +26,14 @@ void unlink_from_bucket(u32 index) {
     *link = export_at(index).next;
 }
 
+enum class Count { one_more, one_less, one_orphan_less };
+
 /// One more export, or one less, in each chunk that the object touches. Those that it fills have no
-/// other.
-void count_in_chunks(u64 address, u64 bytes, bool more) {
+/// other. Only chunks of orphans can be kept for their exports: recovery keeps chunks when all
+/// exports of the client are orphans.
+void count_in_chunks(u64 address, u64 bytes, Count how) {
+    const bool more = how == Count::one_more;
+    const bool may_be_kept = how == Count::one_orphan_less;
     const ChunkSpan span = chunks_of(address, bytes);
     const u32 last = span.end - 1;
     const auto change = [&](Logged<u32>& count) {
@@ -36,14 +41,14 @@ void count_in_chunks(u64 address, u64 bytes, bool more) {
             ++count;
         } else {
             --count;
-            if (count == 0) undo_log().mark_freed();
+            if (may_be_kept && count == 0) undo_log().mark_freed();
         }
     };
     change(chunk_exports(span.first));
     if (last == span.first) return;
     if (last - span.first > 1) {
         fill_logged(&chunk_exports(span.first + 1), last - span.first - 1, more ? 0 : 1, more);
-        if (!more) undo_log().mark_freed();
+        if (may_be_kept) undo_log().mark_freed();
     }
     change(chunk_exports(last));
 }
@@ -155,7 +160,7 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
     bucket = index;
     if (owner.first_export != NO_RECORD) export_at(owner.first_export).previous_of_owner = index;
     owner.first_export = index;
-    count_in_chunks(address, bytes, true);
+    count_in_chunks(address, bytes, Count::one_more);
     AEP_SHARE_CRASH_POINT("share: export made");
     return index;
 }
@@ -190,12 +195,13 @@ void forget_number(u32 index) {
 void free_export(u32 index) {
     const Export& e = export_at(index);
     if (e.owner != OWNER_ELSEWHERE) {
-        if (e.owner != 0) {
+        const bool orphan = e.owner == 0;
+        if (!orphan) {
             unlink_from_owner(index);
         } else {
             --sharing().orphans;
         }
-        count_in_chunks(e.address, e.bytes, false);
+        count_in_chunks(e.address, e.bytes, orphan ? Count::one_orphan_less : Count::one_less);
     }
     recycle_export(index);
     --sharing().live_exports;

@@ -1,12 +1,14 @@
-// Purpose: how long others wait for the lock of a client that is killed inside an operation of
-//          sharing: from kill(2) until the next client's operation is over that waited for it.
+// Purpose: what comes after a client's death, seen from outside: how long others wait for the lock
+//          of sharing that it had, and how fast the host takes back what it had shared.
 // Who calls it: bench/context.py, as root or whoever the daemon is.
 // Crash rule: a measuring program; its clients die with it.
 //
-//   aep_bench_lock_wait LIBRARY SOCKET CONTEXT_FILE KILLS
-//
-// A client is stopped again and again until it has the lock; then, when the other one waits for
-// that, it is killed. Prints a line for each kill: nanoseconds.
+//   aep_bench_deaths LIBRARY SOCKET CONTEXT_FILE lock KILLS
+//     A client is stopped again and again until it has the lock; then, when another one waits for
+//     that, it is killed. A line for each kill: ns from kill(2) until the next client's operation
+//     is over that waited.
+//   aep_bench_deaths LIBRARY SOCKET CONTEXT_FILE shared OBJECTS
+//     ns from the first export that the host has dropped to the last one.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -16,6 +18,7 @@
 
 #include <random>
 #include <string>
+#include <string_view>
 
 #include "bench/context/churn.hpp"
 #include "bench/dsm/timing.hpp"
@@ -38,34 +41,45 @@ std::string beside(const char* name) {
 }
 
 template <class F>
-void wait_until(const char* what, F&& happened) {
+void wait_until(const char* what, F&& happened, unsigned pause_us = 100) {
     const double end = now_ns() + PATIENCE_NS;
     while (!happened()) {
         expect(now_ns() < end, what);
-        usleep(100);
+        usleep(pause_us);
     }
+}
+
+struct Where {
+    const char* library;
+    const char* socket;
+};
+
+/// Starts aep_bench_sharing in the context.
+pid_t start(const Where& where, const char* what, const std::string& number) {
+    const std::string program = beside("aep_bench_sharing");
+    const pid_t pid = fork();
+    expect(pid >= 0, "fork");
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setenv("LD_PRELOAD", where.library, 1);
+        setenv("AEP_SOCKET", where.socket, 1);
+        setenv("AEP_REQUIRE", "1", 1);
+        execl(program.c_str(), program.c_str(), what, number.c_str(), nullptr);
+        _exit(127);
+    }
+    return pid;
 }
 
 /// A client that performs operations without a pause.
 class Client {
   public:
-    Client(const char* library, const char* socket) {
+    explicit Client(const Where& where) {
         const int fd = memfd_create("churn", 0);
         expect(fd >= 0 && ftruncate(fd, sizeof(Churn)) == 0, "memfd_create");
         void* page = mmap(nullptr, sizeof(Churn), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         expect(page != MAP_FAILED, "mmap");
         churn_ = static_cast<Churn*>(page);
-        const std::string program = beside("aep_bench_sharing");
-        pid_ = fork();
-        expect(pid_ >= 0, "fork");
-        if (pid_ == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            setenv("LD_PRELOAD", library, 1);
-            setenv("AEP_SOCKET", socket, 1);
-            setenv("AEP_REQUIRE", "1", 1);
-            execl(program.c_str(), program.c_str(), "churn", std::to_string(fd).c_str(), nullptr);
-            _exit(127);
-        }
+        pid_ = start(where, "churn", std::to_string(fd));
         close(fd);
         wait_until("a client does not work", [&] { return churn().operations != 0; });
     }
@@ -102,7 +116,7 @@ class Client {
 void stop_with_lock(const Client& victim, std::mt19937& random) {
     const double end = now_ns() + PATIENCE_NS;
     for (;;) {
-        usleep(200 + random() % 500);
+        usleep(200 + static_cast<unsigned>(random() % 500));
         victim.stop();
         if (victim.has_lock()) return;
         expect(now_ns() < end, "a client never has the lock");
@@ -110,28 +124,52 @@ void stop_with_lock(const Client& victim, std::mt19937& random) {
     }
 }
 
-}  // namespace
-
-int main(int count, char** arguments) {
-    expect(count == 5, "usage: aep_bench_lock_wait LIBRARY SOCKET CONTEXT_FILE KILLS");
-    const int fd = open(arguments[3], O_RDWR | O_CLOEXEC);
-    ContextConstants constants;
-    expect(fd >= 0 && !verify_context(fd, constants) && map_control(fd, constants) == 0,
-           arguments[3]);
+void waits_for_the_lock(const Where& where, unsigned kills) {
     std::mt19937 random(1);
-    const Client other(arguments[1], arguments[2]);
+    const Client other(where);
     const Churn& its = other.churn();
-    for (int left = std::atoi(arguments[4]); left > 0; --left) {
-        const Client victim(arguments[1], arguments[2]);
+    for (; kills > 0; --kills) {
+        const Client victim(where);
         stop_with_lock(victim, random);
         // By now the other one waits: its operation has begun longer ago than LONG_NS.
         const u64 operations = its.operations;
         usleep(2 * LONG_NS / 1000);
         const u64 before = its.held_up;
-        if (its.operations > operations + 1) continue;  // it got the lock after all
+        if (its.operations > operations + 1) continue;  // it had not come to the lock
         const double struck = now_ns();
         victim.kill();
         wait_until("who waited for the lock still waits", [&] { return its.held_up != before; });
         std::printf("%.0f\n", static_cast<double>(its.ended_ns[before % Churn::KEPT]) - struck);
+    }
+}
+
+void taken_back(const Where& where, unsigned objects) {
+    const Logged<u64>& exports = sharing().live_exports;
+    expect(exports.load() == 0, "somebody else shares");
+    const pid_t pid = start(where, "alive", std::to_string(objects));
+    wait_until("no exports", [&] { return exports.load() == objects; });
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+    wait_until("nothing is taken back", [&] { return exports.load() != objects; }, 10);
+    const double begin = now_ns();
+    wait_until("not all is taken back", [&] { return exports.load() == 0; }, 10);
+    std::printf("%.0f\n", now_ns() - begin);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    expect(count == 6,
+           "usage: aep_bench_deaths LIBRARY SOCKET CONTEXT_FILE lock KILLS | shared OBJECTS");
+    const Where where{arguments[1], arguments[2]};
+    const int fd = open(arguments[3], O_RDWR | O_CLOEXEC);
+    ContextConstants constants;
+    expect(fd >= 0 && !verify_context(fd, constants) && map_control(fd, constants) == 0,
+           arguments[3]);
+    const unsigned n = static_cast<unsigned>(std::strtoul(arguments[5], nullptr, 10));
+    if (std::string_view(arguments[4]) == "lock") {
+        waits_for_the_lock(where, n);
+    } else {
+        taken_back(where, n);
     }
 }

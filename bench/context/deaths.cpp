@@ -150,9 +150,11 @@ void taken_back(const Where& where, unsigned objects) {
     wait_until("no exports", [&] { return exports.load() == objects; });
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
-    wait_until("nothing is taken back", [&] { return exports.load() != objects; }, 10);
+    wait_until(
+        "nothing is taken back", [&] { return exports.load() != objects; }, 10);
     const double begin = now_ns();
-    wait_until("not all is taken back", [&] { return exports.load() == 0; }, 10);
+    wait_until(
+        "not all is taken back", [&] { return exports.load() == 0; }, 10);
     std::printf("%.0f\n", now_ns() - begin);
 }
 

@@ -164,8 +164,8 @@ struct ShareLayout {
     usize exports, holders, mailboxes, record_bytes;
 };
 inline constexpr usize SHARE_HEADER_AT = round_up(sizeof(UndoLog), CACHE_LINE);
-[[gnu::always_inline]] constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots, u32 chunk_count,
-                                   u32 era_objects) {
+[[gnu::always_inline]] constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots,
+                                                          u32 chunk_count, u32 era_objects) {
     ShareLayout l{};
     // Those of constant size first: where the others begin is known without a calculation.
     l.buckets = round_up(SHARE_HEADER_AT + sizeof(ShareHeader), CACHE_LINE);

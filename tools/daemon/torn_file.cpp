@@ -26,9 +26,8 @@ void put_zeros(int signal, siginfo_t* info, void*) {
     const uptr page = round_down(reinterpret_cast<uptr>(info->si_addr), OS_PAGE_SIZE);
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     // A system call that is not on POSIX's list, but nothing more than a system call.
-    if (!is_mapped_from_a_file(page) ||
-        mmap(reinterpret_cast<void*>(page), OS_PAGE_SIZE, PROT_READ | PROT_WRITE, FLAGS, -1, 0) ==
-            MAP_FAILED) {
+    if (!is_mapped_from_a_file(page) || mmap(reinterpret_cast<void*>(page), OS_PAGE_SIZE,
+                                             PROT_READ | PROT_WRITE, FLAGS, -1, 0) == MAP_FAILED) {
         std::signal(signal, SIG_DFL);  // at once again, and then for good
         return;
     }

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -17,6 +18,9 @@ namespace {
 /// In the child, which may be that of a process with threads: system calls only.
 [[noreturn]] void become_completer(const char* path, const CompleterFds& fds, char* uid,
                                    char* gid) {
+    // Of no use without its daemon, also while it waits for a former one's end. It says so again
+    // when it has become the tenant.
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     const int given[COMPLETER_FDS] = {fds.context, fds.image, fds.pool, fds.captures, fds.socket};
     constexpr int BEYOND = FIRST_COMPLETER_FD + COMPLETER_FDS;
     int away[COMPLETER_FDS];  // out of the way of the final numbers

@@ -2,11 +2,14 @@
 //          message that says what and where.
 // Who calls it: ctest.
 // Crash rule: in children.
+#include <thread>
+
 #include "shim/node_lock.hpp"
 #include "tests/node/fixture.hpp"
 #include "tests/unit/capabilities.hpp"
 #include "tools/node/file_lock.hpp"
 #include "tools/node/leftovers.hpp"
+#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {
@@ -108,6 +111,38 @@ TEST(Restart, ASecondHostIsToldOfTheFirst) {
         });
         EXPECT_EQ(output.status, 0) << output.text;
     });
+}
+
+/// A completer that it had forked has its descriptors until it is executed.
+TEST(Restart, TheLockOfADeadHostIsWaitedFor) {
+    const Directory directory;
+    const NodeOptions options = options_in(directory);
+    int hold[2], held[2];
+    ASSERT_EQ(pipe(hold), 0);
+    ASSERT_EQ(pipe(held), 0);
+    const auto daemon = start_child([&] {
+        Host host(options);
+        const pid_t forked = fork();
+        if (forked == 0) {
+            char byte;
+            if (write(held[1], "h", 1) == 1 && read(hold[0], &byte, 1) == 1) _exit(0);
+            _exit(1);
+        }
+        ::kill(getpid(), SIGKILL);
+    });
+    EXPECT_EQ(wait_for(daemon), SIGKILL);
+    char byte;
+    ASSERT_EQ(read(held[0], &byte, 1), 1);
+    in_child([&] {
+        std::thread end([&] {
+            const u64 soon = monotonic_ns() + 50'000'000;
+            while (monotonic_ns() < soon) sched_yield();
+            EXPECT_EQ(write(hold[1], "e", 1), 1);
+        });
+        EXPECT_EQ(refusal(options), "");
+        end.join();
+    });
+    for (const int fd : {hold[0], hold[1], held[0], held[1]}) close(fd);
 }
 
 TEST(Restart, PoisonStays) {

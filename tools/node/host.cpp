@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <climits>
 #include <cstdio>
@@ -24,6 +25,10 @@
 
 namespace aep {
 namespace {
+
+/// How long a dead daemon's lock may outlive it, and how often that is looked at.
+constexpr u64 LONGEST_LOCKED_BY_THE_DEAD_NS = 5'000'000'000;
+constexpr unsigned LOCK_PAUSE_US = 5'000;
 
 std::string hexadecimal(u64 value) {
     char text[24];
@@ -59,12 +64,18 @@ NodeHost::~NodeHost() { unmap_context(); }
 
 void NodeHost::take_lock() {
     const std::string path = options_.paths.lock();
+    const u64 end = monotonic_ns() + LONGEST_LOCKED_BY_THE_DEAD_NS;
     for (;;) {
         UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
         if (!fd) throw NodeError(errno, "lock " + path + ": " + errno_text(errno));
         if (!set_file_lock(fd.get(), F_WRLCK, 0)) {
             char pid[16] = {};
             if (pread(fd.get(), pid, sizeof pid - 1, 0) <= 0) pid[0] = '?';
+            // A completer that a killed daemon had just forked has its lock until it is executed.
+            if (is_ending(static_cast<pid_t>(std::atoi(pid))) && monotonic_ns() < end) {
+                usleep(LOCK_PAUSE_US);
+                continue;
+            }
             throw NodeError(EBUSY, "context " + options_.paths.name +
                                        ": another daemon serves it already (pid " + pid + ")");
         }

@@ -4,6 +4,7 @@
 #include "tools/daemon/rollback_plug.hpp"
 
 #include "dsm-core/sharing/logged.hpp"
+#include "tools/node/file_lock.hpp"
 
 namespace aep {
 
@@ -15,13 +16,22 @@ std::string RollbackPlug::start(const WatchedContext& watched) {
 SlotOutcome RollbackPlug::complete(u32 index) {
     const Slot& slot = slot_at(index);
     if (index != host_slot()) {
-        return is_open(slot) ? SlotOutcome::no_capture : SlotOutcome::completed;
+        if (!is_open(slot)) return SlotOutcome::completed;
+        return former_is_gone() ? SlotOutcome::no_capture : SlotOutcome::pending;
     }
     // A former performer may still be in it until ours has come to work.
     if (!performer_.want() || !performer_.works() || performer_.asked(index)) {
         return SlotOutcome::pending;
     }
     return is_open(slot) ? SlotOutcome::no_capture : SlotOutcome::completed;
+}
+
+/// Whether no completer of a former daemon, with another provider, can be in a client's operation.
+bool RollbackPlug::former_is_gone() {
+    former_gone_ = former_gone_ || performer_.works() ||
+                   !somebody_locks(performer_.context_fd(), COMPLETER_LOCK_OFFSET);
+    if (!former_gone_) performer_.want();  // it comes to work when the other one is gone
+    return former_gone_;
 }
 
 SlotOutcome RollbackPlug::begin_operation(u32 slot) {

@@ -24,7 +24,8 @@ class RollbackPlug final : public Capture, public Completion, private CompleterO
     std::string start(const WatchedContext& watched) override;
 
     void begin() override { performer_.want(); }  // before it is needed
-    /// An open operation of a client is never completed. The host's is, while its performer lives.
+    /// An open operation of a client is never completed; pending: a former daemon's completer may
+    /// be at it. The host's is, while its performer lives.
     SlotOutcome complete(u32 slot) override;
     SlotOutcome begin_operation(u32 slot) override;
     bool performs_here() const override { return false; }
@@ -35,7 +36,9 @@ class RollbackPlug final : public Capture, public Completion, private CompleterO
     std::string watch_completer(pid_t) override { return ""; }  // it is a member of nothing
     bool answered(const CompleterReport&) override { return true; }
     void given_up(u32 slot, const std::string& why) override;
+    bool former_is_gone();
 
+    bool former_gone_ = false;
     Log log_;
     CompleterKeeper performer_;  // the last: it ends before what it tells
 };

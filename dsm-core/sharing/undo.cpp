@@ -44,10 +44,23 @@ void pay_what_is_owed(u32 slot) {
     owes.store(0, std::memory_order_release);  // after they are awake
 }
 
+bool exports_gone(u32 chunk) {
+    const Logged<u32>& exports = chunk_exports(chunk);
+    // seq_cst: the chunk may have been marked as kept just before (Alone::give_freed_chunks).
+    if (exports.load(std::memory_order_seq_cst) != 0) return false;
+    const UndoLog& log = undo_log();
+    const u32 length = __atomic_load_n(&log.length, __ATOMIC_SEQ_CST);  // after the count
+    for (u32 i = 0; i < length && i < UndoLog::CAPACITY; ++i) {
+        const UndoEntry entry{__atomic_load_n(&log.entries[i].where, __ATOMIC_RELAXED),
+                              __atomic_load_n(&log.entries[i].old, __ATOMIC_RELAXED)};
+        if (reinterpret_cast<uptr>(&exports) - entry.address() < entry.size()) return false;
+    }
+    return true;
+}
+
 void give_forgotten_chunks() {
     for (u32 c = 0; c < context().chunk_count; ++c) {
-        if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_KEPT &&
-            chunk_exports(c).load(std::memory_order_seq_cst) == 0) {
+        if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_KEPT && exports_gone(c)) {
             give_kept_chunk(c);
         }
     }

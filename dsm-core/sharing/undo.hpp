@@ -52,6 +52,11 @@ Undo undo_operation(u32 slot, MakePresent&& make_present) {
 /// Wakes whom the operation in `slot`, which has happened, was to wake. Repeatable.
 void pay_what_is_owed(u32 slot);
 
+/// Whether no export lies in the chunk, for good: an operation that may still be undone has not
+/// taken the last one away. Without the lock; of a chunk whose owner is dead, so that none comes.
+/// Cost: a word; while an operation is under way a look at its log.
+bool exports_gone(u32 chunk);
+
 /// Gives chunks to the cache that are kept although no export lies in them any more: whoever took
 /// the last one away died before it could. Cost: a look at each chunk's word.
 void give_forgotten_chunks();

@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 
 namespace aep {
@@ -321,6 +322,51 @@ TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
         for (const u64 bytes : {u64{0}, u64{HEAP_WINDOW}, ~u64{0}, u64{CHUNK_SIZE * 3}}) {
             EXPECT_EQ(ask(1, ShareOp::send, at, self, bytes).status, Status::not_held);
         }
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// An operation that takes the last export of a dead client's chunks away, and may be undone yet.
+TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
+    with_tables([](Host&) {
+        ASSERT_EQ(perform_node(1, NodeOp::claim_chunks,
+                               {.op = Op{}, .a = 4, .b = 1, .mask = raw(NO_CHUNK)})
+                      .status,
+                  Status::ok);
+        const u32 first = first_chunk_of(1);
+        const u64 object = chunk_address(ChunkIndex{first}) + CHUNK_SIZE / 2;
+        for (const u32 client : {1u, 2u}) {
+            ++client_at(client).generation;
+            ASSERT_EQ(ask(client, ShareOp::open).status, Status::ok);
+        }
+        const u64 receiver = id_of(2).bits;
+        ASSERT_EQ(ask(1, ShareOp::send, object, receiver, 3 * CHUNK_SIZE).status, Status::ok);
+        ASSERT_EQ(ask(2, ShareOp::receive).status, Status::ok);
+        while (ask(1, ShareOp::leave).status == Status::ok) continue;
+        const auto all_are = [&](u32 owner) {
+            for (u32 c = first; c < first + 4; ++c) {
+                if (chunk_owner(c).load() != owner) return false;
+            }
+            return true;
+        };
+        const auto begin_drop = [&] {
+            sharing().lock.lock(2);
+            --chunk_exports(first);
+            fill_logged(&chunk_exports(first + 1), 2, 1, 0);
+            --chunk_exports(first + 3);
+        };
+        const auto present = [](uptr, u64) { return true; };
+        begin_drop();  // before the owner's death is found
+        for (u32 c = first; c < first + 4; ++c) EXPECT_FALSE(exports_gone(c));
+        EXPECT_EQ(undo_operation(2, present), Undo::done);
+        give_up_chunks(1);
+        begin_drop();  // and after
+        give_forgotten_chunks();
+        EXPECT_TRUE(all_are(OWNER_KEPT));
+        EXPECT_EQ(undo_operation(2, present), Undo::done);
+        EXPECT_EQ(walk(), "");
+        EXPECT_EQ(ask(2, ShareOp::drop, object).status, Status::ok);
+        EXPECT_TRUE(all_are(OWNER_CACHED));
         EXPECT_EQ(walk(), "");
     });
 }

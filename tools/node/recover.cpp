@@ -11,6 +11,7 @@
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/sharing/undo.hpp"
 #include "tools/node/believed.hpp"
 #include "tools/node/crash_points.hpp"
 #include "tools/node/file_lock.hpp"
@@ -193,8 +194,8 @@ u32 NodeHost::take_chunks_back(u32 client) {
         }
         AEP_NODE_CRASH_POINT("recover: metadata cleared");
         // Exports in it: the chunk stays until the last of them goes, which may be just now.
-        if (chunk_exports(c).load(std::memory_order_seq_cst) != 0 && keep_chunk(client, c)) {
-            if (chunk_exports(c).load(std::memory_order_seq_cst) == 0) give_kept_chunk(c);
+        if (!exports_gone(c) && keep_chunk(client, c)) {
+            if (exports_gone(c)) give_kept_chunk(c);
             continue;
         }
         chunks += reclaim_chunk(client, c);
@@ -227,6 +228,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
         done.busy = done.busy || recovery.state == RecoveryState::waiting ||
                     recovery.state == RecoveryState::frozen;
     }
+    give_forgotten_chunks();
     count_cached();
     look_after_nodes(now_ms, done);
     if (fenced()) return done;

@@ -90,6 +90,8 @@ template <class Put, class Take>
 [[gnu::cold, gnu::noinline]] auto enter_with_spare_slot(u32 number, Put put, Take take) {
     DriverScope scope(spare_lock);
     if (!open_spare_slot()) return take(Reply{.status = Status::limit});
+    // Whose death would leave the operation open.
+    spare_slot->tid.store(static_cast<u32>(sys::gettid()), std::memory_order_relaxed);
     return enter(*spare_slot, number, put, take);
 }
 

@@ -199,6 +199,9 @@ class NodeHost {
     void say_poisoned(u32 slot);
     u32 take_chunks_back(u32 client);
     void empty_domain(u32 client);
+    // lone_deaths.cpp
+    bool may_be_left_behind(u32 slot) const;
+    void finish_left_behind(u64 now_ms);
     // perform.cpp
     SlotOutcome settle_host_slot();
     SlotOutcome begin(u32 slot);
@@ -236,8 +239,10 @@ class NodeHost {
     bool reopened_ = false;
     bool host_slot_settled_ = false;  // what a former host left there is over
     Provider provider_ = Provider::none;
-    bool rolls_back_ = false;  // what nobody completes is undone
-    u32 host_failures_ = 0;    // operations of the host's that broke, one after the other
+    bool rolls_back_ = false;       // what nobody completes is undone
+    u32 host_failures_ = 0;         // operations of the host's that broke, one after the other
+    std::vector<u32> open_before_;  // a slot: its sequence at the last look; 0: it was even
+    u64 next_look_ms_ = 0;          // for threads that died alone
 };
 
 }  // namespace aep

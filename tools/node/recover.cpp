@@ -228,6 +228,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
         done.busy = done.busy || recovery.state == RecoveryState::waiting ||
                     recovery.state == RecoveryState::frozen;
     }
+    finish_left_behind(now_ms);
     give_forgotten_chunks();
     count_cached();
     look_after_nodes(now_ms, done);

@@ -1,0 +1,226 @@
+// Purpose: a thread that dies alone in an operation, in a process that lives on, holds nothing for
+//          ever: the lock of sharing is free again, what it did is undone, its process goes on.
+// Who calls it: ctest.
+// Crash rule: in children.
+#include <thread>
+
+#include "dsm-core/sharing/share_ops.hpp"
+#include "tests/node/fixture.hpp"
+#include "tools/node/living_threads.hpp"
+#include "tools/node/process_facts.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+u32 own_tid() { return static_cast<u32>(syscall(SYS_gettid)); }
+
+/// As of a thread in the middle of a send: it has the lock, and a count is one too high.
+void begin_send(Client& client, u32 op = static_cast<u32>(ShareOp::send)) {
+    client.slot_entry().tid.store(own_tid());
+    client.pretend_inside(op);
+    sharing().lock.lock(client.slot());
+    sharing().version.fetch_add(1);
+    ++sharing().live_exports;
+}
+
+/// Runs `body` in a thread that then ends as none does that returns, and waits until it is gone.
+template <class Body>
+void in_thread_that_dies(Body body) {
+    std::atomic<u32> tid{0};
+    std::thread([&] {
+        body();
+        tid = own_tid();
+        syscall(SYS_exit, 0);
+    }).detach();
+    while (tid == 0 || syscall(SYS_tgkill, getpid(), tid.load(), 0) == 0) sched_yield();
+}
+
+void expect_held(bool held) {
+    EXPECT_EQ(sharing().lock.holder() != SlotLock::NO_SLOT, held);
+    EXPECT_EQ(sharing().live_exports, held ? 1u : 0u);
+}
+
+void look_twice(Host& host, u64 from_ms) {
+    host.sweep(from_ms);
+    expect_held(true);  // it may be at work
+    host.sweep(from_ms + 1000);
+}
+
+TEST(LoneDeaths, WhatTheyHoldIsFreeAgain) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        ClientProcess process(
+            [](Client& client) { in_thread_that_dies([&] { begin_send(client); }); });
+        const u32 client = process.attach_and_wait(host);
+        look_twice(host, 0);
+        expect_held(false);
+        EXPECT_TRUE(contains(said, "died alone")) << said;
+        EXPECT_EQ(context().undone.load(), 1u);
+        EXPECT_EQ(client_at(client).state.load(), static_cast<u32>(ClientState::live));
+        EXPECT_FALSE(host.poisoned());
+        process.kill_it();
+        expect_all_back(host);
+    });
+}
+
+/// Its process's first thread is then a zombie as long as another one lives.
+TEST(LoneDeaths, OfTheFirstThreadToo) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        ClientProcess process([](Client& client) {
+            begin_send(client);
+            std::thread([] {
+                must(send(3, "r", 1, MSG_NOSIGNAL) == 1, "ready");
+                for (;;) pause();
+            }).detach();
+            syscall(SYS_exit, 0);
+        });
+        process.attach_and_wait(host);
+        while (state_of(process.pid()) != 'Z') sched_yield();
+        look_twice(host, 0);
+        expect_held(false);
+        process.kill_it();
+        expect_all_back(host);
+    });
+}
+
+TEST(LoneDeaths, WhoLivesIsLeftAlone) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        ClientProcess process([](Client& client) {
+            std::atomic<bool> ready{false};
+            std::thread([&] {
+                begin_send(client);
+                ready = true;
+                for (;;) pause();
+            }).detach();
+            while (!ready) sched_yield();
+        });
+        process.attach_and_wait(host);
+        for (u64 ms = 0; ms < 5000; ms += 1000) {
+            host.sweep(ms);
+            expect_held(true);
+        }
+        ::kill(process.pid(), SIGSTOP);
+        for (u64 ms = 5000; ms < 8000; ms += 1000) {
+            host.sweep(ms);
+            expect_held(true);
+        }
+        process.kill_it();
+        host.sweep(9000);
+        expect_held(false);
+        expect_all_back(host);
+    });
+}
+
+/// A process that shares the client's memory is in the operation: no thread of the client's, but
+/// alive.
+TEST(LoneDeaths, AProcessOfTheSameMemoryIsLeftAlone) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        ClientProcess process([](Client& client) {
+            alignas(16) static char stack[64 * KiB];
+            static std::atomic<bool> ready{false};
+            const int child = clone(
+                [](void* at) -> int {
+                    begin_send(*static_cast<Client*>(at));
+                    ready = true;
+                    for (;;) pause();
+                },
+                stack + sizeof stack, CLONE_VM | SIGCHLD, &client);
+            must(child > 0, "clone");
+            while (!ready) sched_yield();
+        });
+        process.attach_and_wait(host);
+        const pid_t child = static_cast<pid_t>(slot_at(0).tid.load());
+        for (u64 ms = 0; ms < 3000; ms += 1000) {
+            host.sweep(ms);
+            expect_held(true);
+        }
+        ::kill(child, SIGKILL);
+        wait_until_dead(child);
+        host.sweep(4000);
+        expect_held(false);
+        process.kill_it();
+        expect_all_back(host);
+    });
+}
+
+/// Nobody can undo an operation of its heap, for which only its process waits.
+TEST(LoneDeaths, AnOperationOfTheHeapStaysOpen) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        host.set_provider(Provider::rollback);
+        ClientProcess process([](Client& client) {
+            in_thread_that_dies([&] {
+                client.slot_entry().tid.store(own_tid());
+                client.pretend_inside(static_cast<u32>(Op::find_page));
+            });
+        });
+        process.attach_and_wait(host);
+        host.sweep(0);
+        host.sweep(1000);
+        EXPECT_TRUE(slot_at(0).sequence.load() % 2 != 0);
+        EXPECT_FALSE(host.poisoned());
+        process.kill_it();
+        expect_all_back(host);
+    });
+}
+
+bool can_make_pid_namespaces() {
+    return wait_for(start_child([] {
+               if (unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) _exit(1);
+           })) == 0;
+}
+
+/// In a pid namespace of its own a process's threads have other numbers for themselves.
+TEST(LoneDeaths, NumbersAreThoseOfItsOwnNamespace) {
+    if (!can_make_pid_namespaces()) GTEST_SKIP() << "needs a pid namespace";
+    in_child([] {
+        struct Shared {
+            std::atomic<u32> thread;
+            std::atomic<bool> end;
+        };
+        void* const memory =
+            mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        ASSERT_NE(memory, MAP_FAILED);
+        Shared& shared = *new (memory) Shared{};
+        ASSERT_EQ(unshare(CLONE_NEWUSER | CLONE_NEWPID), 0);
+        const pid_t first = start_child([&] {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            std::thread([&] {
+                shared.thread = own_tid();
+                while (!shared.end) sched_yield();
+                syscall(SYS_exit, 0);
+            }).detach();
+            for (;;) pause();
+        });
+        while (shared.thread == 0) sched_yield();
+        EXPECT_FALSE(LivingThreads().is_gone(first, 1));
+        EXPECT_FALSE(LivingThreads().is_gone(first, shared.thread));
+        EXPECT_TRUE(LivingThreads().is_gone(first, 77));
+        shared.end = true;
+        const u64 end = monotonic_ns() + 10'000'000'000;
+        while (!LivingThreads().is_gone(first, shared.thread) && monotonic_ns() < end) {
+            sched_yield();
+        }
+        EXPECT_TRUE(LivingThreads().is_gone(first, shared.thread));
+        kill(first, SIGKILL);
+        wait_for(first);
+        EXPECT_FALSE(LivingThreads().is_gone(first, shared.thread));  // nor is its process seen
+    });
+}
+
+}  // namespace
+}  // namespace aep

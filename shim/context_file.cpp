@@ -242,8 +242,9 @@ long open_stack(u32 slot) {
 long commit_stack(u32 slot) {
     const uptr stack = stack_of_slot(slot);
     if (!populate(stack + STACK_BYTES - STACK_COMMITTED, STACK_COMMITTED)) return -ENOMEM;
-    // Computed: what the slot says of its stack, clients can write.
+    // Computed, and said anew: what the slot says of its stack, clients can write.
     *reinterpret_cast<uptr*>(stack_top_of(slot)) = reinterpret_cast<uptr>(&slot_at(slot));
+    slot_at(slot).stack_top = stack_top_of(slot);
     return 0;
 }
 

@@ -179,6 +179,19 @@ TEST(Hostile, WordsOfClientsLeadNowhere) {
     });
 }
 
+/// Whoever takes a slot finds its stack, whatever was written into it before.
+TEST(Hostile, ASlotThatWasWrittenIntoServesTheNext) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        slot_at(0).stack_top = 77;
+        ClientProcess process([](Client& client) { must(client.fill(10, 64) != 0, "fill"); });
+        process.attach_and_wait(host);
+        process.kill_it();
+        expect_all_back(host);
+    });
+}
+
 TEST(Hostile, AHeapThatLeadsAstrayEndsItsWalkAndNothingElse) {
     const Directory directory;
     in_child([&] {

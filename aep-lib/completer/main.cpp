@@ -5,6 +5,7 @@
 //             that its workers are in the middle of are then captured, for the next completer.
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +86,8 @@ int prepare_performing() {
     const char* what = map_world_to_perform(CONTEXT_FD, IMAGE_FD, POOL_FD, error);
     if (what != nullptr) return fail(what, error);
     max_slots = context().max_slots;
-    return 0;
+    // For workers that complete. An operation that is performed is not left before its end.
+    return signal(LEAVE_SIGNAL, SIG_IGN) == SIG_ERR ? fail("the signals", -errno) : 0;
 }
 
 int serve(CompleterUser user) {

@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 
 from node_test import AEPD, LIBRARY, POISONED, NodeTest, main
 
@@ -34,6 +35,28 @@ class Daemon(NodeTest):
         self.assertEqual(done.returncode, 1)
         self.assertIn("version is 0x63, expected 0x", done.stderr)
         self.assertIn(f"{self.home}/context/context", done.stderr)
+
+    def test_what_is_performed_is_not_left(self):
+        """The signal by which workers give others their turn ends no process that performs."""
+        self.good("up", "--provider", "rollback")
+        daemon = self.daemon_pid()
+        performers, ignores = [], False
+        end = time.monotonic() + 20
+        while not ignores and time.monotonic() < end:
+            with open(f"/proc/{daemon}/task/{daemon}/children", encoding="ascii") as children:
+                performers = children.read().split()
+            for performer in performers:
+                with open(f"/proc/{performer}/status", encoding="ascii", errors="replace") as status:
+                    mask = next(line for line in status if line.startswith("SigIgn:")).split()[1]
+                ignores = int(mask, 16) >> (signal.SIGUSR2 - 1) & 1 == 1
+        self.assertTrue(ignores)
+        os.kill(int(performers[0]), signal.SIGUSR2)
+        dying = self.client()
+        dying.ask("fill 10 64")
+        dying.end()
+        self.good("recover")
+        with open(f"/proc/{daemon}/task/{daemon}/children", encoding="ascii") as children:
+            self.assertEqual(children.read().split(), performers)
 
     def test_clients_outlive_it(self):
         for number in [signal.SIGTERM, signal.SIGKILL]:

@@ -36,6 +36,13 @@ int connect_to(const std::filesystem::path& path) {
     return -1;
 }
 
+/// Who made the socket that we are connected to listen.
+pid_t listener_of(int fd) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
+}
+
 }  // namespace
 
 Node::Node(const NodeSetup& setup) : setup_(setup) {
@@ -62,11 +69,11 @@ void Node::start(int tries) {
         _exit(127);
     }
     for (int i = 0; i < ANSWER_MS / 10 * patience; ++i) {
-        try {
-            command("ping");  // a former daemon's socket may still take connections
-            return;
-        } catch (const std::exception&) {
-        }
+        const int fd = connect_to(socket);
+        // A completer that the former daemon had just forked may have its socket yet.
+        const bool ours = fd >= 0 && listener_of(fd) == pid_;
+        if (fd >= 0) close(fd);
+        if (ours) return;
         int status = 0;
         if (waitpid(pid_, &status, WNOHANG) == pid_) {
             pid_ = -1;

@@ -1,4 +1,4 @@
-/* A preload library of the usual kind: wraps malloc and free via dlsym(RTLD_NEXT) and counts.
+/* A preload library of the usual kind: wraps malloc and its like via dlsym(RTLD_NEXT) and counts.
  * Preloaded before the allocator by the second-preload program. dlsym may itself allocate: such
  * calls are answered from a small array. Crash rule: none. */
 #define _GNU_SOURCE
@@ -12,6 +12,7 @@ static void* (*s_malloc)(size_t);
 static void (*s_free)(void*);
 static void* (*s_calloc)(size_t, size_t);
 static void* (*s_realloc)(void*, size_t);
+static void* (*s_memalign)(size_t, size_t);
 static atomic_long s_calls;
 static _Thread_local int t_resolving;
 static _Alignas(16) char s_early[8192];
@@ -23,6 +24,7 @@ static void resolve(void) {
     *(void**)&s_free = dlsym(RTLD_NEXT, "free");
     *(void**)&s_calloc = dlsym(RTLD_NEXT, "calloc");
     *(void**)&s_realloc = dlsym(RTLD_NEXT, "realloc");
+    *(void**)&s_memalign = dlsym(RTLD_NEXT, "memalign");
     t_resolving = 0;
 }
 
@@ -52,6 +54,12 @@ void* realloc(void* p, size_t size) {
     if (s_realloc == NULL) resolve();
     atomic_fetch_add(&s_calls, 1);
     return s_realloc(p, size);
+}
+
+void* memalign(size_t alignment, size_t size) {
+    if (s_memalign == NULL) resolve();
+    atomic_fetch_add(&s_calls, 1);
+    return s_memalign(alignment, size);
 }
 
 void free(void* p) {

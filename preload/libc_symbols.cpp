@@ -1,18 +1,18 @@
 // Purpose: a library opened with RTLD_DEEPBIND binds malloc and free to libc before us, and would
 // free our blocks with
 //          libc's free. So libc's own symbol table is made to name our functions: whoever looks
-//          libc's malloc up finds ours.
+//          libc's malloc up finds ours. What we call of libc often is looked up there, too.
 // Who calls it: the loader, as a constructor, before any other library is initialised.
 // Crash rule: a private page of this process's libc mapping.
-#include <elf.h>
 #include <link.h>
 #include <malloc.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <algorithm>
 
 #include "dsm-core/base/layout.hpp"
+#include "preload/loaded_library.hpp"
+#include "shim/process.hpp"
 #include "shim/syscall.hpp"
 
 extern "C" void __libc_free(void*);
@@ -32,63 +32,19 @@ constexpr void* address(F* f) {
     return reinterpret_cast<void*>(f);
 }
 
-/// What the loader knows of libc: where it lies and how its symbols are found.
-struct Library {
-    uptr base = 0;
-    const Elf64_Sym* symbols = nullptr;
-    const char* strings = nullptr;
-    const u32* gnu_hash = nullptr;
-};
-
-/// dl_iterate_phdr callback: stops at the library that holds __libc_free.
-int find_libc(dl_phdr_info* info, size_t, void* result) {
+/// libc, which is the library whose __libc_free is ours to call. The loader's own list of what is
+/// loaded is read: dl_iterate_phdr may be a sanitizer's, which is not initialised yet.
+LoadedLibrary find_libc() {
     const uptr wanted = reinterpret_cast<uptr>(&__libc_free);
-    bool holds = false;
-    const Elf64_Dyn* dynamic = nullptr;
-    for (int i = 0; i < info->dlpi_phnum; ++i) {
-        const Elf64_Phdr& p = info->dlpi_phdr[i];
-        if (p.p_type == PT_LOAD) holds |= wanted - (info->dlpi_addr + p.p_vaddr) < p.p_memsz;
-        if (p.p_type == PT_DYNAMIC) {
-            dynamic = reinterpret_cast<const Elf64_Dyn*>(info->dlpi_addr + p.p_vaddr);
+    // All namespaces: this library may have been opened in one of its own.
+    for (const r_debug_extended* space = reinterpret_cast<r_debug_extended*>(&_r_debug);
+         space != nullptr; space = space->base.r_version > 1 ? space->r_next : nullptr) {
+        for (const link_map* map = space->base.r_map; map != nullptr; map = map->l_next) {
+            const LoadedLibrary library = read_library(map->l_addr, map->l_ld);
+            if (address_in(library, "__libc_free") == wanted) return library;
         }
     }
-    if (!holds || dynamic == nullptr) return 0;
-    Library& library = *static_cast<Library*>(result);
-    library.base = info->dlpi_addr;
-    for (; dynamic->d_tag != DT_NULL; ++dynamic) {
-        const uptr value = dynamic->d_un.d_ptr;  // the loader has relocated these
-        if (dynamic->d_tag == DT_SYMTAB) library.symbols = reinterpret_cast<Elf64_Sym*>(value);
-        if (dynamic->d_tag == DT_STRTAB) library.strings = reinterpret_cast<char*>(value);
-        if (dynamic->d_tag == DT_GNU_HASH) library.gnu_hash = reinterpret_cast<u32*>(value);
-    }
-    return 1;
-}
-
-u32 gnu_hash_of(const char* name) {
-    u32 h = 5381;
-    for (; *name != '\0'; ++name) h = h * 33 + static_cast<u8>(*name);
-    return h;
-}
-
-/// Calls f with each symbol of that name (there is one for each version).
-template <class F>
-void for_each_symbol(const Library& library, const char* name, F&& f) {
-    // The layout of DT_GNU_HASH: four counts, a Bloom filter of 64-bit words, buckets, chains.
-    const u32 bucket_count = library.gnu_hash[0];
-    const u32 first_symbol = library.gnu_hash[1];
-    const u32* const buckets = library.gnu_hash + 4 + library.gnu_hash[2] * 2;
-    const u32* const chains = buckets + bucket_count;
-    const u32 hash = gnu_hash_of(name);
-    u32 i = buckets[hash % bucket_count];
-    if (i < first_symbol) return;
-    for (;; ++i) {
-        const u32 entry = chains[i - first_symbol];
-        if ((entry | 1) == (hash | 1) &&
-            strcmp(library.strings + library.symbols[i].st_name, name) == 0) {
-            f(const_cast<Elf64_Sym&>(library.symbols[i]));
-        }
-        if ((entry & 1) != 0) return;  // end of the chain
-    }
+    return {};
 }
 
 /// The OS pages that hold the symbols to be replaced.
@@ -100,10 +56,9 @@ struct PageRange {
     }
 };
 
-__attribute__((constructor)) void replace_libc_symbols() {
-    Library libc;
-    if (dl_iterate_phdr(find_libc, &libc) == 0) return;
-    if (libc.symbols == nullptr || libc.strings == nullptr || libc.gnu_hash == nullptr) return;
+__attribute__((constructor)) void meet_libc() {
+    const LoadedLibrary libc = find_libc();
+    use_clock(reinterpret_cast<ClockFunction*>(address_in(libc, "clock_gettime")));
     const Replacement replacements[] = {
         {"malloc", address(malloc)},
         {"free", address(free)},
@@ -120,7 +75,7 @@ __attribute__((constructor)) void replace_libc_symbols() {
     };
     PageRange pages;
     for (const Replacement& r : replacements) {
-        for_each_symbol(libc, r.name, [&](Elf64_Sym& symbol) {
+        for_each_symbol(libc, r.name, [&](const Elf64_Sym& symbol) {
             const uptr at = reinterpret_cast<uptr>(&symbol);
             pages.begin = std::min(pages.begin, round_down(at, OS_PAGE_SIZE));
             pages.end = std::max(pages.end, round_up(at + sizeof symbol, OS_PAGE_SIZE));
@@ -130,8 +85,9 @@ __attribute__((constructor)) void replace_libc_symbols() {
     // itself.
     if (pages.end == 0 || !pages.protect(PROT_READ | PROT_WRITE)) return;
     for (const Replacement& r : replacements) {
-        for_each_symbol(libc, r.name, [&](Elf64_Sym& symbol) {
-            symbol.st_value = reinterpret_cast<uptr>(r.function) - libc.base;
+        for_each_symbol(libc, r.name, [&](const Elf64_Sym& symbol) {
+            const_cast<Elf64_Sym&>(symbol).st_value =
+                reinterpret_cast<uptr>(r.function) - libc.base;
         });
     }
     pages.protect(PROT_READ);

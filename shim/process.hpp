@@ -57,6 +57,13 @@ long call_operation(u32 number, const void* arguments, usize bytes);
 /// Copies from memory of this process that a caller only claims to be there. 0 or -EFAULT.
 long copy_from_client(void* to, const void* from, usize bytes);
 
+using ClockFunction = int(clockid_t, timespec*);
+
+/// From now on that is the clock, whose signature is clock_gettime's; null, as at the start: the
+/// system call. The one that a call of clock_gettime ends in may be a sanitizer's, which is not
+/// ready when the loader asks for memory.
+void use_clock(ClockFunction* function);
+
 /// Milliseconds of a coarse monotonic clock.
 u64 now_ms();
 

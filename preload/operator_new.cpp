@@ -4,97 +4,111 @@
 // Who calls it: C++ programs and libraries.
 // Crash rule: that of the allocator.
 //
-// The library does not depend on libstdc++: what is needed of it is looked up in the program when
-// memory runs out, and what the compiler refers to is weak: it is there whenever a C++ program is.
-#include <dlfcn.h>
+// The library does not depend on libstdc++: what is needed of it is looked up in the caller's C++
+// runtime when memory runs out. Exceptions only pass through here; they are thrown and caught in
+// that runtime, so nothing of this file refers to it.
 #include <errno.h>
 #include <stdlib.h>
 
 #include <new>
 
+#include "preload/cxx_runtime.hpp"
 #include "preload/export.hpp"
 #include "shim/allocator.hpp"
 #include "shim/message.hpp"
-
-asm(".weak __gxx_personality_v0, __cxa_begin_catch, __cxa_end_catch, __cxa_rethrow, "
-    "_Unwind_Resume");
 
 namespace {
 
 using namespace aep;
 
 template <class F>
-F* find_in_program(const char* name) {
-    return reinterpret_cast<F*>(dlsym(RTLD_DEFAULT, name));
-}
-
-/// Calls the program's new-handler. False: there is none.
-bool call_new_handler() {
-    auto* get = find_in_program<std::new_handler()>("_ZSt15get_new_handlerv");
-    const std::new_handler handler = get == nullptr ? nullptr : get();
-    if (handler == nullptr) return false;
-    handler();
-    return true;
-}
-
-[[noreturn]] void throw_bad_alloc() {
-    if (auto* raise = find_in_program<void()>("_ZSt17__throw_bad_allocv")) raise();
-    fatal(
-        "operator new: out of memory, and the program has no C++ runtime to throw std::bad_alloc");
+F* function_of(const LoadedLibrary& runtime, const char* name) {
+    return reinterpret_cast<F*>(address_in(runtime, name));
 }
 
 void* allocate_for(usize size, usize alignment) {
     return alignment <= MIN_ALIGNMENT ? allocate(size) : allocate_aligned(alignment, size);
 }
 
-[[gnu::cold, gnu::noinline]] void* retry_or_throw(usize size, usize alignment) {
-    for (;;) {
-        if (!call_new_handler()) throw_bad_alloc();
+/// Calls the runtime's new-handler until there is memory; it may throw.
+[[gnu::cold, gnu::noinline]] void* retry_or_throw(usize size, usize alignment, const void* caller) {
+    const LoadedLibrary runtime = cxx_runtime_of(caller);
+    auto* get = function_of<std::new_handler()>(runtime, "_ZSt15get_new_handlerv");
+    while (const std::new_handler handler = get == nullptr ? nullptr : get()) {
+        handler();
         if (void* p = allocate_for(size, alignment)) return p;
     }
+    // Its own operator new, asked for what nobody has, does nothing but throw.
+    if (auto* raise = function_of<void*(std::size_t)>(runtime, "_Znwm")) raise(~std::size_t{0});
+    fatal(
+        "operator new: out of memory, and the program has no C++ runtime to throw std::bad_alloc");
 }
 
-[[gnu::cold, gnu::noinline]] void* retry_or_null(usize size, usize alignment) noexcept {
-    try {
-        while (call_new_handler()) {
-            if (void* p = allocate_for(size, alignment)) return p;
-        }
-    } catch (...) {  // the handler gave up by throwing
+/// The same, but the runtime's own form catches what the handler throws: it calls ours, or malloc
+/// and the handler.
+[[gnu::cold, gnu::noinline]] void* retry_or_null(usize size, usize alignment,
+                                                 const void* caller) noexcept {
+    using Plain = void*(std::size_t, const std::nothrow_t&) noexcept;
+    using Aligned = void*(std::size_t, std::align_val_t, const std::nothrow_t&) noexcept;
+    const LoadedLibrary runtime = cxx_runtime_of(caller);
+    constexpr std::nothrow_t nothrow{};
+    void* p = nullptr;
+    if (alignment <= MIN_ALIGNMENT) {
+        auto* again = function_of<Plain>(runtime, "_ZnwmRKSt9nothrow_t");
+        if (again != nullptr) p = again(size, nothrow);
+    } else {
+        auto* again = function_of<Aligned>(runtime, "_ZnwmSt11align_val_tRKSt9nothrow_t");
+        if (again != nullptr) p = again(size, std::align_val_t{alignment}, nothrow);
     }
-    errno = ENOMEM;
-    return nullptr;
+    if (p == nullptr) errno = ENOMEM;
+    return p;
 }
 
-inline void* new_block(usize size, usize alignment) {
+/// A block of an alignment, or one that the fast path has not got.
+[[gnu::noinline]] void* new_slow(usize size, usize alignment, const void* caller) {
     void* p = allocate_for(size, alignment);
-    return AEP_LIKELY(p != nullptr) ? p : retry_or_throw(size, alignment);
+    return AEP_LIKELY(p != nullptr) ? p : retry_or_throw(size, alignment, caller);
 }
 
-inline void* new_block_nothrow(usize size, usize alignment) noexcept {
+[[gnu::noinline]] void* new_slow_nothrow(usize size, usize alignment, const void* caller) noexcept {
     void* p = allocate_for(size, alignment);
-    return AEP_LIKELY(p != nullptr) ? p : retry_or_null(size, alignment);
+    return AEP_LIKELY(p != nullptr) ? p : retry_or_null(size, alignment, caller);
 }
 
-constexpr usize PLAIN = MIN_ALIGNMENT;
+inline void* new_block(usize size, const void* caller) {
+    void* p;
+    if (AEP_LIKELY(allocate_fast(size, p))) return p;
+    return new_slow(size, MIN_ALIGNMENT, caller);
+}
+
+inline void* new_block_nothrow(usize size, const void* caller) noexcept {
+    void* p;
+    if (AEP_LIKELY(allocate_fast(size, p))) return p;
+    return new_slow_nothrow(size, MIN_ALIGNMENT, caller);
+}
+
 usize value(std::align_val_t a) { return static_cast<usize>(a); }
 
 }  // namespace
+
+/// Where the operator was called from.
+#define CALLER __builtin_return_address(0)
 
 using Size = std::size_t;
 using Align = std::align_val_t;
 using Nothrow = const std::nothrow_t&;
 
-AEP_VISIBLE void* operator new(Size n) { return new_block(n, PLAIN); }
-AEP_VISIBLE void* operator new[](Size n) { return new_block(n, PLAIN); }
-AEP_VISIBLE void* operator new(Size n, Align a) { return new_block(n, value(a)); }
-AEP_VISIBLE void* operator new[](Size n, Align a) { return new_block(n, value(a)); }
-AEP_VISIBLE void* operator new(Size n, Nothrow) noexcept { return new_block_nothrow(n, PLAIN); }
-AEP_VISIBLE void* operator new[](Size n, Nothrow) noexcept { return new_block_nothrow(n, PLAIN); }
+AEP_VISIBLE void* operator new(Size n) { return new_block(n, CALLER); }
+AEP_VISIBLE void* operator new[](Size n) { return new_block(n, CALLER); }
+AEP_VISIBLE void* operator new(Size n, Align a) { return new_slow(n, value(a), CALLER); }
+AEP_VISIBLE void* operator new[](Size n, Align a) { return new_slow(n, value(a), CALLER); }
+AEP_VISIBLE void* operator new(Size n, Nothrow) noexcept { return new_block_nothrow(n, CALLER); }
+AEP_VISIBLE void* operator new[](Size n, Nothrow) noexcept { return new_block_nothrow(n, CALLER); }
 AEP_VISIBLE void* operator new(Size n, Align a, Nothrow) noexcept {
-    return new_block_nothrow(n, value(a));
+    return new_slow_nothrow(n, value(a), CALLER);
 }
 AEP_VISIBLE void* operator new[](Size n, Align a, Nothrow) noexcept {
-    return new_block_nothrow(n, value(a));
+    return new_slow_nothrow(n, value(a), CALLER);
 }
 
 AEP_VISIBLE void operator delete(void* p) noexcept { free(p); }

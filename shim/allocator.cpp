@@ -29,6 +29,10 @@ __thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
 /// be touched.
 constexpr usize FRESH_ABOVE = 8 * MiB;
 
+/// A large block that shrinks gives back what it no longer needs if that is at least this part of
+/// it: less is not worth an operation, and another when it grows again.
+constexpr usize GIVE_BACK_PART = 16;
+
 u32 slices_for(usize size) { return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT); }
 
 /// A page of class `c` in heap `h` that has a free block; null: no memory.
@@ -453,11 +457,16 @@ void* reallocate(void* p, usize size) {
         return nullptr;
     }
     if (AEP_UNLIKELY(must_move(p))) return move_block(p, usable, size, 0);
-    // A block keeps its place while at least half of it is used.
-    if (size <= usable && (size >= usable / 2 || usable <= 32)) return p;
+    // A block keeps its place while at least half of it is used; a large one gives back its end.
+    if (size <= usable && (size >= usable / 2 || usable <= 32)) {
+        if (usable > MAX_CLASS_SIZE && usable - size >= usable / GIVE_BACK_PART) {
+            resize_large_in_place(p, desc_at(reinterpret_cast<uptr>(p)), slices_for(size));
+        }
+        return p;
+    }
     if (AEP_UNLIKELY(size > HEAP_WINDOW)) return nullptr;
     if (usable > MAX_CLASS_SIZE && size > MAX_CLASS_SIZE) {
-        PageDesc* d = desc_of(slice_at(reinterpret_cast<uptr>(p)));
+        PageDesc* d = desc_at(reinterpret_cast<uptr>(p));
         if (resize_large_in_place(p, d, slices_for(size))) return p;
     }
     // What grows once will grow again: leave room, more for what is expensive to move.

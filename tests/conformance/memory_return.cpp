@@ -1,7 +1,8 @@
 // Freed memory goes back: after a peak of about 300 MiB is freed, and with a little activity
 // afterwards, the footprint (anonymous memory and the pool file's blocks) falls below a quarter of
-// the peak. Small, medium, large and huge blocks, and blocks of threads that ended. Run by CTest
-// through run.sh in both modes with AEP_DECAY_MS=50. Crash rule: check.hpp.
+// the peak; so does what large blocks lose that shrink. Small, medium, large and huge blocks, and
+// blocks of threads that ended. Run by CTest through run.sh in both modes with AEP_DECAY_MS=50.
+// Crash rule: check.hpp.
 #include <malloc.h>
 #include <pthread.h>
 
@@ -21,7 +22,8 @@ static size_t allocate(size_t size, size_t bytes) {
     return n;
 }
 
-static void expect_return(long before, long peak) {
+/// `kept`: percent of the peak that may stay.
+static void expect_return(long before, long peak, long kept = 25) {
     CHECK(peak - before > static_cast<long>(k_peak / 4 * 3),
           "peak %ld, before %ld: nothing to give back", peak, before);
     const int64_t deadline = check::now_ms() + 20000;
@@ -35,12 +37,12 @@ static void expect_return(long before, long peak) {
         memset(large, 1, 500000);
         free(large);
         now = check::heap_footprint();
-        if ((now - before) * 4 < peak - before || check::now_ms() > deadline) break;
+        if ((now - before) * 100 < (peak - before) * kept || check::now_ms() > deadline) break;
         const struct timespec pause = {0, 2000000};  // the poll's pace only
         nanosleep(&pause, nullptr);
     }
-    CHECK((now - before) * 4 < peak - before, "footprint %ld before, %ld at the peak, still %ld",
-          before, peak, now);
+    CHECK((now - before) * 100 < (peak - before) * kept,
+          "footprint %ld before, %ld at the peak, still %ld", before, peak, now);
 }
 
 static void from_this_thread(const char* name, size_t size) {
@@ -50,6 +52,23 @@ static void from_this_thread(const char* name, size_t size) {
     const long peak = check::heap_footprint();
     for (size_t i = 0; i < n; ++i) free(s_blocks[i]);
     expect_return(before, peak);
+}
+
+/// Blocks that become somewhat smaller stay where they are, and their ends go back.
+static void shrinking(const char* name, size_t size) {
+    check::begin_case(name);
+    const long before = check::heap_footprint();
+    const size_t n = allocate(size, k_peak);
+    const long peak = check::heap_footprint();
+    for (size_t i = 0; i < n; ++i) {
+        void* p = realloc(s_blocks[i], size / 100 * 55);
+        CHECK(p == s_blocks[i]);
+        CHECK(malloc_usable_size(p) < size / 100 * 60, "%zu bytes", malloc_usable_size(p));
+        s_blocks[i] = p;
+    }
+    expect_return(before, peak, 60);
+    for (size_t i = 0; i < n; ++i) free(s_blocks[i]);
+    malloc_trim(0);
 }
 
 static size_t s_count;
@@ -65,6 +84,8 @@ int main() {
     from_this_thread("medium blocks", 9000);
     from_this_thread("large blocks", 500000);
     from_this_thread("huge blocks", 20u << 20);
+    shrinking("large blocks that shrink", 3u << 20);
+    shrinking("huge blocks that shrink", 20u << 20);
     check::begin_case("blocks of a thread that ended");
     malloc_trim(0);  // what the case before still keeps must not hide this one's peak
     const long before = check::heap_footprint();

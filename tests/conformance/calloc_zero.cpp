@@ -1,6 +1,6 @@
 // calloc gives zero memory after dirty reuse: all small sizes, random sizes, large and huge ones,
-// after realloc growth, from memory that another thread dirtied. Run by CTest through run.sh in
-// both modes. Crash rule: check.hpp.
+// after realloc growth, from memory that another thread dirtied; recycled memory is written where
+// it is present, and only there. Run by CTest through run.sh in both modes. Crash rule: check.hpp.
 #include <malloc.h>
 #include <pthread.h>
 
@@ -98,11 +98,61 @@ static void from_ended_threads() {
     }
 }
 
+static long page_faults() {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+}
+
+static void recycled() {
+    check::begin_case("memory that is there is used again");
+    constexpr size_t size = (9u << 20) + 100;
+    long fewest = size;
+    // More than once: memory that has lain idle while this process waited has gone back.
+    for (int round = 0; round < 20 && fewest > 100; ++round) {
+        auto* dirty = static_cast<char*>(malloc(size));
+        REQUIRE(dirty != nullptr);
+        memset(dirty, 0x5a, size);
+        free(dirty);
+        const long before = page_faults();
+        auto* p = static_cast<char*>(calloc(1, size));
+        REQUIRE(p != nullptr);
+        CHECK(check::all_zero(p, size));
+        memset(p, 0x5b, size);
+        const long faults = page_faults() - before;
+        fewest = faults < fewest ? faults : fewest;
+        free(p);
+    }
+    CHECK(fewest <= 100, "%ld page faults for %zu pages", fewest, size / 4096);
+}
+
+static void sparse() {
+    if (check::pool_path() != nullptr) return;  // there a block has all its memory from the start
+    check::begin_case("memory that is not there stays away");
+    constexpr size_t size = 96u << 20;
+    for (int round = 0; round < 3; ++round) {
+        auto* dirty = static_cast<char*>(malloc(size));
+        REQUIRE(dirty != nullptr);
+        for (size_t at = 0; at < size; at += 7u << 20) memset(dirty + at, 0x5c, 300000);
+        free(dirty);
+        const long before = check::heap_footprint();
+        auto* p = static_cast<char*>(calloc(1, size));
+        REQUIRE(p != nullptr);
+        const long more = check::heap_footprint() - before;
+        CHECK(more < static_cast<long>(size / 8), "%ld bytes more for nothing", more);
+        // Only the last is read: what has been read is present from then on.
+        CHECK(round != 2 || check::all_zero(p, size));
+        free(p);
+    }
+}
+
 int main() {
     check::begin();
     all_sizes();
     large_sizes();
     mixed();
     from_ended_threads();
+    recycled();
+    sparse();
     return check::result();
 }

@@ -8,6 +8,7 @@
 #include "shim/allocator.hpp"
 #include "shim/include/aep/dsm.h"
 #include "shim/join.hpp"
+#include "shim/sendable.hpp"
 #include "shim/share_fd.hpp"
 #include "shim/sharing.hpp"
 
@@ -15,15 +16,18 @@ namespace {
 
 using namespace aep;
 
+/// What allocate_it() gives, of that size and alignment, where it can be sent; its first `used`
+/// bytes matter.
 template <class F>
-void* for_client(F&& allocate_it) {
+void* for_client(usize size, usize alignment, usize used, F&& allocate_it) {
     if (!process_start() || !this_client.attached) {
         errno = ENOTCONN;
         return nullptr;
     }
     void* p = allocate_it();
-    if (p == nullptr) errno = ENOMEM;
-    return p;
+    if (p != nullptr) return make_sendable(p, size, alignment, used);
+    errno = ENOMEM;
+    return nullptr;
 }
 
 /// Calls f(bytes) for what can be sent: an own block, marked, or perhaps one that was received (0).
@@ -56,7 +60,7 @@ AEP_EXPORT dsm_id dsm_lookup(const char* name) noexcept {
 }
 
 AEP_EXPORT void* dsm_malloc(size_t size) noexcept {
-    return for_client([size] { return allocate(size); });
+    return for_client(size, MIN_ALIGNMENT, 0, [size] { return allocate(size); });
 }
 
 AEP_EXPORT void* dsm_calloc(size_t count, size_t size) noexcept {
@@ -65,7 +69,7 @@ AEP_EXPORT void* dsm_calloc(size_t count, size_t size) noexcept {
         errno = ENOMEM;
         return nullptr;
     }
-    return for_client([total] { return allocate_zeroed(total); });
+    return for_client(total, MIN_ALIGNMENT, total, [total] { return allocate_zeroed(total); });
 }
 
 AEP_EXPORT void* dsm_realloc(void* object, size_t size) noexcept {
@@ -74,7 +78,8 @@ AEP_EXPORT void* dsm_realloc(void* object, size_t size) noexcept {
         errno = EINVAL;
         return nullptr;
     }
-    return for_client([&] { return reallocate(object, size == 0 ? 1 : size); });
+    const size_t bytes = size == 0 ? 1 : size;
+    return for_client(bytes, MIN_ALIGNMENT, bytes, [&] { return reallocate(object, bytes); });
 }
 
 AEP_EXPORT void* dsm_aligned_alloc(size_t alignment, size_t size) noexcept {
@@ -82,7 +87,7 @@ AEP_EXPORT void* dsm_aligned_alloc(size_t alignment, size_t size) noexcept {
         errno = EINVAL;
         return nullptr;
     }
-    return for_client([&] { return allocate_aligned(alignment, size); });
+    return for_client(size, alignment, 0, [&] { return allocate_aligned(alignment, size); });
 }
 
 AEP_EXPORT int dsm_free(void* object) noexcept {

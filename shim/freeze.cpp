@@ -181,6 +181,7 @@ bool freeze_own_chunks(PoolHere& pool) {
     for (; run.count != 0; run = next_own_run(pool, run.first + run.count)) {
         pool.set_state(run.first, run.count, Here::frozen);
     }
+    ++pool.freezes;
     AEP_POOL_CRASH_POINT("freeze: all runs");
     return true;
 }

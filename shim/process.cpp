@@ -16,6 +16,7 @@
 #include "shim/message.hpp"
 #include "shim/report.hpp"
 #include "shim/slots.hpp"
+#include "shim/slow_path.hpp"
 #include "shim/syscall.hpp"
 #include "shim/thread.hpp"
 
@@ -333,6 +334,35 @@ Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes) {
     return {};
 }
 
+Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
+                      bool (*suits)(u32 chunk)) {
+    Request take{.op = Op::take_run, .heap = heap, .a = slices, .b = alignment_slices};
+    const u32 chunks = (slices + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK;
+    const u32 alignment =
+        alignment_slices <= SLICES_PER_CHUNK ? 1 : alignment_slices / SLICES_PER_CHUNK;
+    DriverScope scope(growth_lock);
+    for (int growth = 0;; ++growth) {
+        const u32 limit = domain().arena.chunk_limit();
+        for (u32 first = domain().arena.chunk_first(); first < limit;) {
+            u32 end = first;
+            while (end < limit && suits(end)) ++end;
+            if (end != first) {
+                take.mask = u64{end} << 32 | first;
+                Reply reply = transact(take);
+                if (reply.status == Status::ok) {
+                    return commit_run(reply.run, bytes) ? reply.run : Run{};
+                }
+            }
+            first = end + 1;
+        }
+        if (growth == MOST_GROWTHS) return {};
+        const ChunkRun run = process_backing->provide(chunks, alignment, NO_CHUNK);
+        if (!run) return {};
+        note_chunks(run);
+        if (!suits(raw(run.first))) return {};  // memory of another kind is all there is
+    }
+}
+
 bool extend_page(Heap* heap, PageDesc* d) {
     const bool coarse = chunk_desc(chunk_of(slice_of(d)))->coarse != 0;
     usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
@@ -378,6 +408,14 @@ bool add_heaps() {
     }
     transact({.op = Op::add_heaps, .a = count});
     return true;
+}
+
+long attach_again() {
+    const SlowPath here;
+    if (here.nested()) return -EDEADLK;
+    DriverScope scope(growth_lock);
+    if (this_client.attached) return 0;
+    return this_client.joined ? join_again() : -ENOTCONN;
 }
 
 void purge_if_due(u64 now) {

@@ -57,6 +57,10 @@ long call_operation(u32 number, const void* arguments, usize bytes);
 /// Copies from memory of this process that a caller only claims to be there. 0 or -EFAULT.
 long copy_from_client(void* to, const void* from, usize bytes);
 
+/// In the child of a client's fork that has not needed a chunk yet: becomes a client of its own. 0,
+/// also if it is one; -errno.
+long attach_again();
+
 using ClockFunction = int(clockid_t, timespec*);
 
 /// From now on that is the clock, whose signature is clock_gettime's; null, as at the start: the
@@ -70,6 +74,11 @@ u64 now_ms();
 /// A run of slices whose first `bytes` (a multiple of an OS page) have memory behind them, reserved
 /// for `heap` (may be null); empty: out of memory. Adds chunks as needed.
 Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes);
+
+/// The same in chunks that suit alone, adding some if need be. Linear in the number of chunks.
+Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
+                      bool (*suits)(u32 chunk));
+
 /// Commits more of a page that is exhausted, and extends it. False: no memory.
 bool extend_page(Heap* heap, PageDesc* d);
 /// Makes the metadata of a run writable that becomes a page of the class; false, and the run is

@@ -287,7 +287,10 @@ bool is_copy_of_the_parents(const void* p) {
 }  // namespace
 
 long share_attach(const char* name) {
-    if (!process_start() || !this_client.attached) return -ENOTCONN;
+    if (!process_start()) return -ENOTCONN;
+    if (const long attached = attach_again(); sys::failed(attached)) {
+        return attached == -ENOMEM || attached == -EDEADLK ? attached : -ENOTCONN;
+    }
     char text[SHARE_NAME_BYTES] = {};
     if (name != nullptr) {
         usize length = 0;

@@ -7,6 +7,7 @@
 
 #include "shim/allocator.hpp"
 #include "shim/join.hpp"
+#include "shim/pool_attach.hpp"
 #include "shim/slots.hpp"
 
 namespace aep {
@@ -35,16 +36,19 @@ bool watch_thread_end() {
     return pthread_setspecific(end_key, &end_key) == 0;
 }
 
-Heap* acquire_heap() {
+/// `unused`: one without pages.
+Heap* acquire_heap(bool unused = false) {
     if (!process_start()) return nullptr;
     for (;;) {
-        const Reply reply = transact({.op = Op::heap_acquire});
+        const Reply reply = transact({.op = Op::heap_acquire, .own_only = unused});
         if (reply.status == Status::ok) return reinterpret_cast<Heap*>(reply.value);
         if (reply.status != Status::need_heaps || !add_heaps()) return nullptr;
     }
 }
 
 Heap* the_shared_heap = nullptr;
+Heap* the_sending_heap = nullptr;
+u32 sending_since = 0;  // pool.freezes when it was empty
 
 /// On the slow path. Null: no memory, or a handler asks.
 Heap* attach() {
@@ -84,8 +88,21 @@ Heap* shared_heap() {
     return the_shared_heap;
 }
 
+Heap* sending_heap() {
+    if (the_sending_heap != nullptr && sending_since != pool.freezes) {  // its pages are private
+        Heap* h = the_sending_heap;
+        the_sending_heap = nullptr;
+        transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now_ms()});
+    }
+    if (the_sending_heap == nullptr) {
+        the_sending_heap = acquire_heap(true);
+        sending_since = pool.freezes;
+    }
+    return the_sending_heap;
+}
+
 void forget_shared_heap() {
-    the_shared_heap = nullptr;
+    the_shared_heap = the_sending_heap = nullptr;
     shared_heap_lock.reset();
 }
 

@@ -21,8 +21,11 @@ Heap* current_heap();
 Heap* shared_heap();
 extern DriverLock shared_heap_lock;
 
-/// In a fork child, after the domain was repaired: the shared heap is now one of the abandoned
-/// ones.
+/// The heap whose pages all lie in memory that no fork has made private; use it only under
+/// shared_heap_lock. Null: no memory.
+Heap* sending_heap();
+
+/// In a fork child, after the domain was repaired: the shared heaps are now abandoned ones.
 void forget_shared_heap();
 
 /// A signal handler has jumped out of the allocator: gives the shared heap's lock back.

@@ -110,7 +110,7 @@ Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
     return {};
 }
 
-Run Arena::take_across_chunks(u32 slices, u32 alignment, u32 owner) {
+Run Arena::take_across_chunks(u32 from, u32 limit, u32 slices, u32 alignment, u32 owner) {
     // One pass in address order; [begin, end) is the free run that ends where we are.
     u32 begin = 0, end = 0;
     const auto fits = [&] {
@@ -120,7 +120,7 @@ Run Arena::take_across_chunks(u32 slices, u32 alignment, u32 owner) {
     const auto claim_it = [&] {
         return claim(SliceIndex{static_cast<u32>(round_up(begin, alignment))}, slices, owner);
     };
-    for (u32 c = chunk_first_; c < chunk_limit(); ++c) {
+    for (u32 c = from; c < limit; ++c) {
         const u32 first = c * SLICES_PER_CHUNK;
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         const u64 free = holds(d) ? d->free : 0;
@@ -142,7 +142,22 @@ Run Arena::take(u32 slices, u32 alignment, u32 owner, bool thorough) {
     LockScope scope(lock_);
     const bool within = slices <= SLICES_PER_CHUNK && alignment <= SLICES_PER_CHUNK && !thorough;
     return within ? take_within_chunk(slices, alignment, owner)
-                  : take_across_chunks(slices, alignment, owner);
+                  : take_across_chunks(chunk_first_, chunk_limit(), slices, alignment, owner);
+}
+
+Run Arena::take_between(u32 first, u32 end, u32 slices, u32 alignment, u32 owner) {
+    LockScope scope(lock_);
+    if (slices > SLICES_PER_CHUNK || alignment > SLICES_PER_CHUNK) {
+        return take_across_chunks(first, end, slices, alignment, owner);
+    }
+    const u64 positions = aligned_positions(alignment);
+    for (u32 c = first; c < end; ++c) {
+        const ChunkDesc* d = chunk_desc(ChunkIndex{c});
+        const u64 starts = holds(d) ? run_starts(d->free, slices) & positions : 0;
+        if (starts == 0) continue;
+        return claim(SliceIndex{c * SLICES_PER_CHUNK + lowest_bit(starts)}, slices, owner);
+    }
+    return {};
 }
 
 namespace {

@@ -66,6 +66,9 @@ class Arena {
     /// chunks, linear in the number of chunks.
     Run take(u32 slices, u32 alignment, u32 owner, bool thorough = false);
 
+    /// The same from chunks [first, end) alone, linear in their number.
+    Run take_between(u32 first, u32 end, u32 slices, u32 alignment, u32 owner);
+
     /// Returns a run. Its alloc bitmap must be clear. `now` in ms starts its decay. Of its bytes
     /// the first `committed` can be written, beside what set_committed said.
     void give(SliceIndex first, u32 slices, u64 now, usize committed = 0);
@@ -135,7 +138,7 @@ class Arena {
     /// quarter of every chunk empty.
     u32 overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const;
     Run take_within_chunk(u32 slices, u32 alignment, u32 owner);
-    Run take_across_chunks(u32 slices, u32 alignment, u32 owner);
+    Run take_across_chunks(u32 first, u32 end, u32 slices, u32 alignment, u32 owner);
     void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);
 
     Lock lock_;

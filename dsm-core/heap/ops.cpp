@@ -132,7 +132,7 @@ Reply find_page(Domain& dom, const Request& r) {
     Heap* h = r.heap;
     const u32 c = static_cast<u32>(r.a);
     PageDesc* d = usable_page(dom, h, c, bad, r.now);
-    if (d == nullptr && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
+    if (d == nullptr && !r.own_only && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
     if (d != nullptr && d->free_count == 0) reply.status = Status::uncommitted;
@@ -175,7 +175,12 @@ Reply extend_page(const Request& r) {
 
 Reply take_run(Domain& dom, const Request& r) {
     const u32 owner = r.heap == nullptr ? 0 : r.heap->id();
-    const Run run = dom.arena.take(static_cast<u32>(r.a), static_cast<u32>(r.b), owner, r.thorough);
+    const u32 slices = static_cast<u32>(r.a);
+    const u32 alignment = static_cast<u32>(r.b);
+    const Run run = r.mask == 0 ? dom.arena.take(slices, alignment, owner, r.thorough)
+                                : dom.arena.take_between(static_cast<u32>(r.mask),
+                                                         static_cast<u32>(r.mask >> 32), slices,
+                                                         alignment, owner);
     return run ? Reply{.run = run} : miss();
 }
 
@@ -285,9 +290,9 @@ Reply commit_large(Domain& dom, const Request& r) {
     return {};
 }
 
-Reply heap_acquire(Domain& dom) {
+Reply heap_acquire(Domain& dom, const Request& r) {
     LockScope scope(dom.heaps_lock);
-    if (Heap* h = pop_heap(dom.abandoned)) {
+    if (Heap* h = r.own_only ? nullptr : pop_heap(dom.abandoned)) {
         dom.abandoned_count.fetch_sub(1, std::memory_order_relaxed);
         h->state.store(HeapState::live, std::memory_order_relaxed);
         return hit(h);
@@ -378,7 +383,7 @@ Reply perform(Domain& dom, const Request& r) {
         case Op::commit_large:
             return commit_large(dom, r);
         case Op::heap_acquire:
-            return heap_acquire(dom);
+            return heap_acquire(dom, r);
         case Op::heap_abandon:
             return heap_abandon(dom, r);
         case Op::add_heaps:

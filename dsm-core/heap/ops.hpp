@@ -13,8 +13,10 @@ namespace aep {
 
 enum class Op : u32 {
     find_page,   // heap, a=class                      -> value=page descriptor with free blocks, or
-                 // miss; or uncommitted: the page has room that must be committed first
-    take_run,    // heap, a=slices, b=alignment         -> run, or miss
+                 // miss; or uncommitted: the page has room that must be committed first; own_only:
+                 // no page of others' is adopted
+    take_run,    // heap, a=slices, b=alignment; mask=first chunk and, from bit 32, the end of those
+                 // that it must lie in (0: any)        -> run, or miss
     commit_run,  // a=first slice, b=slices
     give_run,    // a=first slice, b=slices, now        (a reserved run, or chunks' worth of one)
     page_birth,  // heap, a=class, run                  -> value=page descriptor
@@ -32,7 +34,7 @@ enum class Op : u32 {
     purge_begin,  // now, a=decay ms                     -> value=chunk, mask; or miss
     purge_end,    // a=chunk, mask, b=those of mask that read as zero, committed
     detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
-    heap_acquire,  //                                     -> value=heap, or need_heaps
+    heap_acquire,  // own_only: one without pages         -> value=heap, or need_heaps
     heap_abandon,  // a=heap, now      (not as `heap`: another thread may own it before this one is
                    // outside)
     add_heaps,     // a=count now mapped
@@ -81,6 +83,7 @@ struct Request {
     bool committed = false;
     bool coarse = false;
     bool thorough = false;
+    bool own_only = false;
 };
 
 struct Reply {

@@ -159,6 +159,29 @@ std::string forked_with_fd() {
     return std::to_string(status);
 }
 
+/// A fork whose child takes part at once, with nothing allocated before, as a program does that
+/// goes into the background: 0 if its first objects can be sent.
+std::string forked_and_attached() {
+    const pid_t child = fork();
+    if (child == 0) {
+        if (dsm_attach(nullptr) != 0) _exit(1);
+        for (const size_t size : {10, 100, 65536, 200000, 9'000'000}) {
+            void* first = dsm_calloc(1, size);
+            if (first == nullptr || dsm_send(dsm_self(), first) != 0) _exit(2);
+            if (dsm_recv(DSM_ANY, 0, nullptr) != first) _exit(3);
+        }
+        void* grown = dsm_malloc(40);
+        std::strcpy(static_cast<char*>(grown), "kept");
+        grown = dsm_realloc(grown, 300'000);
+        if (std::strcmp(static_cast<char*>(grown), "kept") != 0) _exit(4);
+        if (dsm_send(dsm_self(), grown) != 0) _exit(5);
+        _exit(0);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return std::to_string(status);
+}
+
 /// The program's threads end one by one, main first: so does the process, although the thread
 /// behind the descriptor does not.
 [[noreturn]] void end_by_threads() {
@@ -263,6 +286,7 @@ std::string obey(const std::string& command, std::istringstream& words) {
     if (command == "refs") return std::to_string(dsm_references(pointer(a)));
     if (command == "size") return std::to_string(dsm_usable_size(pointer(a)));
     if (command == "forkfd") return forked_with_fd();
+    if (command == "forkattach") return forked_and_attached();
     if (command == "endbythreads") end_by_threads();
     if (command == "fork") {  // the child frees its copies of the objects a and b
         const pid_t child = fork();

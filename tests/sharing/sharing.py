@@ -312,6 +312,12 @@ class Sharing(SharingTest):
         self.assertEqual(a.fork(before, sent), "0")
         self.assertEqual(a.send(b.id, before), "EXDEV")
         self.assertEqual(a.ref(before), "EXDEV")
+        for size in (10, 64, 5000, 65536, 300000, 9000000):  # what is made since goes as ever
+            fresh = a.new(size)
+            self.assertEqual(a.send(b.id, fresh), "ok", size)
+            self.assertTrue(b.recv(0, 0).startswith(fresh))
+            self.assertEqual(b.drop(fresh), "ok")
+            self.assertEqual(a.drop(fresh), "ok")
         self.assertEqual(a.send(b.id, sent), "ok")  # as it was at the fork
         self.assertTrue(b.recv(0, 0).startswith(sent))
         self.assertEqual(b.drop(sent), "ok")
@@ -321,6 +327,15 @@ class Sharing(SharingTest):
         self.assertEqual(b.read(sent), "sent")
         self.assertEqual(b.drop(sent), "ok")
         self.assertEqual(a.drop(before), "ok")
+        self.expect_nothing_left()
+
+    def test_a_child_takes_part_at_once(self):
+        a, _ = self.pair()
+        kept = [a.new(64) for _ in range(20)]
+        self.assertEqual(a.forkattach(), "0")
+        for address in kept:
+            self.assertEqual(a.drop(address), "ok")
+        self.good("recover")
         self.expect_nothing_left()
 
 

@@ -17,10 +17,11 @@
  *
  * All functions are thread-safe and, but for dsm_strerror, not async-signal-safe. Those that return
  * int return 0, or -1 with errno set and nothing changed. Each costs one operation through the
- * shadow entry (tens of ns) unless it waits. A forked child is no client: it must exec or allocate
- * first, and what it inherited is a private copy of its own. A process that forked cannot send what
- * lay in its heap at that moment (EXDEV); what it had sent before stays as it was then for the
- * others.
+ * shadow entry (tens of ns) unless it waits. A forked child is no client until it
+ * calls dsm_attach, and what it inherited is a private copy of its own. A process that forked
+ * cannot send what lay in its heap at that moment (EXDEV), nor, as a rule, what malloc gives
+ * afterwards; what dsm_malloc gives can be sent. What it had sent before stays as it was then for
+ * the others.
  *
  * errno of all: ENOTCONN: the process is not a client, or has not called dsm_attach;
  * ENOTRECOVERABLE: the context is poisoned; ESTALE: this node was declared dead by others; ENOMEM:

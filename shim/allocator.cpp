@@ -26,10 +26,6 @@ namespace {
 constexpr u32 TICKS_PER_LOOK = 16;
 __thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
 
-/// A recycled calloc of at least this many bytes may well be touched in few places: what of it is
-/// not present stays so.
-constexpr usize SPARSE_ABOVE = 8 * MiB;
-
 /// A large block that shrinks gives back what it no longer needs if that is at least this part of
 /// it: less is not worth an operation, and another when it grows again.
 constexpr usize GIVE_BACK_PART = 16;
@@ -429,11 +425,8 @@ void* allocate_zeroed(usize total) {
     void* p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
                                       : allocate_large(total, SLICE_SIZE, fresh_zero);
     if (p == nullptr || fresh_zero) return p;
-    if (total >= SPARSE_ABOVE && backing().commit == nullptr) {
-        zero_recycled(reinterpret_cast<uptr>(p), round_up(total, SLICE_SIZE));
-        return p;
-    }
-    return std::memset(p, 0, total);
+    zero_recycled(reinterpret_cast<uptr>(p), total);
+    return p;
 }
 
 void* allocate_aligned(usize alignment, usize size) {

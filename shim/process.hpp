@@ -9,6 +9,7 @@
 
 #include "dsm-core/heap/ops.hpp"
 #include "shim/backing.hpp"
+#include "shim/clock.hpp"
 #include "shim/environment.hpp"
 
 namespace aep {
@@ -60,16 +61,6 @@ long copy_from_client(void* to, const void* from, usize bytes);
 /// In the child of a client's fork that has not needed a chunk yet: becomes a client of its own. 0,
 /// also if it is one; -errno.
 long attach_again();
-
-using ClockFunction = int(clockid_t, timespec*);
-
-/// From now on that is the clock, whose signature is clock_gettime's; null, as at the start: the
-/// system call. The one that a call of clock_gettime ends in may be a sanitizer's, which is not
-/// ready when the loader asks for memory.
-void use_clock(ClockFunction* function);
-
-/// Milliseconds of a coarse monotonic clock.
-u64 now_ms();
 
 /// A run of slices whose first `bytes` (a multiple of an OS page) have memory behind them, reserved
 /// for `heap` (may be null); empty: out of memory. Adds chunks as needed.

@@ -14,6 +14,7 @@ namespace aep {
 namespace {
 
 constexpr usize SLICE_PAGES = SLICE_SIZE / OS_PAGE_SIZE;
+constexpr usize SPARSE_ABOVE = 8 * MiB;
 constexpr usize WINDOW_SLICES = 64;  // looked at by one call: a chunk's worth, 1 KiB of stack
 
 /// Whether any page of a slice is present.
@@ -34,6 +35,8 @@ void forget(uptr address, usize bytes) {
 }  // namespace
 
 void zero_recycled(uptr address, usize bytes) {
+    if (bytes < SPARSE_ABOVE || backing().commit != nullptr) return clear(address, bytes);
+    bytes = round_up(bytes, SLICE_SIZE);  // so large a block has its slices to itself
     u8 pages[WINDOW_SLICES * SLICE_PAGES];
     const uptr end = address + bytes;
     uptr absent = address;  // from here to `at` nothing is present

@@ -8,9 +8,10 @@
 
 namespace aep {
 
-/// Makes [address, address+bytes) read as zero; both are multiples of a slice (64 KiB). For private
-/// memory without commitment only. Slices that are not present (never touched, or swapped out) are
-/// given back unread. Costs about a memset of what is present.
+/// Makes [address, address+bytes) read as zero, of a block of the caller's that begins there. Of
+/// one of 8 MiB and more in private memory, which may well be touched in few places, slices that
+/// are not present (never touched, or swapped out) are given back unread. Costs about a memset of
+/// what is present.
 void zero_recycled(uptr address, usize bytes);
 
 }  // namespace aep

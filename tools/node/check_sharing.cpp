@@ -18,6 +18,9 @@ namespace {
 
 std::string named(const char* what, u64 index) { return what + (" " + std::to_string(index)); }
 
+constexpr auto an_export = [](u32 index) -> const Export& { return export_at(index); };
+constexpr auto a_holder = [](u32 index) -> const Holder& { return holder_at(index); };
+
 /// One walk over tables that may change meanwhile: every index is checked before it is used.
 class Walk {
   public:
@@ -129,7 +132,7 @@ class Walk {
         if (e.writer == 0) return;
         bool holds = false;
         each_on_list(
-            named("group", index), e.first_holder, of_groups_, holder_at,
+            named("group", index), e.first_holder, of_groups_, a_holder,
             [](const Holder& h) { return h.next; },
             [&](u32, const Holder& h) { holds = holds || h.client == e.writer; });
         if (!holds) {
@@ -166,7 +169,7 @@ class Walk {
                 1);
         }
         each_on_list(
-            named("client", index), c.first_holder.load(), of_clients_, holder_at,
+            named("client", index), c.first_holder.load(), of_clients_, a_holder,
             [](const Holder& h) { return h.next_of_client; },
             [&](u32 at, const Holder& h) {
                 wrong(named("holder", at), "it is on another client's list", h.client, index);
@@ -175,7 +178,7 @@ class Walk {
                 ++held_;
             });
         each_on_list(
-            named("client", index), c.first_export.load(), of_owners_, export_at,
+            named("client", index), c.first_export.load(), of_owners_, an_export,
             [](const Export& e) { return e.next_of_owner; },
             [&](u32 at, const Export& e) {
                 wrong(named("export", at), "it is on another owner's list", e.owner, index);

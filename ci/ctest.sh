@@ -8,7 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$root/build/$1
 place=${AEP_TEST_DIR:-$build}
 if [ "$place" != "$build" ]; then # they name programs of the build by their paths
-    (cd "$build" && find . -name CTestTestfile.cmake -exec cp --parents -t "$place" {} +)
+    (cd "$build" && find . -path ./Testing -prune -o -name CTestTestfile.cmake -exec cp --parents -t "$place" {} +)
 fi
 failed=0
 ctest --test-dir "$place" --output-on-failure --no-tests=error --test-output-size-passed 1000000 \

@@ -54,7 +54,7 @@ int attach_and_work(const char* path) {
             const Reply reply = client.ask(static_cast<u32>(ShareOp::open), {});
             std::cout << static_cast<u32>(reply.status) << std::endl;
         } else if (command == "stuck") {       // inside, behind a lock that nobody will free
-            sharing().lock.lock(host_slot());  // whose thread is nobody
+            sharing().lock.lock(client.slot());
             std::cout << "going" << std::endl;
             client.ask(static_cast<u32>(ShareOp::open), {});
         } else if (command == "churn") {  // until the end, nearly always inside the image

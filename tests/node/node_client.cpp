@@ -53,7 +53,7 @@ int attach_and_work(const char* path) {
         } else if (command == "share") {
             const Reply reply = client.ask(static_cast<u32>(ShareOp::open), {});
             std::cout << static_cast<u32>(reply.status) << std::endl;
-        } else if (command == "stuck") {       // inside, behind a lock that nobody will free
+        } else if (command == "stuck") {  // inside, behind a lock that nobody will free
             sharing().lock.lock(client.slot());
             std::cout << "going" << std::endl;
             client.ask(static_cast<u32>(ShareOp::open), {});

@@ -63,13 +63,6 @@ class Lock {
         }
     }
 
-    /// Makes the lock free whoever holds it, and wakes all who wait: when what it protects is given
-    /// up. Who takes it from then on has to look whether that is so.
-    void give_up() {
-        word_.store(FREE, std::memory_order_release);  // release: so is that it is given up
-        detail::futex(&word_, detail::FUTEX_WAKE, 0x7fff'ffff);
-    }
-
     /// Makes the lock free whatever it was: for a fork child, where its holder does not exist.
     void reset() { word_.store(FREE, std::memory_order_relaxed); }
 

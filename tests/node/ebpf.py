@@ -10,21 +10,12 @@ import signal
 import subprocess
 import tempfile
 
-from node_test import AEP, AEPD, OwnBpffs, ProviderTest, main
+from node_test import AEP, AEPD, EbpfTest, main
 
 PINS = f"/sys/fs/bpf/aep/{os.geteuid()}"
 
 
-class Ebpf(OwnBpffs, ProviderTest):
-    provider = "ebpf"
-
-    def setUp(self):
-        super().setUp()
-        done = self.aep("up", "--pool-size", "64M", "--provider", "ebpf", "--verify")
-        if done.returncode != 0 and "no provider" in done.stderr:
-            self.skipTest(done.stderr)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
+class Ebpf(EbpfTest):
     def completer(self):
         self.data("status")  # answered when a completer was started, again if it had died
         pid = self.daemon_pid()

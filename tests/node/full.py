@@ -65,14 +65,18 @@ class Full(NodeTest):
             self.good("recover")
         self.fail(f"they are not taken back: {self.log()}")
 
-    def test_recovery_makes_no_memory(self):
-        self.begin("--decay-ms", "3600000")
+    def die_with_all_full(self):
+        """Clients who share and have memory, when there is no more of it."""
         for _ in range(4):
             client = self.client()
             client.ask("share")
             client.ask("fill 30 64")
         self.fill()
         self.kill_all()
+
+    def test_recovery_makes_no_memory(self):
+        self.begin("--decay-ms", "3600000")
+        self.die_with_all_full()
         self.fill()  # what recovery has given back
         self.assertEqual(json.loads(self.aep("check", "--json").stdout), [], self.log())
         status = self.data("status")
@@ -83,12 +87,7 @@ class Full(NodeTest):
 
     def test_memory_of_the_dead_comes_back(self):
         self.begin("--decay-ms", "1")
-        for _ in range(4):
-            client = self.client()
-            client.ask("share")
-            client.ask("fill 30 64")
-        self.fill()
-        self.kill_all()
+        self.die_with_all_full()
         while self.data("status")["memory"]["cached_bytes"] != 0:
             self.good("recover")
         self.assertGreater(self.room(), 512 << 10)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 
-from node_test import AEP, AEPD, BPFFS, NODE_CLIENT, OwnBpffs, ProviderTest, main
+from node_test import AEP, AEPD, BPFFS, NODE_CLIENT, EbpfTest, main
 
 PINS = f"{BPFFS}/aep/{os.geteuid()}"
 NOBODY = 65534
@@ -35,16 +35,7 @@ class Elsewhere:
         self.said += self.shell.communicate("\n", timeout=60)[0]
 
 
-class Namespaces(OwnBpffs, ProviderTest):
-    provider = "ebpf"
-
-    def setUp(self):
-        super().setUp()
-        done = self.aep("up", "--pool-size", "64M", "--provider", "ebpf", "--verify")
-        if done.returncode != 0 and "no provider" in done.stderr:
-            self.skipTest(done.stderr)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
+class Namespaces(EbpfTest):
     @contextlib.contextmanager
     def elsewhere(self, *arguments, **more):
         daemon = Elsewhere(*arguments, **more)

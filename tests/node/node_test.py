@@ -198,6 +198,19 @@ class OwnBpffs:
             raise unittest.SkipTest(why)
 
 
+class EbpfTest(OwnBpffs, ProviderTest):
+    """A context with the provider, or why there can be none."""
+
+    provider = "ebpf"
+
+    def setUp(self):
+        super().setUp()
+        done = self.aep("up", "--pool-size", "64M", "--provider", "ebpf", "--verify")
+        if done.returncode != 0 and "no provider" in done.stderr:
+            self.skipTest(done.stderr)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+
 class Completed:
     """For tests whose clients are killed inside operations: eBPF as OwnBpffs has it, or, where that cannot be,
     the provider that needs no right."""

@@ -1,7 +1,6 @@
-// Purpose: the provider `rollback` in the daemon: nothing is captured and nothing is completed:
-// what
-//          a dead client left open is undone by the host. The host's own operations are performed
-//          by a process beside it, for they walk tables that clients write.
+// Purpose: the provider `rollback` in the daemon: nothing is captured, nothing completed; what a
+//          dead client left open is undone by the host. The host's own operations are performed by
+//          a process beside it, for they walk tables that clients write.
 // Who calls it: daemon/main.cpp makes it, the daemon's loop and recovery use it.
 // Crash rule: a performer that dies leaves the host's slot open like any client's: it is undone and
 //             asked for again. The next performer begins with nothing before the former is gone.

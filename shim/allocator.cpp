@@ -42,7 +42,7 @@ PageDesc* page_with_room(Heap* h, u32 c) {
         return found.status == Status::ok || extend_page(h, d) ? d : nullptr;
     }
     const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
-    if (!run || !commit_page_metadata(run, c)) return nullptr;
+    if (!run || !commit_page_metadata(run)) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
 }
@@ -53,19 +53,28 @@ uptr take_block(Heap* h, u32 c, bool& fresh_zero) {
         const Reply r = transact({.op = Op::take_block, .heap = h, .a = c, .now = now_ms()});
         fresh_zero = r.mask != 0;
         if (r.status == Status::ok) return r.value;
-        if (r.status != Status::miss || page_with_room(h, c) == nullptr) return 0;
+        const bool more = r.status == Status::miss || r.status == Status::uncommitted;
+        if (!more || page_with_room(h, c) == nullptr) return 0;
     }
     return 0;
 }
 
-uptr pop_from(Heap* h, u32 c, bool& fresh_zero) {
-    if (AEP_UNLIKELY(pure_mode)) return take_block(h, c, fresh_zero);
+/// A block of class `c` from the first of the heap's pages, without an operation; false: that takes
+/// one.
+[[gnu::always_inline]] inline bool take_here(Heap* h, u32 c, uptr& block, bool& fresh_zero) {
     PageDesc* d = h->queues[c].head;
-    if (d->free_count == 0) {
-        d = page_with_room(h, c);
-        if (d == nullptr) return 0;
+    return heap_refill(h, d) && page_take_tracked(d, block, fresh_zero);
+}
+
+/// A block of class `c` from heap `h`, on the slow path; 0: no memory.
+uptr take_from(Heap* h, u32 c, bool& fresh_zero) {
+    if (AEP_UNLIKELY(pure_mode)) return take_block(h, c, fresh_zero);
+    uptr block = 0;
+    if (!take_here(h, c, block, fresh_zero)) {
+        PageDesc* d = page_with_room(h, c);
+        if (d != nullptr) page_take_tracked(d, block, fresh_zero);
     }
-    return page_pop_tracked(d, d->free_count, fresh_zero);
+    return block;
 }
 
 /// A block of class `c` from the heap of those that have none of their own.
@@ -73,18 +82,21 @@ void* allocate_shared(u32 c, bool& fresh_zero) {
     if (!process_start()) return nullptr;
     DriverScope scope(shared_heap_lock);
     Heap* h = shared_heap();
-    return h == nullptr ? nullptr : reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+    return h == nullptr ? nullptr : reinterpret_cast<void*>(take_from(h, c, fresh_zero));
 }
 
 /// A block of class `c` for the calling thread, whether it has a heap or not.
 void* allocate_class(u32 c, bool& fresh_zero) {
+    if (uptr block; AEP_LIKELY(take_here(thread_heap, c, block, fresh_zero))) {
+        return reinterpret_cast<void*>(block);
+    }
     Heap* h = attached_heap();
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
         fresh_zero = false;
         return emergency_allocate(class_size(c), 1);
     }
-    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(take_from(h, c, fresh_zero));
     return allocate_shared(c, fresh_zero);
 }
 
@@ -109,36 +121,34 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room =
     return reinterpret_cast<void*>(run.address());
 }
 
-/// What a pointer into the window points at. For a small page all of it comes from the pointer and
-/// the tag: a thread that frees another's block does not touch the line that the owner writes at
+/// What a pointer into the window points at. All of it comes from the pointer and the descriptor's
+/// line 1: a thread that frees another's block does not touch the line that the owner writes at
 /// each malloc and free.
 struct Target {
     PageDesc* page;  // head
     u32 tag;
-    u32 kind;  // TAG_...
-    u32 bit;   // bitmap index; >= MAX_BITS: cannot be a block's start
+    u32 kind;   // TAG_...
+    u32 index;  // of the block; NO_BLOCK: none begins there
 };
 
 [[gnu::always_inline]] inline Target target_of(const void* p, PageDesc* d) {
     const uptr address = reinterpret_cast<uptr>(p);
     u32 tag = d->tag.load(std::memory_order_acquire);
+    u32 offset = address % SLICE_SIZE;
     if (kind_of(tag) == TAG_TAIL) {
+        offset += d->head_delta << SLICE_SHIFT;
         d -= d->head_delta;
         tag = d->tag.load(std::memory_order_acquire);
     }
     const u32 kind = kind_of(tag);
-    Target t{d, tag, kind, MAX_BITS};
-    if (AEP_LIKELY(kind - 1 < TAG_SMALL_LIMIT - 1)) {
-        t.bit = bit_index(address % SLICE_SIZE, kind);
-    } else if (kind == TAG_MEDIUM) {
-        t.bit = bit_index(static_cast<u32>(address - d->base), d->bit_shift);
-    }
+    Target t{d, tag, kind, NO_BLOCK};
+    if (AEP_LIKELY(kind == TAG_PAGE)) t.index = block_index(offset, d->magic);
     return t;
 }
 
 Target target_of(const void* p) { return target_of(p, desc_at(reinterpret_cast<uptr>(p))); }
 
-bool is_page(const Target& t) { return is_page_kind(t.kind); }
+bool is_page(const Target& t) { return t.kind == TAG_PAGE; }
 
 /// Whether the calling thread's heap owns the page; the static heap of a thread without one owns
 /// none.
@@ -170,17 +180,17 @@ bool in_large_object(uptr address) {
     if (drop_received(p)) return;  // perhaps the root of a group of ours
     if (!is_ours(p)) return report_bad_free(address, BadFree::foreign);
     const bool interior =
-        is_page(t) ? (address - t.page->base) % t.page->block_size != 0 : in_large_object(address);
+        is_page(t) ? t.index == NO_BLOCK : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
 }
 
 /// Whether a live block of this process begins there.
 bool is_live_here(const void* p, const Target& t) {
     if (is_page(t)) {
-        return is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.bit) &&
-               !page_is_marked(t.page, t.bit);
+        return is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.index) &&
+               !page_is_marked(t.page, t.index);
     }
-    return t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base && is_ours(p);
+    return t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == base_of(t.page) && is_ours(p);
 }
 
 [[gnu::cold, gnu::noinline]] void report_twice(const void* p) {
@@ -212,10 +222,10 @@ bool is_live_here(const void* p, const Target& t) {
 /// slow path that is every page: the thread's heap looks empty then, and a mark is always right.
 [[gnu::always_inline]] inline void deallocate_foreign(void* p, const Target& t) {
     // Bitmaps of another client's pages are not accessible.
-    if (AEP_UNLIKELY(!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.bit))) {
+    if (AEP_UNLIKELY(!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.index))) {
         return report_not_live(p);
     }
-    const RemoteMark mark = page_mark_remote(t.page, t.bit);
+    const RemoteMark mark = page_mark_remote(t.page, t.index);
     if (AEP_LIKELY(mark == RemoteMark::marked)) return;
     return mark == RemoteMark::first_of_page ? queue_page(t.page) : report_twice(p);
 }
@@ -223,13 +233,10 @@ bool is_live_here(const void* p, const Target& t) {
 /// free into a page of ours that the fast path left alone: a medium one, or one that TAG_REMOTE
 /// marks.
 [[gnu::always_inline]] inline void deallocate_own(void* p, const Target& t) {
-    if (AEP_UNLIKELY(!page_is_live(t.page, t.bit))) return report_not_live(p);
-    if (AEP_UNLIKELY(page_is_marked(t.page, t.bit))) return report_twice(p);
-    page_clear_bit(t.page, t.bit);
-    const u32 entry =
-        static_cast<u32>(reinterpret_cast<uptr>(p) - t.page->base) >> t.page->entry_shift;
-    if (AEP_LIKELY(t.page->free_count < t.page->free_limit)) return page_push(t.page, entry);
-    detail::deallocate_refile(t.page, entry);
+    if (AEP_UNLIKELY(!page_is_live(t.page, t.index))) return report_not_live(p);
+    if (AEP_UNLIKELY(page_is_marked(t.page, t.index))) return report_twice(p);
+    page_clear_bit(t.page, t.index);
+    if (AEP_UNLIKELY(page_regain(t.page, t.index))) detail::deallocate_refile(p, t.page);
 }
 
 /// A block on a page by an operation alone (AEP_PURE).
@@ -239,14 +246,14 @@ bool is_live_here(const void* p, const Target& t) {
     Heap* h = current_heap();
     const u64 page = reinterpret_cast<u64>(t.page);
     const bool own = h != nullptr && t.tag >> TAG_OWNER_SHIFT == h->id();
-    if (!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.bit)) {
+    if (!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.index)) {
         return report_not_live(p);
     }
-    if (page_is_marked(t.page, t.bit)) return report_twice(p);
+    if (page_is_marked(t.page, t.index)) return report_twice(p);
     const u64 now = now_ms();
     const Reply r =
-        own ? transact({.op = Op::free_block, .heap = h, .a = page, .b = t.bit, .now = now})
-            : transact({.op = Op::free_foreign, .heap = h, .a = page, .b = t.bit});
+        own ? transact({.op = Op::free_block, .heap = h, .a = page, .b = t.index, .now = now})
+            : transact({.op = Op::free_foreign, .heap = h, .a = page, .b = t.index});
     if (r.status != Status::ok) return report_twice(p);
     purge_if_due(now);
 }
@@ -343,21 +350,21 @@ void* move_block(void* p, usize old_usable, usize size, usize room) {
 
 namespace detail {
 
-[[gnu::noinline]] void deallocate_refile(PageDesc* d, u32 entry) {
+[[gnu::noinline]] void deallocate_refile(void* p, PageDesc* d) {
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
         // The interrupted thread was about to leave its heap alone, but had not yet: the block's
         // bit is clear. As if it were not: then it is an ordinary block of a page in other hands.
-        const u32 offset = entry << d->entry_shift;
-        page_set_bit(d, offset >> d->bit_shift);
-        void* p = reinterpret_cast<void*>(d->base + offset);
-        return deallocate_foreign(p, target_of(p));
+        const Target t = target_of(p);
+        BlockBits& word = d->bits[t.index / BLOCKS_A_WORD];
+        set_live_word(word, with_bit_set(live_word(word), t.index));
+        ++d->until;
+        return deallocate_foreign(p, t);
     }
     const u64 now = now_ms();
     transact({.op = Op::free_local,
               .heap = current_heap(),
               .a = reinterpret_cast<u64>(d),
-              .b = entry,
               .now = now});
     purge_if_due(now);
 }
@@ -402,6 +409,13 @@ usize mark_shared(void* p) {
 
 void* allocate_slow(usize size) {
     bool fresh_zero;
+    // Another word of the same page, or a class that the fast path does not serve. The empty heap,
+    // with which handlers and libc's users come here, has nothing.
+    if (size <= MAX_DIRECT || (size <= MAX_CLASS_SIZE && ++ticks % TICKS_PER_LOOK != 0)) {
+        if (uptr block; AEP_LIKELY(take_here(thread_heap, class_of(size), block, fresh_zero))) {
+            return reinterpret_cast<void*>(block);
+        }
+    }
     if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate(size);
     if (AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed))) share_collect();
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE)) return allocate_large(size, SLICE_SIZE, fresh_zero);
@@ -409,8 +423,8 @@ void* allocate_slow(usize size) {
     Heap* h = attached_heap();
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) return emergency_allocate(size, 1);
-    if (AEP_UNLIKELY(++ticks % TICKS_PER_LOOK == 0 && h != nullptr)) purge_if_due(now_ms());
-    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(pop_from(h, c, fresh_zero));
+    if (h != nullptr && ticks % TICKS_PER_LOOK == 0) purge_if_due(now_ms());
+    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(take_from(h, c, fresh_zero));
     return allocate_shared(c, fresh_zero);
 }
 
@@ -477,10 +491,10 @@ usize usable_size(void* p) {
     }
     const Target t = target_of(p);
     if (AEP_LIKELY(is_page(t))) {
-        const bool live = is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.bit);
+        const bool live = is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.index);
         return live ? t.page->block_size : received_size(p);
     }
-    const bool large = t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == t.page->base;
+    const bool large = t.kind == TAG_LARGE && reinterpret_cast<uptr>(p) == base_of(t.page);
     return large && is_ours(p) ? t.page->committed : received_size(p);
 }
 

@@ -19,17 +19,17 @@ namespace aep {
 namespace detail {
 void deallocate_outside(void* p);            // not in the window
 void deallocate_slow(void* p, PageDesc* d);  // whatever `d`, the slice's descriptor, says
-void deallocate_refile(PageDesc* d, u32 entry);
+void deallocate_refile(void* p, PageDesc* d);  // page_regain says so
 }  // namespace detail
 
-/// malloc's fast path, about 25 instructions: true with the block in `p`, or false: use
+/// malloc's fast path: true with the block in `p`, or false: use
 /// allocate_slow.
 inline bool allocate_fast(usize size, void*& p) {
     if (AEP_UNLIKELY(size > MAX_DIRECT)) return false;
     PageDesc* d = thread_heap->direct[direct_index(size)];
-    const u32 free_count = d->free_count;
-    if (AEP_UNLIKELY(free_count == 0)) return false;
-    p = reinterpret_cast<void*>(page_pop_small(d, free_count));
+    uptr block;
+    if (AEP_UNLIKELY(!page_take(d, block))) return false;
+    p = reinterpret_cast<void*>(block);
     return true;
 }
 
@@ -51,15 +51,16 @@ inline void deallocate(void* p) {
         return detail::deallocate_outside(p);
     }
     PageDesc* d = desc_at(address);
-    const u32 kind = d->tag.load(std::memory_order_relaxed) ^ thread_heap->tag;
-    // A small page of ours (kind is its bit shift) without TAG_REMOTE.
-    if (AEP_UNLIKELY(kind >= TAG_SMALL_LIMIT)) return detail::deallocate_slow(p, d);
-    const u32 entry = address % SLICE_SIZE;
-    if (AEP_UNLIKELY(!page_clear_bit(d, bit_index(entry, kind)))) {
+    // The first slice of a page of ours, without a flag.
+    if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag)) {
         return detail::deallocate_slow(p, d);
     }
-    if (AEP_UNLIKELY(d->free_count >= d->free_limit)) return detail::deallocate_refile(d, entry);
-    page_push(d, entry);
+    usize index;
+    if (AEP_UNLIKELY(!find_block(address % SLICE_SIZE, d->magic, index) ||
+                     !page_clear_bit(d, index))) {
+        return detail::deallocate_slow(p, d);
+    }
+    if (AEP_UNLIKELY(page_regain(d, index))) detail::deallocate_refile(p, d);
 }
 
 /// calloc: the block reads as zero; fresh memory is not written again. `total` is already checked

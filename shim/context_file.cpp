@@ -291,7 +291,7 @@ long open_domain(u32 index) {
         !make_present(reinterpret_cast<uptr>(heap_at(dom, 0)), 2 * HEAP_STRIDE)) {
         return -ENOMEM;
     }
-    dom.arena.init(index);
+    domain_init(dom, index);
     dom.heaps_mapped.store(1, std::memory_order_relaxed);
     return 0;
 }

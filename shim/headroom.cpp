@@ -249,10 +249,9 @@ u64 cgroup_headroom(const char* root, const CgroupPlace& place) {
 }
 
 u64 charge_of_commit(u64 bytes) {
-    // Pages of blocks are small runs. Those of the smallest class need the most: descriptor, two
-    // bitmaps and a stack of two bytes a block.
+    // Pages of blocks are small runs; each slice of one may have a descriptor and two bitmaps.
     constexpr u64 LARGEST_PAGE = MAX_PAGE_SLICES * SLICE_SIZE;
-    constexpr u64 METADATA_OF_SLICE = DESCS.stride + BLOCK_BITS.stride + STACKS_8K.stride;
+    constexpr u64 METADATA_OF_SLICE = DESCS.stride + BLOCK_BITS.stride;
     const u64 slices = (bytes + SLICE_SIZE - 1) / SLICE_SIZE;
     const u64 metadata = slices * (bytes <= LARGEST_PAGE ? METADATA_OF_SLICE : DESCS.stride);
     const u64 page_tables = bytes / 128;  // and the file's index of its pages

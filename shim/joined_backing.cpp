@@ -4,8 +4,8 @@
 //             client had is taken back by recovery. A chunk goes back clean.
 //
 // A store to the context's memory never fails: what an operation or the fast path may write is made
-// present before. Chunk and page descriptors with the chunk, bitmaps and stacks with the first page
-// that needs them; both stay until the chunk goes back.
+// present before. Chunk and page descriptors with the chunk, bitmaps with the first page that needs
+// them; both stay until the chunk goes back.
 #include "shim/joined_backing.hpp"
 
 #include <errno.h>
@@ -34,19 +34,11 @@ bool froze_chunks = false;      // by the fork that is going on
 bool said_unreachable = false;  // one message is enough
 u32 present_end = 0;            // chunks below it have their descriptors in memory
 
-/// For each chunk and array of SLICE_ARRAYS, one bit a slice: that metadata is present. In private
+/// For each chunk one bit a slice: the bitmaps of a page that begins there are present. In private
 /// memory.
-constexpr usize ARRAYS = std::size(SLICE_ARRAYS);
-using PresentBits = std::atomic<u64>[ARRAYS];
-PresentBits* present = nullptr;
+std::atomic<u64>* present = nullptr;
 
-usize present_bytes() { return usize{pool.tables.chunk_count} * sizeof(PresentBits); }
-
-bool populate_part(const MetaArray& array, usize first, usize count) {
-    const uptr begin = round_down(array.base + array.stride * first, OS_PAGE_SIZE);
-    const uptr end = round_up(array.base + array.stride * (first + count), OS_PAGE_SIZE);
-    return populate(begin, end - begin);
-}
+usize present_bytes() { return usize{pool.tables.chunk_count} * sizeof *present; }
 
 // ---- chunks
 
@@ -54,15 +46,11 @@ usize bytes_of(const MetaArray& array, u32 chunks) {
     return array.stride * SLICES_PER_CHUNK * chunks;
 }
 
-/// Bitmaps and stacks of chunks: accessible while they are ours, so that a stray store reaches
-/// nobody else's, and mlockall does not fill the context.
-bool protect_chunk_metadata(u32 first, u32 count, int protection) {
-    for (const MetaArray& array : SLICE_ARRAYS) {
-        if (array.base == DESCS.base) continue;
-        const uptr address = array.base + bytes_of(array, first);
-        if (sys::failed(sys::mprotect(address, bytes_of(array, count), protection))) return false;
-    }
-    return true;
+/// Bitmaps of chunks: accessible while they are ours, so that a stray store reaches nobody else's,
+/// and mlockall does not fill the context.
+bool protect_bitmaps(u32 first, u32 count, int protection) {
+    return !sys::failed(sys::mprotect(BLOCK_BITS.base + bytes_of(BLOCK_BITS, first),
+                                      bytes_of(BLOCK_BITS, count), protection));
 }
 
 /// Descriptors up to the end of ours are looked at, whosever they are.
@@ -84,22 +72,20 @@ bool commit_chunk_metadata(u32 first, u32 count) {
     // Recovery may have emptied them since.
     return populate(DESCS.base + bytes_of(DESCS, first), bytes_of(DESCS, count)) &&
            populate(CHUNK_DESCS.base + CHUNK_DESCS.stride * first, CHUNK_DESCS.stride * count) &&
-           protect_chunk_metadata(first, count, PROT_READ | PROT_WRITE);
+           protect_bitmaps(first, count, PROT_READ | PROT_WRITE);
 }
 
-/// Bitmaps and stacks of chunks that go back: they are clear, and their memory is the context's.
-void drop_chunk_metadata(u32 first, u32 count) {
-    for (usize i = 0; i < ARRAYS; ++i) {
-        const MetaArray& array = SLICE_ARRAYS[i];
-        if (array.base == DESCS.base) continue;
-        bool any = false;
-        for (u32 c = first; c < first + count; ++c) {
-            any = present[c][i].exchange(0, std::memory_order_relaxed) != 0 || any;
-        }
-        if (any)
-            sys::madvise(array.base + bytes_of(array, first), bytes_of(array, count), MADV_REMOVE);
+/// Bitmaps of chunks that go back: they are clear, and their memory is the context's.
+void drop_bitmaps(u32 first, u32 count) {
+    bool any = false;
+    for (u32 c = first; c < first + count; ++c) {
+        any = present[c].exchange(0, std::memory_order_relaxed) != 0 || any;
     }
-    protect_chunk_metadata(first, count, PROT_NONE);
+    if (any) {
+        sys::madvise(BLOCK_BITS.base + bytes_of(BLOCK_BITS, first), bytes_of(BLOCK_BITS, count),
+                     MADV_REMOVE);
+    }
+    protect_bitmaps(first, count, PROT_NONE);
 }
 
 /// Gives chunks back to the node; `clean`: to the pool.
@@ -178,38 +164,30 @@ bool joined_release(ChunkIndex first, u32 count) {
         return false;
     }
     if (!clean_chunks(pool.file, address, bytes)) return false;
-    if (!metadata_is_private(begin)) drop_chunk_metadata(begin, count);
+    if (!metadata_is_private(begin)) drop_bitmaps(begin, count);
     return_chunks(begin, count, true);
     return true;
 }
 
 // ---- what is in them
 
-bool joined_commit_page(SliceIndex first, u32 slices, u32 size_class) {
+bool joined_commit_page(SliceIndex first) {
     const u32 chunk = raw(chunk_of(first));
     if (!in_pool(chunk)) return true;
-    const usize blocks = (usize{slices} << SLICE_SHIFT) / class_size(size_class);
-    const MetaArray& stack = blocks <= 256 ? STACKS_512 : blocks <= 1024 ? STACKS_2K : STACKS_8K;
-    for (usize i = 0; i < ARRAYS; ++i) {
-        const MetaArray& array = SLICE_ARRAYS[i];
-        const bool is_stack = array.base >= STACKS_512.base;
-        if (array.base == DESCS.base || (is_stack && array.base != stack.base)) continue;
-        // A run that ends in the next chunk has its bitmaps and its stack with its first slice.
-        const u32 position = raw(first) % SLICES_PER_CHUNK;
-        const u64 bit = u64{1} << position;
-        if ((present[chunk][i].load(std::memory_order_relaxed) & bit) != 0) continue;
-        // All slices that share the OS page with it: they are present afterwards, too.
-        const usize begin = array.base + array.stride * raw(first);
-        if (!populate_part(array, raw(first), 1)) return false;
-        u64 all = bit;
-        for (u32 s = 0; s < SLICES_PER_CHUNK; ++s) {
-            const usize at = array.base + array.stride * (usize{chunk} * SLICES_PER_CHUNK + s);
-            const bool within = at >= round_down(begin, OS_PAGE_SIZE) &&
-                                at + array.stride <= round_up(begin + array.stride, OS_PAGE_SIZE);
-            if (within) all |= u64{1} << s;
-        }
-        present[chunk][i].fetch_or(all, std::memory_order_relaxed);
+    const u64 bit = u64{1} << (raw(first) % SLICES_PER_CHUNK);
+    if ((present[chunk].load(std::memory_order_relaxed) & bit) != 0) return true;
+    const uptr bits = reinterpret_cast<uptr>(block_bits_of(first));
+    const uptr begin = round_down(bits, OS_PAGE_SIZE);
+    const uptr end = round_up(bits + BLOCK_BITS.stride, OS_PAGE_SIZE);
+    if (!populate(begin, end - begin)) return false;
+    // All slices whose bitmaps share these OS pages are present, too.
+    u64 all = bit;
+    for (u32 s = 0; s < SLICES_PER_CHUNK; ++s) {
+        const SliceIndex slice{raw(first_slice(ChunkIndex{chunk})) + s};
+        const uptr at = reinterpret_cast<uptr>(block_bits_of(slice));
+        if (at >= begin && at + BLOCK_BITS.stride <= end) all |= u64{1} << s;
     }
+    present[chunk].fetch_or(all, std::memory_order_relaxed);
     return true;
 }
 
@@ -232,10 +210,8 @@ bool joined_fork_prepare() {
         heap_in_context.store(false, std::memory_order_relaxed);
         // What is private must be made present anew before it is written.
         for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
-            for (std::atomic<u64>& bits : present[c]) {
-                if (bits.load(std::memory_order_relaxed) != 0) {
-                    bits.store(0, std::memory_order_relaxed);
-                }
+            if (present[c].load(std::memory_order_relaxed) != 0) {
+                present[c].store(0, std::memory_order_relaxed);
             }
         }
     }
@@ -279,7 +255,7 @@ const Backing* joined_backing() {
     const long bits = sys::mmap(0, present_bytes(), PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
     if (sys::failed(bits)) fatal("context ", this_client.name, ": no address space: ", Errno{bits});
-    present = reinterpret_cast<PresentBits*>(bits);
+    present = reinterpret_cast<std::atomic<u64>*>(bits);
     metadata_begins_at(
         ChunkIndex{static_cast<u32>(round_up(pool.tables.chunk_count, CHUNKS_PER_META_GROUP))});
     heap_in_context.store(true, std::memory_order_relaxed);

@@ -91,7 +91,7 @@ bool map_domain_memory() {
                 ": the address space is limited or in use");
         return false;
     }
-    domain().arena.init(index_of(domain()));
+    domain_init(domain(), index_of(domain()));
     domain().heaps_mapped.store(HEAPS_PER_STEP, std::memory_order_relaxed);
     return true;
 }
@@ -344,7 +344,7 @@ bool extend_page(Heap* heap, PageDesc* d) {
     const bool coarse = chunk_desc(chunk_of(slice_of(d)))->coarse != 0;
     usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
     if (coarse) goal = round_up(goal, SLICE_SIZE);
-    const uptr end = d->base + d->committed;
+    const uptr end = base_of(d) + d->committed;
     if (!process_backing->commit(end, goal - d->committed)) {
         purge_all();  // memory that is only kept for reuse may be what is missing
         if (!process_backing->commit(end, goal - d->committed)) return false;
@@ -362,9 +362,9 @@ bool extend_window(u32 at, u32 chunks) {
     return true;
 }
 
-bool commit_page_metadata(const Run& run, u32 size_class) {
+bool commit_page_metadata(const Run& run) {
     if (AEP_LIKELY(process_backing->commit_page == nullptr)) return true;
-    if (process_backing->commit_page(run.first, run.slices, size_class)) return true;
+    if (process_backing->commit_page(run.first)) return true;
     transact({.op = Op::give_run, .a = raw(run.first), .b = run.slices, .now = now_ms()});
     return false;
 }

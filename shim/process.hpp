@@ -72,9 +72,9 @@ Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
 
 /// Commits more of a page that is exhausted, and extends it. False: no memory.
 bool extend_page(Heap* heap, PageDesc* d);
-/// Makes the metadata of a run writable that becomes a page of the class; false, and the run is
-/// given back: no memory.
-bool commit_page_metadata(const Run& run, u32 size_class);
+/// Makes the metadata of a run writable that becomes a page; false, and the run is given back: no
+/// memory.
+bool commit_page_metadata(const Run& run);
 /// Adds chunks so that the one at index `at` exists; false if that place cannot be had.
 bool extend_window(u32 at, u32 chunks);
 /// Maps memory for further heaps. False: no memory or too many.

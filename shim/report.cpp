@@ -39,9 +39,9 @@ void report_bad_free(uptr address, BadFree what) {
         u32 kind = kind_of(d->tag.load(std::memory_order_relaxed));
         if (kind == TAG_TAIL) {
             d -= d->head_delta;
-            kind = TAG_MEDIUM;
+            kind = TAG_PAGE;
         }
-        if (is_page_kind(kind)) {
+        if (kind == TAG_PAGE) {
             line.add("; its page holds blocks of ");
             line.add(d->block_size);
             line.add(" bytes");

@@ -25,7 +25,7 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     if (found.status == Status::ok) return d;
     if (found.status == Status::uncommitted) return extend_page(h, d) ? d : nullptr;
     const Run run = obtain_run_within(h, page_slices(c), 1, commit_goal(c, 0), is_shared);
-    if (!run || !commit_page_metadata(run, c)) return nullptr;
+    if (!run || !commit_page_metadata(run)) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
 }
@@ -35,10 +35,11 @@ void* small_block(u32 c) {
     Heap* h = sending_heap();
     if (h == nullptr) return nullptr;
     PageDesc* d = h->queues[c].head;
-    if (d->free_count == 0) d = page_with_room(h, c);
+    if (!heap_refill(h, d)) d = page_with_room(h, c);
+    uptr block = 0;
     bool fresh_zero;
-    return d == nullptr ? nullptr
-                        : reinterpret_cast<void*>(page_pop_tracked(d, d->free_count, fresh_zero));
+    if (d != nullptr) page_take_tracked(d, block, fresh_zero);
+    return reinterpret_cast<void*>(block);
 }
 
 void* large_block(usize size, usize alignment) {

@@ -14,17 +14,27 @@
 namespace aep {
 
 namespace {
-PageDesc no_page;  // all zero: no free block
-}
+
+BlockBits no_blocks;
+struct EmptyPage : PageDesc {
+    constexpr EmptyPage() : PageDesc{} { page_make_empty(*this, no_blocks); }
+};
+constinit EmptyPage no_page;
+
+/// No page's owner.
+constexpr u32 NOBODY = ~u32{0} >> TAG_OWNER_SHIFT;
+
+}  // namespace
 
 constexpr EmptyHeap::EmptyHeap() : Heap{} {
     for (PageDesc*& d : direct) d = &no_page;
     for (PageQueue& q : queues) q = {&no_page, nullptr};
-    tag = ~u32{TAG_KIND_MASK | TAG_REMOTE | TAG_SHARED};
+    tag = make_tag(NOBODY, TAG_PAGE);
 }
 
 constinit EmptyHeap empty_heap;
 __thread Heap* thread_heap AEP_TLS = &empty_heap;
+__thread u32 thread_tag AEP_TLS = make_tag(NOBODY, TAG_PAGE);
 __thread Heap* resting_heap AEP_TLS = &empty_heap;
 __thread const void* slow_frame AEP_TLS = nullptr;
 __thread std::atomic<PageDesc*> deferred_frees AEP_TLS = nullptr;
@@ -62,7 +72,7 @@ void SlowPath::free_deferred() {
     PageDesc* d = deferred_frees.exchange(nullptr, std::memory_order_acq_rel);
     while (d != nullptr) {
         PageDesc* next = d->remote_next;
-        const uptr block = d->base;
+        const uptr block = base_of(d);
         // release: the next handler that frees an object here finds the link unused.
         d->remote_queued.store(0, std::memory_order_release);
         deallocate(reinterpret_cast<void*>(block));

@@ -22,6 +22,8 @@ extern EmptyHeap empty_heap;
 #define AEP_TLS __attribute__((tls_model("initial-exec")))
 /// What the fast path uses: the calling thread's heap, or the empty heap. Never null.
 extern __thread Heap* thread_heap AEP_TLS;
+/// Its tag: what free compares with.
+extern __thread u32 thread_tag AEP_TLS;
 /// What it is outside the slow path.
 extern __thread Heap* resting_heap AEP_TLS;
 /// Where the thread entered the slow path; null: it is outside.
@@ -30,6 +32,12 @@ extern __thread const void* slow_frame AEP_TLS;
 extern __thread std::atomic<PageDesc*> deferred_frees AEP_TLS;
 /// The process's locks that the thread holds; DriverLock's bits.
 extern __thread u32 held_locks AEP_TLS;
+
+/// Makes the calling thread's fast path use `h`.
+inline void use_heap(Heap* h) {
+    thread_heap = h;
+    thread_tag = h->tag;
+}
 
 /// One stay of the thread on the slow path; a scope.
 class SlowPath {
@@ -43,13 +51,13 @@ class SlowPath {
         slow_frame = this;
         // A handler that comes here between the two still finds a heap at rest.
         std::atomic_signal_fence(std::memory_order_seq_cst);
-        thread_heap = &empty_heap;
+        use_heap(&empty_heap);
         std::atomic_signal_fence(std::memory_order_seq_cst);
     }
     ~SlowPath() {
         if (AEP_UNLIKELY(nested_)) return;
         std::atomic_signal_fence(std::memory_order_seq_cst);
-        thread_heap = resting_heap;
+        use_heap(resting_heap);
         std::atomic_signal_fence(std::memory_order_seq_cst);
         slow_frame = nullptr;
         marker_ = nullptr;

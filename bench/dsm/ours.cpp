@@ -76,10 +76,10 @@ struct Flushed : Ours {
     void flush(void* block) {
         const auto address = reinterpret_cast<std::uintptr_t>(block);
         const aep::PageDesc* d = aep::desc_at(address);
-        const aep::u32 bit = static_cast<aep::u32>(address - d->base) >> d->bit_shift;
+        const aep::u32 index =
+            aep::block_index(static_cast<aep::u32>(address - aep::base_of(d)), d->magic);
         line(d);
-        line(&d->bits[bit / 64]);
-        line(&d->stack[d->free_count]);
+        line(&d->bits[index / aep::BLOCKS_A_WORD]);
         memory.fence();
         if (wait != 0) {
             aep::flat::wait_ticks(wait);

@@ -36,14 +36,21 @@ constexpr u32 run_rank(u64 mask) {
 
 /// Bit `bit` % 64 of a word, in one instruction each (compilers make three of the shifts and
 /// masks).
-inline bool test_and_clear_bit(u64& word, u32 bit) {
+inline bool test_and_clear_bit(u64& word, u64 bit) {
     bool was_set;
-    asm("btrq %2, %0" : "+r"(word), "=@ccc"(was_set) : "r"(u64{bit}));
+    asm("btrq %2, %0" : "+r"(word), "=@ccc"(was_set) : "r"(bit));
     return was_set;
 }
-inline u64 with_bit_set(u64 word, u32 bit) {
-    asm("btsq %1, %0" : "+r"(word) : "r"(u64{bit}) : "cc");
+inline u64 with_bit_set(u64 word, u64 bit) {
+    asm("btsq %1, %0" : "+r"(word) : "r"(bit) : "cc");
     return word;
+}
+
+/// The high half of a * b; `low` is the other (compilers move the halves about).
+inline u64 multiply(u64 a, u64 b, u64& low) {
+    u64 high;
+    asm("mulq %3" : "=a"(low), "=d"(high) : "0"(a), "rm"(b) : "cc");
+    return high;
 }
 
 /// n < limit, relaxed, in one instruction (compilers load an atomic into a register first).
@@ -51,6 +58,14 @@ inline bool is_below(usize n, const std::atomic<usize>& limit) {
     bool below;
     asm("cmpq %2, %1" : "=@ccb"(below) : "r"(n), "m"(limit));
     return below;
+}
+
+/// lowest_bit of a mask that is not 0, as wide as it came (the builtin's int is extended first). On
+/// processors that do not know tzcnt it is bsf.
+inline u64 lowest_bit_wide(u64 mask) {
+    u64 bit;
+    asm("tzcntq %1, %0" : "=r"(bit) : "r"(mask) : "cc");
+    return bit;
 }
 
 constexpr u32 lowest_bit(u64 mask) { return static_cast<u32>(__builtin_ctzll(mask)); }

@@ -70,17 +70,13 @@ constexpr uptr end_of(const MetaArray& array, usize count) {
     return array.base + array.stride * count;
 }
 
-/// Per slice: descriptor, the two bitmaps of its blocks, and three homes for the free stack, by its
-/// length.
+/// Per slice: descriptor, and the two bitmaps of its blocks.
 inline constexpr MetaArray DESCS{DESCS_BASE, 128};
 inline constexpr MetaArray BLOCK_BITS{skewed(META_BASE, 0x15), odd(1 * KiB)};
-inline constexpr MetaArray STACKS_512{skewed(end_of(BLOCK_BITS, MAX_SLICES), 0x4d), odd(512)};
-inline constexpr MetaArray STACKS_2K{skewed(end_of(STACKS_512, MAX_SLICES), 0x73), odd(2 * KiB)};
-inline constexpr MetaArray STACKS_8K{skewed(end_of(STACKS_2K, MAX_SLICES), 0x95), odd(8 * KiB)};
 /// Per chunk: descriptor.
 /// A whole OS page each: a chunk has one owner at a time, and what fork makes private of one
 /// owner's metadata shares no OS page with another's.
-inline constexpr MetaArray CHUNK_DESCS{skewed(end_of(STACKS_8K, MAX_SLICES), 0), OS_PAGE_SIZE};
+inline constexpr MetaArray CHUNK_DESCS{skewed(end_of(BLOCK_BITS, MAX_SLICES), 0), OS_PAGE_SIZE};
 /// The domains (arena, heap table): number 0 in a process of its own, one a client in a context.
 inline constexpr uptr DOMAINS_BASE = end_of(CHUNK_DESCS, MAX_CHUNKS);
 inline constexpr usize DOMAIN_STRIDE = 64 * MiB;
@@ -88,7 +84,7 @@ inline constexpr u32 MAX_DOMAINS = META_WINDOW >= TiB ? 4096 : 16;
 static_assert(DOMAINS_BASE + DOMAIN_STRIDE * MAX_DOMAINS <= META_BASE + META_WINDOW);
 
 /// All per-slice arrays, for whoever maps or frees metadata.
-inline constexpr MetaArray SLICE_ARRAYS[] = {DESCS, BLOCK_BITS, STACKS_512, STACKS_2K, STACKS_8K};
+inline constexpr MetaArray SLICE_ARRAYS[] = {DESCS, BLOCK_BITS};
 
 /// Metadata is mapped for whole groups of chunks, so that every array's part fills whole OS pages.
 inline constexpr u32 CHUNKS_PER_META_GROUP = 16;

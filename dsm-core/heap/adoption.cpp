@@ -16,7 +16,7 @@ void set_owner(PageDesc* d, Heap* h) {
                        ~(u32{TAG_KIND_MASK} | TAG_REMOTE | TAG_SHARED);
     d->tag.fetch_xor(change, std::memory_order_seq_cst);
     for (u32 i = 1; i < d->slices; ++i)
-        d[i].tag.store(h->tag | TAG_TAIL, std::memory_order_relaxed);
+        d[i].tag.store(make_tag(h->id(), TAG_TAIL), std::memory_order_relaxed);
     ++h->page_count;
 }
 
@@ -98,7 +98,7 @@ namespace {
 void repair_page(PageDesc* d, Heap* owner, bool survivors) {
     if (!survivors) {
         page_rebuild(d);
-        if (d->in_full_list && d->free_count != 0) {
+        if (d->standing == Standing::full && page_live(d) != d->capacity) {
             heap_remove_full(owner, d);
             heap_enqueue(owner, d);
         }
@@ -106,7 +106,7 @@ void repair_page(PageDesc* d, Heap* owner, bool survivors) {
     }
     // A freer may have been stopped between its mark and the summary.
     u64 summary = 0;
-    for (u32 w = 0; w < MAX_BITS / 64; ++w) {
+    for (u32 w = 0; w < page_words(d); ++w) {
         if (d->bits[w].freed.load(std::memory_order_relaxed) != 0) summary |= u64{1} << w;
     }
     if (summary == 0) return;
@@ -133,7 +133,7 @@ void repair_after_fork(Domain& dom, Heap* survivor, u64 now) {
         if (kind == TAG_RESERVED && owner != survivor) {
             // Its thread was between taking the run and making something of it.
             dom.arena.give(slice_of(d), d->slices, now);
-        } else if (is_page_kind(kind)) {
+        } else if (kind == TAG_PAGE) {
             repair_page(d, owner, owner == survivor);
         }
     });

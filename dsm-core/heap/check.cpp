@@ -51,7 +51,7 @@ bool HeapCheck::heaps() {
         const u32 id = index_of(dom) * HEAP_IDS + n;
         const Heap* h = heap_at(dom, n);
         u64 pages_listed = 0;
-        if (!require(h->id() == id && kind_of(h->tag) == 0, "a heap has another's tag", "heap",
+        if (!require(h->id() == id && kind_of(h->tag) == TAG_PAGE, "a heap has another's tag", "heap",
                      address_of(h), h->tag, id) ||
             !heap_state(h) || !heap_lists(h, pages_listed)) {
             return false;
@@ -99,8 +99,9 @@ bool HeapCheck::remote_lists() {
 bool HeapCheck::totals() {
     const Domain& dom = dom_;
     const PageDesc& empty = dom.empty_page;
-    return require(empty.free_count == 0 && empty.next == nullptr &&
-                       empty.tag.load(std::memory_order_relaxed) == 0,
+    return require(empty.cur == &dom.no_blocks && empty.cur_mask == 0 && empty.until == 0 &&
+                       empty.extended == 0 && empty.next == nullptr &&
+                       empty.tag.load(std::memory_order_relaxed) == 0 && dom.no_blocks.live == 0,
                    "the empty page was written to", "domain", domain_address()) &&
            require(report_.pages == heaps_pages_, "pages belong to no heap's lists", "domain",
                    domain_address(), heaps_pages_, report_.pages) &&

@@ -64,7 +64,7 @@ bool HeapCheck::chunk_masks_locked(SliceIndex first, u32 slices) {
 bool HeapCheck::clean_bitmaps(SliceIndex s, const char* kind) {
     const BlockBits* bits = block_bits_of(s);
     u64 allocated = 0, marked = 0;
-    for (u32 w = 0; w < MAX_BITS / 64; ++w) {
+    for (u32 w = 0; w < MAX_BLOCKS / BLOCKS_A_WORD; ++w) {
         allocated |= bits[w].live;
         marked |= bits[w].freed.load(std::memory_order_relaxed);
     }
@@ -80,7 +80,7 @@ bool HeapCheck::run_at(SliceIndex first) {
     const uptr at = slice_address(first);
     const u32 kind = kind_of(tag_of(d));
     const u32 owner = tag_of(d) >> TAG_OWNER_SHIFT;
-    const bool is_page = is_page_kind(kind);
+    const bool is_page = kind == TAG_PAGE;
     if (!require(is_page || kind == TAG_LARGE || kind == TAG_RESERVED,
                  "a run begins with a tag that is none", "slice", at, kind) ||
         !require(d->slices != 0, "a run of no slices", "run", at) ||
@@ -105,8 +105,6 @@ bool HeapCheck::run_at(SliceIndex first) {
     ++report_.large_objects;
     large_bytes_ += usize{d->slices} << SLICE_SHIFT;
     return require(owner == 0, "a large object has an owner", "object", at, owner) &&
-           require(d->base == at, "a large object's base is not its address", "object", at, d->base,
-                   at) &&
            require(d->committed % SLICE_SIZE == 0 && d->committed != 0 &&
                        d->committed <= usize{d->slices} << SLICE_SHIFT,
                    "a large object's committed part is none of it", "object", at, d->committed) &&
@@ -123,7 +121,7 @@ bool HeapCheck::slices_of_chunk(ChunkIndex c) {
         const u32 kind = kind_of(tag_of(d));
         if (d->remote_queued.load(std::memory_order_relaxed) != 0) ++queued_pages_;
         if (raw(s) < run_end_) {  // a further slice of a run
-            const u32 expected = is_page_kind(run_kind_) ? TAG_TAIL : TAG_FREE;
+            const u32 expected = run_kind_ == TAG_PAGE ? TAG_TAIL : TAG_FREE;
             if (!require(!free, "a slice of a run is free", "slice", slice_address(s)) ||
                 !require(kind == expected, "a further slice of a run has the wrong tag", "slice",
                          slice_address(s), kind, expected) ||

@@ -9,62 +9,41 @@ namespace {
 
 uptr address_of(const PageDesc* d) { return slice_address(slice_of(d)); }
 
-bool within(const void* p, const MetaArray& array) {
-    return reinterpret_cast<uptr>(p) - array.base < array.stride * MAX_SLICES;
-}
-
 u64 bit_at(const u64* words, u32 i) { return words[i / 64] >> (i % 64) & 1; }
 
 }  // namespace
 
-/// Marks in `seen` (a bit a block index) every block on the free stack.
-bool HeapCheck::free_stack(const PageDesc* d, u64* seen) {
-    const uptr at = address_of(d);
-    for (u32 i = 1; i <= d->free_count; ++i) {
-        const u32 entry = i == d->free_count ? d->top : d->stack[i];
-        const u32 offset = entry << d->entry_shift;
-        const u32 index = offset / d->block_size;
-        const u32 bit = offset >> d->bit_shift;
-        if (!require(offset % d->block_size == 0, "a free stack entry is no block's start", "page",
-                     at, entry) ||
-            !require(index < d->extended, "a free stack entry was never extended", "page", at,
-                     index, d->extended) ||
-            !require(bit_at(seen, index) == 0, "a block is on the free stack twice", "block",
-                     d->base + offset) ||
-            !require((d->bits[bit / 64].live >> bit % 64 & 1) == 0,
-                     "a live block is on the free stack", "block", d->base + offset)) {
+/// Every set bit is that of an extended block; the counter knows how many they are.
+bool HeapCheck::live_bits(const PageDesc* d) {
+    u32 live = 0;
+    for (u32 w = 0; w < MAX_BLOCKS / BLOCKS_A_WORD; ++w) {
+        const u64 word = d->bits[w].live;
+        const u64 extended = page_extended_mask(d, w);
+        if (!require((word & ~extended) == 0, "a live block was never extended", "page",
+                     address_of(d), word, extended) ||
+            !require((extended & ~word) == 0 || d->groups[w / WORDS_A_GROUP] != 0,
+                     "free blocks that the summary does not name", "page", address_of(d), w)) {
             return false;
         }
-        seen[index / 64] |= u64{1} << (index % 64);
-    }
-    return true;
-}
-
-/// Every set bit is at the start of an extended block; together with the stack they are all.
-bool HeapCheck::live_bits(const PageDesc* d, const u64* seen) {
-    const u32 bits = (d->slices << SLICE_SHIFT) >> d->bit_shift;
-    u32 live = 0;
-    for (u32 w = 0; w < MAX_BITS / 64; ++w) {
-        for (u64 word = d->bits[w].live; word != 0; word &= word - 1) {
-            const u32 bit = w * 64 + lowest_bit(word);
-            const u32 offset = bit << d->bit_shift;
-            const u32 index = offset / d->block_size;
-            if (!require(bit < bits, "an alloc bit lies beyond the page", "page", address_of(d),
-                         bit, bits) ||
-                !require(offset % d->block_size == 0, "an alloc bit is no block's start", "page",
-                         address_of(d), offset, d->block_size) ||
-                !require(index < d->extended, "a live block was never extended", "page",
-                         address_of(d), index, d->extended) ||
-                !require(bit_at(seen, index) == 0, "a live block is on the free stack", "block",
-                         d->base + offset)) {
-                return false;
-            }
-            ++live;
-        }
+        live += static_cast<u32>(__builtin_popcountll(word));
     }
     report_.live_blocks += live;
-    return require(live + d->free_count == d->extended, "blocks are neither live nor free", "page",
-                   address_of(d), live + d->free_count, d->extended);
+    return require(live == page_live(d), "the count of live blocks is wrong", "page", address_of(d),
+                   page_live(d), live);
+}
+
+/// The word that malloc takes from is one of the page's, and as it is.
+bool HeapCheck::current_word(const PageDesc* d) {
+    const uptr at = address_of(d);
+    const uptr word = (reinterpret_cast<uptr>(d->cur) - reinterpret_cast<uptr>(d->bits)) /
+                      sizeof(BlockBits);
+    return require(word < page_words(d), "the current word is not the page's", "page", at, word) &&
+           require(d->cur == d->bits + word, "the current word is none", "page", at) &&
+           require(d->cur_mask == page_extended_mask(d, static_cast<u32>(word)),
+                   "the current word's mask is wrong", "page", at, d->cur_mask,
+                   page_extended_mask(d, static_cast<u32>(word))) &&
+           require(d->cur_base == at + word * BLOCKS_A_WORD * d->block_size,
+                   "the current word's blocks are elsewhere", "page", at, d->cur_base);
 }
 
 bool HeapCheck::page(const PageDesc* d, bool blocks) {
@@ -75,33 +54,24 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
     }
     const usize size = class_size(d->size_class);
     const u32 slices = page_slices(d->size_class);
-    const bool small = slices == 1;
     const usize bytes = usize{slices} << SLICE_SHIFT;
     const u32 tag = tag_of(d);
-    const u32 kind = small ? u32{bit_shift_of(size)} : u32{TAG_MEDIUM};
     const SliceIndex s = slice_of(d);
-    const MetaArray& home = d->capacity <= 256    ? STACKS_512
-                            : d->capacity <= 1024 ? STACKS_2K
-                                                  : STACKS_8K;
-    if (!require(kind_of(tag) == kind, "the tag's kind is not the class's", "page", at,
-                 kind_of(tag), kind) ||
+    if (!require(kind_of(tag) == TAG_PAGE, "the tag is not a page's", "page", at, kind_of(tag)) ||
         !require(d->block_size == size, "the block size is not the class's", "page", at,
                  d->block_size, size) ||
         !require(d->slices == slices, "the slices are not the class's", "page", at, d->slices,
                  slices) ||
         !require(d->capacity == bytes / size, "the capacity is not the class's", "page", at,
                  d->capacity, bytes / size) ||
-        !require(d->bit_shift == bit_shift_of(size), "the granule is not the class's", "page", at,
-                 d->bit_shift, bit_shift_of(size)) ||
-        !require(d->entry_shift == (small ? 0 : 4), "the entry shift is not the class's", "page",
-                 at, d->entry_shift) ||
-        !require(d->base == at, "the base is not the page's address", "page", at, d->base, at) ||
+        !require(d->magic == class_magic(d->size_class), "the divisor is not the class's", "page",
+                 at, d->magic, class_magic(d->size_class)) ||
         !require(d->bits == block_bits_of(s), "the bitmaps are another slice's", "page", at) ||
-        !require(within(d->stack, home), "the free stack lies in the wrong array", "page", at) ||
         !require(d->extended != 0 && d->extended <= d->capacity, "extended beyond the capacity",
                  "page", at, d->extended, d->capacity) ||
-        !require(d->free_count <= d->extended, "more free blocks than extended ones", "page", at,
-                 d->free_count, d->extended) ||
+        !require(page_live(d) <= d->extended, "more live blocks than extended ones", "page", at,
+                 page_live(d), d->extended) ||
+        !current_word(d) ||
         !require(d->committed <= bytes, "committed beyond the page", "page", at, d->committed,
                  bytes) ||
         !require(d->extended * size <= d->committed, "extended beyond what can be written", "page",
@@ -118,15 +88,13 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
             return false;
         }
     }
-    if (!blocks) return true;
-    u64 seen[MAX_BITS / 64] = {};
-    return free_stack(d, seen) && live_bits(d, seen);
+    return !blocks || live_bits(d);
 }
 
 bool HeapCheck::remote_marks(const PageDesc* d) {
     const u64 summary = d->remote_summary.load(std::memory_order_relaxed);
     u64 words = 0;
-    for (u32 w = 0; w < MAX_BITS / 64; ++w) {
+    for (u32 w = 0; w < MAX_BLOCKS / BLOCKS_A_WORD; ++w) {
         const u64 marks = d->bits[w].freed.load(std::memory_order_relaxed);
         if (marks == 0) continue;
         words |= u64{1} << w;
@@ -148,7 +116,7 @@ bool HeapCheck::remote_marks(const PageDesc* d) {
 /// What holds of a page on any list of heap `h`.
 bool HeapCheck::linked_page(const Heap* h, const PageDesc* d) {
     const u32 tag = tag_of(d);
-    return require(is_page_kind(kind_of(tag)), "a heap lists what is no page", "page",
+    return require(kind_of(tag) == TAG_PAGE, "a heap lists what is no page", "page",
                    address_of(d), tag) &&
            require(tag >> TAG_OWNER_SHIFT == h->id(), "a heap lists another heap's page", "page",
                    address_of(d), tag >> TAG_OWNER_SHIFT, h->id()) &&
@@ -169,17 +137,15 @@ bool HeapCheck::queue(const Heap* h, u32 c, u64& pages_listed) {
     }
     const PageDesc* before = nullptr;
     for (const PageDesc* d = q.head; d != nullptr; before = d, d = d->next) {
-        const u32 limit = q.head == q.last ? NEVER_EMPTY : d->extended - 1;
+        const Standing standing = q.head == q.last ? Standing::alone : Standing::queued;
         if (!require(++pages_listed <= h->page_count, "a heap lists more pages than it has", "heap",
                      at, h->page_count) ||
             !linked_page(h, d) ||
             !require(d->prev == before, "a queue's links disagree", "page", address_of(d)) ||
             !require(d->size_class == c, "a page is in the queue of another class", "page",
                      address_of(d), d->size_class, c) ||
-            !require(d->in_full_list == 0, "a queued page says that it is full", "page",
-                     address_of(d)) ||
-            !require(d->free_limit == limit, "a queued page has the wrong free limit", "page",
-                     address_of(d), d->free_limit, limit)) {
+            !require(d->standing == standing, "a queued page stands elsewhere", "page",
+                     address_of(d), static_cast<u64>(d->standing), static_cast<u64>(standing))) {
             return false;
         }
     }
@@ -204,14 +170,10 @@ bool HeapCheck::full_list(const Heap* h, u64& pages_listed) {
                      reinterpret_cast<uptr>(h), h->page_count) ||
             !linked_page(h, d) ||
             !require(d->prev == before, "the full list's links disagree", "page", address_of(d)) ||
-            !require(d->in_full_list == 1, "a page on the full list does not know it", "page",
-                     address_of(d)) ||
-            !require(d->free_limit == 0, "a full page has a free limit", "page", address_of(d),
-                     d->free_limit) ||
-            !require(d->free_count == 0, "a page on the full list has free blocks", "page",
-                     address_of(d), d->free_count) ||
-            !require(d->extended == d->capacity, "a page on the full list could be extended",
-                     "page", address_of(d), d->extended, d->capacity)) {
+            !require(d->standing == Standing::full, "a page on the full list does not know it",
+                     "page", address_of(d)) ||
+            !require(page_live(d) == d->capacity, "a page on the full list is not full", "page",
+                     address_of(d), page_live(d), d->capacity)) {
             return false;
         }
     }

@@ -53,8 +53,8 @@ class HeapCheck {
     bool direct_table(const Heap* h);
     bool full_list(const Heap* h, u64& pages_listed);
     bool linked_page(const Heap* h, const PageDesc* d);
-    bool free_stack(const PageDesc* d, u64* seen);
-    bool live_bits(const PageDesc* d, const u64* seen);
+    bool live_bits(const PageDesc* d);
+    bool current_word(const PageDesc* d);
 
     // check.cpp
     bool heaps();

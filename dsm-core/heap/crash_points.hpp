@@ -22,7 +22,7 @@ inline constexpr const char* HEAP_CRASH_POINTS[] = {
     "page: made",                    // described and tagged, on no list
     "page: listed",                  // complete
     "page: released",                // off its list, its run not yet given back
-    "page: extended",                // the stack is longer, its limit is not yet
+    "page: extended",                // it has more blocks, its queue does not know yet
     "heap: full page filed",         // between the queue and the full list
     "heap: remote list taken",       // its pages are in nobody's list
     "heap: page collected",          // remote frees taken in, its list not yet right
@@ -34,7 +34,7 @@ inline constexpr const char* HEAP_CRASH_POINTS[] = {
     "large: born",                   // counted, not yet tagged
     "large: freed",                  // no longer live, its run not yet given back
     "large: shrunk",                 // shorter, its tail not yet given back
-    "free: pushed",                  // a block came back, its page's list not yet right
+    "free: refiling",                // a block came back, its page's list not yet right
 };
 
 }  // namespace aep

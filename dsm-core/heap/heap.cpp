@@ -17,14 +17,14 @@ void refresh_direct(Heap* h, u32 size_class) {
 }
 
 /// A page alone in its queue stays when it becomes empty; others are released then.
-void refresh_limit(PageQueue& q, PageDesc* d) {
-    d->free_limit = q.head == q.last ? NEVER_EMPTY : d->extended - 1;
+void refresh_standing(const PageQueue& q, PageDesc* d) {
+    page_set_standing(d, q.head == q.last ? Standing::alone : Standing::queued);
 }
 
 }  // namespace
 
 void heap_init(Heap* h, u32 id, PageDesc* empty_page) {
-    h->tag = id << TAG_OWNER_SHIFT;
+    h->tag = make_tag(id, TAG_PAGE);
     h->empty_page = empty_page;
     for (PageDesc*& d : h->direct) d = empty_page;
     for (PageQueue& q : h->queues) q = {empty_page, nullptr};
@@ -42,9 +42,9 @@ void heap_enqueue(Heap* h, PageDesc* d) {
         PageDesc* before = q.last;
         before->next = d;
         q.last = d;
-        if (before->free_limit == NEVER_EMPTY) refresh_limit(q, before);
+        if (before->standing == Standing::alone) refresh_standing(q, before);
     }
-    refresh_limit(q, d);
+    refresh_standing(q, d);
 }
 
 void heap_dequeue(Heap* h, PageDesc* d) {
@@ -60,14 +60,13 @@ void heap_dequeue(Heap* h, PageDesc* d) {
         q.head = d->next != nullptr ? d->next : h->empty_page;
         refresh_direct(h, d->size_class);
     }
-    if (q.last != nullptr && q.head == q.last) refresh_limit(q, q.last);
+    if (q.last != nullptr && q.head == q.last) refresh_standing(q, q.last);
     d->next = d->prev = nullptr;
     if (queue_empty(q)) h->occupied[d->size_class / 64] &= ~(u64{1} << (d->size_class % 64));
 }
 
 void heap_add_full(Heap* h, PageDesc* d) {
-    d->in_full_list = 1;
-    d->free_limit = 0;
+    page_set_standing(d, Standing::full);
     d->prev = nullptr;
     d->next = h->full;
     if (h->full != nullptr) h->full->prev = d;
@@ -82,7 +81,7 @@ void heap_remove_full(Heap* h, PageDesc* d) {
         h->full = d->next;
     }
     d->next = d->prev = nullptr;
-    d->in_full_list = 0;
+    page_set_standing(d, Standing::queued);
 }
 
 }  // namespace aep

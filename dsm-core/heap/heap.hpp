@@ -28,7 +28,7 @@ struct PageQueue {
 struct Heap {
     PageDesc* direct[DIRECT_COUNT];  // head of the queue that serves a request of 16*i bytes
     PageQueue queues[CLASS_COUNT];
-    u32 tag;         // id << TAG_OWNER_SHIFT
+    u32 tag;         // what its pages' first slices have, but for flags
     u32 page_count;  // pages of this heap, whether queued or full
     PageDesc* full;  // pages without free blocks, doubly linked
     PageDesc* empty_page;
@@ -51,9 +51,6 @@ inline constexpr u32 HEAPS_PER_STEP = 64;  // how many the domain maps at a time
 inline constexpr usize HEAP_STRIDE = 4 * KiB;
 static_assert(sizeof(Heap) <= HEAP_STRIDE);
 
-/// free_limit of a page that stays although all its blocks are free: no free leaves the fast path.
-inline constexpr u32 NEVER_EMPTY = 0xffff'ffff;
-
 /// Makes zeroed memory an empty heap.
 void heap_init(Heap* h, u32 id, PageDesc* empty_page);
 
@@ -65,7 +62,13 @@ void heap_add_full(Heap* h, PageDesc* d);
 void heap_remove_full(Heap* h, PageDesc* d);
 
 inline bool queue_empty(const PageQueue& q) { return q.last == nullptr; }
-/// Owner only: are all blocks of the page free, with no remote mark on the way?
-inline bool page_all_free(const PageDesc* d) { return d->free_count == d->extended; }
+
+/// Makes a page have free blocks in its current word, without an operation; false: that takes one.
+/// What others have freed comes before blocks that are untouched: it is warm, and the page stays as
+/// it is. Owner only.
+inline bool heap_refill(const Heap* h, PageDesc* d) {
+    return page_seek(d) ||
+           (h->remote_pages.load(std::memory_order_relaxed) == nullptr && page_extend(d));
+}
 
 }  // namespace aep

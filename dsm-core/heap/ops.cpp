@@ -53,16 +53,20 @@ void release_idle(Domain& dom, Heap* h, bool all, u64 now) {
     }
 }
 
-/// Takes in the remote frees of one page that is the heap's, and files the page where it then
-/// belongs.
-void collect_page(Domain& dom, Heap* h, PageDesc* d, uptr& bad, u64 now) {
-    if (page_collect_remote(d, bad) == 0) return;
-    AEP_HEAP_CRASH_POINT("heap: page collected");
-    if (d->in_full_list) {
+/// Files a page of which a block came back where it then belongs.
+void refile(Domain& dom, Heap* h, PageDesc* d, u64 now) {
+    if (d->standing == Standing::full) {
         heap_remove_full(h, d);
         heap_enqueue(h, d);
     }
     if (page_all_free(d)) page_emptied(dom, h, d, now);
+}
+
+/// Takes in the remote frees of one page that is the heap's.
+void collect_page(Domain& dom, Heap* h, PageDesc* d, uptr& bad, u64 now) {
+    if (page_collect_remote(d, bad) == 0) return;
+    AEP_HEAP_CRASH_POINT("heap: page collected");
+    refile(dom, h, d, now);
 }
 
 /// Takes in the remote frees of all pages that were queued to the heap; pages of other heaps are
@@ -83,12 +87,11 @@ void drain_remote(Domain& dom, Heap* h, uptr& bad, u64 now) {
     }
 }
 
-/// Puts further blocks of an exhausted page on its stack; false: none can be written.
+/// Gives an exhausted page further blocks; false: none can be written.
 bool extend(PageDesc* d) {
-    page_extend(d);
+    const bool extended = page_extend(d);
     AEP_HEAP_CRASH_POINT("page: extended");
-    if (d->free_limit != NEVER_EMPTY) d->free_limit = d->extended - 1;
-    return d->free_count != 0;
+    return extended;
 }
 
 /// The first queued page of the class that has a free block, after everything that can be had
@@ -102,7 +105,7 @@ PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
     for (;;) {
         while (!queue_empty(q) && q.head != seen) {
             PageDesc* d = q.head;
-            if (d->free_count != 0) return d;
+            if (page_seek(d)) return d;
             const bool whole = d->extended == d->capacity;
             // What others have freed comes first: it is warm, and the page stays as it is.
             if (!whole && h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
@@ -135,7 +138,7 @@ Reply find_page(Domain& dom, const Request& r) {
     if (d == nullptr && !r.own_only && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
-    if (d != nullptr && d->free_count == 0) reply.status = Status::uncommitted;
+    if (d != nullptr && page_free_here(d) == 0) reply.status = Status::uncommitted;
     reply.twice_freed = bad;
     return reply;
 }
@@ -143,14 +146,17 @@ Reply find_page(Domain& dom, const Request& r) {
 Reply take_block(Domain& dom, const Request& r) {
     Reply reply{};
     PageDesc* d = r.heap->queues[r.a].head;
-    if (d->free_count == 0) {
+    if (page_free_here(d) == 0) {
         reply = find_page(dom, r);
         if (reply.status != Status::ok) return reply;
         d = reinterpret_cast<PageDesc*>(reply.value);
     }
     bool fresh_zero = false;
-    reply.value = d->block_size > MAX_DIRECT ? page_pop_tracked(d, d->free_count, fresh_zero)
-                                             : page_pop(d, d->free_count);
+    if (d->block_size > MAX_DIRECT) {
+        page_take_tracked(d, reply.value, fresh_zero);
+    } else {
+        page_take(d, reply.value);
+    }
     reply.mask = fresh_zero;
     return reply;
 }
@@ -187,7 +193,6 @@ Reply take_run(Domain& dom, const Request& r) {
 Reply large_birth(Domain& dom, const Request& r) {
     PageDesc* d = desc_of(r.run.first);
     d->slices = r.run.slices;
-    d->base = r.run.address();
     d->block_size = 0;
     d->committed = round_down(r.run.committed, SLICE_SIZE);
     dom.large_bytes.fetch_add(r.run.bytes(), std::memory_order_relaxed);
@@ -199,29 +204,16 @@ Reply large_birth(Domain& dom, const Request& r) {
 
 /// A page left the fast path's state: it was on the full list, or it became empty.
 Reply free_local(Domain& dom, const Request& r) {
-    PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
-    page_push(d, static_cast<u32>(r.b));
-    AEP_HEAP_CRASH_POINT("free: pushed");
-    if (d->in_full_list) {
-        heap_remove_full(r.heap, d);
-        heap_enqueue(r.heap, d);
-    }
-    if (page_all_free(d)) page_emptied(dom, r.heap, d, r.now);
+    AEP_HEAP_CRASH_POINT("free: refiling");
+    refile(dom, r.heap, reinterpret_cast<PageDesc*>(r.a), r.now);
     return {};
 }
 
 Reply free_block(Domain& dom, const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
-    const u32 bit = static_cast<u32>(r.b);
-    if (!page_clear_bit(d, bit)) return {.status = Status::not_live};
-    const u32 entry = (bit << d->bit_shift) >> d->entry_shift;
-    if (d->free_count >= d->free_limit) {
-        Request rest = r;
-        rest.b = entry;
-        return free_local(dom, rest);
-    }
-    page_push(d, entry);
-    return {};
+    const u32 index = static_cast<u32>(r.b);
+    if (index >= MAX_BLOCKS || !page_clear_bit(d, index)) return {.status = Status::not_live};
+    return page_regain(d, index) ? free_local(dom, r) : Reply{};
 }
 
 Reply free_foreign(const Request& r) {

@@ -22,8 +22,7 @@ enum class Op : u32 {
     page_birth,  // heap, a=class, run                  -> value=page descriptor
     extend_page,   // heap, a=page descriptor, b=bytes of it that can be written
     large_birth,   // run
-    free_local,    // heap, a=page descriptor, b=entry, now   (bit already cleared, not yet on the
-                   // stack)
+    free_local,    // heap, a=page descriptor, now    (its last free left the fast path)
     free_large,    // a=address, now                      -> ok, or not_live
     grow_large,    // a=address, b=slices                 -> run added, miss, or beyond_end
                    // (value=chunk that must be added)
@@ -43,8 +42,8 @@ enum class Op : u32 {
     // What the fast path does inline, as operations (AEP_PURE).
     take_block,    // heap, a=class, now                  -> value=address, mask=1: its memory was
                    // never used and reads as zero (classes above MAX_DIRECT); miss: needs a page
-    free_block,    // heap, a=page descriptor of it, b=bit, now   -> ok, or not_live
-    free_foreign,  // a=page descriptor of another heap, b=bit    -> ok, or not_live: freed twice
+    free_block,    // heap, a=page descriptor of it, b=index, now -> ok, or not_live
+    free_foreign,  // a=page descriptor of another heap, b=index  -> ok, or not_live: freed twice
     count,
 };
 

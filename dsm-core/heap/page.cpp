@@ -1,20 +1,27 @@
 // Purpose: birth, growth, collection and repair of pages.
-// Who calls it: the heap's slow path; page_rebuild also recovery and the fork child.
-// Crash rule: see page.hpp: bits first, stack second; page_init publishes the tag last.
+// Who calls it: the heap's slow path; page_seek and page_extend also malloc when a word of blocks is
+// used up; page_rebuild also recovery and the fork child.
+// Crash rule: see page.hpp; page_init publishes the tag last.
 #include "dsm-core/heap/page.hpp"
 
 namespace aep {
 
 namespace {
 
-u16* stack_home(SliceIndex s, u32 capacity) {
-    const MetaArray& home = capacity <= 256 ? STACKS_512 : capacity <= 1024 ? STACKS_2K : STACKS_8K;
-    return reinterpret_cast<u16*>(home.base + home.stride * raw(s));
+void set_current(PageDesc* d, u32 w) {
+    d->cur = d->bits + w;
+    d->cur_mask = page_extended_mask(d, w);
+    d->cur_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
 }
 
-u32 bit_words(const PageDesc* d) {
-    const usize bits = (usize{d->slices} << SLICE_SHIFT) >> d->bit_shift;
-    return static_cast<u32>((bits + 63) / 64);
+/// Makes the lowest word of a group with a free extended block the current one.
+bool seek_in_group(PageDesc* d, u32 group) {
+    for (u32 w = group * WORDS_A_GROUP, end = w + WORDS_A_GROUP; w < end; ++w) {
+        if ((page_extended_mask(d, w) & ~live_word(d->bits[w])) == 0) continue;
+        set_current(d, w);
+        return true;
+    }
+    return false;
 }
 
 }  // namespace
@@ -23,53 +30,61 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     const SliceIndex s = slice_of(d);
     const usize size = class_size(size_class);
     const u32 slices = page_slices(size_class);
-    const bool small = slices == 1;
     const usize bytes = usize{slices} << SLICE_SHIFT;
-    d->free_count = 0;
-    d->free_limit = 0;
-    d->top = 0;
-    d->entry_shift = small ? 0 : 4;
-    d->bit_shift = bit_shift_of(size);
-    d->extended = 0;
-    d->capacity = static_cast<u32>(bytes / size);
-    d->stack = stack_home(s, d->capacity);
     d->bits = block_bits_of(s);
-    d->base = slice_address(s);
     d->block_size = static_cast<u32>(size);
+    std::memset(d->groups, 0, sizeof d->groups);
+    d->until = 0;
+    d->extended = 0;
     d->touched = zero ? 0 : static_cast<u32>(bytes);
+    d->magic = class_magic(size_class);
+    d->capacity = static_cast<u16>(bytes / size);
     d->size_class = static_cast<u8>(size_class);
-    d->in_full_list = 0;
+    d->standing = Standing::queued;
     d->slices = slices;
-    d->head_delta = 0;
     d->committed = committed;
     d->next = d->prev = nullptr;
+    set_current(d, 0);
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
-        d[i].tag.store(owner << TAG_OWNER_SHIFT | TAG_TAIL, std::memory_order_relaxed);
+        d[i].tag.store(make_tag(owner, TAG_TAIL), std::memory_order_relaxed);
     }
     // Release: whoever reads the tag sees the fields above.
-    d->tag.store(owner << TAG_OWNER_SHIFT | (small ? d->bit_shift : u32{TAG_MEDIUM}),
-                 std::memory_order_release);
+    d->tag.store(make_tag(owner, TAG_PAGE), std::memory_order_release);
 }
 
-void page_extend(PageDesc* d) {
-    const u32 first_step = static_cast<u32>(OS_PAGE_SIZE / d->block_size);
-    const u32 writable = static_cast<u32>(d->committed) / d->block_size;
-    const u32 room = (writable < d->capacity ? writable : d->capacity) - d->extended;
-    if (AEP_UNLIKELY(room == 0)) return;
-    const u32 count = d->extended == 0 && first_step < room
-                          ? (first_step < 4 ? (room < 4 ? room : 4) : first_step)
-                          : room;
-    const u32 step = d->block_size >> d->entry_shift;
-    u32 entry = (d->extended + count) * step;
-    // Entry 0 is the dummy; the last one lives in `top`, so that blocks leave in address order.
-    for (u32 i = 1; i < count; ++i) {
-        entry -= step;
-        d->stack[i] = static_cast<u16>(entry);
+bool page_seek(PageDesc* d) {
+    if (page_free_here(d) != 0) return true;
+    constexpr u32 GROUPS_A_LOOK = sizeof(u64);
+    for (u32 first = 0; first < MAX_GROUPS_A_PAGE; first += GROUPS_A_LOOK) {
+        u64 some;
+        std::memcpy(&some, d->groups + first, sizeof some);
+        for (; some != 0; some &= some - 1) {  // each of its bytes is 0 or 1
+            const u32 group = first + lowest_bit(some) / 8;
+            if (seek_in_group(d, group)) return true;
+            d->groups[group] = 0;
+        }
     }
-    d->top = entry - step;
-    d->free_count = count;
-    d->extended += count;
+    return false;
+}
+
+bool page_extend(PageDesc* d) {
+    if (d->extended == d->capacity) return false;
+    const u32 writable = blocks_in(static_cast<u32>(d->committed), d->magic);
+    const u32 limit = writable < d->capacity ? writable : d->capacity;
+    if (AEP_UNLIKELY(limit <= d->extended)) return false;
+    // An OS page or four blocks at first, then as many as there are: no more than this word's.
+    const u32 w = d->extended / BLOCKS_A_WORD;
+    const u32 first_step = blocks_in(OS_PAGE_SIZE, d->magic);
+    u32 step = d->extended > first_step ? d->extended : first_step;
+    if (step < 4) step = 4;
+    const u32 room = limit - d->extended;
+    const u32 here = BLOCKS_A_WORD - d->extended % BLOCKS_A_WORD;
+    if (step > here) step = here;
+    d->extended += step < room ? step : room;
+    d->groups[w / WORDS_A_GROUP] = 1;
+    set_current(d, w);
+    return true;
 }
 
 u32 page_collect_remote(PageDesc* d, uptr& bad) {
@@ -80,50 +95,45 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
                       ? 0
                       : d->remote_summary.exchange(0, std::memory_order_seq_cst);
     u32 collected = 0;
-    while (summary != 0) {
+    for (; summary != 0; summary &= summary - 1) {
         const u32 w = lowest_bit(summary);
-        summary &= summary - 1;
+        BlockBits& word = d->bits[w];
         // Acquire: pairs with the freer's release.
-        u64 word = d->bits[w].freed.exchange(0, std::memory_order_acquire);
-        const u64 live = alloc_word(d, w);
-        const u64 stray = word & ~live;
-        if (AEP_UNLIKELY(stray != 0)) {
-            bad = d->base + (uptr{w * 64 + lowest_bit(stray)} << d->bit_shift);
-            word &= ~stray;
+        const u64 freed = word.freed.exchange(0, std::memory_order_acquire);
+        const u64 live = live_word(word);
+        if (const u64 stray = freed & ~live; AEP_UNLIKELY(stray != 0)) {
+            bad = base_of(d) + usize{w * BLOCKS_A_WORD + lowest_bit(stray)} * d->block_size;
         }
-        set_alloc_word(d, w, live & ~word);
-        while (word != 0) {
-            const u32 bit = w * 64 + lowest_bit(word);
-            word &= word - 1;
-            page_push(d, (bit << d->bit_shift) >> d->entry_shift);
-            ++collected;
-        }
+        set_live_word(word, live & ~freed);
+        d->groups[w / WORDS_A_GROUP] = 1;
+        collected += static_cast<u32>(__builtin_popcountll(freed & live));
     }
+    d->until -= collected;
     return collected;
 }
 
 void page_rebuild(PageDesc* d) {
-    const u32 words = bit_words(d);
+    const u32 words = page_words(d);
+    u32 live = 0;
     for (u32 w = 0; w < words; ++w) {
-        const u64 word = d->bits[w].freed.load(std::memory_order_relaxed);
-        if (word == 0) continue;
-        d->bits[w].freed.store(0, std::memory_order_relaxed);
-        set_alloc_word(d, w, alloc_word(d, w) & ~word);
+        BlockBits& word = d->bits[w];
+        if (const u64 freed = word.freed.load(std::memory_order_relaxed); freed != 0) {
+            word.freed.store(0, std::memory_order_relaxed);
+            set_live_word(word, live_word(word) & ~freed);
+        }
+        live += static_cast<u32>(__builtin_popcountll(live_word(word)));
+        d->groups[w / WORDS_A_GROUP] = 1;
     }
     d->remote_summary.store(0, std::memory_order_relaxed);
     d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
-    d->free_count = 0;
-    d->top = 0;
-    for (u32 i = d->extended; i-- > 0;) {
-        const u32 offset = i * d->block_size;
-        if (!page_is_live(d, offset >> d->bit_shift)) page_push(d, offset >> d->entry_shift);
-    }
+    set_current(d, 0);
+    d->until = live - page_floor(d);
 }
 
 u32 page_live_blocks(const PageDesc* d) {
     u32 live = 0;
-    for (u32 w = 0, words = bit_words(d); w < words; ++w) {
-        live += static_cast<u32>(__builtin_popcountll(alloc_word(d, w)));
+    for (u32 w = 0, words = page_words(d); w < words; ++w) {
+        live += static_cast<u32>(__builtin_popcountll(live_word(d->bits[w])));
     }
     return live;
 }

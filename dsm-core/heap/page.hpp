@@ -1,11 +1,11 @@
 // Purpose: the page: a run of slices that holds blocks of one size class, its descriptor, and the
-// three operations
-//          on it that need no lock: pop (malloc), push (free by the owner), remote_mark (free by
+// operations on it that
+//          need no lock: take (malloc), clear and regain (free by the owner), mark_remote (free by
 //          another thread).
 // Who calls it: the fast path (inlined into malloc and free), the heap's slow path, check.
-// Crash rule: the alloc bitmap is the truth, the free stack a cache of it. The store that sets or
-// clears a
-//             block's bit is the commit point; a stack torn by a kill is rebuilt from the bitmap.
+// Crash rule: the alloc bitmap, a bit a block, is all there is: the store that sets or clears a
+//             block's bit is the commit. Every other field is a cache of it, and is computed anew
+//             from the bitmap after a kill or a fork (page_rebuild).
 //
 // Descriptors lie apart from the objects. Line 0 is written by the owner at every malloc and free;
 // line 1 is read by everyone and written rarely, so that a remote free does not wait for the
@@ -13,64 +13,69 @@
 #pragma once
 
 #include <atomic>
+#include <cstring>
 
 #include "dsm-core/heap/size_class.hpp"
 
 namespace aep {
 
-/// A tag: owner heap id << 7 | shared flag | remote flag | kind. Kinds below TAG_SMALL_LIMIT are a
-/// small page's bit shift.
+/// A tag: owner heap id << TAG_OWNER_SHIFT | shared flag | remote flag | kind.
 enum : u32 {
-    TAG_FREE = 0,  // not in use (also: metadata never written)
-    TAG_SMALL_LIMIT =
-        16,             // 4..14: head (and only slice) of a small page, the value is the bit shift
-    TAG_MEDIUM = 16,    // first slice of a medium page
-    TAG_TAIL = 17,      // further slice of a medium page
-    TAG_LARGE = 18,     // first slice of a large object (its further slices say TAG_FREE)
-    TAG_RESERVED = 19,  // first slice of a run that is taken but not yet a page or object
-    TAG_KIND_MASK = 31,
+    TAG_FREE = 0,      // not in use (also: metadata never written)
+    TAG_PAGE = 1,      // first slice of a page
+    TAG_TAIL = 2,      // further slice of a page
+    TAG_LARGE = 3,     // first slice of a large object (its further slices say TAG_FREE)
+    TAG_RESERVED = 4,  // first slice of a run that is taken but not yet a page or object
+    TAG_KIND_MASK = 7,
     // Other threads have freed blocks of the page: the owner's frees leave the fast path, to see
     // whether theirs is one of these.
-    TAG_REMOTE = 32,
+    TAG_REMOTE = 8,
     // Objects in it were sent to other processes: frees leave the fast path, to see whether
     // theirs is one of these. Stays until the page or object goes.
-    TAG_SHARED = 64,
+    TAG_SHARED = 16,
 };
-inline constexpr unsigned TAG_OWNER_SHIFT = 7;
+inline constexpr unsigned TAG_OWNER_SHIFT = 5;
 
 constexpr u32 kind_of(u32 tag) { return tag & TAG_KIND_MASK; }
-constexpr bool is_page_kind(u32 kind) { return kind != TAG_FREE && kind <= TAG_MEDIUM; }
+constexpr u32 make_tag(u32 owner, u32 kind) { return owner << TAG_OWNER_SHIFT | kind; }
 
 /// 64 bits of a page's two bitmaps side by side: whoever frees a block needs both, and a free by
 /// another thread moves one cache line between processors, not two.
 struct BlockBits {
-    u64 live;                // set at the start of a live block; the owner alone writes it
+    u64 live;                // set while the block is live; the owner alone writes it
     std::atomic<u64> freed;  // set by other threads that free a block
+};
+inline constexpr u32 BLOCKS_A_WORD = 64;
+/// Words of one cache line: what a page's summary tells apart.
+inline constexpr u32 WORDS_A_GROUP = CACHE_LINE / sizeof(BlockBits);
+inline constexpr u32 MAX_BLOCKS = SLICE_SIZE / MIN_ALIGNMENT;
+inline constexpr u32 MAX_GROUPS_A_PAGE = MAX_BLOCKS / BLOCKS_A_WORD / WORDS_A_GROUP;
+
+/// Where a page stands in its heap, and with it how many live blocks a free must leave behind to
+/// leave the fast path.
+enum class Standing : u8 {
+    queued,  // one of several of its class: at 0 it is given back
+    alone,   // the only one: never, it stays although it is empty
+    full,    // on the full list: at once
 };
 
 struct alignas(128) PageDesc {
     // Line 0: the owner's.
-    u32 free_count;   // entries on the free stack, the cached one included
-    u32 free_limit;   // free() leaves the fast path when free_count >= free_limit: the page becomes
-                      // empty, or it is on the full list (0)
-    u32 top;          // the top of the free stack: block offset >> entry_shift
-    u32 extended;     // blocks that were ever put on the stack (the rest of the page is untouched)
-    u16* stack;       // entries 1 .. free_count-1 lie below the top; entry 0 is a dummy
-    BlockBits* bits;  // one bit of each bitmap a granule
-    uptr base;        // address of the page, or of the large object
-    u32 capacity;     // blocks the page can hold
-    u32 block_size;   // bytes (class size); 0 for a large object
-    u32 touched;  // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
-    u8 size_class;
-    u8 in_full_list;  // 1: on the heap's list of pages without free blocks
-    u8 entry_shift;   // 0 small pages, 4 medium pages
-    u8 bit_shift;     // log2 of the bitmap's granule
-    u32 slices;       // slices of a page or of a large object
-    u32 head_delta;   // TAG_TAIL: how many slices before this one the page begins
+    BlockBits* cur;   // the word that blocks are taken from
+    u64 cur_mask;     // which of its blocks are there: in the page, and extended
+    uptr cur_base;    // address of its block 0
+    BlockBits* bits;  // word 0
+    // Not 0: the group may have a free extended block.
+    u8 groups[MAX_GROUPS_A_PAGE];
+    u32 block_size;  // bytes (class size); 0 for a large object
+    u32 until;       // live blocks, less what page_floor says: at 0 a free leaves the fast path
+    u32 extended;    // blocks from the first that may be handed out (the rest is untouched)
+    u32 touched;     // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
 
     // Line 1: read by all, written rarely.
     std::atomic<u32> tag;             // see TAG_FREE; written last when a page is born
     std::atomic<u32> remote_queued;   // 1: on some heap's list of pages with remote frees
+    u64 magic;                        // divides by block_size: see block_index
     std::atomic<u64> remote_summary;  // bit w: word w of the freed bits may be non-zero
     PageDesc* remote_next;
     PageDesc* next;  // in the class queue or the full list
@@ -79,8 +84,16 @@ struct alignas(128) PageDesc {
     // not committed as a whole: how much of it can be all the same, because a page lay there that
     // was never extended further.
     usize committed;
+    union {
+        u32 slices;      // of a page, a large object or a reserved run
+        u32 head_delta;  // TAG_TAIL: how many slices before this one the page begins
+    };
+    u16 capacity;  // blocks the page can hold
+    u8 size_class;
+    Standing standing;
 };
 static_assert(sizeof(PageDesc) == 128 && DESCS.stride == sizeof(PageDesc));
+static_assert(offsetof(PageDesc, tag) == CACHE_LINE);
 
 /// The descriptor of the slice that holds `address`, in the window. The constants cancel out.
 inline PageDesc* desc_at(uptr address) {
@@ -94,102 +107,134 @@ inline SliceIndex slice_of(const PageDesc* d) {
     return SliceIndex{
         static_cast<u32>((reinterpret_cast<uptr>(d) - DESCS.base) / sizeof(PageDesc))};
 }
+/// Address of the page or large object whose first slice has this descriptor.
+inline uptr base_of(const PageDesc* d) { return slice_address(slice_of(d)); }
 
 /// The bitmaps of the page that begins at slice `s`.
 inline BlockBits* block_bits_of(SliceIndex s) {
     return reinterpret_cast<BlockBits*>(BLOCK_BITS.base + usize{raw(s)} * BLOCK_BITS.stride);
 }
 
-/// The bitmap index of a block at `offset` bytes from the page's base, or a value >= 4096 when the
-/// offset is no multiple of the granule: the rotation brings stray low bits to the top, so that one
-/// compare finds both.
-inline u32 bit_index(u32 offset, u32 bit_shift) {
-    return (offset >> bit_shift) | (offset << ((32 - bit_shift) & 31));
+/// Whether a block begins at `offset` bytes (below 2^32) from the base of the page whose `magic`
+/// that is, and which. offset * magic is offset / size in its high half, and what it has in its low
+/// half is below `magic` just if nothing is left over (Lemire, Kaser, Kurz: "Faster remainder by
+/// direct computation"). The index may be that of a block that does not fit into the page any more:
+/// nothing live ever begins there.
+inline bool find_block(usize offset, u64 magic, usize& index) {
+    u64 rest;
+    index = multiply(offset, magic, rest);
+    return rest < magic;
 }
-inline constexpr u32 MAX_BITS = SLICE_SIZE / MIN_ALIGNMENT;
+/// The same as one value; NO_BLOCK: none begins there.
+inline constexpr u32 NO_BLOCK = ~u32{0};
+inline u32 block_index(u32 offset, u64 magic) {
+    usize index = 0;
+    return find_block(offset, magic, index) ? static_cast<u32>(index) : NO_BLOCK;
+}
+/// How many whole blocks `bytes` hold.
+inline u32 blocks_in(u32 bytes, u64 magic) {
+    u64 rest;
+    return static_cast<u32>(multiply(bytes, magic, rest));
+}
 
 /// The alloc bitmap has one writer, the owner; others look at the bits of blocks they were given. A
 /// word is written by one store and read by one load; no order is needed: the bit of a block is set
 /// before the block reaches anyone.
-inline u64 alloc_word(const PageDesc* d, u32 w) {
-    return __atomic_load_n(&d->bits[w].live, __ATOMIC_RELAXED);
+inline u64 live_word(const BlockBits& word) {
+    return __atomic_load_n(&word.live, __ATOMIC_RELAXED);
 }
-inline void set_alloc_word(PageDesc* d, u32 w, u64 bits) {
-    __atomic_store_n(&d->bits[w].live, bits, __ATOMIC_RELAXED);
-}
-/// Sets a block's bit: the commit of a malloc.
-inline void page_set_bit(PageDesc* d, u32 bit) {
-    set_alloc_word(d, bit / 64, with_bit_set(alloc_word(d, bit / 64), bit));
+inline void set_live_word(BlockBits& word, u64 bits) {
+    __atomic_store_n(&word.live, bits, __ATOMIC_RELAXED);
 }
 
-/// malloc: takes the top block of a page with free_count > 0 and commits it. Owner only.
-inline uptr page_pop(PageDesc* d, u32 free_count) {
-    const u32 entry = d->top;
-    d->free_count = free_count - 1;
-    d->top = d->stack[free_count - 1];
-    const u32 offset = entry << d->entry_shift;
-    page_set_bit(d, offset >> d->bit_shift);
-    return d->base + offset;
-}
+/// The blocks of the current word that are free: what malloc takes from. Owner only.
+inline u64 page_free_here(const PageDesc* d) { return d->cur_mask & ~live_word(*d->cur); }
 
-/// page_pop for small pages, whose entries are byte offsets.
-inline uptr page_pop_small(PageDesc* d, u32 free_count) {
-    const u32 entry = d->top;
-    d->free_count = free_count - 1;
-    d->top = d->stack[free_count - 1];
-    page_set_bit(d, entry >> d->bit_shift);
-    return d->base + entry;
-}
-
-/// page_pop that also keeps `touched`; `fresh_zero` says that the block was never used on zero
-/// memory.
-inline uptr page_pop_tracked(PageDesc* d, u32 free_count, bool& fresh_zero) {
-    const uptr block = page_pop(d, free_count);
-    const u32 end = static_cast<u32>(block - d->base) + d->block_size;
-    fresh_zero = end > d->touched;
-    if (fresh_zero) d->touched = end;
-    return block;
-}
-
-/// Clears the block's bit: the commit of a free by the owner. False: no live block begins there,
-/// nothing changed.
-inline bool page_clear_bit(PageDesc* d, u32 bit) {
-    if (AEP_UNLIKELY(bit >= MAX_BITS)) return false;
-    u64 word = alloc_word(d, bit / 64);
-    if (AEP_UNLIKELY(!test_and_clear_bit(word, bit))) return false;
-    set_alloc_word(d, bit / 64, word);
+/// malloc: takes the lowest of the current word's free blocks; false: it has none. Owner only.
+inline bool page_take(PageDesc* d, uptr& block) {
+    const u64 live = live_word(*d->cur);
+    const u64 free = d->cur_mask & ~live;
+    if (AEP_UNLIKELY(free == 0)) return false;
+    const u64 bit = lowest_bit_wide(free);
+    set_live_word(*d->cur, with_bit_set(live, bit));  // the commit
+    ++d->until;
+    block = d->cur_base + static_cast<u32>(bit) * d->block_size;
     return true;
 }
 
-/// Puts a block (entry = offset >> entry_shift) on the free stack. Owner only, after
-/// page_clear_bit.
-inline void page_push(PageDesc* d, u32 entry) {
-    const u32 n = d->free_count;
-    d->stack[n] = static_cast<u16>(d->top);  // n == 0 writes the dummy
-    d->top = entry;
-    d->free_count = n + 1;
+/// page_take that also keeps `touched`; `fresh_zero` says that the block was never used on zero
+/// memory.
+inline bool page_take_tracked(PageDesc* d, uptr& block, bool& fresh_zero) {
+    if (AEP_UNLIKELY(!page_take(d, block))) return false;
+    const u32 end = static_cast<u32>(block - base_of(d)) + d->block_size;
+    fresh_zero = end > d->touched;
+    if (fresh_zero) d->touched = end;
+    return true;
 }
 
-/// The word of a page's bitmaps that holds `bit`, found without line 0, which its owner writes all
-/// the time.
-inline BlockBits& shared_bits(const PageDesc* d, u32 bit) {
-    return block_bits_of(slice_of(d))[bit / 64];
+/// Clears the bit of block `index` < MAX_BLOCKS: the commit of a free by the owner. False: it is
+/// not live, nothing changed.
+inline bool page_clear_bit(PageDesc* d, usize index) {
+    BlockBits& word = d->bits[index / BLOCKS_A_WORD];
+    u64 live = live_word(word);
+    if (AEP_UNLIKELY(!test_and_clear_bit(live, index))) return false;
+    set_live_word(word, live);
+    return true;
+}
+
+/// Makes the block that page_clear_bit cleared one to be taken. Owner only. True: the page must
+/// leave the fast path, since it is on the full list, or wholly free.
+inline bool page_regain(PageDesc* d, usize index) {
+    d->groups[index / (BLOCKS_A_WORD * WORDS_A_GROUP)] = 1;
+    return --d->until == 0;
+}
+
+/// What `until` is short of the live blocks.
+inline u32 page_floor(const PageDesc* d) {
+    constexpr u32 NEVER = u32{1} << 31;
+    switch (d->standing) {
+        case Standing::queued:
+            return 0;
+        case Standing::alone:
+            return 0 - NEVER;
+        case Standing::full:
+            return d->capacity - u32{1};
+    }
+    __builtin_unreachable();
+}
+/// Live blocks, remotely freed ones included. Owner only.
+inline u32 page_live(const PageDesc* d) { return d->until + page_floor(d); }
+/// Owner only: are all blocks of the page free, with no remote mark on the way?
+inline bool page_all_free(const PageDesc* d) { return page_live(d) == 0; }
+inline void page_set_standing(PageDesc* d, Standing standing) {
+    const u32 live = page_live(d);
+    d->standing = standing;
+    d->until = live - page_floor(d);
+}
+
+/// The word of a page's bitmaps that holds block `index`, found without line 0, which its owner
+/// writes all the time.
+inline BlockBits& shared_bits(const PageDesc* d, u32 index) {
+    return block_bits_of(slice_of(d))[index / BLOCKS_A_WORD];
 }
 
 enum class RemoteMark { marked, first_of_page, already_marked };
 
 /// free by a thread that does not own the page: marks the block for its owner. `first_of_page`: the
 /// caller must queue the page to its owner. Cost: one atomic, two for the first of 64 blocks.
-inline RemoteMark page_mark_remote(PageDesc* d, u32 bit) {
-    BlockBits& word = shared_bits(d, bit);
-    const u64 mask = u64{1} << (bit % 64);
+inline RemoteMark page_mark_remote(PageDesc* d, u32 index) {
+    BlockBits& word = shared_bits(d, index);
+    const u64 mask = u64{1} << (index % BLOCKS_A_WORD);
     // Release: the freer's last uses of the block come before the owner's reuse (acquire in
     // collect).
     const u64 old = word.freed.fetch_or(mask, std::memory_order_acq_rel);
     if (AEP_UNLIKELY((old & mask) != 0)) return RemoteMark::already_marked;
     if (AEP_LIKELY(old != 0)) return RemoteMark::marked;
-    // seq_cst: pairs with the collector, which clears the queue flag before it takes the summary.
-    const u64 summary = d->remote_summary.fetch_or(u64{1} << (bit / 64), std::memory_order_seq_cst);
+    // A bit a word: a mark must not be collected before its freer is done with the page, and the
+    // freer that finds others in its word is. seq_cst: pairs with the collector, which clears the
+    // queue flag before it takes the summary.
+    const u64 summary = d->remote_summary.fetch_or(u64{1} << (index / BLOCKS_A_WORD),
+                                                   std::memory_order_seq_cst);
     if (summary != 0) return RemoteMark::marked;
     // After the summary: page_collect_remote takes them in the other order, so that the flag may
     // outlive its reason, but not the other way round.
@@ -197,37 +242,61 @@ inline RemoteMark page_mark_remote(PageDesc* d, u32 bit) {
     return RemoteMark::first_of_page;
 }
 
-/// Whether a live block begins at the bit; for any thread that was given the block.
-inline bool page_is_live(const PageDesc* d, u32 bit) {
-    return bit < MAX_BITS &&
-           (__atomic_load_n(&shared_bits(d, bit).live, __ATOMIC_RELAXED) >> (bit % 64) & 1) != 0;
+/// Whether the block is live; for any thread that was given it.
+inline bool page_is_live(const PageDesc* d, u32 index) {
+    return index < MAX_BLOCKS &&
+           (live_word(shared_bits(d, index)) >> (index % BLOCKS_A_WORD) & 1) != 0;
 }
 
 /// Whether another thread has freed the block and the owner has not yet taken it in.
-inline bool page_is_marked(const PageDesc* d, u32 bit) {
-    return bit < MAX_BITS &&
-           (shared_bits(d, bit).freed.load(std::memory_order_relaxed) >> (bit % 64) & 1) != 0;
+inline bool page_is_marked(const PageDesc* d, u32 index) {
+    return index < MAX_BLOCKS &&
+           (shared_bits(d, index).freed.load(std::memory_order_relaxed) >> (index % BLOCKS_A_WORD) &
+            1) != 0;
 }
 
+/// Makes `d` a page that has no block and never will, which is what empty queues point at. `none`
+/// is a zero word at an address that is `d`'s for as long.
+constexpr void page_make_empty(PageDesc& d, BlockBits& none) { d.cur = d.bits = &none; }
+
 /// Makes the run of `d->slices` slices at `s` a page of class `size_class` owned by heap `owner`,
-/// with an empty stack and nothing extended. `zero`: the run reads as zero; `committed`: bytes of
-/// it that can be written. The bitmaps of the run must be clear (they always are while free).
+/// with nothing extended. Writes the descriptor alone. `zero`: the run reads as zero; `committed`:
+/// bytes of it that can be written. The bitmaps of the run must be clear (they always are while
+/// free).
 void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed);
 
-/// Puts further untouched blocks on the (empty) free stack, in address order: some at first, then
-/// all that can be written; none when no more are.
-void page_extend(PageDesc* d);
+/// Makes the lowest word with a free extended block the current one, if the current one has none.
+/// False: no extended block is free. Owner only. Cost: one line of bitmaps for each group that
+/// proves full.
+bool page_seek(PageDesc* d);
+
+/// Extends a page without free blocks by some that are untouched, within the word that follows and
+/// what can be written, and makes that word the current one. Writes the descriptor alone. False:
+/// none can be written, or there are no more.
+bool page_extend(PageDesc* d);
 
 /// Takes over the blocks that other threads freed; returns how many. `bad` becomes the address of a
 /// block that was marked but not live (a double free by another thread; the mark is dropped), else
 /// it is left alone.
 u32 page_collect_remote(PageDesc* d, uptr& bad);
 
-/// Rebuilds the free stack from the alloc bitmap after its owner died or was left behind by fork.
+/// Computes the caches anew from the alloc bitmap after the owner died or was left behind by fork.
 /// Remote marks are collected, too. The page must be quiescent.
 void page_rebuild(PageDesc* d);
 
 /// Number of live blocks by the bitmap, remotely freed ones included. Racy while the owner runs.
 u32 page_live_blocks(const PageDesc* d);
+
+/// Words of its bitmaps that a page uses.
+inline u32 page_words(const PageDesc* d) {
+    return (d->capacity + BLOCKS_A_WORD - 1) / BLOCKS_A_WORD;
+}
+/// Which blocks of word `w` are extended.
+inline u64 page_extended_mask(const PageDesc* d, u32 w) {
+    const u32 before = w * BLOCKS_A_WORD;
+    if (d->extended <= before) return 0;
+    const u32 count = d->extended - before;
+    return count >= BLOCKS_A_WORD ? ~u64{0} : mask_of(0, count);
+}
 
 }  // namespace aep

@@ -70,10 +70,10 @@ constexpr u32 commit_goal(u32 c, usize used) {
     const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
     return static_cast<u32>(goal < bytes ? goal : bytes);
 }
-inline constexpr u32 MAX_PAGE_SLICES = 16;  // free stack entries count 16-byte units in 16 bits
+inline constexpr u32 MAX_PAGE_SLICES = 16;
 
-/// Log2 of the distance between two possible block starts: the bitmap's granule.
-constexpr u8 bit_shift_of(usize size) { return static_cast<u8>(lowest_bit(size)); }
+/// 2^64 / size, rounded up: the multiplier that divides by a block's size (page.hpp).
+constexpr u64 class_magic(u32 c) { return ~u64{0} / class_size(c) + 1; }
 
 static_assert(class_size(CLASS_COUNT - 1) == MAX_CLASS_SIZE);
 static_assert(class_of(MAX_CLASS_SIZE) == CLASS_COUNT - 1);

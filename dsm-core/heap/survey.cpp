@@ -18,7 +18,7 @@ Survey survey(const Domain& dom) {
             const PageDesc* d =
                 desc_of(SliceIndex{raw(first_slice(ChunkIndex{c})) + lowest_bit(used)});
             // Acquire: the fields of a page are written before its tag.
-            if (!is_page_kind(kind_of(d->tag.load(std::memory_order_acquire)))) continue;
+            if (kind_of(d->tag.load(std::memory_order_acquire)) != TAG_PAGE) continue;
             const u32 live = page_live_blocks(d);
             ++s.page_count;
             s.page_bytes += usize{d->slices} << SLICE_SHIFT;

@@ -148,7 +148,7 @@ class Client {
     /// memory.
     PageDesc* take_block(u32 c) {
         PageDesc* page = heap_->queues[c].head;
-        if (page->free_count == 0) {
+        if (page_free_here(page) == 0) {
             Request find{};
             find.heap = heap_;
             find.a = c;
@@ -157,7 +157,8 @@ class Client {
                 found.status == Status::ok ? reinterpret_cast<PageDesc*>(found.value) : new_page(c);
             if (page == nullptr) return nullptr;
         }
-        page_pop(page, page->free_count);
+        uptr block;
+        page_take(page, block);
         return last_ = page;
     }
     PageDesc* new_page(u32 c) {

@@ -65,7 +65,7 @@ void Session::check(const char* when) {
 
 void Session::take_turn() {
     actor_ = choices_.below(ACTORS);
-    thread_heap = actors_[actor_];
+    use_heap(actors_[actor_]);
 }
 
 usize Session::some_size() {
@@ -255,7 +255,7 @@ void Session::do_bad_free() {
 void Session::do_end() {
     if (actor_ == 0) return;
     transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(thread_heap), .now = now_ms()});
-    thread_heap = actors_[0];
+    use_heap(actors_[0]);
     actors_[actor_] = acquire();
     actor_ = 0;
 }
@@ -301,7 +301,7 @@ void Session::finish() {
     check("when everything was freed");
     for (u32 i = 1; i < ACTORS; ++i)
         transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(actors_[i]), .now = now_ms()});
-    thread_heap = actors_[0];
+    use_heap(actors_[0]);
     trim();
     check("at the end");
     CheckReport report;

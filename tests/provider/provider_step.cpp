@@ -36,7 +36,9 @@ PageDesc* new_page(Heap* heap, u32 size_class) {
 
 /// A malloc from the page: the bit of the block, which nobody touches.
 u32 page_pop_one(PageDesc* d) {
-    return static_cast<u32>((page_pop(d, d->free_count) - d->base) >> d->bit_shift);
+    uptr block = base_of(d);
+    page_take(d, block);
+    return block_index(static_cast<u32>(block - base_of(d)), d->magic);
 }
 
 const Way WAYS[] = {
@@ -94,18 +96,14 @@ const Way WAYS[] = {
      [](Session& s) {
          Heap* heap = take_heap(s, 0);
          PageDesc* d = new_page(heap, 50);
-         u32 bit = 0;
+         u32 index = 0;
          do {
-             while (d->free_count != 0) bit = page_pop_one(d);
+             while (page_free_here(d) != 0) index = page_pop_one(d);
          } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
                   Status::ok);
-         page_clear_bit(d, bit);
-         const u64 entry = (u64{bit} << d->bit_shift) >> d->entry_shift;
-         traced({.op = Op::free_local,
-                 .heap = heap,
-                 .a = reinterpret_cast<u64>(d),
-                 .b = entry,
-                 .now = 1});
+         page_clear_bit(d, index);
+         page_regain(d, index);
+         traced({.op = Op::free_local, .heap = heap, .a = reinterpret_cast<u64>(d), .now = 1});
      },
      true},
     {"large_birth",

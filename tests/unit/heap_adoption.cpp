@@ -120,7 +120,7 @@ TEST(Remote, AMarkBeforeTheOwnerEndsIsFoundByTheAdopter) {
         EXPECT_EQ(h->remote_pages.load(), page_of(blocks[0]));
         expect_sound();
         drain(h);
-        EXPECT_FALSE(page_is_live(page_of(blocks[0]), bit_of(blocks[0])));
+        EXPECT_FALSE(page_is_live(page_of(blocks[0]), index_of(blocks[0])));
         expect_sound();
     });
 }
@@ -171,7 +171,7 @@ TEST(Remote, APageOnAFormerOwnersListIsSentOn) {
         EXPECT_EQ(h->remote_pages.load(), d);
         expect_sound();
         drain(h);
-        EXPECT_FALSE(page_is_live(d, bit_of(block)));
+        EXPECT_FALSE(page_is_live(d, index_of(block)));
         expect_sound();
     });
 }
@@ -191,13 +191,13 @@ TEST(Remote, APageWaitsForTheFreerThatHasToQueueIt) {
         for (int i = 1; i < 17; ++i) push(h, blocks[i]);  // 16 is the second page's
         for (int i = 0; i < 40; ++i) push(h, pop(h, c));
         perform({.op = Op::trim, .heap = h});
-        EXPECT_TRUE(page_is_live(d, bit_of(blocks[0])));
+        EXPECT_TRUE(page_is_live(d, index_of(blocks[0])));
         EXPECT_NE(d->tag.load() & TAG_REMOTE, 0u);
         queue_page(d);  // the freer goes on
         expect_sound();
         drain(h);
         EXPECT_EQ(d->tag.load() & TAG_REMOTE, 0u);
-        EXPECT_FALSE(page_is_live(d, bit_of(blocks[0])));
+        EXPECT_FALSE(page_is_live(d, index_of(blocks[0])));
         expect_sound();
     });
 }
@@ -214,7 +214,7 @@ TEST(Remote, ADoubleFreeByAnotherThreadIsReported) {
         push_remote(b);
         const Reply reply = perform({.op = Op::find_page, .heap = h, .a = class_of(100'000)});
         EXPECT_EQ(reply.twice_freed, a);
-        EXPECT_FALSE(page_is_live(page_of(b), bit_of(b)));
+        EXPECT_FALSE(page_is_live(page_of(b), index_of(b)));
         expect_sound();
     });
 }

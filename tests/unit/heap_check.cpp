@@ -107,41 +107,36 @@ TEST(Check, Chunks) {
     finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed += SLICE_SIZE; });
     finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed -= 1; });
     finds("reserved", [](Scene&) { perform({.op = Op::take_run, .a = 1, .b = 1}); });
-    finds("base is not its address",
-          [](Scene& s) { desc_of(slice_at(s.large))->base += SLICE_SIZE; });
 }
 
 TEST(Check, Pages) {
     finds("no size class", [](Scene& s) { s.full->size_class = 99; });
-    finds("kind is not the class's", [](Scene& s) { s.full->size_class += 1; });
+    finds("block size", [](Scene& s) { s.full->size_class += 1; });
+    finds("divisor", [](Scene& s) { s.full->magic += 1; });
     finds("block size", [](Scene& s) { s.full->block_size += 16; });
     finds("capacity", [](Scene& s) { s.full->capacity -= 1; });
-    finds("base", [](Scene& s) { s.full->base += 64; });
+    finds("current word is not the page's", [](Scene& s) { ++s.full->cur; });
+    finds("current word's mask", [](Scene& s) { s.queued->cur_mask >>= 1; });
+    finds("current word's blocks", [](Scene& s) { s.queued->cur_base += 1024; });
     finds("another slice's", [](Scene& s) { s.full->bits += 64; });
-    finds("wrong array", [](Scene& s) { s.full->stack = nullptr; });
     finds("extended", [](Scene& s) { s.full->extended = 65; });
     finds("beyond what can be written", [](Scene& s) { s.full->committed = SLICE_SIZE - 1; });
     finds("committed beyond the page", [](Scene& s) { s.full->committed = SLICE_SIZE + 1; });
-    finds("more free blocks than extended", [](Scene& s) { s.queued->free_count = 65; });
+    finds("more live blocks than extended", [](Scene& s) { s.queued->until += 65; });
     finds("does not find its page", [](Scene& s) { page_of(s.medium)[1].head_delta = 2; });
     finds("further slice's tag", [](Scene& s) { page_of(s.medium)[1].tag.store(TAG_FREE); });
 }
 
 TEST(Check, Blocks) {
-    finds("a block is on the free stack twice",
-          [](Scene& s) { s.queued->stack[2] = s.queued->stack[3]; });
-    finds("is no block's start", [](Scene& s) { s.queued->top += 16; });
-    finds("never extended", [](Scene& s) { s.queued->top = 0xfc00, s.queued->extended = 60; });
-    finds("a live block is on the free stack",
-          [](Scene& s) { s.queued->bits[0].live |= u64{1} << (s.queued->top >> 10); });
-    finds("neither live nor free", [](Scene& s) { s.full->bits[0].live &= ~u64{2}; });
-    finds("neither live nor free", [](Scene& s) { --s.queued->free_count; });
-    finds("beyond the page", [](Scene& s) { s.full->bits[1].live = 1; });
-    finds("is no block's start", [](Scene& s) { page_of(s.medium)->bits[0].live |= 2; });
+    finds("never extended", [](Scene& s) { page_of(s.medium)->bits[0].live |= u64{1} << 40; });
+    finds("never extended", [](Scene& s) { s.full->bits[1].live = 1; });
+    finds("count of live blocks", [](Scene& s) { s.queued->bits[0].live ^= u64{1} << 6; });
+    finds("count of live blocks", [](Scene& s) { --s.queued->until; });
+    finds("summary does not name", [](Scene& s) { s.queued->groups[0] = 0; });
 }
 
 TEST(Check, RemoteFrees) {
-    finds("not live", [](Scene& s) { s.queued->bits[0].freed = u64{1} << (s.queued->top >> 10); });
+    finds("not live", [](Scene& s) { s.queued->bits[0].freed = u64{1} << 6; });
     finds("summary does not name", [](Scene& s) { s.full->bits[0].freed = 1; });
     finds("never collected", [](Scene& s) { mark(s.blocks[0]); });
     finds("thinks that it is on a remote list", [](Scene& s) { s.full->remote_queued = 1; });
@@ -157,16 +152,18 @@ TEST(Check, RemoteFrees) {
 TEST(Check, Heaps) {
     finds("occupied", [](Scene& s) { s.h->occupied[0] ^= 1; });
     finds("empty page", [](Scene& s) { s.h->queues[60].head = nullptr; });
-    finds("wrong free limit", [](Scene& s) { s.queued->free_limit = 0; });
-    finds("a full page has a free limit", [](Scene& s) { s.full->free_limit = 3; });
     finds("links disagree", [](Scene& s) { s.queued->prev = s.full; });
     finds("queue of another class", [](Scene& s) {
         std::swap(s.h->queues[class_of(1024)], s.h->queues[class_of(1000) - 1]),
             s.h->occupied[0] ^= 3ull << (class_of(1024) - 1);
     });
-    finds("says that it is full", [](Scene& s) { s.queued->in_full_list = 1; });
-    finds("full list does not know it", [](Scene& s) { s.full->in_full_list = 0; });
-    finds("on the full list has free blocks", [](Scene& s) {
+    finds("a queued page stands elsewhere",
+          [](Scene& s) { page_set_standing(s.queued, Standing::full); });
+    finds("a queued page stands elsewhere",
+          [](Scene& s) { page_set_standing(s.queued, Standing::alone); });
+    finds("full list does not know it",
+          [](Scene& s) { page_set_standing(s.full, Standing::queued); });
+    finds("on the full list is not full", [](Scene& s) {
         push_remote(s.blocks[0]);
         uptr bad = 0;
         page_collect_remote(s.full, bad);
@@ -185,7 +182,7 @@ TEST(Check, Heaps) {
     finds("an unused heap has pages", [](Scene& s) { s.h->state = HeapState::unused; });
     finds("an operation is open", [](Scene& s) { s.h->sequence = 7; });
     finds("an operation is open", [](Scene&) { domain().visitors = 1; });
-    finds("empty page was written", [](Scene&) { domain().empty_page.free_count = 1; });
+    finds("empty page was written", [](Scene&) { domain().empty_page.until = 1; });
     finds("count of large objects", [](Scene&) { domain().large_count = 2; });
     finds("bytes of large objects", [](Scene&) { domain().large_bytes = 2; });
 }
@@ -195,7 +192,7 @@ TEST(Check, OneHeapInDepth) {
         Scene s;
         CheckReport report;
         EXPECT_TRUE(check_heap(s.h, s.queued, report)) << report;
-        s.queued->stack[2] = s.queued->stack[3];
+        s.queued->bits[0].live ^= u64{1} << 6;
         EXPECT_TRUE(check_heap(s.h, s.full, report)) << report << ": another page was asked for";
         EXPECT_FALSE(check_heap(s.h, s.queued, report));
     });

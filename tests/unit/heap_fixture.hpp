@@ -38,7 +38,7 @@ inline Domain& make_domain(u32 chunks = 32) {
     EXPECT_EQ(at, wanted);
     EXPECT_TRUE(map_metadata(ChunkIndex{0}, chunks));
     Domain& dom = domain();
-    dom.arena.init(0);
+    domain_init(dom, 0);
     dom.heaps_mapped.store(HEAPS_PER_STEP);
     return dom;
 }
@@ -70,38 +70,34 @@ inline PageDesc* page_for(Heap* h, u32 c, u64 now = 0) {
 /// malloc of class `c` as the driver does it; 0: no memory.
 inline uptr pop(Heap* h, u32 c, u64 now = 0) {
     PageDesc* d = h->queues[c].head;
-    if (d->free_count == 0) d = page_for(h, c, now);
-    return d == nullptr ? 0 : page_pop(d, d->free_count);
+    uptr block = 0;
+    if (page_take(d, block)) return block;
+    d = page_for(h, c, now);
+    if (d != nullptr) page_take(d, block);
+    return block;
 }
 
 inline PageDesc* page_of(uptr block) {
     PageDesc* d = desc_of(slice_at(block));
     return kind_of(d->tag.load()) == TAG_TAIL ? d - d->head_delta : d;
 }
-inline u32 bit_of(uptr block) {
+inline u32 index_of(uptr block) {
     const PageDesc* d = page_of(block);
-    return bit_index(static_cast<u32>(block - d->base), d->bit_shift);
+    return block_index(static_cast<u32>(block - base_of(d)), d->magic);
 }
 
 /// free by the owner as the driver does it.
 inline bool push(Heap* h, uptr block, u64 now = 0) {
     PageDesc* d = page_of(block);
-    if (!page_clear_bit(d, bit_of(block))) return false;
-    const u32 entry = static_cast<u32>(block - d->base) >> d->entry_shift;
-    if (d->free_count < d->free_limit) {
-        page_push(d, entry);
-    } else {
-        perform({.op = Op::free_local,
-                 .heap = h,
-                 .a = reinterpret_cast<u64>(d),
-                 .b = entry,
-                 .now = now});
+    if (!page_clear_bit(d, index_of(block))) return false;
+    if (page_regain(d, index_of(block))) {
+        perform({.op = Op::free_local, .heap = h, .a = reinterpret_cast<u64>(d), .now = now});
     }
     return true;
 }
 
 /// free by another thread: the mark, and what the driver does about it.
-inline RemoteMark mark(uptr block) { return page_mark_remote(page_of(block), bit_of(block)); }
+inline RemoteMark mark(uptr block) { return page_mark_remote(page_of(block), index_of(block)); }
 inline void queue_page(PageDesc* d) {
     perform({.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
 }

@@ -127,7 +127,7 @@ std::vector<uptr> pop_writable(Heap* h, u32 c) {
         const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
         if (found.status != Status::ok) return blocks;
         PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
-        while (d->free_count != 0) blocks.push_back(page_pop(d, d->free_count));
+        for (uptr block; page_take(d, block);) blocks.push_back(block);
     }
 }
 
@@ -177,8 +177,8 @@ TEST(Ops, FreeBlocksOfOtherPagesComeBeforeACommit) {
         EXPECT_EQ(found.value, reinterpret_cast<uptr>(second));
         EXPECT_EQ(pop(h, c), blocks[1]);
         expect_sound();
-        push_remote(first->base);
-        EXPECT_EQ(pop_writable(h, c), std::vector<uptr>{first->base}) << "so do remote frees";
+        push_remote(base_of(first));
+        EXPECT_EQ(pop_writable(h, c), std::vector<uptr>{base_of(first)}) << "so do remote frees";
         EXPECT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).status, Status::uncommitted);
         expect_sound();
     });

@@ -1,6 +1,7 @@
-// Purpose: unit tests of dsm-core/heap/page.hpp: pop, push, remote marks, extension, collection,
-// rebuilding. Who calls it: ctest. Crash rule: each test runs in a child of its own.
+// Purpose: unit tests of dsm-core/heap/page.hpp: taking, freeing, remote marks, extension,
+// collection, rebuilding. Who calls it: ctest. Crash rule: each test runs in a child of its own.
 #include <algorithm>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -11,14 +12,27 @@ namespace {
 
 using namespace test;
 
-/// Pops everything the page can ever give.
+/// Takes what the page can give without being extended.
+std::vector<uptr> take_all(PageDesc* d) {
+    std::vector<uptr> blocks;
+    while (page_seek(d)) {
+        for (uptr block; page_take(d, block);) blocks.push_back(block);
+    }
+    return blocks;
+}
+
+/// Takes everything the page can ever give.
 std::vector<uptr> exhaust(PageDesc* d) {
     std::vector<uptr> blocks;
-    for (;;) {
-        while (d->free_count != 0) blocks.push_back(page_pop(d, d->free_count));
-        if (d->extended == d->capacity) return blocks;
-        page_extend(d);
-    }
+    do {
+        for (const uptr block : take_all(d)) blocks.push_back(block);
+    } while (page_extend(d));
+    return blocks;
+}
+
+bool give(PageDesc* d, uptr block) {
+    EXPECT_TRUE(page_clear_bit(d, index_of(block)));
+    return page_regain(d, index_of(block));
 }
 
 PageDesc* fresh_page(Heap* h, usize size) { return page_for(h, class_of(size)); }
@@ -33,29 +47,49 @@ TEST(Page, GivesEveryBlockOnceInAddressOrder) {
             const std::vector<uptr> blocks = exhaust(d);
             ASSERT_EQ(blocks.size(), (usize{d->slices} << SLICE_SHIFT) / class_size(c));
             for (usize i = 0; i < blocks.size(); ++i)
-                ASSERT_EQ(blocks[i], d->base + i * class_size(c)) << c;
+                ASSERT_EQ(blocks[i], base_of(d) + i * class_size(c)) << c;
             ASSERT_EQ(page_live_blocks(d), blocks.size());
-            ASSERT_LE(blocks.back() + class_size(c), d->base + (usize{d->slices} << SLICE_SHIFT));
+            ASSERT_EQ(page_live(d), blocks.size());
+            ASSERT_LE(blocks.back() + class_size(c), base_of(d) + (usize{d->slices} << SLICE_SHIFT));
         }
         expect_sound();
     });
 }
 
-TEST(Page, PushedBlocksComeBackLastFirst) {
+TEST(Page, TheLowestFreeBlockComesFirstWordByWord) {
     in_child([] {
         make_domain();
         add_chunks(0, 1);
         PageDesc* d = fresh_page(new_heap(), 48);
         const std::vector<uptr> blocks = exhaust(d);
-        for (const usize i : {5u, 900u, 33u}) {
-            ASSERT_TRUE(page_clear_bit(d, bit_of(blocks[i])));
-            page_push(d, static_cast<u32>(blocks[i] - d->base));
-        }
-        EXPECT_EQ(page_pop_small(d, d->free_count), blocks[33]);
-        EXPECT_EQ(page_pop(d, d->free_count), blocks[900]);
-        EXPECT_EQ(page_pop_small(d, d->free_count), blocks[5]);
-        EXPECT_EQ(d->free_count, 0u);
+        for (const usize i : {5u, 900u, 901u, 33u, 320u}) give(d, blocks[i]);
+        EXPECT_EQ(take_all(d), (std::vector<uptr>{blocks[5], blocks[33], blocks[320], blocks[900],
+                                                  blocks[901]}));
         EXPECT_EQ(page_live_blocks(d), blocks.size());
+        // The current word is used up before a lower one is looked at.
+        for (const usize i : {10u, 900u}) give(d, blocks[i]);
+        EXPECT_EQ(take_all(d), (std::vector<uptr>{blocks[900], blocks[10]}));
+    });
+}
+
+TEST(Page, APageThatIsFullIsUsableAfterOneFree) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 32);
+        Heap* h = new_heap();
+        for (u32 c = 0; c < CLASS_COUNT; ++c) {
+            std::vector<uptr> blocks;
+            do blocks.push_back(pop(h, c));
+            while (blocks.size() == 1 || page_of(blocks.back()) == page_of(blocks.front()));
+            PageDesc* d = page_of(blocks.front());
+            ASSERT_EQ(d->standing, Standing::full) << c;
+            const uptr block = blocks[blocks.size() / 2];
+            ASSERT_TRUE(push(h, block));
+            ASSERT_EQ(d->standing, Standing::queued) << c;
+            ASSERT_EQ(page_live(d), d->capacity - 1u);
+            ASSERT_EQ(take_all(d), (std::vector<uptr>{block}));
+        }
+        expect_sound();
     });
 }
 
@@ -66,17 +100,21 @@ TEST(Page, OnlyLiveBlocksCanBeFreed) {
         Heap* h = new_heap();
         for (const usize size : {16u, 48u, 112u, 1000u, 8192u, 9216u, 131072u}) {
             PageDesc* d = fresh_page(h, size);
-            const uptr block = page_pop(d, d->free_count);
-            for (u32 wrong = 1; wrong < d->block_size; wrong += d->block_size < 2000 ? 1 : 997) {
-                ASSERT_FALSE(page_clear_bit(
-                    d, bit_index(static_cast<u32>(block - d->base) + wrong, d->bit_shift)))
-                    << size << " + " << wrong;
+            uptr block = 0;
+            ASSERT_TRUE(page_take(d, block));
+            const auto at = [&](uptr address) {
+                return block_index(static_cast<u32>(address - base_of(d)), d->magic);
+            };
+            for (u32 wrong = 1; wrong < d->block_size; ++wrong) {
+                ASSERT_EQ(at(block + wrong), NO_BLOCK) << size << " + " << wrong;
             }
-            ASSERT_FALSE(page_clear_bit(
-                d, bit_index(static_cast<u32>(block - d->base) + d->block_size, d->bit_shift)))
-                << "never handed out";
-            ASSERT_TRUE(page_clear_bit(d, bit_of(block)));
-            ASSERT_FALSE(page_clear_bit(d, bit_of(block))) << "freed twice";
+            const usize bytes = usize{d->slices} << SLICE_SHIFT;
+            for (uptr other = block + d->block_size; other < base_of(d) + bytes;
+                 other += d->block_size) {
+                ASSERT_FALSE(page_clear_bit(d, at(other))) << size << ": never handed out";
+            }
+            ASSERT_TRUE(page_clear_bit(d, at(block)));
+            ASSERT_FALSE(page_clear_bit(d, at(block))) << "freed twice";
         }
     });
 }
@@ -91,20 +129,19 @@ TEST(Page, RemoteMarksAreCollectedOnce) {
         EXPECT_EQ(mark(blocks[1]), RemoteMark::marked);
         EXPECT_EQ(mark(blocks[2000]), RemoteMark::marked) << "another word, but the page has marks";
         EXPECT_EQ(mark(blocks[1]), RemoteMark::already_marked);
-        EXPECT_TRUE(page_is_marked(d, bit_of(blocks[2000])));
+        EXPECT_TRUE(page_is_marked(d, index_of(blocks[2000])));
         EXPECT_EQ(page_live_blocks(d), blocks.size()) << "live until the owner takes them in";
         uptr bad = 0;
         EXPECT_EQ(page_collect_remote(d, bad), 3u);
         EXPECT_EQ(bad, 0u);
-        EXPECT_EQ(d->free_count, 3u);
-        EXPECT_FALSE(page_is_live(d, bit_of(blocks[0])));
+        EXPECT_EQ(page_live(d), blocks.size() - 3);
+        EXPECT_FALSE(page_is_live(d, index_of(blocks[0])));
         EXPECT_EQ(page_collect_remote(d, bad), 0u);
         EXPECT_EQ(mark(blocks[7]), RemoteMark::first_of_page)
             << "queued again after it was collected";
         EXPECT_EQ(page_collect_remote(d, bad), 1u);
-        std::set<uptr> again;
-        while (d->free_count != 0) again.insert(page_pop(d, d->free_count));
-        EXPECT_EQ(again, (std::set<uptr>{blocks[0], blocks[1], blocks[7], blocks[2000]}));
+        // The last word is the current one, and comes first.
+        EXPECT_EQ(take_all(d), (std::vector<uptr>{blocks[2000], blocks[0], blocks[1], blocks[7]}));
     });
 }
 
@@ -116,32 +153,32 @@ TEST(Page, AMarkOnAFreeBlockIsNamedAndDropped) {
         const std::vector<uptr> blocks = exhaust(d);
         mark(blocks[10]);
         mark(blocks[11]);
-        ASSERT_TRUE(page_clear_bit(d, bit_of(blocks[10])));  // the owner frees it, too
-        page_push(d, static_cast<u32>(blocks[10] - d->base));
+        give(d, blocks[10]);  // the owner frees it, too
         uptr bad = 0;
         EXPECT_EQ(page_collect_remote(d, bad), 1u);
         EXPECT_EQ(bad, blocks[10]);
-        EXPECT_EQ(d->free_count, 2u) << "neither is on the stack twice";
+        EXPECT_EQ(page_live(d), blocks.size() - 2) << "neither is counted twice";
     });
 }
 
-TEST(Page, TrackedPopsKnowWhatWasNeverUsed) {
+TEST(Page, TrackedTakesKnowWhatWasNeverUsed) {
     in_child([] {
         make_domain();
         add_chunks(0, 4);
         Heap* h = new_heap();
         PageDesc* d = fresh_page(h, 2000);
         bool fresh = false;
-        const uptr first = page_pop_tracked(d, d->free_count, fresh);
+        uptr first = 0, second = 0, block = 0;
+        ASSERT_TRUE(page_take_tracked(d, first, fresh));
         EXPECT_TRUE(fresh);
-        const uptr second = page_pop_tracked(d, d->free_count, fresh);
+        ASSERT_TRUE(page_take_tracked(d, second, fresh));
         EXPECT_TRUE(fresh);
-        for (const uptr block : {first, second}) push(h, block);
-        page_pop_tracked(d, d->free_count, fresh);
+        for (const uptr p : {first, second}) push(h, p);
+        ASSERT_TRUE(page_take_tracked(d, block, fresh));
         EXPECT_FALSE(fresh);
-        page_pop_tracked(d, d->free_count, fresh);
+        ASSERT_TRUE(page_take_tracked(d, block, fresh));
         EXPECT_FALSE(fresh);
-        page_pop_tracked(d, d->free_count, fresh);
+        ASSERT_TRUE(page_take_tracked(d, block, fresh));
         EXPECT_TRUE(fresh) << "the third block";
     });
 }
@@ -151,37 +188,118 @@ TEST(Page, DirtyRunsAreNeverFresh) {
         make_domain();
         add_chunks(0, 1, false);
         bool fresh = true;
+        uptr block = 0;
         PageDesc* d = fresh_page(new_heap(), 4096);
-        page_pop_tracked(d, d->free_count, fresh);
+        page_take_tracked(d, block, fresh);
         EXPECT_FALSE(fresh);
     });
 }
 
-TEST(Page, RebuildMendsATornStackFromTheBitmap) {
+TEST(Page, ItsFirstUseWritesNothingButTheDescriptor) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        PageDesc* d = fresh_page(new_heap(), 16);
+        ASSERT_EQ(mprotect(reinterpret_cast<void*>(round_down(reinterpret_cast<uptr>(d->bits),
+                                                              OS_PAGE_SIZE)),
+                           2 * OS_PAGE_SIZE, PROT_READ),
+                  0);
+        while (d->extended != d->capacity) {
+            d->cur_mask = 0;  // as if they were taken
+            ASSERT_TRUE(page_extend(d));
+        }
+    });
+}
+
+TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
     in_child([] {
         make_domain();
         add_chunks(0, 2);
         Heap* h = new_heap();
         for (const usize size : {16u, 48u, 80u, 3000u, 10000u}) {
             PageDesc* d = fresh_page(h, size);
-            std::vector<uptr> blocks;
-            while (d->free_count != 0) blocks.push_back(page_pop(d, d->free_count));
-            // One block went back whole, one is marked by another thread; a free lost its push, and
-            // the stack is noise.
+            const std::vector<uptr> blocks = take_all(d);
+            // One block went back whole, one is marked by another thread; a free and a malloc lost
+            // what comes after the bit, and the caches are noise.
             push(h, blocks[0]);
             mark(blocks[1]);
-            page_clear_bit(d, bit_of(blocks[2]));
-            d->free_count = 77;
-            d->top = 12345;
-            for (u32 i = 0; i < d->extended; ++i) d->stack[i] = static_cast<u16>(i * 31);
+            page_clear_bit(d, index_of(blocks[2]));
+            uptr again = 0;
+            ASSERT_TRUE(page_seek(d) && page_take(d, again));
+            ASSERT_EQ(again, blocks[0]);
+            d->until = 77;
+            std::memset(d->groups, 0, sizeof d->groups);
+            d->cur_mask = 0;
             page_rebuild(d);
-            EXPECT_EQ(d->free_count, 3u);
-            EXPECT_FALSE(page_is_marked(d, bit_of(blocks[1])));
-            EXPECT_EQ(page_pop(d, d->free_count), blocks[0]) << "in address order";
-            EXPECT_EQ(page_pop(d, d->free_count), blocks[1]);
-            EXPECT_EQ(page_pop(d, d->free_count), blocks[2]);
+            EXPECT_EQ(page_live(d), blocks.size() - 2);
+            EXPECT_FALSE(page_is_marked(d, index_of(blocks[1])));
             CheckReport report;
             EXPECT_TRUE(check_heap(h, d, report)) << report;
+            EXPECT_EQ(take_all(d), (std::vector<uptr>{blocks[1], blocks[2]}));
+            EXPECT_TRUE(check_heap(h, d, report)) << report;
+        }
+    });
+}
+
+/// Against a model, with every kind of step, in memory that is committed bit by bit.
+TEST(Page, AgreesWithAModel) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 32, true, false);
+        Heap* h = new_heap();
+        std::mt19937 random(1);
+        for (u32 c = 0; c < CLASS_COUNT; c += 3) {
+            const Reply taken = perform({.op = Op::take_run, .heap = h, .a = page_slices(c)});
+            aep::Run run = taken.run;
+            run.committed = commit_goal(c, 0);
+            PageDesc* d = reinterpret_cast<PageDesc*>(
+                perform({.op = Op::page_birth, .heap = h, .a = c, .run = run}).value);
+            std::vector<uptr> live;
+            std::set<uptr> marked, all;
+            const auto pick = [&] { return random() % live.size(); };
+            for (int step = 0; step < 3000; ++step) {
+                const u32 what = random() % 100;
+                uptr block = 0;
+                if (what < 55) {
+                    if (!page_seek(d) && !page_extend(d)) continue;
+                    ASSERT_TRUE(page_take(d, block));
+                    ASSERT_LE(block + d->block_size, base_of(d) + d->committed);
+                    ASSERT_TRUE(all.insert(block).second) << "handed out twice";
+                    live.push_back(block);
+                } else if (what < 85 && !live.empty()) {
+                    const usize i = pick();
+                    block = live[i];
+                    live[i] = live.back(), live.pop_back();
+                    ASSERT_TRUE(page_clear_bit(d, index_of(block)));
+                    page_regain(d, index_of(block));
+                    ASSERT_FALSE(page_clear_bit(d, index_of(block))) << "freed twice";
+                    all.erase(block);
+                } else if (what < 93 && !live.empty()) {
+                    const usize i = pick();
+                    block = live[i];
+                    live[i] = live.back(), live.pop_back();
+                    ASSERT_NE(mark(block), RemoteMark::already_marked);
+                    ASSERT_EQ(mark(block), RemoteMark::already_marked);
+                    marked.insert(block);
+                } else if (what < 96) {
+                    uptr bad = 0;
+                    if (what < 95) {
+                        ASSERT_EQ(page_collect_remote(d, bad), marked.size());
+                    } else {
+                        d->until = random();
+                        page_rebuild(d);
+                    }
+                    ASSERT_EQ(bad, 0u);
+                    for (const uptr b : marked) all.erase(b);
+                    marked.clear();
+                } else if (d->extended != d->capacity) {
+                    const usize used = usize{d->extended} * d->block_size;
+                    d->committed = std::max<usize>(d->committed, commit_goal(c, used));
+                }
+                ASSERT_EQ(page_live(d), live.size() + marked.size());
+                CheckReport report;
+                ASSERT_TRUE(check_heap(h, d, report)) << report << " at step " << step;
+            }
         }
     });
 }

@@ -25,25 +25,26 @@ TEST(Repair, TornFastPathsOfOtherThreadsAreMended) {
         std::vector<uptr> blocks;
         for (int i = 0; i < 200; ++i) blocks.push_back(pop(theirs, c));
         const uptr own = pop(mine, c);
-        // A malloc stopped after its stack write and before the bit; a free stopped after the bit.
+        // A malloc stopped after its bit and before the count; frees stopped after the bit.
         PageDesc* current = theirs->queues[c].head;
-        ASSERT_NE(current->free_count, 0u);
-        const uptr unborn = current->base + current->top;
-        current->free_count -= 1;
-        current->top = current->stack[current->free_count];
-        ASSERT_TRUE(page_clear_bit(page_of(blocks[3]), bit_of(blocks[3])));  // on the full list
-        ASSERT_TRUE(page_clear_bit(current, bit_of(blocks[199])));
+        ASSERT_NE(page_free_here(current), 0u);
+        const uptr unreturned = pop(theirs, c);
+        ASSERT_EQ(page_of(unreturned), current);
+        current->until -= 1;
+        ASSERT_TRUE(page_clear_bit(page_of(blocks[3]), index_of(blocks[3])));  // on the full list
+        ASSERT_TRUE(page_clear_bit(current, index_of(blocks[199])));
         repair(mine);
         expect_sound();
         EXPECT_EQ(theirs->state.load(), HeapState::abandoned);
         EXPECT_EQ(mine->state.load(), HeapState::live);
-        EXPECT_EQ(page_of(blocks[3])->in_full_list, 0u);
+        EXPECT_NE(page_of(blocks[3])->standing, Standing::full);
         // Everything that was free is handed out once more, nothing that was live.
         std::vector<uptr> taken;
         for (int i = 0; i < 300; ++i) taken.push_back(pop(mine, c));
         std::sort(taken.begin(), taken.end());
         EXPECT_EQ(std::adjacent_find(taken.begin(), taken.end()), taken.end());
-        EXPECT_TRUE(std::binary_search(taken.begin(), taken.end(), unborn));
+        EXPECT_FALSE(std::binary_search(taken.begin(), taken.end(), unreturned))
+            << "its bit was set: the block is its thread's, which is gone";
         EXPECT_TRUE(std::binary_search(taken.begin(), taken.end(), blocks[3]));
         for (int i = 0; i < 199; ++i) {
             if (i == 3) continue;
@@ -65,11 +66,11 @@ TEST(Repair, AMarkWithoutSummaryOnAPageOfOursIsNotLost) {
         std::vector<uptr> blocks;
         for (int i = 0; i < 300; ++i) blocks.push_back(pop(mine, c));
         PageDesc* d = page_of(blocks[7]);
-        d->bits[bit_of(blocks[7]) / 64].freed.fetch_or(u64{1} << (bit_of(blocks[7]) % 64));
+        d->bits[index_of(blocks[7]) / 64].freed.fetch_or(u64{1} << (index_of(blocks[7]) % 64));
         repair(mine);
         expect_sound();
         perform({.op = Op::find_page, .heap = mine, .a = class_of(100'000)});
-        EXPECT_FALSE(page_is_live(d, bit_of(blocks[7])));
+        EXPECT_FALSE(page_is_live(d, index_of(blocks[7])));
         expect_sound();
     });
 }
@@ -89,7 +90,7 @@ TEST(Repair, MarksOnOtherThreadsPagesAreTakenIn) {
         repair(mine);
         expect_sound();
         for (const int i : {0, 1, 129})
-            EXPECT_FALSE(page_is_live(page_of(blocks[i]), bit_of(blocks[i]))) << i;
+            EXPECT_FALSE(page_is_live(page_of(blocks[i]), index_of(blocks[i]))) << i;
         std::vector<uptr> taken;
         for (int i = 0; i < 600; ++i) taken.push_back(pop(mine, c));
         for (const int i : {0, 1, 129})
@@ -141,11 +142,12 @@ TEST(Repair, AloneNothingChanges) {
         add_chunks(0, 1);
         Heap* mine = new_heap();
         const uptr a = pop(mine, 4);
-        const u32 free_count = page_of(a)->free_count;
-        const u32 top = page_of(a)->top;
+        const PageDesc* d = page_of(a);
+        const u32 until = d->until;
+        const BlockBits* cur = d->cur;
         repair(mine);
-        EXPECT_EQ(page_of(a)->free_count, free_count);
-        EXPECT_EQ(page_of(a)->top, top);
+        EXPECT_EQ(d->until, until);
+        EXPECT_EQ(d->cur, cur);
         expect_sound();
     });
 }

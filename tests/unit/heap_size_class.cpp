@@ -34,16 +34,26 @@ TEST(SizeClass, ClassesGrowAndPowersOfTwoAreClasses) {
 TEST(SizeClass, EveryBlockHasTheAlignmentOfItsClass) {
     for (u32 c = 0; c < CLASS_COUNT; ++c) {
         const usize size = class_size(c);
-        const usize granule = usize{1} << bit_shift_of(size);
-        ASSERT_EQ(size % granule, 0u);
-        ASSERT_GE(granule, MIN_ALIGNMENT);
+        ASSERT_EQ(size % MIN_ALIGNMENT, 0u);
         const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
-        ASSERT_LE(bytes / granule, usize{SLICE_SIZE / MIN_ALIGNMENT})
-            << "the bitmap has a bit for each granule";
+        ASSERT_LE(bytes / size, usize{MAX_BLOCKS}) << "the bitmap has a bit for each block";
         ASSERT_GE(bytes / size, 4u) << "a page holds at least four blocks";
         ASSERT_LE(bytes % size, bytes / 8) << "and is used well";
-        ASSERT_LE(bytes, 16u << SLICE_SHIFT) << "an entry of the free stack can name each block";
-        ASSERT_LT(bit_shift_of(size), u32{TAG_SMALL_LIMIT} + (page_slices(c) == 1 ? 0 : 64));
+    }
+}
+
+TEST(SizeClass, EveryOffsetIsABlocksStartOrNot) {
+    for (u32 c = 0; c < CLASS_COUNT; ++c) {
+        const u32 size = static_cast<u32>(class_size(c));
+        const u64 magic = class_magic(c);
+        const u32 bytes = page_slices(c) << SLICE_SHIFT;
+        u32 index = 0, within = 0;
+        for (u32 offset = 0; offset <= bytes; ++offset) {
+            ASSERT_EQ(block_index(offset, magic), within == 0 ? index : NO_BLOCK)
+                << size << " + " << offset;
+            ASSERT_EQ(blocks_in(offset, magic), index) << size << " + " << offset;
+            if (++within == size) ++index, within = 0;
+        }
     }
 }
 

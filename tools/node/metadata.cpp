@@ -61,11 +61,11 @@ void clear(int fd, u64 at, u64 bytes) {
     }
 }
 
-/// Bytes of the bitmaps that a page with a tag of that kind can have used: of a small one the kind
-/// is the granule's shift. Never beyond the slice's own, whatever a dead client wrote there.
-usize bitmap_bytes(u32 kind) {
-    const usize bits = kind < TAG_SMALL_LIMIT ? SLICE_SIZE >> kind : usize{MAX_BITS};
-    return round_up(std::min(bits, usize{MAX_BITS}), 64) / 64 * sizeof(BlockBits);
+/// Bytes of the bitmaps that a page of that many blocks can have used. Never beyond the slice's
+/// own, whatever a dead client wrote there.
+usize bitmap_bytes(u32 capacity) {
+    return round_up(std::min(capacity, MAX_BLOCKS), BLOCKS_A_WORD) / BLOCKS_A_WORD *
+           sizeof(BlockBits);
 }
 
 /// The bitmaps of the pages that begin in the slices `used` of a chunk, those of neighbours at
@@ -77,14 +77,14 @@ void clear_bitmaps(int fd, SliceIndex first, u64 used, const Copy<PageDesc, SLIC
     u32 next = SLICES_PER_CHUNK;  // none
     for (; used != 0; used &= used - 1) {
         const u32 slice = lowest_bit(used);
-        const u32 kind = kind_of(of[slice].tag.load(std::memory_order_relaxed));
-        if (!is_page_kind(kind)) continue;
+        const PageDesc& page = of[slice];
+        if (kind_of(page.tag.load(std::memory_order_relaxed)) != TAG_PAGE) continue;
         const u64 at = base + slice * BLOCK_BITS.stride;
         if (slice != next) {
             clear(fd, begin, end - begin);
             begin = at;
         }
-        end = at + bitmap_bytes(kind);
+        end = at + bitmap_bytes(page.capacity);
         next = slice + 1;
     }
     clear(fd, begin, end - begin);

@@ -16,6 +16,10 @@
 namespace aep {
 namespace {
 
+constexpr const char* FOREIGN = "it is no context: name another";
+constexpr const char* OLD = "another version made it: end its clients and remove it";
+constexpr const char* DAMAGED = "it is damaged: end its clients and remove it";
+
 constexpr int SHARED_FLAGS = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
 
 long map_part(int fd, uptr address, usize bytes, u64 offset, int protection) {
@@ -188,10 +192,17 @@ long format_context(int fd, const ContextPlan& plan) {
     return present ? 0 : -ENOSPC;
 }
 
+ContextFault verify_constants(const ContextConstants& h) {
+    if (h.magic != CONTEXT_MAGIC) return {"magic", h.magic, CONTEXT_MAGIC, FOREIGN};
+    if (h.version != CONTEXT_VERSION) return {"version", h.version, CONTEXT_VERSION, OLD};
+    if (h.layout_hash != CONTEXT_LAYOUT_HASH) {
+        return {"layout hash", h.layout_hash, CONTEXT_LAYOUT_HASH, OLD};
+    }
+    if (h.checksum != checksum_of(h)) return {"checksum", h.checksum, checksum_of(h), DAMAGED};
+    return misplaced_part(h, DAMAGED);
+}
+
 ContextFault verify_context(int fd, ContextConstants& h) {
-    constexpr const char* FOREIGN = "it is no context: name another";
-    constexpr const char* OLD = "another version made it: end its clients and remove it";
-    constexpr const char* DAMAGED = "it is damaged: end its clients and remove it";
     struct stat status {};
     u32 state = 0;
     constexpr u64 STATE_OFFSET = CONTEXT_CONSTANTS_BYTES + offsetof(ContextWords, state);
@@ -199,16 +210,10 @@ ContextFault verify_context(int fd, ContextConstants& h) {
         !read_all(fd, &state, sizeof state, STATE_OFFSET)) {
         return {"header", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, FOREIGN};
     }
-    if (h.magic != CONTEXT_MAGIC) return {"magic", h.magic, CONTEXT_MAGIC, FOREIGN};
-    if (h.version != CONTEXT_VERSION) return {"version", h.version, CONTEXT_VERSION, OLD};
-    if (h.layout_hash != CONTEXT_LAYOUT_HASH) {
-        return {"layout hash", h.layout_hash, CONTEXT_LAYOUT_HASH, OLD};
-    }
-    if (h.checksum != checksum_of(h)) return {"checksum", h.checksum, checksum_of(h), DAMAGED};
+    if (const ContextFault fault = verify_constants(h)) return fault;
     if (static_cast<u64>(status.st_size) != CONTEXT_FILE_BYTES) {
         return {"size", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, DAMAGED};
     }
-    if (const ContextFault fault = misplaced_part(h, DAMAGED)) return fault;
     if (state < static_cast<u32>(ContextState::live) ||
         state > static_cast<u32>(ContextState::fenced)) {
         return {"state", state, static_cast<u64>(ContextState::live), DAMAGED};

@@ -41,10 +41,13 @@ struct ContextFault {
     explicit operator bool() const { return field != nullptr; }
 };
 
-/// Reads the constants of a context file, once, into the caller's memory, and verifies them there:
-/// magic, version, layout, checksum, limits; and that every part lies where the limits put it, for
-/// a client can write a checksum, too. What they say of the pool is for whoever has opened it to
-/// compare. Also whether the context's state is one.
+/// Verifies constants in the caller's memory: magic, version, layout, checksum, limits; and that
+/// every part lies where the limits put it, for a client can write a checksum, too.
+ContextFault verify_constants(const ContextConstants& constants);
+
+/// Reads the constants of a context file, once, into the caller's memory, and verifies them there;
+/// and the file's size, and whether the context's state is one. What the constants say of the pool
+/// is for whoever has opened it to compare.
 ContextFault verify_context(int fd, ContextConstants& constants);
 
 /// Maps the control area (read/write, shared, not inherited by fork). In the place of its constants

@@ -25,7 +25,9 @@ constexpr int CONTEXT_FD = FIRST_COMPLETER_FD;
 constexpr int IMAGE_FD = CONTEXT_FD + 1;
 constexpr int POOL_FD = CONTEXT_FD + 2;
 constexpr int CAPTURES_FD = CONTEXT_FD + 3;
-constexpr int SOCKET_FD = CONTEXT_FD + 4;
+constexpr int CONSTANTS_FD = CONTEXT_FD + 4;
+constexpr int SOCKET_FD = CONTEXT_FD + 5;
+constexpr CompleterFds FDS{CONTEXT_FD, IMAGE_FD, POOL_FD, CAPTURES_FD, CONSTANTS_FD, SOCKET_FD};
 
 volatile CaptureEntry* captures = nullptr;  // null: the kernel completes
 u32 max_slots = 0;                          // as it was when the process began
@@ -52,7 +54,20 @@ bool perform(u32 slot, CompleterReport& report) {
 
 int fail(const char* what, long error) {
     fprintf(stderr, "aep-completer: %s: %s\n", what, strerror(static_cast<int>(-error)));
-    return 1;
+    return COMPLETER_LACKS;
+}
+
+/// The same of the world.
+int fail_to_map(const char* what, long error) {
+    const int end = fail(what, error);
+    return error == -EINVAL || error == -ESTALE ? COMPLETER_MISLED : end;
+}
+
+/// As the daemon has verified them: nothing is read in the context's file, where clients write.
+bool read_constants(ContextConstants& constants) {
+    errno = ENOEXEC;
+    return pread(CONSTANTS_FD, &constants, sizeof constants, 0) == sizeof constants &&
+           !verify_constants(constants);
 }
 
 bool map_captures() {
@@ -66,10 +81,10 @@ bool map_captures() {
 /// To complete what others have begun.
 int prepare() {
     if (const char* what = forbid_tracing()) return fail(what, -errno);
+    ContextConstants constants;
+    if (!read_constants(constants)) return fail("the context's constants", -errno);
     long error = 0;
-    if (const char* what = map_world(CONTEXT_FD, IMAGE_FD, POOL_FD, error)) {
-        return fail(what, error);
-    }
+    if (const char* what = map_world(FDS, constants, error)) return fail_to_map(what, error);
     max_slots = context().max_slots;
     if (!map_captures()) return fail("mapping the captures", -errno);
     error = prepare_completing();
@@ -80,11 +95,13 @@ int prepare() {
 int prepare_performing() {
     send({0, CompleterOutcome::started, 0, 0, 0});
     CompleterJob begin;
-    if (!receive(begin) || begin.slot != BEGIN_JOB) return 1;
+    if (!receive(begin) || begin.slot != BEGIN_JOB) return COMPLETER_LACKS;
     if (const char* what = forbid_tracing()) return fail(what, -errno);
+    ContextConstants constants;
+    if (!read_constants(constants)) return fail("the context's constants", -errno);
     long error = 0;
-    const char* what = map_world_to_perform(CONTEXT_FD, IMAGE_FD, POOL_FD, error);
-    if (what != nullptr) return fail(what, error);
+    const char* what = map_world_to_perform(FDS, constants, error);
+    if (what != nullptr) return fail_to_map(what, error);
     max_slots = context().max_slots;
     // For workers that complete. An operation that is performed is not left before its end.
     return signal(LEAVE_SIGNAL, SIG_IGN) == SIG_ERR ? fail("the signals", -errno) : 0;
@@ -104,7 +121,7 @@ int serve(CompleterUser user) {
         start_crew(completes ? WORKERS : 1, max_slots, completes ? complete : perform, send);
     if (started < 0) return fail("starting the workers", started);
     // All is mapped: what it was mapped from is of no use to anybody any more.
-    for (const int fd : {CONTEXT_FD, IMAGE_FD, POOL_FD, CAPTURES_FD}) close(fd);
+    for (const int fd : {CONTEXT_FD, IMAGE_FD, POOL_FD, CAPTURES_FD, CONSTANTS_FD}) close(fd);
     if (const char* what = enter_filter(SOCKET_FD)) return fail(what, -errno);
     send({0, CompleterOutcome::ready, 0, 0, 0});
     CompleterJob job;

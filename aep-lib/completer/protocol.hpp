@@ -42,14 +42,20 @@ struct CompleterReport {
 
 /// The descriptors that a completer needs, in the order in which it has them from 3 on.
 struct CompleterFds {
-    int context;   // the context file
-    int image;     // the image
-    int pool;      // the pool file
-    int captures;  // the capture map; -1: there is none
-    int socket;    // the completer's end of the pair
+    int context;    // the context file
+    int image;      // the image
+    int pool;       // the pool file
+    int captures;   // the capture map; -1: there is none
+    int constants;  // begins with the context's constants; memory that no client writes
+    int socket;     // the completer's end of the pair
 };
 inline constexpr int FIRST_COMPLETER_FD = 3;
-inline constexpr int COMPLETER_FDS = 5;
+inline constexpr int COMPLETER_FDS = 6;
+
+/// How a completer ends that cannot come to work, as its exit status.
+inline constexpr int COMPLETER_LACKS = 1;   // what the system has not got just now; or it is of
+                                            // another version than the context
+inline constexpr int COMPLETER_MISLED = 3;  // what clients can write is not as the daemon made it
 
 /// As whom a completer runs: it goes on with registers that the tenant's processes had, so it may
 /// do no more than the tenant.

@@ -16,7 +16,7 @@
 
 namespace aep {
 
-long map_pool_tables(int fd, const ContextHeader& header) {
+long map_pool_tables(int fd, const ContextConstants& header) {
     // Looked at where it is mapped: a device cannot be read.
     if (header.pool_address >= HEAP_BASE) return -EINVAL;
     void* wanted = reinterpret_cast<void*>(header.pool_address);
@@ -53,7 +53,7 @@ long become_only_completer(int context_fd) {
 namespace {
 
 /// What is outside of the context's own range.
-const char* map_heap(int context_fd, int pool_fd, const ContextHeader& header, long& error) {
+const char* map_heap(int context_fd, int pool_fd, const ContextConstants& header, long& error) {
     if (error = map_heap_metadata(context_fd, header); error < 0) {
         return "mapping the heap's metadata";
     }
@@ -65,7 +65,7 @@ const char* map_heap(int context_fd, int pool_fd, const ContextHeader& header, l
 }
 
 /// What a kernel maps for the members of its context.
-const char* map_context(int context_fd, int image_fd, const ContextHeader& header, ImageUse use,
+const char* map_context(int context_fd, int image_fd, const ContextConstants& header, ImageUse use,
                         long& error) {
     if (error = map_control(context_fd, header); error < 0) return "mapping the control area";
     if (error = map_stacks(context_fd, header, true); error < 0) return "mapping the stacks";
@@ -77,29 +77,23 @@ const char* map_context(int context_fd, int image_fd, const ContextHeader& heade
 
 }  // namespace
 
-const char* map_world(int context_fd, int image_fd, int pool_fd, long& error) {
-    ContextHeader header;
-    error = -EINVAL;
-    if (const ContextFault fault = verify_context(context_fd, header)) return fault.field;
-    if (const char* what = map_context(context_fd, image_fd, header, ImageUse::complete, error)) {
-        return what;
-    }
-    return map_heap(context_fd, pool_fd, header, error);
+const char* map_world(const CompleterFds& fds, const ContextConstants& header, long& error) {
+    const ImageUse use = ImageUse::complete;
+    if (const char* what = map_context(fds.context, fds.image, header, use, error)) return what;
+    return map_heap(fds.context, fds.pool, header, error);
 }
 
-const char* map_world_to_perform(int context_fd, int image_fd, int pool_fd, long& error) {
-    ContextHeader header;
-    error = -EINVAL;
-    if (const ContextFault fault = verify_context(context_fd, header)) return fault.field;
+const char* map_world_to_perform(const CompleterFds& fds, const ContextConstants& header,
+                                 long& error) {
     error = check_membership(header);
     if (error == -ENOMEM) {  // nothing is mapped there: it is no member
         const ImageUse use = ImageUse::enter;
-        if (const char* what = map_context(context_fd, image_fd, header, use, error)) return what;
+        if (const char* what = map_context(fds.context, fds.image, header, use, error)) return what;
     } else if (error < 0) {
         return "what the kernel has mapped";
     }
     if (error = commit_stack(header.max_slots - 1); error < 0) return "memory for its stack";
-    return map_heap(context_fd, pool_fd, header, error);
+    return map_heap(fds.context, fds.pool, header, error);
 }
 
 }  // namespace aep

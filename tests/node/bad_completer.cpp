@@ -2,6 +2,7 @@
 //          the name that it is started by.
 // Who calls it: completer_keeper.cpp, by links to it.
 // Crash rule: none needed.
+#include <fcntl.h>
 #include <sys/auxv.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -24,6 +25,16 @@ void say(u32 slot, CompleterOutcome outcome) {
 int behave(const char* name) {
     const auto is = [name](const char* other) { return std::strcmp(name, other) == 0; };
     if (is("exits")) return 7;
+    if (is("lacks")) return COMPLETER_LACKS;
+    if (is("misled")) return COMPLETER_MISLED;
+    if (is("faults")) raise(SIGSEGV);
+    if (is("killed-at-start")) raise(SIGKILL);
+    const bool performs = fcntl(SOCKET_FD - 2, F_GETFD) < 0;  // without captures
+    CompleterJob begin{};
+    if (performs) {
+        say(0, CompleterOutcome::started);
+        if (recv(SOCKET_FD, &begin, sizeof begin, 0) != sizeof begin) return 1;
+    }
     while (is("never-ready")) pause();
     if (is("unknown")) say(0, static_cast<CompleterOutcome>(77));
     if (is("early")) say(0, CompleterOutcome::completed);

@@ -44,14 +44,14 @@ struct Owner final : CompleterOwner {
 class CompleterKeeping : public ::testing::Test {
   protected:
     /// Keeps a completer that behaves so; `limit_ms` for each operation.
-    void keep(const char* behaviour, u64 limit_ms = 60'000) {
+    void keep(const char* behaviour, u64 limit_ms = 60'000, bool performs = false) {
         const std::string program = directory_.path() + "/" + behaviour;
         ASSERT_EQ(symlink(AEP_BAD_COMPLETER, program.c_str()), 0);
         captures_ = UniqueFd(memfd_create("captures", MFD_CLOEXEC));
         const int file = captures_.get();
         keeper_.emplace(owner_, CompleterOptions{program, limit_ms},
                         [this](LogLevel, const std::string& line) { said_.push_back(line); });
-        ASSERT_EQ(keeper_->prepare({file, file, file, ""}, file), "");
+        ASSERT_EQ(keeper_->prepare({file, file, file, file, ""}, performs ? -1 : file), "");
     }
     /// Handles events, as a daemon does, until that is so.
     template <class F>
@@ -157,6 +157,75 @@ TEST_F(CompleterKeeping, OneThatExitsAgainAndAgainIsStartedLaterEachTime) {
         EXPECT_NE(said_[0].find("another one starts at once"), std::string::npos) << said_[0];
         EXPECT_NE(said_[5].find("another one starts in 160 ms"), std::string::npos) << said_[5];
     }
+}
+
+TEST_F(CompleterKeeping, OneThatIsMisledAtItsStartAgainAndAgainIsHopeless) {
+    for (const char* behaviour : {"misled", "faults"}) {
+        for (const bool performs : {false, true}) {
+            SCOPED_TRACE(behaviour);
+            keeper_.reset();
+            owner_ = Owner();
+            said_.clear();
+            ::unlink((directory_.path() + "/" + behaviour).c_str());
+            keep(behaviour, 60'000, performs);
+            EXPECT_FALSE(keeper_->hopeless());
+            keeper_->want();
+            until([&] { return keeper_->hopeless(); });
+            EXPECT_EQ(owner_.unwatched, 5u);
+            EXPECT_TRUE(keeper_->fails());
+            EXPECT_TRUE(is_said(behaviour == std::string("misled")
+                                    ? "what it shares with clients is not as the daemon made it"
+                                    : "signal 11"));
+        }
+    }
+}
+
+// A full file system, a slow machine, somebody who kills it: it may go better the next time.
+TEST_F(CompleterKeeping, WhatTheSystemLacksIsNoReasonToGiveUp) {
+    for (const char* behaviour : {"lacks", "exits", "killed-at-start"}) {
+        SCOPED_TRACE(behaviour);
+        keeper_.reset();
+        owner_ = Owner();
+        keep(behaviour);
+        keeper_->want();
+        until([&] { return owner_.unwatched == 7; });
+        EXPECT_FALSE(keeper_->hopeless());
+        EXPECT_TRUE(keeper_->fails());
+    }
+    keeper_.reset();
+    owner_ = Owner();
+    keep("never-ready", 5);
+    keeper_->want();
+    until([&] { return owner_.unwatched == 7; });
+    EXPECT_FALSE(keeper_->hopeless());
+}
+
+TEST_F(CompleterKeeping, OneThatPerformsAndEndsOverItAgainAndAgainIsHopeless) {
+    for (const char* behaviour : {"dies", "another-slot", "never-ends"}) {
+        SCOPED_TRACE(behaviour);
+        keeper_.reset();
+        owner_ = Owner();
+        keep(behaviour, 50, true);
+        keeper_->want();
+        until([&] {
+            if (keeper_->works()) keeper_->ask(SLOT);
+            return keeper_->hopeless();
+        });
+        EXPECT_EQ(owner_.unwatched, 5u);
+        EXPECT_TRUE(owner_.answers.empty());
+    }
+}
+
+TEST_F(CompleterKeeping, OneThatHasFinishedSomethingIsNotHopeless) {
+    keep("good", 60'000, true);
+    keeper_->want();
+    for (u32 i = 1; i <= 6; ++i) {
+        until([&] { return keeper_->works() && owner_.works == i && keeper_->ask(SLOT); });
+        until([&] { return owner_.answers.size() == i; });
+        kill(owner_.watched.back(), SIGSEGV);
+        until([&] { return owner_.unwatched == i; });
+    }
+    EXPECT_FALSE(keeper_->hopeless());
 }
 
 // Killed by somebody else again and again: no operation's fault.

@@ -7,13 +7,14 @@ Called by ctest: daemon.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves no
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import time
 
-from node_test import AEPD, LIBRARY, POISONED, NodeTest, main
+from node_test import AEPD, LIBRARY, POISONED, TOOLS, NodeTest, main
 
 STACKS, STACKS_END = 4 << 30, 12 << 30  # where the slots' stacks are in the context's file, and their room
 
@@ -57,6 +58,75 @@ class Daemon(NodeTest):
         self.good("recover")
         with open(f"/proc/{daemon}/task/{daemon}/children", encoding="ascii") as children:
             self.assertEqual(children.read().split(), performers)
+
+    def performers(self):
+        daemon = self.daemon_pid()
+        with open(f"/proc/{daemon}/task/{daemon}/children", encoding="ascii") as children:
+            return [int(pid) for pid in children.read().split()]
+
+    def until_poisoned(self):
+        while "poisoned" not in self.aep("status").stdout:
+            self.aep("recover")
+
+    def test_performers_that_a_client_misleads_at_their_start_are_given_up(self):
+        """They would be started for ever, and what the dead hold would never be given back."""
+        self.good("up", "--provider", "rollback", "--pool-size", "64M")
+        client = self.client()
+        client.ask("share")
+        with open(f"{self.home}/context/pool", "r+b") as pool:
+            pool.write(bytes(8))
+        while not (performers := self.performers()):
+            pass
+        self.end_stranger(performers[0], signal.SIGKILL)
+        self.good("recover")
+        client.end()
+        self.until_poisoned()
+        log = self.log()
+        self.assertIn("what it shares with clients is not as the daemon made it", log)
+        self.assertIn("the host's operations are given up", log)
+        self.assertRegex(self.aep("status").stdout, "of the daemon's own, for tester .* cannot be performed")
+        self.assertEqual(self.performers(), [])
+        self.good("down")
+        self.assertEqual(os.listdir(self.home), [])
+
+    def test_constants_that_a_client_overwrites_mislead_nobody(self):
+        """Performers have them from the daemon."""
+        self.good("up", "--provider", "rollback", "--pool-size", "64M")
+        client = self.client()
+        client.ask("share")
+        with open(f"{self.home}/context/context", "r+b") as context:
+            context.write(os.urandom(256))
+        while not (performers := self.performers()):
+            pass
+        self.end_stranger(performers[0], signal.SIGKILL)
+        client.end()
+        while self.data("clients"):
+            self.good("recover")
+        self.assertEqual(self.data("status")["state"], "live")
+        self.good("down")
+
+    def test_down_works_while_nobody_performs(self):
+        """What the system lacks may be there tomorrow: nothing is poisoned, and nobody has to wait."""
+        build = os.path.dirname(TOOLS.rstrip("/"))
+        own = f"{self.home}/own"
+        for place in ["tools", "aep-lib/completer"]:
+            os.makedirs(f"{own}/{place}")
+        shutil.copy(AEPD, f"{own}/tools")
+        with open(f"{own}/aep-lib/completer/aep-completer", "w", encoding="ascii") as script:
+            script.write("#!/bin/sh\nexit 1\n")
+        os.chmod(script.name, 0o700)
+        done = self.run_tool(f"{own}/tools/aepd", *self.where, "--daemonize", "--provider", "rollback", "--pool-size", "64M",
+                             "--image", f"{build}/aep-lib/image/aep-image")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        client = self.client()
+        client.ask("share")
+        client.end()
+        while self.log().count("is dead: exit status 1") < 7:
+            self.good("recover")
+        self.assertEqual(self.data("status")["state"], "live")
+        self.assertEqual(len(self.data("clients")), 1)
+        self.good("down")
+        self.assertEqual(os.listdir(self.home), ["own"])
 
     def test_clients_outlive_it(self):
         for number in [signal.SIGTERM, signal.SIGKILL]:

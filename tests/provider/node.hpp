@@ -55,7 +55,7 @@ class Node {
 
     /// What a completer is given, and its end of the socket.
     CompleterFds completer_fds(int socket) const {
-        return {context_, image_, pool_, provider->captures_fd(), socket};
+        return {context_, image_, pool_, provider->captures_fd(), context_, socket};
     }
     /// Starts the completer, or another one after the former's end.
     void start_completer(CompleterUser user = {geteuid(), getegid()});

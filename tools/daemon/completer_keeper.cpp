@@ -29,7 +29,16 @@ u64 pause_after(u32 failures) {
     return std::min(FIRST_PAUSE_MS << std::min(failures - 2, 20U), LONGEST_PAUSE_MS);
 }
 
+/// What a process gets for what it does itself.
+bool is_fault(int signal) {
+    constexpr int FAULTS[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT};
+    return std::find(std::begin(FAULTS), std::end(FAULTS), signal) != std::end(FAULTS);
+}
+
 std::string words_for_end(int status) {
+    if (!WIFSIGNALED(status) && WEXITSTATUS(status) == COMPLETER_MISLED) {
+        return "what it shares with clients is not as the daemon made it";
+    }
     if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
     return "exit status " + std::to_string(WEXITSTATUS(status));
 }
@@ -64,6 +73,7 @@ bool CompleterKeeper::want() {
 std::string CompleterKeeper::start() {
     works_ = began_ = false;
     fault_.clear();
+    late_ = false;
     std::string why = process_.start(captures_);
     if (!why.empty()) return why;
     started_ms_ = monotonic_ms();
@@ -107,6 +117,7 @@ void CompleterKeeper::on_event() {
     });
     if (process_.runs() && !works_ && monotonic_ms() - started_ms_ >= options_.limit_ms) {
         misbehaves("does not come to work");
+        late_ = true;
     }
     if (!lives || !fault_.empty()) died();
     give_up_late_jobs();
@@ -132,6 +143,7 @@ void CompleterKeeper::take(const CompleterReport& report) {
         case CompleterOutcome::ready: {
             if (works_ || (captures_ < 0 && !began_)) return misbehaves("says that it works");
             works_ = true;
+            if (captures_ >= 0) misled_ = 0;
             const u64 now = monotonic_ms();
             for (auto& [number, job] : jobs_) job.since_ms = now;
             owner_.completer_works(process_.pid());
@@ -151,7 +163,18 @@ void CompleterKeeper::take(const CompleterReport& report) {
     }
     if (!owner_.answered(report)) return misbehaves("reports what is not so of " + slot());
     jobs_.erase(job);
-    if (report.outcome == CompleterOutcome::completed) failures_ = 0;
+    if (report.outcome == CompleterOutcome::completed) failures_ = misled_ = 0;
+}
+
+/// Whether clients' memory has ended it: it found something else there than the daemon had made, or
+/// faulted, or said what is not so. What the system lacks it says by another status, and is killed
+/// for by SIGKILL. Of one that had come to work only if it performs: what is completed counts the
+/// deaths over it itself.
+bool CompleterKeeper::was_misled(int status, bool did_work) const {
+    if (did_work && (captures_ >= 0 || jobs_.empty())) return false;
+    if (!fault_.empty()) return !late_;
+    return WIFSIGNALED(status) ? is_fault(WTERMSIG(status))
+                               : WEXITSTATUS(status) == COMPLETER_MISLED;
 }
 
 /// What it was in the middle of is captured, and another one goes on with it; unless it was that
@@ -164,6 +187,7 @@ void CompleterKeeper::died() {
     works_ = false;
     // Somebody may kill it, or the system when memory is short. An operation cannot.
     const bool by_others = fault_.empty() && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    if (was_misled(status, did_work)) ++misled_;
     plan_restart("the completer (pid " + std::to_string(pid) +
                  ") is dead: " + (fault_.empty() ? words_for_end(status) : "killed: it " + fault_));
     fault_.clear();
@@ -208,6 +232,7 @@ void CompleterKeeper::give_up_late_jobs() {
         owner_.unwatch_completer(pid);
         works_ = false;
         for (auto& [slot, job] : jobs_) job.since_ms = 0;
+        if (captures_ < 0) ++misled_;
         plan_restart("the completer (pid " + std::to_string(pid) + ") is killed: slot " +
                      std::to_string(late.front()) + " takes it too long");
     }

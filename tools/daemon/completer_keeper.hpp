@@ -57,12 +57,20 @@ class CompleterKeeper {
     bool asked(u32 slot) const { return jobs_.count(slot) != 0; }
     /// Kills it, and asks for nothing any more.
     void end();
+    /// Whether the last ones have ended, one after the other, before they had finished anything.
+    bool fails() const { return failures_ > 1 && !works_; }
+    /// Whether that is what clients have done to the memory that it shares with them: so often in a
+    /// row was it misled at its start, or, if it performs, over an operation. Never for what the
+    /// system lacks, nor because somebody kills it.
+    bool hopeless() const { return misled_ >= MOST_MISLED; }
 
     /// Readable when there is something to do: on_event().
     int event_fd() const { return process_.event_fd(); }
     void on_event();
 
   private:
+    static constexpr u32 MOST_MISLED = 5;
+
     struct Job {
         u64 first_ms;    // when it was asked for first
         u64 since_ms;    // since when a completer has it that works; 0: none has
@@ -72,6 +80,7 @@ class CompleterKeeper {
     std::string start();
     void take(const CompleterReport& report);
     void misbehaves(const std::string& how);
+    bool was_misled(int status, bool did_work) const;
     void died();
     void give_up_late_jobs();
     void give_up(u32 slot, const std::string& why);
@@ -89,9 +98,11 @@ class CompleterKeeper {
     bool works_ = false;
     bool began_ = false;  // a member: it was told to begin
     std::string fault_;   // why it is to be killed; empty: it is not
+    bool late_ = false;   // that is for no more than its being slow
     u64 started_ms_ = 0;
     u64 restart_ms_ = 0;  // not before
     u32 failures_ = 0;    // in a row, without a completed operation in between
+    u32 misled_ = 0;      // of those, the ones that clients' memory has ended
 };
 
 }  // namespace aep

@@ -31,6 +31,7 @@ std::string CompleterProcess::prepare(const WatchedContext& watched, const std::
     context_ = describe_again(watched.context_fd, O_RDWR);
     image_ = describe_again(watched.image_fd, O_RDONLY);
     pool_ = describe_again(watched.pool_fd, O_RDWR);
+    constants_ = describe_again(watched.constants_fd, O_RDONLY);
     return access(program_.c_str(), X_OK) == 0 ? "" : program_ + " is missing";
 }
 
@@ -43,7 +44,8 @@ std::string CompleterProcess::start(int captures_fd) {
     const UniqueFd theirs(ends[1]);
     // It waits for its jobs, we for nothing.
     fcntl(theirs.get(), F_SETFL, 0);
-    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), captures_fd, theirs.get()};
+    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), captures_fd,
+                           constants_.get(), theirs.get()};
     const long started = start_completer(program_.c_str(), fds, {geteuid(), getegid()});
     if (started < 0) {
         socket_.reset();

@@ -49,7 +49,7 @@ class CompleterProcess {
 
   private:
     std::string program_;
-    UniqueFd context_, image_, pool_;
+    UniqueFd context_, image_, pool_, constants_;
     UniqueFd events_;  // an epoll that holds the socket
     UniqueFd socket_;
     pid_t pid_ = 0;

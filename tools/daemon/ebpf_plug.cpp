@@ -112,6 +112,8 @@ SlotOutcome EbpfPlug::complete(u32 slot) {
         keeper_.want();
         return keeper_.works() ? SlotOutcome::completed : SlotOutcome::pending;
     }
+    // It is started again all the same; until it works nobody waits for it.
+    if (keeper_.hopeless()) return SlotOutcome::no_capture;
     if (const auto found = hopeless_.find(slot); found != hopeless_.end()) {
         if (found->second == sequence) return SlotOutcome::no_capture;
         hopeless_.erase(found);

@@ -36,6 +36,7 @@ class EbpfPlug final : public Capture, public Completion, private CompleterOwner
     bool performs_here() const override { return false; }  // a completer does
     int event_fd() const override { return keeper_.event_fd(); }
     void on_event() override { keeper_.on_event(); }
+    bool fails() const override { return keeper_.fails(); }
 
   private:
     std::string watch_completer(pid_t pid) override;

@@ -20,7 +20,7 @@ UniqueFd open_pidfd(pid_t pid) {
 
 std::string KernelPlug::start(const WatchedContext& watched) {
     for (const std::string& line : missing_for_kernel()) return line;
-    const std::string why = keeper_.prepare(watched, -1);
+    const std::string why = performer_.prepare(watched, -1);
     return why.empty() ? find_or_make() : why;
 }
 
@@ -37,7 +37,7 @@ std::string KernelPlug::find_or_make() {
             return "";
         }
     }
-    auto made = make_kernel_context(keeper_.context_fd(), keeper_.image_fd(), header);
+    auto made = make_kernel_context(performer_.context_fd(), performer_.image_fd(), header);
     if (!made) return made.error();
     kernel_context_ = UniqueFd(*made);
     return "";
@@ -54,24 +54,9 @@ std::string KernelPlug::watch_completer(pid_t pid) {
     return watch(0, pid, pidfd.get());
 }
 
-SlotOutcome KernelPlug::complete(u32 index) {
-    const Slot& slot = slot_at(index);
-    // Its thread is gone from the image, or has never been there.
-    if (index != host_slot())
-        return is_open(slot) ? SlotOutcome::no_capture : SlotOutcome::completed;
-    // A former completer may still be in it until ours has come to work.
-    if (!keeper_.want() || !keeper_.works() || keeper_.asked(index)) return SlotOutcome::pending;
-    return is_open(slot) ? SlotOutcome::no_capture : SlotOutcome::completed;
-}
-
-SlotOutcome KernelPlug::begin_operation(u32 slot) {
-    keeper_.ask(slot);
-    return SlotOutcome::pending;
-}
-
-/// The kernel has let it end, or has broken it off: complete() sees which.
-void KernelPlug::given_up(u32 slot, const std::string& why) {
-    log_(LogLevel::error, "the operation in slot " + std::to_string(slot) + " is given up: " + why);
+/// Its thread is gone from the image, or has never been there.
+SlotOutcome KernelPlug::complete_clients(u32 index) {
+    return is_open(slot_at(index)) ? SlotOutcome::no_capture : SlotOutcome::completed;
 }
 
 }  // namespace aep

@@ -110,6 +110,7 @@ class Chosen final : public Completion {
     void begin() override { completion->begin(); }
     int event_fd() const override { return completion->event_fd(); }
     void on_event() override { completion->on_event(); }
+    bool fails() const override { return completion->fails(); }
 };
 
 int serve(const DaemonOptions& options, UniqueFd& starter) {

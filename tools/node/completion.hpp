@@ -79,6 +79,9 @@ class Completion {
     virtual int event_fd() const { return -1; }
     /// Takes the answers in. The daemon then sweeps.
     virtual void on_event() {}
+    /// Whether what it needs for that ends again and again before it has finished anything: what is
+    /// pending may stay so for long.
+    virtual bool fails() const { return false; }
 };
 
 /// Provider none: nothing that was left open is ever completed. An operation of the host's is
@@ -95,6 +98,7 @@ struct WatchedContext {
     int context_fd = -1;  // the context file
     int image_fd = -1;    // the image, sealed
     int pool_fd = -1;
+    int constants_fd = -1;  // a copy of the context's constants that no client has, sealed
     std::string directory;  // the context's own, where pins may go
 };
 

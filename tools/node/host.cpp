@@ -262,6 +262,8 @@ void NodeHost::open_pool(const std::string& path, bool as_node) {
 void NodeHost::map_context(const ContextConstants& header) {
     const std::string what = "context " + options_.paths.context() + ": cannot map it";
     const int fd = context_fd_.get();
+    constants_fd_ = sealed_copy("constants of the context",
+                                {reinterpret_cast<const char*>(&header), sizeof header});
     mapped_ = true;
     require(map_control(fd, header), what);
     require(map_heap_metadata(fd, header), what);
@@ -309,7 +311,8 @@ void NodeHost::adopt_state() {
 }
 
 WatchedContext NodeHost::watched() const {
-    return {context_fd_.get(), image_fd_.get(), pool_fd_.get(), options_.paths.directory};
+    return {context_fd_.get(), image_fd_.get(), pool_fd_.get(), constants_fd_.get(),
+            options_.paths.directory};
 }
 
 void NodeHost::set_provider(Provider provider) {

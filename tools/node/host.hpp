@@ -225,6 +225,7 @@ class NodeHost {
     UniqueFd lock_fd_;     // one daemon a context
     UniqueFd context_fd_;  // holds no lock: asks for those of others
     UniqueFd image_fd_;
+    UniqueFd constants_fd_;
     UniqueFd pool_fd_;  // holds the node's lock, shared
     std::unique_ptr<PoolHere> pool_;
     std::unique_ptr<Membership> membership_;

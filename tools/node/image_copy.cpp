@@ -24,11 +24,11 @@ namespace {
 #define MFD_EXEC 0x0010U
 #endif
 
-int make_memory_file() {
+int make_memory_file(const std::string& name) {
     constexpr unsigned FLAGS = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    const int fd = memfd_create("aep-image", FLAGS | MFD_EXEC);
+    const int fd = memfd_create(name.c_str(), FLAGS | MFD_EXEC);
     // Before Linux 6.3 memory files are executable without asking.
-    return fd < 0 && errno == EINVAL ? memfd_create("aep-image", FLAGS) : fd;
+    return fd < 0 && errno == EINVAL ? memfd_create(name.c_str(), FLAGS) : fd;
 }
 
 std::string hexadecimal(u64 value) {
@@ -50,13 +50,17 @@ UniqueFd copy_image(const std::string& path) {
                                      ", expected " + hexadecimal(BUILT_IMAGE_HASH) +
                                      ": it is another version's; install both together");
     }
-    UniqueFd fd(make_memory_file());
+    return sealed_copy("image", bytes);
+}
+
+UniqueFd sealed_copy(const std::string& what, std::string_view bytes) {
+    UniqueFd fd(make_memory_file("aep-" + what));
     if (!fd || write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
-        throw NodeError(errno, "image: cannot copy it to memory: " + errno_text(errno));
+        throw NodeError(errno, what + ": cannot copy it to memory: " + errno_text(errno));
     }
     constexpr int SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
     if (fcntl(fd.get(), F_ADD_SEALS, SEALS) != 0) {
-        throw NodeError(errno, "image: cannot seal it: " + errno_text(errno));
+        throw NodeError(errno, what + ": cannot seal it: " + errno_text(errno));
     }
     return fd;
 }

@@ -50,10 +50,16 @@ bool NodeHost::poisoned() const {
 std::string NodeHost::poison_text() const {
     if (!poisoned()) return "";
     const ContextHeader& h = context();
-    return "operation " + std::to_string(h.poison_op) + " of " +
-           printable(h.poison_client, sizeof h.poison_client) + " (pid " +
-           std::to_string(h.poison_pid) + ") was left open in slot " +
-           std::to_string(h.poison_slot) + " and cannot be completed";
+    const std::string op = "operation " + std::to_string(h.poison_op);
+    const std::string client = printable(h.poison_client, sizeof h.poison_client) + " (pid " +
+                               std::to_string(h.poison_pid) + ")";
+    const u32 slot = h.poison_slot;  // read once
+    if (slot == host_slot()) {
+        return op + " of the daemon's own" + (h.poison_pid != 0 ? ", for " + client : "") +
+               ", cannot be performed: its log says why";
+    }
+    return op + " of " + client + " was left open in slot " + std::to_string(slot) +
+           " and cannot be completed";
 }
 
 /// The first one is the one to tell of.

@@ -39,7 +39,7 @@ struct test {
     unsigned control;
     /* For tests that differ in values only. */
     int value[4];
-    /* What else makes it fail, if no part does. */
+    /* What fails then, if it is not the test itself; or fails anyhow, if no part does. */
     bool (*run_control)(const struct test* test);
 };
 

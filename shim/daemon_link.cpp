@@ -138,11 +138,15 @@ long receive_message(const DaemonLink& link, AnswerMessage& answer, int* fds, u3
     header.msg_iovlen = 1;
     header.msg_control = control;
     header.msg_controllen = sizeof control;
-    long got;
+    long got = 0;
     u32 looks = 0;
+    bool reset = false;
     do {
+        if (got == -ECONNRESET) reset = true;
         got = sys::call(__NR_recvmsg, link.fd, sys::word(&header), MSG_CMSG_CLOEXEC);
-    } while (got == -EINTR || (got == -EAGAIN && ++looks < MOST_LOOKS && !daemon_is_stopped(link)));
+        // A reset is told once; what was sent before it is there.
+    } while (got == -EINTR || (got == -ECONNRESET && !reset) ||
+             (got == -EAGAIN && ++looks < MOST_LOOKS && !daemon_is_stopped(link)));
     for (u32 i = 0; i < fd_count; ++i) fds[i] = -1;
     if (sys::failed(got)) return got == -EAGAIN ? -ETIMEDOUT : got;
     const cmsghdr* rights = CMSG_FIRSTHDR(&header);
@@ -236,7 +240,9 @@ long connect_daemon(DaemonLink& link) {
 long ask_daemon(const DaemonLink& link, const AskMessage& ask, AnswerMessage& answer, int* fds,
                 u32 fd_count) {
     const long sent = send_message(link.fd, ask);
-    return sys::failed(sent) ? sent : receive_message(link, answer, fds, fd_count);
+    // One that refuses the connection has said why, and gone, before it was asked.
+    if (sys::failed(sent) && sent != -EPIPE && sent != -ECONNRESET) return sent;
+    return receive_message(link, answer, fds, fd_count);
 }
 
 bool daemon_is_stopped(const DaemonLink& link) {

@@ -8,11 +8,20 @@ import errno
 import json
 import os
 import resource
+import signal
 import socket
 import struct
 import unittest
 
-from node_test import ATTACH_BYTES, NodeTest, main
+from node_test import ATTACH_BYTES, LIBRARY, NodeTest, main
+
+
+def attach():
+    """An AskMessage that asks to be let in, of another layout."""
+    magic, version = 0x004B534150454100, 1
+    message = struct.pack("<QIIQQII16s", magic, version, 1, 1, 2, 0, 0, b"python")
+    assert len(message) == ATTACH_BYTES
+    return message
 
 
 class Protocol(NodeTest):
@@ -70,6 +79,46 @@ class Protocol(NodeTest):
             pass
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_why_one_is_refused_arrives_whatever_he_has_said(self):
+        """An end with something left unread is a reset, which would be all that he gets to see."""
+        connections = [self.connect() for _ in range(1100)]
+        while "connections already" not in self.log():
+            pass
+        pid = self.daemon_pid()
+        for _ in range(5):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                connection = self.connect()
+                connection.send(attach())
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            self.assertIn(b"connections already", connection.recv(4096))
+            self.assertEqual(connection.recv(1), b"")
+        env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+        for _ in range(5):  # the library, before or after
+            done = self.run_tool("/bin/sh", "-c", "echo $((1+2))", env=env)
+            self.assertIn("connections already", done.stderr)
+        for connection in connections:
+            connection.close()
+        while "connections already" in self.aep("status").stderr:
+            pass
+
+    def test_who_asks_over_a_connection_that_is_anothers_is_refused(self):
+        """A child has inherited it: it would be watched by its parent's number."""
+        connection = self.connect()
+        child = os.fork()
+        if child == 0:
+            connection.send(attach())
+            os._exit(0)
+        os.waitpid(child, 0)
+        data, descriptors, _, _ = socket.recv_fds(connection, 4096, 8)
+        self.assertEqual(descriptors, [])
+        self.assertEqual(struct.unpack_from("<I", data, 12), (errno.EPROTO,))
+        self.assertIn(f"asked by process {child} over a connection that it has inherited".encode(), data)
+        self.assertEqual(connection.recv(1), b"")
+        self.assertEqual(self.data("clients"), [])
+        self.assertRegex(self.client().greeting, "^client ")
+
     def test_without_descriptors_who_comes_waits(self):
         pid = self.daemon_pid()
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -97,11 +146,8 @@ class Protocol(NodeTest):
         self.assertLess(self.log().count("a message of 1 bytes"), sent)
 
     def test_an_attach_that_does_not_fit_is_answered(self):
-        magic, version = 0x004B534150454100, 1
-        message = struct.pack("<QIIQQII16s", magic, version, 1, 1, 2, 0, 0, b"python")
-        self.assertEqual(len(message), ATTACH_BYTES)
         connection = self.connect()
-        connection.send(message)
+        connection.send(attach())
         data, descriptors, _, _ = socket.recv_fds(connection, 4096, 8)
         self.assertEqual(descriptors, [])
         error, = struct.unpack_from("<I", data, 12)

@@ -18,6 +18,14 @@ constexpr size_t PIECE = 32 * KiB;  // of a long answer
 
 }  // namespace
 
+Connection::~Connection() {
+    if (fd() < 0) return;     // another has it
+    shutdown(fd(), SHUT_RD);  // no more comes: his send fails
+    char part[64];
+    while (recv(fd(), part, sizeof part, MSG_DONTWAIT) > 0) {
+    }
+}
+
 void Connection::stir() { stirred_ns_ = monotonic_ns(); }
 
 std::optional<std::string> Connection::receive() {
@@ -26,7 +34,10 @@ std::optional<std::string> Connection::receive() {
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    // No room for descriptors: any that come along are closed by the kernel.
+    // Who sends it, and no room for descriptors: any that come along are closed by the kernel.
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
     const ssize_t got = recvmsg(fd(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
     if (got <= 0) {
@@ -34,6 +45,14 @@ std::optional<std::string> Connection::receive() {
         return std::nullopt;
     }
     buffer.resize(static_cast<size_t>(got));
+    sender_ = 0;
+    const cmsghdr* const said = CMSG_FIRSTHDR(&message);
+    if (said != nullptr && said->cmsg_type == SCM_CREDENTIALS &&
+        said->cmsg_len == CMSG_LEN(sizeof(ucred))) {
+        ucred who{};
+        std::memcpy(&who, CMSG_DATA(said), sizeof who);
+        sender_ = who.pid;
+    }
     stir();
     return buffer;
 }

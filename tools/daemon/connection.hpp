@@ -21,6 +21,10 @@ inline constexpr size_t LONGEST_MESSAGE = 16 * KiB;
 class Connection {
   public:
     explicit Connection(Peer peer) : peer_(std::move(peer)) { stir(); }
+    /// What was sent arrives: nothing that the peer said is left unread, which would make of the
+    /// end a reset, and of an answer that waits for him an error.
+    ~Connection();
+    Connection(Connection&&) = default;
 
     int fd() const { return peer_.fd.get(); }
     int process() const { return peer_.process.get(); }  // a pidfd
@@ -42,6 +46,9 @@ class Connection {
     /// none is there now; the connection's end sets `ended`.
     std::optional<std::string> receive();
     bool ended() const { return ended_; }
+    /// The process that has sent the last message; 0: not visible from here. It may have inherited
+    /// the connection, which is of the process pid().
+    pid_t sender() const { return sender_; }
     /// Whether the peer has left: nobody waits for what he asked for, and it is not done.
     bool deserted() const;
 
@@ -56,6 +63,7 @@ class Connection {
     void stir();
 
     Peer peer_;
+    pid_t sender_ = 0;
     u64 stirred_ns_ = 0;  // when it last said or took something
     bool ended_ = false;
     std::deque<std::string> queue_;

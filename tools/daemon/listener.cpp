@@ -36,6 +36,9 @@ Listener::Listener(const std::string& path) : path_(path) {
     }
     path.copy(address.sun_path, path.size());
     fd_ = UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    // Each message tells whose it is; those who are accepted inherit that.
+    const int on = 1;
+    setsockopt(fd_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
     // We hold the context's lock: what lies there is a dead daemon's.
     struct stat st {};
     if (lstat(path.c_str(), &st) == 0 && S_ISSOCK(st.st_mode)) unlink(path.c_str());

@@ -258,6 +258,11 @@ std::string Server::serve_client(Connection& connection, const std::string& mess
                std::to_string(sizeof ask);
     }
     std::memcpy(static_cast<void*>(&ask), message.data(), sizeof ask);
+    // Whoever is let in is watched, and its threads are looked for, by the connection's number.
+    if (connection.sender() != connection.pid()) {
+        return "asked by process " + std::to_string(connection.sender()) +
+               " over a connection that it has inherited: it has to make one of its own";
+    }
     if (ask.magic == PROTOCOL_MAGIC && ask.ask == static_cast<u32>(Ask::complete_slot)) {
         complete(connection, ask);
         return "";

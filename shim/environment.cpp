@@ -5,6 +5,7 @@
 
 #include <sys/auxv.h>
 
+#include "shim/daemon_protocol.hpp"
 #include "shim/message.hpp"
 
 /// Set by the dynamic linker: the address of argc on the initial stack.
@@ -123,7 +124,7 @@ Settings read_settings() {
     const u64* environment = at + 1 + *at + 1;
     Settings s;
     for (; *environment != 0; ++environment) apply(s, reinterpret_cast<const char*>(*environment));
-    const bool never = s.context != nullptr && equal(s.context, "none");
+    const bool never = s.context != nullptr && equal(s.context, NO_CONTEXT);
     const bool named = s.context != nullptr || s.socket != nullptr;
     s.join = !never && (named || s.pool == nullptr);
     if (s.join && named && s.pool != nullptr) {

@@ -161,6 +161,21 @@ class Commands(NodeTest):
             self.assertEqual((row["found"], row["health"]), ("aepd has 0xc000000000", "good"))
             self.assertFalse(any("CAP_" in line for line in advice), advice)
 
+    def test_none_is_no_contexts_name(self):
+        """Under AEP_CONTEXT=none a program joins no context: a context of that name nobody could join."""
+        env = dict(os.environ, AEP_CONTEXT="none")
+        for words, more in [(["up"], {"env": env}), (["run", "--", "true"], {"env": env}), (["status"], {"env": env}),
+                            (["up", "--context", "none"], {})]:
+            done = self.aep(*words, **more)
+            self.assertEqual(done.returncode, 2, words)
+            self.assertIn("context name 'none'", done.stderr)
+            self.assertIn("--context", done.stderr)
+        self.assertEqual(self.run_tool(AEPD, *self.where, env=env).returncode, 2)
+        self.assertEqual(os.listdir(self.home), [])
+        self.good("up", "--context", "default", "--provider", "none", "--pool-size", "64M", env=env)
+        self.assertRegex(self.aep("doctor", "--context", "default", env=env).stdout, "ebpf provider")
+        self.good("down", "--context", "default", env=env)
+
     def test_run(self):
         done = self.aep("run", "--pool-size", "64M", "--provider", "none", "--", "/usr/bin/env")
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -312,6 +312,8 @@ TEST(Restart, NamesThatCouldLeadElsewhereAreNone) {
     }
     EXPECT_FALSE(is_context_name(std::string(64, 'a')));
     EXPECT_TRUE(is_context_name("web-1.test_2"));
+    EXPECT_THROW(context_paths("none"), NodeError);  // what a program says that joins no context
+    EXPECT_NO_THROW(context_paths("none-1"));
 }
 
 }  // namespace

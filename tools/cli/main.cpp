@@ -10,6 +10,12 @@
 namespace aep {
 namespace {
 
+/// Of the environment; not set and empty are the same.
+std::string variable(const char* name, const char* otherwise) {
+    const char* const value = std::getenv(name);
+    return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
 class CommandLine {
   public:
     CommandLine() {
@@ -44,13 +50,14 @@ class CommandLine {
     CLI::App* command(const char* name, const char* help, std::function<int()> action,
                       bool json = true) {
         CLI::App* sub = app_.add_subcommand(name, help);
-        sub->add_option("--context", name_, "which context, by name")
+        // Not CLI11's envname(): what one command was told, the variable would take from it again
+        // by way of the others.
+        sub->add_option("--context", name_, "which context, by name (env AEP_CONTEXT)")
             ->type_name("NAME")
-            ->envname("AEP_CONTEXT")
             ->capture_default_str();
-        sub->add_option("--socket", socket_, "the daemon's socket, instead of the usual place")
-            ->type_name("PATH")
-            ->envname("AEP_SOCKET");
+        sub->add_option("--socket", socket_,
+                        "the daemon's socket, instead of the usual place (env AEP_SOCKET)")
+            ->type_name("PATH");
         sub->add_option("--directory", directory_, "the context's files, instead of /dev/shm/...")
             ->type_name("DIR");
         if (json) sub->add_flag("--json", target_.json, "print JSON");
@@ -140,7 +147,8 @@ class CommandLine {
 
     CLI::App app_{"AEP-DSM: processes share a heap that no death corrupts.", "aep"};
     Target target_;
-    std::string name_ = DEFAULT_CONTEXT, socket_, directory_;
+    std::string name_ = variable("AEP_CONTEXT", DEFAULT_CONTEXT);
+    std::string socket_ = variable("AEP_SOCKET", ""), directory_;
     DaemonArguments daemon_;
     RunOptions run_;
     bool force_ = false;

@@ -134,6 +134,7 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
         ->type_name("FILE");
     try {
         app.parse(argc, argv);
+        if (options.probe) return options;  // of no context
         node.paths = context_paths(name, directory, socket);
         // A context that had a named pool before has a link to it.
         struct stat pool {};

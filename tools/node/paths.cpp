@@ -46,6 +46,12 @@ bool is_context_name(const std::string& name) {
 
 ContextPaths context_paths(const std::string& name, const std::string& directory,
                            const std::string& socket) {
+    if (name == NO_CONTEXT) {
+        throw NodeError(EINVAL,
+                        "context name 'none': that says that a program joins no context "
+                        "(AEP_CONTEXT=none), and names none: give another with --context, "
+                        "or unset AEP_CONTEXT");
+    }
     if (!is_context_name(name)) {
         throw NodeError(EINVAL, "context name '" + name +
                                     "': expected 1 to 63 letters, digits, '.', '_' or '-', and "

@@ -21,8 +21,8 @@ namespace {
     // Of no use without its daemon, also while it waits for a former one's end. It says so again
     // when it has become the tenant.
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    const int given[COMPLETER_FDS] = {fds.context, fds.image, fds.pool, fds.captures,
-                                      fds.constants, fds.socket};
+    const int given[COMPLETER_FDS] = {fds.context,  fds.image,     fds.pool,
+                                      fds.captures, fds.constants, fds.socket};
     constexpr int BEYOND = FIRST_COMPLETER_FD + COMPLETER_FDS;
     int away[COMPLETER_FDS];  // out of the way of the final numbers
     for (int i = 0; i < COMPLETER_FDS; ++i) {

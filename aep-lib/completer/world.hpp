@@ -21,6 +21,7 @@ long become_only_completer(int context_fd);
 const char* map_world(const CompleterFds& fds, const ContextConstants& header, long& error);
 /// To perform operations, as a client does: all that a kernel has not mapped, of whose context the
 /// process may be a member.
-const char* map_world_to_perform(const CompleterFds& fds, const ContextConstants& header, long& error);
+const char* map_world_to_perform(const CompleterFds& fds, const ContextConstants& header,
+                                 long& error);
 
 }  // namespace aep

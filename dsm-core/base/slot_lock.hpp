@@ -43,6 +43,19 @@ class SlotLock {
         detail::futex(&word_, detail::FUTEX_WAKE, 0x7fff'ffff);
     }
 
+    /// give_up(), if the word still says that `slot` holds it. Whether it did.
+    bool give_up_of(u32 slot) {
+        u32 found = word_.load(std::memory_order_relaxed);
+        while ((found & ~CONTENDED) == slot + 1) {
+            // release: what was judged before the lock is free comes before.
+            if (word_.compare_exchange_weak(found, FREE, std::memory_order_release)) {
+                detail::futex(&word_, detail::FUTEX_WAKE, 0x7fff'ffff);
+                return true;
+            }
+        }
+        return false;
+    }
+
     /// The slot that holds it; NO_SLOT: nobody does.
     u32 holder() const {
         // acquire: what the holder wrote before it died is seen.

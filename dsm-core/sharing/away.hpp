@@ -26,13 +26,19 @@ ShareReply send_away(Caller caller, const ShareRequest& request);
 ShareReply receive_from_away(Caller caller, const ShareRequest& request);
 
 /// ShareOp::finish_away: slot a=`slot` died between nodes, in a lane that settle_lanes() has
-/// settled. What it had pinned is put right: the pool says whether the node has its reference.
-/// Repeatable.
+/// settled. What it had pinned is put right: the pool says whether the node has its reference. And
+/// other nodes are told the name that its client has, if it died in open(). Repeatable.
 ShareReply finish_away(Caller caller, const ShareRequest& request);
 
+/// Whether the operation in a slot is one that tells other nodes of its client.
+inline bool may_have_told_a_name(u32 slot) {
+    return slot_at(slot).op == static_cast<u32>(ShareOp::open);
+}
+
 /// By the host, for a slot whose thread is dead: ends or takes back what it was in the middle of in
-/// its lanes, and frees them. No lock is needed. Repeatable after a kill.
-void settle_lanes(u32 slot);
+/// its lanes, and frees them. `pinned`: the export that it had pinned, whose record is in memory;
+/// NO_RECORD: none. No lock is needed. Repeatable after a kill.
+void settle_lanes(u32 slot, u32 pinned);
 
 /// Gives up the node's references to exports on the list, of which it looks at up to `limit`, where
 /// that may be: objects of other nodes, and own ones that no other node refers to any more. How

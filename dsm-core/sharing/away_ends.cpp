@@ -5,6 +5,7 @@
 #include "dsm-core/era/lane_recovery.hpp"
 #include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
+#include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/transit.hpp"
 
@@ -123,14 +124,13 @@ void tidy_rings(Caller caller) {
         [&](auto& memory) { return era::each_message_to(memory, t, node, 0, true, tidy); });
 }
 
-void settle_lanes(u32 slot) {
+void settle_lanes(u32 slot, u32 pinned) {
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
     for (u32 i = 0; i < lanes_of(t); ++i) {
         if (lane_taken(i).load(std::memory_order_acquire) != slot + 1) continue;
-        const u32 pinned = pin_of(slot);
         // Of the node's references, the operation was at this one.
-        const u32 number = is_record(pinned) ? export_at(pinned).object - 1 : era::NO_NODE;
+        const u32 number = pinned != NO_RECORD ? export_at(pinned).object - 1 : era::NO_NODE;
         with_pool_memory([&](auto& memory) {
             era::Lane lane(memory, t, node, i, era_standing());
             era::settle_lane(lane, number);
@@ -145,6 +145,12 @@ ShareReply finish_away(Caller caller, const ShareRequest& r) {
     const u32 slot = static_cast<u32>(r.a);
     const Alone alone(caller);
     if (!alone.is_sound()) return {.status = Status::poisoned};
+    // An open() may have claimed a name, or told another one than the client has now.
+    if (may_have_told_a_name(slot)) {
+        const u32 client = SlotOwner{slot_at(slot).owner.load(std::memory_order_relaxed)}.client();
+        if (client != 0 && client <= context().max_clients) announce(client);
+        slot_at(slot).op = static_cast<u32>(ShareOp::finish_away);  // all that is left of it
+    }
     const u32 index = pin_of(slot);
     if (!is_record(index) || export_at(index).pins == 0) {  // nothing, or not what we wrote
         pin_of(slot) = NO_RECORD;

@@ -75,6 +75,17 @@ struct alignas(CACHE_LINE) UndoLog {
         __atomic_store_n(&length, at + 1, __ATOMIC_RELEASE);
     }
 
+    /// By those without the lock, of what clients may write at the same time: read once, and judged
+    /// by whoever uses it.
+    u32 seen_length() const { return __atomic_load_n(&length, __ATOMIC_ACQUIRE); }
+    UndoEntry seen_entry(u32 i) const {
+        UndoEntry entry;
+        // relaxed: they come before the length, which was seen.
+        entry.where = __atomic_load_n(&entries[i].where, __ATOMIC_RELAXED);
+        entry.old = __atomic_load_n(&entries[i].old, __ATOMIC_RELAXED);
+        return entry;
+    }
+
     /// The last entry tells of a chunk, or of several, that no export lies in any more: when the
     /// operation has happened they may go (Alone::commit).
     void mark_freed() {
@@ -126,6 +137,10 @@ class Logged {
     Logged& operator-=(T by) { return *this = static_cast<T>(value_ - by); }
     Logged& operator++() { return *this += T{1}; }
     Logged& operator--() { return *this -= T{1}; }
+
+    /// Changes it outside of any operation, by recovery: a word that nobody else has an interest
+    /// in.
+    void put(T value) { __atomic_store(&value_, &value, __ATOMIC_RELEASE); }
 
     /// Logs the value without changing it: it is about to be written as memory.
     void keep() {

@@ -49,10 +49,10 @@ bool exports_gone(u32 chunk) {
     // seq_cst: the chunk may have been marked as kept just before (Alone::give_freed_chunks).
     if (exports.load(std::memory_order_seq_cst) != 0) return false;
     const UndoLog& log = undo_log();
-    const u32 length = __atomic_load_n(&log.length, __ATOMIC_SEQ_CST);  // after the count
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // the length after the count
+    const u32 length = log.seen_length();
     for (u32 i = 0; i < length && i < UndoLog::CAPACITY; ++i) {
-        const UndoEntry entry{__atomic_load_n(&log.entries[i].where, __ATOMIC_RELAXED),
-                              __atomic_load_n(&log.entries[i].old, __ATOMIC_RELAXED)};
+        const UndoEntry entry = log.seen_entry(i);
         if (reinterpret_cast<uptr>(&exports) - entry.address() < entry.size()) return false;
     }
     return true;

@@ -29,11 +29,10 @@ Undo undo_operation(u32 slot, MakePresent&& make_present) {
     ShareHeader& s = sharing();
     if (s.lock.holder() != slot) return Undo::not_held;
     UndoLog& log = undo_log();
-    const u32 length = __atomic_load_n(&log.length, __ATOMIC_ACQUIRE);
+    const u32 length = log.seen_length();
     if (length > UndoLog::CAPACITY) return Undo::refused;
     for (u32 i = length; i-- > 0;) {
-        const UndoEntry entry{__atomic_load_n(&log.entries[i].where, __ATOMIC_RELAXED),
-                              __atomic_load_n(&log.entries[i].old, __ATOMIC_RELAXED)};
+        const UndoEntry entry = log.seen_entry(i);
         if (!may_be_logged(entry) || !make_present(entry.address(), entry.size())) {
             return Undo::refused;
         }

@@ -7,13 +7,13 @@
 // length (2 bytes) and bytes. The daemon's own loop serves it in another thread.
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <memory>
 #include <thread>
 
 #include "tests/fuzz/fuzz_host.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/node/attach.hpp"
 #include "tools/daemon/server.hpp"
 
 namespace {
@@ -40,25 +40,6 @@ struct World {
 
 /// The daemon; another one when the last has been taken down.
 std::unique_ptr<World> world;
-
-UniqueFd connect_to(const std::string& path) {
-    UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    path.copy(to.sun_path, sizeof to.sun_path - 1);
-    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) fd.reset();
-    return fd;
-}
-
-AskMessage good_ask(Ask what) {
-    AskMessage ask{};
-    ask.magic = PROTOCOL_MAGIC;
-    ask.version = PROTOCOL_VERSION;
-    ask.ask = static_cast<u32>(what);
-    ask.layout_hash = CONTEXT_LAYOUT_HASH;
-    ask.image_hash = BUILT_IMAGE_HASH;
-    return ask;
-}
 
 void send_message(int fd, const void* bytes, usize count) {
     send(fd, bytes, count, MSG_NOSIGNAL);  // the other end may have had enough
@@ -93,7 +74,7 @@ void drain(int fd) {
 extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
     static const int at_exit = std::atexit([] {
         if (world == nullptr) return;
-        const UniqueFd fd = connect_to(world->options.paths.socket);
+        const UniqueFd fd = test::connect_to(world->options.paths.socket);
         const char down[] = "{\"command\":\"down\",\"force\":true}";
         send_message(fd.get(), down, sizeof down - 1);
         world.reset();
@@ -101,18 +82,18 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
     (void)at_exit;
     const fuzz::Quiet quiet;
     UniqueFd fd;
-    if (world != nullptr) fd = connect_to(world->options.paths.socket);
+    if (world != nullptr) fd = test::connect_to(world->options.paths.socket);
     if (!fd) {
         world.reset();
         world = std::make_unique<World>();
-        fd = connect_to(world->options.paths.socket);
+        fd = test::connect_to(world->options.paths.socket);
     }
     fuzz::Input input(data, bytes);
     for (u32 i = 0; i < 16 && !input.empty(); ++i) {
         const u8 kind = input.take<u8>();
         const usize length = std::min<usize>(input.take<u16>(), input.left());
         if (kind % 4 == 0) {
-            AskMessage ask = good_ask((kind & 4) != 0 ? Ask::attach : Ask::complete_slot);
+            AskMessage ask = test::good_ask((kind & 4) != 0 ? Ask::attach : Ask::complete_slot);
             fuzz::Input edits(input.at(), length);
             for (u32 e = 0; e < kind / 64u && !edits.empty(); ++e) {
                 fuzz::edit(edits, reinterpret_cast<u8*>(&ask), sizeof ask);

@@ -5,8 +5,6 @@
 #pragma once
 
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -14,52 +12,13 @@
 #include <stdexcept>
 #include <string>
 
-#include <image_identity.hpp>
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/format.hpp"
 #include "shim/context_file.hpp"
-#include "shim/daemon_protocol.hpp"
 #include "shim/pool_file.hpp"
-#include "tools/node/unique_fd.hpp"
+#include "tests/node/attach.hpp"
 
 namespace aep::test {
-
-inline AskMessage good_ask(Ask what = Ask::attach) {
-    AskMessage ask{};
-    ask.magic = PROTOCOL_MAGIC;
-    ask.version = PROTOCOL_VERSION;
-    ask.ask = static_cast<u32>(what);
-    ask.layout_hash = CONTEXT_LAYOUT_HASH;
-    ask.image_hash = BUILT_IMAGE_HASH;
-    std::strcpy(ask.name, "tester");
-    return ask;
-}
-
-inline UniqueFd connect_to(const std::string& path) {
-    UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    path.copy(to.sun_path, sizeof to.sun_path - 1);
-    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) fd.reset();
-    return fd;
-}
-
-/// One answer with its descriptors. False: the connection ended.
-inline bool receive_answer(int socket, AnswerMessage& answer, UniqueFd (&fds)[ATTACH_FDS]) {
-    iovec part{&answer, sizeof answer};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != sizeof answer) return false;
-    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
-        int numbers[ATTACH_FDS];
-        std::memcpy(numbers, CMSG_DATA(header), sizeof numbers);
-        for (u32 i = 0; i < ATTACH_FDS; ++i) fds[i] = UniqueFd(numbers[i]);
-    }
-    return true;
-}
 
 inline void must(bool holds, const char* what) {
     if (!holds) throw std::runtime_error(std::string(what) + ": " + std::strerror(errno));
@@ -99,6 +58,7 @@ class Client {
              "superblock");
         pool_.page_bytes = OS_PAGE_SIZE;
         must_map(map_pool_file(pool_, fds[FD_POOL].get(), nullptr), "pool");
+        if (shares_between_nodes()) must_map(open_era_region(pool_), "what nodes share");
         for (u32 i = 0; i < host_slot() && slot_ == nullptr; ++i) {
             u64 nobody = 0;
             if (slot_at(i).owner.compare_exchange_strong(
@@ -246,6 +206,15 @@ class Client {
     void pretend_inside(u32 number) {
         slot_->op = number;
         slot_->sequence.fetch_add(1);
+    }
+
+    /// As if inside an operation of sharing, in the middle of its changes: it has the lock, and a
+    /// count is one too high.
+    void pretend_half_way(u32 number) {
+        pretend_inside(number);
+        sharing().lock.lock(slot());
+        sharing().version.fetch_add(1);
+        ++sharing().live_exports;
     }
 
     u32 index() const { return client_; }

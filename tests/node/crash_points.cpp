@@ -133,10 +133,7 @@ TEST_F(NodeCrashPoint, LaterVisitsAreSurvivedToo) {
 /// A client that is killed in the middle of a send, with the lock of sharing: somebody's count is
 /// one too high, and somebody is to be woken.
 void die_half_way(Client& client) {
-    client.pretend_inside(static_cast<u32>(ShareOp::send));
-    sharing().lock.lock(client.slot());
-    sharing().version.fetch_add(1);
-    ++sharing().live_exports;
+    client.pretend_half_way(static_cast<u32>(ShareOp::send));
     client.slot_entry().owes.store(Owed::make(client.index(), Sleep::arrivals).bits);
 }
 

@@ -14,7 +14,7 @@ import struct
 import subprocess
 import time
 
-from node_test import AEPD, LIBRARY, POISONED, TOOLS, NodeTest, main
+from node_test import AEP, AEPD, LIBRARY, POISONED, TOOLS, NodeTest, main
 
 STACKS, STACKS_END = 4 << 30, 12 << 30  # where the slots' stacks are in the context's file, and their room
 
@@ -128,6 +128,21 @@ class Daemon(NodeTest):
         self.good("down")
         self.assertEqual(os.listdir(self.home), ["own"])
 
+    def test_other_nodes_are_told_the_name_that_a_client_keeps(self):
+        """A thread of it dies alone, which was giving it another one: that is undone, and was told."""
+        self.good("up", "--provider", "rollback", "--pool-size", "64M", "--node", "1", "--pool", f"{self.home}/pool")
+        client = self.client()
+        self.assertEqual(client.ask("named old"), "0")
+        self.assertEqual(client.ask("told"), "old")
+        self.assertEqual(client.ask("renames new"), "new")
+        while self.data("status")["recovery"]["undone"] == 0:
+            self.good("recover")
+        self.assertEqual(client.ask("told"), "old")
+        self.assertEqual(client.ask("named new"), "0")
+        self.assertEqual(client.ask("told"), "new")
+        client.end()
+        self.assertEqual(self.data("status")["state"], "live")
+
     def test_clients_outlive_it(self):
         for number in [signal.SIGTERM, signal.SIGKILL]:
             self.up()
@@ -215,6 +230,38 @@ class Daemon(NodeTest):
         client.end()
         done = self.aep("down", env=env)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_under_ld_so_preload(self):
+        """The library is in every process of a mount namespace, whatever its environment says, shells included."""
+        etc = f"{self.home}/etc"
+        os.mkdir(etc)
+        script = f"mount -t tmpfs -o mode=755 tmpfs {etc} && cp -a /etc/. {etc} && echo {LIBRARY} >{etc}/ld.so.preload && " \
+                 f"mount --bind {etc} /etc && exec \"$@\""
+        there = ["unshare", "--mount", "sh", "-c", script, "sh"]
+        if (found := self.run_tool(*there, "true")).returncode != 0:
+            self.skipTest(f"needs a mount namespace: {found.stderr}")
+        env = dict(os.environ, AEP_SOCKET=self.socket, AEP_REQUIRE="1")
+
+        def under_it(program, *words):
+            done = self.run_tool(*there, program, *words, env=env)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+            return done.stdout
+
+        for start in [[AEP, "up"], [AEPD, "--daemonize"]]:
+            under_it(*start, *self.where, "--pool-size", "64M", "--provider", "rollback")
+            with open(f"/proc/{self.daemon_pid()}/maps", encoding="utf-8") as maps:
+                self.assertIn("libaepmalloc", maps.read())
+            client = self.client()
+            client.ask("fill 10 64")
+            client.ask("share")
+            self.assertIn(f'"pid": {client.process.pid}', under_it(AEP, "clients", *self.where, "--json"))
+            # Who is preloaded into joins; the tools and the daemon do not.
+            self.assertEqual(under_it("/bin/sh", "-c", "echo $((1+2))"), "3\n")
+            client.end()
+            while self.data("clients"):
+                under_it(AEP, "recover", *self.where)
+            self.assertEqual(self.data("status")["state"], "live")
+            under_it(AEP, "down", *self.where)
 
     def test_why_it_does_not_start_is_said(self):
         done = self.aep("up", "--provider", "none", "--image", "/nowhere/image")

@@ -105,6 +105,27 @@ class Ebpf(EbpfTest):
         self.good("down")
         self.assertEqual(os.listdir(PINS), [])
 
+    def test_an_operation_whose_capture_is_lost_is_undone(self):
+        """Its thread is killed when the programs are gone: by whoever comes, also without them."""
+        for undone, provider in enumerate(["ebpf", "rollback"], 1):
+            client, waiting = self.client(), self.client()
+            self.assertEqual(client.ask("stuck"), "going")
+            client.until_it_waits()
+            waiting.begin("share")
+            waiting.until_it_waits()
+            self.end_daemon(signal.SIGKILL)
+            self.take_pins_away()
+            client.end()
+            self.good("up", "--provider", provider, "--verify")
+            self.assertEqual(waiting.answer(), "0")
+            waiting.end()
+            status = self.expect_sound()
+            self.assertEqual((self.data("status")["provider"], status["undone"]), (provider, undone))
+        client = self.client()  # it is a sound context still, with another provider
+        self.assertEqual(client.ask("share"), "0")
+        client.end()
+        self.expect_sound()
+
     def test_down_works_while_an_operation_does_not_end(self):
         self.stuck()
         done = self.aep("down")

@@ -53,6 +53,16 @@ struct Host : NodeHost {
         : NodeHost(options, completion, test_log()) {}
 };
 
+/// body(host), in a child, with a directory of its own.
+template <class F>
+void with_host(F&& body) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_in(directory));
+        body(host);
+    });
+}
+
 /// Takes chunks as the node has them: no domain has heard of them, they are clean.
 inline void claim_bare(Client& client, u32 count) {
     must(client.ask(NodeOp::claim_chunks,

@@ -98,5 +98,23 @@ class FullWithEbpf(OwnBpffs, Full):
     provider = "ebpf"
 
 
+class FullWithRollback(Full):
+    provider = "rollback"
+
+    def test_words_that_lead_where_no_memory_is(self):
+        """A client says that it has something pinned whose record nobody ever made: it dies, and nobody looks there."""
+        self.begin("--node", "1", "--pool", f"{self.small}/pool")
+        client = self.client()
+        self.assertRegex(client.greeting, "^client ")
+        self.assertEqual(client.ask("share"), "0")
+        daemon = self.daemon_pid()
+        self.assertEqual(client.ask("pins 3000000"), "0")
+        self.fill()
+        self.kill_all()
+        status = self.data("status")
+        self.assertEqual((status["pid"], status["state"], status["recovery"]["undone"]), (daemon, "live", 1), self.log())
+        self.assertNotIn("cut short", self.log())
+
+
 if __name__ == "__main__":
     main()

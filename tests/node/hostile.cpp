@@ -113,9 +113,7 @@ TEST(Hostile, ConstantsWithAChecksumOfTheirOwnAreRefused) {
 }
 
 TEST(Hostile, AClientMapsTheConstantsReadOnly) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         ClientProcess process([](Client&) {
             must(!is_writable(&context().max_clients), "a client can write a constant");
             must(is_writable(&context().attached), "a client cannot write a word");
@@ -126,9 +124,7 @@ TEST(Hostile, AClientMapsTheConstantsReadOnly) {
 }
 
 TEST(Hostile, WordsOfClientsLeadNowhere) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         ClientProcess process([](Client& client) { client.fill(10, 64); });
         const u32 client = process.attach_and_wait(host);
         for (const u32 owner : {0xff'ffffu, 9u, 200'000u}) {
@@ -181,9 +177,7 @@ TEST(Hostile, WordsOfClientsLeadNowhere) {
 
 /// Whoever takes a slot finds its stack, whatever was written into it before.
 TEST(Hostile, ASlotThatWasWrittenIntoServesTheNext) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         slot_at(0).stack_top = 77;
         ClientProcess process([](Client& client) { must(client.fill(10, 64) != 0, "fill"); });
         process.attach_and_wait(host);
@@ -193,9 +187,7 @@ TEST(Hostile, ASlotThatWasWrittenIntoServesTheNext) {
 }
 
 TEST(Hostile, AHeapThatLeadsAstrayEndsItsWalkAndNothingElse) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         for (const int fill : {0xff, 0x41, 0x01}) {
             said.clear();
             ClientProcess process([fill](Client& client) {

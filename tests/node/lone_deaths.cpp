@@ -19,10 +19,7 @@ u32 own_tid() { return static_cast<u32>(syscall(SYS_gettid)); }
 /// As of a thread in the middle of a send: it has the lock, and a count is one too high.
 void begin_send(Client& client, u32 op = static_cast<u32>(ShareOp::send)) {
     client.slot_entry().tid.store(own_tid());
-    client.pretend_inside(op);
-    sharing().lock.lock(client.slot());
-    sharing().version.fetch_add(1);
-    ++sharing().live_exports;
+    client.pretend_half_way(op);
 }
 
 /// Runs `body` in a thread that then ends as none does that returns, and waits until it is gone.
@@ -49,9 +46,7 @@ void look_twice(Host& host, u64 from_ms) {
 }
 
 TEST(LoneDeaths, WhatTheyHoldIsFreeAgain) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         ClientProcess process(
             [](Client& client) { in_thread_that_dies([&] { begin_send(client); }); });
@@ -69,9 +64,7 @@ TEST(LoneDeaths, WhatTheyHoldIsFreeAgain) {
 
 /// Its process's first thread is then a zombie as long as another one lives.
 TEST(LoneDeaths, OfTheFirstThreadToo) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         ClientProcess process([](Client& client) {
             begin_send(client);
@@ -91,9 +84,7 @@ TEST(LoneDeaths, OfTheFirstThreadToo) {
 }
 
 TEST(LoneDeaths, WhoLivesIsLeftAlone) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         ClientProcess process([](Client& client) {
             std::atomic<bool> ready{false};
@@ -124,9 +115,7 @@ TEST(LoneDeaths, WhoLivesIsLeftAlone) {
 /// A process that shares the client's memory is in the operation: no thread of the client's, but
 /// alive.
 TEST(LoneDeaths, AProcessOfTheSameMemoryIsLeftAlone) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         ClientProcess process([](Client& client) {
             alignas(16) static char stack[64 * KiB];
@@ -158,9 +147,7 @@ TEST(LoneDeaths, AProcessOfTheSameMemoryIsLeftAlone) {
 
 /// Nobody can undo an operation of its heap, for which only its process waits.
 TEST(LoneDeaths, AnOperationOfTheHeapStaysOpen) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         ClientProcess process([](Client& client) {
             in_thread_that_dies([&] {
@@ -175,6 +162,43 @@ TEST(LoneDeaths, AnOperationOfTheHeapStaysOpen) {
         EXPECT_FALSE(host.poisoned());
         process.kill_it();
         expect_all_back(host);
+    });
+}
+
+/// A client writes into the lock whom it likes: who shares waits no longer than until the next
+/// sweep.
+TEST(LoneDeaths, ALockThatNamesWhoIsInNoOperationIsFreed) {
+    with_host([&](Host& host) {
+        host.set_provider(Provider::rollback);
+        ClientProcess living;
+        living.attach_and_wait(host);
+        const u32 nowhere = context().max_slots + 5;
+        for (const u32 named : {0u, 7u, host_slot(), nowhere}) {
+            said.clear();
+            sharing().lock.lock(named);
+            host.sweep(0);
+            EXPECT_EQ(sharing().lock.holder(), SlotLock::NO_SLOT) << named;
+            EXPECT_TRUE(contains(said, "names slot " + std::to_string(named))) << said;
+        }
+        EXPECT_FALSE(host.poisoned());
+        living.kill_it();
+        expect_all_back(host);
+    });
+}
+
+/// Over the name of one who is in the middle of it: what that has changed nobody can tell apart.
+TEST(LoneDeaths, ALockThatIsTakenFromItsHolderIsPoison) {
+    with_host([&](Host& host) {
+        host.set_provider(Provider::rollback);
+        ClientProcess holder([](Client& client) { begin_send(client); });
+        holder.attach_and_wait(host);
+        host.sweep(0);
+        EXPECT_FALSE(host.poisoned());
+        sharing().lock.give_up();
+        sharing().lock.lock(7);
+        host.sweep(0);
+        EXPECT_TRUE(host.poisoned());
+        EXPECT_TRUE(contains(said, "while somebody else held it")) << said;
     });
 }
 

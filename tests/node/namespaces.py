@@ -107,12 +107,6 @@ class Namespaces(EbpfTest):
         self.up("--verify")
         self.expect_sound()
 
-    def take_pins_away(self):
-        for folder, _, files in os.walk(PINS, topdown=False):
-            for name in files:
-                os.unlink(f"{folder}/{name}")
-            os.rmdir(folder)
-
     def test_pins_that_somebody_removes_are_put_back(self):
         before = sorted(os.listdir(PINS))
         pins = sorted(os.listdir(f"{PINS}/{before[0]}"))

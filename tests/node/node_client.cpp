@@ -2,17 +2,53 @@
 //          what it reads from fd 0, a line a command; answers each with a line.
 // Who calls it: tests/node/node_test.py and the tests of the daemon.
 // Crash rule: it is there to be killed.
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <iostream>
 #include <sstream>
+#include <thread>
 
+#include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/client.hpp"
 
 namespace {
 
 using namespace aep;
+
+constexpr u32 OPEN = static_cast<u32>(ShareOp::open);
+
+/// ShareOp::open with a name of up to 7 bytes.
+Request named(const std::string& name) {
+    Request request{.op = Op::count};
+    std::memcpy(&request.a, name.c_str(), name.size() + 1);
+    return request;
+}
+
+/// What other nodes are told: the client's name, if it can be reached and claims none.
+std::string told_name(u32 client) {
+    const era::DirectoryEntry& entry = era_tables().client(context().era_node, client);
+    const bool reached = entry.id.load() == id_of(client).bits && entry.claim.load() == 0;
+    return reached ? entry.name : "nobody";
+}
+
+void die_renaming(test::Client& client, const std::string& name) {
+    std::atomic<u32> tid{0};
+    std::thread([&] {
+        const u32 own = static_cast<u32>(syscall(SYS_gettid));
+        client.slot_entry().tid.store(own);
+        client.pretend_half_way(OPEN);
+        char whole[SHARE_NAME_BYTES] = {};
+        std::memcpy(whole, name.c_str(), name.size());
+        test::must(claim_name(client.index(), whole), "claim");
+        share_client(client.index()).name_words[0] = named(name).a;
+        announce(client.index());
+        tid = own;
+        syscall(SYS_exit, 0);
+    }).detach();
+    while (tid == 0 || syscall(SYS_tgkill, getpid(), tid.load(), 0) == 0) sched_yield();
+}
 
 int attach_and_work(const char* path) {
     const UniqueFd socket = test::connect_to(path);
@@ -54,9 +90,26 @@ int attach_and_work(const char* path) {
             const Reply reply = client.ask(static_cast<u32>(ShareOp::open), {});
             std::cout << static_cast<u32>(reply.status) << std::endl;
         } else if (command == "stuck") {  // inside, behind a lock that nobody will free
-            sharing().lock.lock(client.slot());
             std::cout << "going" << std::endl;
-            client.ask(static_cast<u32>(ShareOp::open), {});
+            for (;;) {  // again if the host has found it held from outside
+                sharing().lock.lock(client.slot());
+                client.ask(static_cast<u32>(ShareOp::open), {});
+            }
+        } else if (command == "pins") {  // inside, in a lane, as if with an export pinned
+            sharing().exports_used.put(static_cast<u32>(a));
+            pin_of(client.slot()).put(static_cast<u32>(a));
+            lane_taken(0) = client.slot() + 1;
+            client.pretend_inside(static_cast<u32>(ShareOp::send));
+            std::cout << client.slot() << std::endl;
+        } else if (command == "named") {  // NAME
+            std::cout << static_cast<u32>(client.ask(OPEN, named(line.substr(6))).status)
+                      << std::endl;
+        } else if (command ==
+                   "renames") {  // NAME: a thread does, tells other nodes, and dies alone
+            die_renaming(client, line.substr(8));
+            std::cout << told_name(client.index()) << std::endl;
+        } else if (command == "told") {
+            std::cout << told_name(client.index()) << std::endl;
         } else if (command == "churn") {  // until the end, nearly always inside the image
             std::cout << "going" << std::endl;
             client.churn();

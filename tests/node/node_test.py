@@ -210,6 +210,14 @@ class EbpfTest(OwnBpffs, ProviderTest):
             self.skipTest(done.stderr)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    @staticmethod
+    def take_pins_away():
+        """Programs that nobody else holds end with them."""
+        for folder, _, files in os.walk(f"{BPFFS}/aep/{os.geteuid()}", topdown=False):
+            for name in files:
+                os.unlink(f"{folder}/{name}")
+            os.rmdir(folder)
+
 
 class Completed:
     """For tests whose clients are killed inside operations: eBPF as OwnBpffs has it, or, where that cannot be,

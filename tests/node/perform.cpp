@@ -45,9 +45,7 @@ void expect_free(const Slot& slot) {
 }
 
 TEST(Perform, WithoutAProviderHereAndNow) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         const u32 client = dead_client(host);
         const u32 chunk = bare_chunk_of(client);
         Reply reply;
@@ -135,9 +133,7 @@ TEST(Perform, AReplyThatNobodyAsksForIsNobodyElses) {
 }
 
 TEST(Perform, NothingBeginsInAPoisonedContext) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         ClientProcess process([](Client& client) {
             claim_bare(client, 1);
             client.pretend_inside(1);
@@ -155,9 +151,7 @@ TEST(Perform, NothingBeginsInAPoisonedContext) {
 }
 
 TEST(Perform, WhatADeadClientHoldsIsNotWaitedFor) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         ClientProcess process([](Client& client) {
             client.pretend_inside(1);
             sharing().lock.lock(client.slot());
@@ -174,9 +168,7 @@ TEST(Perform, WhatADeadClientHoldsIsNotWaitedFor) {
 }
 
 TEST(Perform, WhatADeadClientHoldsIsUndone) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         ClientProcess process([](Client& client) {
             client.pretend_inside(static_cast<u32>(ShareOp::send));
@@ -198,9 +190,7 @@ TEST(Perform, WhatADeadClientHoldsIsUndone) {
 
 /// A thread of a living client that has left an operation for good (a signal handler jumped).
 TEST(Perform, WhatALivingClientLeftIsUndoneWhenItAsks) {
-    const Directory directory;
-    in_child([&] {
-        Host host(options_in(directory));
+    with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         const auto ask_about = [&](ShareOp op) {
             ClientProcess process([&](Client& client) {

@@ -38,7 +38,7 @@ void recover_slots(u32 victim) {
     for (const u32 slot : {host_slot(), victim}) {
         undo_operation(slot, [](uptr, u64) { return true; });
         if (shares_between_nodes()) {
-            settle_lanes(slot);
+            settle_lanes(slot, pin_of(slot));
             if (pin_of(slot) != NO_RECORD) {
                 perform_share({0, host_slot()}, ShareOp::finish_away, {.a = slot});
             }

@@ -214,8 +214,8 @@ std::string Server::command(const std::string& text, Connection& connection) {
         const bool lives = host_.somebody_lives();
         // For operations of the dead that may never be completed nobody has to wait.
         if (!force && host_.somebody_is_left() && (lives || !completion_.fails())) {
-            const char* why = lives ? "clients live"
-                                    : "its last clients' operations are being completed";
+            const char* why =
+                lives ? "clients live" : "its last clients' operations are being completed";
             answer = {{"ok", false}, {"error", why}, {"clients", clients()}};
         } else {
             log_(LogLevel::info, force ? "taken down, by force" : "taken down");

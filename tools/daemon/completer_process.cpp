@@ -44,8 +44,8 @@ std::string CompleterProcess::start(int captures_fd) {
     const UniqueFd theirs(ends[1]);
     // It waits for its jobs, we for nothing.
     fcntl(theirs.get(), F_SETFL, 0);
-    const CompleterFds fds{context_.get(), image_.get(), pool_.get(), captures_fd,
-                           constants_.get(), theirs.get()};
+    const CompleterFds fds{context_.get(), image_.get(),     pool_.get(),
+                           captures_fd,    constants_.get(), theirs.get()};
     const long started = start_completer(program_.c_str(), fds, {geteuid(), getegid()});
     if (started < 0) {
         socket_.reset();

@@ -202,6 +202,7 @@ class NodeHost {
     // lone_deaths.cpp
     bool may_be_left_behind(u32 slot) const;
     void finish_left_behind(u64 now_ms);
+    void free_stray_lock();
     // perform.cpp
     SlotOutcome settle_host_slot();
     SlotOutcome begin(u32 slot);
@@ -214,6 +215,8 @@ class NodeHost {
     // rollback.cpp
     SlotOutcome complete_or_undo(u32 slot);
     SlotOutcome roll_back(u32 slot);
+    bool make_present(uptr address, u64 bytes) const;
+    u32 pinned_by(u32 slot) const;
     bool undo_slot(u32 slot);
     Performed finish_pinned(u32 slot);
 

@@ -6,8 +6,10 @@
 //
 // No connection and no lock tells of such a death, only that a slot stays open and that /proc does
 // not show its thread any more. Whom it cannot show is believed alive.
+#include <algorithm>
 #include <utility>
 
+#include "dsm-core/sharing/format.hpp"
 #include "tools/node/believed.hpp"
 #include "tools/node/host.hpp"
 #include "tools/node/living_threads.hpp"
@@ -56,6 +58,36 @@ void NodeHost::finish_left_behind(u64 now_ms) {
                 poison(i);
                 break;
         }
+    }
+}
+
+/// The lock of sharing is taken and let go within an operation. If its word names a slot that is in
+/// none, a client wrote that there: nobody lets it go, and all wait who share.
+void NodeHost::free_stray_lock() {
+    ShareHeader& s = sharing();
+    const u32 holder = s.lock.holder();
+    if (holder == SlotLock::NO_SLOT || poisoned()) return;
+    if (holder < context().max_slots) {
+        const std::atomic<u32>& sequence = slot_at(holder).sequence;
+        // Named before and after a moment in which it was in none, and it has begun none since: who
+        // ends an operation frees the lock first, and who is named takes it from nobody. In this
+        // order (acquire, each).
+        const u32 before = sequence.load(std::memory_order_acquire);
+        if (before % 2 != 0 || s.lock.holder() != holder ||
+            sequence.load(std::memory_order_acquire) != before) {
+            return;
+        }
+    }
+    const std::string text = "the lock of sharing names slot " + std::to_string(holder) +
+                             ", which is in no operation: a client wrote that there";
+    // Whoever had it before is in the middle of something, and nobody knows who that was.
+    const bool halfway =
+        undo_log().seen_length() != 0 || s.version.load(std::memory_order_acquire) % 2 != 0;
+    if (halfway) {
+        say(LogLevel::error, text + ", while somebody else held it");
+        poison(std::min(holder, host_slot()));
+    } else if (s.lock.give_up_of(holder)) {
+        say(LogLevel::warning, text + "; it is free again");
     }
 }
 

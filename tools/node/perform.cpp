@@ -118,16 +118,16 @@ Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, 
     // Whosever operation is there: this one, another client's, or a former host's.
     SlotOutcome outcome = settle_host_slot();
     if (outcome != SlotOutcome::completed) return unfinished(outcome);
-    // What an operation of the host's left between nodes when it was undone comes first.
-    if (const bool own = finishes && request.a == index; !own) {
-        if (const Performed left = finish_pinned(index); left != Performed::done) return left;
-    }
-    const u32 sequence = slot.sequence.load(std::memory_order_relaxed);  // even: nobody changes it
     const u64 holder = slot.owner.load(std::memory_order_relaxed);
     // Begun by this host, and the reply not read. Recovery frees the slot with its client's others
     // if the client no longer asks.
-    const bool awaited = holder != 0 && ends_with_ == sequence;
+    const bool awaited = holder != 0 && ends_with_ == slot.sequence.load(std::memory_order_relaxed);
     if (awaited && holder != owner) return Performed::pending;
+    // What an operation of the host's left between nodes when it was undone comes first. One that
+    // has ended left nothing, whatever is written there.
+    if (const bool own = finishes && request.a == index; !own && !awaited) {
+        if (const Performed left = finish_pinned(index); left != Performed::done) return left;
+    }
     if (!awaited || !holds(slot, number, request)) {
         // relaxed: nobody else looks until the sequence is odd. For who comes after a kill: it must
         // not be later than the capture, which begin_operation() writes after system calls.
@@ -138,7 +138,7 @@ Performed NodeHost::perform_for(u32 client, u32 number, const Request& request, 
         AEP_NODE_CRASH_POINT("operation: written");
         // If it cannot begin now, the slot never ends with this, and it is begun when asked again.
         // Nobody awaits the reply of an operation that finishes another one.
-        ends_with_ = finishes ? 1 : sequence + 2;
+        ends_with_ = finishes ? 1 : slot.sequence.load(std::memory_order_relaxed) + 2;
         outcome = begin(index);
         if (outcome != SlotOutcome::completed) return unfinished(outcome);
     }

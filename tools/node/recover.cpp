@@ -235,6 +235,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
                     recovery.state == RecoveryState::frozen;
     }
     finish_left_behind(now_ms);
+    free_stray_lock();
     give_forgotten_chunks();
     count_cached();
     look_after_nodes(now_ms, done);

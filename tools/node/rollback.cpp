@@ -24,17 +24,31 @@ constexpr u32 MOST_FAILURES = 3;
 
 }  // namespace
 
+/// Records lie in memory that is made present as it is needed. Where a client's word leads there
+/// may be none, and a look at it would be the end of this process if the file system is full.
+/// False: it has none.
+bool NodeHost::make_present(uptr address, u64 bytes) const {
+    const uptr begin = round_down(address, OS_PAGE_SIZE);
+    const uptr end = round_up(address + bytes, OS_PAGE_SIZE);
+    return fallocate(context_fd_.get(), FALLOC_FL_KEEP_SIZE,
+                     static_cast<off_t>(begin - CONTROL_BASE),
+                     static_cast<off_t>(end - begin)) == 0;
+}
+
+/// The export that the slot has pinned, whose record is in memory: one that an operation pinned is.
+/// NO_RECORD: none, whatever is written there.
+u32 NodeHost::pinned_by(u32 slot) const {
+    const u32 index = pin_of(slot).load();  // once
+    return is_record(index) &&
+                   make_present(reinterpret_cast<uptr>(&export_at(index)), sizeof(Export))
+               ? index
+               : NO_RECORD;
+}
+
 /// Frees what the slot's thread holds that others may wait for. False: nobody can.
 bool NodeHost::undo_slot(u32 index) {
-    // Records lie in memory that is made present as it is needed: the file system must have it.
-    const auto make_present = [this](uptr address, u64 bytes) {
-        const uptr begin = round_down(address, OS_PAGE_SIZE);
-        const uptr end = round_up(address + bytes, OS_PAGE_SIZE);
-        return fallocate(context_fd_.get(), FALLOC_FL_KEEP_SIZE,
-                         static_cast<off_t>(begin - CONTROL_BASE),
-                         static_cast<off_t>(end - begin)) == 0;
-    };
-    const Undo undo = undo_operation(index, make_present);
+    const auto present = [this](uptr address, u64 bytes) { return make_present(address, bytes); };
+    const Undo undo = undo_operation(index, present);
     if (undo == Undo::refused) {
         say(LogLevel::error, "slot " + std::to_string(index) +
                                  ": its undo log is damaged, or there is no memory to restore what "
@@ -42,7 +56,7 @@ bool NodeHost::undo_slot(u32 index) {
         return false;
     }
     AEP_ROLLBACK_CRASH_POINT("rollback: undone");
-    if (shares_between_nodes()) settle_lanes(index);
+    if (shares_between_nodes()) settle_lanes(index, pinned_by(index));
     AEP_ROLLBACK_CRASH_POINT("rollback: lanes settled");
     return true;
 }
@@ -84,9 +98,12 @@ SlotOutcome NodeHost::roll_back(u32 index) {
     return SlotOutcome::completed;
 }
 
-/// What the slot's operation has pinned between nodes is put right.
+/// What the slot's operation has pinned between nodes is put right, and what it has told them.
 Performed NodeHost::finish_pinned(u32 slot) {
-    if (!shares_between_nodes() || pin_of(slot) == NO_RECORD) return Performed::done;
+    if (!shares_between_nodes()) return Performed::done;
+    // What nobody pinned is nothing to be put right.
+    if (pinned_by(slot) == NO_RECORD) pin_of(slot).put(NO_RECORD);
+    if (pin_of(slot).load() == NO_RECORD && !may_have_told_a_name(slot)) return Performed::done;
     Reply reply{};
     return perform_for(0, static_cast<u32>(ShareOp::finish_away), {.op = Op{}, .a = slot}, reply);
 }

@@ -1,0 +1,58 @@
+// Purpose: how a client is let in, as the tests say it: a good question, a connection, the answer
+//          with what comes along.
+// Who calls it: tests/node/client.hpp, tests/fuzz/fuzz_protocol.cpp.
+// Crash rule: none needed.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <string>
+
+#include <image_identity.hpp>
+#include "dsm-core/context/format.hpp"
+#include "shim/daemon_protocol.hpp"
+#include "tools/node/unique_fd.hpp"
+
+namespace aep::test {
+
+inline AskMessage good_ask(Ask what = Ask::attach) {
+    AskMessage ask{};
+    ask.magic = PROTOCOL_MAGIC;
+    ask.version = PROTOCOL_VERSION;
+    ask.ask = static_cast<u32>(what);
+    ask.layout_hash = CONTEXT_LAYOUT_HASH;
+    ask.image_hash = BUILT_IMAGE_HASH;
+    std::strcpy(ask.name, "tester");
+    return ask;
+}
+
+inline UniqueFd connect_to(const std::string& path) {
+    UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    path.copy(to.sun_path, sizeof to.sun_path - 1);
+    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) fd.reset();
+    return fd;
+}
+
+/// One answer with its descriptors. False: the connection ended.
+inline bool receive_answer(int socket, AnswerMessage& answer, UniqueFd (&fds)[ATTACH_FDS]) {
+    iovec part{&answer, sizeof answer};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != sizeof answer) return false;
+    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
+        int numbers[ATTACH_FDS];
+        std::memcpy(numbers, CMSG_DATA(header), sizeof numbers);
+        for (u32 i = 0; i < ATTACH_FDS; ++i) fds[i] = UniqueFd(numbers[i]);
+    }
+    return true;
+}
+
+}  // namespace aep::test

@@ -10,6 +10,7 @@
 
 #include "dsm-core/pool/superblock.hpp"
 #include "dsm-core/sharing/format.hpp"
+#include "shim/domain_memory.hpp"
 #include "shim/populate.hpp"
 #include "shim/syscall.hpp"
 
@@ -29,6 +30,7 @@ long map_part(int fd, uptr address, usize bytes, u64 offset, int protection) {
         sys::munmap(static_cast<uptr>(at), bytes);
         return -EEXIST;
     }
+    sys::keep_from_dumps(address, bytes);
     const long advised = sys::madvise(address, bytes, MADV_DONTFORK);
     return sys::failed(advised) ? advised : 0;
 }
@@ -226,9 +228,17 @@ long map_control(int fd, const ContextConstants& h) {
     long result =
         map_part(fd, CONTROL_BASE + OWN, h.window_bytes - OWN, OWN, PROT_READ | PROT_WRITE);
     if (sys::failed(result)) return result;
+    // Nothing lies between the control area and the records.
+    sys::mprotect(CONTROL_BASE + h.control_bytes, RECORDS_OFFSET - h.control_bytes, PROT_NONE);
     result = map_constants(h);
     if (sys::failed(result)) sys::munmap(CONTROL_BASE, h.window_bytes);
     return result;
+}
+
+long protect_records(bool accessible) {
+    const usize bytes = context().window_bytes - RECORDS_OFFSET;
+    return sys::mprotect(CONTROL_BASE + RECORDS_OFFSET, bytes,
+                         accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 long map_stacks(int fd, const ContextConstants& h, bool accessible) {
@@ -284,18 +294,7 @@ long map_domain(int fd, u32 index) {
 
 long open_domain(u32 index) {
     Domain& dom = domain_at(index);
-    const auto make_present = [](uptr address, usize bytes) {
-        const uptr begin = round_down(address, OS_PAGE_SIZE);
-        return populate(begin, round_up(address + bytes, OS_PAGE_SIZE) - begin);
-    };
-    const uptr begin = reinterpret_cast<uptr>(&dom);
-    const uptr counters = reinterpret_cast<uptr>(&dom.heaps_lock);
-    if (!make_present(begin, reinterpret_cast<uptr>(&dom.arena) - begin) ||
-        !dom.arena.for_each_memory(context().chunk_count, make_present) ||
-        !make_present(counters, begin + sizeof(Domain) - counters) ||
-        !make_present(reinterpret_cast<uptr>(heap_at(dom, 0)), 2 * HEAP_STRIDE)) {
-        return -ENOMEM;
-    }
+    if (!for_each_domain_part(dom, context().chunk_count, 1, populate)) return -ENOMEM;
     domain_init(dom, index);
     dom.heaps_mapped.store(1, std::memory_order_relaxed);
     return 0;

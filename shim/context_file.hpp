@@ -54,6 +54,9 @@ ContextFault verify_context(int fd, ContextConstants& constants);
 /// lies a private copy of `constants`, which are verified, read-only: nobody reads them in the file
 /// again.
 long map_control(int fd, const ContextConstants& constants);
+/// Makes the records of sharing accessible, or not, where the control area is mapped: a client that
+/// does not share has no use for them. 0 or -errno.
+long protect_records(bool accessible);
 /// Maps the AEP stacks: all of them accessible (completer), or none (client: see open_stack).
 long map_stacks(int fd, const ContextConstants& header, bool accessible);
 /// Makes the stack of one slot accessible, and its top present. A client's own slots only.

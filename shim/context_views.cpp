@@ -5,6 +5,7 @@
 
 #include <iterator>
 
+#include "shim/domain_memory.hpp"
 #include "shim/freeze.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_attach.hpp"
@@ -51,6 +52,7 @@ long map_view(int fd, uptr address, usize bytes, uptr& view) {
                               context_offset_of_meta(address));
     if (sys::failed(at)) return at;
     view = static_cast<uptr>(at);
+    sys::keep_from_dumps(view, bytes);
     // A child that no fork hook saw would keep the client's frozen lock.
     sys::madvise(view, bytes, MADV_DONTFORK);
     return 0;
@@ -103,6 +105,25 @@ bool fill_gaps() {
         });
 }
 
+/// What is not in use yet stays without access, as it was.
+bool freeze_domain() {
+    const Domain& dom = *reinterpret_cast<const Domain*>(domain_place);
+    usize done = 0;
+    const auto move = [&](usize end, int protection) {
+        const usize begin = done;
+        done = end;
+        return begin == end ||
+               make_private(domain_view + begin, domain_place + begin, end - begin, protection);
+    };
+    return for_each_domain_part(
+               dom, pool.tables.chunk_count, dom.heaps_mapped.load(std::memory_order_relaxed),
+               [&](uptr address, usize bytes) {
+                   const usize begin = address - domain_place;
+                   return move(begin, PROT_NONE) && move(begin + bytes, PROT_READ | PROT_WRITE);
+               }) &&
+           move(DOMAIN_STRIDE, PROT_NONE);
+}
+
 }  // namespace
 
 long make_context_views(int fd, const ContextConstants& header, u32 index) {
@@ -142,15 +163,7 @@ bool freeze_context_metadata() {
     if (!for_each_shared_run(0, pool.tables.chunk_count, is_own, freeze)) return false;
     if (domain_view != 0) {
         sys::madvise(domain_view, DOMAIN_STRIDE, MADV_DOFORK);
-        // What is not in use yet stays without access, as it was.
-        const Domain& dom = *reinterpret_cast<const Domain*>(domain_place);
-        const u32 heaps = dom.heaps_mapped.load(std::memory_order_relaxed);
-        const usize used = HEAPS_OFFSET + (usize{heaps} + 1) * HEAP_STRIDE;
-        if (!make_private(domain_view + used, domain_place + used, DOMAIN_STRIDE - used,
-                          PROT_NONE) ||
-            !make_private(domain_view, domain_place, used, PROT_READ | PROT_WRITE)) {
-            return false;
-        }
+        if (!freeze_domain()) return false;
         domain_view = 0;  // moved
     }
     // What is taken from now on has metadata of its own.

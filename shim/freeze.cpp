@@ -46,6 +46,7 @@ bool freeze_range(const PoolHere& pool, uptr begin, uptr end, int protection) {
     if (!make_private(pool.private_view + (begin - HEAP_BASE), begin, end - begin, protection)) {
         return false;
     }
+    sys::madvise(begin, end - begin, MADV_DODUMP);  // the dormant view is not
     AEP_POOL_CRASH_POINT("freeze: one run");
     return true;
 }

@@ -9,6 +9,7 @@
 #include "dsm-core/heap/domain.hpp"
 #include "shim/context_file.hpp"
 #include "shim/context_views.hpp"
+#include "shim/domain_memory.hpp"
 #include "shim/message.hpp"
 #include "shim/pool_attach.hpp"
 #include "shim/pool_file.hpp"
@@ -137,6 +138,7 @@ bool map_shared_parts(int fd, const ContextConstants& h, Mapped& mapped) {
     }
     long result = map_control(fd, h);
     if (!mapped.add(result, CONTROL_BASE, h.window_bytes)) return refuse("its tables", result);
+    protect_records(false);  // until it shares: see share_attach()
     result = map_stacks(fd, h, false);
     return mapped.add(result, STACKS_BASE, usize{h.max_slots} * STACK_STRIDE) ||
            refuse("its stacks", result);
@@ -172,8 +174,10 @@ bool map_heap_parts(const Descriptors& got, const ContextConstants& h, u32 index
         sys::mprotect(array.base, array.stride * SLICES_PER_CHUNK * chunks, PROT_NONE);
     }
     sys::mprotect(CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks, PROT_NONE);
-    const uptr unused = reinterpret_cast<uptr>(heap_of_id(index * HEAP_IDS + 2));
-    sys::mprotect(unused, reinterpret_cast<uptr>(&domain_at(index + 1)) - unused, PROT_NONE);
+    sys::mprotect(reinterpret_cast<uptr>(&domain_at(index)), DOMAIN_STRIDE, PROT_NONE);
+    for_each_domain_part(domain_at(index), h.chunk_count, 1, [](uptr address, usize bytes) {
+        return !sys::failed(sys::mprotect(address, bytes, PROT_READ | PROT_WRITE));
+    });
     result = make_context_views(got[FD_CONTEXT], h, index);
     return !sys::failed(result) || refuse("private views", result);
 }

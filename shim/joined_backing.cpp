@@ -93,9 +93,7 @@ void return_chunks(u32 first, u32 count, bool clean) {
     {
         const LockScope scope(pool.guests_lock);
         const bool stays = pool.guests_everywhere.load(std::memory_order_relaxed);
-        if (!stays) {
-            sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE, PROT_NONE);
-        }
+        close_chunks_here(first, count, stays);
         pool.set_state(first, count, stays ? Here::guest : Here::other);
     }
     for (u32 i = first; i < first + count; ++i) {
@@ -115,8 +113,7 @@ ChunkRun claim(u32 count, u32 align, u32 exact) {
     const bool shared = heap_in_context.load(std::memory_order_relaxed);
     const bool usable =
         (shared ? commit_chunk_metadata(first, count) : map_private_metadata(first, count)) &&
-        !sys::failed(sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE,
-                                   PROT_READ | PROT_WRITE));
+        !sys::failed(open_chunks_here(first, count));
     if (!usable) {
         return_chunks(first, count, clean);
         return {};
@@ -141,7 +138,11 @@ ChunkRun provide_beyond(long error, u32 count, u32 align) {
 
 ChunkRun joined_provide(u32 count, u32 align, ChunkIndex at) {
     if (count == 0 || !is_power_of_two(align)) return {};
-    if (at != NO_CHUNK && !in_pool(raw(at))) return anonymous_provide(count, align, at);
+    if (at != NO_CHUNK && !in_pool(raw(at))) {
+        // The context's domain has room for chunks of the pool alone.
+        if (heap_in_context.load(std::memory_order_relaxed)) return {};
+        return anonymous_provide(count, align, at);
+    }
     if (!this_client.attached) {
         const long result = join_again();
         if (sys::failed(result)) {

@@ -20,9 +20,10 @@ constexpr u32 MAX_GROUPS = MAX_CHUNKS / CHUNKS_PER_META_GROUP;
 /// metadata, so that a wild pointer below the top of the heap finds a zero descriptor and not a
 /// hole.
 u32 mapped_groups = 0;
-/// One bit a group: it can be written. The others lie between chunks of ours (in a pool those are
-/// other processes') and are read only: they show the system's one zero page, and neither mlockall
-/// nor strict overcommit counts memory for them.
+/// One bit a group: its descriptors can be written. The others lie between chunks of ours (in a
+/// pool those are other processes') and are read only: they show the system's one zero page, and
+/// neither mlockall nor strict overcommit counts memory for them. Bitmaps and stacks are accessible
+/// where chunks are, alone: nobody looks at them unless a descriptor says that there is a page.
 u64 writable[MAX_GROUPS / 64];
 
 bool is_writable(u32 group) { return (writable[group / 64] >> (group % 64) & 1) != 0; }
@@ -46,6 +47,11 @@ constexpr usize group_bytes(MetaArray array, u32 entries_per_chunk) {
 
 /// All arrays: those of slices, then the one of chunks.
 constexpr usize ARRAYS = std::size(SLICE_ARRAYS) + 1;
+
+/// Whether anybody may look at it for any address below the top of the heap: descriptors.
+bool is_looked_at(usize array) {
+    return array == std::size(SLICE_ARRAYS) || SLICE_ARRAYS[array].base == DESCS.base;
+}
 
 Part part_of(usize array, u32 first_group, u32 groups) {
     const bool of_slices = array < std::size(SLICE_ARRAYS);
@@ -74,11 +80,12 @@ bool map_part(const Part& part, int protection) {
     return true;
 }
 
-/// Maps groups [mapped_groups, end): all or none.
+/// Maps groups [mapped_groups, end): all or none; descriptors with that protection.
 bool map_groups(u32 end, int protection) {
     const u32 groups = end - mapped_groups;
     for (usize array = 0; array < ARRAYS; ++array) {
-        if (!map_part(part_of(array, mapped_groups, groups), protection)) {
+        if (!map_part(part_of(array, mapped_groups, groups),
+                      is_looked_at(array) ? protection : PROT_NONE)) {
             while (array != 0) {
                 const Part part = part_of(--array, mapped_groups, groups);
                 sys::munmap(part.address, part.bytes);
@@ -90,15 +97,30 @@ bool map_groups(u32 end, int protection) {
     return true;
 }
 
-/// Makes mapped groups writable. On failure some arrays may be: without harm, nobody writes them.
+/// Makes the descriptors of mapped groups writable. On failure some arrays may be: without harm,
+/// nobody writes them.
 bool open_groups(u32 first, u32 end) {
     for (usize array = 0; array < ARRAYS; ++array) {
+        if (!is_looked_at(array)) continue;
         const Part part = part_of(array, first, end - first);
         if (sys::failed(sys::mprotect(part.address, part.bytes, PROT_READ | PROT_WRITE))) {
             return false;
         }
     }
     set_writable(first, end);
+    return true;
+}
+
+/// Makes the bitmaps and stacks of mapped chunks accessible; they stay so.
+bool open_bitmaps_and_stacks(u32 first, u32 count) {
+    for (const MetaArray& array : SLICE_ARRAYS) {
+        if (array.base == DESCS.base) continue;
+        const usize bytes = array.stride * SLICES_PER_CHUNK;
+        if (sys::failed(
+                sys::mprotect(array.base + bytes * first, bytes * count, PROT_READ | PROT_WRITE))) {
+            return false;
+        }
+    }
     return true;
 }
 
@@ -137,7 +159,7 @@ bool map_metadata(ChunkIndex first, u32 count) {
             return false;
         }
     }
-    return true;
+    return open_bitmaps_and_stacks(raw(first), count);
 }
 
 }  // namespace aep

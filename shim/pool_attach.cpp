@@ -65,6 +65,7 @@ bool map_everything(int fd) {
             return say_unmapped("a second view of it", view);
         }
         pool.private_view = static_cast<uptr>(view);
+        sys::keep_from_dumps(pool.private_view, heap_bytes);
     }
     return true;
 }
@@ -119,6 +120,21 @@ void unmap_whole_pool() {
     pool.here = nullptr;
     pool.private_view = 0;
     mark = nullptr;
+}
+
+long open_chunks_here(u32 first, u32 count) {
+    const uptr address = chunk_address(ChunkIndex{first});
+    const usize bytes = usize{count} * CHUNK_SIZE;
+    const long opened = sys::mprotect(address, bytes, PROT_READ | PROT_WRITE);
+    if (!sys::failed(opened)) sys::madvise(address, bytes, MADV_DODUMP);
+    return opened;
+}
+
+void close_chunks_here(u32 first, u32 count, bool accessible) {
+    const uptr address = chunk_address(ChunkIndex{first});
+    const usize bytes = usize{count} * CHUNK_SIZE;
+    sys::keep_from_dumps(address, bytes);
+    if (!accessible) sys::mprotect(address, bytes, PROT_NONE);
 }
 
 void pool_in_child() {

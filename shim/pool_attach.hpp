@@ -31,6 +31,11 @@ void unmap_whole_pool();
 /// In a forked child: the shared mapping is not inherited, and neither is the node.
 void pool_in_child();
 
+/// Makes chunks that are ours accessible, and part of core dumps. 0 or -errno.
+long open_chunks_here(u32 first, u32 count);
+/// Chunks that are ours no longer; `accessible`: they stay so, as those of others.
+void close_chunks_here(u32 first, u32 count, bool accessible);
+
 /// pool_backing.cpp's choice of small or huge pages for fresh chunks, and its commit and purge: for
 /// chunks of ours however they were taken. True: huge pages, where the mount has them.
 bool choose_pool_pages(uptr address, u32 chunks);

@@ -87,7 +87,7 @@ long become_node() {
 
 /// Frees chunks of ours that are clean.
 void give_back(u32 first, u32 count) {
-    sys::mprotect(chunk_address(ChunkIndex{first}), usize{count} * CHUNK_SIZE, PROT_NONE);
+    close_chunks_here(first, count, false);
     for (u32 i = first; i < first + count; ++i) {
         const ChunkWord word = pool.tables.chunk(i);
         pool.set_state(i, 1, Here::other);
@@ -102,15 +102,13 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
     if (first == NO_CHUNK) {
         return {};
     }
-    const uptr address = chunk_address(first);
-    const usize bytes = usize{count} * CHUNK_SIZE;
-    const bool usable = map_metadata(first, count) &&
-                        !sys::failed(sys::mprotect(address, bytes, PROT_READ | PROT_WRITE));
+    const bool usable =
+        map_metadata(first, count) && !sys::failed(open_chunks_here(raw(first), count));
     if (!usable) {  // no memory for metadata, or too many mappings
         give_back(raw(first), count);
         return {};
     }
-    const bool huge = choose_pool_pages(address, count);
+    const bool huge = choose_pool_pages(chunk_address(first), count);
     pool.set_state(raw(first), count, Here::ours);
     return {.first = first,
             .count = count,

@@ -299,6 +299,7 @@ long map_part(const PoolFile& file, int fd, uptr begin, uptr end, int protection
         sys::mmap(begin, bytes, protection, FLAGS, fd, begin - pool_mapping_base(file));
     if (got == static_cast<long>(begin)) {
         sys::madvise(begin, bytes, MADV_DONTFORK);
+        sys::keep_from_dumps(begin, bytes);  // but chunks of ours: open_chunks()
         return 0;
     }
     if (!sys::failed(got)) {  // a kernel before 4.17 takes the address for a hint

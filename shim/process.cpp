@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 
 #include "dsm-core/heap/check.hpp"
+#include "shim/domain_memory.hpp"
 #include "shim/driver_lock.hpp"
 #include "shim/join.hpp"
 #include "shim/joined_backing.hpp"
@@ -47,13 +48,6 @@ constexpr int PURGES_AT_ONCE = 16;
 /// interrupted an operation.
 __thread u32 own_visits __attribute__((tls_model("initial-exec"))) = 0;
 
-bool map_fixed(uptr address, usize bytes) {
-    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    return !sys::failed(sys::mmap(address, bytes, PROT_READ | PROT_WRITE, FLAGS));
-}
-
-usize heaps_end(u32 count) { return HEAPS_OFFSET + (usize{count} + 1) * HEAP_STRIDE; }
-
 /// After a message that said why.
 void go_on_privately(const char* what) {
     if (process_settings.require) fatal("AEP_REQUIRE=1 and ", what, " cannot be used: giving up");
@@ -84,9 +78,10 @@ void choose_backing() {
 bool map_domain_memory() {
     if (process_backing->commit_domain != nullptr) {
         domain_address = reinterpret_cast<uptr>(&domain_at(this_client.index));
+        arena_is_open(context().chunk_count);
         return true;
     }
-    if (!map_fixed(domain_address, heaps_end(HEAPS_PER_STEP))) {
+    if (!map_own_domain(domain(), HEAPS_PER_STEP)) {
         message("cannot map the allocator's metadata at ", Hex{domain_address},
                 ": the address space is limited or in use");
         return false;
@@ -111,6 +106,19 @@ void note_chunks(const ChunkRun& run) {
               .zero = run.zero,
               .committed = process_backing->commit == nullptr,
               .coarse = run.coarse});
+}
+
+/// Takes chunks from the backing. False: there are none. Under the growth lock.
+bool grow(u32 chunks, u32 alignment, ChunkIndex at, u32* first = nullptr) {
+    const ChunkRun run = process_backing->provide(chunks, alignment, at);
+    if (!run) return false;
+    if (!open_arena(domain(), raw(run.first) + run.count)) {
+        process_backing->release(run.first, run.count);
+        return false;
+    }
+    note_chunks(run);
+    if (first != nullptr) *first = raw(run.first);
+    return true;
 }
 
 /// Makes the first `bytes` of the run writable, or gives it back.
@@ -143,9 +151,7 @@ Run take_or_grow(const Request& take) {
         reply = transact(take);  // another thread may have grown meanwhile
         if (reply.status == Status::ok) return reply.run;
         if (growth == MOST_GROWTHS) return {};
-        const ChunkRun run = process_backing->provide(chunks, alignment, NO_CHUNK);
-        if (!run) return {};
-        note_chunks(run);
+        if (!grow(chunks, alignment, NO_CHUNK)) return {};
     }
 }
 
@@ -333,10 +339,9 @@ Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
             first = end + 1;
         }
         if (growth == MOST_GROWTHS) return {};
-        const ChunkRun run = process_backing->provide(chunks, alignment, NO_CHUNK);
-        if (!run) return {};
-        note_chunks(run);
-        if (!suits(raw(run.first))) return {};  // memory of another kind is all there is
+        u32 first = 0;
+        if (!grow(chunks, alignment, NO_CHUNK, &first)) return {};
+        if (!suits(first)) return {};  // memory of another kind is all there is
     }
 }
 
@@ -355,11 +360,7 @@ bool extend_page(Heap* heap, PageDesc* d) {
 
 bool extend_window(u32 at, u32 chunks) {
     DriverScope scope(growth_lock);
-    if (at != domain().arena.chunk_limit()) return false;
-    const ChunkRun run = process_backing->provide(chunks, 1, ChunkIndex{at});
-    if (!run) return false;
-    note_chunks(run);
-    return true;
+    return at == domain().arena.chunk_limit() && grow(chunks, 1, ChunkIndex{at});
 }
 
 bool commit_page_metadata(const Run& run) {
@@ -380,7 +381,7 @@ bool add_heaps() {
     if (count == have) return false;
     const uptr begin = domain_address + heaps_end(have);
     const usize bytes = heaps_end(count) - heaps_end(have);
-    if (!(shared ? process_backing->commit_domain(begin, bytes) : map_fixed(begin, bytes))) {
+    if (!(shared ? process_backing->commit_domain(begin, bytes) : map_own_heaps(begin, bytes))) {
         return false;
     }
     transact({.op = Op::add_heaps, .a = count});

@@ -8,6 +8,7 @@
 
 #include "dsm-core/sharing/directory.hpp"
 #include "shim/allocator.hpp"
+#include "shim/context_file.hpp"
 #include "shim/group.hpp"
 #include "shim/join.hpp"
 #include "shim/pool_attach.hpp"
@@ -297,6 +298,9 @@ long share_attach(const char* name) {
         while (length < sizeof text && name[length] != '\0') ++length;
         if (length == 0 || length == sizeof text) return -EINVAL;
         __builtin_memcpy(text, name, length);
+    }
+    if (!this_client.is_member()) {  // those see what the kernel has mapped
+        if (const long opened = protect_records(true); sys::failed(opened)) return opened;
     }
     const Message* box = mailbox_of(this_client.index);
     if (!populate(reinterpret_cast<uptr>(box), MAILBOX_MESSAGES * sizeof(Message))) return -ENOMEM;

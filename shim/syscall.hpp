@@ -60,6 +60,11 @@ inline long mprotect(uptr address, usize bytes, int protection) {
 inline long madvise(uptr address, usize bytes, int advice) {
     return call(__NR_madvise, static_cast<long>(address), static_cast<long>(bytes), advice);
 }
+/// Keeps a range out of core dumps: a reader that is no access stops would give memory to every
+/// hole of a file.
+inline long keep_from_dumps(uptr address, usize bytes) {
+    return madvise(address, bytes, MADV_DONTDUMP);
+}
 inline long mincore(uptr address, usize bytes, u8* present) {
     return call(__NR_mincore, static_cast<long>(address), static_cast<long>(bytes), word(present));
 }

@@ -67,8 +67,10 @@ const char* map_heap(int context_fd, int pool_fd, const ContextConstants& header
 /// What a kernel maps for the members of its context.
 const char* map_context(int context_fd, int image_fd, const ContextConstants& header, ImageUse use,
                         long& error) {
+    // A completer's workers go on on any client's stack, and may protect nothing any more by then.
+    const bool all_stacks = use == ImageUse::complete;
     if (error = map_control(context_fd, header); error < 0) return "mapping the control area";
-    if (error = map_stacks(context_fd, header, true); error < 0) return "mapping the stacks";
+    if (error = map_stacks(context_fd, header, all_stacks); error < 0) return "mapping the stacks";
     error = header.image_hash != BUILT_IMAGE_HASH
                 ? -ENOEXEC
                 : map_image(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, use);
@@ -85,14 +87,17 @@ const char* map_world(const CompleterFds& fds, const ContextConstants& header, l
 
 const char* map_world_to_perform(const CompleterFds& fds, const ContextConstants& header,
                                  long& error) {
+    const u32 own_slot = header.max_slots - 1;
     error = check_membership(header);
-    if (error == -ENOMEM) {  // nothing is mapped there: it is no member
+    const bool is_member = error != -ENOMEM;  // else nothing is mapped there
+    if (!is_member) {
         const ImageUse use = ImageUse::enter;
         if (const char* what = map_context(fds.context, fds.image, header, use, error)) return what;
     } else if (error < 0) {
         return "what the kernel has mapped";
     }
-    if (error = commit_stack(header.max_slots - 1); error < 0) return "memory for its stack";
+    error = is_member ? commit_stack(own_slot) : open_stack(own_slot);
+    if (error < 0) return "memory for its stack";
     return map_heap(fds.context, fds.pool, header, error);
 }
 

@@ -12,6 +12,7 @@
 #include "shim/emergency.hpp"
 #include "shim/libc_heap.hpp"
 #include "shim/report.hpp"
+#include "shim/scarcity.hpp"
 #include "shim/sharing.hpp"
 #include "shim/slow_path.hpp"
 #include "shim/thread.hpp"
@@ -41,6 +42,7 @@ PageDesc* page_with_room(Heap* h, u32 c) {
         PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
         return found.status == Status::ok || extend_page(h, d) ? d : nullptr;
     }
+    if (AEP_UNLIKELY(!may_take_page(h, c))) return nullptr;
     const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
     if (!run || !commit_page_metadata(run)) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
@@ -77,11 +79,17 @@ uptr take_from(Heap* h, u32 c, bool& fresh_zero) {
     return block;
 }
 
-/// A block of class `c` from the heap of those that have none of their own.
-void* allocate_shared(u32 c, bool& fresh_zero) {
+/// A block of class `c` for a thread that has heap `h`; null: none. From the heap that all threads
+/// have together if it has none, or no page for it.
+void* allocate_from(Heap* h, u32 c, bool& fresh_zero) {
+    if (AEP_LIKELY(h != nullptr)) {
+        const uptr block = take_from(h, c, fresh_zero);
+        if (AEP_LIKELY(block != 0)) return reinterpret_cast<void*>(block);
+        note_borrowed(c);
+    }
     if (!process_start()) return nullptr;
     DriverScope scope(shared_heap_lock);
-    Heap* h = shared_heap();
+    h = shared_heap();
     return h == nullptr ? nullptr : reinterpret_cast<void*>(take_from(h, c, fresh_zero));
 }
 
@@ -96,8 +104,7 @@ void* allocate_class(u32 c, bool& fresh_zero) {
         fresh_zero = false;
         return emergency_allocate(class_size(c), 1);
     }
-    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(take_from(h, c, fresh_zero));
-    return allocate_shared(c, fresh_zero);
+    return allocate_from(h, c, fresh_zero);
 }
 
 /// A large object, with `room` to grow in place that is not committed.
@@ -424,8 +431,7 @@ void* allocate_slow(usize size) {
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) return emergency_allocate(size, 1);
     if (h != nullptr && ticks % TICKS_PER_LOOK == 0) purge_if_due(now_ms());
-    if (AEP_LIKELY(h != nullptr)) return reinterpret_cast<void*>(take_from(h, c, fresh_zero));
-    return allocate_shared(c, fresh_zero);
+    return allocate_from(h, c, fresh_zero);
 }
 
 void* allocate_zeroed(usize total) {

@@ -46,6 +46,9 @@ struct Backing {
     /// Makes sure that a part of the domain can be written: false (ENOMEM). Null: maps it as fresh
     /// private memory instead.
     bool (*commit_domain)(uptr address, usize bytes) = nullptr;
+    /// Whether so little is left that no thread should take a page for itself that it needs little
+    /// of. Null: never.
+    bool (*is_scarce)() = nullptr;
     /// fork: called in the parent before (false: fork must fail with ENOMEM), in the parent after,
     /// in the child.
     bool (*fork_prepare)();

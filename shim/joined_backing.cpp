@@ -244,6 +244,7 @@ constexpr Backing JOINED = {
     .purge = purge_pool_memory,
     .release = joined_release,
     .commit_domain = joined_commit_domain,
+    .is_scarce = pool_is_scarce,
     .fork_prepare = joined_fork_prepare,
     .fork_parent = joined_fork_parent,
     .fork_child = joined_fork_child,

@@ -127,14 +127,28 @@ long open_chunks_here(u32 first, u32 count) {
     const usize bytes = usize{count} * CHUNK_SIZE;
     const long opened = sys::mprotect(address, bytes, PROT_READ | PROT_WRITE);
     if (!sys::failed(opened)) sys::madvise(address, bytes, MADV_DODUMP);
+    pool.bytes_open.fetch_add(bytes, std::memory_order_relaxed);
     return opened;
 }
 
 void close_chunks_here(u32 first, u32 count, bool accessible) {
     const uptr address = chunk_address(ChunkIndex{first});
     const usize bytes = usize{count} * CHUNK_SIZE;
+    pool.bytes_open.fetch_sub(bytes, std::memory_order_relaxed);
     sys::keep_from_dumps(address, bytes);
     if (!accessible) sys::mprotect(address, bytes, PROT_NONE);
+}
+
+bool pool_is_scarce() {
+    constexpr u32 LOOKS = 64;
+    const u32 chunks = pool.tables.chunk_count;
+    const u32 looks = chunks < LOOKS ? chunks : LOOKS;
+    u32 taken = 0;
+    for (u32 i = 0; i < looks; ++i) {
+        const u32 chunk = static_cast<u32>(u64{chunks} * i / looks);
+        taken += pool.tables.chunk(chunk).state() == ChunkState::free ? 0 : 1;
+    }
+    return taken * 2 > looks;
 }
 
 void pool_in_child() {

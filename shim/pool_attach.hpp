@@ -36,6 +36,9 @@ long open_chunks_here(u32 first, u32 count);
 /// Chunks that are ours no longer; `accessible`: they stay so, as those of others.
 void close_chunks_here(u32 first, u32 count, bool accessible);
 
+/// Whether more than half of the pool's chunks are somebody's, about: some are looked at.
+bool pool_is_scarce();
+
 /// pool_backing.cpp's choice of small or huge pages for fresh chunks, and its commit and purge: for
 /// chunks of ours however they were taken. True: huge pages, where the mount has them.
 bool choose_pool_pages(uptr address, u32 chunks);

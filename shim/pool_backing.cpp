@@ -294,6 +294,25 @@ bool pool_release(ChunkIndex first, u32 count) {
     return true;
 }
 
+// ---- huge pages
+
+/// Whether this process uses much memory, and most of what it has: thousands of threads that have
+/// little each would have huge pages for each block.
+bool is_dense() {
+    const usize used = in_use.load(std::memory_order_relaxed);
+    return used >= HUGE_PAGES_ABOVE && used >= pool.bytes_open.load(std::memory_order_relaxed) / 2;
+}
+
+/// Whether the mount gave a huge page to a chunk that was to have them: what one OS page brings.
+bool are_huge(uptr address) {
+    constexpr usize HUGE_PAGE = 2 * MiB;
+    const CgroupRoom room(HUGE_PAGE);
+    u8 present = 0;
+    return room && populate(address, OS_PAGE_SIZE) &&
+           !sys::failed(sys::mincore(address + HUGE_PAGE - OS_PAGE_SIZE, OS_PAGE_SIZE, &present)) &&
+           (present & 1) != 0;
+}
+
 // ---- fork
 
 bool pool_fork_prepare() {
@@ -340,6 +359,7 @@ const Backing* pool_backing(const char* path, usize bytes) {
         .commit = pool_commit,
         .purge = pool_purge,
         .release = pool_release,
+        .is_scarce = pool_is_scarce,
         .fork_prepare = pool_fork_prepare,
         .fork_parent = pool_fork_parent,
         .fork_child = pool_fork_child,
@@ -353,9 +373,9 @@ bool choose_pool_pages(uptr address, u32 chunks) {
     if (pool.file.memory == PoolMemory::device) {
         return true;
     }
-    const bool huge = chunks > 1 || in_use.load(std::memory_order_relaxed) >= HUGE_PAGES_ABOVE;
+    const bool huge = chunks > 1 || is_dense();
     sys::madvise(address, usize{chunks} * CHUNK_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    return huge;
+    return huge && are_huge(address);
 }
 
 bool commit_pool_memory(uptr address, usize bytes) { return pool_commit(address, bytes); }

@@ -33,6 +33,7 @@ struct PoolHere {
     u32 freezes;       // how often a fork has made chunks of ours private
     uptr token;        // the mapping that keeps the node's lock
     Lock guests_lock;  // held while chunks of others become accessible, or ours no longer
+    std::atomic<usize> bytes_open;        // in chunks that were ours, whatever is in them
     std::atomic<bool> guests_everywhere;  // chunks that are not ours are accessible
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.

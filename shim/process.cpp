@@ -15,6 +15,7 @@
 #include "shim/libc_heap.hpp"
 #include "shim/message.hpp"
 #include "shim/report.hpp"
+#include "shim/scarcity.hpp"
 #include "shim/slots.hpp"
 #include "shim/slow_path.hpp"
 #include "shim/syscall.hpp"
@@ -117,6 +118,7 @@ bool grow(u32 chunks, u32 alignment, ChunkIndex at, u32* first = nullptr) {
         return false;
     }
     note_chunks(run);
+    note_scarcity(process_backing->is_scarce != nullptr && process_backing->is_scarce());
     if (first != nullptr) *first = raw(run.first);
     return true;
 }

@@ -53,7 +53,8 @@ class Lock {
     }
 
     /// Uncontended cost is one store. A thread that goes to sleep between the load and the store is
-    /// not woken by them: that is why nobody sleeps for longer than LONGEST_SLEEP.
+    /// not woken by them: that is why nobody sleeps for longer than LONGEST_SLEEP, and at first
+    /// for no longer than SHORTEST_SLEEP.
     void unlock() {
         if (AEP_LIKELY(word_.load(std::memory_order_relaxed) == HELD)) {
             // Release: what the holder wrote is visible to the next one.
@@ -68,7 +69,8 @@ class Lock {
 
   private:
     static constexpr u32 FREE = 0, HELD = 1, CONTENDED = 2;
-    static constexpr detail::Timespec LONGEST_SLEEP{0, 1'000'000};
+    static constexpr long SHORTEST_SLEEP = 1'000'000;  // ns
+    static constexpr long LONGEST_SLEEP = 32 * SHORTEST_SLEEP;
 
     void lock_contended() {
         for (int spin = 0; spin < 100; ++spin) {
@@ -79,8 +81,11 @@ class Lock {
             }
             __builtin_ia32_pause();
         }
+        // Longer from time to time: thousands that wait would be busy with their timers alone.
+        detail::Timespec sleep{0, SHORTEST_SLEEP};
         while (word_.exchange(CONTENDED, std::memory_order_acquire) != FREE) {
-            detail::futex(&word_, detail::FUTEX_WAIT, CONTENDED, &LONGEST_SLEEP);
+            detail::futex(&word_, detail::FUTEX_WAIT, CONTENDED, &sleep);
+            if (sleep.nanoseconds < LONGEST_SLEEP) sleep.nanoseconds *= 2;
         }
     }
 

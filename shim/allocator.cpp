@@ -1,6 +1,5 @@
 // Purpose: the allocator behind its inline fast path: it drives the operations and does what they
-// may not do: system
-//          calls, zeroing, copying.
+//          may not do: system calls, zeroing, copying.
 // Who calls it: allocator.hpp's fast path, preload/.
 // Crash rule: between two operations a client holds at most a reserved run, which recovery finds by
 // its tag.
@@ -9,6 +8,7 @@
 #include <cstring>
 
 #include "dsm-core/heap/remote.hpp"
+#include "shim/aside.hpp"
 #include "shim/emergency.hpp"
 #include "shim/libc_heap.hpp"
 #include "shim/report.hpp"

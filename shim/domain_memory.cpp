@@ -3,6 +3,8 @@
 // Crash rule: see domain_memory.hpp.
 #include "shim/domain_memory.hpp"
 
+#include <errno.h>
+
 #include "shim/syscall.hpp"
 
 namespace aep {
@@ -15,9 +17,16 @@ u32 arena_open = 0;
 /// As many more as an OS page of an IndexSet's last level has.
 constexpr u32 ARENA_STEP = OS_PAGE_SIZE * 8;
 
-bool map_fixed(uptr address, usize bytes, int protection) {
+bool claimed = false;
+
+Place map_fixed(uptr address, usize bytes, int protection) {
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    return !sys::failed(sys::mmap(address, bytes, protection, FLAGS));
+    const long at = sys::mmap(address, bytes, protection, FLAGS);
+    if (at == static_cast<long>(address)) return Place::ours;
+    if (sys::failed(at)) return at == -EEXIST ? Place::taken : Place::no_memory;
+    // A kernel before 4.17, or an emulator, takes the address for a hint.
+    sys::munmap(static_cast<uptr>(at), bytes);
+    return Place::taken;
 }
 
 bool open_parts(const Domain& dom, u32 end, u32 heaps) {
@@ -32,12 +41,20 @@ bool open_parts(const Domain& dom, u32 end, u32 heaps) {
 
 }  // namespace
 
-bool map_own_domain(const Domain& dom, u32 heaps) {
-    return map_fixed(reinterpret_cast<uptr>(&dom), heaps_end(heaps), PROT_NONE) &&
-           open_parts(dom, 1, heaps);
+Place claim_own_domain(const Domain& dom, u32 heaps) {
+    if (claimed) return Place::ours;
+    const Place place = map_fixed(reinterpret_cast<uptr>(&dom), heaps_end(heaps), PROT_NONE);
+    claimed = place == Place::ours;
+    return place;
 }
 
-bool map_own_heaps(uptr address, usize bytes) { return map_fixed(address, bytes, OPEN); }
+bool open_own_domain(const Domain& dom, u32 heaps) {
+    return claim_own_domain(dom, heaps) == Place::ours && open_parts(dom, 1, heaps);
+}
+
+bool map_own_heaps(uptr address, usize bytes) {
+    return map_fixed(address, bytes, OPEN) == Place::ours;
+}
 
 bool open_arena(const Domain& dom, u32 end) {
     return end <= arena_open ||

@@ -37,9 +37,13 @@ bool for_each_domain_part(const Domain& dom, u32 chunks, u32 heaps, F f) {
            add(start + HEAPS_OFFSET, heaps_end(heaps) - HEAPS_OFFSET) && f(begin, end - begin);
 }
 
-/// Maps a domain of the process's own at its place, zero, with room for few chunks and `heaps`
-/// heaps. False: no memory, or no room there.
-bool map_own_domain(const Domain& dom, u32 heaps);
+/// What lies in the place of the process's own domain.
+enum class Place { ours, taken, no_memory };
+/// Takes the addresses of a domain of the process's own with `heaps` heaps, without access; if they
+/// are not ours already.
+Place claim_own_domain(const Domain& dom, u32 heaps);
+/// Makes it accessible, zero, with room for few chunks. False: it cannot be.
+bool open_own_domain(const Domain& dom, u32 heaps);
 /// Maps further heaps of it.
 bool map_own_heaps(uptr address, usize bytes);
 

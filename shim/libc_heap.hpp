@@ -1,22 +1,13 @@
 // Purpose: libc's own malloc. Its pointers can reach us: from a library opened with RTLD_DEEPBIND,
-//          which binds to libc before us, or from a second libc in a dlmopen namespace. And a
-//          program that maps contexts itself stays on it, for our heap would lie where those do.
+//          which binds to libc before us, or from a second libc in a dlmopen namespace. And where
+//          we step aside (aside.hpp) the program stays on it.
 // Who calls it: allocator.cpp, for pointers outside our window only; process.cpp.
 // Crash rule: no state.
 #pragma once
 
 #include "dsm-core/base/types.hpp"
 
-/// A program that exports this symbol (the daemon, the command line, the completer) runs on libc's
-/// malloc although the library is preloaded, as by /etc/ld.so.preload: neither heap nor context.
-extern "C" {
-[[gnu::weak, gnu::visibility("default")]] extern const char aep_stay_private;
-}
-
 namespace aep {
-
-/// Whether this program is such a one. Constant from the first instruction on; async-signal-safe.
-inline bool stays_on_libc() { return &aep_stay_private != nullptr; }
 
 /// glibc's malloc, calloc and memalign: null with errno when there is no memory.
 void* libc_allocate(usize size);

@@ -140,6 +140,7 @@ void close_chunks_here(u32 first, u32 count, bool accessible) {
 }
 
 bool pool_is_scarce() {
+    if (!pool.attached) return false;  // a child that cannot reach it any more
     constexpr u32 LOOKS = 64;
     const u32 chunks = pool.tables.chunk_count;
     const u32 looks = chunks < LOOKS ? chunks : LOOKS;

@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 
 #include "dsm-core/heap/check.hpp"
+#include "shim/aside.hpp"
 #include "shim/domain_memory.hpp"
 #include "shim/driver_lock.hpp"
 #include "shim/join.hpp"
@@ -82,7 +83,7 @@ bool map_domain_memory() {
         arena_is_open(context().chunk_count);
         return true;
     }
-    if (!map_own_domain(domain(), HEAPS_PER_STEP)) {
+    if (!open_own_domain(domain(), HEAPS_PER_STEP)) {
         message("cannot map the allocator's metadata at ", Hex{domain_address},
                 ": the address space is limited or in use");
         return false;

@@ -1,0 +1,65 @@
+// Purpose: see aside.hpp.
+// Who calls it: see aside.hpp.
+// Crash rule: see aside.hpp.
+#include "shim/aside.hpp"
+
+#include <errno.h>
+
+#include "dsm-core/base/lock.hpp"
+#include "shim/domain_memory.hpp"
+#include "shim/environment.hpp"
+#include "shim/message.hpp"
+#include "shim/syscall.hpp"
+
+extern "C" {
+/// Exported by programs that stay on libc's malloc: stay_private/.
+[[gnu::weak, gnu::visibility("default")]] extern const char aep_stay_private;
+#if !defined(__SANITIZE_THREAD__)  // our own tests under it have other addresses
+/// ThreadSanitizer's, whether it is linked into the program or a library of its own.
+[[gnu::weak, gnu::visibility("default")]] void __tsan_init();
+#endif
+}
+
+namespace aep {
+
+constinit Aside aside = Aside::undecided;
+
+namespace {
+
+Lock decision_lock;
+
+template <class... Parts>
+bool step_aside(Parts... why) {
+    message(why..., ": process ", sys::getpid(), " stays on libc's malloc");
+    const Settings wanted = read_settings();
+    if (wanted.require && (wanted.names_context() || wanted.pool != nullptr)) {
+        fatal("AEP_REQUIRE=1 and the heap cannot be used: giving up");
+    }
+    return true;
+}
+
+bool is_aside() {
+    if (&aep_stay_private != nullptr) return true;
+#if !defined(__SANITIZE_THREAD__)
+    if (&__tsan_init != nullptr) {
+        return step_aside("ThreadSanitizer keeps the addresses of the heap for itself");
+    }
+#endif
+    const Domain& own = domain_at(0);
+    if (claim_own_domain(own, HEAPS_PER_STEP) != Place::taken) return false;
+    return step_aside("the place of the heap's own data, ", Hex{reinterpret_cast<uptr>(&own)},
+                      ", is taken: by another copy of this library, an emulator's or that of "
+                      "another namespace, or by something else");
+}
+
+}  // namespace
+
+bool decide_aside() {
+    LockScope scope(decision_lock);
+    if (aside == Aside::undecided) {
+        __atomic_store_n(&aside, is_aside() ? Aside::yes : Aside::no, __ATOMIC_RELAXED);
+    }
+    return aside == Aside::yes;
+}
+
+}  // namespace aep

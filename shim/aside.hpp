@@ -1,0 +1,35 @@
+// Purpose: whether this copy of the library serves its program, or steps aside and leaves it to
+//          libc's malloc: where our heap would lie, the program or somebody else needs the
+//          addresses.
+// Who calls it: allocator.cpp and process.cpp, before anything else.
+// Crash rule: private to the process.
+//
+// Who is left alone:
+// * a program that maps contexts itself (the daemon, the command line, the completer), although the
+//   library is preloaded, as by /etc/ld.so.preload;
+// * one with ThreadSanitizer, which has a use of its own for every address;
+// * the second of two copies in one address space: the guest's under a user-mode emulator, or one
+// in
+//   a namespace of dlmopen. Both would use the same addresses, which the first has.
+#pragma once
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+enum class Aside : u8 { undecided, no, yes };
+/// Changes once.
+extern Aside aside;
+
+/// Decides it, and takes the place of the process's domain, without access, as the sign for other
+/// copies. A message says why it steps aside. With AEP_REQUIRE=1 that is the program's end.
+bool decide_aside();
+
+/// Whether the program stays on libc's malloc. Thread-safe; async-signal-safe once it is decided.
+/// Cost: a load.
+inline bool stays_on_libc() {
+    const Aside decided = __atomic_load_n(&aside, __ATOMIC_RELAXED);
+    return AEP_LIKELY(decided == Aside::no) ? false : decide_aside();
+}
+
+}  // namespace aep

@@ -14,10 +14,10 @@
 extern "C" {
 /// Exported by programs that stay on libc's malloc: stay_private/.
 [[gnu::weak, gnu::visibility("default")]] extern const char aep_stay_private;
-#if !defined(__SANITIZE_THREAD__)  // our own tests under it have other addresses
-/// ThreadSanitizer's, whether it is linked into the program or a library of its own.
+/// The sanitizers', whether they are linked into the program or libraries of their own.
+[[gnu::weak, gnu::visibility("default")]] void __asan_init();
+[[gnu::weak, gnu::visibility("default")]] void __msan_init();
 [[gnu::weak, gnu::visibility("default")]] void __tsan_init();
-#endif
 }
 
 namespace aep {
@@ -30,7 +30,7 @@ Lock decision_lock;
 
 template <class... Parts>
 bool step_aside(Parts... why) {
-    message(why..., ": process ", sys::getpid(), " stays on libc's malloc");
+    message(why..., ": process ", sys::getpid(), " runs without it");
     const Settings wanted = read_settings();
     if (wanted.require && (wanted.names_context() || wanted.pool != nullptr)) {
         fatal("AEP_REQUIRE=1 and the heap cannot be used: giving up");
@@ -38,13 +38,24 @@ bool step_aside(Parts... why) {
     return true;
 }
 
+/// A sanitizer in this process that our code was not built with, and that has its shadow where the
+/// heap or its metadata lie; null: none.
+const char* foreign_sanitizer() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return nullptr;  // layout.hpp has other addresses
+#else
+    return &__asan_init != nullptr   ? "AddressSanitizer"
+           : &__msan_init != nullptr ? "MemorySanitizer"
+           : &__tsan_init != nullptr ? "ThreadSanitizer"
+                                     : nullptr;
+#endif
+}
+
 bool is_aside() {
     if (&aep_stay_private != nullptr) return true;
-#if !defined(__SANITIZE_THREAD__)
-    if (&__tsan_init != nullptr) {
-        return step_aside("ThreadSanitizer keeps the addresses of the heap for itself");
+    if (const char* sanitizer = foreign_sanitizer()) {
+        return step_aside(sanitizer, " keeps addresses of the heap for itself");
     }
-#endif
     const Domain& own = domain_at(0);
     if (claim_own_domain(own, HEAPS_PER_STEP) != Place::taken) return false;
     return step_aside("the place of the heap's own data, ", Hex{reinterpret_cast<uptr>(&own)},

@@ -7,7 +7,7 @@
 // Who is left alone:
 // * a program that maps contexts itself (the daemon, the command line, the completer), although the
 //   library is preloaded, as by /etc/ld.so.preload;
-// * one with ThreadSanitizer, which has a use of its own for every address;
+// * one with a sanitizer whose shadow lies where the heap or its metadata would;
 // * the second of two copies in one address space: the guest's under a user-mode emulator, or one
 // in
 //   a namespace of dlmopen. Both would use the same addresses, which the first has.

@@ -1,6 +1,7 @@
-// A program with ThreadSanitizer, which has a use of its own for all addresses: it runs, on libc's
-// malloc, and is told so. Built with -fsanitize=thread. Run by CTest through run.sh. Crash rule:
-// check.hpp.
+// A program with a sanitizer that has a use of its own for the heap's addresses: it runs, on
+// another malloc, and what only our heap can do is refused. Built with -fsanitize=thread or
+// address. Run by CTest through run.sh. Crash rule: check.hpp.
+#include <dlfcn.h>
 #include <pthread.h>
 
 #include "tests/conformance/check.hpp"
@@ -33,6 +34,11 @@ int main() {
     REQUIRE(p != nullptr);
     CHECK(check::all_zero(p, 3 << 20));
     free(p);
+    check::begin_case("what only our heap can do");
+    void* (*shared_malloc)(size_t);
+    *reinterpret_cast<void**>(&shared_malloc) = dlsym(RTLD_DEFAULT, "dsm_malloc");
+    errno = 0;
+    if (shared_malloc != nullptr) CHECK(shared_malloc(100) == nullptr && errno == ENOTCONN);
     check::begin_case("a child");
     CHECK_CHILD(check::run_in_child([] { free(malloc(1000)); }));
     return check::result();

@@ -12,6 +12,8 @@
 
 #include "dsm-core/base/layout.hpp"
 #include "preload/loaded_library.hpp"
+#include "shim/allocator.hpp"
+#include "shim/aside.hpp"
 #include "shim/process.hpp"
 #include "shim/syscall.hpp"
 
@@ -47,6 +49,16 @@ LoadedLibrary find_libc() {
     return {};
 }
 
+/// Whether the program's malloc is ours, and not one that is linked into it (a sanitizer's) or
+/// preloaded before us.
+bool is_programs_malloc() {
+    for (const link_map* map = _r_debug.r_map; map != nullptr; map = map->l_next) {
+        const uptr found = address_in(read_library(map->l_addr, map->l_ld), "malloc");
+        if (found != 0) return found == reinterpret_cast<uptr>(&malloc);
+    }
+    return false;
+}
+
 /// The OS pages that hold the symbols to be replaced.
 struct PageRange {
     uptr begin = ~uptr{0};
@@ -57,8 +69,12 @@ struct PageRange {
 };
 
 __attribute__((constructor)) void meet_libc() {
+    if (!is_first_copy()) return;
     const LoadedLibrary libc = find_libc();
     use_clock(reinterpret_cast<ClockFunction*>(address_in(libc, "clock_gettime")));
+    // Later the program may have forbidden itself to open files, to map them, or to be root: a
+    // first block, for which the pool and the cgroup are looked at.
+    if (is_programs_malloc() && process_start_early()) deallocate(allocate(1));
     const Replacement replacements[] = {
         {"malloc", address(malloc)},
         {"free", address(free)},

@@ -14,6 +14,10 @@
 extern "C" {
 /// Exported by programs that stay on libc's malloc: stay_private/.
 [[gnu::weak, gnu::visibility("default")]] extern const char aep_stay_private;
+/// Each copy has one; everybody who asks by name gets that of the first.
+[[gnu::visibility("default")]] extern const char aep_copy;
+const char aep_copy = 0;
+[[gnu::visibility("hidden"), gnu::alias("aep_copy")]] extern const char aep_own_copy;
 /// The sanitizers', whether they are linked into the program or libraries of their own.
 [[gnu::weak, gnu::visibility("default")]] void __asan_init();
 [[gnu::weak, gnu::visibility("default")]] void __msan_init();
@@ -52,7 +56,7 @@ const char* foreign_sanitizer() {
 }
 
 bool is_aside() {
-    if (&aep_stay_private != nullptr) return true;
+    if (&aep_stay_private != nullptr || !is_first_copy()) return true;
     if (const char* sanitizer = foreign_sanitizer()) {
         return step_aside(sanitizer, " keeps addresses of the heap for itself");
     }
@@ -64,6 +68,13 @@ bool is_aside() {
 }
 
 }  // namespace
+
+bool is_first_copy() {
+    const char* first = &aep_copy;
+    const char* own = &aep_own_copy;
+    asm("" : "+r"(first), "+r"(own));  // known to be the same only once all is loaded
+    return first == own;
+}
 
 bool decide_aside() {
     LockScope scope(decision_lock);

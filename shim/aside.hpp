@@ -9,8 +9,10 @@
 //   library is preloaded, as by /etc/ld.so.preload;
 // * one with a sanitizer whose shadow lies where the heap or its metadata would;
 // * the second of two copies in one address space: the guest's under a user-mode emulator, or one
-// in
-//   a namespace of dlmopen. Both would use the same addresses, which the first has.
+//   in a namespace of dlmopen. Both would use the same addresses, which the first has;
+// * what is served by the first of two copies in one namespace: two builds that are both preloaded,
+//   or one preloaded and one linked or opened. Everybody's malloc is the first one's; the second
+//   says nothing.
 #pragma once
 
 #include "dsm-core/base/types.hpp"
@@ -20,6 +22,9 @@ namespace aep {
 enum class Aside : u8 { undecided, no, yes };
 /// Changes once.
 extern Aside aside;
+
+/// Whether no other copy comes before this one where names are looked up.
+bool is_first_copy();
 
 /// Decides it, and takes the place of the process's domain, without access, as the sign for other
 /// copies. A message says why it steps aside. With AEP_REQUIRE=1 that is the program's end.

@@ -34,6 +34,7 @@ namespace {
 Settings process_settings;
 const Backing* process_backing = nullptr;
 bool configured = false;
+bool said_unmapped = false;
 std::atomic<bool> started{false};
 DriverLock start_lock{HELD_START};
 DriverLock growth_lock{HELD_GROWTH};  // one thread at a time takes chunks from the backing
@@ -84,8 +85,11 @@ bool map_domain_memory() {
         return true;
     }
     if (!open_own_domain(domain(), HEAPS_PER_STEP)) {
-        message("cannot map the allocator's metadata at ", Hex{domain_address},
-                ": the address space is limited or in use");
+        if (!said_unmapped) {  // each request tries again
+            said_unmapped = true;
+            message("cannot map the allocator's metadata at ", Hex{domain_address},
+                    ": the address space is limited or in use");
+        }
         return false;
     }
     domain_init(domain(), index_of(domain()));
@@ -217,6 +221,13 @@ void process_configure(const Backing* backing, const Settings& settings) {
     process_settings = settings;
     process_backing = backing;
     configured = true;
+}
+
+bool process_start_early() {
+    if (started.load(std::memory_order_acquire) || configured) return false;
+    process_configure(nullptr, read_settings());
+    const bool named = process_settings.names_context() || process_settings.pool != nullptr;
+    return named && process_start();
 }
 
 const Settings& settings() { return process_settings; }

@@ -12,7 +12,6 @@
 
 #include "dsm-core/base/layout.hpp"
 #include "preload/loaded_library.hpp"
-#include "shim/allocator.hpp"
 #include "shim/aside.hpp"
 #include "shim/process.hpp"
 #include "shim/syscall.hpp"
@@ -72,9 +71,8 @@ __attribute__((constructor)) void meet_libc() {
     if (!is_first_copy()) return;
     const LoadedLibrary libc = find_libc();
     use_clock(reinterpret_cast<ClockFunction*>(address_in(libc, "clock_gettime")));
-    // Later the program may have forbidden itself to open files, to map them, or to be root: a
-    // first block, for which the pool and the cgroup are looked at.
-    if (is_programs_malloc() && process_start_early()) deallocate(allocate(1));
+    // Later the program may have forbidden itself to open files, to map them, or to be root.
+    if (is_programs_malloc()) process_start_early();
     const Replacement replacements[] = {
         {"malloc", address(malloc)},
         {"free", address(free)},

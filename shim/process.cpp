@@ -223,11 +223,10 @@ void process_configure(const Backing* backing, const Settings& settings) {
     configured = true;
 }
 
-bool process_start_early() {
-    if (started.load(std::memory_order_acquire) || configured) return false;
+void process_start_early() {
+    if (started.load(std::memory_order_acquire) || configured) return;
     process_configure(nullptr, read_settings());
-    const bool named = process_settings.names_context() || process_settings.pool != nullptr;
-    return named && process_start();
+    if (process_settings.names_context() || process_settings.pool != nullptr) process_start();
 }
 
 const Settings& settings() { return process_settings; }

@@ -36,9 +36,8 @@ inline bool is_own_heap(u32 id) { return id - own_domain_heaps < HEAP_IDS; }
 bool process_start();
 
 /// The same before the program's own code runs, if a pool or a context is named: joining takes more
-/// of the system than it may have later. True: now it is started. When the library is initialised,
-/// once.
-bool process_start_early();
+/// of the system than it may have later. When the library is initialised, once.
+void process_start_early();
 
 /// For tests: the backing (null: as the settings say) and settings to use instead of what the
 /// environment says. Before the first process_start.

@@ -44,7 +44,11 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     }
     if (AEP_UNLIKELY(!may_take_page(h, c))) return nullptr;
     const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
-    if (!run || !commit_page_metadata(run)) return nullptr;
+    if (!run || !commit_page_metadata(run)) {
+        const Reply last =
+            transact({.op = Op::find_page, .heap = h, .a = c, .now = now, .thorough = true});
+        return last.status == Status::ok ? reinterpret_cast<PageDesc*>(last.value) : nullptr;
+    }
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
     return reinterpret_cast<PageDesc*>(born.value);
 }
@@ -186,8 +190,7 @@ bool in_large_object(uptr address) {
     const uptr address = reinterpret_cast<uptr>(p);
     if (drop_received(p)) return;  // perhaps the root of a group of ours
     if (!is_ours(p)) return report_bad_free(address, BadFree::foreign);
-    const bool interior =
-        is_page(t) ? t.index == NO_BLOCK : in_large_object(address);
+    const bool interior = is_page(t) ? t.index == NO_BLOCK : in_large_object(address);
     report_bad_free(address, interior ? BadFree::interior : BadFree::not_live);
 }
 
@@ -368,12 +371,11 @@ namespace detail {
         ++d->until;
         return deallocate_foreign(p, t);
     }
-    const u64 now = now_ms();
-    transact({.op = Op::free_local,
-              .heap = current_heap(),
-              .a = reinterpret_cast<u64>(d),
-              .now = now});
-    purge_if_due(now);
+    // A full page is only linked elsewhere; what becomes empty may go back to the arena.
+    const u64 now = d->standing == Standing::full ? 0 : now_ms();
+    transact(
+        {.op = Op::free_local, .heap = current_heap(), .a = reinterpret_cast<u64>(d), .now = now});
+    if (now != 0) purge_if_due(now);
 }
 
 void deallocate_outside(void* p) {
@@ -418,10 +420,16 @@ void* allocate_slow(usize size) {
     bool fresh_zero;
     // Another word of the same page, or a class that the fast path does not serve. The empty heap,
     // with which handlers and libc's users come here, has nothing.
-    if (size <= MAX_DIRECT || (size <= MAX_CLASS_SIZE && ++ticks % TICKS_PER_LOOK != 0)) {
-        if (uptr block; AEP_LIKELY(take_here(thread_heap, class_of(size), block, fresh_zero))) {
+    uptr block;
+    if (size <= MAX_DIRECT) {
+        Heap* h = thread_heap;
+        PageDesc* d = h->direct[direct_index(size)];
+        if (AEP_LIKELY(heap_refill(h, d) && page_take(d, block))) {
             return reinterpret_cast<void*>(block);
         }
+    } else if (size <= MAX_CLASS_SIZE && ++ticks % TICKS_PER_LOOK != 0 &&
+               AEP_LIKELY(take_here(thread_heap, class_of(size), block, fresh_zero))) {
+        return reinterpret_cast<void*>(block);
     }
     if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate(size);
     if (AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed))) share_collect();

@@ -17,8 +17,8 @@
 namespace aep {
 
 namespace detail {
-void deallocate_outside(void* p);            // not in the window
-void deallocate_slow(void* p, PageDesc* d);  // whatever `d`, the slice's descriptor, says
+void deallocate_outside(void* p);              // not in the window
+void deallocate_slow(void* p, PageDesc* d);    // whatever `d`, the slice's descriptor, says
 void deallocate_refile(void* p, PageDesc* d);  // page_regain says so
 }  // namespace detail
 

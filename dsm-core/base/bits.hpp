@@ -46,10 +46,10 @@ inline u64 with_bit_set(u64 word, u64 bit) {
     return word;
 }
 
-/// The high half of a * b; `low` is the other (compilers move the halves about).
-inline u64 multiply(u64 a, u64 b, u64& low) {
+/// The high half of a * b; `low` is the other (compilers move the halves about, and b).
+inline u64 multiply(u64 a, const u64& b, u64& low) {
     u64 high;
-    asm("mulq %3" : "=a"(low), "=d"(high) : "0"(a), "rm"(b) : "cc");
+    asm("mulq %3" : "=a"(low), "=d"(high) : "0"(a), "m"(b) : "cc");
     return high;
 }
 

@@ -98,7 +98,7 @@ namespace {
 void repair_page(PageDesc* d, Heap* owner, bool survivors) {
     if (!survivors) {
         page_rebuild(d);
-        if (d->standing == Standing::full && page_live(d) != d->capacity) {
+        if (d->standing == Standing::full && page_must_move(d)) {
             heap_remove_full(owner, d);
             heap_enqueue(owner, d);
         }

@@ -18,8 +18,8 @@ void abandon_heap(Domain& dom, Heap* h);
 bool adopt_one(Domain& dom, Heap* h);
 
 /// In a fork child, where only the caller's thread exists: heaps of the other threads become
-/// abandoned, their pages' caches are computed anew (a thread may have been in the middle of the fast
-/// path), locks are reset. `survivor` may be null.
+/// abandoned, their pages' caches are computed anew (a thread may have been in the middle of the
+/// fast path), locks are reset. `survivor` may be null.
 void repair_after_fork(Domain& dom, Heap* survivor, u64 now);
 
 }  // namespace aep

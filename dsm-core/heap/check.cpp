@@ -51,8 +51,8 @@ bool HeapCheck::heaps() {
         const u32 id = index_of(dom) * HEAP_IDS + n;
         const Heap* h = heap_at(dom, n);
         u64 pages_listed = 0;
-        if (!require(h->id() == id && kind_of(h->tag) == TAG_PAGE, "a heap has another's tag", "heap",
-                     address_of(h), h->tag, id) ||
+        if (!require(h->id() == id && kind_of(h->tag) == TAG_PAGE, "a heap has another's tag",
+                     "heap", address_of(h), h->tag, id) ||
             !heap_state(h) || !heap_lists(h, pages_listed)) {
             return false;
         }

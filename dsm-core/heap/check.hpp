@@ -32,7 +32,7 @@ enum class CheckMoment {
 };
 
 /// Walks the whole domain: every chunk, every slice's descriptor and bitmaps, every page with its
-/// free stack, every heap with its lists, all counters. False: `report` names the first violation.
+/// caches, every heap with its lists, all counters. False: `report` names the first violation.
 /// No other thread may use the domain meanwhile. Cost: linear in the chunks held, about 10 us for
 /// each page of small blocks.
 bool check_domain(const Domain& dom, CheckReport& report, CheckMoment moment = CheckMoment::idle);

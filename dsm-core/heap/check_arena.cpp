@@ -64,7 +64,7 @@ bool HeapCheck::chunk_masks_locked(SliceIndex first, u32 slices) {
 bool HeapCheck::clean_bitmaps(SliceIndex s, const char* kind) {
     const BlockBits* bits = block_bits_of(s);
     u64 allocated = 0, marked = 0;
-    for (u32 w = 0; w < MAX_BLOCKS / BLOCKS_A_WORD; ++w) {
+    for (u32 w = 0; w < MAX_WORDS; ++w) {
         allocated |= bits[w].live;
         marked |= bits[w].freed.load(std::memory_order_relaxed);
     }

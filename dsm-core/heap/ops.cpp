@@ -53,12 +53,15 @@ void release_idle(Domain& dom, Heap* h, bool all, u64 now) {
     }
 }
 
-/// Files a page of which a block came back where it then belongs.
+/// A page on the full list has blocks to give again.
+void unfile_full(Heap* h, PageDesc* d) {
+    heap_remove_full(h, d);
+    heap_enqueue(h, d);
+}
+
+/// Files a page of which blocks came back where it then belongs.
 void refile(Domain& dom, Heap* h, PageDesc* d, u64 now) {
-    if (d->standing == Standing::full) {
-        heap_remove_full(h, d);
-        heap_enqueue(h, d);
-    }
+    if (d->standing == Standing::full && page_must_move(d)) unfile_full(h, d);
     if (page_all_free(d)) page_emptied(dom, h, d, now);
 }
 
@@ -130,10 +133,19 @@ PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
     return queue_empty(q) ? nullptr : q.head;
 }
 
+/// Before memory runs out, the few free blocks of full pages are used, too.
+void unfile_full_pages(Heap* h, u32 c) {
+    for (PageDesc *d = h->full, *next; d != nullptr; d = next) {
+        next = d->next;
+        if (d->size_class == c && page_live(d) != d->capacity) unfile_full(h, d);
+    }
+}
+
 Reply find_page(Domain& dom, const Request& r) {
     uptr bad = 0;
     Heap* h = r.heap;
     const u32 c = static_cast<u32>(r.a);
+    if (r.thorough) unfile_full_pages(h, c);
     PageDesc* d = usable_page(dom, h, c, bad, r.now);
     if (d == nullptr && !r.own_only && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);

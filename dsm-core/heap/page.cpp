@@ -1,7 +1,7 @@
 // Purpose: birth, growth, collection and repair of pages.
-// Who calls it: the heap's slow path; page_seek and page_extend also malloc when a word of blocks is
-// used up; page_rebuild also recovery and the fork child.
-// Crash rule: see page.hpp; page_init publishes the tag last.
+// Who calls it: the heap's slow path; page_seek and page_extend also malloc when a word of blocks
+// is used up; page_rebuild also recovery and the fork child. Crash rule: see page.hpp; page_init
+// publishes the tag last.
 #include "dsm-core/heap/page.hpp"
 
 namespace aep {
@@ -14,16 +14,6 @@ void set_current(PageDesc* d, u32 w) {
     d->cur_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
 }
 
-/// Makes the lowest word of a group with a free extended block the current one.
-bool seek_in_group(PageDesc* d, u32 group) {
-    for (u32 w = group * WORDS_A_GROUP, end = w + WORDS_A_GROUP; w < end; ++w) {
-        if ((page_extended_mask(d, w) & ~live_word(d->bits[w])) == 0) continue;
-        set_current(d, w);
-        return true;
-    }
-    return false;
-}
-
 }  // namespace
 
 void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed) {
@@ -33,7 +23,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     const usize bytes = usize{slices} << SLICE_SHIFT;
     d->bits = block_bits_of(s);
     d->block_size = static_cast<u32>(size);
-    std::memset(d->groups, 0, sizeof d->groups);
+    d->words = 0;
     d->until = 0;
     d->extended = 0;
     d->touched = zero ? 0 : static_cast<u32>(bytes);
@@ -55,16 +45,17 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
 
 bool page_seek(PageDesc* d) {
     if (page_free_here(d) != 0) return true;
-    constexpr u32 GROUPS_A_LOOK = sizeof(u64);
-    for (u32 first = 0; first < MAX_GROUPS_A_PAGE; first += GROUPS_A_LOOK) {
-        u64 some;
-        std::memcpy(&some, d->groups + first, sizeof some);
-        for (; some != 0; some &= some - 1) {  // each of its bytes is 0 or 1
-            const u32 group = first + lowest_bit(some) / 8;
-            if (seek_in_group(d, group)) return true;
-            d->groups[group] = 0;
-        }
+    if (d->words == 0) return false;  // perhaps an empty queue's page, which nobody writes
+    const u64 here = static_cast<u64>(d->cur - d->bits);
+    for (u64 words = d->words & ~(u64{1} << here); words != 0;) {
+        const u64 above = words & (~u64{1} << here);
+        const u64 w = lowest_bit_wide(above != 0 ? above : words);
+        set_current(d, static_cast<u32>(w));
+        d->words = words;
+        if (AEP_LIKELY(page_free_here(d) != 0)) return true;
+        words &= ~(u64{1} << w);
     }
+    d->words = 0;
     return false;
 }
 
@@ -82,7 +73,7 @@ bool page_extend(PageDesc* d) {
     const u32 here = BLOCKS_A_WORD - d->extended % BLOCKS_A_WORD;
     if (step > here) step = here;
     d->extended += step < room ? step : room;
-    d->groups[w / WORDS_A_GROUP] = 1;
+    d->words |= u64{1} << w;
     set_current(d, w);
     return true;
 }
@@ -95,6 +86,7 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
                       ? 0
                       : d->remote_summary.exchange(0, std::memory_order_seq_cst);
     u32 collected = 0;
+    d->words |= summary;
     for (; summary != 0; summary &= summary - 1) {
         const u32 w = lowest_bit(summary);
         BlockBits& word = d->bits[w];
@@ -105,7 +97,6 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
             bad = base_of(d) + usize{w * BLOCKS_A_WORD + lowest_bit(stray)} * d->block_size;
         }
         set_live_word(word, live & ~freed);
-        d->groups[w / WORDS_A_GROUP] = 1;
         collected += static_cast<u32>(__builtin_popcountll(freed & live));
     }
     d->until -= collected;
@@ -122,10 +113,10 @@ void page_rebuild(PageDesc* d) {
             set_live_word(word, live_word(word) & ~freed);
         }
         live += static_cast<u32>(__builtin_popcountll(live_word(word)));
-        d->groups[w / WORDS_A_GROUP] = 1;
     }
     d->remote_summary.store(0, std::memory_order_relaxed);
     d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
+    d->words = words == 0 ? 0 : mask_of(0, words);
     set_current(d, 0);
     d->until = live - page_floor(d);
 }

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <atomic>
-#include <cstring>
 
 #include "dsm-core/heap/size_class.hpp"
 
@@ -46,17 +45,16 @@ struct BlockBits {
     std::atomic<u64> freed;  // set by other threads that free a block
 };
 inline constexpr u32 BLOCKS_A_WORD = 64;
-/// Words of one cache line: what a page's summary tells apart.
-inline constexpr u32 WORDS_A_GROUP = CACHE_LINE / sizeof(BlockBits);
 inline constexpr u32 MAX_BLOCKS = SLICE_SIZE / MIN_ALIGNMENT;
-inline constexpr u32 MAX_GROUPS_A_PAGE = MAX_BLOCKS / BLOCKS_A_WORD / WORDS_A_GROUP;
+inline constexpr u32 MAX_WORDS = MAX_BLOCKS / BLOCKS_A_WORD;
+static_assert(MAX_WORDS <= 64);  // a bit each in the summaries
 
 /// Where a page stands in its heap, and with it how many live blocks a free must leave behind to
 /// leave the fast path.
 enum class Standing : u8 {
     queued,  // one of several of its class: at 0 it is given back
     alone,   // the only one: never, it stays although it is empty
-    full,    // on the full list: at once
+    full,    // on the full list: when page_slack blocks are free again
 };
 
 struct alignas(128) PageDesc {
@@ -65,18 +63,17 @@ struct alignas(128) PageDesc {
     u64 cur_mask;     // which of its blocks are there: in the page, and extended
     uptr cur_base;    // address of its block 0
     BlockBits* bits;  // word 0
-    // Not 0: the group may have a free extended block.
-    u8 groups[MAX_GROUPS_A_PAGE];
-    u32 block_size;  // bytes (class size); 0 for a large object
-    u32 until;       // live blocks, less what page_floor says: at 0 a free leaves the fast path
-    u32 extended;    // blocks from the first that may be handed out (the rest is untouched)
-    u32 touched;     // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
+    u64 words;        // bit w: word w may have a free extended block
+    u32 block_size;   // bytes (class size); 0 for a large object
+    u32 until;        // live blocks, less what page_floor says: at 0 a free leaves the fast path
+    u32 extended;     // blocks from the first that may be handed out (the rest is untouched)
+    u32 touched;  // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
 
     // Line 1: read by all, written rarely.
-    std::atomic<u32> tag;             // see TAG_FREE; written last when a page is born
-    std::atomic<u32> remote_queued;   // 1: on some heap's list of pages with remote frees
-    u64 magic;                        // divides by block_size: see block_index
-    std::atomic<u64> remote_summary;  // bit w: word w of the freed bits may be non-zero
+    alignas(CACHE_LINE) std::atomic<u32> tag;  // see TAG_FREE; written last when a page is born
+    std::atomic<u32> remote_queued;            // 1: on some heap's list of pages with remote frees
+    u64 magic;                                 // divides by block_size: see block_index
+    std::atomic<u64> remote_summary;           // bit w: word w of the freed bits may be non-zero
     PageDesc* remote_next;
     PageDesc* next;  // in the class queue or the full list
     PageDesc* prev;
@@ -93,7 +90,6 @@ struct alignas(128) PageDesc {
     Standing standing;
 };
 static_assert(sizeof(PageDesc) == 128 && DESCS.stride == sizeof(PageDesc));
-static_assert(offsetof(PageDesc, tag) == CACHE_LINE);
 
 /// The descriptor of the slice that holds `address`, in the window. The constants cancel out.
 inline PageDesc* desc_at(uptr address) {
@@ -120,7 +116,7 @@ inline BlockBits* block_bits_of(SliceIndex s) {
 /// half is below `magic` just if nothing is left over (Lemire, Kaser, Kurz: "Faster remainder by
 /// direct computation"). The index may be that of a block that does not fit into the page any more:
 /// nothing live ever begins there.
-inline bool find_block(usize offset, u64 magic, usize& index) {
+inline bool find_block(usize offset, const u64& magic, usize& index) {
     u64 rest;
     index = multiply(offset, magic, rest);
     return rest < magic;
@@ -183,22 +179,27 @@ inline bool page_clear_bit(PageDesc* d, usize index) {
 }
 
 /// Makes the block that page_clear_bit cleared one to be taken. Owner only. True: the page must
-/// leave the fast path, since it is on the full list, or wholly free.
+/// leave the fast path, to be filed elsewhere.
 inline bool page_regain(PageDesc* d, usize index) {
-    d->groups[index / (BLOCKS_A_WORD * WORDS_A_GROUP)] = 1;
+    d->words = with_bit_set(d->words, index / BLOCKS_A_WORD);
     return --d->until == 0;
 }
 
+/// How many blocks of a full page must be free again before malloc takes from it. One would do, but
+/// then a program that replaces blocks here and there in a large live set would move a page from
+/// list to list for each block.
+inline u32 page_slack(const PageDesc* d) { return d->capacity / u32{16} + 1; }
+
 /// What `until` is short of the live blocks.
 inline u32 page_floor(const PageDesc* d) {
-    constexpr u32 NEVER = u32{1} << 31;
+    constexpr u32 NEVER = u32{1} << 30;
     switch (d->standing) {
         case Standing::queued:
             return 0;
         case Standing::alone:
             return 0 - NEVER;
         case Standing::full:
-            return d->capacity - u32{1};
+            return d->capacity - page_slack(d);
     }
     __builtin_unreachable();
 }
@@ -206,6 +207,8 @@ inline u32 page_floor(const PageDesc* d) {
 inline u32 page_live(const PageDesc* d) { return d->until + page_floor(d); }
 /// Owner only: are all blocks of the page free, with no remote mark on the way?
 inline bool page_all_free(const PageDesc* d) { return page_live(d) == 0; }
+/// Whether the page has so many free blocks that it must be filed elsewhere.
+inline bool page_must_move(const PageDesc* d) { return d->until - 1 >= u32{1} << 31; }
 inline void page_set_standing(PageDesc* d, Standing standing) {
     const u32 live = page_live(d);
     d->standing = standing;
@@ -233,8 +236,8 @@ inline RemoteMark page_mark_remote(PageDesc* d, u32 index) {
     // A bit a word: a mark must not be collected before its freer is done with the page, and the
     // freer that finds others in its word is. seq_cst: pairs with the collector, which clears the
     // queue flag before it takes the summary.
-    const u64 summary = d->remote_summary.fetch_or(u64{1} << (index / BLOCKS_A_WORD),
-                                                   std::memory_order_seq_cst);
+    const u64 summary =
+        d->remote_summary.fetch_or(u64{1} << (index / BLOCKS_A_WORD), std::memory_order_seq_cst);
     if (summary != 0) return RemoteMark::marked;
     // After the summary: page_collect_remote takes them in the other order, so that the flag may
     // outlive its reason, but not the other way round.
@@ -265,9 +268,9 @@ constexpr void page_make_empty(PageDesc& d, BlockBits& none) { d.cur = d.bits = 
 /// free).
 void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed);
 
-/// Makes the lowest word with a free extended block the current one, if the current one has none.
-/// False: no extended block is free. Owner only. Cost: one line of bitmaps for each group that
-/// proves full.
+/// Makes the next word with a free extended block the current one, if the current one has none; in
+/// turn, so that each has gathered as many as can be when its turn comes. False: no extended block
+/// is free. Owner only.
 bool page_seek(PageDesc* d);
 
 /// Extends a page without free blocks by some that are untouched, within the word that follows and

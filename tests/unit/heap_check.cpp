@@ -132,7 +132,13 @@ TEST(Check, Blocks) {
     finds("never extended", [](Scene& s) { s.full->bits[1].live = 1; });
     finds("count of live blocks", [](Scene& s) { s.queued->bits[0].live ^= u64{1} << 6; });
     finds("count of live blocks", [](Scene& s) { --s.queued->until; });
-    finds("summary does not name", [](Scene& s) { s.queued->groups[0] = 0; });
+    finds("free blocks that the summary does not name", [](Scene& s) {
+        const uptr first = pop(s.other, 7);
+        while (index_of(pop(s.other, 7)) < BLOCKS_A_WORD) {
+        }
+        push(s.other, first);
+        page_of(first)->words = 0;
+    });
 }
 
 TEST(Check, RemoteFrees) {
@@ -164,7 +170,7 @@ TEST(Check, Heaps) {
     finds("full list does not know it",
           [](Scene& s) { page_set_standing(s.full, Standing::queued); });
     finds("on the full list is not full", [](Scene& s) {
-        push_remote(s.blocks[0]);
+        for (u32 i = 0; i < page_slack(s.full); ++i) push_remote(s.blocks[i]);
         uptr bad = 0;
         page_collect_remote(s.full, bad);
     });

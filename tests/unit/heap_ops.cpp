@@ -24,10 +24,14 @@ TEST(Ops, PagesFillAndReturnInOrder) {
         EXPECT_EQ(h->queues[c].head, h->queues[c].last) << "exhausted pages leave the queue";
         EXPECT_EQ(h->direct[direct_index(1024)], h->queues[c].head);
         expect_sound();
-        push(h, blocks[0]);  // of a page on the full list
+        const u32 slack = page_slack(page_of(blocks[0]));
+        for (u32 i = 0; i < slack; ++i) {  // of a page on the full list
+            EXPECT_NE(h->queues[c].last, page_of(blocks[0]));
+            push(h, blocks[i]);
+            expect_sound();
+        }
         EXPECT_EQ(h->queues[c].last, page_of(blocks[0]));
-        expect_sound();
-        for (usize i = 1; i < blocks.size(); ++i) {
+        for (usize i = slack; i < blocks.size(); ++i) {
             ASSERT_TRUE(push(h, blocks[i]));
             if (i % 16 == 0) expect_sound();
         }
@@ -35,6 +39,23 @@ TEST(Ops, PagesFillAndReturnInOrder) {
         perform({.op = Op::trim, .heap = h, .now = 9});
         EXPECT_EQ(h->page_count, 0u);
         EXPECT_EQ(h->direct[direct_index(1024)], &domain().empty_page);
+        expect_sound();
+    });
+}
+
+TEST(Ops, BeforeMemoryRunsOutTheLastBlocksOfFullPagesAreUsed) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        const u32 c = class_of(1024);
+        std::vector<uptr> blocks;
+        for (int i = 0; i < 64 * 3; ++i) blocks.push_back(pop(h, c));
+        push(h, blocks[0]);
+        EXPECT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).status, Status::miss);
+        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c, .thorough = true});
+        EXPECT_EQ(found.value, reinterpret_cast<uptr>(page_of(blocks[0])));
+        EXPECT_EQ(pop(h, c), blocks[0]);
         expect_sound();
     });
 }

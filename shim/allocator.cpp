@@ -27,12 +27,6 @@ namespace {
 constexpr u32 TICKS_PER_LOOK = 16;
 __thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
 
-/// A large block that shrinks gives back what it no longer needs if that is at least this part of
-/// it: less is not worth an operation, and another when it grows again.
-constexpr usize GIVE_BACK_PART = 16;
-
-u32 slices_for(usize size) { return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT); }
-
 /// A page of class `c` in heap `h` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {
     const u64 now = now_ms();
@@ -109,27 +103,6 @@ void* allocate_class(u32 c, bool& fresh_zero) {
         return emergency_allocate(class_size(c), 1);
     }
     return allocate_from(h, c, fresh_zero);
-}
-
-/// A large object, with `room` to grow in place that is not committed.
-void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room = 0) {
-    if (alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
-    const SlowPath here;
-    if (AEP_UNLIKELY(here.nested())) {
-        fresh_zero = false;
-        return emergency_allocate(size, alignment);
-    }
-    if (!process_start()) return nullptr;
-    purge_if_due(now_ms());
-    const u32 alignment_slices =
-        alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
-    if (size == 0) size = 1;
-    const Run run = obtain_run(current_heap(), slices_for(size + room), alignment_slices,
-                               round_up(size, SLICE_SIZE));
-    if (!run) return nullptr;
-    transact({.op = Op::large_birth, .run = run});
-    fresh_zero = run.zero;
-    return reinterpret_cast<void*>(run.address());
 }
 
 /// What a pointer into the window points at. All of it comes from the pointer and the descriptor's
@@ -292,51 +265,6 @@ bool is_live_here(const void* p, const Target& t) {
     report_not_live(p);
 }
 
-/// Gives the large object at `p` `slices` slices, more than it has, without moving it, if that can
-/// be.
-bool grow_large(void* p, u32 slices) {
-    const u64 address = reinterpret_cast<u64>(p);
-    for (;;) {
-        const Reply r = transact({.op = Op::grow_large, .a = address, .b = slices});
-        if (r.status == Status::ok) return true;
-        if (r.status != Status::beyond_end) return false;
-        const usize end = usize{raw(slice_at(address))} + slices;
-        const usize have = usize{r.value} * SLICES_PER_CHUNK;
-        const u32 chunks = static_cast<u32>((end - have + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
-        if (!extend_window(static_cast<u32>(r.value), chunks)) return false;
-    }
-}
-
-/// Tries to make `slices` slices of the large object at `p` usable without moving it.
-bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
-    const u64 address = reinterpret_cast<u64>(p);
-    const u32 old_slices = d->slices;
-    const usize bytes = usize{slices} << SLICE_SHIFT;
-    if (bytes <= d->committed) {
-        if (slices < old_slices) {
-            transact({.op = Op::shrink_large, .a = address, .b = slices, .now = now_ms()});
-        }
-        return true;
-    }
-    if (slices > old_slices && !grow_large(p, slices)) return false;
-    if (bytes <= d->committed) return true;
-    if (backing().commit(address + d->committed, bytes - d->committed)) {
-        transact({.op = Op::commit_large, .a = address, .b = slices});
-        return true;
-    }
-    if (slices > old_slices) {
-        transact({.op = Op::shrink_large, .a = address, .b = old_slices, .now = now_ms()});
-    }
-    return false;
-}
-
-/// A block for `size` bytes that may grow by `room`.
-void* allocate_with_room(usize size, usize room) {
-    bool fresh_zero;
-    return size + room <= MAX_CLASS_SIZE ? allocate(size + room)
-                                         : allocate_large(size, SLICE_SIZE, fresh_zero, room);
-}
-
 /// Bytes of an object that another client sent, or of a group's root; 0: it is neither.
 [[gnu::cold, gnu::noinline]] usize received_size(const void* p) {
     if (!sharing_open.load(std::memory_order_relaxed)) return 0;
@@ -344,21 +272,29 @@ void* allocate_with_room(usize size, usize room) {
     return facts.own != 0 ? facts.bytes : 0;
 }
 
-/// realloc of what others refer to, too: they go on with the old one as it is.
-bool must_move(const void* p) { return may_be_shared(p) && share_query(p).references != 0; }
-
-void* move_block(void* p, usize old_usable, usize size, usize room) {
-    void* q = allocate_with_room(size, room);
-    if (q == nullptr && room != 0) q = allocate(size);
-    if (q == nullptr) return nullptr;
-    std::memcpy(q, p, old_usable < size ? old_usable : size);
-    deallocate(p);
-    return q;
-}
-
 }  // namespace
 
 namespace detail {
+
+void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) {
+    if (alignment > HEAP_WINDOW / 2 || size > HEAP_WINDOW) return nullptr;
+    const SlowPath here;
+    if (AEP_UNLIKELY(here.nested())) {
+        fresh_zero = false;
+        return emergency_allocate(size, alignment);
+    }
+    if (!process_start()) return nullptr;
+    purge_if_due(now_ms());
+    const u32 alignment_slices =
+        alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
+    if (size == 0) size = 1;
+    const Run run = obtain_run(current_heap(), slices_for(size + room), alignment_slices,
+                               round_up(size, SLICE_SIZE));
+    if (!run) return nullptr;
+    transact({.op = Op::large_birth, .run = run});
+    fresh_zero = run.zero;
+    return reinterpret_cast<void*>(run.address());
+}
 
 [[gnu::noinline]] void deallocate_refile(void* p, PageDesc* d) {
     const SlowPath here;
@@ -433,7 +369,8 @@ void* allocate_slow(usize size) {
     }
     if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate(size);
     if (AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed))) share_collect();
-    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE)) return allocate_large(size, SLICE_SIZE, fresh_zero);
+    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE))
+        return detail::allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);
     Heap* h = attached_heap();
     const SlowPath here;
@@ -451,7 +388,7 @@ void* allocate_zeroed(usize total) {
     }
     bool fresh_zero = false;
     void* p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
-                                      : allocate_large(total, SLICE_SIZE, fresh_zero);
+                                      : detail::allocate_large(total, SLICE_SIZE, fresh_zero);
     if (p == nullptr || fresh_zero) return p;
     zero_recycled(reinterpret_cast<uptr>(p), total);
     return p;
@@ -465,36 +402,7 @@ void* allocate_aligned(usize alignment, usize size) {
         const u32 c = class_of_aligned(size, alignment);
         if (c < CLASS_COUNT) return allocate_class(c, fresh_zero);
     }
-    return allocate_large(size, alignment, fresh_zero);
-}
-
-void* reallocate(void* p, usize size) {
-    if (AEP_UNLIKELY(stays_on_libc())) return libc_realloc(p, size);
-    if (AEP_UNLIKELY(!owns(p)) && !emergency_owns(p) && is_libc_block(p)) {
-        return libc_realloc(p, size);
-    }
-    const usize usable = usable_size(p);
-    if (AEP_UNLIKELY(usable == 0)) {
-        deallocate(p);  // reports what it is
-        return nullptr;
-    }
-    if (AEP_UNLIKELY(must_move(p))) return move_block(p, usable, size, 0);
-    // A block keeps its place while at least half of it is used; a large one gives back its end.
-    if (size <= usable && (size >= usable / 2 || usable <= 32)) {
-        if (usable > MAX_CLASS_SIZE && usable - size >= usable / GIVE_BACK_PART) {
-            resize_large_in_place(p, desc_at(reinterpret_cast<uptr>(p)), slices_for(size));
-        }
-        return p;
-    }
-    if (AEP_UNLIKELY(size > HEAP_WINDOW)) return nullptr;
-    if (usable > MAX_CLASS_SIZE && size > MAX_CLASS_SIZE) {
-        PageDesc* d = desc_at(reinterpret_cast<uptr>(p));
-        if (resize_large_in_place(p, d, slices_for(size))) return p;
-    }
-    // What grows once will grow again: leave room, more for what is expensive to move.
-    const usize room = size <= usable ? 0 : size / (size <= MAX_CLASS_SIZE ? 8 : 4);
-    void* moved = move_block(p, usable, size, room);
-    return moved == nullptr && size <= usable ? p : moved;
+    return detail::allocate_large(size, alignment, fresh_zero);
 }
 
 usize usable_size(void* p) {

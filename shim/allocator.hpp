@@ -20,6 +20,11 @@ namespace detail {
 void deallocate_outside(void* p);              // not in the window
 void deallocate_slow(void* p, PageDesc* d);    // whatever `d`, the slice's descriptor, says
 void deallocate_refile(void* p, PageDesc* d);  // page_regain says so
+inline u32 slices_for(usize size) {
+    return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT);
+}
+/// A large object, with `room` to grow in place that is not committed.
+void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room = 0);
 }  // namespace detail
 
 /// malloc's fast path: true with the block in `p`, or false: use

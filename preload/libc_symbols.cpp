@@ -7,15 +7,19 @@
 #include <link.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 
 #include <algorithm>
 
 #include "dsm-core/base/layout.hpp"
 #include "preload/loaded_library.hpp"
 #include "shim/aside.hpp"
+#include "shim/background.hpp"
 #include "shim/process.hpp"
 #include "shim/syscall.hpp"
 
+extern "C" const Elf64_Ehdr __ehdr_start
+    __attribute__((visibility("hidden")));  // ours, by the linker
 extern "C" void __libc_free(void*);
 extern "C" void cfree(void*) noexcept;
 
@@ -58,6 +62,20 @@ bool is_programs_malloc() {
     return false;
 }
 
+/// The image that is loaded at `base`, its ELF header first, starts no thread of ours.
+void avoid_library(uptr base) {
+    if (base == 0) return;
+    const auto* header = reinterpret_cast<const Elf64_Ehdr*>(base);
+    const auto* segment = reinterpret_cast<const Elf64_Phdr*>(base + header->e_phoff);
+    uptr end = base;
+    for (u32 i = 0; i < header->e_phnum; ++i, ++segment) {
+        if (segment->p_type == PT_LOAD) {
+            end = std::max(end, base + segment->p_vaddr + segment->p_memsz);
+        }
+    }
+    background_avoid(base, end);
+}
+
 /// The OS pages that hold the symbols to be replaced.
 struct PageRange {
     uptr begin = ~uptr{0};
@@ -70,6 +88,11 @@ struct PageRange {
 __attribute__((constructor)) void meet_libc() {
     if (!is_first_copy()) return;
     const LoadedLibrary libc = find_libc();
+    if (libc.base != 0) {
+        avoid_library(libc.base);
+        avoid_library(getauxval(AT_BASE));  // the loader
+        avoid_library(reinterpret_cast<uptr>(&__ehdr_start));
+    }
     use_clock(reinterpret_cast<ClockFunction*>(address_in(libc, "clock_gettime")));
     // Later the program may have forbidden itself to open files, to map them, or to be root.
     if (is_programs_malloc()) process_start_early();

@@ -10,6 +10,7 @@
 
 #include "preload/export.hpp"
 #include "shim/allocator.hpp"
+#include "shim/background.hpp"
 
 namespace {
 
@@ -30,7 +31,11 @@ usize alignment_for(usize alignment) {
 }
 
 /// malloc beyond the fast path.
-[[gnu::noinline]] void* malloc_slow(usize size) { return checked(allocate_slow(size)); }
+[[gnu::noinline]] void* malloc_slow(usize size) {
+    void* p = checked(allocate_slow(size));
+    background_offer(__builtin_return_address(0));
+    return p;
+}
 
 }  // namespace
 

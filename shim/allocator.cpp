@@ -9,6 +9,7 @@
 
 #include "dsm-core/heap/remote.hpp"
 #include "shim/aside.hpp"
+#include "shim/background.hpp"
 #include "shim/emergency.hpp"
 #include "shim/libc_heap.hpp"
 #include "shim/report.hpp"
@@ -297,6 +298,7 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) 
 }
 
 [[gnu::noinline]] void deallocate_refile(void* p, PageDesc* d) {
+    background_offer(__builtin_return_address(0));
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
         // The interrupted thread was about to leave its heap alone, but had not yet: the block's
@@ -327,6 +329,7 @@ void deallocate_outside(void* p) {
 }
 
 void deallocate_slow(void* p, PageDesc* d) {
+    background_offer(__builtin_return_address(0));
     const Target t = target_of(p, d);
     if (AEP_UNLIKELY((t.tag & TAG_SHARED) != 0) && is_live_here(p, t) && others_keep(p)) return;
     deallocate_target(p, t);

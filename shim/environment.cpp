@@ -72,6 +72,8 @@ void apply(Settings& s, const char* entry) {
         }
     } else if (const char* stats = value_of(entry, "AEP_STATS")) {
         s.stats = parse_flag("AEP_STATS", stats);
+    } else if (const char* background = value_of(entry, "AEP_BACKGROUND")) {
+        s.background = parse_flag("AEP_BACKGROUND", background);
     } else if (const char* require = value_of(entry, "AEP_REQUIRE")) {
         s.require = parse_flag("AEP_REQUIRE", require);
     }

@@ -10,6 +10,7 @@
 #include "dsm-core/heap/check.hpp"
 #include "shim/aside.hpp"
 #include "shim/domain_memory.hpp"
+#include "shim/background.hpp"
 #include "shim/driver_lock.hpp"
 #include "shim/join.hpp"
 #include "shim/joined_backing.hpp"
@@ -162,7 +163,7 @@ Run take_or_grow(const Request& take) {
     }
 }
 
-/// Purges what has been free for `decay` ms; at most `limit` chunks. True if anything was.
+/// Purges what is due with a window of `decay` ms; in at most `limit` chunks. True if anything was.
 bool purge(u64 now, u64 decay, int limit) {
     bool any = false;
     for (int i = 0; i < limit; ++i) {
@@ -211,6 +212,7 @@ bool process_start() {
     if (started.load(std::memory_order_relaxed)) return true;
     choose_backing();
     pure_mode = process_settings.pure;
+    background_enable(process_settings.background);
     if (!map_domain_memory()) return false;
     own_domain_heaps = index_of(domain()) * HEAP_IDS;
     started.store(true, std::memory_order_release);
@@ -275,6 +277,7 @@ Reply transact(const Request& request) {
 #endif
         return result;
     });
+    background_notice(domain().arena.next_purge());
     if (AEP_UNLIKELY(reply.twice_freed != 0)) report_bad_free(reply.twice_freed, BadFree::twice);
     return reply;
 }
@@ -410,11 +413,13 @@ long attach_again() {
 }
 
 void purge_if_due(u64 now) {
-    const u64 oldest = domain().arena.oldest_dirty();
-    const u64 decay = process_settings.decay_ms;
-    if (AEP_LIKELY(now < oldest || now - oldest < decay)) return;
+    if (AEP_LIKELY(now < domain().arena.next_purge()) || background_serves()) return;
+    purge_due(now);
+}
+
+void purge_due(u64 now) {
     if (!purge_lock.try_lock()) return;
-    purge(now, decay, PURGES_AT_ONCE);
+    purge(now, process_settings.decay_ms, PURGES_AT_ONCE);
     if (process_backing->commit != nullptr) release_free_chunks(1);
     purge_lock.unlock();
 }
@@ -483,6 +488,7 @@ void fork_child(Heap* survivor) {
     growth_lock.reset();
     purge_lock.reset();
     held_locks = 0;
+    background_forget();
     gate.store(0, std::memory_order_relaxed);
     process_backing->fork_child();
     perform(domain(), {.op = Op::repair_after_fork, .heap = survivor, .now = now_ms()});

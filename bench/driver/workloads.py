@@ -105,6 +105,8 @@ def cases(program, scratch):
         Workload("synthetic/threadtest_8", [program("aep_bench_threadtest"), "8", "200"], clock="wall"),
         Workload("synthetic/larson", [program("aep_bench_larson"), "4", "150", "10000"], clock="wall"),
         Workload("synthetic/fragment", [program("aep_bench_fragment"), "32", "8"]),
+        Workload("synthetic/bursts_200", [program("aep_bench_bursts"), "5", "200"]),
+        Workload("synthetic/bursts_20000", [program("aep_bench_bursts"), "5", "20000"]),
         Workload("startup/true", [program("aep_bench_startup"), "150", "/bin/true"]),
         Workload("program/python_malloc", ["/usr/bin/python3", source["objects.py"]], env={"PYTHONMALLOC": "malloc"},
                  needs="python3"),

@@ -39,7 +39,7 @@ constexpr u64 aligned_positions(u32 alignment) {
 void Arena::init(u32 domain_index) {
     holder_ = static_cast<u16>(domain_index + 1);
     dirty_first_ = dirty_last_ = chunk_first_ = raw(NO_CHUNK);
-    oldest_dirty_.store(~u64{0}, std::memory_order_relaxed);
+    decay_.init();
 }
 
 void Arena::refile(ChunkIndex c, ChunkDesc* d) {
@@ -54,6 +54,7 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
     Run run{.first = first, .slices = slices, .zero = true};
     run.coarse = chunk_desc(chunk_of(first))->coarse != 0;
     bool unbroken = true;  // all before can be written
+    u32 dirty = 0;
     for_each_part(run.first, slices, [&](ChunkDesc* d, ChunkIndex chunk, u64 mask) {
         run.zero = run.zero && (d->zero & mask) == mask;
         if (const u64 missing = mask & ~d->committed; unbroken) {
@@ -65,6 +66,7 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
                 run.committed += desc_of(SliceIndex{broken})->committed;
             }
         }
+        dirty += static_cast<u32>(__builtin_popcountll(d->dirty & mask));
         d->free &= ~mask;
         d->zero &= ~mask;
         d->dirty &= ~mask;
@@ -72,6 +74,7 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
         AEP_HEAP_CRASH_POINT("arena: part of a run claimed");
         return true;
     });
+    if (dirty != 0) decay_.took(dirty);
     PageDesc* head = desc_of(run.first);
     head->slices = slices;
     head->tag.store(owner << TAG_OWNER_SHIFT | TAG_RESERVED, std::memory_order_relaxed);
@@ -177,19 +180,44 @@ void keep_committed(SliceIndex first, u32 slices, usize bytes) {
 
 }  // namespace
 
-void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
-    d->dirty |= mask;
-    d->dirty_since = now;
-    if (d->on_dirty_list) return;
+void Arena::push_dirty(ChunkIndex c, ChunkDesc* d) {
     d->on_dirty_list = 1;
+    d->given_again = 0;
     d->next_dirty = raw(NO_CHUNK);
     if (dirty_first_ == raw(NO_CHUNK)) {
         dirty_first_ = raw(c);
-        oldest_dirty_.store(now, std::memory_order_relaxed);
     } else {
         chunk_desc(ChunkIndex{dirty_last_})->next_dirty = raw(c);
     }
     dirty_last_ = raw(c);
+}
+
+/// Null: there is none.
+ChunkDesc* Arena::pop_dirty(ChunkIndex& c) {
+    if (dirty_first_ == raw(NO_CHUNK)) return nullptr;
+    c = ChunkIndex{dirty_first_};
+    ChunkDesc* d = chunk_desc(c);
+    dirty_first_ = d->next_dirty;
+    d->on_dirty_list = 0;
+    return d;
+}
+
+/// Puts the chunk that was popped last back where it was.
+void Arena::return_dirty(ChunkIndex c, ChunkDesc* d) {
+    if (dirty_first_ == raw(NO_CHUNK)) dirty_last_ = raw(c);
+    d->on_dirty_list = 1;
+    d->next_dirty = dirty_first_;
+    dirty_first_ = raw(c);
+}
+
+void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
+    decay_.gave(static_cast<u32>(__builtin_popcountll(mask & ~d->dirty)), now);
+    d->dirty |= mask;
+    if (d->on_dirty_list) {
+        d->given_again = 1;
+    } else {
+        push_dirty(c, d);
+    }
 }
 
 void Arena::give(SliceIndex first, u32 slices, u64 now, usize committed) {
@@ -242,7 +270,6 @@ void Arena::add(ChunkIndex first, u32 count, const Added& what, u64 now) {
         d->free = ~u64{0};
         d->zero = what.zero ? ~u64{0} : 0;
         d->committed = what.committed ? ~u64{0} : 0;
-        d->dirty = what.zero ? 0 : d->dirty;
         refile(ChunkIndex{c}, d);
         if (what.dirty) mark_dirty(ChunkIndex{c}, d, ~u64{0}, now);
         // Release: who sees that the chunk is ours sees its masks.
@@ -258,39 +285,28 @@ void Arena::add(ChunkIndex first, u32 count, const Added& what, u64 now) {
 
 Arena::Purge Arena::purge_begin(u64 now, u64 decay) {
     LockScope scope(lock_);
-    for (;;) {
-        const u32 c = dirty_first_;
-        if (c == raw(NO_CHUNK)) {
-            oldest_dirty_.store(~u64{0}, std::memory_order_relaxed);
-            return {};
+    const u32 due = decay_.due(now, decay);
+    if (due == 0) return {};
+    ChunkIndex c;
+    while (ChunkDesc* d = pop_dirty(c)) {
+        if (d->dirty == 0) continue;
+        // What was given to again comes after what was not.
+        if (d->given_again && dirty_first_ != raw(NO_CHUNK)) {
+            push_dirty(c, d);
+            continue;
         }
-        ChunkDesc* d = chunk_desc(ChunkIndex{c});
-        const bool recent = d->dirty != 0 && now - d->dirty_since < decay;
-        // A chunk that was given to again is only due later: it goes to the end, unless it is
-        // alone.
-        if (recent && (d->next_dirty == raw(NO_CHUNK) || now - oldest_dirty() < decay)) {
-            if (d->next_dirty == raw(NO_CHUNK))
-                oldest_dirty_.store(d->dirty_since, std::memory_order_relaxed);
-            return {};
-        }
-        dirty_first_ = d->next_dirty;
-        d->on_dirty_list = 0;
-        const u64 mask = d->dirty;
-        if (recent) {
-            d->dirty = 0;
-            mark_dirty(ChunkIndex{c}, d, mask, d->dirty_since);
-        }
-        if (dirty_first_ != raw(NO_CHUNK)) {
-            oldest_dirty_.store(chunk_desc(ChunkIndex{dirty_first_})->dirty_since,
-                                std::memory_order_relaxed);
-        }
-        if (recent || mask == 0) continue;
-        d->dirty = 0;
+        u64 mask = d->dirty;
+        // The upper ones: runs are taken from below.
+        while (static_cast<u32>(__builtin_popcountll(mask)) > due) mask &= mask - 1;
+        d->dirty &= ~mask;
         d->free &= ~mask;
-        refile(ChunkIndex{c}, d);
+        if (d->dirty != 0) return_dirty(c, d);
+        refile(c, d);
+        decay_.purged(static_cast<u32>(__builtin_popcountll(mask)), now);
         AEP_HEAP_CRASH_POINT("arena: purge begun");
-        return {ChunkIndex{c}, mask};
+        return {c, mask};
     }
+    return {};
 }
 
 void Arena::purge_end(Purge purge, u64 zero, bool still_committed) {

@@ -8,21 +8,22 @@
 
 #include "dsm-core/base/index_set.hpp"
 #include "dsm-core/base/lock.hpp"
+#include "dsm-core/heap/decay.hpp"
 #include "dsm-core/heap/page.hpp"
 
 namespace aep {
 
 /// One chunk of an arena: a bit a slice. Zeroed memory: a chunk that no arena holds.
 struct ChunkDesc {
-    u64 free;         // not part of any run
-    u64 zero;         // free slices that read as zero
-    u64 committed;    // writing cannot fail (PageDesc::committed has parts of others)
-    u64 dirty;        // free slices with memory behind them
-    u64 dirty_since;  // time of the last give, in ms
-    u32 next_dirty;   // FIFO of chunks with dirty slices, NO_CHUNK-terminated
+    u64 free;        // not part of any run
+    u64 zero;        // free slices that read as zero
+    u64 committed;   // writing cannot fail (PageDesc::committed has parts of others)
+    u64 dirty;       // free slices with memory behind them
+    u32 next_dirty;  // FIFO of chunks with dirty slices, NO_CHUNK-terminated
     u8 on_dirty_list;
-    u8 rank;    // run_rank(free): which bin it is in, 0 = none
-    u8 coarse;  // its memory comes in large pieces
+    u8 given_again;  // since it came to its place there: it goes to the end once more
+    u8 rank;         // run_rank(free): which bin it is in, 0 = none
+    u8 coarse;       // its memory comes in large pieces
     // Index of the domain that holds the chunk, plus 1; 0: none. Written last when a chunk is added
     // and first when it is taken away, so that other domains never take it for theirs.
     std::atomic<u16> holder;
@@ -90,9 +91,9 @@ class Arena {
     /// Adds chunks, wholly free. `now` in ms starts the decay of dirty ones.
     void add(ChunkIndex first, u32 count, const Added& what, u64 now);
 
-    /// Purging, in two steps so that the system call happens without the lock: begin withdraws the
-    /// dirty slices of one chunk that has been dirty for `decay` ms (mask 0: none is due); end
-    /// returns them, those of `zero` as reading as zero.
+    /// Purging, in two steps so that the system call happens without the lock: begin withdraws
+    /// dirty slices of one chunk, at most as many as are due with a window of `decay` ms (mask 0:
+    /// none is; decay 0: all are); end returns them, those of `zero` as reading as zero.
     struct Purge {
         ChunkIndex chunk = NO_CHUNK;
         u64 mask = 0;
@@ -104,9 +105,10 @@ class Arena {
     /// none. add() brings it back.
     ChunkIndex detach_free_chunk(u32 keep);
 
-    /// When the oldest dirty chunk was last given to, or ~0: a cheap test whether purging may be
-    /// due.
-    u64 oldest_dirty() const { return oldest_dirty_.load(std::memory_order_relaxed); }
+    /// When purging may next be due, in ms; Decay::NEVER: not before memory is given. A cheap test.
+    u64 next_purge() const { return decay_.next_look(); }
+    /// How many free slices have memory behind them. Racy.
+    u32 dirty_slices() const { return decay_.dirty(); }
 
     /// Chunks below this index were ever added: bounds every walk and every pointer check.
     u32 chunk_limit() const { return chunk_limit_.load(std::memory_order_acquire); }
@@ -140,6 +142,9 @@ class Arena {
     Run take_within_chunk(u32 slices, u32 alignment, u32 owner);
     Run take_across_chunks(u32 first, u32 end, u32 slices, u32 alignment, u32 owner);
     void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);
+    void push_dirty(ChunkIndex c, ChunkDesc* d);
+    ChunkDesc* pop_dirty(ChunkIndex& c);
+    void return_dirty(ChunkIndex c, ChunkDesc* d);
 
     Lock lock_;
     u16 holder_;  // what our chunks' descriptors say
@@ -147,7 +152,7 @@ class Arena {
     u32 chunk_first_;  // chunks below this index were never added: a client's may begin far up
     std::atomic<u32> chunk_limit_;
     u32 dirty_first_, dirty_last_;
-    std::atomic<u64> oldest_dirty_;
+    Decay decay_;
     IndexSet by_rank_[RANKS];  // [r]: chunks whose longest free run is in [2^r, 2^(r+1))
 };
 

@@ -149,6 +149,7 @@ bool HeapCheck::chunks() {
                  domain_address(), limit)) {
         return false;
     }
+    u64 dirty_slices = 0;
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         if (!chunk_masks(ChunkIndex{c})) return false;
@@ -160,12 +161,15 @@ bool HeapCheck::chunks() {
             continue;
         }
         dirty_chunks_ += d->on_dirty_list;
+        dirty_slices += static_cast<u64>(__builtin_popcountll(d->dirty));
         binned_ += d->rank != 0;
         ++report_.chunks;
         if (!slices_of_chunk(ChunkIndex{c})) return false;
     }
     return require(report_.chunks == dom_.arena.chunks_held(), "the count of held chunks is wrong",
                    "domain", domain_address(), dom_.arena.chunks_held(), report_.chunks) &&
+           require(dirty_slices == dom_.arena.decay_.dirty(), "the count of dirty slices is wrong",
+                   "domain", domain_address(), dom_.arena.decay_.dirty(), dirty_slices) &&
            bins() && dirty_list();
 }
 
@@ -201,7 +205,7 @@ bool HeapCheck::dirty_list() {
                    domain_address(), dirty_chunks_, length) &&
            require(length == 0 || last == arena.dirty_last_, "the dirty list ends elsewhere",
                    "domain", domain_address(), arena.dirty_last_, last) &&
-           require(length == 0 || arena.oldest_dirty() != ~u64{0},
+           require(arena.decay_.dirty() == 0 || arena.next_purge() != Decay::NEVER,
                    "dirty chunks that no purge will find due", "domain", domain_address());
 }
 

@@ -138,32 +138,60 @@ TEST(Arena, DoesNotGrowIntoAHole) {
     });
 }
 
-TEST(Arena, PurgesWhatHasBeenDirtyForTheDecayTime) {
+/// The first chunk that is purged at `now` or after it, with a window of 100 ms.
+Arena::Purge next_purge(u64& now) {
+    for (; now < 1000; ++now) {
+        const Arena::Purge purge = arena().purge_begin(now, 100);
+        if (purge.mask != 0) return purge;
+    }
+    return {};
+}
+
+TEST(Arena, PurgesWhatIsDueTheChunkThatWaitsLongestFirst) {
     in_child([] {
         make_domain();
         add_chunks(0, 3);
-        EXPECT_EQ(arena().oldest_dirty(), ~u64{0});
+        EXPECT_EQ(arena().next_purge(), Decay::NEVER);
         std::vector<aep::Run> runs;
         for (int i = 0; i < 3; ++i) runs.push_back(arena().take(64, 1, 0, false));
         arena().give(runs[1].first, 64, 100);
-        EXPECT_EQ(arena().oldest_dirty(), 100u);
+        EXPECT_EQ(arena().next_purge(), 100u);
         arena().give(runs[0].first, 64, 150);
-        EXPECT_EQ(arena().purge_begin(199, 100).mask, 0u) << "too early";
-        const Arena::Purge first = arena().purge_begin(200, 100);
-        EXPECT_EQ(raw(first.chunk), 1u);
-        EXPECT_EQ(first.mask, ~u64{0});
-        EXPECT_FALSE(arena().take(65, 1, 0, false)) << "withdrawn while it is purged";
-        expect_sound(CheckMoment::underway);
-        EXPECT_EQ(arena().purge_begin(200, 100).mask, 0u) << "the other is not due";
-        arena().purge_end(first, first.mask, false);
-        EXPECT_EQ(raw(arena().purge_begin(250, 100).chunk), 0u);
-        arena().purge_end({ChunkIndex{0}, ~u64{0}}, ~u64{0}, false);
-        EXPECT_EQ(arena().purge_begin(1000, 100).mask, 0u);
-        EXPECT_EQ(arena().oldest_dirty(), ~u64{0});
+        u64 now = 100;
+        u32 purged[2] = {0, 0};
+        for (Arena::Purge purge; (purge = next_purge(now)).mask != 0;) {
+            EXPECT_GT(now, 190u) << "too early";
+            ASSERT_LT(raw(purge.chunk), 2u);
+            EXPECT_TRUE(raw(purge.chunk) == 1 || purged[1] == 64) << "chunk 1 comes first";
+            EXPECT_FALSE(arena().take_between(raw(purge.chunk), raw(purge.chunk) + 1, 64, 1, 0))
+                << "withdrawn while it is purged";
+            expect_sound(CheckMoment::underway);
+            purged[raw(purge.chunk)] += static_cast<u32>(__builtin_popcountll(purge.mask));
+            arena().purge_end(purge, purge.mask, false);
+            expect_sound(CheckMoment::underway);
+        }
+        EXPECT_EQ(purged[0], 64u);
+        EXPECT_EQ(purged[1], 64u);
+        EXPECT_EQ(arena().next_purge(), Decay::NEVER);
         const auto again = arena().take(64, 1, 0, false);
         EXPECT_TRUE(again.zero);
         EXPECT_FALSE(again.committed);
         expect_sound(CheckMoment::underway);
+    });
+}
+
+TEST(Arena, ALittleIsPurgedFromAbove) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        const auto run = arena().take(64, 1, 0, false);
+        arena().give(run.first, 64, 0);
+        u64 now = 0;
+        const Arena::Purge purge = next_purge(now);
+        const u32 count = static_cast<u32>(__builtin_popcountll(purge.mask));
+        EXPECT_LT(count, 32u);
+        EXPECT_EQ(purge.mask, mask_of(64 - count, count));
+        EXPECT_EQ(raw_first(arena().take(1, 1, 0, false)), 0u) << "the rest can be had";
     });
 }
 
@@ -193,12 +221,11 @@ TEST(Arena, ChunksThatAreGivenToAgainWaitAgain) {
         arena().give(runs[0].first, 32, 0);
         arena().give(runs[2].first, 32, 10);
         arena().give(runs[1].first, 32, 90);  // chunk 0 once more
-        const Arena::Purge purge = arena().purge_begin(110, 100);
+        const Arena::Purge purge = arena().purge_begin(110, 0);
         EXPECT_EQ(raw(purge.chunk), 1u) << "chunk 0 went to the end of the line";
         EXPECT_EQ(purge.mask, mask_of(0, 32));
-        EXPECT_EQ(arena().purge_begin(110, 100).mask, 0u);
         arena().purge_end(purge, purge.mask, true);
-        EXPECT_EQ(raw(arena().purge_begin(190, 100).chunk), 0u);
+        EXPECT_EQ(raw(arena().purge_begin(110, 0).chunk), 0u);
     });
 }
 

@@ -67,6 +67,7 @@ int run_program(const Target& target, const DaemonArguments& daemon, const RunOp
     setenv("AEP_CONTEXT", target.paths.name.c_str(), 1);
     if (!target.paths.own_runtime) setenv("AEP_SOCKET", target.paths.socket.c_str(), 1);
     if (options.stats) setenv("AEP_STATS", "1", 1);
+    if (options.background) setenv("AEP_BACKGROUND", "1", 1);
     if (options.require) setenv("AEP_REQUIRE", "1", 1);
     std::vector<char*> words;
     for (const std::string& word : options.program)

@@ -19,6 +19,7 @@ struct RunOptions {
     std::vector<std::string> program;
     std::string library;
     bool stats = false;
+    bool background = false;
     bool require = false;
 };
 

@@ -115,6 +115,8 @@ class CommandLine {
             ->required();
         sub->positionals_at_end();
         sub->add_flag("--stats", run_.stats, "print what the heap did when the process exits");
+        sub->add_flag("--background", run_.background,
+                      "give freed memory back although the program calls nothing");
         sub->add_flag("--require", run_.require,
                       "fail rather than run on private memory when it cannot join");
         sub->add_option("--library", run_.library, "libaepmalloc.so to use")->type_name("FILE");

@@ -200,6 +200,7 @@ bool is_live_here(const void* p, const Target& t) {
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) return remote_requeue(d);  // without locks
     transact({.op = Op::queue_page, .heap = current_heap(), .a = reinterpret_cast<u64>(d)});
+    background_notice(0);
 }
 
 /// free into a page that is not the calling thread's. Below a signal handler that interrupted the

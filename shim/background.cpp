@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 
+#include "shim/idle_heaps.hpp"
 #include "shim/message.hpp"
 #include "shim/process.hpp"
 #include "shim/syscall.hpp"
@@ -54,9 +55,15 @@ void sleep_until(u64 time) {
 
 [[noreturn]] void* serve(void*) {
     sys::call(__NR_prctl, PR_SET_NAME, sys::word("aep-background"));
+    // Looks since there was anything to purge: pages may become wholly free meanwhile.
+    u32 quiet = 0;
     for (;;) {
         purge_due(now_ms());
         u64 next = domain().arena.next_purge();
+        quiet = next == Decay::NEVER ? quiet + 1 : 0;
+        if (next == Decay::NEVER && quiet <= Decay::EPOCHS && pages_wait()) {
+            next = now_ms() + settings().decay_ms / Decay::EPOCHS;
+        }
         if (next == Decay::NEVER) {
             // The look after this takes the arena's lock: who gives memory before it is seen by it,
             // and who does after it sees that we sleep.
@@ -64,6 +71,7 @@ void sleep_until(u64 time) {
             purge_due(now_ms());
             next = domain().arena.next_purge();
             if (next == Decay::NEVER) {
+                quiet = 0;
                 while (state.load(std::memory_order_relaxed) == ASLEEP) {
                     detail::futex(&state, detail::FUTEX_WAIT, ASLEEP);
                 }

@@ -36,7 +36,8 @@ inline bool background_serves() {
 }
 
 /// To be called after an operation that may have given memory back, with the time when purging is
-/// next due (Decay::NEVER: nothing is dirty). Any thread, signal handlers too. One load as a rule.
+/// next due (Decay::NEVER: nothing is dirty), and after a page was queued to its owner. Any thread,
+/// signal handlers too. One load as a rule.
 inline void background_notice(u64 next_purge) {
     if (AEP_UNLIKELY(background::state.load(std::memory_order_relaxed) == background::ASLEEP) &&
         next_purge != ~u64{0}) {

@@ -12,6 +12,8 @@
 #include "shim/domain_memory.hpp"
 #include "shim/background.hpp"
 #include "shim/driver_lock.hpp"
+#include "shim/heap_turn.hpp"
+#include "shim/idle_heaps.hpp"
 #include "shim/join.hpp"
 #include "shim/joined_backing.hpp"
 #include "shim/libc_heap.hpp"
@@ -159,6 +161,7 @@ Run take_or_grow(const Request& take) {
         reply = transact(take);  // another thread may have grown meanwhile
         if (reply.status == Status::ok) return reply.run;
         if (growth == MOST_GROWTHS) return {};
+        if (growth == 0 && take_back_if_worth(now_ms())) continue;
         if (!grow(chunks, alignment, NO_CHUNK)) return {};
     }
 }
@@ -239,44 +242,59 @@ namespace {
 /// Performs one operation of `h` (null: of a thread without heap) while no fork goes on.
 template <class Perform>
 Reply within_gate(Heap* h, Perform perform_it) {
-    std::atomic<u32>& open = h != nullptr ? h->sequence : domain().visitors;
-    if (h == nullptr) ++own_visits;
     // seq_cst: fork closes the gate first and looks at the counters second; we do it the other way
     // round.
-    open.fetch_add(1, std::memory_order_seq_cst);
+    const auto enter = [h] {
+        if (h != nullptr) return begin_turn(h);
+        domain().visitors.fetch_add(1, std::memory_order_seq_cst);
+    };
+    const auto leave = [h] {
+        if (h != nullptr) return end_turn(h);
+        domain().visitors.fetch_sub(1, std::memory_order_release);
+    };
+    if (h == nullptr) ++own_visits;
+    enter();
     while (AEP_UNLIKELY(gate.load(std::memory_order_seq_cst) != 0)) {
-        open.fetch_sub(1, std::memory_order_seq_cst);
+        leave();
         while (gate.load(std::memory_order_acquire) != 0)
             detail::futex(&gate, detail::FUTEX_WAIT, 1);
-        open.fetch_add(1, std::memory_order_seq_cst);
+        enter();
     }
     const Reply reply = perform_it();
-    if (h != nullptr) {
-        open.store(open.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-    } else {
-        open.fetch_sub(1, std::memory_order_release);
-        --own_visits;
-    }
+    leave();
+    if (h == nullptr) --own_visits;
     return reply;
+}
+
+/// Behind the gate: the first fork takes the heap out of the context.
+Reply perform_checked(const Request& request) {
+    const Reply result = AEP_LIKELY(!heap_in_context.load(std::memory_order_relaxed))
+                             ? perform(domain(), request)
+                             : perform_in_image(request);
+#if defined(AEP_CHECKED)
+    if (CheckReport report; !check_operation(domain(), request, result, report)) {
+        fatal("broken invariant after operation ", static_cast<u32>(request.op), ": ",
+              report.broken, "; ", report.kind, " ", Hex{report.object}, ", found ",
+              Hex{report.found}, ", expected ", Hex{report.expected});
+    }
+#endif
+    return result;
 }
 
 }  // namespace
 
+Reply visit(const Request& request) {
+    Reply reply{.status = Status::miss};
+    if (!try_begin_turn(request.heap)) return reply;
+    if (gate.load(std::memory_order_seq_cst) == 0) reply = perform_checked(request);
+    end_turn(request.heap);
+    // Its own thread may have come meanwhile.
+    detail::futex(&request.heap->sequence, detail::FUTEX_WAKE, 0x7fff'ffff);
+    return reply;
+}
+
 Reply transact(const Request& request) {
-    const Reply reply = within_gate(request.heap, [&] {
-        // Behind the gate: the first fork takes the heap out of the context.
-        const Reply result = AEP_LIKELY(!heap_in_context.load(std::memory_order_relaxed))
-                                 ? perform(domain(), request)
-                                 : perform_in_image(request);
-#if defined(AEP_CHECKED)
-        if (CheckReport report; !check_operation(domain(), request, result, report)) {
-            fatal("broken invariant after operation ", static_cast<u32>(request.op), ": ",
-                  report.broken, "; ", report.kind, " ", Hex{report.object}, ", found ",
-                  Hex{report.found}, ", expected ", Hex{report.expected});
-        }
-#endif
-        return result;
-    });
+    const Reply reply = within_gate(request.heap, [&] { return perform_checked(request); });
     background_notice(domain().arena.next_purge());
     if (AEP_UNLIKELY(reply.twice_freed != 0)) report_bad_free(reply.twice_freed, BadFree::twice);
     return reply;
@@ -419,6 +437,7 @@ void purge_if_due(u64 now) {
 
 void purge_due(u64 now) {
     if (!purge_lock.try_lock()) return;
+    take_back_if_worth(now);
     purge(now, process_settings.decay_ms, PURGES_AT_ONCE);
     if (process_backing->commit != nullptr) release_free_chunks(1);
     purge_lock.unlock();
@@ -426,6 +445,7 @@ void purge_due(u64 now) {
 
 bool purge_all() {
     DriverScope scope(purge_lock);
+    take_back_all(now_ms());
     const bool any = purge(now_ms(), 0, static_cast<int>(MAX_CHUNKS));
     if (process_backing->commit != nullptr) release_free_chunks(0);
     return any;

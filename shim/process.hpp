@@ -53,6 +53,10 @@ const Backing& backing();
 /// image when the heap is in a context.
 Reply transact(const Request& request);
 
+/// Performs an operation of another thread's heap, `request.heap`, while that thread is outside;
+/// miss, and nothing is done: it is not, or a fork goes on. With signals blocked.
+Reply visit(const Request& request);
+
 /// Performs the operation with that number, whatever it is, its arguments copied in from
 /// `arguments` (a Request, whose `op` is ignored). 0; -EFAULT if they cannot be read; -ENOSYS if
 /// there is no such operation; -EINVAL for another size; -ENOMEM, -ENOENT for what the operation

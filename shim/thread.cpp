@@ -46,6 +46,10 @@ Heap* acquire_heap(bool unused = false) {
     }
 }
 
+void abandon(Heap* h, u64 now) {
+    transact({.op = Op::heap_abandon, .heap = h, .a = reinterpret_cast<u64>(h), .now = now});
+}
+
 Heap* the_shared_heap = nullptr;
 Heap* the_sending_heap = nullptr;
 u32 sending_since = 0;  // pool.freezes when it was empty
@@ -92,7 +96,7 @@ Heap* sending_heap() {
     if (the_sending_heap != nullptr && sending_since != pool.freezes) {  // its pages are private
         Heap* h = the_sending_heap;
         the_sending_heap = nullptr;
-        transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now_ms()});
+        abandon(h, now_ms());
     }
     if (the_sending_heap == nullptr) {
         the_sending_heap = acquire_heap(true);
@@ -120,7 +124,7 @@ void thread_end() {
         Heap* h = own_heap;
         own_heap = nullptr;
         resting_heap = &empty_heap;
-        transact({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now});
+        abandon(h, now);
         purge_if_due(now);
     }
     if (this_client.joined) give_thread_slot();

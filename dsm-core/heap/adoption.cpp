@@ -61,6 +61,8 @@ bool adopt_one(Domain& dom, Heap* h) {
         LockScope scope(dom.heaps_lock);
         orphan = pop_heap(dom.abandoned);
         if (orphan == nullptr) return false;
+        // In our hands alone: nobody takes pages back from it.
+        orphan->state.store(HeapState::unused, std::memory_order_relaxed);
         dom.abandoned_count.fetch_sub(1, std::memory_order_relaxed);
     }
     for (u32 c = 0; c < CLASS_COUNT; ++c) {

@@ -146,8 +146,8 @@ bool check_operation(const Domain& dom, const Request& request, const Reply& rep
     const Heap* h = request.heap;
     const PageDesc* deep = nullptr;
     switch (request.op) {
-        case Op::heap_acquire:  // the heap is the caller's from now on
-            h = reinterpret_cast<const Heap*>(reply.value);
+        case Op::take_back:  // its owner goes on taking and freeing blocks
+            h = nullptr;
             break;
         case Op::find_page:
         case Op::page_birth:

@@ -26,6 +26,7 @@ inline constexpr const char* HEAP_CRASH_POINTS[] = {
     "heap: full page filed",         // between the queue and the full list
     "heap: remote list taken",       // its pages are in nobody's list
     "heap: page collected",          // remote frees taken in, its list not yet right
+    "heap: page taken back",         // off its list by another thread, not yet given back
     "heap: acquired",                // live, its thread does not know it yet
     "heap: idle pages released",     // about to be abandoned
     "heap: abandoned",               // listed

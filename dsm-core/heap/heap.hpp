@@ -37,7 +37,8 @@ struct Heap {
     u32 ticks;        // fresh pages taken so far
     Heap* next;       // on the abandoned or the unused list
     std::atomic<HeapState> state;
-    std::atomic<u32> sequence;            // odd: an operation is open
+    // Odd: an operation is open, of the heap's thread or of one that takes pages back from it.
+    std::atomic<u32> sequence;
     std::atomic<PageDesc*> remote_pages;  // pages with remote frees, pushed by the freers
 
     u32 id() const { return tag >> TAG_OWNER_SHIFT; }

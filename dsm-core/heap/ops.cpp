@@ -6,6 +6,7 @@
 #include "dsm-core/heap/adoption.hpp"
 #include "dsm-core/heap/crash_points.hpp"
 #include "dsm-core/heap/remote.hpp"
+#include "dsm-core/heap/take_back.hpp"
 
 namespace aep {
 
@@ -22,11 +23,7 @@ Reply miss() { return {.status = Status::miss}; }
 bool release_page(Domain& dom, Heap* h, PageDesc* d, u64 now) {
     if (d->remote_queued.load(std::memory_order_relaxed) != 0) return false;
     heap_dequeue(h, d);
-    --h->page_count;
-    AEP_HEAP_CRASH_POINT("page: released");
-    const u32 slices = d->slices;
-    for (u32 i = 1; i < slices; ++i) d[i].tag.store(TAG_FREE, std::memory_order_relaxed);
-    dom.arena.give(slice_of(d), slices, now, d->committed);
+    give_page(dom, h, d, now);
     return true;
 }
 
@@ -404,6 +401,10 @@ Reply perform(Domain& dom, const Request& r) {
             return free_block(dom, r);
         case Op::free_foreign:
             return free_foreign(r);
+        case Op::take_back: {
+            const u32 slices = take_back(dom, r.heap, r.now);
+            return slices == 0 ? miss() : Reply{.value = slices};
+        }
         case Op::count:
             break;
     }

@@ -34,8 +34,7 @@ enum class Op : u32 {
     purge_end,    // a=chunk, mask, b=those of mask that read as zero, committed
     detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
     heap_acquire,  // own_only: one without pages         -> value=heap, or need_heaps
-    heap_abandon,  // a=heap, now      (not as `heap`: another thread may own it before this one is
-                   // outside)
+    heap_abandon,  // a=heap, now      (named as `heap`, too, by a caller whom others may visit)
     add_heaps,     // a=count now mapped
     trim,          // heap, now: releases idle pages
     repair_after_fork,  // heap (the survivor's, may be null), now
@@ -44,6 +43,8 @@ enum class Op : u32 {
                    // never used and reads as zero (classes above MAX_DIRECT); miss: needs a page
     free_block,    // heap, a=page descriptor of it, b=index, now -> ok, or not_live
     free_foreign,  // a=page descriptor of another heap, b=index  -> ok, or not_live: freed twice
+    take_back,     // heap (any; the caller has its sequence), now: gives back the pages that others
+                   // have freed wholly -> value=slices, or miss
     count,
 };
 
@@ -96,7 +97,8 @@ struct Reply {
 };
 
 /// Performs one operation on a domain, whose heaps alone the request may name.
-/// Thread-safe; a heap is only ever named by the thread that owns it.
+/// Thread-safe; a heap is only ever named by the thread that owns it, or by one that has its
+/// sequence (Heap::sequence) while that thread is outside.
 Reply perform(Domain& dom, const Request& request);
 
 }  // namespace aep

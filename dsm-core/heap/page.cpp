@@ -103,6 +103,23 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
     return collected;
 }
 
+bool page_is_deserted(const PageDesc* d) {
+    // A mark counts only when the summary names its word: then its freer is done with the page. The
+    // owner's count of live blocks has one whose free is not complete. Marks only become more, live
+    // blocks only fewer. Acquire, all: what was done to the page before is seen.
+    u32 marked = 0;
+    for (u64 words = d->remote_summary.load(std::memory_order_acquire); words != 0;
+         words &= words - 1) {
+        const u32 w = lowest_bit(words);
+        const BlockBits& word = d->bits[w];
+        const u64 freed = word.freed.load(std::memory_order_acquire) & live_word(word);
+        marked += static_cast<u32>(__builtin_popcountll(freed));
+    }
+    // 0: the owner is about to file the page, in an operation that waits for us.
+    const u32 until = __atomic_load_n(&d->until, __ATOMIC_ACQUIRE);
+    return until != 0 && marked != 0 && until + page_floor(d) == marked;
+}
+
 void page_rebuild(PageDesc* d) {
     const u32 words = page_words(d);
     u32 live = 0;

@@ -14,6 +14,7 @@
 
 #include "dsm-core/heap/check.hpp"
 #include "shim/allocator.hpp"
+#include "shim/idle_heaps.hpp"
 #include "tests/property/hostile_backing.hpp"
 #include "tests/unit/in_child.hpp"
 
@@ -263,6 +264,55 @@ TEST(Stress, OneMakesAnotherFrees) {
         CheckReport report;
         check_domain(domain(), report);
         EXPECT_LT(report.pages, 200u) << "what was freed remotely was used again";
+        expect_nothing_left();
+    });
+}
+
+/// Owners that make and free all the time, or end, while others free the rest and their pages are
+/// taken back under their hands.
+TEST(Stress, PagesAreTakenBackUnderTheirOwnersHands) {
+    in_child([] {
+        process_configure(anonymous_backing(), {.decay_ms = 0});
+        static Exchange exchange;
+        static std::atomic<bool> stop{false};
+        static std::atomic<u32> visits{0};
+        deallocate(allocate(1));  // whoever visits needs a domain
+        std::vector<std::thread> others;
+        for (u32 i = 0; i < 2; ++i) {
+            others.emplace_back([i] {
+                for (u32 at = i; !stop.load(std::memory_order_relaxed); at += 7) {
+                    if (void* p = exchange.swap(at, nullptr)) {
+                        verified(p);
+                        deallocate(p);
+                    }
+                    if (at % 256 == 0 && take_back_all(now_ms())) visits.fetch_add(1);
+                }
+            });
+        }
+        const auto owner = [](u32 seed, int count) {
+            Random random(seed + 1);
+            for (int i = 0; i < count; ++i) {
+                // Few classes, whose pages come and go; of a batch the owner frees some itself.
+                constexpr u32 SIZES[] = {60, 1000, 3000, 15'000};
+                const u32 size = SIZES[random() % 4];
+                void* batch[40];
+                for (void*& p : batch) p = marked(allocate(size), size);
+                for (void* p : batch) {
+                    verified(p);
+                    const bool mine = random() % 4 == 0;
+                    deallocate(mine ? p : exchange.swap(static_cast<u32>(random()), p));
+                }
+            }
+        };
+        const int count = operations() / 10;
+        std::vector<std::thread> owners;
+        for (u32 i = 0; i < 3; ++i) owners.emplace_back(owner, i, count);
+        for (u32 life = 0; life < 20; ++life) std::thread(owner, life + 9, count / 20).join();
+        for (std::thread& t : owners) t.join();
+        stop.store(true);
+        for (std::thread& t : others) t.join();
+        EXPECT_GT(visits.load(), 0u);
+        exchange.drain();
         expect_nothing_left();
     });
 }

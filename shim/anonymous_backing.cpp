@@ -55,6 +55,18 @@ u32 first_taken(u32 first, u32 count) {
     return MAX_CHUNKS;
 }
 
+/// From this many chunks on new ones are of huge pages.
+u32 huge_from = MAX_CHUNKS;
+u32 held = 0;  // chunks
+
+/// Whether a fresh run is made of huge pages. A single chunk fills from below with small things; a
+/// longer run is one object, of which the program may use a few places only, and a huge page for
+/// each of them could cost many times what the object holds.
+bool make_huge(uptr address, u32 count) {
+    return count == 1 && held > huge_from &&
+           !sys::failed(sys::madvise(address, CHUNK_SIZE, MADV_HUGEPAGE));
+}
+
 enum class Mapped { yes, occupied, no_memory };
 
 /// Maps [first, first+count) and its metadata, or nothing.
@@ -77,14 +89,23 @@ Mapped map_run(u32 first, u32 count) {
         return Mapped::no_memory;
     }
     set_taken(first, count);
+    held += count;
     return Mapped::yes;
 }
 
 ChunkRun run_at(u32 first, u32 count) {
-    return {.first = ChunkIndex{first}, .count = count, .zero = true};
+    return {.first = ChunkIndex{first},
+            .count = count,
+            .zero = true,
+            .coarse = make_huge(chunk_address(ChunkIndex{first}), count)};
 }
 
 }  // namespace
+
+void anonymous_use_huge_pages(usize from) {
+    const usize chunks = from / CHUNK_SIZE;
+    huge_from = chunks < MAX_CHUNKS ? static_cast<u32>(chunks) : MAX_CHUNKS;
+}
 
 void anonymous_begin_at(ChunkIndex first) {
     if (raw(first) > window_first) {
@@ -141,6 +162,7 @@ bool anonymous_release(ChunkIndex first, u32 count) {
         return false;
     }
     set_free(raw(first), count);
+    held -= count;
     return true;
 }
 

@@ -11,6 +11,9 @@ namespace aep {
 /// Anonymous chunks are taken from window indices at or above `first` from now on.
 void anonymous_begin_at(ChunkIndex first);
 
+/// Chunks are of huge pages, where the system permits, as soon as the heap has `from` bytes.
+void anonymous_use_huge_pages(usize from);
+
 /// Backing::provide, ::purge and ::release of anonymous memory.
 ChunkRun anonymous_provide(u32 count, u32 align, ChunkIndex at);
 bool anonymous_purge(uptr address, usize bytes);

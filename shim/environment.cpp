@@ -64,6 +64,12 @@ void apply(Settings& s, const char* entry) {
         } else {
             refuse("AEP_DECAY_MS", decay, "milliseconds");
         }
+    } else if (const char* huge = value_of(entry, "AEP_HUGE")) {
+        if (equal(huge, "never")) {
+            s.huge_from = ~usize{0};
+        } else if (!parse_size(huge, s.huge_from)) {
+            refuse("AEP_HUGE", huge, "never, or bytes, or with K, M, G");
+        }
     } else if (const char* mode = value_of(entry, "AEP_ON_ERROR")) {
         if (equal(mode, "ignore")) {
             s.on_error = OnError::ignore;

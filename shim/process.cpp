@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 
 #include "dsm-core/heap/check.hpp"
+#include "shim/anonymous_backing.hpp"
 #include "shim/aside.hpp"
 #include "shim/domain_memory.hpp"
 #include "shim/background.hpp"
@@ -78,6 +79,7 @@ void choose_backing() {
         if (process_backing == nullptr) go_on_privately("the pool");
     }
     if (process_backing == nullptr) process_backing = anonymous_backing();
+    anonymous_use_huge_pages(process_settings.huge_from);
 }
 
 /// Memory for the domain, unless it is the context's.

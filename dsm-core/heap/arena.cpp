@@ -283,6 +283,25 @@ void Arena::add(ChunkIndex first, u32 count, const Added& what, u64 now) {
         chunk_limit_.store(raw(first) + count, std::memory_order_release);
 }
 
+namespace {
+
+/// At most `due` of the chunk's dirty slices, the upper ones: runs are taken from below. Of a
+/// coarse chunk the whole of a huge page's, or none: a part would break the page up. Then less than
+/// a huge page stays.
+u64 part_to_purge(const ChunkDesc* d, u32 due) {
+    u64 mask = d->dirty;
+    const auto fits = [&] { return static_cast<u32>(__builtin_popcountll(mask)) <= due; };
+    if (d->coarse != 0) {
+        constexpr u32 HALF = SLICES_PER_CHUNK / 2;
+        if (!fits() && (mask >> HALF) != 0) mask &= ~mask_of(0, HALF);
+        return fits() ? mask : 0;
+    }
+    while (!fits()) mask &= mask - 1;
+    return mask;
+}
+
+}  // namespace
+
 Arena::Purge Arena::purge_begin(u64 now, u64 decay) {
     LockScope scope(lock_);
     const u32 due = decay_.due(now, decay);
@@ -295,9 +314,11 @@ Arena::Purge Arena::purge_begin(u64 now, u64 decay) {
             push_dirty(c, d);
             continue;
         }
-        u64 mask = d->dirty;
-        // The upper ones: runs are taken from below.
-        while (static_cast<u32>(__builtin_popcountll(mask)) > due) mask &= mask - 1;
+        const u64 mask = part_to_purge(d, due);
+        if (mask == 0) {
+            return_dirty(c, d);
+            break;
+        }
         d->dirty &= ~mask;
         d->free &= ~mask;
         if (d->dirty != 0) return_dirty(c, d);

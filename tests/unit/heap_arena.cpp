@@ -195,6 +195,24 @@ TEST(Arena, ALittleIsPurgedFromAbove) {
     });
 }
 
+TEST(Arena, HugePagesGoWholeOrNotAtAll) {
+    in_child([] {
+        make_domain();
+        arena().add(ChunkIndex{0}, 1,
+                    {.zero = true, .committed = true, .dirty = false, .coarse = true}, 0);
+        const auto run = arena().take(64, 1, 0, false);
+        arena().give(run.first, 40, 0);
+        u64 now = 0;
+        const Arena::Purge first = next_purge(now);
+        EXPECT_EQ(first.mask, mask_of(32, 8)) << "what is dirty of the upper one";
+        arena().purge_end(first, first.mask, true);
+        const Arena::Purge second = next_purge(now);
+        EXPECT_EQ(second.mask, mask_of(0, 32));
+        arena().purge_end(second, second.mask, true);
+        expect_sound(CheckMoment::underway);
+    });
+}
+
 TEST(Arena, APurgeThatHalfFailedMakesOnlyThatHalfZero) {
     in_child([] {
         make_domain();

@@ -4,8 +4,12 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <string>
 
+#include "shim/anonymous_backing.hpp"
 #include "shim/backing.hpp"
 #include "tests/unit/in_child.hpp"
 
@@ -44,6 +48,44 @@ TEST(Anonymous, ProvidesZeroChunksUpwardWithMetadata) {
             }
             EXPECT_TRUE(is_mapped(CHUNK_DESCS.base + CHUNK_DESCS.stride * i));
         }
+    });
+}
+
+/// Whether the system was asked for huge pages at `address`.
+bool asked_for_huge_pages(uptr address) {
+    std::ifstream maps("/proc/self/smaps");
+    bool here = false;
+    for (std::string line; std::getline(maps, line);) {
+        uptr begin = 0;
+        uptr end = 0;
+        if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2) {
+            here = begin <= address && address < end;
+        }
+        if (here && line.starts_with("VmFlags:")) return line.find(" hg") != std::string::npos;
+    }
+    return false;
+}
+
+TEST(Anonymous, ChunksOfALargeHeapAreOfHugePagesAndLargeBlocksAreNot) {
+    void* probe = mmap(nullptr, 4 * MiB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const bool have = madvise(probe, 4 * MiB, MADV_HUGEPAGE) == 0;
+    munmap(probe, 4 * MiB);
+    if (!have) return test::cannot_run("huge-pages", "the system has no transparent ones");
+    in_child([] {
+        const Backing* b = anonymous_backing();
+        anonymous_use_huge_pages(3 * CHUNK_SIZE);
+        for (u32 i = 0; i < 6; ++i) {
+            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+            ASSERT_TRUE(run);
+            EXPECT_EQ(asked_for_huge_pages(chunk_address(run.first)), i >= 3) << i;
+            EXPECT_EQ(run.coarse, i >= 3) << i;
+        }
+        const ChunkRun large = b->provide(2, 1, NO_CHUNK);
+        ASSERT_TRUE(large);
+        EXPECT_FALSE(asked_for_huge_pages(chunk_address(large.first)));
+        EXPECT_FALSE(large.coarse);
+        anonymous_use_huge_pages(~usize{0});
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "never";
     });
 }
 

@@ -34,7 +34,7 @@ void print_statistics() {
     message("large objects: ", s.large_count, " (", Bytes{s.large_bytes}, ")");
     message("free: ", Bytes{s.free_run_bytes}, ", of these with memory: ", Bytes{s.dirty_bytes},
             ", given back so far: ", Bytes{domain().purged_bytes.load(std::memory_order_relaxed)});
-    message("heaps: ", domain().heaps_used,
+    message("heaps: ", domain().heaps_used.load(std::memory_order_relaxed),
             ", abandoned now: ", domain().abandoned_count.load(std::memory_order_relaxed));
     if (bad_free_count() != 0) message("bad frees ignored: ", bad_free_count());
 }

@@ -12,6 +12,7 @@
 #include "shim/background.hpp"
 #include "shim/emergency.hpp"
 #include "shim/libc_heap.hpp"
+#include "shim/purging.hpp"
 #include "shim/report.hpp"
 #include "shim/scarcity.hpp"
 #include "shim/sharing.hpp"

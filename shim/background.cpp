@@ -11,6 +11,7 @@
 #include "shim/idle_heaps.hpp"
 #include "shim/message.hpp"
 #include "shim/process.hpp"
+#include "shim/purging.hpp"
 #include "shim/syscall.hpp"
 
 namespace aep {

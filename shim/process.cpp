@@ -19,6 +19,7 @@
 #include "shim/joined_backing.hpp"
 #include "shim/libc_heap.hpp"
 #include "shim/message.hpp"
+#include "shim/purging.hpp"
 #include "shim/report.hpp"
 #include "shim/scarcity.hpp"
 #include "shim/slots.hpp"
@@ -42,14 +43,11 @@ bool said_unmapped = false;
 std::atomic<bool> started{false};
 DriverLock start_lock{HELD_START};
 DriverLock growth_lock{HELD_GROWTH};  // one thread at a time takes chunks from the backing
-DriverLock purge_lock{HELD_PURGE};    // one thread at a time gives memory back
 u32 fork_took = 0;                    // those of them that fork_prepare has locked
 
 /// 1: operations wait outside until fork is done. Not in the domain, whose mapping fork exchanges:
 /// who sleeps on it must be found afterwards.
 std::atomic<u32> gate{0};
-
-constexpr int PURGES_AT_ONCE = 16;
 
 /// This thread's part of the domain's `visitors`: more than zero only where a signal handler has
 /// interrupted an operation.
@@ -165,46 +163,6 @@ Run take_or_grow(const Request& take) {
         if (growth == MOST_GROWTHS) return {};
         if (growth == 0 && take_back_if_worth(now_ms())) continue;
         if (!grow(chunks, alignment, NO_CHUNK)) return {};
-    }
-}
-
-/// Purges what is due with a window of `decay` ms; in at most `limit` chunks. True if anything was.
-bool purge(u64 now, u64 decay, int limit) {
-    bool any = false;
-    for (int i = 0; i < limit; ++i) {
-        const Reply begun = transact({.op = Op::purge_begin, .a = decay, .now = now});
-        if (begun.status != Status::ok) break;
-        any = true;
-        const uptr base = chunk_address(ChunkIndex{static_cast<u32>(begun.value)});
-        u64 zero = 0;
-        for (u64 mask = begun.mask; mask != 0;) {
-            const u32 first = lowest_bit(mask);
-            const u64 gap = ~(mask >> first);
-            const u32 length = gap == 0 ? 64 - first : lowest_bit(gap);
-            const u64 run = mask_of(first, length < 64 - first ? length : 64 - first);
-            if (process_backing->purge(base + first * SLICE_SIZE, length * SLICE_SIZE)) zero |= run;
-            mask &= ~run;
-        }
-        transact({.op = Op::purge_end,
-                  .a = begun.value,
-                  .b = zero,
-                  .mask = begun.mask,
-                  // A purge that failed may have given back a part all the same.
-                  .committed = process_backing->commit == nullptr});
-    }
-    return any;
-}
-
-/// Lets other nodes of the pool use chunks that hold nothing.
-void release_free_chunks(u32 keep) {
-    for (;;) {
-        const Reply reply = transact({.op = Op::detach_chunk, .a = keep});
-        if (reply.status != Status::ok) return;
-        const ChunkIndex chunk{static_cast<u32>(reply.value)};
-        if (process_backing->release(chunk, 1)) continue;
-        transact(
-            {.op = Op::add_chunks, .a = raw(chunk), .b = 1, .zero = false, .committed = false});
-        return;
     }
 }
 
@@ -430,27 +388,6 @@ long attach_again() {
     DriverScope scope(growth_lock);
     if (this_client.attached) return 0;
     return this_client.joined ? join_again() : -ENOTCONN;
-}
-
-void purge_if_due(u64 now) {
-    if (AEP_LIKELY(now < domain().arena.next_purge()) || background_serves()) return;
-    purge_due(now);
-}
-
-void purge_due(u64 now) {
-    if (!purge_lock.try_lock()) return;
-    take_back_if_worth(now);
-    purge(now, process_settings.decay_ms, PURGES_AT_ONCE);
-    if (process_backing->commit != nullptr) release_free_chunks(1);
-    purge_lock.unlock();
-}
-
-bool purge_all() {
-    DriverScope scope(purge_lock);
-    take_back_all(now_ms());
-    const bool any = purge(now_ms(), 0, static_cast<int>(MAX_CHUNKS));
-    if (process_backing->commit != nullptr) release_free_chunks(0);
-    return any;
 }
 
 void release_left_locks() {

@@ -88,14 +88,6 @@ bool extend_window(u32 at, u32 chunks);
 /// Maps memory for further heaps. False: no memory or too many.
 bool add_heaps();
 
-/// Returns memory that nobody has needed for the decay time to the system, a little at a time
-/// (decay.hpp), if that is due and no background thread does it. Cheap when it is not.
-void purge_if_due(u64 now);
-/// The same, whether it is due or not, for that thread.
-void purge_due(u64 now);
-/// Returns all free memory to the system. True if there was any.
-bool purge_all();
-
 /// A signal handler has jumped out of the allocator: gives back what the calling thread held.
 void release_left_locks();
 

@@ -8,6 +8,7 @@
 #include "shim/allocator.hpp"
 #include "shim/join.hpp"
 #include "shim/pool_attach.hpp"
+#include "shim/purging.hpp"
 #include "shim/slots.hpp"
 
 namespace aep {

@@ -16,7 +16,7 @@ struct Domain {
     Arena arena;
 
     Lock heaps_lock;
-    u32 heaps_used;                 // numbers 1 .. heaps_used were ever given out
+    std::atomic<u32> heaps_used;    // numbers 1 .. heaps_used were ever given out
     std::atomic<u32> heaps_mapped;  // memory is there for numbers 1 .. heaps_mapped
     Heap* abandoned;                // singly linked
     Heap* unused;

@@ -129,6 +129,18 @@ const Way WAYS[] = {
          new_page(heap, 15);
          traced({.op = Op::trim, .heap = heap, .now = 1});
      }},
+    {"take_back",
+     [](Session& s) {
+         Heap* heap = take_heap(s, 0);
+         PageDesc* d = new_page(heap, 50);
+         do {
+             while (page_free_here(d) != 0) page_pop_one(d);
+         } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
+                  Status::ok);
+         for (u32 i = 0; i < d->capacity; ++i) page_mark_remote(d, i);
+         perform_in_image(0, {.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
+         traced({.op = Op::take_back, .heap = heap, .now = 1});
+     }},
     {"purge_begin",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);

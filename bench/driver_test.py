@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import dsm  # noqa: E402
-from driver import allocators, dsm_rows, stats, targets, workloads  # noqa: E402
+from driver import allocators, dsm_rows, headline, stats, targets, workloads  # noqa: E402
 from driver.measure import Launcher, Sample  # noqa: E402
 from driver.pool import PoolPlace  # noqa: E402
 
@@ -44,6 +44,16 @@ __attribute__((constructor)) static void start(void) {
     for (char* word = line; word < line + got; word += strlen(word) + 1)
         if (strncmp(word, "--case=", 7) == 0) abort();
 }
+"""
+
+
+# An allocator, as far as a peer must be one: malloc and free that are not libc's own.
+FORWARDS = """
+#include <stddef.h>
+extern void* __libc_malloc(size_t);
+extern void __libc_free(void*);
+void* malloc(size_t size) { return __libc_malloc(size); }
+void free(void* block) { __libc_free(block); }
 """
 
 
@@ -78,7 +88,7 @@ class Arithmetic(unittest.TestCase):
     def results(self, cases, times):
         """Results of glibc and mimalloc; times[case name] = (glibc's, mimalloc's), one value a round."""
         chosen = [allocators.Allocator("glibc"), allocators.Allocator("mimalloc")]
-        results = stats.Results(cases, chosen)
+        results = stats.Results(cases, chosen, "mimalloc")
         for case in cases:
             for allocator, values in zip(chosen, times[case.name]):
                 for value in values:
@@ -115,21 +125,67 @@ class Arithmetic(unittest.TestCase):
         self.assertEqual((mean["cases"], mean["of"]), (1, 2))
         self.assertEqual(results.summary(cases[1], glibc), {"failed": "ended"})
 
-    def test_targets_say_met_and_missed(self):
-        def mean(ratio):
-            return {"ratio": ratio, "quartiles": [ratio, ratio], "cases": 2, "of": 2}
+    @staticmethod
+    def document(**means):
+        """Of allocators with these geometric means: {set: ratio, or (ratio, cases)}; there are 2 cases in each set."""
+        def mean(value):
+            ratio, cases = value if isinstance(value, tuple) else (value, 2)
+            return {"ratio": ratio, "quartiles": [ratio, ratio], "cases": cases, "of": 2}
 
-        document = {
-            "geomeans": {"aep": {"micro": mean(0.9), "micro/remote": mean(0.8), "rss": mean(1.0)},
-                         "glibc": {"micro": mean(2.0)}, "tcmalloc": {"micro": mean(0.8)}},
-            "cases": [{"name": "startup/true", "results": {"aep": {"median": 1.5, "ratio": 1.6}, "glibc": {"median": 0.4}}}],
-        }
+        return {
+            "baseline": "mi2", "machine": {"vendor": "AMD", "date": "2026-01-01"}, "settings": {"revision": "abc"},
+            "allocators": {n.replace("_", "-"): {"available": True} for n in means},
+            "geomeans": {n.replace("_", "-"): {key: mean(v) for key, v in sets.items()} for n, sets in means.items()},
+            "cases": [{"name": "startup/true", "results": {"aep": {"median": 1.5, "ratio": 1.6}, "glibc": {"median": 0.4, "ratio": 0.5},
+                                                           "mi2": {"median": 1, "ratio": 1}}}]}
+
+    def test_the_headline_is_against_the_best_of_the_others(self):
+        document = self.document(
+            mi2={"workload/program": 1.0, "micro": 1.0}, aep={"workload/program": 0.9, "micro": 1.2},
+            sn={"workload/program": 0.8, "micro": 1.5}, partly={"workload/program": (0.1, 1), "micro": 1.1},
+            aep_pool={"workload/program": 0.7}, glibc={})  # ours is never the best of the others
+        rows = {row["set"]: row for row in headline.evaluate(document)}
+        self.assertEqual(list(rows), ["programs", "micro"])
+        self.assertEqual(rows["programs"]["best"], "sn")  # who did not run all of it is not the best
+        self.assertAlmostEqual(rows["programs"]["ratios"]["aep"], 0.9 / 0.8)
+        self.assertAlmostEqual(rows["programs"]["ratios"]["aep-pool"], 0.7 / 0.8)
+        self.assertEqual(rows["micro"]["best"], "mi2")
+        self.assertEqual(list(rows["micro"]["ratios"]), ["aep"])
+        self.assertEqual(headline.behind(document), [("startup/true", "aep", 1.6, "glibc", 3.2)])
+
+    def test_headlines_of_machines_of_two_kinds_are_merged(self):
+        document = self.document(mi2={"micro": 1.0}, aep={"micro": 0.9})
+        document["headline"] = headline.evaluate(document)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "all.json")
+            headline.merge(document, path)
+            document["machine"] = {"vendor": "Intel", "date": "2026-01-02"}
+            headline.merge(document, path)
+            entries = headline.merge(document, path)
+        self.assertEqual(sorted(entries), ["AMD", "Intel"])
+        self.assertEqual(entries["AMD"]["machine"]["date"], "2026-01-01")
+        self.assertEqual(entries["Intel"]["headline"], document["headline"])
+
+    def test_targets_say_met_and_missed(self):
+        document = self.document(
+            mi2={"workload/program": 1.0, "micro": 1.0, "rss": 1.0}, sn={"workload/program": 0.9, "micro": 1.1, "rss": 1.0},
+            aep={"workload/program": 0.94, "micro": 0.9, "micro/remote": 0.8, "rss": 1.0},
+            aep_joined={"workload/program": 0.9, "micro": 0.9, "micro/remote": 0.83, "rss": 1.2})
+        document["headline"] = headline.evaluate(document)
         met = {row["name"]: row["met"] for row in targets.evaluate(document)}
         self.assertEqual(met, {
-            "aep: geometric mean of the micro set": True, "aep: cross-thread free": False,
-            "aep: slowest single case": False, "aep: peak memory, all cases": True,
-            "aep: micro mean relative to tcmalloc": False, "aep: micro mean relative to glibc": True,
-            "aep: start-up beyond glibc's, ms": False})
+            "aep: programs, relative to the best of all others": False, "aep: micro, relative to the best of all others": True,
+            "aep: mean of workload/program": True, "aep: mean of micro/remote": False,
+            "aep: slowest single case": False, "aep: start-up beyond glibc's, ms": False,
+            "aep-joined: programs, relative to the best of all others": True,
+            "aep-joined: micro, relative to the best of all others": True,
+            "aep-joined: mean of workload/program": True, "aep-joined: mean of micro/remote": False,
+            "aep-joined: slowest group relative to aep": False, "aep-joined: peak memory relative to aep": False})
+
+    def test_the_baseline_is_the_first_peer(self):
+        self.assertEqual(allocators.baseline(["glibc", "mimalloc", "aep"], {"sn": "", "mi3": ""}), "sn")
+        self.assertEqual(allocators.baseline(["glibc", "mimalloc", "aep"], {}), "mimalloc")
+        self.assertEqual(allocators.baseline(["glibc", "aep"], {}), "glibc")
 
     def test_wrong_output_is_a_failure(self):
         case = workloads.Workload("program/x", [], expected="42\n")
@@ -192,10 +248,22 @@ class Runs(unittest.TestCase):
     def library(self, source):
         """A build folder whose preload library is compiled from this source."""
         build = os.path.join(self.folder, "build")
-        os.makedirs(os.path.join(build, "preload"), exist_ok=True)
-        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", os.path.join(build, "preload", "libaepmalloc.so")],
-                       input=source.encode(), check=True)
+        self.compile(source, os.path.join(build, "preload", "libaepmalloc.so"))
         return build
+
+    def compile(self, source, path, *options):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", path, *options], input=source.encode(), check=True)
+        return path
+
+    def refused(self, *arguments):
+        """What the driver says instead of measuring anything."""
+        process = self.start("--only", "^pair/16$", "--allocators", "glibc", *arguments)
+        printed, complaint = process.communicate(timeout=120)
+        self.assertEqual((process.returncode, printed), (1, ""), complaint)
+        self.assertEqual(os.listdir(self.scratch), [], "the driver left files")
+        self.assertNotIn("Traceback", complaint)
+        return complaint.strip()
 
     def start(self, *arguments):
         command = [sys.executable, os.path.join(HERE, "run.py"), "--bench-build", BUILD, "--quick", *arguments]
@@ -242,6 +310,66 @@ class Runs(unittest.TestCase):
         self.assertEqual(status, 0)
         self.assertIn("malloc does not come from it", document["allocators"]["aep"]["missing"])
         self.assertNotIn("aep", document["cases"][0]["results"])
+
+    def test_peers_by_path_run_beside_the_others(self):
+        one, two = (self.compile(FORWARDS, os.path.join(self.folder, name)) for name in ("one.so", "two.so"))
+        status, printed, document = self.run_driver(
+            "--only", "^pair/16$", "--allocators", "glibc,aep", "--build", self.library(FORWARDS),
+            "--peer", f"one-1.5={one}", "--peer", f"two={os.path.relpath(two)}")
+        self.assertEqual(status, 0)
+        self.assertEqual(list(document["allocators"]), ["glibc", "one-1.5", "two", "aep"])
+        self.assertEqual(document["baseline"], "one-1.5")
+        results = document["cases"][0]["results"]
+        self.assertEqual(results["one-1.5"]["ratio"], 1)
+        self.assertGreater(results["two"]["ratio"], 0)
+        self.assertGreater(results["aep"]["faults"], 0)
+        self.assertEqual([(row["set"], list(row["ratios"])) for row in document["headline"]],
+                         [("micro", ["aep"]), ("peak memory of micro", ["aep"])])
+        self.assertIn(document["headline"][0]["best"], ["glibc", "one-1.5", "two"])
+        self.assertIn(f"({document['machine']['vendor']}; below 1 is better)", printed)
+
+    def test_peers_that_cannot_be_measured_are_refused(self):
+        text = os.path.join(self.folder, "text.so")
+        with open(text, "w", encoding="ascii") as file:
+            file.write("INPUT(libc.so.6)  /* a linker script is no library */\n")
+        foreign = os.path.join(self.folder, "foreign.so")
+        good = self.compile(FORWARDS, os.path.join(self.folder, "good.so"))
+        with open(good, "rb") as whole, open(foreign, "wb") as file:
+            content = bytearray(whole.read())
+            content[18:20] = b"\x02\x00"  # SPARC
+            file.write(content)
+        spaced = self.compile(FORWARDS, os.path.join(self.folder, "with space", "good.so"))
+        idle = self.compile(NO_MALLOC, os.path.join(self.folder, "idle.so"))
+        half = self.compile(FORWARDS, os.path.join(self.folder, "half.so"), "-Dfree=not_free")
+        for given, complaint in (
+                (self.folder + "/none.so", "expected NAME=/path/lib.so"), ("a b=" + good, "expected NAME=/path/lib.so"),
+                ("x=", "No such file or directory"), ("x=/nowhere/lib.so", "No such file or directory"),
+                (f"x={self.folder}", "Is a directory"), (f"x={text}", "no ELF shared object"),
+                (f"x={foreign}", "another kind of machine"), (f"x={spaced}", "a path with a space"),
+                (f"x={idle}", "malloc does not come from it but from"), (f"x={half}", "free does not come from it but from"),
+                ("x=" + shutil.which("true"), "malloc does not come from it but from"),
+                (f"glibc={good}", "there is an allocator named glibc already")):
+            with self.subTest(given=given):
+                said = self.refused("--peer", given)
+                self.assertTrue(said.startswith("bench: --peer "), said)
+                self.assertIn(complaint, said)
+        self.assertIn("an allocator named x already", self.refused("--peer", f"x={good}", "--peer", f"x={good}"))
+
+    def test_programs_of_the_user_are_cases(self):
+        status, printed, document = self.run_driver(
+            "--only", "^program/own", "--allocators", "glibc", "--program", "own-1=/bin/sh -c 'echo \"# value 7\"'",
+            "--program", "own-2=cat /proc/self/status")
+        self.assertEqual(status, 0)
+        values = {case["name"]: case["results"]["glibc"]["median"] for case in document["cases"]}
+        self.assertEqual(values["program/own-1"], 7)
+        self.assertEqual(list(values), ["program/own-1", "program/own-2"])
+        self.assertIn("cases that cannot run here: 0 of 2", printed)
+        for given, complaint in (("x", "expected NAME=COMMAND"), ("x=", "expected NAME=COMMAND"), ("a/b=true", "expected NAME=COMMAND"),
+                                 ("x=no-such-program 1", "no-such-program is no program"), ("x=sh 'a", "No closing quotation"),
+                                 ("perl=true", "there is a case program/perl already")):
+            with self.subTest(given=given):
+                self.assertIn(complaint, self.refused("--program", given))
+        self.assertIn("does not work even without a preload", self.refused("--program", "own=false", "--only", "^program/own$"))
 
     def test_pool_mode_without_a_pool_is_not_measured(self):
         build = self.library(FAILS_WHEN_MEASURED)

@@ -4,11 +4,13 @@
     bench/run.py                          everything, about 20 minutes
     bench/run.py --quick --json FILE      within 5 minutes
     bench/run.py --only '^pair/' --allocators mimalloc,aep
+    bench/run.py --peer mi3=/opt/mimalloc/libmimalloc.so --peer sn=/opt/snmalloc/libsnmallocshim.so
+    bench/run.py --program 'cfrac=/opt/bench/cfrac 1754518652050731' --only ^program/
     bench/run.py --instructions           instruction counts instead of times
     bench/run.py --from FILE --plot docs/benchmarks.svg --docs docs/benchmarks.md
 
 Each round runs every case under every allocator, in shuffled order, each in a process of its own; ratios are
-taken inside a round. Peers that are not installed, and programs, are named in the output. See bench/README.md.
+taken inside a round, to the first --peer, without one to mimalloc. Peers that are not installed, and programs, are named in the output. See bench/README.md.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from driver import allocators, context, instructions, markdown, measure, micro, plot, pool  # noqa: E402
+from driver import allocators, context, headline, instructions, markdown, measure, micro, plot, pool  # noqa: E402
 from driver import progress as progress_line  # noqa: E402
 from driver import report, stats, targets, workloads  # noqa: E402
 
@@ -49,6 +51,11 @@ def parse_arguments():
     parser.add_argument("--only", default="", metavar="REGEX", help="cases whose name matches")
     parser.add_argument("--allocators", default=",".join(allocators.ALL), metavar="LIST",
                         help=f"of {','.join(allocators.ALL)}")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=LIB",
+                        help="an allocator's shared library to measure beside those; any number")
+    parser.add_argument("--program", action="append", default=[], metavar="NAME=COMMAND",
+                        help="a program to measure beside ours, as program/NAME by its CPU time, or by the number in a line "
+                        "'# value NUMBER' that it prints; any number")
     parser.add_argument("--pool-size", type=int, default=4 << 30, metavar="BYTES", help="AEP_POOL_SIZE (default 4 GiB)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="environment variable of our own library, e.g. AEP_DECAY_MS=0")
@@ -106,25 +113,23 @@ def run_rounds(arguments, cases, chosen, launcher, results):
     progress.end()
 
 
-def measure_all(arguments, chosen, place):
+def measure_all(arguments, chosen, baseline, place):
     """The timed run: every case, every round; returns the document."""
     micro_program = program(arguments, "aep_bench_micro")
     with tempfile.TemporaryDirectory(prefix="aep-bench-") as scratch:
         cases = micro.cases(micro_program, 0.5 if arguments.quick else 1)
-        cases += workloads.cases(lambda name: program(arguments, name), scratch)
+        cases += workloads.cases(lambda name: program(arguments, name), scratch, arguments.program)
         cases = [c for c in cases if re.search(arguments.only, c.name)]
         if not cases:
             raise SystemExit(f"bench: no case matches {arguments.only}")
         launcher = measure.Launcher(program(arguments, "aep_bench_launch"), place)
         plain = allocators.Allocator("plain")
         workloads.prepare([c for c in cases if c.set == "workload"], scratch, launcher, plain)
-        results = stats.Results(cases, chosen)
+        results = stats.Results(cases, chosen, baseline)
         run_rounds(arguments, cases, chosen, launcher, results)
     about = {"quick": arguments.quick, "seed": arguments.seed, "revision": report.revision(ROOT),
              "pool": place.kind, "pool_size": place.size, "set": dict(p.split("=", 1) for p in arguments.set)}
-    document = report.document(results, about)
-    document["targets"] = targets.evaluate(document)
-    return document
+    return report.document(results, about)
 
 
 def count_instructions(arguments, chosen):
@@ -138,15 +143,18 @@ def count_instructions(arguments, chosen):
 def run(arguments):
     names = [n for n in arguments.allocators.split(",") if n]
     settings = dict(pair.split("=", 1) for pair in arguments.set)
+    peers = allocators.parse_peers(arguments.peer)
     with (pool.PoolPlace(arguments.pool_size) as place,
           context.JoinedContext(arguments.build, arguments.pool_size, "aep-joined" in names) as joined):
-        chosen = allocators.discover(names, arguments.build, place.path, place.size, settings, joined)
+        chosen = allocators.discover(names, peers, arguments.build, place.path, place.size, settings, joined)
         for allocator in chosen:
             allocators.verify(allocator, program(arguments, "aep_bench_micro"))
             place.clear()
+            if allocator.missing and allocator.name in peers:
+                raise SystemExit(f"bench: --peer {allocator.name}={allocator.library}: {allocator.missing}")
         if arguments.instructions:
             return count_instructions(arguments, chosen)
-        return measure_all(arguments, chosen, place)
+        return measure_all(arguments, chosen, allocators.baseline(names, peers), place)
 
 
 def main():
@@ -156,17 +164,19 @@ def main():
     if arguments.source:
         with open(arguments.source, encoding="utf-8") as file:
             document = json.load(file)
-        if "cases" in document:
-            document["targets"] = targets.evaluate(document)
     else:
         document = run(arguments)
+    if "cases" in document:
+        document["headline"] = headline.evaluate(document)
+        document["targets"] = targets.evaluate(document)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
             file.write("\n")
     if "cases" in document:
         report.table(document, sys.stdout)
-        targets.table(document["targets"], sys.stdout)
+        targets.table(document["targets"], document["baseline"], sys.stdout)
+        headline.table(document, sys.stdout)
     if "instructions" in document:
         instructions.table(document["instructions"], sys.stdout)
     if arguments.docs:

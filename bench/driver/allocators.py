@@ -1,28 +1,31 @@
 """The allocators that are compared: where their libraries are and how a process gets them.
 
-Used by run.py. An allocator that is not there is kept, with the reason, so that every table names it.
+Used by run.py. One of Debian's that is not there is kept, with the reason, so that every table names it; a peer
+that the user names by its path must be there and work, or nothing is measured.
 """
 
 import glob
 import os
+import re
 import shutil
+import struct
 import subprocess
 from dataclasses import dataclass, field
 
-BASELINE = "mimalloc"
-
 # name -> (library file, Debian package)
-PEERS = {
+DEBIAN = {
     "glibc": (None, "libc6"),
     "mimalloc": ("libmimalloc.so.2", "libmimalloc2.0"),
     "jemalloc": ("libjemalloc.so.2", "libjemalloc2"),
     "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
 }
 OURS = ("aep", "aep-pool", "aep-joined")
-ALL = (*PEERS, *OURS)
+ALL = (*DEBIAN, *OURS)
+
+_ET_DYN = 3  # of the ELF header: a shared object
 
 # Settings of other people's that would change an allocator's behaviour.
-_FOREIGN_PREFIXES = ("MALLOC_", "MIMALLOC_", "JEMALLOC_", "TCMALLOC_", "AEP_", "LD_PRELOAD", "GLIBC_TUNABLES",
+_FOREIGN_PREFIXES = ("MALLOC_", "MIMALLOC_", "JEMALLOC_", "TCMALLOC_", "SNMALLOC_", "AEP_", "LD_PRELOAD", "GLIBC_TUNABLES",
                      "PYTHONMALLOC", "_RJEM_", "OMP_")
 
 
@@ -49,12 +52,36 @@ class Allocator:
         return env
 
 
-def discover(names, build, pool_path, pool_size, settings, context=None):
-    """The allocators of these names, in this order. `settings`: extra environment of our own library."""
+def parse_peers(pairs):
+    """{name: path} of `NAME=/path/lib.so` given by the user. Whatever is wrong with one ends the program."""
+    peers = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", name):
+            raise SystemExit(f"bench: --peer {pair}: expected NAME=/path/lib.so, the name of letters, digits, '_', '.' and '-'")
+        if name in ALL or name in peers:
+            raise SystemExit(f"bench: --peer {pair}: there is an allocator named {name} already; choose another name")
+        problem = _unusable(path)
+        if problem:
+            raise SystemExit(f"bench: --peer {pair}: {problem}")
+        peers[name] = os.path.abspath(path)
+    return peers
+
+
+def baseline(names, peers):
+    """Whom the ratios are to: the first peer of the user, or mimalloc as Debian has it, or the first there is."""
+    return next(iter(peers), "mimalloc" if "mimalloc" in names else names[0])
+
+
+def discover(names, peers, build, pool_path, pool_size, settings, context=None):
+    """The allocators of these names, in this order, with the peers {name: path} between Debian's and ours.
+    `settings`: extra environment of our own library."""
     found = []
-    for name in names:
-        if name in PEERS:
-            found.append(_peer(name))
+    for name in sorted([*names, *peers], key=lambda n: n in OURS):
+        if name in peers:
+            found.append(Allocator(name, library=peers[name]))
+        elif name in DEBIAN:
+            found.append(_debian(name))
         elif name in OURS:
             found.append(_ours(name, build, pool_path, pool_size, settings, context))
         else:
@@ -83,14 +110,33 @@ def verify(allocator, micro):
     for symbol, provider in zip(("malloc", "free"), providers):
         real = os.path.realpath(provider)
         if (wanted and real != wanted) or (not wanted and "libc.so" not in real):
-            allocator.missing = f"{symbol} does not come from it but from {os.path.basename(provider)}"
+            said = f" ({run.stderr.strip()[-200:]})" if run.stderr.strip() else ""
+            allocator.missing = f"{symbol} does not come from it but from {os.path.basename(provider)}{said}"
             return
     if allocator.pool and not (os.path.exists(allocator.pool) and os.stat(allocator.pool).st_blocks > 0):
         allocator.missing = "a program under it took nothing from the pool file AEP_POOL names"
 
 
-def _peer(name):
-    library, package = PEERS[name]
+def _unusable(path):
+    """Why LD_PRELOAD cannot take this file, or nothing."""
+    if re.search(r"[\s:]", path):
+        return "LD_PRELOAD cannot name a path with a space or a colon in it; link to it from elsewhere"
+    try:
+        with open(path, "rb") as file:
+            head = file.read(20)
+    except OSError as problem:
+        return problem.strerror
+    with open("/proc/self/exe", "rb") as file:
+        native = file.read(20)
+    if len(head) < 20 or head[:4] != b"\x7fELF" or struct.unpack_from("=H", head, 16)[0] != _ET_DYN:
+        return "this is no ELF shared object"
+    if head[4:6] != native[4:6] or head[18:20] != native[18:20]:
+        return "this is a shared object for another kind of machine"
+    return ""
+
+
+def _debian(name):
+    library, package = DEBIAN[name]
     allocator = Allocator(name, version=_package_version(package))
     if library is not None:
         places = [p for d in ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib") for p in glob.glob(f"{d}/{library}")]

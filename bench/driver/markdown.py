@@ -1,15 +1,22 @@
 """Writes the results of one run into docs/benchmarks.md, between its markers.
 
 Used by run.py --docs on the document that report.py, or the instruction count, made. So every number in the
-docs comes from a file that a run wrote.
+docs comes from a file that a run wrote. The headline of each kind of machine is kept beside the page, in a JSON file
+of the page's name, so that a run on one kind leaves the other's rows.
 """
 
-from . import report
+import os
+
+from . import headline, report
+from .allocators import OURS
 
 
 def fill(document, path):
     """The parts that the document has."""
-    fill_parts(_parts(document), path)
+    parts = _parts(document)
+    if "headline" in document:
+        parts["headline"] = _headline(headline.merge(document, os.path.splitext(path)[0] + ".json"))
+    fill_parts(parts, path)
 
 
 def fill_parts(parts, path):
@@ -31,7 +38,7 @@ def _parts(document):
     parts = {}
     if "cases" in document:
         parts = {"machine": _machine(document), "targets": _targets(document), "means": _means(document),
-                 "cases": _cases(document)}
+                 "behind": _behind(document), "cases": _cases(document)}
     if "instructions" in document:
         parts["instructions"] = _instructions(document["instructions"])
     return parts
@@ -52,6 +59,19 @@ def _machine(document):
     return [f"{machine.get('cpu')}, {machine['cores']} cores, {machine.get('memory_gib')} GiB, {machine.get('system')}, "
             f"Linux {machine['kernel']}, {machine['libc']}, transparent huge pages: {machine['transparent_hugepage']}. "
             f"{versions}. Pool: {settings['pool']}. {machine['date']}, revision {settings['revision']}, {mode}."]
+
+
+def _headline(entries):
+    rows = [row([vendor, r["set"], r["best"], *(f"{r['ratios'][n]:.3f}" if n in r["ratios"] else "-" for n in OURS),
+                 entry["machine"]["date"]])
+            for vendor, entry in sorted(entries.items()) for r in entry["headline"]]
+    return [*head(["CPU", "set", "best of all others", *OURS, "measured"]), *rows]
+
+
+def _behind(document):
+    rows = [row([f"`{case}`", name, f"{ratio:.2f}", f"{to_best:.2f} of {best}"])
+            for case, name, ratio, best, to_best in headline.behind(document)]
+    return [*head(["case", "", f"of {document['baseline']}", "of the best there"]), *rows]
 
 
 def _targets(document):

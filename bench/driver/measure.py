@@ -16,6 +16,8 @@ class Sample:
 
     wall: float = 0
     cpu: float = 0
+    system: float = 0  # the part of cpu in the kernel
+    faults: int = 0  # pages that the kernel had to give
     rss_kib: int = 0
     output: str = ""
     failed: str = ""
@@ -85,7 +87,7 @@ def _end_session(process):
 
 
 def _sample(report, out, err):
-    sample = Sample(report["wall"], report["user"] + report["system"], report["rss_kib"], out)
+    sample = Sample(report["wall"], report["user"] + report["system"], report["system"], report["faults"], report["rss_kib"], out)
     if report["status"] < 0:
         sample.failed = f"ended by {signal.Signals(-report['status']).name}: {err.strip()[-200:]}"
     elif report["status"] > 0:

@@ -1,14 +1,15 @@
-"""The plot of one run: geometric means on the left, every case on the right, both as ratios to mimalloc.
+"""The plot of one run: geometric means on the left, every case on the right, both as ratios to the baseline.
 
 Used by run.py on the document that report.py makes. Writes an SVG and a PNG beside it.
 """
 
+import itertools
 import os
 
-COLOURS = {"glibc": "#888888", "mimalloc": "#000000", "jemalloc": "#e69f00", "tcmalloc": "#56b4e9",
-           "aep": "#d55e00", "aep-pool": "#009e73", "aep-joined": "#cc79a7"}
 EDGES = (0.08, 12.5)  # what lies beyond is drawn at the edge, so that outliers do not flatten the rest
-MARKS = {"glibc": "s", "jemalloc": "v", "tcmalloc": "^", "aep": "o", "aep-pool": "D", "aep-joined": "P"}
+OURS = {"aep": ("#d55e00", "o"), "aep-pool": ("#009e73", "D"), "aep-joined": ("#cc79a7", "P")}
+OTHERS = (("#888888", "s"), ("#e69f00", "v"), ("#56b4e9", "^"), ("#0072b2", "<"), ("#000000", "x"), ("#a65628", ">"),
+          ("#984ea3", "*"), ("#4daf4a", "h"))  # in turn
 
 
 def draw(document, path):
@@ -26,9 +27,10 @@ def draw(document, path):
     names = [n for n, a in document["allocators"].items() if a["available"] and n != base]
     means = _mean_rows(document, names)
     cases = _case_rows(document, names)
+    looks = dict(zip(names, _looks(names)))
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 1.5 + 0.17 * max(len(cases), len(means), 10)))
-    _panel(left, means, names, f"Geometric means of the ratios to {base}")
-    _panel(right, cases, names, f"Each case: median ratio to {base} in the same round, with quartiles")
+    _panel(left, means, looks, f"Geometric means of the ratios to {base}")
+    _panel(right, cases, looks, f"Each case: median ratio to {base} in the same round, with quartiles")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper center", ncol=len(names), frameon=False)
     machine = document["machine"]
@@ -40,6 +42,12 @@ def draw(document, path):
     figure.savefig(stem + ".png", dpi=110)
     pyplot.close(figure)
     return stem + ".svg", stem + ".png"
+
+
+def _looks(names):
+    """(colour, mark) of each; ours have always the same."""
+    others = itertools.cycle(OTHERS)
+    return [OURS.get(name) or next(others) for name in names]
 
 
 def _mean_rows(document, names):
@@ -59,21 +67,21 @@ def _case_rows(document, names):
     return rows
 
 
-def _panel(axes, rows, names, title):
+def _panel(axes, rows, looks, title):
     axes.set_title(title, fontsize=9)
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
     for number in range(0, len(rows), 2):
         axes.axhspan(number - 0.5, number + 0.5, color="#f4f4f4", zorder=0)
-    for position, name in enumerate(names):
-        offset = (position - (len(names) - 1) / 2) * 0.12
+    for position, (name, (colour, mark)) in enumerate(looks.items()):
+        offset = (position - (len(looks) - 1) / 2) * (0.8 / max(len(looks), 7))
         points = [(i + offset, *row[name]) for i, (_, row) in enumerate(rows) if name in row]
         if not points:
-            axes.plot([], [], MARKS.get(name, "o"), color=COLOURS.get(name), label=name)
+            axes.plot([], [], mark, color=colour, label=name)
             continue
         y, x, low, high = zip(*[(at, *(min(max(v, EDGES[0]), EDGES[1]) for v in values)) for at, *values in points])
-        axes.hlines(y, low, high, color=COLOURS.get(name), linewidth=0.8)
-        axes.plot(x, y, MARKS.get(name, "o"), color=COLOURS.get(name), label=name, markersize=3.5)
+        axes.hlines(y, low, high, color=colour, linewidth=0.8)
+        axes.plot(x, y, mark, color=colour, label=name, markersize=3.5)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(EDGES[0] / 1.15, EDGES[1] * 1.15)

@@ -9,26 +9,25 @@ import platform
 import re
 import subprocess
 
-from .allocators import BASELINE
-
 
 def table(document, file):
     """Times, memory, means, and what is missing or failed; from the document, so that a file will do."""
+    base = document["baseline"]
     present = [n for n, facts in document["allocators"].items() if facts["available"]]
-    others = [n for n in present if n != BASELINE]
+    others = [n for n in present if n != base]
     settings = document["settings"]
     print(f"pool: {settings['pool']}, {settings['pool_size'] >> 20} MiB", file=file)
-    print(f"\nTime: median under {BASELINE}, and ratios to it in the same round (median ± half the quartile range;"
-          f" below 1 is faster)\n\n{_line('case', BASELINE, others)}", file=file)
+    print(f"\nTime: median under {base}, and ratios to it in the same round (median ± half the quartile range;"
+          f" below 1 is faster)\n\n{_line('case', base, others)}", file=file)
     for case in document["cases"]:
-        print(_line(case["name"], absolute_cell(case, BASELINE), [ratio_cell(case, n) for n in others]), file=file)
-    print(f"\nPeak memory: median under {BASELINE}, and ratios to it\n\n{_line('case', BASELINE, others)}", file=file)
+        print(_line(case["name"], absolute_cell(case, base), [ratio_cell(case, n) for n in others]), file=file)
+    print(f"\nPeak memory: median under {base}, and ratios to it\n\n{_line('case', base, others)}", file=file)
     for case in document["cases"]:
-        print(_line(case["name"], *_memory(case, others)), file=file)
+        print(_line(case["name"], *_memory(case, base, others)), file=file)
     means = [document["geomeans"][n] for n in others]
     keys = list(dict.fromkeys(key for mean in means for key in mean))
     if keys:
-        print(f"\nGeometric means of the ratios to {BASELINE}\n\n{_line('set', '', others)}", file=file)
+        print(f"\nGeometric means of the ratios to {base}\n\n{_line('set', '', others)}", file=file)
     for key in keys:
         print(_line(key, "", [mean_cell(mean.get(key)) for mean in means]), file=file)
     print(file=file)
@@ -39,9 +38,10 @@ def _absent(document, file):
     for name, facts in document["allocators"].items():
         if not facts["available"]:
             print(f"MISSING {name}: {facts['missing']}", file=file)
-    for case in document["cases"]:
-        if "missing" in case:
-            print(f"MISSING {case['name']}: {case['missing']}", file=file)
+    missing = [case for case in document["cases"] if "missing" in case]
+    print(f"cases that cannot run here: {len(missing)} of {len(document['cases'])}", file=file)
+    for case in missing:
+        print(f"MISSING {case['name']}: {case['missing']}", file=file)
     for failure in document["failures"]:
         print(f"FAILED {failure['case']} under {failure['allocator']}: {failure['why']}", file=file)
 
@@ -67,16 +67,16 @@ def ratio_cell(case, name):
     return f"{_short(result['ratio'])} ±{_short((high - low) / 2)}"
 
 
-def _memory(case, others):
+def _memory(case, base, others):
     def cell(name):
         result = case["results"].get(name)
         if result is None or "failed" in result:
             return "-"
-        if name == BASELINE or result["rss_ratio"] is None:
+        if name == base or result["rss_ratio"] is None:
             return f"{result['peak_rss_kib'] / 1024:.1f} MiB"
         return f"{result['rss_ratio']:.2f}"
 
-    return cell(BASELINE), [cell(name) for name in others]
+    return cell(base), [cell(name) for name in others]
 
 
 def mean_cell(mean):
@@ -112,7 +112,7 @@ def document(results, settings):
         cases.append(entry)
     return {
         "format": 1,
-        "baseline": BASELINE,
+        "baseline": results.baseline,
         "machine": machine(),
         "settings": settings,
         "allocators": {a.name: {"available": not a.missing, "missing": a.missing or None, "version": a.version or None}
@@ -123,16 +123,18 @@ def document(results, settings):
     }
 
 
+VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}  # as the kernel names them
+
+
 def machine():
     """Facts that matter for the figures; no name of the machine."""
     facts = {"date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
              "cores": os.cpu_count(), "architecture": platform.machine(),
              "kernel": re.match(r"[\d.]*\d", platform.release()).group(),
              "libc": " ".join(platform.libc_ver()), "load_at_end": round(os.getloadavg()[0], 2)}
-    for line in _read("/proc/cpuinfo").splitlines():
-        if line.startswith("model name"):
-            facts["cpu"] = line.split(":", 1)[1].strip()
-            break
+    cpu = dict(re.findall(r"^([^\t:]+)\t*: (.*)$", _read("/proc/cpuinfo"), re.MULTILINE))
+    facts["cpu"] = cpu.get("model name", facts["architecture"])
+    facts["vendor"] = VENDORS.get(cpu.get("vendor_id"), cpu.get("vendor_id", facts["architecture"]))
     for line in _read("/etc/os-release").splitlines():
         if line.startswith("PRETTY_NAME="):
             facts["system"] = line.split("=", 1)[1].strip('"')

@@ -7,8 +7,6 @@ time; the median is taken over the rounds' ratios.
 import math
 import statistics
 
-from .allocators import BASELINE
-
 
 def quartiles(values):
     """[first quartile, median, third quartile] of at least one value."""
@@ -24,9 +22,10 @@ def geometric_mean(values):
 class Results:
     """samples[case name][allocator name] is a list with one Sample a round."""
 
-    def __init__(self, cases, allocators):
+    def __init__(self, cases, allocators, baseline):
         self.cases = cases
         self.allocators = allocators
+        self.baseline = baseline  # the name of the allocator that ratios are to
         self.samples = {case.name: {a.name: [] for a in allocators} for case in cases}
 
     def add(self, case, allocator, sample):
@@ -50,6 +49,8 @@ class Results:
             "peak_rss_kib": statistics.median(s.rss_kib for s in samples), "rss_ratio": None,
             "wall_s": statistics.median(s.wall for s in samples),
             "cpu_s": statistics.median(s.cpu for s in samples),
+            "system_s": statistics.median(s.system for s in samples),
+            "faults": statistics.median(s.faults for s in samples),
             "rounds": len(samples),
         }
         ratios = self.ratios(case, allocator)
@@ -66,7 +67,7 @@ class Results:
 
     def _paired(self, case, allocator, figure):
         own = self.samples[case.name][allocator.name]
-        base = self.samples[case.name].get(BASELINE, [])
+        base = self.samples[case.name].get(self.baseline, [])
         if any(s.failed for s in own) or any(s.failed for s in base):
             return []
         return [figure(s) / figure(b) for s, b in zip(own, base) if figure(b) > 0]
@@ -84,7 +85,7 @@ class Results:
             time = self._mean(cases, lambda c: self.ratios(c, allocator))
             if time:
                 means[key] = time
-        memory = {"rss": self.cases, **{f"rss/{name}": keys[name] for name in keys if "/" not in name}}
+        memory = {"rss": self.cases, **{f"rss/{name}": keys[name] for name in keys if "/" not in name or "workload" in name}}
         for key, cases in memory.items():
             rss = self._mean(cases, lambda c: self._paired(c, allocator, lambda s: s.rss_kib))
             if rss:

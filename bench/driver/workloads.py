@@ -7,12 +7,15 @@ with '#' are measurements of its own ("# value X" replaces the time, others beco
 
 import dataclasses
 import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
 
+from . import sources
 from .git_history import write_history
 
 HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "workloads")
@@ -95,16 +98,20 @@ class Redis(Workload):
         return "" if client.returncode == 0 else f"redis-benchmark: {client.stderr.strip()[-200:]}"
 
 
-def cases(program, scratch):
-    """All of them. `program(name)` is the path of a built program; `scratch` a folder for their files."""
+def cases(program, scratch, outside=()):
+    """All of them. `program(name)` is the path of a built program; `scratch` a folder for their files; `outside` are
+    further programs as NAME=COMMAND."""
     repository = os.path.join(scratch, "repository")
     git_env = {"HOME": scratch, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
-    source = {n: os.path.join(HERE, n) for n in ("objects.py", "queries.sql", "text.pl", "tables.lua", "compile_me.cpp")}
+    source = {n: os.path.join(HERE, n)
+              for n in ("objects.py", "queries.sql", "text.pl", "tables.lua", "compile_me.cpp", "spheres.pov")}
+    generated = {language: os.path.join(scratch, f"generated.{language}") for language in sources.WRITERS}
     listed = [
         Workload("synthetic/threadtest_2", [program("aep_bench_threadtest"), "2", "200"], clock="wall"),
         Workload("synthetic/threadtest_8", [program("aep_bench_threadtest"), "8", "200"], clock="wall"),
         Workload("synthetic/larson", [program("aep_bench_larson"), "4", "150", "10000"], clock="wall"),
         Workload("synthetic/fragment", [program("aep_bench_fragment"), "32", "8"]),
+        Workload("synthetic/bodies", [program("aep_bench_bodies"), "40000", "4"]),
         Workload("synthetic/bursts_200", [program("aep_bench_bursts"), "5", "200"]),
         Workload("synthetic/bursts_20000", [program("aep_bench_bursts"), "5", "20000"]),
         Workload("startup/true", [program("aep_bench_startup"), "150", "/bin/true"]),
@@ -115,13 +122,36 @@ def cases(program, scratch):
         Workload("program/perl", ["perl", source["text.pl"]], needs="perl"),
         Workload("program/lua", ["lua5.4", source["tables.lua"]], needs="lua5.4"),
         Workload("program/g++", ["g++", "-std=c++17", "-O0", "-S", "-o", "-", source["compile_me.cpp"]], needs="g++"),
+        Workload("program/gcc_O2", ["gcc", "-O2", "-S", "-o", "-", generated["c"]], needs="gcc"),
+        Workload("program/g++_O2", ["g++", "-std=c++17", "-O2", "-S", "-o", "-", generated["cpp"]], needs="g++"),
+        Workload("program/povray", ["povray", f"+I{source['spheres.pov']}", "+W160", "+H120", "+WT1", "-D", "-GA", "+FP8", "+O-"],
+                 needs="povray", keep_output=False),
         Workload("program/git_log", ["git", "-C", repository, "log", "-p", "--stat", "--no-color"], env=git_env, needs="git"),
         Workload("program/git_pack", ["sh", "-c", "git pack-objects --all --stdout -q --no-reuse-delta --threads=2 "
                                       "</dev/null | wc -l >/dev/null"], env=git_env, needs="git", cwd=repository),
         Redis("program/redis", ["redis-server", "--port", "0", "--save", "", "--appendonly", "no", "--loglevel", "warning"],
               needs="redis-benchmark", package="redis-server, redis-tools", cwd=scratch, keep_output=False),
     ]
+    for pair in outside:
+        listed.append(_outside(pair, {c.name for c in listed}))
     return listed
+
+
+def _outside(pair, taken):
+    """The case of a program that the user names; what is wrong with it ends the program."""
+    name, equals, command = pair.partition("=")
+    try:
+        words = shlex.split(command)
+    except ValueError as problem:
+        raise SystemExit(f"bench: --program {pair}: {problem}") from None
+    if not equals or not words or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", name):
+        raise SystemExit(f"bench: --program {pair}: expected NAME=COMMAND, the name of letters, digits, '_', '.', '+' and '-'")
+    if f"program/{name}" in taken:
+        raise SystemExit(f"bench: --program {pair}: there is a case program/{name} already; choose another name")
+    if shutil.which(words[0], path=SEARCH) is None:
+        raise SystemExit(f"bench: --program {pair}: {words[0]} is no program")
+    # What such a program prints may be times.
+    return Workload(f"program/{name}", words, keep_output=False)
 
 
 def prepare(chosen, scratch, launcher, plain):
@@ -129,6 +159,7 @@ def prepare(chosen, scratch, launcher, plain):
     runnable = [c for c in chosen if not c.missing]
     if any(c.name.startswith("program/git") for c in runnable):
         write_history(os.path.join(scratch, "repository"))
+    sources.write(scratch)
     for case in runnable:
         case.prepare(launcher, plain)
 

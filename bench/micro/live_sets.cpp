@@ -36,6 +36,33 @@ void replace(benchmark::State& state, std::uint32_t live, const Sizes& sizes, Us
     }
 }
 
+/// Pairs of malloc and free beside a large live set full of holes, and nothing else.
+void pairs_beside(benchmark::State& state, std::uint32_t live, const Sizes& sizes) {
+    std::vector<void*> blocks(live);
+    for (std::size_t i = 0; i < live; ++i) {
+        blocks[i] = take(sizes[i]);
+        touch(blocks[i]);
+    }
+    Rng rng(3);
+    for (void*& block : blocks) {
+        if (rng.below(2) == 0) {
+            std::free(block);
+            block = nullptr;
+        }
+    }
+    std::size_t draw = live;
+    measure(state, REPLACEMENTS, [&] {
+        for (int i = 0; i < REPLACEMENTS; ++i) {
+            void* const block = take(sizes[draw++]);
+            touch(block);
+            std::free(block);
+        }
+    });
+    for (void* block : blocks) {
+        std::free(block);
+    }
+}
+
 void add(const std::string& name, std::uint32_t live, const Sizes& sizes, Use use,
          std::int64_t iterations) {
     add_case(name, Clock::cpu, iterations,
@@ -51,6 +78,9 @@ void add_live_sets() {
     add("live/beyond/64", 200'000, Sizes::fixed(64), Use::none, 700);
     add("live/beyond/mixed", 200'000, Sizes::log_uniform(8, 512), Use::none, 500);
     add("live/beyond/mixed_used", 200'000, Sizes::log_uniform(8, 512), Use::first_word, 500);
+    add_case("live/beyond/pairs", Clock::cpu, 3000, [](benchmark::State& state) {
+        pairs_beside(state, 200'000, Sizes::log_uniform(8, 512));
+    });
     add("mixed/8_32k", 1000, Sizes::log_uniform(8, 32768), Use::none, 1200);
     add("mixed/8_32k_used", 1000, Sizes::log_uniform(8, 32768), Use::first_word, 1200);
 }

@@ -1,5 +1,5 @@
-// Purpose: many threads: each replacing its own objects, all exchanging objects through one table
-// (larson's
+// Purpose: many threads: each replacing its own objects or cycling batches of them, all exchanging
+// objects through one table (larson's
 //          pattern: most objects are freed by another thread), and a relay of short-lived threads
 //          of which each inherits the objects of the one before.
 // Who calls it: main.cpp.
@@ -105,6 +105,60 @@ void many_threads(benchmark::State& state, unsigned threads) {
     }
 }
 
+/// One thread's array of blocks that is filled and emptied in turns; a fifth stays for one turn
+/// more, each time another one.
+struct Cycle {
+    static constexpr std::size_t LENGTH = 10'000;
+    static constexpr std::size_t KEPT = LENGTH / 5;
+
+    std::vector<void*> blocks = std::vector<void*>(LENGTH);
+    std::size_t kept_from = LENGTH;  // LENGTH: none is kept
+    std::size_t draw = 0;
+
+    [[nodiscard]] bool is_kept(std::size_t i) const {
+        return i >= kept_from && i < kept_from + KEPT;
+    }
+
+    void fill(const Sizes& sizes) {
+        for (std::size_t i = 0; i < LENGTH; ++i) {
+            if (!is_kept(i)) {
+                blocks[i] = take(sizes[draw++]);
+                *static_cast<volatile char*>(blocks[i]) = 1;
+            }
+        }
+    }
+
+    /// Those before the kept ones in order of allocation, those after them in reverse.
+    void empty() {
+        kept_from = kept_from + KEPT < LENGTH ? kept_from + KEPT : 0;
+        for (std::size_t i = 0; i < kept_from; ++i) {
+            std::free(blocks[i]);
+        }
+        for (std::size_t i = LENGTH; i > kept_from + KEPT; --i) {
+            std::free(blocks[i - 1]);
+        }
+    }
+};
+
+/// Threads that each cycle batches of 1 to 1,000 bytes, small ones more often.
+void cycle_batches(benchmark::State& state, unsigned threads) {
+    const Sizes sizes = Sizes::log_uniform(1, 1000);
+    std::vector<Cycle> cycles(threads);
+    {
+        Team team(threads, [&](unsigned index) {
+            cycles[index].fill(sizes);
+            cycles[index].empty();
+        });
+        measure(state, std::int64_t{Cycle::LENGTH - Cycle::KEPT} * threads,
+                [&] { team.run_round(); });
+    }
+    for (const Cycle& cycle : cycles) {
+        for (std::size_t i = cycle.kept_from; i < cycle.kept_from + Cycle::KEPT; ++i) {
+            std::free(cycle.blocks[i]);
+        }
+    }
+}
+
 constexpr std::uint32_t TABLE = 4096;
 
 void exchange(benchmark::State& state, unsigned threads) {
@@ -155,6 +209,8 @@ void add_threads() {
         add_case("threads/exchange_" + std::to_string(threads), Clock::wall, 15,
                  [threads](benchmark::State& state) { exchange(state, threads); });
     }
+    add_case("threads/cycle_4", Clock::cpu, 60,
+             [](benchmark::State& state) { cycle_batches(state, 4); });
     add_case("threads/relay", Clock::cpu, 150, relay);
 }
 

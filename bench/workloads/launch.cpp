@@ -1,6 +1,7 @@
-// Purpose: aep_bench_launch: runs one command and reports what it cost: elapsed time, CPU time and
-// peak
-//          memory of its whole process tree, as one line of JSON on the descriptor given.
+// Purpose: aep_bench_launch: runs one command and reports what it cost: elapsed time, CPU time,
+// page
+//          faults and peak memory of its whole process tree, as one line of JSON on the descriptor
+//          given.
 // Who calls it: bench/driver/measure.py for every measured process.
 // Crash rule: the command dies with the launcher (PR_SET_PDEATHSIG).
 //
@@ -124,10 +125,11 @@ int main(int argc, char** argv) {
     }
     const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
     peak = std::max({peak, usage.ru_maxrss, pool_kib(pool)});
-    dprintf(report,
-            R"({"wall": %.6f, "user": %.6f, "system": %.6f, "rss_kib": %ld, "status": %d})"
-            "\n",
-            wall.count(), seconds(usage.ru_utime), seconds(usage.ru_stime), peak,
-            WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
+    dprintf(
+        report,
+        R"({"wall": %.6f, "user": %.6f, "system": %.6f, "faults": %ld, "rss_kib": %ld, "status": %d})"
+        "\n",
+        wall.count(), seconds(usage.ru_utime), seconds(usage.ru_stime), usage.ru_minflt, peak,
+        WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status));
     return 0;
 }

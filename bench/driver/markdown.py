@@ -69,9 +69,10 @@ def _headline(entries):
 
 
 def _behind(document):
-    rows = [row([f"`{case}`", name, f"{ratio:.2f}", f"{to_best:.2f} of {best}"])
-            for case, name, ratio, best, to_best in headline.behind(document)]
-    return [*head(["case", "", f"of {document['baseline']}", "of the best there"]), *rows]
+    rows = [row([f"`{case}`", *(f"{own[n]:.2f}" if n in own else "-" for n in OURS), f"{best} {ratio:.2f}"])
+            for case, own, best, ratio in headline.behind(document)]
+    return [f"Cases in which one of ours takes more than {headline.BEHIND:.2f} of {document['baseline']}:", "",
+            *head(["case", *OURS, "the best there"]), *rows]
 
 
 def _targets(document):

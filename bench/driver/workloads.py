@@ -1,7 +1,7 @@
 """The process-level cases: synthetic programs, start-up, and real programs with real work.
 
-Used by run.py. A case's time is CPU time where one thread works (neighbours do not count) and elapsed time
-where several do. Each program's output is compared with what it prints without any preload; lines that start
+Used by run.py. A case's time is CPU time, of all its threads and children, so that neighbours do not
+count. Each program's output is compared with what it prints without any preload; lines that start
 with '#' are measurements of its own ("# value X" replaces the time, others become details).
 """
 
@@ -26,7 +26,6 @@ SEARCH = "/usr/bin:/bin:/usr/sbin:/sbin"
 class Workload:
     name: str
     command: list
-    clock: str = "cpu"  # cpu or wall
     env: dict = field(default_factory=dict)
     needs: str = ""  # a program without which the case cannot run, and its Debian package
     package: str = ""
@@ -60,7 +59,7 @@ class Workload:
                 self.expected = text
             elif text != self.expected:
                 sample.failed = f"wrong output: {text.strip()[:80]!r}"
-        sample.value = own.pop("value", (sample.cpu if self.clock == "cpu" else sample.wall) * 1e3)
+        sample.value = own.pop("value", sample.cpu * 1e3)
         sample.details = own
         return sample
 
@@ -107,9 +106,9 @@ def cases(program, scratch, outside=()):
               for n in ("objects.py", "queries.sql", "text.pl", "tables.lua", "compile_me.cpp", "spheres.pov")}
     generated = {language: os.path.join(scratch, f"generated.{language}") for language in sources.WRITERS}
     listed = [
-        Workload("synthetic/threadtest_2", [program("aep_bench_threadtest"), "2", "200"], clock="wall"),
-        Workload("synthetic/threadtest_8", [program("aep_bench_threadtest"), "8", "200"], clock="wall"),
-        Workload("synthetic/larson", [program("aep_bench_larson"), "4", "150", "10000"], clock="wall"),
+        Workload("synthetic/threadtest_2", [program("aep_bench_threadtest"), "2", "200"]),
+        Workload("synthetic/threadtest_8", [program("aep_bench_threadtest"), "8", "200"]),
+        Workload("synthetic/larson", [program("aep_bench_larson"), "4", "150", "10000"]),
         Workload("synthetic/fragment", [program("aep_bench_fragment"), "32", "8"]),
         Workload("synthetic/bodies", [program("aep_bench_bodies"), "40000", "4"]),
         Workload("synthetic/bursts_200", [program("aep_bench_bursts"), "5", "200"]),

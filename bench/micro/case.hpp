@@ -23,9 +23,8 @@ namespace aep::bench {
 
 /// What the time of a case is.
 enum class Clock {
-    cpu,    ///< user and system time of the process: single-threaded cases; neighbours do not count
-    wall,   ///< elapsed time: cases whose threads run at the same time
-    manual  ///< the case adds up its threads' own CPU times and reports them itself
+    cpu,    ///< user and system time of all threads of the process: neighbours do not count
+    manual  ///< the case adds up its threads' own CPU times over their work and reports them itself
 };
 
 using CaseBody = std::function<void(benchmark::State&)>;

@@ -44,9 +44,6 @@ void register_case(const Case& one, double scale) {
         case Clock::cpu:
             registered->MeasureProcessCPUTime();
             break;
-        case Clock::wall:
-            registered->MeasureProcessCPUTime()->UseRealTime();
-            break;
         case Clock::manual:
             registered->UseManualTime();
             break;

@@ -202,11 +202,11 @@ void relay(benchmark::State& state) {
 
 void add_threads() {
     for (const unsigned threads : {2U, 8U, 32U}) {
-        add_case("threads/replace_" + std::to_string(threads), Clock::wall, 20,
+        add_case("threads/replace_" + std::to_string(threads), Clock::cpu, 20,
                  [threads](benchmark::State& state) { many_threads(state, threads); });
     }
     for (const unsigned threads : {2U, 8U}) {
-        add_case("threads/exchange_" + std::to_string(threads), Clock::wall, 15,
+        add_case("threads/exchange_" + std::to_string(threads), Clock::cpu, 15,
                  [threads](benchmark::State& state) { exchange(state, threads); });
     }
     add_case("threads/cycle_4", Clock::cpu, 60,

@@ -152,6 +152,9 @@ class Arithmetic(unittest.TestCase):
         self.assertEqual(rows["micro"]["best"], "mi2")
         self.assertEqual(list(rows["micro"]["ratios"]), ["aep"])
         self.assertEqual(headline.behind(document), [("startup/true", {"aep": 1.6}, "glibc", 0.5)])
+        for name in ("mi2", "sn", "partly", "glibc"):
+            document["allocators"][name]["available"] = False
+        self.assertEqual((headline.evaluate(document), headline.behind(document)), ([], []))  # nobody to be behind
 
     def test_headlines_of_machines_of_two_kinds_are_merged(self):
         document = self.document(mi2={"micro": 1.0}, aep={"micro": 0.9})
@@ -183,9 +186,13 @@ class Arithmetic(unittest.TestCase):
             "aep-joined: slowest group relative to aep": False, "aep-joined: peak memory relative to aep": False})
 
     def test_the_baseline_is_the_first_peer(self):
-        self.assertEqual(allocators.baseline(["glibc", "mimalloc", "aep"], {"sn": "", "mi3": ""}), "sn")
-        self.assertEqual(allocators.baseline(["glibc", "mimalloc", "aep"], {}), "mimalloc")
-        self.assertEqual(allocators.baseline(["glibc", "aep"], {}), "glibc")
+        chosen = [allocators.Allocator(name) for name in ("glibc", "mimalloc", "sn", "mi3", "aep")]
+        self.assertEqual(allocators.baseline(chosen, {"sn": "", "mi3": ""}), "sn")
+        self.assertEqual(allocators.baseline(chosen, {}), "mimalloc")
+        chosen[1].missing = "not installed"
+        self.assertEqual(allocators.baseline(chosen, {}), "glibc")
+        with self.assertRaisesRegex(SystemExit, "none of the allocators can be measured: mimalloc: not installed"):
+            allocators.baseline(chosen[1:2], {})
 
     def test_wrong_output_is_a_failure(self):
         case = workloads.Workload("program/x", [], expected="42\n")
@@ -310,6 +317,12 @@ class Runs(unittest.TestCase):
         self.assertEqual(status, 0)
         self.assertIn("malloc does not come from it", document["allocators"]["aep"]["missing"])
         self.assertNotIn("aep", document["cases"][0]["results"])
+
+    def test_ours_alone_are_compared_with_each_other(self):
+        status, printed, document = self.run_driver(
+            "--only", "^pair/16$", "--allocators", "aep,aep-pool", "--build", self.library(FORWARDS))
+        self.assertEqual((status, document["baseline"], document["headline"]), (0, "aep", []))
+        self.assertIn("MISSING aep-pool", printed)
 
     def test_peers_by_path_run_beside_the_others(self):
         one, two = (self.compile(FORWARDS, os.path.join(self.folder, name)) for name in ("one.so", "two.so"))

@@ -154,7 +154,7 @@ def run(arguments):
                 raise SystemExit(f"bench: --peer {allocator.name}={allocator.library}: {allocator.missing}")
         if arguments.instructions:
             return count_instructions(arguments, chosen)
-        return measure_all(arguments, chosen, allocators.baseline(names, peers), place)
+        return measure_all(arguments, chosen, allocators.baseline(chosen, peers), place)
 
 
 def main():

@@ -68,9 +68,12 @@ def parse_peers(pairs):
     return peers
 
 
-def baseline(names, peers):
-    """Whom the ratios are to: the first peer of the user, or mimalloc as Debian has it, or the first there is."""
-    return next(iter(peers), "mimalloc" if "mimalloc" in names else names[0])
+def baseline(chosen, peers):
+    """Whom the ratios are to: the first peer of the user, or mimalloc as Debian has it, or the first that is there."""
+    present = [allocator.name for allocator in chosen if not allocator.missing]
+    if not present:
+        raise SystemExit("bench: none of the allocators can be measured: " + "; ".join(f"{a.name}: {a.missing}" for a in chosen))
+    return next(name for name in (*peers, "mimalloc", *present) if name in present)
 
 
 def discover(names, peers, build, pool_path, pool_size, settings, context=None):

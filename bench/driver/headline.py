@@ -41,8 +41,9 @@ def behind(document):
     for case in document["cases"]:
         ratios = {n: r["ratio"] for n, r in case["results"].items() if r.get("ratio") is not None}
         own = {n: ratios[n] for n in OURS if n in ratios}
-        if max(own.values(), default=0) > BEHIND:
-            best = min((n for n in others(document) if n in ratios), key=ratios.get)
+        rivals = [n for n in others(document) if n in ratios]
+        if rivals and max(own.values(), default=0) > BEHIND:
+            best = min(rivals, key=ratios.get)
             rows.append((case["name"], own, best, ratios[best]))
     return sorted(rows, key=lambda row: -max(row[1].values()))
 

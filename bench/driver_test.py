@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import dsm  # noqa: E402
-from driver import allocators, dsm_rows, headline, stats, targets, workloads  # noqa: E402
+from driver import allocators, dsm_rows, headline, markdown, stats, targets, workloads  # noqa: E402
 from driver.measure import Launcher, Sample  # noqa: E402
 from driver.pool import PoolPlace  # noqa: E402
 
@@ -184,6 +184,10 @@ class Arithmetic(unittest.TestCase):
             "aep-joined: micro, relative to the best of all others": True,
             "aep-joined: mean of workload/program": True, "aep-joined: mean of micro/remote": False,
             "aep-joined: slowest group relative to aep": False, "aep-joined: peak memory relative to aep": False})
+
+    def test_what_could_not_be_counted_is_named(self):
+        rows = markdown.parts({"instructions": {"mi2": {"malloc": 15.1, "free": 23}, "sn": {"failed": "no room"}}})["instructions"]
+        self.assertEqual(rows[2:], ["| mi2 | 15.1 | 23.0 |", "| sn | not counted: no room |  |"])
 
     def test_the_baseline_is_the_first_peer(self):
         chosen = [allocators.Allocator(name) for name in ("glibc", "mimalloc", "sn", "mi3", "aep")]

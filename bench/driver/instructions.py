@@ -87,7 +87,7 @@ def _count(program, allocator, mode, function, rounds):
         except subprocess.TimeoutExpired:
             raise RuntimeError("still running under callgrind after 300 s") from None
         if run.returncode != 0:
-            said = " ".join(line for line in run.stderr.splitlines() if not line.startswith("==")).strip()
+            said = " ".join(line for line in run.stderr.splitlines() if not re.match(r"(==|--)\d+", line)).strip()
             raise RuntimeError(f"status {run.returncode} under callgrind: {said[-300:]}")
         with open(out, encoding="utf-8") as file:
             text = file.read()

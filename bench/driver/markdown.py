@@ -13,10 +13,10 @@ from .allocators import OURS
 
 def fill(document, path):
     """The parts that the document has."""
-    parts = _parts(document)
+    of_it = parts(document)
     if "headline" in document:
-        parts["headline"] = _headline(headline.merge(document, os.path.splitext(path)[0] + ".json"))
-    fill_parts(parts, path)
+        of_it["headline"] = _headline(headline.merge(document, os.path.splitext(path)[0] + ".json"))
+    fill_parts(of_it, path)
 
 
 def fill_parts(parts, path):
@@ -34,14 +34,15 @@ def fill_parts(parts, path):
         file.write(text)
 
 
-def _parts(document):
-    parts = {}
+def parts(document):
+    """{place in the page: its lines}, but for the headline, which is more than this document's."""
+    found = {}
     if "cases" in document:
-        parts = {"machine": _machine(document), "targets": _targets(document), "means": _means(document),
+        found = {"machine": _machine(document), "targets": _targets(document), "means": _means(document),
                  "behind": _behind(document), "cases": _cases(document)}
     if "instructions" in document:
-        parts["instructions"] = _instructions(document["instructions"])
-    return parts
+        found["instructions"] = _instructions(document["instructions"])
+    return found
 
 
 def row(cells):
@@ -101,7 +102,9 @@ def _cases(document):
 
 
 def _instructions(counts):
-    measured = {n: row for n, row in counts.items() if "failed" not in row}
-    what = list(dict.fromkeys(key for row in measured.values() for key in row))
-    rows = [row([name, *(f"{row[key]:.1f}" for key in what)]) for name, row in measured.items()]
+    measured = {name: figures for name, figures in counts.items() if "failed" not in figures}
+    what = list(dict.fromkeys(key for figures in measured.values() for key in figures))
+    rows = [row([name, *(f"{figures[key]:.1f}" for key in what)]) for name, figures in measured.items()]
+    rows += [row([name, f"not counted: {figures['failed']}", *[""] * (len(what) - 1)])
+             for name, figures in counts.items() if name not in measured]
     return [*head(["", *what]), *rows]

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "shim/allocator.hpp"
+#include "shim/aside.hpp"
 #include "shim/emergency.hpp"
 #include "shim/libc_heap.hpp"
 #include "shim/sharing.hpp"

@@ -63,12 +63,15 @@ TEST(TakeBack, QueuedPagesButTheHeadAndOneMore) {
         add_chunks(0, 2);
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 6);
-        // The owner frees one block of each page, which brings it back into the queue; others free
-        // the rest.
-        for (u32 i = 0; i < blocks.size(); i += A_PAGE) push(h, blocks[i]);
+        // The owner frees as much of each page as brings it back into the queue; others free the
+        // rest.
+        const u32 slack = page_slack(page_of(blocks[0]));
+        for (u32 i = 0; i < blocks.size(); ++i) {
+            if (i % A_PAGE < slack) push(h, blocks[i]);
+        }
         EXPECT_EQ(h->full, nullptr);
         for (u32 i = 0; i < blocks.size(); ++i) {
-            if (i % A_PAGE != 0) push_remote(blocks[i]);
+            if (i % A_PAGE >= slack) push_remote(blocks[i]);
         }
         const PageDesc* head = h->queues[class_of(SIZE)].head;
         EXPECT_EQ(taken_back(h), 4u);
@@ -86,7 +89,9 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAFullPageIsUnderWay) {
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 4);
         PageDesc* d = page_of(blocks[0]);
-        for (u32 i = 1; i < A_PAGE; ++i) push_remote(blocks[i]);
+        const u32 slack = page_slack(d);
+        for (u32 i = slack; i < A_PAGE; ++i) push_remote(blocks[i]);
+        for (u32 i = 1; i < slack; ++i) push(h, blocks[i]);
         // The owner frees the last live block: its bit is clear, then it is counted, then filed.
         ASSERT_TRUE(page_clear_bit(d, index_of(blocks[0])));
         EXPECT_EQ(taken_back(h), 0u) << "the bit is clear";
@@ -106,12 +111,15 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAQueuedPageIsUnderWay) {
         const std::vector<uptr> blocks = fill(h, 4);
         // Three pages in the queue, a fourth is full; the middle one is freed by others but for
         // one.
-        for (const u32 page : {0u, 1u, 2u}) push(h, blocks[page * A_PAGE]);
+        const u32 slack = page_slack(page_of(blocks[0]));
+        for (u32 i = 0; i < 3 * A_PAGE; ++i) {
+            if (i % A_PAGE < slack) push(h, blocks[i]);
+        }
         PageDesc* d = page_of(blocks[2 * A_PAGE]);
         const PageQueue& q = h->queues[class_of(SIZE)];
         ASSERT_NE(q.head, d);
-        for (u32 i = 2; i < A_PAGE; ++i) push_remote(blocks[2 * A_PAGE + i]);
-        const uptr last = blocks[2 * A_PAGE + 1];
+        for (u32 i = slack + 1; i < A_PAGE; ++i) push_remote(blocks[2 * A_PAGE + i]);
+        const uptr last = blocks[2 * A_PAGE + slack];
         EXPECT_EQ(taken_back(h), 0u) << "it lives";
         ASSERT_TRUE(page_clear_bit(d, index_of(last)));
         EXPECT_EQ(taken_back(h), 0u) << "the bit is clear";

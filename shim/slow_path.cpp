@@ -15,11 +15,7 @@ namespace aep {
 
 namespace {
 
-BlockBits no_blocks;
-struct EmptyPage : PageDesc {
-    constexpr EmptyPage() : PageDesc{} { page_make_empty(*this, no_blocks); }
-};
-constinit EmptyPage no_page;
+PageDesc no_page;  // all zero: no block, and never one
 
 /// No page's owner.
 constexpr u32 NOBODY = ~u32{0} >> TAG_OWNER_SHIFT;

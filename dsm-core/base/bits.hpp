@@ -46,6 +46,9 @@ inline u64 with_bit_set(u64 word, u64 bit) {
     return word;
 }
 
+inline bool bit_of(u64 word, u64 bit) { return (word >> (bit % 64) & 1) != 0; }
+constexpr u32 bits_in(u64 word) { return static_cast<u32>(__builtin_popcountll(word)); }
+
 /// The high half of a * b; `low` is the other (compilers move the halves about, and b).
 inline u64 multiply(u64 a, const u64& b, u64& low) {
     u64 high;

@@ -21,29 +21,32 @@ bool HeapCheck::live_bits(const PageDesc* d) {
         const u64 extended = page_extended_mask(d, w);
         if (!require((word & ~extended) == 0, "a live block was never extended", "page",
                      address_of(d), word, extended) ||
-            !require((extended & ~word) == 0 || d->cur == d->bits + w || (d->words >> w & 1) != 0,
+            !require((extended & ~word) == 0 || bit_of(d->words, w),
                      "free blocks that the summary does not name", "page", address_of(d), w)) {
             return false;
         }
-        live += static_cast<u32>(__builtin_popcountll(word));
+        live += bits_in(word);
     }
-    report_.live_blocks += live;
-    return require(live == page_live(d), "the count of live blocks is wrong", "page", address_of(d),
-                   page_live(d), live);
+    if (!require(live == page_out(d), "the count of live blocks is wrong", "page", address_of(d),
+                 page_out(d), live)) {
+        return false;
+    }
+    report_.live_blocks += page_live(d);
+    return true;
 }
 
-/// The word that malloc takes from is one of the page's, and as it is.
-bool HeapCheck::current_word(const PageDesc* d) {
+/// The blocks at hand are those of one of the page's words, and taken.
+bool HeapCheck::hand(const PageDesc* d) {
     const uptr at = address_of(d);
-    const uptr word =
-        (reinterpret_cast<uptr>(d->cur) - reinterpret_cast<uptr>(d->bits)) / sizeof(BlockBits);
-    return require(word < page_words(d), "the current word is not the page's", "page", at, word) &&
-           require(d->cur == d->bits + word, "the current word is none", "page", at) &&
-           require(d->cur_mask == page_extended_mask(d, static_cast<u32>(word)),
-                   "the current word's mask is wrong", "page", at, d->cur_mask,
-                   page_extended_mask(d, static_cast<u32>(word))) &&
-           require(d->cur_base == at + word * BLOCKS_A_WORD * d->block_size,
-                   "the current word's blocks are elsewhere", "page", at, d->cur_base);
+    const u32 w = d->hand_word;
+    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
+    return require(w < page_words(d), "the word at hand is not the page's", "page", at, w) &&
+           require((d->hand & ~d->bits[w].live) == 0, "a block at hand is a free one", "page", at,
+                   d->hand, d->bits[w].live) &&
+           require(d->hand_base == at + usize{w} * BLOCKS_A_WORD * d->block_size,
+                   "the blocks at hand are elsewhere", "page", at, d->hand_base) &&
+           require(turn % MAX_WORDS == w, "the word at hand is another one to others", "page", at,
+                   turn, w);
 }
 
 bool HeapCheck::page(const PageDesc* d, bool blocks) {
@@ -69,9 +72,9 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
         !require(d->bits == block_bits_of(s), "the bitmaps are another slice's", "page", at) ||
         !require(d->extended != 0 && d->extended <= d->capacity, "extended beyond the capacity",
                  "page", at, d->extended, d->capacity) ||
-        !require(page_live(d) <= d->extended, "more live blocks than extended ones", "page", at,
-                 page_live(d), d->extended) ||
-        !current_word(d) ||
+        !require(page_out(d) <= d->extended, "more live blocks than extended ones", "page", at,
+                 page_out(d), d->extended) ||
+        !hand(d) ||
         !require(d->committed <= bytes, "committed beyond the page", "page", at, d->committed,
                  bytes) ||
         !require(d->extended * size <= d->committed, "extended beyond what can be written", "page",

@@ -54,7 +54,7 @@ class HeapCheck {
     bool full_list(const Heap* h, u64& pages_listed);
     bool linked_page(const Heap* h, const PageDesc* d);
     bool live_bits(const PageDesc* d);
-    bool current_word(const PageDesc* d);
+    bool hand(const PageDesc* d);
 
     // check.cpp
     bool heaps();

@@ -12,7 +12,6 @@ namespace aep {
 
 struct Domain {
     PageDesc empty_page;  // what empty queues point at; never written after the start
-    BlockBits no_blocks;  // its blocks
     Arena arena;
 
     Lock heaps_lock;
@@ -34,10 +33,7 @@ static_assert(sizeof(Domain) <= HEAPS_OFFSET);
 static_assert(HEAPS_OFFSET + HEAP_IDS * HEAP_STRIDE <= DOMAIN_STRIDE);
 
 /// Makes zeroed memory the empty domain with that index.
-inline void domain_init(Domain& dom, u32 index) {
-    page_make_empty(dom.empty_page, dom.no_blocks);
-    dom.arena.init(index);
-}
+inline void domain_init(Domain& dom, u32 index) { dom.arena.init(index); }
 
 /// The domain with this index, 0 <= index < MAX_DOMAINS.
 inline Domain& domain_at(u32 index) {

@@ -64,12 +64,13 @@ void heap_remove_full(Heap* h, PageDesc* d);
 
 inline bool queue_empty(const PageQueue& q) { return q.last == nullptr; }
 
-/// Makes a page have free blocks in its current word, without an operation; false: that takes one.
-/// What others have freed comes before blocks that are untouched: it is warm, and the page stays as
-/// it is. Owner only.
+/// Makes a page have blocks at hand, without an operation; false: that takes one. What others have
+/// freed comes before blocks that are untouched: it is warm, and the page stays as it is. Owner
+/// only.
 inline bool heap_refill(const Heap* h, PageDesc* d) {
-    return page_seek(d) ||
-           (h->remote_pages.load(std::memory_order_relaxed) == nullptr && page_extend(d));
+    const bool nothing_comes = h->remote_pages.load(std::memory_order_relaxed) == nullptr;
+    return (nothing_comes && page_is_tight(d) && page_extend(d)) || page_seek(d) ||
+           (nothing_comes && page_extend(d));
 }
 
 }  // namespace aep

@@ -147,7 +147,7 @@ Reply find_page(Domain& dom, const Request& r) {
     if (d == nullptr && !r.own_only && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
-    if (d != nullptr && page_free_here(d) == 0) reply.status = Status::uncommitted;
+    if (d != nullptr && page_hand(d) == 0) reply.status = Status::uncommitted;
     reply.twice_freed = bad;
     return reply;
 }
@@ -155,7 +155,7 @@ Reply find_page(Domain& dom, const Request& r) {
 Reply take_block(Domain& dom, const Request& r) {
     Reply reply{};
     PageDesc* d = r.heap->queues[r.a].head;
-    if (page_free_here(d) == 0) {
+    if (page_hand(d) == 0) {
         reply = find_page(dom, r);
         if (reply.status != Status::ok) return reply;
         d = reinterpret_cast<PageDesc*>(reply.value);

@@ -8,10 +8,22 @@ namespace aep {
 
 namespace {
 
-void set_current(PageDesc* d, u32 w) {
-    d->cur = d->bits + w;
-    d->cur_mask = page_extended_mask(d, w);
-    d->cur_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
+/// Takes the free extended blocks of a word to hand, where none is; false: it has none.
+bool take_word(PageDesc* d, u32 w) {
+    const u64 live = live_word(d->bits[w]);
+    const u64 free = page_extended_mask(d, w) & ~live;
+    if (AEP_UNLIKELY(free == 0)) return false;
+    // In this order: whoever finds it half done finds the blocks free, or at hand, or both, which
+    // is the same. Release: page_is_at_hand.
+    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
+    d->hand_turn.store((turn / MAX_WORDS + 1) * MAX_WORDS + w, std::memory_order_relaxed);
+    d->hand_word = w;
+    d->hand_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
+    __atomic_store_n(&d->hand, free, __ATOMIC_RELEASE);
+    std::atomic_signal_fence(std::memory_order_release);
+    set_live_word(d->bits[w], live | free);
+    d->until += bits_in(free);
+    return true;
 }
 
 }  // namespace
@@ -34,7 +46,10 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     d->slices = slices;
     d->committed = committed;
     d->next = d->prev = nullptr;
-    set_current(d, 0);
+    d->hand_turn.store(0, std::memory_order_relaxed);
+    d->hand = 0;
+    d->hand_word = 0;
+    d->hand_base = base_of(d);
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
         d[i].tag.store(make_tag(owner, TAG_TAIL), std::memory_order_relaxed);
@@ -44,18 +59,15 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
 }
 
 bool page_seek(PageDesc* d) {
-    if (page_free_here(d) != 0) return true;
-    if (d->words == 0) return false;  // perhaps an empty queue's page, which nobody writes
-    const u64 here = static_cast<u64>(d->cur - d->bits);
-    for (u64 words = d->words & ~(u64{1} << here); words != 0;) {
-        const u64 above = words & (~u64{1} << here);
+    if (page_hand(d) != 0) return true;
+    // An empty queue's page, which nobody writes, has no words.
+    for (u64 words = d->words; words != 0;) {
+        const u64 above = words & (~u64{1} << d->hand_word);
         const u64 w = lowest_bit_wide(above != 0 ? above : words);
-        set_current(d, static_cast<u32>(w));
-        d->words = words;
-        if (AEP_LIKELY(page_free_here(d) != 0)) return true;
         words &= ~(u64{1} << w);
+        d->words = words;
+        if (AEP_LIKELY(take_word(d, static_cast<u32>(w)))) return true;
     }
-    d->words = 0;
     return false;
 }
 
@@ -73,9 +85,19 @@ bool page_extend(PageDesc* d) {
     const u32 here = BLOCKS_A_WORD - d->extended % BLOCKS_A_WORD;
     if (step > here) step = here;
     d->extended += step < room ? step : room;
-    d->words |= u64{1} << w;
-    set_current(d, w);
-    return true;
+    return take_word(d, w);
+}
+
+void page_give_hand(PageDesc* d) {
+    const u64 hand = page_hand(d);
+    if (hand == 0) return;
+    BlockBits& word = d->bits[d->hand_word];
+    // In this order: see take_word.
+    set_live_word(word, live_word(word) & ~hand);
+    std::atomic_signal_fence(std::memory_order_release);
+    set_page_hand(d, 0);
+    d->words |= u64{1} << d->hand_word;
+    d->until -= bits_in(hand);
 }
 
 u32 page_collect_remote(PageDesc* d, uptr& bad) {
@@ -92,12 +114,13 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
         BlockBits& word = d->bits[w];
         // Acquire: pairs with the freer's release.
         const u64 freed = word.freed.exchange(0, std::memory_order_acquire);
-        const u64 live = live_word(word);
+        const u64 out = live_word(word);
+        const u64 live = w == d->hand_word ? out & ~page_hand(d) : out;
         if (const u64 stray = freed & ~live; AEP_UNLIKELY(stray != 0)) {
             bad = base_of(d) + usize{w * BLOCKS_A_WORD + lowest_bit(stray)} * d->block_size;
         }
-        set_live_word(word, live & ~freed);
-        collected += static_cast<u32>(__builtin_popcountll(freed & live));
+        set_live_word(word, out & ~(freed & live));
+        collected += bits_in(freed & live);
     }
     d->until -= collected;
     return collected;
@@ -123,27 +146,28 @@ bool page_is_deserted(const PageDesc* d) {
 void page_rebuild(PageDesc* d) {
     const u32 words = page_words(d);
     u32 live = 0;
+    page_give_hand(d);
     for (u32 w = 0; w < words; ++w) {
         BlockBits& word = d->bits[w];
         if (const u64 freed = word.freed.load(std::memory_order_relaxed); freed != 0) {
             word.freed.store(0, std::memory_order_relaxed);
             set_live_word(word, live_word(word) & ~freed);
         }
-        live += static_cast<u32>(__builtin_popcountll(live_word(word)));
+        live += bits_in(live_word(word));
     }
     d->remote_summary.store(0, std::memory_order_relaxed);
     d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
     d->words = words == 0 ? 0 : mask_of(0, words);
-    set_current(d, 0);
     d->until = live - page_floor(d);
 }
 
 u32 page_live_blocks(const PageDesc* d) {
     u32 live = 0;
     for (u32 w = 0, words = page_words(d); w < words; ++w) {
-        live += static_cast<u32>(__builtin_popcountll(live_word(d->bits[w])));
+        live += bits_in(live_word(d->bits[w]));
     }
-    return live;
+    const u32 at_hand = bits_in(page_hand(d));
+    return at_hand < live ? live - at_hand : 0;
 }
 
 }  // namespace aep

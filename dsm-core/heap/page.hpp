@@ -3,9 +3,9 @@
 //          need no lock: take (malloc), clear and regain (free by the owner), mark_remote (free by
 //          another thread).
 // Who calls it: the fast path (inlined into malloc and free), the heap's slow path, check.
-// Crash rule: the alloc bitmap, a bit a block, is all there is: the store that sets or clears a
-//             block's bit is the commit. Every other field is a cache of it, and is computed anew
-//             from the bitmap after a kill or a fork (page_rebuild).
+// Crash rule: the alloc bitmap, a bit a block, less the blocks at hand, is all there is: the store
+//             that takes a block out of those at hand, or clears its bit, is the commit. Every
+//             other field is a cache, and is computed anew after a kill or a fork (page_rebuild).
 //
 // Descriptors lie apart from the objects. Line 0 is written by the owner at every malloc and free;
 // line 1 is read by everyone and written rarely, so that a remote free does not wait for the
@@ -59,15 +59,18 @@ enum class Standing : u8 {
 
 struct alignas(128) PageDesc {
     // Line 0: the owner's.
-    BlockBits* cur;   // the word that blocks are taken from
-    u64 cur_mask;     // which of its blocks are there: in the page, and extended
-    uptr cur_base;    // address of its block 0
+    // The blocks at hand: those of word `hand_word` that malloc hands out next. Their bits are set
+    // already, 64 blocks by one store.
+    u64 hand;
+    uptr hand_base;   // address of that word's block 0
     BlockBits* bits;  // word 0
     u64 words;        // bit w: word w may have a free extended block
-    u32 block_size;   // bytes (class size); 0 for a large object
-    u32 until;        // live blocks, less what page_floor says: at 0 a free leaves the fast path
-    u32 extended;     // blocks from the first that may be handed out (the rest is untouched)
-    u32 touched;  // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
+    PageDesc* prev;   // in the class queue or the full list
+    u32 hand_word;
+    u32 block_size;  // bytes (class size); 0 for a large object
+    u32 until;  // live blocks and those at hand, less page_floor: at 0 a free leaves the fast path
+    u32 extended;  // blocks from the first that may be handed out (the rest is untouched)
+    u32 touched;   // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
 
     // Line 1: read by all, written rarely.
     alignas(CACHE_LINE) std::atomic<u32> tag;  // see TAG_FREE; written last when a page is born
@@ -76,7 +79,6 @@ struct alignas(128) PageDesc {
     std::atomic<u64> remote_summary;           // bit w: word w of the freed bits may be non-zero
     PageDesc* remote_next;
     PageDesc* next;  // in the class queue or the full list
-    PageDesc* prev;
     // Bytes from base that can be written; of a large object whole slices. Of a free slice that is
     // not committed as a whole: how much of it can be all the same, because a page lay there that
     // was never extended further.
@@ -88,6 +90,9 @@ struct alignas(128) PageDesc {
     u16 capacity;  // blocks the page can hold
     u8 size_class;
     Standing standing;
+    // hand_word, with how often another word came to hand above it: for those who are not the
+    // owner.
+    std::atomic<u32> hand_turn;
 };
 static_assert(sizeof(PageDesc) == 128 && DESCS.stride == sizeof(PageDesc));
 
@@ -143,18 +148,18 @@ inline void set_live_word(BlockBits& word, u64 bits) {
     __atomic_store_n(&word.live, bits, __ATOMIC_RELAXED);
 }
 
-/// The blocks of the current word that are free: what malloc takes from. Owner only.
-inline u64 page_free_here(const PageDesc* d) { return d->cur_mask & ~live_word(*d->cur); }
+/// The blocks at hand have one writer, too, and others look at them.
+inline u64 page_hand(const PageDesc* d) { return __atomic_load_n(&d->hand, __ATOMIC_RELAXED); }
+inline void set_page_hand(PageDesc* d, u64 blocks) {
+    __atomic_store_n(&d->hand, blocks, __ATOMIC_RELAXED);
+}
 
-/// malloc: takes the lowest of the current word's free blocks; false: it has none. Owner only.
+/// malloc: takes the lowest of the blocks at hand; false: there is none. Owner only.
 inline bool page_take(PageDesc* d, uptr& block) {
-    const u64 live = live_word(*d->cur);
-    const u64 free = d->cur_mask & ~live;
-    if (AEP_UNLIKELY(free == 0)) return false;
-    const u64 bit = lowest_bit_wide(free);
-    set_live_word(*d->cur, with_bit_set(live, bit));  // the commit
-    ++d->until;
-    block = d->cur_base + static_cast<u32>(bit) * d->block_size;
+    const u64 hand = page_hand(d);
+    if (AEP_UNLIKELY(hand == 0)) return false;
+    block = d->hand_base + lowest_bit_wide(hand) * d->block_size;
+    set_page_hand(d, hand & (hand - 1));  // the commit
     return true;
 }
 
@@ -171,9 +176,12 @@ inline bool page_take_tracked(PageDesc* d, uptr& block, bool& fresh_zero) {
 /// Clears the bit of block `index` < MAX_BLOCKS: the commit of a free by the owner. False: it is
 /// not live, nothing changed.
 inline bool page_clear_bit(PageDesc* d, usize index) {
-    BlockBits& word = d->bits[index / BLOCKS_A_WORD];
+    const usize w = index / BLOCKS_A_WORD;
+    BlockBits& word = d->bits[w];
     u64 live = live_word(word);
-    if (AEP_UNLIKELY(!test_and_clear_bit(live, index))) return false;
+    // Without a branch: whether the word is the one at hand is nothing that can be predicted.
+    const u64 hand = page_hand(d) & (0 - u64{w == d->hand_word});
+    if (AEP_UNLIKELY(bit_of(hand, index) || !test_and_clear_bit(live, index))) return false;
     set_live_word(word, live);
     return true;
 }
@@ -204,7 +212,7 @@ inline bool page_regain(PageDesc* d, usize index) {
 /// list to list for each block.
 inline u32 page_slack(const PageDesc* d) { return d->capacity / u32{16} + 1; }
 
-/// What `until` is short of the live blocks.
+/// What `until` is short of the live blocks and those at hand.
 inline u32 page_floor(const PageDesc* d) {
     constexpr u32 NEVER = u32{1} << 30;
     switch (d->standing) {
@@ -217,22 +225,30 @@ inline u32 page_floor(const PageDesc* d) {
     }
     __builtin_unreachable();
 }
+/// Blocks whose bit is set: live ones, remotely freed ones included, and those at hand. Owner only.
+inline u32 page_out(const PageDesc* d) { return d->until + page_floor(d); }
 /// Live blocks, remotely freed ones included. Owner only.
-inline u32 page_live(const PageDesc* d) { return d->until + page_floor(d); }
+inline u32 page_live(const PageDesc* d) { return page_out(d) - bits_in(page_hand(d)); }
 /// Owner only: are all blocks of the page free, with no remote mark on the way?
 inline bool page_all_free(const PageDesc* d) { return page_live(d) == 0; }
 /// Whether the page has so many free blocks that it must be filed elsewhere.
 inline bool page_must_move(const PageDesc* d) { return d->until - 1 >= u32{1} << 31; }
 inline void page_set_standing(PageDesc* d, Standing standing) {
-    const u32 live = page_live(d);
+    const u32 out = page_out(d);
     d->standing = standing;
-    d->until = live - page_floor(d);
+    d->until = out - page_floor(d);
 }
 
 /// The word of a page's bitmaps that holds block `index`, found without line 0, which its owner
 /// writes all the time.
 inline BlockBits& shared_bits(const PageDesc* d, u32 index) {
     return block_bits_of(slice_of(d))[index / BLOCKS_A_WORD];
+}
+
+/// Whether a page without blocks at hand has so few free ones that it is better extended: a word
+/// would be used up after a block or two, and looking for the next costs more than a block.
+inline bool page_is_tight(const PageDesc* d) {
+    return (d->extended - page_out(d)) * u32{8} < d->extended;
 }
 
 enum class RemoteMark { marked, first_of_page, already_marked };
@@ -259,10 +275,20 @@ inline RemoteMark page_mark_remote(PageDesc* d, u32 index) {
     return RemoteMark::first_of_page;
 }
 
+/// Whether the block is at hand, which its set bit does not tell; for any thread. Line 0 is looked
+/// at only if its word is.
+inline bool page_is_at_hand(const PageDesc* d, u32 index) {
+    const u32 turn = d->hand_turn.load(std::memory_order_acquire);
+    if (turn % MAX_WORDS != index / BLOCKS_A_WORD) return false;
+    // Acquire: blocks of a later turn come with that turn, and then are another word's.
+    const u64 hand = __atomic_load_n(&d->hand, __ATOMIC_ACQUIRE);
+    return bit_of(hand, index) && d->hand_turn.load(std::memory_order_relaxed) == turn;
+}
+
 /// Whether the block is live; for any thread that was given it.
 inline bool page_is_live(const PageDesc* d, u32 index) {
-    return index < MAX_BLOCKS &&
-           (live_word(shared_bits(d, index)) >> (index % BLOCKS_A_WORD) & 1) != 0;
+    return index < MAX_BLOCKS && bit_of(live_word(shared_bits(d, index)), index) &&
+           !page_is_at_hand(d, index);
 }
 
 /// Whether another thread has freed the block and the owner has not yet taken it in.
@@ -272,24 +298,19 @@ inline bool page_is_marked(const PageDesc* d, u32 index) {
             1) != 0;
 }
 
-/// Makes `d` a page that has no block and never will, which is what empty queues point at. `none`
-/// is a zero word at an address that is `d`'s for as long.
-constexpr void page_make_empty(PageDesc& d, BlockBits& none) { d.cur = d.bits = &none; }
-
 /// Makes the run of `d->slices` slices at `s` a page of class `size_class` owned by heap `owner`,
 /// with nothing extended. Writes the descriptor alone. `zero`: the run reads as zero; `committed`:
 /// bytes of it that can be written. The bitmaps of the run must be clear (they always are while
 /// free).
 void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed);
 
-/// Makes the next word with a free extended block the current one, if the current one has none; in
-/// turn, so that each has gathered as many as can be when its turn comes. False: no extended block
-/// is free. Owner only.
+/// Takes all free blocks of the next word that has any to hand, if none is at hand; in turn, so
+/// that each has gathered as many as can be when its turn comes. False: no extended block is free.
+/// Owner only.
 bool page_seek(PageDesc* d);
 
 /// Extends a page without free blocks by some that are untouched, within the word that follows and
-/// what can be written, and makes that word the current one. Writes the descriptor alone. False:
-/// none can be written, or there are no more.
+/// what can be written, and takes them to hand. False: none can be written, or there are no more.
 bool page_extend(PageDesc* d);
 
 /// Takes over the blocks that other threads freed; returns how many. `bad` becomes the address of a
@@ -301,6 +322,9 @@ u32 page_collect_remote(PageDesc* d, uptr& bad);
 /// queued to it: whether every block is free, by the owner or by marks (one at least), and no free
 /// by the owner is under way.
 bool page_is_deserted(const PageDesc* d);
+
+/// The blocks at hand become free ones again. Owner only.
+void page_give_hand(PageDesc* d);
 
 /// Computes the caches anew from the alloc bitmap after the owner died or was left behind by fork.
 /// Remote marks are collected, too. The page must be quiescent.

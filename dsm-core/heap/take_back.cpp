@@ -9,6 +9,7 @@ namespace aep {
 
 void give_page(Domain& dom, Heap* h, PageDesc* d, u64 now) {
     --h->page_count;
+    page_give_hand(d);  // the bitmaps of what is given back are clear
     AEP_HEAP_CRASH_POINT("page: released");
     const u32 slices = d->slices;
     for (u32 i = 1; i < slices; ++i) d[i].tag.store(TAG_FREE, std::memory_order_relaxed);

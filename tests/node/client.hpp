@@ -108,7 +108,7 @@ class Client {
     /// memory.
     PageDesc* take_block(u32 c) {
         PageDesc* page = heap_->queues[c].head;
-        if (page_free_here(page) == 0) {
+        if (page_hand(page) == 0) {
             Request find{};
             find.heap = heap_;
             find.a = c;

@@ -98,7 +98,7 @@ const Way WAYS[] = {
          PageDesc* d = new_page(heap, 50);
          u32 index = 0;
          do {
-             while (page_free_here(d) != 0) index = page_pop_one(d);
+             while (page_hand(d) != 0) index = page_pop_one(d);
          } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
                   Status::ok);
          page_clear_bit(d, index);
@@ -134,7 +134,7 @@ const Way WAYS[] = {
          Heap* heap = take_heap(s, 0);
          PageDesc* d = new_page(heap, 50);
          do {
-             while (page_free_here(d) != 0) page_pop_one(d);
+             while (page_hand(d) != 0) page_pop_one(d);
          } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
                   Status::ok);
          for (u32 i = 0; i < d->capacity; ++i) page_mark_remote(d, i);

@@ -115,9 +115,10 @@ TEST(Check, Pages) {
     finds("divisor", [](Scene& s) { s.full->magic += 1; });
     finds("block size", [](Scene& s) { s.full->block_size += 16; });
     finds("capacity", [](Scene& s) { s.full->capacity -= 1; });
-    finds("current word is not the page's", [](Scene& s) { ++s.full->cur; });
-    finds("current word's mask", [](Scene& s) { s.queued->cur_mask >>= 1; });
-    finds("current word's blocks", [](Scene& s) { s.queued->cur_base += 1024; });
+    finds("word at hand is not the page's", [](Scene& s) { ++s.full->hand_word; });
+    finds("block at hand is a free one", [](Scene& s) { s.queued->hand = ~u64{0}; });
+    finds("blocks at hand are elsewhere", [](Scene& s) { s.queued->hand_base += 1024; });
+    finds("another one to others", [](Scene& s) { ++s.queued->hand_turn; });
     finds("another slice's", [](Scene& s) { s.full->bits += 64; });
     finds("extended", [](Scene& s) { s.full->extended = 65; });
     finds("beyond what can be written", [](Scene& s) { s.full->committed = SLICE_SIZE - 1; });
@@ -130,7 +131,12 @@ TEST(Check, Pages) {
 TEST(Check, Blocks) {
     finds("never extended", [](Scene& s) { page_of(s.medium)->bits[0].live |= u64{1} << 40; });
     finds("never extended", [](Scene& s) { s.full->bits[1].live = 1; });
-    finds("count of live blocks", [](Scene& s) { s.queued->bits[0].live ^= u64{1} << 6; });
+    finds("count of live blocks", [](Scene& s) {
+        const uptr block = pop(s.other, 7);
+        push(s.other, block);
+        page_of(block)->bits[index_of(block) / BLOCKS_A_WORD].live |= u64{1}
+                                                                      << index_of(block) % 64;
+    });
     finds("count of live blocks", [](Scene& s) { --s.queued->until; });
     finds("free blocks that the summary does not name", [](Scene& s) {
         const uptr first = pop(s.other, 7);

@@ -70,7 +70,7 @@ TEST(Page, WordsTakeTurnsAndEachGivesItsLowestBlockFirst) {
         // From the word that was used last upwards, then from below.
         for (const usize i : {10u, 1000u, 70u, 900u}) give(d, blocks[i]);
         EXPECT_EQ(take_all(d),
-                  (std::vector<uptr>{blocks[900], blocks[1000], blocks[10], blocks[70]}));
+                  (std::vector<uptr>{blocks[1000], blocks[10], blocks[70], blocks[900]}));
     });
 }
 
@@ -148,8 +148,8 @@ TEST(Page, RemoteMarksAreCollectedOnce) {
         EXPECT_EQ(mark(blocks[7]), RemoteMark::first_of_page)
             << "queued again after it was collected";
         EXPECT_EQ(page_collect_remote(d, bad), 1u);
-        // The last word is the current one, and comes first.
-        EXPECT_EQ(take_all(d), (std::vector<uptr>{blocks[2000], blocks[0], blocks[1], blocks[7]}));
+        // The last word was at hand: its turn is over.
+        EXPECT_EQ(take_all(d), (std::vector<uptr>{blocks[0], blocks[1], blocks[7], blocks[2000]}));
     });
 }
 
@@ -182,6 +182,8 @@ TEST(Page, TrackedTakesKnowWhatWasNeverUsed) {
         ASSERT_TRUE(page_take_tracked(d, second, fresh));
         EXPECT_TRUE(fresh);
         for (const uptr p : {first, second}) push(h, p);
+        page_give_hand(d);
+        ASSERT_TRUE(page_seek(d));
         ASSERT_TRUE(page_take_tracked(d, block, fresh));
         EXPECT_FALSE(fresh);
         ASSERT_TRUE(page_take_tracked(d, block, fresh));
@@ -203,22 +205,6 @@ TEST(Page, DirtyRunsAreNeverFresh) {
     });
 }
 
-TEST(Page, ItsFirstUseWritesNothingButTheDescriptor) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
-        PageDesc* d = fresh_page(new_heap(), 16);
-        ASSERT_EQ(mprotect(reinterpret_cast<void*>(
-                               round_down(reinterpret_cast<uptr>(d->bits), OS_PAGE_SIZE)),
-                           2 * OS_PAGE_SIZE, PROT_READ),
-                  0);
-        while (d->extended != d->capacity) {
-            d->cur_mask = 0;  // as if they were taken
-            ASSERT_TRUE(page_extend(d));
-        }
-    });
-}
-
 TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
     in_child([] {
         make_domain();
@@ -235,9 +221,11 @@ TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
             uptr again = 0;
             ASSERT_TRUE(page_seek(d) && page_take(d, again));
             ASSERT_EQ(again, blocks[0]);
+            // And it died before the bits of what it took to hand were set.
+            ASSERT_NE(d->hand, 0u);
+            d->bits[d->hand_word].live &= ~d->hand;
             d->until = 77;
             d->words = 0;
-            d->cur_mask = 0;
             page_rebuild(d);
             EXPECT_EQ(page_live(d), blocks.size() - 2);
             EXPECT_FALSE(page_is_marked(d, index_of(blocks[1])));
@@ -246,6 +234,34 @@ TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
             EXPECT_EQ(take_all(d), (std::vector<uptr>{blocks[1], blocks[2]}));
             EXPECT_TRUE(check_heap(h, d, report)) << report;
         }
+    });
+}
+
+TEST(Page, BlocksAtHandAreNotLiveToAnybody) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        PageDesc* d = fresh_page(new_heap(), 64);
+        uptr first = 0, block = 0;
+        ASSERT_TRUE(page_take(d, first));
+        ASSERT_NE(d->hand, 0u);
+        const u32 next = index_of(first) + 1;
+        EXPECT_TRUE(page_is_live(d, index_of(first)));
+        EXPECT_FALSE(page_is_live(d, next));
+        EXPECT_FALSE(page_clear_bit(d, next)) << "never handed out";
+        EXPECT_EQ(page_live(d), 1u);
+        EXPECT_EQ(page_live_blocks(d), 1u);
+        // A mark that somebody makes all the same is found when it is collected.
+        mark(first + d->block_size);
+        uptr bad = 0;
+        EXPECT_EQ(page_collect_remote(d, bad), 0u);
+        EXPECT_EQ(bad, first + d->block_size);
+        ASSERT_TRUE(page_take(d, block));
+        EXPECT_EQ(index_of(block), next);
+        EXPECT_TRUE(page_is_live(d, next));
+        page_give_hand(d);
+        EXPECT_EQ(page_live_blocks(d), 2u);
+        EXPECT_EQ(page_out(d), 2u);
     });
 }
 

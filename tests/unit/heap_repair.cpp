@@ -25,11 +25,12 @@ TEST(Repair, TornFastPathsOfOtherThreadsAreMended) {
         std::vector<uptr> blocks;
         for (int i = 0; i < 200; ++i) blocks.push_back(pop(theirs, c));
         const uptr own = pop(mine, c);
-        // A malloc stopped after its bit and before the count; frees stopped after the bit.
+        // A word stopped on its way to hand; frees stopped after the bit.
         PageDesc* current = theirs->queues[c].head;
-        ASSERT_NE(page_free_here(current), 0u);
+        ASSERT_NE(page_hand(current), 0u);
         const uptr unreturned = pop(theirs, c);
         ASSERT_EQ(page_of(unreturned), current);
+        current->bits[current->hand_word].live &= ~current->hand;
         current->until -= 1;
         const u32 freed = 3 + page_slack(current);
         for (u32 i = 3; i < freed; ++i) {  // on the full list
@@ -153,10 +154,10 @@ TEST(Repair, AloneNothingChanges) {
         const uptr a = pop(mine, 4);
         const PageDesc* d = page_of(a);
         const u32 until = d->until;
-        const BlockBits* cur = d->cur;
+        const u64 hand = d->hand;
         repair(mine);
         EXPECT_EQ(d->until, until);
-        EXPECT_EQ(d->cur, cur);
+        EXPECT_EQ(d->hand, hand);
         expect_sound();
     });
 }

@@ -47,7 +47,13 @@ inline u64 with_bit_set(u64 word, u64 bit) {
 }
 
 inline bool bit_of(u64 word, u64 bit) { return (word >> (bit % 64) & 1) != 0; }
-constexpr u32 bits_in(u64 word) { return static_cast<u32>(__builtin_popcountll(word)); }
+/// How many bits are set. Inline: the compiler's own is a call where the processor may lack it.
+constexpr u32 bits_in(u64 word) {
+    word -= word >> 1 & 0x5555'5555'5555'5555;
+    word = (word & 0x3333'3333'3333'3333) + (word >> 2 & 0x3333'3333'3333'3333);
+    word = (word + (word >> 4)) & 0x0f0f'0f0f'0f0f'0f0f;
+    return static_cast<u32>(word * 0x0101'0101'0101'0101 >> 56);
+}
 
 /// The high half of a * b; `low` is the other (compilers move the halves about, and b).
 inline u64 multiply(u64 a, const u64& b, u64& low) {

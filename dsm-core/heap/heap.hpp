@@ -68,6 +68,7 @@ inline bool queue_empty(const PageQueue& q) { return q.last == nullptr; }
 /// freed comes before blocks that are untouched: it is warm, and the page stays as it is. Owner
 /// only.
 inline bool heap_refill(const Heap* h, PageDesc* d) {
+    if (page_hand(d) != 0) return true;
     const bool nothing_comes = h->remote_pages.load(std::memory_order_relaxed) == nullptr;
     return (nothing_comes && page_is_tight(d) && page_extend(d)) || page_seek(d) ||
            (nothing_comes && page_extend(d));

@@ -309,8 +309,9 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
 /// Owner only.
 bool page_seek(PageDesc* d);
 
-/// Extends a page without free blocks by some that are untouched, within the word that follows and
-/// what can be written, and takes them to hand. False: none can be written, or there are no more.
+/// Extends a page without blocks at hand by some that are untouched, within the word that follows
+/// and what can be written, and takes them to hand. False: none can be written, or there are no
+/// more.
 bool page_extend(PageDesc* d);
 
 /// Takes over the blocks that other threads freed; returns how many. `bad` becomes the address of a

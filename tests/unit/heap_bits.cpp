@@ -41,6 +41,16 @@ std::vector<u64> some_masks() {
     return masks;
 }
 
+TEST(Bits, AreCounted) {
+    std::mt19937_64 random(3);
+    for (int i = 0; i < 1000; ++i) {
+        const u64 word = i == 0 ? 0 : i == 1 ? ~u64{0} : random() & random();
+        u32 count = 0;
+        for (u64 bit = 0; bit < 64; ++bit) count += bit_of(word, bit) ? 1 : 0;
+        ASSERT_EQ(bits_in(word), count) << word;
+    }
+}
+
 TEST(Bits, MaskOf) {
     for (u32 first = 0; first < 64; ++first) {
         for (u32 count = 1; first + count <= 64; ++count) {

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#include <atomic>
+
 #include "shim/syscall.hpp"
 
 namespace aep {
@@ -57,13 +59,15 @@ u32 first_taken(u32 first, u32 count) {
 
 /// From this many chunks on new ones are of huge pages.
 u32 huge_from = MAX_CHUNKS;
+std::atomic<u32> heaps = 0;
 u32 held = 0;  // chunks
 
 /// Whether a fresh run is made of huge pages. A single chunk fills from below with small things; a
 /// longer run is one object, of which the program may use a few places only, and a huge page for
-/// each of them could cost many times what the object holds.
+/// each of them could cost many times what the object holds. And so would thousands of threads that
+/// have little each.
 bool make_huge(uptr address, u32 count) {
-    return count == 1 && held > huge_from &&
+    return count == 1 && held > huge_from && held > heaps.load(std::memory_order_relaxed) &&
            !sys::failed(sys::madvise(address, CHUNK_SIZE, MADV_HUGEPAGE));
 }
 
@@ -106,6 +110,8 @@ void anonymous_use_huge_pages(usize from) {
     const usize chunks = from / CHUNK_SIZE;
     huge_from = chunks < MAX_CHUNKS ? static_cast<u32>(chunks) : MAX_CHUNKS;
 }
+
+void anonymous_serve_heaps(u32 count) { heaps.store(count, std::memory_order_relaxed); }
 
 void anonymous_begin_at(ChunkIndex first) {
     if (raw(first) > window_first) {

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "shim/allocator.hpp"
+#include "shim/anonymous_backing.hpp"
 #include "shim/join.hpp"
 #include "shim/pool_attach.hpp"
 #include "shim/purging.hpp"
@@ -42,7 +43,10 @@ Heap* acquire_heap(bool unused = false) {
     if (!process_start()) return nullptr;
     for (;;) {
         const Reply reply = transact({.op = Op::heap_acquire, .own_only = unused});
-        if (reply.status == Status::ok) return reinterpret_cast<Heap*>(reply.value);
+        if (reply.status == Status::ok) {
+            anonymous_serve_heaps(domain().heaps_used.load(std::memory_order_relaxed));
+            return reinterpret_cast<Heap*>(reply.value);
+        }
         if (reply.status != Status::need_heaps || !add_heaps()) return nullptr;
     }
 }

@@ -126,8 +126,10 @@ void repair_after_fork(Domain& dom, Heap* survivor, u64 now) {
     bool others = false;
     for (u32 n = 1; n <= dom.heaps_used; ++n) {
         Heap* h = heap_at(dom, n);
-        if (h == survivor || h->state.load(std::memory_order_relaxed) != HeapState::live) continue;
-        others = true;
+        if (h == survivor) continue;
+        // Its thread, or a visitor, was about to perform something there, or had just done so.
+        h->sequence.store(0, std::memory_order_relaxed);
+        others |= h->state.load(std::memory_order_relaxed) == HeapState::live;
     }
     if (!others) return;
     for_each_run(dom, [&](PageDesc* d, u32 kind) {
@@ -142,7 +144,6 @@ void repair_after_fork(Domain& dom, Heap* survivor, u64 now) {
     for (u32 n = 1; n <= dom.heaps_used; ++n) {
         Heap* h = heap_at(dom, n);
         if (h == survivor || h->state.load(std::memory_order_relaxed) != HeapState::live) continue;
-        h->sequence.store(0, std::memory_order_relaxed);
         abandon_heap(dom, h);
     }
 }

@@ -315,6 +315,11 @@ Reply heap_abandon(Domain& dom, const Request& r) {
     uptr bad = 0;
     Heap* h = reinterpret_cast<Heap*>(r.a);
     drain_remote(dom, h, bad, r.now);
+    // Only heads have blocks at hand, and what was a head may be in the middle of a queue later,
+    // where nobody would see that it is wholly free.
+    for (const PageQueue& q : h->queues) {
+        if (!queue_empty(q)) page_give_hand(q.head);
+    }
     release_idle(dom, h, true, r.now);
     AEP_HEAP_CRASH_POINT("heap: idle pages released");
     LockScope scope(dom.heaps_lock);

@@ -158,6 +158,11 @@ void page_rebuild(PageDesc* d) {
     d->remote_summary.store(0, std::memory_order_relaxed);
     d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
     d->words = words == 0 ? 0 : mask_of(0, words);
+    // Whoever took a word to hand may have got no further than its name.
+    d->hand_word = 0;
+    d->hand_base = base_of(d);
+    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
+    d->hand_turn.store((turn / MAX_WORDS + 1) * MAX_WORDS, std::memory_order_relaxed);
     d->until = live - page_floor(d);
 }
 

@@ -47,6 +47,7 @@ static void expect_return(long before, long peak, long kept = 25) {
 
 static void from_this_thread(const char* name, size_t size) {
     check::begin_case(name);
+    malloc_trim(0);
     const long before = check::heap_footprint();
     const size_t n = allocate(size, k_peak);
     const long peak = check::heap_footprint();
@@ -57,6 +58,7 @@ static void from_this_thread(const char* name, size_t size) {
 /// Blocks that become somewhat smaller stay where they are, and their ends go back.
 static void shrinking(const char* name, size_t size) {
     check::begin_case(name);
+    malloc_trim(0);
     const long before = check::heap_footprint();
     const size_t n = allocate(size, k_peak);
     const long peak = check::heap_footprint();

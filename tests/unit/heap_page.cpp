@@ -227,6 +227,9 @@ TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
             d->until = 77;
             d->words = 0;
             page_rebuild(d);
+            // And again, when it had got no further than the word's name.
+            d->hand_turn.fetch_add(1);
+            page_rebuild(d);
             EXPECT_EQ(page_live(d), blocks.size() - 2);
             EXPECT_FALSE(page_is_marked(d, index_of(blocks[1])));
             CheckReport report;

@@ -70,8 +70,8 @@ TEST(Headroom, Computes) {
 }
 
 TEST(Headroom, CountsWhatACommitBringsWithIt) {
-    // A page of the smallest blocks: 4096 of them, each with two bytes of stack and two bits.
-    EXPECT_GE(charge_of_commit(SLICE_SIZE), SLICE_SIZE + 4096 * 2 + 2 * 4096 / 8);
+    // A page of the smallest blocks: 4096 of them, each with two bits.
+    EXPECT_GE(charge_of_commit(SLICE_SIZE), SLICE_SIZE + 2 * 4096 / 8);
     EXPECT_LE(charge_of_commit(SLICE_SIZE), SLICE_SIZE + SLICE_SIZE / 4);
     EXPECT_LE(charge_of_commit(GiB), GiB + GiB / 50) << "large objects need little";
     EXPECT_EQ(charge_of_commit(0), 0u);

@@ -26,7 +26,7 @@ const char aep_copy = 0;
 
 namespace aep {
 
-constinit Aside aside = Aside::undecided;
+constinit std::atomic<Aside> aside{Aside::undecided};
 
 namespace {
 
@@ -78,10 +78,10 @@ bool is_first_copy() {
 
 bool decide_aside() {
     LockScope scope(decision_lock);
-    if (aside == Aside::undecided) {
-        __atomic_store_n(&aside, is_aside() ? Aside::yes : Aside::no, __ATOMIC_RELAXED);
+    if (aside.load(std::memory_order_relaxed) == Aside::undecided) {
+        aside.store(is_aside() ? Aside::yes : Aside::no, std::memory_order_relaxed);
     }
-    return aside == Aside::yes;
+    return aside.load(std::memory_order_relaxed) == Aside::yes;
 }
 
 }  // namespace aep

@@ -15,13 +15,15 @@
 //   says nothing.
 #pragma once
 
+#include <atomic>
+
 #include "dsm-core/base/types.hpp"
 
 namespace aep {
 
 enum class Aside : u8 { undecided, no, yes };
 /// Changes once.
-extern Aside aside;
+extern std::atomic<Aside> aside;
 
 /// Whether no other copy comes before this one where names are looked up.
 bool is_first_copy();
@@ -33,7 +35,7 @@ bool decide_aside();
 /// Whether the program stays on libc's malloc. Thread-safe; async-signal-safe once it is decided.
 /// Cost: a load.
 inline bool stays_on_libc() {
-    const Aside decided = __atomic_load_n(&aside, __ATOMIC_RELAXED);
+    const Aside decided = aside.load(std::memory_order_relaxed);
     return AEP_LIKELY(decided == Aside::no) ? false : decide_aside();
 }
 

@@ -145,7 +145,8 @@ bool check_operation(const Domain& dom, const Request& request, const Reply& rep
     const Heap* h = request.heap;
     const PageDesc* deep = nullptr;
     switch (request.op) {
-        case Op::take_back:  // its owner goes on taking and freeing blocks
+        case Op::take_back:     // its owner goes on taking and freeing blocks
+        case Op::heap_abandon:  // another thread may have it by now
             h = nullptr;
             break;
         case Op::find_page:

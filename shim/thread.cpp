@@ -51,9 +51,7 @@ Heap* acquire_heap(bool unused = false) {
     }
 }
 
-void abandon(Heap* h, u64 now) {
-    transact({.op = Op::heap_abandon, .heap = h, .a = reinterpret_cast<u64>(h), .now = now});
-}
+void abandon(Heap* h, u64 now) { transact({.op = Op::heap_abandon, .heap = h, .now = now}); }
 
 Heap* the_shared_heap = nullptr;
 Heap* the_sending_heap = nullptr;

@@ -100,10 +100,7 @@ namespace {
 void repair_page(PageDesc* d, Heap* owner, bool survivors) {
     if (!survivors) {
         page_rebuild(d);
-        if (d->standing == Standing::full && page_must_move(d)) {
-            heap_remove_full(owner, d);
-            heap_enqueue(owner, d);
-        }
+        if (d->standing == Standing::full && page_must_move(d)) heap_unfile_full(owner, d);
         return;
     }
     // A freer may have been stopped between its mark and the summary.

@@ -60,13 +60,13 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
         if (const u64 missing = mask & ~d->committed; unbroken) {
             unbroken = missing == 0;
             const u64 ready = unbroken ? mask : mask & ((missing & -missing) - 1);
-            run.committed += static_cast<usize>(__builtin_popcountll(ready)) << SLICE_SHIFT;
+            run.committed += usize{bits_in(ready)} << SLICE_SHIFT;
             if (!unbroken) {
                 const u32 broken = raw(first_slice(chunk)) + lowest_bit(missing);
                 run.committed += desc_of(SliceIndex{broken})->committed;
             }
         }
-        dirty += static_cast<u32>(__builtin_popcountll(d->dirty & mask));
+        dirty += bits_in(d->dirty & mask);
         d->free &= ~mask;
         d->zero &= ~mask;
         d->dirty &= ~mask;
@@ -77,7 +77,7 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
     if (dirty != 0) decay_.took(dirty);
     PageDesc* head = desc_of(run.first);
     head->slices = slices;
-    head->tag.store(owner << TAG_OWNER_SHIFT | TAG_RESERVED, std::memory_order_relaxed);
+    head->tag.store(make_tag(owner, TAG_RESERVED), std::memory_order_relaxed);
     AEP_HEAP_CRASH_POINT("arena: run claimed");
     return run;
 }
@@ -211,7 +211,7 @@ void Arena::return_dirty(ChunkIndex c, ChunkDesc* d) {
 }
 
 void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
-    decay_.gave(static_cast<u32>(__builtin_popcountll(mask & ~d->dirty)), now);
+    decay_.gave(bits_in(mask & ~d->dirty), now);
     d->dirty |= mask;
     if (d->on_dirty_list) {
         d->given_again = 1;
@@ -290,7 +290,7 @@ namespace {
 /// a huge page stays.
 u64 part_to_purge(const ChunkDesc* d, u32 due) {
     u64 mask = d->dirty;
-    const auto fits = [&] { return static_cast<u32>(__builtin_popcountll(mask)) <= due; };
+    const auto fits = [&] { return bits_in(mask) <= due; };
     if (d->coarse != 0) {
         constexpr u32 HALF = SLICES_PER_CHUNK / 2;
         if (!fits() && (mask >> HALF) != 0) mask &= ~mask_of(0, HALF);
@@ -323,7 +323,7 @@ Arena::Purge Arena::purge_begin(u64 now, u64 decay) {
         d->free &= ~mask;
         if (d->dirty != 0) return_dirty(c, d);
         refile(c, d);
-        decay_.purged(static_cast<u32>(__builtin_popcountll(mask)), now);
+        decay_.purged(bits_in(mask), now);
         AEP_HEAP_CRASH_POINT("arena: purge begun");
         return {c, mask};
     }

@@ -161,7 +161,7 @@ bool HeapCheck::chunks() {
             continue;
         }
         dirty_chunks_ += d->on_dirty_list;
-        dirty_slices += static_cast<u64>(__builtin_popcountll(d->dirty));
+        dirty_slices += u64{bits_in(d->dirty)};
         binned_ += d->rank != 0;
         ++report_.chunks;
         if (!slices_of_chunk(ChunkIndex{c})) return false;

@@ -9,8 +9,6 @@ namespace {
 
 uptr address_of(const PageDesc* d) { return slice_address(slice_of(d)); }
 
-u64 bit_at(const u64* words, u32 i) { return words[i / 64] >> (i % 64) & 1; }
-
 }  // namespace
 
 /// Every set bit is that of an extended block; the counter knows how many they are.
@@ -101,7 +99,7 @@ bool HeapCheck::remote_marks(const PageDesc* d) {
         const u64 marks = d->bits[w].freed.load(std::memory_order_relaxed);
         if (marks == 0) continue;
         words |= u64{1} << w;
-        report_.remote_marks += static_cast<u64>(__builtin_popcountll(marks));
+        report_.remote_marks += u64{bits_in(marks)};
         if (!require((marks & ~d->bits[w].live) == 0, "a remote mark on a block that is not live",
                      "page", address_of(d), marks, d->bits[w].live)) {
             return false;
@@ -129,7 +127,7 @@ bool HeapCheck::linked_page(const Heap* h, const PageDesc* d) {
 bool HeapCheck::queue(const Heap* h, u32 c, u64& pages_listed) {
     const PageQueue& q = h->queues[c];
     const uptr at = reinterpret_cast<uptr>(h);
-    const bool occupied = bit_at(h->occupied, c) != 0;
+    const bool occupied = bit_of(h->occupied[c / 64], c);
     if (!require(occupied == !queue_empty(q), "the occupied bit is wrong for class", "heap", at,
                  c)) {
         return false;

@@ -84,4 +84,9 @@ void heap_remove_full(Heap* h, PageDesc* d) {
     page_set_standing(d, Standing::queued);
 }
 
+void heap_unfile_full(Heap* h, PageDesc* d) {
+    heap_remove_full(h, d);
+    heap_enqueue(h, d);
+}
+
 }  // namespace aep

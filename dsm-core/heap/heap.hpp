@@ -61,6 +61,8 @@ void heap_dequeue(Heap* h, PageDesc* d);
 /// Links a page without free blocks to the full list / unlinks it.
 void heap_add_full(Heap* h, PageDesc* d);
 void heap_remove_full(Heap* h, PageDesc* d);
+/// From the full list to its queue: it has blocks to give again.
+void heap_unfile_full(Heap* h, PageDesc* d);
 
 inline bool queue_empty(const PageQueue& q) { return q.last == nullptr; }
 

@@ -50,15 +50,9 @@ void release_idle(Domain& dom, Heap* h, bool all, u64 now) {
     }
 }
 
-/// A page on the full list has blocks to give again.
-void unfile_full(Heap* h, PageDesc* d) {
-    heap_remove_full(h, d);
-    heap_enqueue(h, d);
-}
-
 /// Files a page of which blocks came back where it then belongs.
 void refile(Domain& dom, Heap* h, PageDesc* d, u64 now) {
-    if (d->standing == Standing::full && page_must_move(d)) unfile_full(h, d);
+    if (d->standing == Standing::full && page_must_move(d)) heap_unfile_full(h, d);
     if (page_all_free(d)) page_emptied(dom, h, d, now);
 }
 
@@ -134,7 +128,7 @@ PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
 void unfile_full_pages(Heap* h, u32 c) {
     for (PageDesc *d = h->full, *next; d != nullptr; d = next) {
         next = d->next;
-        if (d->size_class == c && page_live(d) != d->capacity) unfile_full(h, d);
+        if (d->size_class == c && page_live(d) != d->capacity) heap_unfile_full(h, d);
     }
 }
 
@@ -313,7 +307,7 @@ Reply heap_acquire(Domain& dom, const Request& r) {
 
 Reply heap_abandon(Domain& dom, const Request& r) {
     uptr bad = 0;
-    Heap* h = reinterpret_cast<Heap*>(r.a);
+    Heap* h = r.heap;
     drain_remote(dom, h, bad, r.now);
     // Only heads have blocks at hand, and what was a head may be in the middle of a queue later,
     // where nobody would see that it is wholly free.
@@ -378,8 +372,7 @@ Reply perform(Domain& dom, const Request& r) {
         }
         case Op::purge_end:
             dom.arena.purge_end({ChunkIndex{static_cast<u32>(r.a)}, r.mask}, r.b, r.committed);
-            dom.purged_bytes.fetch_add(static_cast<u64>(__builtin_popcountll(r.mask))
-                                           << SLICE_SHIFT,
+            dom.purged_bytes.fetch_add(u64{bits_in(r.mask)} << SLICE_SHIFT,
                                        std::memory_order_relaxed);
             return {};
         case Op::detach_chunk: {

@@ -32,11 +32,11 @@ enum class Op : u32 {
     add_chunks,   // a=first chunk, b=count, zero, committed, coarse; mask=~0: they hold memory, now
     purge_begin,  // now, a=decay ms                     -> value=chunk, mask; or miss
     purge_end,    // a=chunk, mask, b=those of mask that read as zero, committed
-    detach_chunk,  // a=how many free chunks to keep      -> value=chunk, or miss
-    heap_acquire,  // own_only: one without pages         -> value=heap, or need_heaps
-    heap_abandon,  // a=heap, now      (named as `heap`, too, by a caller whom others may visit)
-    add_heaps,     // a=count now mapped
-    trim,          // heap, now: releases idle pages
+    detach_chunk,       // a=how many free chunks to keep      -> value=chunk, or miss
+    heap_acquire,       // own_only: one without pages         -> value=heap, or need_heaps
+    heap_abandon,       // heap, now     (its next owner waits until this one is outside)
+    add_heaps,          // a=count now mapped
+    trim,               // heap, now: releases idle pages
     repair_after_fork,  // heap (the survivor's, may be null), now
     // What the fast path does inline, as operations (AEP_PURE).
     take_block,    // heap, a=class, now                  -> value=address, mask=1: its memory was

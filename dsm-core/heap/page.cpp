@@ -8,6 +8,14 @@ namespace aep {
 
 namespace {
 
+/// Names the word whose blocks are at hand, where none is. Others see that it is another turn.
+void name_word(PageDesc* d, u32 w) {
+    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
+    d->hand_turn.store((turn / MAX_WORDS + 1) * MAX_WORDS + w, std::memory_order_relaxed);
+    d->hand_word = w;
+    d->hand_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
+}
+
 /// Takes the free extended blocks of a word to hand, where none is; false: it has none.
 bool take_word(PageDesc* d, u32 w) {
     const u64 live = live_word(d->bits[w]);
@@ -15,10 +23,7 @@ bool take_word(PageDesc* d, u32 w) {
     if (AEP_UNLIKELY(free == 0)) return false;
     // In this order: whoever finds it half done finds the blocks free, or at hand, or both, which
     // is the same. Release: page_is_at_hand.
-    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
-    d->hand_turn.store((turn / MAX_WORDS + 1) * MAX_WORDS + w, std::memory_order_relaxed);
-    d->hand_word = w;
-    d->hand_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
+    name_word(d, w);
     __atomic_store_n(&d->hand, free, __ATOMIC_RELEASE);
     std::atomic_signal_fence(std::memory_order_release);
     set_live_word(d->bits[w], live | free);
@@ -46,10 +51,8 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     d->slices = slices;
     d->committed = committed;
     d->next = d->prev = nullptr;
-    d->hand_turn.store(0, std::memory_order_relaxed);
     d->hand = 0;
-    d->hand_word = 0;
-    d->hand_base = base_of(d);
+    name_word(d, 0);
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
         d[i].tag.store(make_tag(owner, TAG_TAIL), std::memory_order_relaxed);
@@ -136,7 +139,7 @@ bool page_is_deserted(const PageDesc* d) {
         const u32 w = lowest_bit(words);
         const BlockBits& word = d->bits[w];
         const u64 freed = word.freed.load(std::memory_order_acquire) & live_word(word);
-        marked += static_cast<u32>(__builtin_popcountll(freed));
+        marked += bits_in(freed);
     }
     // 0: the owner is about to file the page, in an operation that waits for us.
     const u32 until = __atomic_load_n(&d->until, __ATOMIC_ACQUIRE);
@@ -159,10 +162,7 @@ void page_rebuild(PageDesc* d) {
     d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
     d->words = words == 0 ? 0 : mask_of(0, words);
     // Whoever took a word to hand may have got no further than its name.
-    d->hand_word = 0;
-    d->hand_base = base_of(d);
-    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
-    d->hand_turn.store((turn / MAX_WORDS + 1) * MAX_WORDS, std::memory_order_relaxed);
+    name_word(d, 0);
     d->until = live - page_floor(d);
 }
 

@@ -294,8 +294,7 @@ inline bool page_is_live(const PageDesc* d, u32 index) {
 /// Whether another thread has freed the block and the owner has not yet taken it in.
 inline bool page_is_marked(const PageDesc* d, u32 index) {
     return index < MAX_BLOCKS &&
-           (shared_bits(d, index).freed.load(std::memory_order_relaxed) >> (index % BLOCKS_A_WORD) &
-            1) != 0;
+           bit_of(shared_bits(d, index).freed.load(std::memory_order_relaxed), index);
 }
 
 /// Makes the run of `d->slices` slices at `s` a page of class `size_class` owned by heap `owner`,

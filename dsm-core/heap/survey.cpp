@@ -12,8 +12,8 @@ Survey survey(const Domain& dom) {
         const ChunkDesc* chunk = chunk_desc(ChunkIndex{c});
         if (!dom.arena.holds(chunk)) continue;
         s.chunk_bytes += CHUNK_SIZE;
-        s.free_run_bytes += static_cast<u64>(__builtin_popcountll(chunk->free)) << SLICE_SHIFT;
-        s.dirty_bytes += static_cast<u64>(__builtin_popcountll(chunk->dirty)) << SLICE_SHIFT;
+        s.free_run_bytes += u64{bits_in(chunk->free)} << SLICE_SHIFT;
+        s.dirty_bytes += u64{bits_in(chunk->dirty)} << SLICE_SHIFT;
         for (u64 used = ~chunk->free; used != 0; used &= used - 1) {
             const PageDesc* d =
                 desc_of(SliceIndex{raw(first_slice(ChunkIndex{c})) + lowest_bit(used)});

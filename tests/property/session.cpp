@@ -254,10 +254,7 @@ void Session::do_bad_free() {
 /// left.
 void Session::do_end() {
     if (actor_ == 0) return;
-    transact({.op = Op::heap_abandon,
-              .heap = thread_heap,
-              .a = reinterpret_cast<u64>(thread_heap),
-              .now = now_ms()});
+    transact({.op = Op::heap_abandon, .heap = thread_heap, .now = now_ms()});
     thread_heap = actors_[0];
     actors_[actor_] = acquire();
     actor_ = 0;
@@ -303,10 +300,7 @@ void Session::finish() {
     }
     check("when everything was freed");
     for (u32 i = 1; i < ACTORS; ++i)
-        transact({.op = Op::heap_abandon,
-                  .heap = actors_[i],
-                  .a = reinterpret_cast<u64>(actors_[i]),
-                  .now = now_ms()});
+        transact({.op = Op::heap_abandon, .heap = actors_[i], .now = now_ms()});
     thread_heap = actors_[0];
     trim();
     check("at the end");

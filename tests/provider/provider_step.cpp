@@ -48,7 +48,7 @@ const Way WAYS[] = {
          Heap* heap = take_heap(s, 0);
          new_page(heap, 4);
          s.heaps[0] = nullptr;
-         traced({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(heap), .now = 1});
+         traced({.op = Op::heap_abandon, .heap = heap, .now = 1});
      }},
     {"take_run",
      [](Session& s) {
@@ -74,7 +74,7 @@ const Way WAYS[] = {
          Heap* other = take_heap(s, 0);
          page_pop_one(new_page(other, 20));
          Heap* heap = take_heap(s, 0);
-         perform_in_image(0, {.op = Op::heap_abandon, .a = reinterpret_cast<u64>(other)});
+         perform_in_image(0, {.op = Op::heap_abandon, .heap = other});
          traced({.op = Op::find_page, .heap = heap, .a = 30});
      }},
     {"queue_page",

@@ -91,7 +91,7 @@ void one_round(Session& session, u32 slot) {
                          {.op = Op::count, .a = detached.value, .b = session.rounds % 2});
     }
     session.heaps[slot] = nullptr;
-    perform_in_image(slot, {.op = Op::heap_abandon, .a = reinterpret_cast<u64>(heap), .now = 3});
+    perform_in_image(slot, {.op = Op::heap_abandon, .heap = heap, .now = 3});
     session.rounds.fetch_add(1);
 }
 
@@ -100,7 +100,7 @@ void one_round(Session& session, u32 slot) {
 [[noreturn]] void churn(Session& session, u32 slot) {
     if (Heap* former = session.heaps[slot]) {
         session.heaps[slot] = nullptr;
-        perform_in_image(slot, {.op = Op::heap_abandon, .a = reinterpret_cast<u64>(former)});
+        perform_in_image(slot, {.op = Op::heap_abandon, .heap = former});
     }
     session.ready.fetch_add(1);
     for (;;) one_round(session, slot);

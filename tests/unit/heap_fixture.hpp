@@ -54,7 +54,7 @@ inline Heap* new_heap() {
 }
 
 inline void abandon(Heap* h, u64 now = 0) {
-    perform({.op = Op::heap_abandon, .a = reinterpret_cast<u64>(h), .now = now});
+    perform({.op = Op::heap_abandon, .heap = h, .now = now});
 }
 
 /// A page of class `c` with room, fresh from the arena if need be.

@@ -77,16 +77,12 @@ enum class Mapped { yes, occupied, no_memory };
 Mapped map_run(u32 first, u32 count) {
     // Not NORESERVE: the system's overcommit rule refuses what can never be had, as it does to
     // libc's malloc.
-    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS;
     const uptr address = chunk_address(ChunkIndex{first});
     const usize bytes = usize{count} * CHUNK_SIZE;
-    const long at = sys::mmap(address, bytes, PROT_READ | PROT_WRITE, FLAGS);
-    if (sys::failed(at)) {
-        return at == -EEXIST ? Mapped::occupied : Mapped::no_memory;
-    }
-    if (at != static_cast<long>(address)) {  // a kernel before 4.17 takes the address for a hint
-        sys::munmap(static_cast<uptr>(at), bytes);
-        return Mapped::occupied;
+    const long mapped = sys::map_exactly(address, bytes, PROT_READ | PROT_WRITE, FLAGS);
+    if (sys::failed(mapped)) {
+        return mapped == -EEXIST ? Mapped::occupied : Mapped::no_memory;
     }
     if (!map_metadata(ChunkIndex{first}, count)) {
         sys::munmap(address, bytes);

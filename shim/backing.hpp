@@ -69,10 +69,14 @@ const Backing* anonymous_backing();
 const Backing* pool_backing(const char* path, usize bytes);
 
 /// Maps the metadata arrays (zero) of the chunk groups that hold [first, first+count): used by both
-/// backings. Below the highest chunk ever asked for the rest of the arrays can be read, as zero,
-/// and not written. False: no memory, nothing usable more than before. A group that is mapped is
-/// left as it is.
+/// backings. Below the highest chunk ever asked for other descriptors can be read, as zero, and not
+/// written; bitmaps of other chunks are inaccessible. False: no memory, nothing usable more than
+/// before. A group that is mapped is left as it is.
 bool map_metadata(ChunkIndex first, u32 count);
+
+/// The bitmaps of chunks [first, first+count), which are mapped: accessible while the chunks are
+/// ours, so that a stray store reaches nobody else's, and mlockall does not fill a context.
+bool protect_bitmaps(u32 first, u32 count, int protection);
 
 /// The metadata of all chunks below `end` (a multiple of CHUNKS_PER_META_GROUP) is mapped already,
 /// by somebody else: map_metadata has nothing to do with it. Before its first call.

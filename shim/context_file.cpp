@@ -21,15 +21,11 @@ constexpr const char* FOREIGN = "it is no context: name another";
 constexpr const char* OLD = "another version made it: end its clients and remove it";
 constexpr const char* DAMAGED = "it is damaged: end its clients and remove it";
 
-constexpr int SHARED_FLAGS = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+constexpr int SHARED_FLAGS = MAP_SHARED | MAP_NORESERVE;
 
 long map_part(int fd, uptr address, usize bytes, u64 offset, int protection) {
-    const long at = sys::mmap(address, bytes, protection, SHARED_FLAGS, fd, offset);
-    if (sys::failed(at)) return at;
-    if (at != static_cast<long>(address)) {  // a kernel before 4.17 takes the address for a hint
-        sys::munmap(static_cast<uptr>(at), bytes);
-        return -EEXIST;
-    }
+    const long mapped = sys::map_exactly(address, bytes, protection, SHARED_FLAGS, fd, offset);
+    if (sys::failed(mapped)) return mapped;
     sys::keep_from_dumps(address, bytes);
     const long advised = sys::madvise(address, bytes, MADV_DONTFORK);
     return sys::failed(advised) ? advised : 0;
@@ -127,13 +123,9 @@ ContextFault misplaced_part(const ContextConstants& h, const char* advice) {
 
 /// A page of this process's own with a copy of the constants, which nobody writes.
 long map_constants(const ContextConstants& constants) {
-    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
-    const long at = sys::mmap(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES, PROT_READ | PROT_WRITE, FLAGS);
-    if (sys::failed(at)) return at;
-    if (at != static_cast<long>(CONTROL_BASE)) {  // as in map_part()
-        sys::munmap(static_cast<uptr>(at), CONTEXT_CONSTANTS_BYTES);
-        return -EEXIST;
-    }
+    const long mapped = sys::map_exactly(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES,
+                                         PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    if (sys::failed(mapped)) return mapped;
     __builtin_memcpy(reinterpret_cast<void*>(CONTROL_BASE), &constants, sizeof constants);
     const long advised = sys::madvise(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES, MADV_DONTFORK);
     if (sys::failed(advised)) return advised;

@@ -20,13 +20,10 @@ constexpr u32 ARENA_STEP = OS_PAGE_SIZE * 8;
 bool claimed = false;
 
 Place map_fixed(uptr address, usize bytes, int protection) {
-    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    const long at = sys::mmap(address, bytes, protection, FLAGS);
-    if (at == static_cast<long>(address)) return Place::ours;
-    if (sys::failed(at)) return at == -EEXIST ? Place::taken : Place::no_memory;
-    // A kernel before 4.17, or an emulator, takes the address for a hint.
-    sys::munmap(static_cast<uptr>(at), bytes);
-    return Place::taken;
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const long mapped = sys::map_exactly(address, bytes, protection, FLAGS);
+    if (!sys::failed(mapped)) return Place::ours;
+    return mapped == -EEXIST ? Place::taken : Place::no_memory;
 }
 
 bool open_parts(const Domain& dom, u32 end, u32 heaps) {

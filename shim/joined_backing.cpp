@@ -46,13 +46,6 @@ usize bytes_of(const MetaArray& array, u32 chunks) {
     return array.stride * SLICES_PER_CHUNK * chunks;
 }
 
-/// Bitmaps of chunks: accessible while they are ours, so that a stray store reaches nobody else's,
-/// and mlockall does not fill the context.
-bool protect_bitmaps(u32 first, u32 count, int protection) {
-    return !sys::failed(sys::mprotect(BLOCK_BITS.base + bytes_of(BLOCK_BITS, first),
-                                      bytes_of(BLOCK_BITS, count), protection));
-}
-
 /// Descriptors up to the end of ours are looked at, whosever they are.
 bool commit_chunk_metadata(u32 first, u32 count) {
     const u32 end = first + count;

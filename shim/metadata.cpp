@@ -22,7 +22,7 @@ constexpr u32 MAX_GROUPS = MAX_CHUNKS / CHUNKS_PER_META_GROUP;
 u32 mapped_groups = 0;
 /// One bit a group: its descriptors can be written. The others lie between chunks of ours (in a
 /// pool those are other processes') and are read only: they show the system's one zero page, and
-/// neither mlockall nor strict overcommit counts memory for them. Bitmaps and stacks are accessible
+/// neither mlockall nor strict overcommit counts memory for them. Bitmaps are accessible
 /// where chunks are, alone: nobody looks at them unless a descriptor says that there is a page.
 u64 writable[MAX_GROUPS / 64];
 
@@ -61,13 +61,10 @@ Part part_of(usize array, u32 first_group, u32 groups) {
 }
 
 bool map_part(const Part& part, int protection) {
-    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-    const long at = sys::mmap(part.address, part.bytes, protection, FLAGS);
-    if (at != static_cast<long>(part.address)) {
-        if (!sys::failed(at)) {  // a kernel before 4.17 takes the address for a hint
-            sys::munmap(static_cast<uptr>(at), part.bytes);
-        }
-        if (!sys::failed(at) || at == -EEXIST) {
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const long mapped = sys::map_exactly(part.address, part.bytes, protection, FLAGS);
+    if (sys::failed(mapped)) {
+        if (mapped == -EEXIST) {
             message("metadata range ", Hex{part.address}, " + ", Bytes{part.bytes},
                     " is used by another mapping of this process");
         }
@@ -111,20 +108,12 @@ bool open_groups(u32 first, u32 end) {
     return true;
 }
 
-/// Makes the bitmaps and stacks of mapped chunks accessible; they stay so.
-bool open_bitmaps_and_stacks(u32 first, u32 count) {
-    for (const MetaArray& array : SLICE_ARRAYS) {
-        if (array.base == DESCS.base) continue;
-        const usize bytes = array.stride * SLICES_PER_CHUNK;
-        if (sys::failed(
-                sys::mprotect(array.base + bytes * first, bytes * count, PROT_READ | PROT_WRITE))) {
-            return false;
-        }
-    }
-    return true;
-}
-
 }  // namespace
+
+bool protect_bitmaps(u32 first, u32 count, int protection) {
+    constexpr usize BYTES = BLOCK_BITS.stride * SLICES_PER_CHUNK;
+    return !sys::failed(sys::mprotect(BLOCK_BITS.base + BYTES * first, BYTES * count, protection));
+}
 
 void metadata_begins_at(ChunkIndex end) {
     mapped_groups = raw(end) / CHUNKS_PER_META_GROUP;
@@ -159,7 +148,7 @@ bool map_metadata(ChunkIndex first, u32 count) {
             return false;
         }
     }
-    return open_bitmaps_and_stacks(raw(first), count);
+    return protect_bitmaps(raw(first), count, PROT_READ | PROT_WRITE);
 }
 
 }  // namespace aep

@@ -293,19 +293,14 @@ namespace {
 /// Maps one part of the file shared at its address, not inherited by fork. 0 or -errno.
 long map_part(const PoolFile& file, int fd, uptr begin, uptr end, int protection) {
     // NORESERVE: hugetlbfs would set huge pages aside for the whole file.
-    constexpr int FLAGS = MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    constexpr int FLAGS = MAP_SHARED | MAP_NORESERVE;
     const usize bytes = end - begin;
-    const long got =
-        sys::mmap(begin, bytes, protection, FLAGS, fd, begin - pool_mapping_base(file));
-    if (got == static_cast<long>(begin)) {
-        sys::madvise(begin, bytes, MADV_DONTFORK);
-        sys::keep_from_dumps(begin, bytes);  // but chunks of ours: open_chunks()
-        return 0;
-    }
-    if (!sys::failed(got)) {  // a kernel before 4.17 takes the address for a hint
-        sys::munmap(static_cast<uptr>(got), bytes);
-    }
-    return sys::failed(got) ? got : -EEXIST;
+    const long mapped =
+        sys::map_exactly(begin, bytes, protection, FLAGS, fd, begin - pool_mapping_base(file));
+    if (sys::failed(mapped)) return mapped;
+    sys::madvise(begin, bytes, MADV_DONTFORK);
+    sys::keep_from_dumps(begin, bytes);  // but chunks of ours: open_chunks()
+    return 0;
 }
 
 /// Bytes of the mapping of the tables.

@@ -73,8 +73,9 @@ void purge_due(u64 now) {
 
 bool purge_all() {
     DriverScope scope(purge_lock);
-    take_back_all(now_ms());
-    const bool any = purge(now_ms(), 0, static_cast<int>(MAX_CHUNKS));
+    const u64 now = now_ms();
+    take_back_all(now);
+    const bool any = purge(now, 0, static_cast<int>(MAX_CHUNKS));
     if (backing().commit != nullptr) release_free_chunks(0);
     return any;
 }

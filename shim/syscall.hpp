@@ -7,6 +7,7 @@
 #pragma once
 
 #include <asm/unistd.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -49,6 +50,17 @@ inline long mmap(uptr address, usize bytes, int protection, int flags, int fd = 
 }
 inline long munmap(uptr address, usize bytes) {
     return call(__NR_munmap, static_cast<long>(address), static_cast<long>(bytes));
+}
+/// mmap at exactly that address, where nothing may be yet. 0 or -errno; -EEXIST: something is
+/// there.
+inline long map_exactly(uptr address, usize bytes, int protection, int flags, int fd = -1,
+                        u64 offset = 0) {
+    const long at = mmap(address, bytes, protection, flags | MAP_FIXED_NOREPLACE, fd, offset);
+    if (at == static_cast<long>(address)) return 0;
+    if (failed(at)) return at;
+    // A kernel before 4.17, or an emulator, takes the address for a hint.
+    munmap(static_cast<uptr>(at), bytes);
+    return -EEXIST;
 }
 inline long mremap(uptr from, usize old_bytes, usize new_bytes, int flags, uptr to) {
     return call(__NR_mremap, static_cast<long>(from), static_cast<long>(old_bytes),

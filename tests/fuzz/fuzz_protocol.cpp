@@ -51,21 +51,8 @@ void drain(int fd) {
         pollfd ready{fd, POLLIN, 0};
         if (poll(&ready, 1, PATIENCE_MS) == 0) fuzz::broken("no answer");
         u8 bytes[4096];
-        iovec part{bytes, sizeof bytes};
-        alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
-        msghdr message{};
-        message.msg_iov = &part;
-        message.msg_iovlen = 1;
-        message.msg_control = control;
-        message.msg_controllen = sizeof control;
-        const ssize_t got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-        if (const cmsghdr* c = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr) {
-            int numbers[ATTACH_FDS];
-            const usize count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-            std::memcpy(numbers, CMSG_DATA(c), count * sizeof(int));
-            for (usize i = 0; i < count; ++i) close(numbers[i]);
-        }
-        if (got <= 0) return;
+        UniqueFd fds[ATTACH_FDS];
+        if (test::receive(fd, bytes, sizeof bytes, fds) <= 0) return;
     }
 }
 

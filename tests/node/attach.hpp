@@ -37,22 +37,28 @@ inline UniqueFd connect_to(const std::string& path) {
     return fd;
 }
 
-/// One answer with its descriptors. False: the connection ended.
-inline bool receive_answer(int socket, AnswerMessage& answer, UniqueFd (&fds)[ATTACH_FDS]) {
-    iovec part{&answer, sizeof answer};
+/// What recvmsg() says of one message, whose descriptors, if any come along, are in `fds`.
+inline ssize_t receive(int socket, void* bytes, usize room, UniqueFd (&fds)[ATTACH_FDS]) {
+    iovec part{bytes, room};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != sizeof answer) return false;
-    if (const cmsghdr* header = CMSG_FIRSTHDR(&message)) {
+    const ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (const cmsghdr* header = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr) {
         int numbers[ATTACH_FDS];
-        std::memcpy(numbers, CMSG_DATA(header), sizeof numbers);
-        for (u32 i = 0; i < ATTACH_FDS; ++i) fds[i] = UniqueFd(numbers[i]);
+        const usize count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        std::memcpy(numbers, CMSG_DATA(header), count * sizeof(int));
+        for (usize i = 0; i < count; ++i) fds[i] = UniqueFd(numbers[i]);
     }
-    return true;
+    return got;
+}
+
+/// One answer with its descriptors. False: the connection ended.
+inline bool receive_answer(int socket, AnswerMessage& answer, UniqueFd (&fds)[ATTACH_FDS]) {
+    return receive(socket, &answer, sizeof answer, fds) == sizeof answer;
 }
 
 }  // namespace aep::test

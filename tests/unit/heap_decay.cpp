@@ -65,27 +65,27 @@ TEST(Decay, GoesAlongTheCurve) {
     EXPECT_LT(largest, 10'000 * 3 / Decay::EPOCHS) << "and never all at once";
 }
 
+/// Bursts that need `slices` for a moment, with pauses shorter than the window.
+void run_bursts(Clocked& c, u32 slices) {
+    for (int burst = 0; burst < 50; ++burst) {
+        c.run_to(c.now + WINDOW * 7 / 10);
+        c.take(slices);
+        c.run_to(c.now + 30);
+        c.give(slices);
+    }
+}
+
 TEST(Decay, BurstsWithinTheWindowLoseNothing) {
     Clocked c;
     c.give(1000);
-    for (int burst = 0; burst < 50; ++burst) {
-        c.run_to(c.now + WINDOW * 7 / 10);
-        c.take(1000);
-        c.run_to(c.now + 30);
-        c.give(1000);
-    }
+    run_bursts(c, 1000);
     EXPECT_EQ(c.purged, 0u);
 }
 
 TEST(Decay, WhatBurstsDoNotNeedGoesAndTheRestStays) {
     Clocked c;
     c.give(1000);
-    for (int burst = 0; burst < 50; ++burst) {
-        c.run_to(c.now + WINDOW * 7 / 10);
-        c.take(400);
-        c.run_to(c.now + 30);
-        c.give(400);
-    }
+    run_bursts(c, 400);
     EXPECT_EQ(c.purged, 600u);
     EXPECT_EQ(c.decay.dirty(), 400u);
 }

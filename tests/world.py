@@ -4,10 +4,12 @@ Imported first by every test program in Python; importing it enters the world. C
 before anything is done.
 """
 
+import faulthandler
 import os
 import sys
 import unittest
 
+SILENT_SECONDS = 240  # after them a test says where it waits; ctest ends it at 300
 CANNOT_RUN = 77  # exit code that ctest and ci/test.sh know: nothing was tested
 _WORLD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "world.sh")
 
@@ -51,4 +53,5 @@ class _Runner(unittest.TextTestRunner):
 
 def main(first_argument):
     """Runs the tests of the file that calls it; the words from `first_argument` on are unittest's."""
+    faulthandler.dump_traceback_later(SILENT_SECONDS)
     unittest.main(argv=sys.argv[:1] + sys.argv[first_argument:], testRunner=_Runner)

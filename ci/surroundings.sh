@@ -3,7 +3,7 @@
 # context up, every variable of the library set to something that hurts, an odd TMPDIR, another umask, closed stdin,
 # other limits and ignored signals; as another user; beside themselves; under load.
 # Usage: ci/surroundings.sh             as an ordinary user who may not write here, two runs at the same time
-#        ci/surroundings.sh --long      the same with all tests, then root's and that user's under a load of 20
+#        ci/surroundings.sh --long      the same with all tests, then root's beside that user's under a load of 20
 #        ci/surroundings.sh among COMMAND...    a command among such surroundings; test.sh and programs.sh do
 # Fails also when a test joined the default context or left a file. Called by ./aep test (through ci/test.sh and as
 # a job). Everything is in folders of its own; as root the default context is in a mount namespace of its own.
@@ -86,9 +86,10 @@ user() { # NAME CTEST ARGS...: one run; what it says goes to a file of that name
     chmod 711 "$place"
     [ "$(id -u)" != 0 ] || chown $number "$place/$1"
     "${as_user[@]}" env HOME="$place/$1" AEP_TEST_DIR="$place/$1" \
-        "$self" among "$root/ci/ctest.sh" release -j 2 "${@:2}" >"$place/$1.log" 2>&1
+        "$self" among "$root/ci/ctest.sh" release -j "$jobs" "${@:2}" >"$place/$1.log" 2>&1
 }
 
+jobs=2 # of each run
 failed=0
 verdict() { # STATUS WHAT LOG: the end of the log; all of what failed
     local said=passed
@@ -119,20 +120,23 @@ twice() { # CTEST ARGS...
     fi
 }
 
-under_load() { # CTEST ARGS...
+under_load() { # CTEST ARGS...: root's and that user's at the same time
     for _ in {1..20}; do
         (while :; do :; done) &
         busy+=($!)
     done
     local first=0 own=0
-    user loaded "$@" || first=1
+    user loaded "$@" &
+    local other=$!
+    "$self" among "$root/ci/ctest.sh" release -j "$jobs" "$@" >"$place/own.log" 2>&1 || own=1
+    wait $other || first=1
     verdict $first "an ordinary user under load" "$place/loaded.log"
-    "$self" among "$root/ci/ctest.sh" release -j 2 "$@" >"$place/own.log" 2>&1 || own=1
     verdict $own "under load" "$place/own.log"
 }
 
 if [ "${1:-}" = --long ]; then
     twice -LE programs
+    jobs=4
     under_load -LE programs
 else
     twice -L 'unit|client|node|sharing' -LE root

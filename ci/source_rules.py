@@ -21,15 +21,17 @@ LAYERS = {
     "dsm-core": [],
     "aep-lib": ["dsm-core", "kernel/uapi"],
     "aep-lib/completer": ["dsm-core", "aep-lib", "shim"],
+    "include": [],
     "shim": ["dsm-core", "aep-lib"],
-    "preload": ["dsm-core", "shim"],
-    "tools": ["dsm-core", "aep-lib", "shim"],
-    "bench": ["dsm-core", "shim"],
+    "preload": ["dsm-core", "shim", "include"],
+    "node": ["dsm-core", "aep-lib", "shim"],
+    "tools": ["dsm-core", "aep-lib", "shim", "node", "include"],
+    "bench": ["dsm-core", "shim", "node", "include"],
     "bench/flat": ["dsm-core"],
     "examples": [],
     "kernel": [],
     "kernel/uapi": [],
-    "tests": ["dsm-core", "aep-lib", "shim", "preload", "tools", "bench/flat"],
+    "tests": ["dsm-core", "aep-lib", "shim", "preload", "node", "tools", "include", "bench/flat"],
 }
 # dsm-core also becomes the freestanding image: nothing but headers that need no libc behind them.
 FREESTANDING = set(

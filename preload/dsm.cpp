@@ -3,14 +3,14 @@
 // Crash rule: that of the sharing operations; nothing is kept here.
 #include <errno.h>
 
+#include "include/aep/dsm.h"
 #include "preload/export.hpp"
 #include "preload/said.hpp"
-#include "shim/allocator.hpp"
-#include "shim/include/aep/dsm.h"
-#include "shim/join.hpp"
-#include "shim/sendable.hpp"
-#include "shim/share_fd.hpp"
-#include "shim/sharing.hpp"
+#include "shim/context/join.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/sharing/sendable.hpp"
+#include "shim/sharing/share_fd.hpp"
+#include "shim/sharing/sharing.hpp"
 
 namespace {
 

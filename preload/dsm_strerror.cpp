@@ -3,8 +3,8 @@
 // Crash rule: no state.
 #include <errno.h>
 
+#include "include/aep/dsm.h"
 #include "preload/export.hpp"
-#include "shim/include/aep/dsm.h"
 
 AEP_EXPORT const char* dsm_strerror(int error) noexcept {
     switch (error) {

@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "preload/export.hpp"
-#include "shim/process.hpp"
-#include "shim/syscall.hpp"
-#include "shim/thread.hpp"
+#include "shim/driver/process.hpp"
+#include "shim/driver/thread.hpp"
+#include "shim/sys/syscall.hpp"
 
 namespace {
 

@@ -1,13 +1,13 @@
 // Purpose: the C API of groups, aep/dsm.h: argument checks and errno, on shim/group.
 // Who calls it: programs that link this library or run under its preload.
 // Crash rule: that of the sharing operations; nothing is kept here.
-#include "shim/group.hpp"
+#include "shim/sharing/group.hpp"
 
 #include <errno.h>
 
+#include "include/aep/dsm.h"
 #include "preload/export.hpp"
 #include "preload/said.hpp"
-#include "shim/include/aep/dsm.h"
 
 namespace {
 

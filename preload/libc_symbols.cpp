@@ -13,10 +13,10 @@
 
 #include "dsm-core/base/layout.hpp"
 #include "preload/loaded_library.hpp"
-#include "shim/aside.hpp"
-#include "shim/background.hpp"
-#include "shim/process.hpp"
-#include "shim/syscall.hpp"
+#include "shim/driver/aside.hpp"
+#include "shim/driver/background.hpp"
+#include "shim/driver/process.hpp"
+#include "shim/sys/syscall.hpp"
 
 extern "C" const Elf64_Ehdr __ehdr_start
     __attribute__((visibility("hidden")));  // ours, by the linker

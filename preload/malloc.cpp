@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "preload/export.hpp"
-#include "shim/allocator.hpp"
-#include "shim/background.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/driver/background.hpp"
 
 namespace {
 

@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 
 #include "preload/export.hpp"
-#include "shim/pool_backing.hpp"
-#include "shim/syscall.hpp"
+#include "shim/backing/pool_backing.hpp"
+#include "shim/sys/syscall.hpp"
 
 AEP_EXPORT int madvise(void* address, size_t bytes, int advice) noexcept {
     using namespace aep;

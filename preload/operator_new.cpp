@@ -14,8 +14,8 @@
 
 #include "preload/cxx_runtime.hpp"
 #include "preload/export.hpp"
-#include "shim/allocator.hpp"
-#include "shim/message.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/sys/message.hpp"
 
 namespace {
 

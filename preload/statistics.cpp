@@ -9,10 +9,10 @@
 
 #include "dsm-core/heap/survey.hpp"
 #include "preload/export.hpp"
-#include "shim/allocator.hpp"
-#include "shim/join.hpp"
-#include "shim/message.hpp"
-#include "shim/report.hpp"
+#include "shim/context/join.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/driver/report.hpp"
+#include "shim/sys/message.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "aep-lib/completer/protocol.hpp"
-#include "shim/context_file.hpp"
+#include "shim/context/context_file.hpp"
 
 namespace aep {
 

@@ -23,7 +23,7 @@
 #include "bench/context/churn.hpp"
 #include "bench/dsm/timing.hpp"
 #include "dsm-core/sharing/format.hpp"
-#include "shim/context_file.hpp"
+#include "shim/context/context_file.hpp"
 
 namespace {
 

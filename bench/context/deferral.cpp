@@ -23,7 +23,7 @@
 #include <cstdlib>
 #include <random>
 
-#include "shim/context_file.hpp"
+#include "shim/context/context_file.hpp"
 
 namespace {
 

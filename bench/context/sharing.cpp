@@ -20,7 +20,7 @@
 
 #include "bench/context/churn.hpp"
 #include "bench/dsm/timing.hpp"
-#include "shim/include/aep/dsm.h"
+#include "include/aep/dsm.h"
 
 namespace {
 

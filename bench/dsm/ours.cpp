@@ -27,7 +27,7 @@
 #include "bench/flat/emulated.hpp"
 #include "bench/micro/spin.hpp"
 #include "dsm-core/heap/page.hpp"
-#include "shim/include/aep/dsm.h"
+#include "include/aep/dsm.h"
 
 namespace {
 

@@ -65,7 +65,7 @@ enum class ContextState : u32 {
 
 /// The first OS page: constant after creation. Nobody goes on reading it in the file, which all
 /// clients may write: it is read and verified once, and whoever maps the control area has a copy of
-/// its own there (shim/context_file.hpp).
+/// its own there (shim/context/context_file.hpp).
 struct ContextConstants {
     u64 magic;         // CONTEXT_MAGIC
     u32 version;       // CONTEXT_VERSION

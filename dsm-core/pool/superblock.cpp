@@ -1,5 +1,5 @@
 // Purpose: see superblock.hpp.
-// Who calls it: shim/pool_file.cpp, dsm-core/pool/check.cpp.
+// Who calls it: shim/backing/pool_file.cpp, dsm-core/pool/check.cpp.
 // Crash rule: no state.
 #include "dsm-core/pool/superblock.hpp"
 

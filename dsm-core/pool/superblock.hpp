@@ -1,5 +1,5 @@
 // Purpose: makes a superblock from a size, and judges one that was read from a file.
-// Who calls it: shim/pool_file.cpp, dsm-core/pool/check.cpp, the fuzz target.
+// Who calls it: shim/backing/pool_file.cpp, dsm-core/pool/check.cpp, the fuzz target.
 // Crash rule: no state; a superblock is complete before the file that holds it gets its name.
 #pragma once
 

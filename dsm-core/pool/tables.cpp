@@ -1,5 +1,5 @@
 // Purpose: see tables.hpp.
-// Who calls it: shim/pool_backing.cpp, shim/reclaim.cpp.
+// Who calls it: shim/backing/pool_backing.cpp, shim/backing/reclaim.cpp.
 // Crash rule: every change of a chunk word is one compare-and-swap between free and owned.
 #include "dsm-core/pool/tables.hpp"
 

@@ -1,6 +1,6 @@
 // Purpose: the algorithms on a mapped pool's node and chunk tables: take chunks, give them back,
 //          find a node's.
-// Who calls it: shim/pool_backing.cpp, shim/reclaim.cpp.
+// Who calls it: shim/backing/pool_backing.cpp, shim/backing/reclaim.cpp.
 // Crash rule: every change of a chunk word is one compare-and-swap between free and owned; a run
 //             claimed in part belongs to its node like any other chunk, and comes back when the
 //             node is reclaimed.

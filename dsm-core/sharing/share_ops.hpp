@@ -18,8 +18,8 @@ enum class ShareOp : u32 {
                    // -> ok; gone: no such client, or it does not take part; full; not_held;
                    // need_records
     receive,       // b=ShareId whose messages alone count, or 0
-              // -> value=address, mask=bytes (0: it is a group), extra=ShareId of the sender; miss:
-              // no message; gone: none, and the named sender is no more; need_records
+    // -> value=address, mask=bytes (0: it is a group), extra=ShareId of the sender; miss:
+    // no message; gone: none, and the named sender is no more; need_records
     reference,      // a=address, mask=bytes -> ok: one more reference; not_held; need_records
     drop,           // a=address -> ok: one reference less; mask=1: it was the last, and the caller
                     // owns the memory: to be freed by it; value=address of a group that the

@@ -15,11 +15,11 @@
 #include <vector>
 
 #include "dsm-core/heap/check.hpp"
-#include "shim/allocator.hpp"
-#include "shim/context_file.hpp"
-#include "shim/join.hpp"
-#include "shim/report.hpp"
-#include "shim/slots.hpp"
+#include "shim/context/context_file.hpp"
+#include "shim/context/join.hpp"
+#include "shim/context/slots.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/driver/report.hpp"
 #include "tests/unit/in_child.hpp"
 #include "tests/unit/pool_fixture.hpp"
 

@@ -24,11 +24,11 @@
 #include <vector>
 
 #include "dsm-core/context/node_ops.hpp"
-#include "shim/context_file.hpp"
-#include "shim/daemon_protocol.hpp"
-#include "shim/environment.hpp"
-#include "shim/node_lock.hpp"
-#include "shim/pool_file.hpp"
+#include "shim/backing/node_lock.hpp"
+#include "shim/backing/pool_file.hpp"
+#include "shim/context/context_file.hpp"
+#include "shim/context/daemon_protocol.hpp"
+#include "shim/sys/environment.hpp"
 
 using namespace aep;
 

@@ -5,8 +5,8 @@
 // Crash rule: fixture.hpp.
 #include <sys/time.h>
 
-#include "shim/emergency.hpp"
-#include "shim/slow_path.hpp"
+#include "shim/driver/emergency.hpp"
+#include "shim/driver/slow_path.hpp"
 #include "tests/client/fixture.hpp"
 
 namespace aep::test {

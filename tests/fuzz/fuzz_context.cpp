@@ -15,9 +15,9 @@
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/heap/ops.hpp"
 #include "dsm-core/sharing/format.hpp"
+#include "node/believed.hpp"
 #include "tests/fuzz/fuzz_host.hpp"
 #include "tests/fuzz/input.hpp"
-#include "tools/node/believed.hpp"
 
 namespace {
 

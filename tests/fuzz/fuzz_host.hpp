@@ -13,7 +13,7 @@
 #include <string>
 
 #include <image_identity.hpp>
-#include "tools/node/host.hpp"
+#include "node/host.hpp"
 
 namespace aep::fuzz {
 

@@ -7,7 +7,7 @@
 // The first bytes say how hostile the backing is, the rest are the choices of a session
 // (tests/property/session.hpp), a byte each, two where there are more than 256. At the end of an
 // input everything is freed and nothing may be left, so that inputs share a process.
-#include "shim/allocator.hpp"
+#include "shim/driver/allocator.hpp"
 #include "tests/property/hostile_backing.hpp"
 #include "tests/property/session.hpp"
 

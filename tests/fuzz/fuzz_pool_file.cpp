@@ -19,8 +19,8 @@
 
 #include "dsm-core/pool/check.hpp"
 #include "dsm-core/pool/tables.hpp"
-#include "shim/backing.hpp"
-#include "shim/pool_backing.hpp"
+#include "shim/backing/backing.hpp"
+#include "shim/backing/pool_backing.hpp"
 
 namespace {
 

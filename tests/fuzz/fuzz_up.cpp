@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "dsm-core/era/mailbox.hpp"
+#include "node/node_error.hpp"
 #include "tests/fuzz/fuzz_host.hpp"
 #include "tests/fuzz/input.hpp"
-#include "tools/node/node_error.hpp"
 
 namespace {
 

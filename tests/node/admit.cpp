@@ -1,8 +1,8 @@
 // Purpose: who is let in as a client and who is not, what a client gets, and what its locks say.
 // Who calls it: ctest.
 // Crash rule: in children.
+#include "node/file_lock.hpp"
 #include "tests/node/fixture.hpp"
-#include "tools/node/file_lock.hpp"
 
 namespace aep {
 namespace {

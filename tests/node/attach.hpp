@@ -12,8 +12,8 @@
 
 #include <image_identity.hpp>
 #include "dsm-core/context/format.hpp"
-#include "shim/daemon_protocol.hpp"
-#include "tools/node/unique_fd.hpp"
+#include "node/unique_fd.hpp"
+#include "shim/context/daemon_protocol.hpp"
 
 namespace aep::test {
 

@@ -14,8 +14,8 @@
 
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/format.hpp"
-#include "shim/context_file.hpp"
-#include "shim/pool_file.hpp"
+#include "shim/backing/pool_file.hpp"
+#include "shim/context/context_file.hpp"
 #include "tests/node/attach.hpp"
 
 namespace aep::test {

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "node/process_facts.hpp"
 #include "tests/unit/pool_fixture.hpp"
-#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {

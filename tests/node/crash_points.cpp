@@ -3,7 +3,7 @@
 //          point that is never reached fails.
 // Who calls it: ctest; built with -DAEP_CRASH_POINTS from the host's own sources.
 // Crash rule: this is the test of the host's crash rules.
-#include "tools/node/crash_points.hpp"
+#include "node/crash_points.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "tests/node/fixture.hpp"
 

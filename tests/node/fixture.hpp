@@ -14,12 +14,12 @@
 #include <memory>
 
 #include "dsm-core/context/node_ops.hpp"
+#include "node/host.hpp"
+#include "node/image_copy.hpp"
+#include "node/node_error.hpp"
 #include "tests/node/client.hpp"
 #include "tests/unit/in_child.hpp"
 #include "tests/unit/pool_fixture.hpp"
-#include "tools/node/host.hpp"
-#include "tools/node/image_copy.hpp"
-#include "tools/node/node_error.hpp"
 
 namespace aep::test {
 

@@ -3,8 +3,8 @@
 // Who calls it: ctest.
 // Crash rule: in children: a host that is led astray ends its test.
 #include "dsm-core/sharing/share_ops.hpp"
+#include "node/believed.hpp"
 #include "tests/node/sharing_tables.hpp"
-#include "tools/node/believed.hpp"
 
 namespace aep {
 namespace {

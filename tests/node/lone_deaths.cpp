@@ -5,9 +5,9 @@
 #include <thread>
 
 #include "dsm-core/sharing/share_ops.hpp"
+#include "node/living_threads.hpp"
+#include "node/process_facts.hpp"
 #include "tests/node/fixture.hpp"
-#include "tools/node/living_threads.hpp"
-#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {

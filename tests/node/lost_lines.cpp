@@ -8,9 +8,9 @@
 
 #include "dsm-core/era/flush.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
+#include "node/check_sharing.hpp"
+#include "node/crash_points.hpp"
 #include "tests/node/fixture.hpp"
-#include "tools/node/check_sharing.hpp"
-#include "tools/node/crash_points.hpp"
 
 namespace aep {
 namespace {

@@ -2,8 +2,8 @@
 //          that the next one goes on. A point that is never reached fails.
 // Who calls it: ctest; built with -DAEP_CRASH_POINTS from the host's own sources.
 // Crash rule: this is the test of the crash rules of membership.
+#include "node/crash_points.hpp"
 #include "tests/node/fixture.hpp"
-#include "tools/node/crash_points.hpp"
 
 namespace aep {
 namespace {

@@ -11,10 +11,10 @@
 #include <fstream>
 #include <random>
 
+#include "node/crash_points.hpp"
 #include "tests/node/fixture.hpp"
 #include "tests/provider/ebpf_world.hpp"
 #include "tools/daemon/ebpf_plug.hpp"
-#include "tools/node/crash_points.hpp"
 
 namespace aep {
 namespace {

@@ -1,7 +1,7 @@
 // Purpose: what the daemon reads of other processes: it may end at any moment while it is read.
 // Who calls it: ctest.
 // Crash rule: children end by themselves.
-#include "tools/node/process_facts.hpp"
+#include "node/process_facts.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>

@@ -4,12 +4,12 @@
 // Crash rule: in children.
 #include <thread>
 
-#include "shim/node_lock.hpp"
+#include "node/file_lock.hpp"
+#include "node/leftovers.hpp"
+#include "node/process_facts.hpp"
+#include "shim/backing/node_lock.hpp"
 #include "tests/node/fixture.hpp"
 #include "tests/unit/capabilities.hpp"
-#include "tools/node/file_lock.hpp"
-#include "tools/node/leftovers.hpp"
-#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "dsm-core/sharing/share_ops.hpp"
+#include "node/check_sharing.hpp"
 #include "tests/node/fixture.hpp"
-#include "tools/node/check_sharing.hpp"
 
 namespace aep::test {
 

@@ -5,7 +5,7 @@
 
 #include <mutex>
 
-#include "shim/syscall.hpp"
+#include "shim/sys/syscall.hpp"
 
 namespace aep::test {
 

@@ -9,7 +9,7 @@
 // the very access.
 #pragma once
 
-#include "shim/backing.hpp"
+#include "shim/backing/backing.hpp"
 
 namespace aep::test {
 

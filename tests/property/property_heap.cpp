@@ -10,7 +10,7 @@
 #include <random>
 
 #include "dsm-core/heap/check.hpp"
-#include "shim/process.hpp"
+#include "shim/driver/process.hpp"
 #include "tests/property/hostile_backing.hpp"
 #include "tests/property/session.hpp"
 #include "tests/unit/in_child.hpp"

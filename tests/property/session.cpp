@@ -8,9 +8,9 @@
 #include <cstring>
 
 #include "dsm-core/heap/check.hpp"
-#include "shim/allocator.hpp"
-#include "shim/report.hpp"
-#include "shim/thread.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/driver/report.hpp"
+#include "shim/driver/thread.hpp"
 
 namespace aep::test {
 

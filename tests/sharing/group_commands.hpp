@@ -6,7 +6,7 @@
 #include <sstream>
 #include <string>
 
-#include "shim/include/aep/dsm.h"
+#include "include/aep/dsm.h"
 
 namespace aep::test {
 

@@ -20,7 +20,7 @@
 #include <thread>
 #include <vector>
 
-#include "shim/include/aep/dsm.h"
+#include "include/aep/dsm.h"
 #include "tests/sharing/group_commands.hpp"
 
 namespace {

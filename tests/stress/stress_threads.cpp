@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "dsm-core/heap/check.hpp"
-#include "shim/allocator.hpp"
-#include "shim/idle_heaps.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/driver/idle_heaps.hpp"
 #include "tests/property/hostile_backing.hpp"
 #include "tests/unit/in_child.hpp"
 

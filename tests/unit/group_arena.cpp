@@ -2,7 +2,7 @@
 //          swept; with everything it keeps overwritten at random it stays within its parts.
 // Who calls it: ctest.
 // Crash rule: none: private to the test.
-#include "shim/group_arena.hpp"
+#include "shim/sharing/group_arena.hpp"
 
 #include <gtest/gtest.h>
 

@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "shim/allocator.hpp"
-#include "shim/thread.hpp"
+#include "shim/driver/allocator.hpp"
+#include "shim/driver/thread.hpp"
 #include "tests/unit/heap_fixture.hpp"
 
 namespace aep {

@@ -9,8 +9,8 @@
 #include <sys/mman.h>
 
 #include "dsm-core/heap/check.hpp"
-#include "shim/backing.hpp"
-#include "shim/process.hpp"
+#include "shim/backing/backing.hpp"
+#include "shim/driver/process.hpp"
 #include "tests/unit/in_child.hpp"
 
 namespace aep {

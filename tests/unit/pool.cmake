@@ -17,11 +17,8 @@ if(NOT AEP_SANITIZE STREQUAL "thread")
   gtest_discover_tests(unit_pool_root DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit.root TIMEOUT 180)
 
   # The same sources once more, with the places where the kill test ends a process.
-  file(GLOB crash_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/dsm-core/pool/*.cpp)
-  foreach(source anonymous_backing freeze futex_waiters headroom memory_map message metadata node_identity pool_attach pool_backing pool_clean
-          pool_create pool_device pool_file populate living_chunks proc_file reclaim)
-    list(APPEND crash_sources ${PROJECT_SOURCE_DIR}/shim/${source}.cpp)
-  endforeach()
+  file(GLOB crash_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/dsm-core/pool/*.cpp ${PROJECT_SOURCE_DIR}/shim/sys/*.cpp
+       ${PROJECT_SOURCE_DIR}/shim/backing/*.cpp)
   add_executable(unit_pool_crash pool_crash_points.cpp ${crash_sources})
   target_include_directories(unit_pool_crash PRIVATE ${PROJECT_SOURCE_DIR})
   target_compile_definitions(unit_pool_crash PRIVATE AEP_CRASH_POINTS=1)

@@ -9,8 +9,8 @@
 #include <fstream>
 #include <string>
 
-#include "shim/anonymous_backing.hpp"
-#include "shim/backing.hpp"
+#include "shim/backing/anonymous_backing.hpp"
+#include "shim/backing/backing.hpp"
 #include "tests/unit/in_child.hpp"
 
 namespace aep {

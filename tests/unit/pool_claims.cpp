@@ -10,7 +10,7 @@
 #include <cstring>
 #include <set>
 
-#include "shim/populate.hpp"
+#include "shim/backing/populate.hpp"
 #include "tests/unit/pool_fixture.hpp"
 
 namespace aep {

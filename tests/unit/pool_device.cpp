@@ -3,7 +3,7 @@
 //          machines that reclaim at once keep out of each other's way.
 // Who calls it: ctest. Real devices: tests/vm.
 // Crash rule: none needed: the memory goes with the process.
-#include "shim/pool_device.hpp"
+#include "shim/backing/pool_device.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/sysmacros.h>
@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "dsm-core/era/region.hpp"
-#include "shim/node_lock.hpp"
-#include "shim/pool_clean.hpp"
+#include "shim/backing/node_lock.hpp"
+#include "shim/backing/pool_clean.hpp"
 #include "tests/unit/pool_fixture.hpp"
 
 namespace aep::test {

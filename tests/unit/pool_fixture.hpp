@@ -14,8 +14,8 @@
 #include <string>
 
 #include "dsm-core/pool/check.hpp"
-#include "shim/backing.hpp"
-#include "shim/pool_backing.hpp"
+#include "shim/backing/backing.hpp"
+#include "shim/backing/pool_backing.hpp"
 #include "tests/unit/in_child.hpp"
 
 namespace aep::test {

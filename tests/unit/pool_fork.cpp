@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "shim/futex_waiters.hpp"
+#include "shim/backing/futex_waiters.hpp"
 #include "tests/unit/pool_fork_fixture.hpp"
 
 namespace aep {

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "shim/headroom.hpp"
+#include "shim/backing/headroom.hpp"
 #include "tests/unit/pool_fixture.hpp"
 
 namespace aep {

@@ -1,4 +1,4 @@
-// Purpose: unit tests of shim/message.hpp.
+// Purpose: unit tests of shim/sys/message.hpp.
 // Who calls it: ctest.
 // Crash rule: children are waited for.
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "shim/message.hpp"
+#include "shim/sys/message.hpp"
 #include "tests/unit/in_child.hpp"
 
 namespace aep {

@@ -14,11 +14,11 @@
 
 #include "aep-lib/provider/pins.hpp"
 #include "dsm-core/base/layout.hpp"
-#include "shim/daemon_protocol.hpp"
+#include "node/leftovers.hpp"
+#include "node/node_error.hpp"
+#include "shim/context/daemon_protocol.hpp"
 #include "tools/cli/doctor.hpp"
 #include "tools/cli/show.hpp"
-#include "tools/node/leftovers.hpp"
-#include "tools/node/node_error.hpp"
 
 namespace aep {
 namespace {

@@ -18,10 +18,10 @@
 #include <fstream>
 #include <sstream>
 
-#include "shim/daemon_link.hpp"
-#include "tools/node/node_error.hpp"
-#include "tools/node/process_facts.hpp"
-#include "tools/node/unique_fd.hpp"
+#include "node/node_error.hpp"
+#include "node/process_facts.hpp"
+#include "node/unique_fd.hpp"
+#include "shim/context/daemon_link.hpp"
 
 namespace aep {
 namespace {

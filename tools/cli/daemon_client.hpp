@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/node/paths.hpp"
+#include "node/paths.hpp"
 
 namespace aep {
 

@@ -16,11 +16,11 @@
 #include <iterator>
 
 #include "aep-lib/provider/kernel_provider.hpp"
+#include "node/completion.hpp"
+#include "node/image_copy.hpp"
+#include "node/node_error.hpp"
+#include "node/unique_fd.hpp"
 #include "tools/cli/show.hpp"
-#include "tools/node/completion.hpp"
-#include "tools/node/image_copy.hpp"
-#include "tools/node/node_error.hpp"
-#include "tools/node/unique_fd.hpp"
 
 namespace aep {
 namespace {

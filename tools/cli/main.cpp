@@ -3,9 +3,9 @@
 // Crash rule: none needed.
 #include <CLI/CLI.hpp>
 
-#include "shim/daemon_protocol.hpp"
+#include "node/node_error.hpp"
+#include "shim/context/daemon_protocol.hpp"
 #include "tools/cli/commands.hpp"
-#include "tools/node/node_error.hpp"
 
 namespace aep {
 namespace {

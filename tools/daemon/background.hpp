@@ -3,7 +3,7 @@
 // Crash rule: a daemon that dies on the way closes the pipe; its starter says so.
 #pragma once
 
-#include "tools/node/unique_fd.hpp"
+#include "node/unique_fd.hpp"
 
 namespace aep {
 

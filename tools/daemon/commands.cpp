@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include "dsm-core/sharing/format.hpp"
+#include "node/believed.hpp"
+#include "node/node_error.hpp"
+#include "node/process_facts.hpp"
 #include "tools/daemon/server.hpp"
-#include "tools/node/believed.hpp"
-#include "tools/node/node_error.hpp"
-#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {

@@ -11,7 +11,7 @@
 #include <csignal>
 #include <vector>
 
-#include "tools/node/process_facts.hpp"
+#include "node/process_facts.hpp"
 
 namespace aep {
 namespace {

@@ -7,8 +7,8 @@
 
 #include <map>
 
+#include "node/log.hpp"
 #include "tools/daemon/completer_process.hpp"
-#include "tools/node/log.hpp"
 
 namespace aep {
 

@@ -11,8 +11,8 @@
 
 #include <csignal>
 
-#include "tools/node/node_error.hpp"
-#include "tools/node/paths.hpp"
+#include "node/node_error.hpp"
+#include "node/paths.hpp"
 
 namespace aep {
 namespace {

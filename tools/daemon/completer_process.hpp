@@ -9,8 +9,8 @@
 #include <string>
 
 #include "aep-lib/completer/protocol.hpp"
-#include "tools/node/completion.hpp"
-#include "tools/node/unique_fd.hpp"
+#include "node/completion.hpp"
+#include "node/unique_fd.hpp"
 
 namespace aep {
 

@@ -9,7 +9,7 @@
 
 #include <cstring>
 
-#include "tools/node/process_facts.hpp"
+#include "node/process_facts.hpp"
 
 namespace aep {
 namespace {

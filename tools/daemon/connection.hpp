@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "shim/daemon_protocol.hpp"
+#include "node/unique_fd.hpp"
+#include "shim/context/daemon_protocol.hpp"
 #include "tools/daemon/listener.hpp"
-#include "tools/node/unique_fd.hpp"
 
 namespace aep {
 

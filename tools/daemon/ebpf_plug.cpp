@@ -4,8 +4,8 @@
 #include "tools/daemon/ebpf_plug.hpp"
 
 #include "aep-lib/provider/seen.hpp"
+#include "node/process_facts.hpp"
 #include "tools/daemon/synthetic_capture.hpp"
-#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {

@@ -9,10 +9,10 @@
 #include <memory>
 
 #include "aep-lib/provider/ebpf_provider.hpp"
+#include "node/completion.hpp"
+#include "node/host.hpp"
+#include "node/unique_fd.hpp"
 #include "tools/daemon/completer_keeper.hpp"
-#include "tools/node/completion.hpp"
-#include "tools/node/host.hpp"
-#include "tools/node/unique_fd.hpp"
 
 namespace aep {
 

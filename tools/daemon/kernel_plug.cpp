@@ -7,7 +7,7 @@
 
 #include "aep-lib/provider/kernel_provider.hpp"
 #include "aep-lib/provider/seen.hpp"
-#include "tools/node/node_error.hpp"
+#include "node/node_error.hpp"
 
 namespace aep {
 namespace {

@@ -8,8 +8,8 @@
 //             before the former one is gone.
 #pragma once
 
+#include "node/unique_fd.hpp"
 #include "tools/daemon/performing_plug.hpp"
-#include "tools/node/unique_fd.hpp"
 
 namespace aep {
 

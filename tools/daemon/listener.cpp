@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#include "tools/node/node_error.hpp"
+#include "node/node_error.hpp"
 
 namespace aep {
 namespace {

@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "tools/node/unique_fd.hpp"
+#include "node/unique_fd.hpp"
 
 namespace aep {
 

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "dsm-core/base/types.hpp"
-#include "tools/node/log.hpp"
+#include "node/log.hpp"
 
 namespace aep {
 

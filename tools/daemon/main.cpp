@@ -11,6 +11,8 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "node/node_error.hpp"
+#include "node/process_facts.hpp"
 #include "tools/daemon/background.hpp"
 #include "tools/daemon/ebpf_plug.hpp"
 #include "tools/daemon/kernel_plug.hpp"
@@ -20,8 +22,6 @@
 #include "tools/daemon/rollback_plug.hpp"
 #include "tools/daemon/server.hpp"
 #include "tools/daemon/torn_file.hpp"
-#include "tools/node/node_error.hpp"
-#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {

@@ -8,9 +8,9 @@
 
 #include <CLI/CLI.hpp>
 
-#include "shim/environment.hpp"
-#include "tools/node/image_copy.hpp"
-#include "tools/node/node_error.hpp"
+#include "node/image_copy.hpp"
+#include "node/node_error.hpp"
+#include "shim/sys/environment.hpp"
 
 namespace aep {
 namespace {

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "tools/node/host.hpp"
+#include "node/host.hpp"
 
 namespace aep {
 

@@ -7,8 +7,8 @@
 //             with nothing before the former is gone.
 #pragma once
 
+#include "node/completion.hpp"
 #include "tools/daemon/completer_keeper.hpp"
-#include "tools/node/completion.hpp"
 
 namespace aep {
 

@@ -4,7 +4,7 @@
 #include "tools/daemon/rollback_plug.hpp"
 
 #include "dsm-core/sharing/logged.hpp"
-#include "tools/node/file_lock.hpp"
+#include "node/file_lock.hpp"
 
 namespace aep {
 

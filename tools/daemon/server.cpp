@@ -13,9 +13,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "node/node_error.hpp"
+#include "node/process_facts.hpp"
 #include "tools/daemon/torn_file.hpp"
-#include "tools/node/node_error.hpp"
-#include "tools/node/process_facts.hpp"
 
 namespace aep {
 namespace {

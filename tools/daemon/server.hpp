@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "node/host.hpp"
 #include "tools/daemon/connection.hpp"
-#include "tools/node/host.hpp"
 
 namespace aep {
 

@@ -10,8 +10,8 @@
 #include <atomic>
 #include <cstring>
 
-#include "tools/node/crash_points.hpp"
-#include "tools/node/node_error.hpp"
+#include "node/crash_points.hpp"
+#include "node/node_error.hpp"
 
 namespace aep {
 namespace {

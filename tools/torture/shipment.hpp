@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "shim/include/aep/dsm.h"
+#include "include/aep/dsm.h"
 
 namespace aep::torture {
 

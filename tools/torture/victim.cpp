@@ -23,7 +23,7 @@
 #include <cstring>
 #include <string_view>
 
-#include "shim/include/aep/dsm.h"
+#include "include/aep/dsm.h"
 #include "tools/torture/shipment.hpp"
 
 namespace {

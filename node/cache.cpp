@@ -1,0 +1,91 @@
+// Purpose: the way of chunks from the node's cache back to the pool: when nobody has used them for
+//          a while, or other nodes find nothing.
+// Who calls it: the sweep; removal of the context.
+// Crash rule: announced in the context first, free in the pool second, nobody's in the context
+//             last: what says "returning" is done again from wherever it stopped.
+#include "dsm-core/context/node_ops.hpp"
+#include "node/crash_points.hpp"
+#include "node/host.hpp"
+#include "node/metadata.hpp"
+#include "node/process_facts.hpp"
+#include "shim/backing/pool_clean.hpp"
+
+namespace aep {
+
+/// Gives a chunk back that is in the cache, or was on its way already. False: it is not.
+bool NodeHost::return_chunk(u32 chunk) {
+    std::atomic<u32>& owner = chunk_owner(chunk);
+    u32 expected = OWNER_CACHED;
+    // acquire: its metadata is as the last holder's recovery left it.
+    if (owner.compare_exchange_strong(expected, OWNER_RETURNING, std::memory_order_acq_rel)) {
+        taken_from_cache();
+    } else if (expected != OWNER_RETURNING) {
+        return false;
+    }
+    AEP_NODE_CRASH_POINT("decay: announced");
+    const Owner us = pool_->owner;
+    // Given back before a crash: it may be another node's by now.
+    if (pool_->tables.chunk(chunk).bits == ChunkWord::owned(us.node, us.generation).bits) {
+        punch_chunk_metadata(context_fd_.get(), chunk);
+        if (clean_chunk(pool_->file, pool_fd_.get(), chunk) != 0) {
+            // Only clean chunks are free: it stays ours.
+            owner.store(OWNER_CACHED, std::memory_order_release);
+            context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
+            return false;
+        }
+        AEP_NODE_CRASH_POINT("decay: punched");
+        free_chunk(pool_->tables, us, chunk);
+    }
+    AEP_NODE_CRASH_POINT("decay: free in the pool");
+    owner.store(OWNER_NOBODY, std::memory_order_release);
+    return true;
+}
+
+/// Whether so little is free that others may find nothing.
+bool NodeHost::pool_is_short() const {
+    const PoolTables& tables = pool_->tables;
+    const u32 enough = tables.chunk_count / 64 + 1;
+    u32 free = 0;
+    for (u32 i = 0; i < tables.chunk_count && free < enough; ++i) {
+        free += tables.chunk(i).bits == FREE_CHUNK.bits;
+    }
+    if (free >= enough) return false;
+    for (u32 i = 0; i < tables.node_count; ++i) {  // alone, we need not hurry
+        if (i != pool_->owner.node && tables.node(i).state() == NodeState::live) return true;
+    }
+    return false;
+}
+
+/// Puts the count of cached chunks right, if nobody changes it meanwhile: a thread that was killed
+/// left it wrong.
+void NodeHost::count_cached() {
+    std::atomic<u64>& count = context().chunks_cached;
+    u64 said = count.load(std::memory_order_relaxed);
+    u64 cached = 0;
+    for (u32 c = 0; c < context().chunk_count; ++c) {
+        cached += chunk_owner(c).load(std::memory_order_relaxed) == OWNER_CACHED;
+    }
+    if (cached != said) count.compare_exchange_strong(said, cached, std::memory_order_relaxed);
+}
+
+u32 NodeHost::return_cached(u64 now_ms, bool all) {
+    if (context().chunks_cached.load(std::memory_order_relaxed) == 0 && !all) return 0;
+    const u64 end = all ? ~u64{0} : monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
+    all = all || pool_is_short();
+    u32 returned = 0;
+    for (u32 c = 0; c < context().chunk_count; ++c) {
+        u64& since = cached_since_[c];
+        if (chunk_owner(c).load(std::memory_order_relaxed) != OWNER_CACHED) {
+            since = 0;
+            continue;
+        }
+        if (since == 0) since = now_ms;
+        if (!all && now_ms - since < options_.decay_ms) continue;
+        returned += return_chunk(c);
+        since = 0;
+        if (monotonic_ns() > end) break;
+    }
+    return returned;
+}
+
+}  // namespace aep

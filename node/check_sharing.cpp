@@ -1,0 +1,308 @@
+// Purpose: see check_sharing.hpp.
+// Who calls it: see check_sharing.hpp.
+// Crash rule: see check_sharing.hpp. Nothing is locked: a daemon that dies here holds up nobody.
+#include "node/check_sharing.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "dsm-core/base/copied.hpp"
+#include "dsm-core/sharing/group_ops.hpp"
+#include "dsm-core/sharing/records.hpp"
+
+namespace aep {
+namespace {
+
+std::string named(const char* what, u64 index) { return what + (" " + std::to_string(index)); }
+
+constexpr auto an_export = [](u32 index) -> const Export& { return export_at(index); };
+constexpr auto a_holder = [](u32 index) -> const Holder& { return holder_at(index); };
+
+/// One walk over tables that may change meanwhile: every index is checked before it is used.
+class Walk {
+  public:
+    explicit Walk(Findings& found) : found_(found) {}
+
+    void run() {
+        const ShareHeader& s = sharing();
+        exports_ = std::min(s.exports_used.load(), MAX_EXPORTS - 1);
+        holders_ = std::min(s.holders_used.load(), MAX_HOLDERS - 1);
+        counted_.assign(exports_ + 1, 0);
+        parts_.assign(exports_ + 1, 0);
+        in_chunk_.assign(context().chunk_count, 0);
+        of_clients_.assign(holders_ + 1, false);
+        of_groups_.assign(holders_ + 1, false);
+        of_owners_.assign(exports_ + 1, false);
+        for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
+        for (u32 i = 1; i <= exports_ && !over(); ++i) {
+            const Export e = copied(export_at(i));
+            if (e.group == i && is_whole(e)) group(i, e);
+        }
+        u64 live = 0, orphans = 0, foreign = 0, waiting = 0, visiting = 0;
+        for (u32 i = 1; i <= exports_ && !over(); ++i) {
+            const Export e = copied(export_at(i));
+            if (is(e, ExportState::free)) continue;
+            if (is(e, ExportState::root) || is(e, ExportState::extent)) part(i, e);
+            if (is(e, ExportState::root)) continue;
+            ++live;
+            orphans += e.owner == 0;
+            foreign += e.owner == OWNER_ELSEWHERE;
+            if (e.listed) ++(e.owner == OWNER_ELSEWHERE && e.group != i ? visiting : waiting);
+            object(i, e);
+            if (shares_between_nodes()) between_nodes(i, e);
+        }
+        if (over()) return;
+        wrong("sharing", "lists of owners have lost an export", owned_, live - orphans - foreign);
+        wrong("sharing", "the count of exports is wrong", s.live_exports, live);
+        wrong("sharing", "the count of exports of dead owners is wrong", s.orphans, orphans);
+        wrong("sharing", "the count of holders is wrong", s.live_holders, held_);
+        wrong("sharing", "the count of exports that wait is wrong", s.waiting.count, waiting);
+        wrong("sharing", "the count of exports that visit is wrong", s.visiting.count, visiting);
+        wrong("sharing", "the count of groups is wrong", s.groups, groups_);
+        wrong("sharing", "the count of extents is wrong", s.extents, extents_);
+        for (u32 c = 0; c < context().chunk_count && !over(); ++c) {
+            const u64 expected = in_chunk_[c];
+            wrong(named("chunk", c), "the count of its exports is wrong", chunk_exports(c).load(),
+                  expected);
+            if (chunk_owner(c).load() == OWNER_KEPT && expected == 0) {
+                found_.add(named("chunk", c), "it is kept, but no export lies in it", 0, 1);
+            }
+        }
+    }
+
+  private:
+    void wrong(const std::string& where, const char* what, u64 is, u64 expected) {
+        if (is != expected) found_.add(where, what, is, expected);
+    }
+
+    static bool is(const Export& e, ExportState state) {
+        return e.state == static_cast<u32>(state);
+    }
+
+    bool over() { return found_.over(); }
+    Export export_or_none(u32 index) const {
+        return index != NO_RECORD && index <= exports_ ? copied(export_at(index)) : Export{};
+    }
+
+    /// Calls f(index, record) along a list that begins with `first`; `next` says how it goes on.
+    /// `seen`: records that lists of this kind have come by so far; each is on one of them, once.
+    template <class Record, class Next, class F>
+    void each_on_list(const std::string& where, u32 first, std::vector<bool>& seen, Record&& record,
+                      Next&& next, F&& f) {
+        for (u32 i = first; i != NO_RECORD && !over();) {
+            if (i >= seen.size()) {
+                found_.add(where, "its list leads nowhere", i, seen.size() - 1);
+                return;
+            }
+            if (seen[i]) {
+                found_.add(where, "its list has no end, or another's", i, 0);
+                return;
+            }
+            seen[i] = true;
+            const auto own = copied(record(i));
+            f(i, own);
+            i = next(own);
+        }
+    }
+
+    /// Counts what hangs on it; whether that is what it should be is seen at each part.
+    void group(u32 index, const Export& e) {
+        ++groups_;
+        u32 extents = 0;
+        // Of another node's group only the first block is known.
+        bool root_inside = e.root == NO_RECORD || e.owner == OWNER_ELSEWHERE;
+        const Export root = export_or_none(e.root);
+        for (u32 p = index; p != NO_RECORD && p <= exports_ && extents <= MAX_EXTENTS && !over();) {
+            const Export memory = copied(export_at(p));
+            if (p != index) ++parts_[p], ++extents;
+            wrong(named("export", p), "it is on another group's list", memory.group, index);
+            root_inside =
+                root_inside || (e.root <= exports_ && root.address - memory.address < memory.bytes);
+            p = memory.next_extent;
+        }
+        extents_ += extents;
+        if (e.root != NO_RECORD && e.root <= exports_) ++parts_[e.root];
+        if (extents > MAX_EXTENTS) {
+            found_.add(named("group", index), "it has too many extents", extents, MAX_EXTENTS);
+        }
+        if (!root_inside) found_.add(named("group", index), "its root is outside", 0, 1);
+        if (e.writer == 0) return;
+        bool holds = false;
+        each_on_list(
+            named("group", index), e.first_holder, of_groups_, a_holder,
+            [](const Holder& h) { return h.next; },
+            [&](u32, const Holder& h) { holds = holds || h.client == e.writer; });
+        if (!holds) {
+            found_.add(named("group", index), "its writer does not hold it", e.writer, 0);
+        }
+    }
+
+    void part(u32 index, const Export& e) {
+        const Export whole = export_or_none(e.group);
+        const bool of_group = whole.group == e.group && e.group != NO_RECORD && is_whole(whole);
+        wrong(named("export", index), "it is part of no group", of_group, 1);
+        wrong(named("export", index), "so many groups have it", parts_[index], 1);
+        if (of_group && is(e, ExportState::root)) {
+            wrong(named("export", index), "its group has another root", whole.root, index);
+        }
+    }
+
+    void client(u32 index) {
+        const ShareClient& c = share_client(index);
+        if (c.open.load() == 0) {
+            const bool left = has_shares(c);
+            // A dead client that is being taken back may still have some.
+            if (client_at(index).state.load() == static_cast<u32>(ClientState::free)) {
+                wrong(named("client", index), "it is gone, but has references", left, 0);
+            }
+            if (!left) return;
+        }
+        const u32 first = c.first_message.load();
+        const u32 messages = std::min(c.messages.load(), MAILBOX_MESSAGES);
+        for (u32 i = 0; i < messages; ++i) {
+            count(
+                named("client", index),
+                copied(mailbox_of(index)[(first % MAILBOX_MESSAGES + i) % MAILBOX_MESSAGES]).object,
+                1);
+        }
+        each_on_list(
+            named("client", index), c.first_holder.load(), of_clients_, a_holder,
+            [](const Holder& h) { return h.next_of_client; },
+            [&](u32 at, const Holder& h) {
+                wrong(named("holder", at), "it is on another client's list", h.client, index);
+                wrong(named("holder", at), "it holds nothing", h.count == 0, 0);
+                count(named("holder", at), h.object, h.count);
+                ++held_;
+            });
+        each_on_list(
+            named("client", index), c.first_export.load(), of_owners_, an_export,
+            [](const Export& e) { return e.next_of_owner; },
+            [&](u32 at, const Export& e) {
+                wrong(named("export", at), "it is on another owner's list", e.owner, index);
+                ++owned_;
+            });
+    }
+
+    /// References that a holder or a message is.
+    void count(const std::string& where, u64 object, u64 references) {
+        if (object <= exports_) {
+            counted_[object] += references;
+        } else {
+            found_.add(where, "it refers to no export", object, exports_);
+        }
+    }
+
+    void object(u32 index, const Export& e) {
+        wrong(named("export", index), "its count of references is wrong", e.references,
+              counted_[index]);
+        if (e.state == static_cast<u32>(ExportState::live) && e.references == 0 && e.pins == 0) {
+            found_.add(named("export", index), "nobody refers to it, but it is there", 0, 1);
+        }
+        if (is(e, ExportState::lingering) && !e.listed && e.pins == 0) {
+            found_.add(named("export", index), "it lingers, but is on no list", 0, 1);
+        }
+        if (e.owner == OWNER_ELSEWHERE && e.address == 0 && e.references == 0) {
+            return;  // on its way in, or refused
+        }
+        const ChunkSpan span = chunks_of(e.address, e.bytes);
+        if (span.first >= span.end || span.end > context().chunk_count) {
+            found_.add(named("export", index), "it lies outside the pool", e.address, 0);
+            return;
+        }
+        if (e.owner == OWNER_ELSEWHERE) return;  // its memory is another node's
+        for (u32 c = span.first; c < span.end; ++c) {
+            ++in_chunk_[c];
+            const u32 owner = chunk_owner(c).load();
+            if (owner != e.owner && !(e.owner == 0 && owner == OWNER_KEPT) &&
+                !(e.owner == 0 && still_dying(owner))) {
+                found_.add(named("export", index), "its chunk is another's", owner, e.owner);
+            }
+        }
+    }
+
+    /// A group that has not let go of its parts.
+    static bool is_whole(const Export& e) {
+        return is(e, ExportState::live) || is(e, ExportState::lingering);
+    }
+
+    /// The node's own reference, which the tables in the pool must show; of an extent what it is a
+    /// part of.
+    void between_nodes(u32 index, const Export& e) {
+        if (is(e, ExportState::extent)) {
+            const Export group = export_or_none(e.group);
+            if (e.object == 0 || group.pins != 0) return;
+            if (e.object > context().era_objects) {
+                found_.add(named("extent", index), "its number is out of range", e.object, 0);
+                return;
+            }
+            const era::ObjectEntry& entry = era_tables().object(e.object - 1);
+            const u32 whole = group.object;
+            if (whole == 0) return;  // a send that did not happen: it is told anew with the next
+            wrong(named("extent", index), "other nodes know it as another group's",
+                  entry.root.load(), whole);
+            if (!era::is_living(era_tables(), entry)) {
+                found_.add(named("extent", index), "other nodes take it for gone", 0, 1);
+            }
+            return;
+        }
+        if (e.node_ref == NodeRef::none) {
+            wrong(named("export", index), "it has a number, but the node no reference", e.object,
+                  0);
+            return;
+        }
+        const u32 object = e.object - 1;
+        if (object >= context().era_objects) {
+            found_.add(named("export", index), "its number is out of range", e.object, 0);
+            return;
+        }
+        wrong(named("export", index), "another export has its number", export_of_object(object),
+              index);
+        if (e.node_ref != NodeRef::held || e.pins != 0) return;  // an operation is at it
+        const era::Tables t = era_tables();
+        wrong(named("export", index), "the node's reference is not in the pool",
+              t.ref(context().era_node, object).load(), era::Cell::of(object).bits);
+        if (e.address != t.object(object).address.load()) {
+            found_.add(named("export", index), "its address is another one in the pool",
+                       t.object(object).address.load(), e.address);
+        }
+    }
+
+    /// A client whose exports have lost their owner, and whose chunks are still to be kept.
+    static bool still_dying(u32 owner) {
+        return owner != 0 && owner <= context().max_clients && share_client(owner).open.load() == 0;
+    }
+
+    Findings& found_;
+    u32 exports_ = 0, holders_ = 0;
+    u64 held_ = 0, owned_ = 0, groups_ = 0, extents_ = 0;
+    std::vector<u64> counted_, in_chunk_;
+    std::vector<bool> of_clients_, of_groups_, of_owners_;  // see each_on_list()
+    std::vector<u64> parts_;  // extents and roots: how many groups have them
+};
+
+}  // namespace
+
+void check_sharing(Findings& found) {
+    constexpr int TRIES = 1000;
+    for (int attempt = 0; attempt < TRIES && !found.over(); ++attempt) {
+        // Even: no operation is under way; the same afterwards: none was.
+        const u64 before = sharing().version.load(std::memory_order_acquire);
+        if (before % 2 == 0) {
+            Findings seen(found.end_ns());
+            Walk(seen).run();
+            std::atomic_thread_fence(std::memory_order_acquire);
+            if (sharing().version.load(std::memory_order_relaxed) == before) {
+                found.add(seen);
+                return;
+            }
+        }
+        sched_yield();
+    }
+    // What is said in every walk is wrong whatever happens meanwhile; this is not.
+    found.add("sharing", "the walk never found a quiet moment: repeat it", 0, 0);
+}
+
+}  // namespace aep

@@ -1,0 +1,70 @@
+// Purpose: see process_facts.hpp.
+// Who calls it: the node host, the daemon.
+// Crash rule: reads only.
+#include "node/process_facts.hpp"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <sstream>
+
+#include "node/unique_fd.hpp"
+
+namespace aep {
+namespace {
+
+/// What the file holds; empty where it cannot be read, as when its process ends between two calls.
+std::string read_file(const std::string& path) {
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string text;
+    char part[1024];
+    for (ssize_t got; fd && (got = read(fd.get(), part, sizeof part)) > 0;) {
+        text.append(part, static_cast<size_t>(got));
+    }
+    return text;
+}
+
+/// Field `number` of /proc/PID/stat, from 3 (the state) on; empty: there is no such process.
+std::string stat_field(pid_t pid, int number) {
+    const std::string text = read_file("/proc/" + std::to_string(pid) + "/stat");
+    // The name in parentheses may hold anything: fields are counted from the last ')'.
+    const size_t end = text.rfind(')');
+    if (end == std::string::npos) return "";
+    std::istringstream rest(text.substr(end + 1));
+    std::string field;
+    for (int i = 3; i <= number; ++i) rest >> field;
+    return field;
+}
+
+}  // namespace
+
+u64 start_time_of(pid_t pid) {
+    const std::string field = stat_field(pid, 22);
+    return field.empty() ? 0 : std::stoull(field);
+}
+
+char state_of(pid_t pid) {
+    const std::string state = stat_field(pid, 3);
+    return state.empty() ? '\0' : state[0];
+}
+
+bool is_ending(pid_t pid) {
+    constexpr u64 EXITING = 4;  // PF_EXITING
+    const std::string flags = stat_field(pid, 9);
+    return flags.empty() || (std::stoull(flags) & EXITING) != 0;
+}
+
+std::string name_of(pid_t pid) {
+    std::string name = read_file("/proc/" + std::to_string(pid) + "/comm");
+    if (!name.empty() && name.back() == '\n') name.pop_back();
+    return name;
+}
+
+u64 monotonic_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
+}
+
+}  // namespace aep

@@ -1,0 +1,191 @@
+// Purpose: private mode's backing: chunks of anonymous memory, mapped on demand at their window
+//          addresses, upward from the window's start. Nothing is reserved ahead, so it works
+//          under a small RLIMIT_AS.
+// Who calls it: shim/driver/allocator.cpp through `Backing`; pool_backing.cpp when its pool cannot be
+//               reached.
+// Crash rule: the memory dies with the process. A fork copies it like any private memory.
+#include "shim/backing/anonymous_backing.hpp"
+
+#include <errno.h>
+
+#include <atomic>
+
+#include "shim/sys/syscall.hpp"
+
+namespace aep {
+namespace {
+
+constexpr u32 WORD_BITS = 64;
+
+/// One bit a chunk: ours, or found occupied by somebody else's mapping. Untouched parts of it cost
+/// nothing.
+u64 taken[MAX_CHUNKS / WORD_BITS];
+u32 window_first = 0;  // no chunk below it is ever taken
+u32 lowest_free = 0;   // no chunk below it is free
+u32 top = 0;           // no chunk at or above it is taken
+
+bool is_taken(u32 chunk) { return (taken[chunk / WORD_BITS] >> (chunk % WORD_BITS) & 1) != 0; }
+
+void set_taken(u32 first, u32 count) {
+    for (u32 c = first; c < first + count; ++c) {
+        taken[c / WORD_BITS] |= u64{1} << (c % WORD_BITS);
+    }
+    if (first + count > top) {
+        top = first + count;
+    }
+    if (first == lowest_free) {
+        lowest_free = first + count;
+    }
+}
+
+void set_free(u32 first, u32 count) {
+    for (u32 c = first; c < first + count; ++c) {
+        taken[c / WORD_BITS] &= ~(u64{1} << (c % WORD_BITS));
+    }
+    if (first < lowest_free) {
+        lowest_free = first;
+    }
+}
+
+/// The first chunk of [first, first+count) that is taken; MAX_CHUNKS if none is.
+u32 first_taken(u32 first, u32 count) {
+    for (u32 c = first; c < first + count && c < top; ++c) {
+        if (is_taken(c)) {
+            return c;
+        }
+    }
+    return MAX_CHUNKS;
+}
+
+/// From this many chunks on new ones are of huge pages.
+u32 huge_from = MAX_CHUNKS;
+std::atomic<u32> heaps = 0;
+u32 held = 0;  // chunks
+
+/// Whether a fresh run is made of huge pages. A single chunk fills from below with small things; a
+/// longer run is one object, of which the program may use a few places only, and a huge page for
+/// each of them could cost many times what the object holds. And so would thousands of threads that
+/// have little each.
+bool make_huge(uptr address, u32 count) {
+    return count == 1 && held > huge_from && held > heaps.load(std::memory_order_relaxed) &&
+           !sys::failed(sys::madvise(address, CHUNK_SIZE, MADV_HUGEPAGE));
+}
+
+enum class Mapped { yes, occupied, no_memory };
+
+/// Maps [first, first+count) and its metadata, or nothing.
+Mapped map_run(u32 first, u32 count) {
+    // Not NORESERVE: the system's overcommit rule refuses what can never be had, as it does to
+    // libc's malloc.
+    constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS;
+    const uptr address = chunk_address(ChunkIndex{first});
+    const usize bytes = usize{count} * CHUNK_SIZE;
+    const long mapped = sys::map_exactly(address, bytes, PROT_READ | PROT_WRITE, FLAGS);
+    if (sys::failed(mapped)) {
+        return mapped == -EEXIST ? Mapped::occupied : Mapped::no_memory;
+    }
+    if (!map_metadata(ChunkIndex{first}, count)) {
+        sys::munmap(address, bytes);
+        return Mapped::no_memory;
+    }
+    set_taken(first, count);
+    held += count;
+    return Mapped::yes;
+}
+
+ChunkRun run_at(u32 first, u32 count) {
+    return {.first = ChunkIndex{first},
+            .count = count,
+            .zero = true,
+            .coarse = make_huge(chunk_address(ChunkIndex{first}), count)};
+}
+
+}  // namespace
+
+void anonymous_use_huge_pages(usize from) {
+    const usize chunks = from / CHUNK_SIZE;
+    huge_from = chunks < MAX_CHUNKS ? static_cast<u32>(chunks) : MAX_CHUNKS;
+}
+
+void anonymous_serve_heaps(u32 count) { heaps.store(count, std::memory_order_relaxed); }
+
+void anonymous_begin_at(ChunkIndex first) {
+    if (raw(first) > window_first) {
+        window_first = raw(first);
+        lowest_free = lowest_free < window_first ? window_first : lowest_free;
+        top = top < window_first ? window_first : top;
+    }
+}
+
+ChunkRun anonymous_provide(u32 count, u32 align, ChunkIndex at) {
+    if (count == 0 || count > MAX_CHUNKS || !is_power_of_two(align)) {
+        return {};
+    }
+    if (at != NO_CHUNK) {
+        const u32 first = raw(at);
+        const bool possible = first >= window_first && first <= MAX_CHUNKS - count &&
+                              first % align == 0 && first_taken(first, count) == MAX_CHUNKS;
+        return possible && map_run(first, count) == Mapped::yes ? run_at(first, count) : ChunkRun{};
+    }
+    u32 skip = align;  // doubles over a range that others occupy: it is crossed in few steps
+    usize first = round_up(lowest_free, align);
+    while (first <= MAX_CHUNKS - count) {
+        const u32 candidate = static_cast<u32>(first);
+        const u32 obstacle = first_taken(candidate, count);
+        if (obstacle != MAX_CHUNKS) {
+            first = round_up(usize{obstacle} + 1, align);
+            continue;
+        }
+        switch (map_run(candidate, count)) {
+            case Mapped::yes:
+                return run_at(candidate, count);
+            case Mapped::no_memory:
+                return {};
+            case Mapped::occupied:
+                if (count == 1) {
+                    set_taken(candidate, 1);  // known exactly: never asked for again
+                }
+                first += skip;
+                skip *= 2;
+        }
+    }
+    return {};
+}
+
+bool anonymous_purge(uptr address, usize bytes) {
+    return !sys::failed(sys::madvise(address, bytes, MADV_DONTNEED));
+}
+
+bool anonymous_release(ChunkIndex first, u32 count) {
+    const uptr address = chunk_address(first);
+    const usize bytes = usize{count} * CHUNK_SIZE;
+    if (sys::failed(sys::munmap(address, bytes))) {
+        anonymous_purge(address, bytes);  // too many mappings: keep the addresses
+        return false;
+    }
+    set_free(raw(first), count);
+    held -= count;
+    return true;
+}
+
+namespace {
+
+bool prepare_nothing() { return true; }
+void do_nothing() {}
+
+constexpr Backing ANONYMOUS = {
+    .provide = anonymous_provide,
+    .commit = nullptr,
+    .purge = anonymous_purge,
+    .release = anonymous_release,
+    .fork_prepare = prepare_nothing,
+    .fork_parent = do_nothing,
+    .fork_child = do_nothing,
+    .max_chunks = MAX_CHUNKS,
+};
+
+}  // namespace
+
+const Backing* anonymous_backing() { return &ANONYMOUS; }
+
+}  // namespace aep

@@ -1,0 +1,207 @@
+// Purpose: see pool_device.hpp.
+// Who calls it: see pool_device.hpp.
+// Crash rule: see pool_device.hpp.
+#include "shim/backing/pool_device.hpp"
+
+#include <emmintrin.h>
+#include <errno.h>
+#include <sys/sysmacros.h>
+
+#include <atomic>
+
+#include "dsm-core/era/region.hpp"
+#include "dsm-core/pool/superblock.hpp"
+#include "shim/backing/pool_file.hpp"
+#include "shim/sys/decimal.hpp"
+#include "shim/sys/message.hpp"
+#include "shim/sys/proc_file.hpp"
+#include "shim/sys/syscall.hpp"
+
+namespace aep {
+namespace {
+
+/// Devices are looked through this much at a time.
+constexpr usize WINDOW = 1 * GiB;
+constexpr usize WORDS = SUPERBLOCK_BYTES / sizeof(u64);
+constexpr usize MAGIC_WORD = offsetof(Superblock, magic) / sizeof(u64);
+constexpr usize UUID_WORD = offsetof(Superblock, uuid) / sizeof(u64);
+static_assert(offsetof(Superblock, uuid) % sizeof(u64) == 0);
+
+/// /sys/dev/char/MAJOR:MINOR/NAME
+struct SysPath {
+    char text[80] = "/sys/dev/char/";
+    usize at = __builtin_strlen(text);
+
+    SysPath(dev_t device, const char* name) {
+        const auto append = [this](char digit) { text[at++] = digit; };
+        each_digit(major(device), append);
+        append(':');
+        each_digit(minor(device), append);
+        append('/');
+        __builtin_memcpy(text + at, name, __builtin_strlen(name) + 1);
+    }
+};
+
+/// A decimal number in sysfs; 0 if there is none.
+u64 read_number(dev_t device, const char* name) {
+    char text[32];
+    const usize length = read_small_file(SysPath(device, name).text, text, sizeof text);
+    u64 value = 0;
+    for (usize i = 0; i < length && text[i] >= '0' && text[i] <= '9'; ++i) {
+        value = value * 10 + static_cast<u64>(text[i] - '0');
+    }
+    return value;
+}
+
+/// Part of the device in memory, until the end of the scope.
+class View {
+  public:
+    View(int fd, u64 at, usize bytes, int protection)
+        : address_(sys::mmap(0, bytes, protection, MAP_SHARED, fd, at)), bytes_(bytes) {}
+    ~View() {
+        if (!failed()) sys::munmap(static_cast<uptr>(address_), bytes_);
+    }
+    View(const View&) = delete;
+    View& operator=(const View&) = delete;
+    bool failed() const { return sys::failed(address_); }
+    long error() const { return address_; }
+    std::atomic<u64>* words() const { return reinterpret_cast<std::atomic<u64>*>(address_); }
+    usize count() const { return bytes_ / sizeof(u64); }
+
+  private:
+    long address_;
+    usize bytes_;
+};
+
+/// The superblock that follows from the first eight bytes of a uuid: all machines that create at
+/// once make the same one.
+void superblock_of(Superblock& made, u64 seed, u64 bytes) {
+    u8 uuid[16];
+    const u64 rest = fnv1a(reinterpret_cast<const u8*>(&seed), sizeof seed);
+    __builtin_memcpy(uuid, &seed, sizeof seed);
+    __builtin_memcpy(uuid + sizeof seed, &rest, sizeof rest);
+    const era::Shape shape = era::shape_for(bytes);
+    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape));
+}
+
+/// Where the superblock's page holds what is neither zero nor left by a creation that was cut off;
+/// SUPERBLOCK_BYTES: nowhere.
+u64 first_foreign_byte(const std::atomic<u64>* words, u64 bytes) {
+    Superblock made{};
+    const u64 seed = words[UUID_WORD].load(std::memory_order_acquire);
+    if (seed != 0) superblock_of(made, seed, bytes);
+    const u64* expected = reinterpret_cast<const u64*>(&made);
+    for (usize i = 0; i < WORDS; ++i) {
+        const u64 found = words[i].load(std::memory_order_relaxed);
+        if (found != 0 && found != expected[i]) return i * sizeof(u64);
+    }
+    return SUPERBLOCK_BYTES;
+}
+
+/// The first byte from `from` on that is not zero; `bytes`: there is none. -errno.
+long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
+    for (u64 begin = round_down(from, align); begin < bytes; begin += WINDOW) {
+        const View view(fd, begin, bytes - begin < WINDOW ? bytes - begin : WINDOW, PROT_READ);
+        if (view.failed()) return view.error();
+        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0; i < view.count(); ++i) {
+            if (view.words()[i].load(std::memory_order_relaxed) != 0) {
+                return static_cast<long>(begin + i * sizeof(u64));
+            }
+        }
+    }
+    return static_cast<long>(bytes);
+}
+
+/// Past the caches, so that the next word is not in memory before this one after a fence.
+void write_word(std::atomic<u64>& word, u64 value) {
+    _mm_stream_si64(reinterpret_cast<long long*>(&word), static_cast<long long>(value));
+}
+
+void write_superblock(std::atomic<u64>* words, u64 bytes) {
+    u64 seed = 0;
+    while (seed == 0) sys::getrandom(&seed, sizeof seed, 0);
+    u64 nobodys = 0;
+    // Whoever is first chooses it for all.
+    if (!words[UUID_WORD].compare_exchange_strong(nobodys, seed)) seed = nobodys;
+    Superblock made;
+    superblock_of(made, seed, bytes);
+    const u64* wanted = reinterpret_cast<const u64*>(&made);
+    for (usize i = 0; i < WORDS; ++i) {
+        if (i != MAGIC_WORD && wanted[i] != 0) write_word(words[i], wanted[i]);
+    }
+    _mm_sfence();
+    write_word(words[MAGIC_WORD], wanted[MAGIC_WORD]);
+    _mm_sfence();
+}
+
+}  // namespace
+
+bool find_dax_device(const struct stat& st, DaxDevice& device) {
+    if (!S_ISCHR(st.st_mode)) return false;
+    // No other character device has both of these.
+    device = {read_number(st.st_rdev, "size"), read_number(st.st_rdev, "align")};
+    return device.bytes != 0 && device.align != 0;
+}
+
+bool create_on_device(const char* path, int fd, const DaxDevice& device, usize bytes) {
+    const u64 size = round_down(device.bytes, CHUNK_SIZE);
+    if (device.align > CHUNK_SIZE || CHUNK_SIZE % device.align != 0) {
+        message("pool ", path, ": its mappings must be aligned to ", Bytes{device.align},
+                ", expected at most ", Bytes{CHUNK_SIZE},
+                ": reconfigure the device (daxctl create-device --align 2097152)");
+        return false;
+    }
+    if (size < MIN_POOL_BYTES || size > MAX_POOL_BYTES || (bytes != 0 && bytes != device.bytes)) {
+        message("pool ", path, ": the device has ", Bytes{device.bytes}, ", expected ",
+                Bytes{bytes != 0 ? bytes : MIN_POOL_BYTES}, bytes != 0 ? "" : " or more",
+                bytes != 0 ? ": its size cannot be chosen, leave it out" : ": use a larger one");
+        return false;
+    }
+    const View head(fd, 0, round_up(SUPERBLOCK_BYTES, device.align), PROT_READ | PROT_WRITE);
+    if (head.failed()) {
+        message("pool ", path, ": cannot map it: ", Errno{head.error()});
+        return false;
+    }
+    const auto is_pool = [&] {
+        return head.words()[MAGIC_WORD].load(std::memory_order_acquire) == POOL_MAGIC;
+    };
+    if (is_pool()) return true;
+    long used = static_cast<long>(first_foreign_byte(head.words(), size));
+    if (used == static_cast<long>(SUPERBLOCK_BYTES)) {
+        used = first_used_byte(fd, SUPERBLOCK_BYTES, size, device.align);
+    }
+    // Another machine may have made it a pool meanwhile, and use it.
+    if (is_pool()) return true;
+    if (sys::failed(used)) {
+        message("pool ", path, ": cannot map it: ", Errno{used});
+        return false;
+    }
+    if (used != static_cast<long>(size)) {
+        message("pool ", path,
+                ": is no pool, and the device is not empty: the first of its data "
+                "is at offset ",
+                static_cast<u64>(used), "; if nobody needs them, clear the device (daxio -z -o ",
+                path, ")");
+        return false;
+    }
+    write_superblock(head.words(), size);
+    return true;
+}
+
+bool is_device_path(const char* path) {
+    const auto below = [path](const char* directory) {
+        return __builtin_strncmp(path, directory, __builtin_strlen(directory)) == 0;
+    };
+    if (!below("/dev/") || below("/dev/shm/")) return false;
+    char directory[MAX_PATH];
+    usize end = __builtin_strlen(path);
+    while (path[end - 1] != '/') --end;
+    __builtin_memcpy(directory, path, end);
+    directory[end] = '\0';
+    struct stat above {
+    }, dev{};
+    return !sys::failed(sys::stat(directory, &above)) && !sys::failed(sys::stat("/dev", &dev)) &&
+           above.st_dev == dev.st_dev;
+}
+
+}  // namespace aep

@@ -1,0 +1,100 @@
+// Purpose: the allocator as its users see it: allocate, deallocate and friends. The fast path is
+// inline here: one page of
+//          the thread's heap, no lock, no atomic; everything else goes to allocator.cpp and from
+//          there into operations.
+// Who calls it: preload/, tests, the C API.
+// Crash rule: the fast path's commit is the one store to the page's alloc bitmap (page.hpp).
+//
+// Errors: functions that return a pointer return null when there is no memory; errno is the
+// caller's business. Thread-safe. A signal handler on top of the slow path is served apart
+// (slow_path.hpp); on top of the fast path it is not safe, as with every malloc. Fork: process.hpp.
+#pragma once
+
+#include "dsm-core/heap/heap.hpp"
+#include "shim/driver/process.hpp"
+#include "shim/driver/slow_path.hpp"
+
+namespace aep {
+
+namespace detail {
+void deallocate_outside(void* p);              // not in the window
+void deallocate_slow(void* p, PageDesc* d);    // whatever `d`, the slice's descriptor, says
+void deallocate_refile(void* p, PageDesc* d);  // page_regain says so
+inline u32 slices_for(usize size) {
+    return static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT);
+}
+/// A large object, with `room` to grow in place that is not committed.
+void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room = 0);
+}  // namespace detail
+
+/// malloc's fast path: true with the block in `p`, or false: use
+/// allocate_slow.
+inline bool allocate_fast(usize size, void*& p) {
+    if (AEP_UNLIKELY(size > MAX_DIRECT)) return false;
+    PageDesc* d = thread_heap->direct[direct_index(size)];
+    uptr block;
+    if (AEP_UNLIKELY(!page_take(d, block))) return false;
+    p = reinterpret_cast<void*>(block);
+    return true;
+}
+
+/// malloc for whatever the fast path does not serve.
+void* allocate_slow(usize size);
+
+/// malloc: at least `size` bytes at a multiple of 16; size 0 gives a block of 16.
+inline void* allocate(usize size) {
+    void* p;
+    return AEP_LIKELY(allocate_fast(size, p)) ? p : allocate_slow(size);
+}
+
+/// free: of a block from any thread; null is ignored. Anything but a live block is reported
+/// (report.hpp).
+inline void deallocate(void* p) {
+    const uptr address = reinterpret_cast<uptr>(p);
+    if (AEP_UNLIKELY(
+            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
+        return detail::deallocate_outside(p);
+    }
+    PageDesc* d = desc_at(address);
+    // The first slice of a page of ours, without a flag.
+    if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag)) {
+        return detail::deallocate_slow(p, d);
+    }
+    usize index;
+    if (AEP_UNLIKELY(!find_block(address % SLICE_SIZE, d->magic, index) ||
+                     !page_clear_bit(d, index))) {
+        return detail::deallocate_slow(p, d);
+    }
+    if (AEP_UNLIKELY(page_regain(d, index))) detail::deallocate_refile(p, d);
+}
+
+/// calloc: the block reads as zero; fresh memory is not written again. `total` is already checked
+/// for overflow.
+void* allocate_zeroed(usize total);
+
+/// A block at a multiple of `alignment` (any power of two).
+void* allocate_aligned(usize alignment, usize size);
+
+/// realloc of a live block to a size > 0: in place when the block fits well or its neighbourhood is
+/// free, else moved. Null: no memory, the block is unchanged.
+void* reallocate(void* p, usize size);
+
+/// Bytes that may be used in a live block; 0 for null and for what is no block.
+usize usable_size(void* p);
+
+/// Says that the block is about to be sent to others: its free asks first whether they still refer
+/// to it. Bytes that may be used; 0: no live block of this process begins there.
+usize mark_shared(void* p);
+/// free of an own block that was sent and to which nobody refers any more.
+void deallocate_unshared(void* p);
+/// Whether others may refer to it; false for most blocks, at the cost of a look at its page.
+bool may_be_shared(const void* p);
+
+/// Releases memory that is kept for reuse; true if any was.
+bool trim();
+
+/// Ends the calling thread's use of its heap: later calls of this thread still work, a little
+/// slower.
+void thread_end();
+
+}  // namespace aep

@@ -1,0 +1,34 @@
+// Purpose: which heap a thread uses from its first allocation to its end, and after it.
+// Who calls it: shim/driver/allocator.cpp, preload/fork.cpp.
+// Crash rule: private to the process.
+#pragma once
+
+#include "dsm-core/heap/heap.hpp"
+#include "shim/driver/driver_lock.hpp"
+#include "shim/driver/slow_path.hpp"
+
+namespace aep {
+
+/// The calling thread's own heap, attaching it first; to be called before the slow path is entered.
+/// Null: the thread is ending or no heap can be had; it must use the shared heap.
+Heap* attached_heap();
+
+/// The calling thread's heap if it has one, without attaching.
+Heap* current_heap();
+
+/// The heap of threads that have none of their own; use it only under shared_heap_lock. Null: no
+/// memory.
+Heap* shared_heap();
+extern DriverLock shared_heap_lock;
+
+/// The heap whose pages all lie in memory that no fork has made private; use it only under
+/// shared_heap_lock. Null: no memory.
+Heap* sending_heap();
+
+/// In a fork child, after the domain was repaired: the shared heaps are now abandoned ones.
+void forget_shared_heap();
+
+/// A signal handler has jumped out of the allocator: gives the shared heap's lock back.
+void release_left_heap_lock();
+
+}  // namespace aep

@@ -1,0 +1,38 @@
+// Purpose: this process's part in groups: making them, allocating in those it writes, reading
+//          those it holds.
+// Who calls it: the C API (preload/group.cpp), sharing.cpp.
+// Crash rule: what the table knows changes in one operation a call. A writer killed in between has
+//             allocated in vain: nobody allocates in its group any more.
+//
+// A group is named by its address. Functions return 0 or -errno; see aep/dsm.h for what they mean.
+#pragma once
+
+#include "shim/sharing/sharing.hpp"
+
+namespace aep {
+
+/// `hint`: bytes for which it has room from the start.
+long group_create(usize hint, void*& group);
+long group_allocate(void* group, usize bytes, usize alignment, void*& block);
+long group_free(void* group, void* block);
+/// `object` null: none.
+long group_set_root(void* group, void* object);
+/// What has been added to the group since it was last looked at is accessible afterwards.
+long group_root(void* group, void*& root);
+long group_bytes(void* group, usize& bytes);
+/// The group with that root, or at that address.
+long group_of(const void* root, void*& group);
+long group_hand_over(void* group, ShareId to);
+long group_close(void* group);
+
+/// Completes a message whose object is a group: its root, all of it accessible. False: it cannot
+/// be made accessible.
+bool group_received(Received& received);
+/// This process does not hold the group any more.
+void group_dropped(u64 group);
+/// After a fork: what was memory of groups may be private to this process now.
+void groups_froze();
+/// In a forked child: groups are the parent's.
+void forget_groups();
+
+}  // namespace aep

@@ -1,0 +1,208 @@
+// Purpose: see share_fd.hpp.
+// Who calls it: see share_fd.hpp.
+// Crash rule: see share_fd.hpp.
+//
+// The descriptor is *up* (readable) or *down*; both change under `fd_lock`, so that the eventfd is
+// non-zero exactly while `level` says up.
+//
+// - The thread waits while it is up; while it is down it waits for news and then puts it up.
+// - A receive that finds nothing takes it down. It does so *after* it looked, and still no message
+//   is overlooked: it notes `arrivals` before it looks, and news for the thread is whatever differs
+//   from that. A sender puts its message down, then changes `arrivals`, then wakes. If the change
+//   came before the note was taken, the look was later than the message and found it. If it came
+//   after, the thread finds `arrivals` different, however long ago it changed, and puts the
+//   descriptor up. A note that is too old (another thread's receive took the message meanwhile)
+//   costs one look for nothing.
+// - A receive from one peer alone says nothing of the messages of others, so the thread looks
+//   whether any wait, too. That also covers other nodes, whose messages change no word of ours: it
+//   looks into their rings, between naps, and there is no moment to miss.
+// - Edge-triggered loops: a receive that says EAGAIN finds the descriptor up and takes it down, or
+//   finds it down, and then the write is yet to come. So every message after it is a new edge.
+//
+// While the descriptor is up senders wake nobody: a burst costs one wake.
+//
+// The thread is none of libc's: its end is not waited for when a program's last thread ends, and no
+// signal reaches it. It has no thread-local storage but what the ABI asks for, so it makes no
+// operation and calls nothing that allocates or sets errno; everything here that it uses is a load,
+// a lock or a raw system call.
+#include "shim/sharing/share_fd.hpp"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+
+#include "dsm-core/base/lock.hpp"
+#include "dsm-core/era/mailbox.hpp"
+#include "dsm-core/sharing/format.hpp"
+#include "shim/context/join.hpp"
+#include "shim/sharing/share_wait.hpp"
+#include "shim/sharing/sharing.hpp"
+#include "shim/sys/syscall.hpp"
+
+namespace aep {
+namespace {
+
+constexpr u32 DOWN = 0, UP = 1;
+
+Lock fd_lock;
+int event_fd = -1;
+std::atomic<u32> level{DOWN};
+u32 noted_arrivals = 0;  // written before `level` goes down
+uptr thread_memory = 0;
+
+/// What the thread's memory holds: a page that faults, its stack, and on top what %fs points at.
+constexpr usize THREAD_BYTES = 32 * KiB;
+struct alignas(64) ThreadBlock {
+    const void* self;  // the ABI: %fs:0 is its own address
+    u64 rest[15];      // zero; among them the stack protector's canary
+};
+
+// ---- the mailbox, without taking anything out
+
+bool waits_in_a_ring() {
+    const era::Tables t = era_tables();
+    const u32 node = context().era_node;
+    const u64 own = id_of(this_client.index, this_client.generation).bits;
+    return with_pool_memory([&](auto& memory) {
+        const auto is_ours = [&](const era::Waiting& w) { return w.envelope.to == own; };
+        return era::each_message_to(memory, t, node, 0, false, is_ours);
+    });
+}
+
+bool a_message_waits() {
+    const ShareClient& own = share_client(this_client.index);
+    return own.messages.load() != 0 || (shares_between_nodes() && waits_in_a_ring());
+}
+
+// ---- the thread
+
+void sleep_until_news() {
+    ShareClient& own = share_client(this_client.index);
+    const bool beyond_node = shares_between_nodes();
+    u64 nap = SHORTEST_NAP_NS;
+    // seq_cst: pairs with records.cpp's wake, and with the fence of a send to one who watches.
+    own.arrival_waiters.fetch_add(1, std::memory_order_seq_cst);
+    for (;;) {
+        if (own.arrivals.load(std::memory_order_seq_cst) != noted_arrivals) break;
+        if (a_message_waits()) break;
+        sleep_while(own.arrivals, noted_arrivals, beyond_node ? now_ns() + nap : 0);
+        nap = longer_nap(nap);
+    }
+    own.arrival_waiters.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+void put_up() {
+    const LockScope scope(fd_lock);
+    // seq_cst: whoever learns of the write finds it up, and takes it down.
+    level.store(UP, std::memory_order_seq_cst);
+    constexpr u64 ONE = 1;
+    sys::write(event_fd, &ONE, sizeof ONE);
+}
+
+[[noreturn]] void run_thread() {
+    sys::call(__NR_prctl, PR_SET_NAME, sys::word("aep-dsm-fd"));
+    for (;;) {
+        // acquire: what was noted before it went down.
+        while (level.load(std::memory_order_acquire) == UP) sleep_while(level, UP, 0);
+        sleep_until_news();
+        put_up();
+    }
+}
+
+/// clone(2) of a thread on the stack that ends at `stack`. Its number or -errno.
+long clone_thread(uptr stack, const ThreadBlock* block) {
+    constexpr long FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+                           CLONE_SYSVSEM | CLONE_SETTLS;
+    long result = __NR_clone;
+    register long r10 asm("r10") = 0;
+    register long r8 asm("r8") = sys::word(block);
+    register void (*r9)() asm("r9") = run_thread;
+    asm volatile(
+        "syscall\n\t"
+        "testq %%rax, %%rax\n\t"
+        "jnz 1f\n\t"
+        "xorl %%ebp, %%ebp\n\t"
+        "call *%%r9\n\t"
+        "ud2\n"
+        "1:"
+        : "+a"(result)
+        : "D"(FLAGS), "S"(stack), "d"(0L), "r"(r10), "r"(r8), "r"(r9)
+        : "rcx", "r11", "memory");
+    return result;
+}
+
+long start_thread() {
+    const long memory =
+        sys::mmap(0, THREAD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (sys::failed(memory)) return memory;
+    const uptr base = static_cast<uptr>(memory);
+    long result =
+        sys::mprotect(base + OS_PAGE_SIZE, THREAD_BYTES - OS_PAGE_SIZE, PROT_READ | PROT_WRITE);
+    if (!sys::failed(result)) {
+        auto* block = reinterpret_cast<ThreadBlock*>(base + THREAD_BYTES - sizeof(ThreadBlock));
+        block->self = block;
+        // It begins with the signals that its maker has blocked: all of them.
+        u64 before = 0;
+        constexpr u64 ALL = ~u64{0};
+        sys::call(__NR_rt_sigprocmask, SIG_SETMASK, sys::word(&ALL), sys::word(&before), 8);
+        result = clone_thread(reinterpret_cast<uptr>(block), block);
+        sys::call(__NR_rt_sigprocmask, SIG_SETMASK, sys::word(&before), 0, 8);
+    }
+    if (sys::failed(result)) {
+        sys::munmap(base, THREAD_BYTES);
+        return result;
+    }
+    thread_memory = base;
+    return 0;
+}
+
+}  // namespace
+
+long share_fd() {
+    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    const LockScope scope(fd_lock);
+    if (event_fd >= 0) return event_fd;
+    const ShareReply watched = share_with_records(ShareOp::watch, {});
+    if (watched.status != Status::ok) return error_of(watched.status);
+    const ShareClient& own = share_client(this_client.index);
+    // Noted first, as by a receive.
+    noted_arrivals = own.arrivals.load(std::memory_order_acquire);
+    const u32 first = a_message_waits() ? UP : DOWN;
+    const long made = sys::call(__NR_eventfd2, first, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (sys::failed(made)) return made;
+    event_fd = static_cast<int>(made);
+    level.store(first, std::memory_order_relaxed);
+    if (const long started = start_thread(); started != 0) {
+        sys::close(event_fd);
+        event_fd = -1;
+        level.store(DOWN, std::memory_order_relaxed);
+        return started;
+    }
+    return event_fd;
+}
+
+void lower_share_fd(u32 arrivals) {
+    // Down: the write is yet to come (see put_up).
+    if (AEP_LIKELY(level.load(std::memory_order_seq_cst) == DOWN)) return;
+    const LockScope scope(fd_lock);
+    if (level.load(std::memory_order_relaxed) == DOWN) return;
+    u64 count;
+    sys::read(event_fd, &count, sizeof count);
+    noted_arrivals = arrivals;
+    // release: the note.
+    level.store(DOWN, std::memory_order_release);
+    detail::futex(&level, detail::FUTEX_WAKE, 1);
+}
+
+void forget_share_fd() {
+    if (event_fd >= 0) sys::close(event_fd);
+    if (thread_memory != 0) sys::munmap(thread_memory, THREAD_BYTES);
+    event_fd = -1;
+    thread_memory = 0;
+    level.store(DOWN, std::memory_order_relaxed);
+    fd_lock.reset();
+}
+
+}  // namespace aep

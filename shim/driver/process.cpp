@@ -91,7 +91,8 @@ bool map_domain_memory() {
         if (!said_unmapped) {  // each request tries again
             said_unmapped = true;
             message("cannot map the allocator's metadata at ", Hex{domain_address},
-                    ": the address space is limited or in use");
+                    ": the address space is limited (ulimit -v) or in use, or all memory is locked "
+                    "(mlockall) and the limit of that is low (ulimit -l)");
         }
         return false;
     }

@@ -341,9 +341,9 @@ class Daemon(NodeTest):
         self.up()
         client, waiting = self.client(), self.client()
         self.assertEqual(client.ask("stuck"), "going")
+        client.until_it_waits()  # inside: what is held from outside is given back by the host at any time
         waiting.begin("share")
-        for each in [client, waiting]:
-            each.until_it_waits()
+        waiting.until_it_waits()
         client.end()
         self.good("recover")
         self.assertIn("poisoned", self.aep("status").stdout)

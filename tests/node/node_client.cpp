@@ -90,10 +90,11 @@ int attach_and_work(const char* path) {
             const Reply reply = client.ask(static_cast<u32>(ShareOp::open), {});
             std::cout << static_cast<u32>(reply.status) << std::endl;
         } else if (command == "stuck") {  // inside, behind a lock that nobody will free
-            client.pretend_inside(static_cast<u32>(ShareOp::open));
-            sharing().lock.lock(client.slot());
             std::cout << "going" << std::endl;
-            sharing().lock.lock(client.slot());
+            for (;;) {  // again if the host has found it held from outside
+                sharing().lock.lock(client.slot());
+                client.ask(static_cast<u32>(ShareOp::open), {});
+            }
         } else if (command == "pins") {  // inside, in a lane, as if with an export pinned
             sharing().exports_used.put(static_cast<u32>(a));
             pin_of(client.slot()).put(static_cast<u32>(a));

@@ -37,8 +37,7 @@ bool learn(const era::Tables& t, u32 index) {
     AEP_AWAY_CRASH_POINT("away: foreign export made");
     const u64 head = entry.head.load();
     if (head == 0) return true;
-    export_at(index).group = index;
-    ++sharing().groups;
+    begin_group(index);
     const bool free = in_heap_window(head) && find_export(head) == NO_RECORD;
     if (free && records_left(1, 0)) add_root(index, head, entry.head_bytes.load());
     return true;

@@ -63,6 +63,7 @@ struct Export {
     Logged<NodeRef> node_ref{};    //
     Logged<bool> listed{};         // on one of the lists of those that linger
     Logged<u32> next_lingering{};  // on that list
+    Logged<u32> born{};  // of a group: which of all that there ever were; 0: it is none any more
 };
 static_assert(sizeof(Export) == 80);
 

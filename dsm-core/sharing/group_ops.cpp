@@ -54,12 +54,10 @@ ShareReply make(u32 client, const ShareRequest& r) {
     u32 group = NO_RECORD;
     const Status status = find_held(client, r.a, r.mask, group);
     if (status != Status::ok) return {.status = status};
-    Export& e = export_at(group);
-    e.writer = client;
-    e.group = group;
-    ++sharing().groups;
+    export_at(group).writer = client;
+    const u64 number = begin_group(group);
     AEP_SHARE_CRASH_POINT("share: group made");
-    return {.value = group, .mask = ++sharing().groups_made};
+    return {.value = group, .mask = number};
 }
 
 ShareReply find(u32 client, const ShareRequest& r) {
@@ -138,6 +136,16 @@ ShareReply set_writer(u32 client, const ShareRequest& r) {
 
 }  // namespace
 
+u64 begin_group(u32 index) {
+    Export& e = export_at(index);
+    u64 number = ++sharing().groups_made;
+    if (static_cast<u32>(number) == 0) number = ++sharing().groups_made;
+    e.group = index;
+    e.born = static_cast<u32>(number);
+    ++sharing().groups;
+    return number;
+}
+
 void add_root(u32 group, u64 address, u64 bytes) {
     u32 root = export_at(group).root;
     if (root == NO_RECORD) {
@@ -153,6 +161,7 @@ void add_root(u32 group, u64 address, u64 bytes) {
 void release_parts(u32 group) {
     Export& e = export_at(group);
     remove_root(group);
+    e.born = 0;  // whoever remembers the group finds that it is no more
     e.writer = 0;
     u32 extent = e.next_extent;
     e.next_extent = NO_RECORD;

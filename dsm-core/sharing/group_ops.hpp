@@ -24,6 +24,9 @@ inline bool is_group(u32 index) { return index != NO_RECORD && export_at(index).
 /// Performs one of the group_ operations for a client.
 ShareReply perform_group(u32 client, ShareOp op, const ShareRequest& request);
 
+/// Makes the export a group. Returns its number, which no other group of the context ever has; the low half is not 0.
+u64 begin_group(u32 index);
+
 /// Gives the group a root, in place of the one it has; needs a record.
 void add_root(u32 group, u64 address, u64 bytes);
 

@@ -26,6 +26,7 @@ struct View {
     Lock lock;
     u64 group;   // 0: of none
     u32 index;   // of its export
+    u32 born;    // Export::born: an address, a record and both may be another group's later
     u32 newest;  // extent; 0: none
     u32 freezes;
     u32 count;                         // of parts; 0: to be looked up
@@ -105,7 +106,7 @@ long Hands::look_up() {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     if (!in_heap_window(address_)) return -EINVAL;
     const Export* e = &record();
-    if (view_.group != address_ || e->group != view_.index || e->address != address_) {
+    if (view_.group != address_ || e->born.load() != view_.born) {
         view_.count = 0;
         const ShareReply reply = ask(ShareOp::group_find);
         if (reply.status == Status::miss || reply.status == Status::not_held) return -EINVAL;
@@ -114,6 +115,7 @@ long Hands::look_up() {
         view_.group = address_;
         view_.index = static_cast<u32>(reply.mask);
         e = &record();
+        view_.born = e->born.load();  // the group stays while this process holds it
     }
     const bool same = view_.count != 0 && view_.newest == e->next_extent.load() &&
                       view_.freezes == freezes.load(std::memory_order_relaxed);

@@ -3,7 +3,8 @@
 // Crash rule: reads only.
 #pragma once
 
-#include "dsm-core/heap/check.hpp"
+#include "dsm-core/heap/check_report.hpp"
+#include "dsm-core/heap/domain.hpp"
 
 namespace aep {
 

@@ -5,7 +5,6 @@
 
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/directory.hpp"
-#include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/transit.hpp"
 
 namespace aep {

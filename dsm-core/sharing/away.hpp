@@ -14,7 +14,7 @@
 // a slot has pinned.
 #pragma once
 
-#include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/sharing/share_request.hpp"
 
 namespace aep {
 

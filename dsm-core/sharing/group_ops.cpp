@@ -39,13 +39,6 @@ bool lies_in_group(u32 group, u64 address, u64 bytes) {
     return part != NO_RECORD && bytes != 0;
 }
 
-void remove_root(u32 group) {
-    Export& e = export_at(group);
-    if (e.root == NO_RECORD) return;
-    recycle_export(e.root);
-    e.root = NO_RECORD;
-}
-
 // ---- operations
 
 ShareReply make(u32 client, const ShareRequest& r) {
@@ -135,49 +128,6 @@ ShareReply set_writer(u32 client, const ShareRequest& r) {
 }
 
 }  // namespace
-
-u64 begin_group(u32 index) {
-    Export& e = export_at(index);
-    u64 number = ++sharing().groups_made;
-    if (static_cast<u32>(number) == 0) number = ++sharing().groups_made;
-    e.group = index;
-    e.born = static_cast<u32>(number);
-    ++sharing().groups;
-    return number;
-}
-
-void add_root(u32 group, u64 address, u64 bytes) {
-    u32 root = export_at(group).root;
-    if (root == NO_RECORD) {
-        root = new_export();
-        write_unreached(export_at(root),
-                        {.state = static_cast<u32>(ExportState::root), .group = group});
-    }
-    name_export(root, address, bytes);
-    export_at(group).root = root;  // readers find the record without the lock
-    AEP_SHARE_CRASH_POINT("share: root set");
-}
-
-void release_parts(u32 group) {
-    Export& e = export_at(group);
-    remove_root(group);
-    e.born = 0;  // whoever remembers the group finds that it is no more
-    e.writer = 0;
-    u32 extent = e.next_extent;
-    e.next_extent = NO_RECORD;
-    while (extent != NO_RECORD) {
-        Export& part = export_at(extent);
-        const u32 next = part.next_extent;
-        part.group = NO_RECORD;
-        part.next_extent = NO_RECORD;
-        if (part.object != 0) forget_number(extent);
-        --sharing().extents;
-        give_back(extent);
-        AEP_SHARE_CRASH_POINT("share: extent released");
-        extent = next;
-    }
-    --sharing().groups;
-}
 
 ShareReply perform_group(u32 client, ShareOp op, const ShareRequest& r) {
     switch (op) {

@@ -11,7 +11,7 @@
 // Cost: that of the other operations; an extension, a root and the last drop walk the extents, too.
 #pragma once
 
-#include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/sharing/share_request.hpp"
 
 namespace aep {
 
@@ -19,18 +19,7 @@ namespace aep {
 /// pool is full before.
 inline constexpr u32 MAX_EXTENTS = 64;
 
-inline bool is_group(u32 index) { return index != NO_RECORD && export_at(index).group == index; }
-
 /// Performs one of the group_ operations for a client.
 ShareReply perform_group(u32 client, ShareOp op, const ShareRequest& request);
-
-/// Makes the export a group. Returns its number, which no other group of the context ever has; the low half is not 0.
-u64 begin_group(u32 index);
-
-/// Gives the group a root, in place of the one it has; needs a record.
-void add_root(u32 group, u64 address, u64 bytes);
-
-/// The group's last reference is gone: its root's record and its extents go.
-void release_parts(u32 group);
 
 }  // namespace aep

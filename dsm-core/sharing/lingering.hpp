@@ -4,7 +4,7 @@
 //             sweep, goes on.
 #pragma once
 
-#include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/sharing/share_request.hpp"
 
 namespace aep {
 

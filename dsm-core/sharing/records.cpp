@@ -5,7 +5,6 @@
 
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
-#include "dsm-core/sharing/group_ops.hpp"
 
 namespace aep {
 namespace {
@@ -215,62 +214,33 @@ bool take_references(u32 index, u32 count) {
     return e.references == 0;
 }
 
-Lingering& list_of(u32 index) {
-    const bool visits = export_at(index).owner == OWNER_ELSEWHERE && !is_group(index);
-    return visits ? sharing().visiting : sharing().waiting;
+u64 begin_group(u32 index) {
+    Export& e = export_at(index);
+    u64 number = ++sharing().groups_made;
+    if (static_cast<u32>(number) == 0) number = ++sharing().groups_made;
+    e.group = index;
+    e.born = static_cast<u32>(number);
+    ++sharing().groups;
+    return number;
 }
 
-namespace {
-
-void linger(u32 index) {
-    Export& e = export_at(index);
-    e.state = static_cast<u32>(ExportState::lingering);
-    if (e.listed) return;
-    Lingering& list = list_of(index);
-    e.listed = true;
-    e.next_lingering = NO_RECORD;
-    if (list.last != NO_RECORD) {
-        export_at(list.last).next_lingering = index;
-    } else {
-        list.first = index;
+void add_root(u32 group, u64 address, u64 bytes) {
+    u32 root = export_at(group).root;
+    if (root == NO_RECORD) {
+        root = new_export();
+        write_unreached(export_at(root),
+                        {.state = static_cast<u32>(ExportState::root), .group = group});
     }
-    list.last = index;
-    ++list.count;
-    list.bytes += e.bytes;
+    name_export(root, address, bytes);
+    export_at(group).root = root;  // readers find the record without the lock
+    AEP_SHARE_CRASH_POINT("share: root set");
 }
 
-}  // namespace
-
-u32 next_lingering(Lingering& list) {
-    const u32 index = list.first;
-    if (index == NO_RECORD) return NO_RECORD;
-    Export& e = export_at(index);
-    list.first = e.next_lingering;
-    if (list.first == NO_RECORD) list.last = NO_RECORD;
-    e.next_lingering = NO_RECORD;
-    e.listed = false;
-    --list.count;
-    list.bytes -= e.bytes;
-    return index;
-}
-
-void give_back(u32 index) {
-    Export& e = export_at(index);
-    if (e.owner == 0 || e.owner == OWNER_ELSEWHERE || share_client(e.owner).open == 0) {
-        return free_export(index);
-    }
-    ShareClient& owner = share_client(e.owner);
-    e.state = static_cast<u32>(ExportState::returned);  // found, but held by nobody
-    e.next_returned = owner.first_returned;
-    owner.first_returned = index;
-}
-
-void dispose(u32 index) {
-    const Export& e = export_at(index);
-    if (e.pins != 0) return;
-    if (e.node_ref != NodeRef::none) return linger(index);
-    if (is_group(index)) release_parts(index);
-    give_back(index);
+void remove_root(u32 group) {
+    Export& e = export_at(group);
+    if (e.root == NO_RECORD) return;
+    recycle_export(e.root);
+    e.root = NO_RECORD;
 }
 
 // ---- holders

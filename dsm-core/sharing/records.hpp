@@ -4,7 +4,7 @@
 // Crash rule: inside an operation, which completes or is undone.
 #pragma once
 
-#include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/sharing/share_request.hpp"
 
 namespace aep {
 
@@ -111,6 +111,8 @@ bool is_open(ShareId id);
 /// Whether there is an export with that index, or was one.
 bool is_record(u32 index);
 
+inline bool is_group(u32 index) { return index != NO_RECORD && export_at(index).group == index; }
+
 /// Whether so many records can be had.
 bool records_left(u32 exports, u32 holders);
 
@@ -133,22 +135,17 @@ void name_export(u32 index, u64 address, u64 bytes);
 void forget_number(u32 index);
 /// The export is gone; its memory is the business of whoever calls this.
 void free_export(u32 index);
+/// Makes the export a group. Returns its number, which no other group of the context ever has; the
+/// low half is not 0.
+u64 begin_group(u32 index);
+/// Gives the group a root, in place of the one it has; needs a record.
+void add_root(u32 group, u64 address, u64 bytes);
+/// The group has no root any more.
+void remove_root(u32 group);
 /// Takes it off its owner's list: the owner is dead.
 void unlink_from_owner(u32 index);
 /// Takes `count` references away. True: the last one is gone.
 bool take_references(u32 index, u32 count);
-/// An export that nobody refers to: to its owner, or away with it if that is dead or elsewhere.
-void give_back(u32 index);
-/// An export whose last reference of this node is gone: given back, a group's parts first; or,
-/// while the node itself has a reference, onto a list of those that linger. While an operation is
-/// at work with it nothing happens: that one disposes of it afterwards.
-void dispose(u32 index);
-/// The list on which the export lingers, when it does.
-Lingering& list_of(u32 index);
-/// Takes the export off the list that is on it the longest; it may be in use again. NO_RECORD: none
-/// is on it.
-u32 next_lingering(Lingering& list);
-
 /// The client's references to the export; NO_RECORD: none.
 u32 find_holder(u32 client, u32 object);
 /// One more reference for the client. Needs a record unless it holds one already.

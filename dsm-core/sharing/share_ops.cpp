@@ -6,6 +6,7 @@
 #include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/directory.hpp"
+#include "dsm-core/sharing/disposal.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/lingering.hpp"
 #include "dsm-core/sharing/records.hpp"

@@ -15,6 +15,7 @@
 
 #include "node/node_error.hpp"
 #include "shim/context/daemon_protocol.hpp"
+#include "shim/sys/environment.hpp"
 
 namespace aep {
 

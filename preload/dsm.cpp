@@ -8,6 +8,7 @@
 #include "preload/said.hpp"
 #include "shim/context/join.hpp"
 #include "shim/driver/allocator.hpp"
+#include "shim/sharing/guests.hpp"
 #include "shim/sharing/sendable.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/sharing.hpp"

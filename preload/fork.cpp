@@ -15,9 +15,11 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include <atomic>
+
+#include "dsm-core/base/lock.hpp"
 #include "preload/export.hpp"
-#include "shim/driver/process.hpp"
-#include "shim/driver/thread.hpp"
+#include "shim/driver/forking.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace {
@@ -83,7 +85,7 @@ int run_clone_child(void* argument) {
 int aep_before_fork() {
     if (depth++ != 0) return refusal;
     fork_lock.lock();
-    refusal = fork_prepare(current_heap());
+    refusal = fork_prepare();
     refused = refusal;
     return refusal;
 }
@@ -100,8 +102,7 @@ void aep_after_fork_child() {
     fork_lock.reset();
     // libc's fork does not ask its handlers: the parent's fork() reports the error in our place.
     if (refusal != 0) sys::call(__NR_exit_group, 127);
-    fork_child(current_heap());
-    forget_shared_heap();
+    fork_child();
 }
 
 AEP_EXPORT pid_t fork() noexcept {

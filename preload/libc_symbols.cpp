@@ -14,7 +14,7 @@
 #include "dsm-core/base/layout.hpp"
 #include "preload/loaded_library.hpp"
 #include "shim/driver/aside.hpp"
-#include "shim/driver/background.hpp"
+#include "shim/driver/background_thread.hpp"
 #include "shim/driver/process.hpp"
 #include "shim/sys/syscall.hpp"
 

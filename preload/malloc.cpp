@@ -10,7 +10,7 @@
 
 #include "preload/export.hpp"
 #include "shim/driver/allocator.hpp"
-#include "shim/driver/background.hpp"
+#include "shim/driver/background_thread.hpp"
 
 namespace {
 

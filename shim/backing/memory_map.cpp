@@ -3,7 +3,7 @@
 // Crash rule: no state but an open descriptor while it is used.
 #include "shim/backing/memory_map.hpp"
 
-#include "shim/backing/pool_file.hpp"
+#include "shim/sys/files.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {

@@ -7,7 +7,6 @@
 
 #include "shim/backing/anonymous_backing.hpp"
 #include "shim/backing/headroom.hpp"
-#include "shim/backing/pool_backing.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/syscall.hpp"
 

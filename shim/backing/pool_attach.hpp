@@ -39,10 +39,12 @@ void close_chunks_here(u32 first, u32 count, bool accessible);
 /// Whether more than half of the pool's chunks are somebody's, about: some are looked at.
 bool pool_is_scarce();
 
-/// pool_backing.cpp's choice of small or huge pages for fresh chunks, and its commit and purge: for
-/// chunks of ours however they were taken. True: huge pages, where the mount has them.
-bool choose_pool_pages(uptr address, u32 chunks);
-bool commit_pool_memory(uptr address, usize bytes);
-bool purge_pool_memory(uptr address, usize bytes);
+/// False in a child that was made behind our back (a clone that no fork hook saw): the pool's
+/// chunks are not mapped in it, so the heap cannot be used. Always true in private mode, where
+/// copy-on-write makes any child whole.
+bool in_attached_process();
+
+/// The pool of this process; for tests and statistics.
+const PoolHere& pool_here();
 
 }  // namespace aep

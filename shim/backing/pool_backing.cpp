@@ -12,7 +12,6 @@
 
 #include <errno.h>
 
-#include "dsm-core/base/lock.hpp"
 #include "dsm-core/pool/crash_points.hpp"
 #include "shim/backing/anonymous_backing.hpp"
 #include "shim/backing/backing.hpp"
@@ -23,6 +22,7 @@
 #include "shim/backing/pool_clean.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/sys/message.hpp"
+#include "shim/sys/process_lock.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -30,7 +30,7 @@ namespace {
 
 Backing backing{};
 
-Lock lock;                      // provide and release, one at a time
+ProcessLock lock{LockName::pool_chunks};  // provide and release, one at a time
 u32 next_candidate = 0;         // where the search for free chunks begins
 std::atomic<usize> in_use{0};   // bytes committed and not purged since, about
 bool froze_chunks = false;      // by the fork that is going on
@@ -163,7 +163,7 @@ ChunkRun provide_beyond(long error, u32 count, u32 align) {
 
 ChunkRun pool_provide(u32 count, u32 align, ChunkIndex at) {
     // No holder of it is lost by a fork: the driver forks while nobody provides or releases.
-    LockScope scope(lock);
+    const ProcessLockScope scope(lock);
     if (count == 0 || !is_power_of_two(align)) {
         return {};
     }
@@ -268,7 +268,7 @@ bool pool_purge(uptr address, usize bytes) {
 }
 
 bool pool_release(ChunkIndex first, u32 count) {
-    LockScope scope(lock);
+    const ProcessLockScope scope(lock);
     const u32 begin = raw(first);
     if (!in_pool(begin)) {
         return anonymous_release(first, count);
@@ -316,7 +316,7 @@ bool are_huge(uptr address) {
 // ---- fork
 
 bool pool_fork_prepare() {
-    LockScope scope(lock);
+    const ProcessLockScope scope(lock);
     const bool had_node = pool.has_node;
     const bool frozen = freeze_own_chunks(pool);
     froze_chunks = had_node && !pool.has_node;
@@ -332,7 +332,6 @@ void pool_fork_parent() {
 }
 
 void pool_fork_child() {
-    lock.reset();
     pool_in_child();
     froze_chunks = false;
     AEP_POOL_CRASH_POINT("fork: child");
@@ -385,7 +384,7 @@ bool before_fork_advice(uptr address, usize bytes) {
     if (pool.here == nullptr) {
         return true;
     }
-    LockScope scope(lock);
+    const ProcessLockScope scope(lock);
     return freeze_before_advice(pool, address, bytes);
 }
 

@@ -14,9 +14,9 @@
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/crash_points.hpp"
 #include "shim/backing/node_lock.hpp"
-#include "shim/backing/pool_file.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/sys/decimal.hpp"
+#include "shim/sys/files.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/syscall.hpp"
 

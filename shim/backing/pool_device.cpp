@@ -11,8 +11,8 @@
 
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/superblock.hpp"
-#include "shim/backing/pool_file.hpp"
 #include "shim/sys/decimal.hpp"
+#include "shim/sys/files.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/proc_file.hpp"
 #include "shim/sys/syscall.hpp"

@@ -203,16 +203,6 @@ bool set_path(PoolFile& file, const char* path) {
 
 }  // namespace
 
-int away_from_stdio(int fd) {
-    // A program that closed 0, 1 or 2 may write to them at any time: never into the pool.
-    if (fd > 2) {
-        return fd;
-    }
-    const long higher = sys::call(__NR_fcntl, fd, F_DUPFD_CLOEXEC, 3);
-    sys::close(fd);
-    return static_cast<int>(higher);
-}
-
 bool examine_pool_file(PoolFile& file, int fd) {
     struct stat st;
     const long result = sys::fstat(fd, &st);

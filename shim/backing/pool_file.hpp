@@ -6,10 +6,9 @@
 #pragma once
 
 #include "dsm-core/pool/superblock.hpp"
+#include "shim/sys/files.hpp"
 
 namespace aep {
-
-inline constexpr usize MAX_PATH = 4096;
 
 /// What is behind a pool's path.
 enum class PoolMemory : u8 {
@@ -62,9 +61,6 @@ long open_era_region(const PoolFile& file);
 
 /// Unmaps what map_pool_file maps, up to the address `end`.
 void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end);
-
-/// `fd` itself if it is above 2, else a duplicate that is, with `fd` closed. -errno.
-int away_from_stdio(int fd);
 
 /// Address of the file's offset 0 in the mapping.
 inline uptr pool_mapping_base(const PoolFile& file) {

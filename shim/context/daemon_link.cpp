@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "shim/backing/pool_file.hpp"
 #include "shim/sys/decimal.hpp"
+#include "shim/sys/files.hpp"
 #include "shim/sys/proc_file.hpp"
 #include "shim/sys/syscall.hpp"
 

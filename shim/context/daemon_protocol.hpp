@@ -57,7 +57,5 @@ enum AttachFd : u32 {
 /// for root; else $XDG_RUNTIME_DIR/aep; else /tmp/aep-UID. NAME is AEP_CONTEXT, or "default".
 inline constexpr const char* SOCKET_NAME = "socket";
 inline constexpr const char* DEFAULT_CONTEXT = "default";
-/// AEP_CONTEXT of a program that is to join none: no context's name.
-inline constexpr const char* NO_CONTEXT = "none";
 
 }  // namespace aep

@@ -22,8 +22,6 @@
 
 namespace aep {
 
-constinit Client this_client{};
-
 namespace {
 
 #if __has_include(<image_identity.hpp>)
@@ -90,7 +88,7 @@ bool refuse(const char* what, long error) {
     return false;
 }
 
-/// Connects and asks to become a this_client. 0 with the answer and its descriptors, or -errno; the
+/// Connects and asks to become a client. 0 with the answer and its descriptors, or -errno; the
 /// daemon's own refusal is in the answer.
 long attach(bool private_heap, AnswerMessage& answer, Descriptors& got) {
     const long connected = connect_daemon(this_client.link);
@@ -313,7 +311,5 @@ long join_again() {
     client_at(this_client.index).private_heap.store(1, std::memory_order_relaxed);
     return 0;
 }
-
-void forget_client() { this_client.attached = false; }
 
 }  // namespace aep

@@ -5,26 +5,9 @@
 //             it dies with the descriptor: the daemon takes back what it had entered for us.
 #pragma once
 
-#include "dsm-core/context/format.hpp"
-#include "shim/context/daemon_link.hpp"
+#include "shim/context/client.hpp"
 
 namespace aep {
-
-/// What this process knows of itself as a this_client. Constant-initialised.
-struct Client {
-    DaemonLink link;
-    char name[64] = {};     // the context's, for messages
-    bool joined = false;    // its heap began in a context, or its parent's did
-    bool attached = false;  // it is a client now; a forked child is not until it needs a chunk
-    u32 index = 0;          // in the client table; the number of the domain that it began with
-    u32 generation = 0;
-    u32 provider = 0;  // Provider
-
-    /// Whether the kernel has mapped the image, the tables and the stacks, for good: the process
-    /// cannot change that part of its address space, and its children have it, too.
-    bool is_member() const { return provider == static_cast<u32>(Provider::kernel); }
-};
-extern Client this_client;
 
 enum class Join {
     joined,
@@ -39,8 +22,5 @@ Join join_context(const Settings& settings);
 /// In a forked child, whose heap is private: becomes a client of its own, to take chunks. 0 or
 /// -errno, with nothing more mapped than before.
 long join_again();
-
-/// In a forked child: nothing of the client was inherited but its private memory.
-void forget_client();
 
 }  // namespace aep

@@ -17,13 +17,12 @@
 #include "shim/backing/freeze.hpp"
 #include "shim/backing/futex_waiters.hpp"
 #include "shim/backing/pool_attach.hpp"
+#include "shim/backing/pool_backing.hpp"
 #include "shim/backing/pool_clean.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/context/context_views.hpp"
 #include "shim/context/join.hpp"
 #include "shim/context/slots.hpp"
-#include "shim/sharing/group.hpp"
-#include "shim/sharing/sharing.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/syscall.hpp"
 
@@ -214,10 +213,7 @@ bool joined_fork_prepare() {
 
 void joined_fork_parent() {
     drop_staged_copies();
-    if (froze_chunks) {
-        wake_shared_waiters(pool);
-        groups_froze();
-    }
+    if (froze_chunks) wake_shared_waiters(pool);
     froze_chunks = false;
 }
 
@@ -225,9 +221,6 @@ void joined_fork_child() {
     pool_in_child();
     take_staged_copies(pool);
     froze_chunks = false;
-    forget_sharing();
-    forget_slots();
-    forget_client();
 }
 
 constexpr Backing JOINED = {

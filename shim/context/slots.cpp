@@ -6,11 +6,10 @@
 #include <errno.h>
 
 #include "aep-lib/image/image_info.hpp"
+#include "shim/context/client.hpp"
 #include "shim/context/context_file.hpp"
-#include "shim/context/join.hpp"
-#include "shim/driver/driver_lock.hpp"
-#include "shim/driver/slow_path.hpp"
 #include "shim/sys/message.hpp"
+#include "shim/sys/process_lock.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -22,12 +21,12 @@ namespace {
 
 /// For threads without a slot of their own, one at a time.
 Slot* spare_slot = nullptr;
-DriverLock spare_lock{HELD_SPARE};
+ProcessLock spare_lock{LockName::spare_slot};
 
 /// The slot that the thread is about to enter or has entered; null: none.
 __thread Slot* entered_slot __attribute__((tls_model("initial-exec"))) = nullptr;
 
-Lock ask_lock;  // one question at a time on the connection
+ProcessLock ask_lock{LockName::daemon};  // one question at a time on the connection
 std::atomic<bool> said_limit{false};
 std::atomic<bool> said_poisoned{false};
 
@@ -88,7 +87,7 @@ template <class Put, class Take>
 
 template <class Put, class Take>
 [[gnu::cold, gnu::noinline]] auto enter_with_spare_slot(u32 number, Put put, Take take) {
-    DriverScope scope(spare_lock);
+    const ProcessLockScope scope(spare_lock);
     if (!open_spare_slot()) return take(Reply{.status = Status::limit});
     // Whose death would leave the operation open.
     spare_slot->tid.store(static_cast<u32>(sys::gettid()), std::memory_order_relaxed);
@@ -129,8 +128,6 @@ Reply perform_number(u32 number, const Request& request) {
 }
 
 ShareReply perform_share_op(ShareOp op, const ShareRequest& request) {
-    const SlowPath here;
-    if (here.nested()) return {.status = Status::nested};
     // Half a line each way, not the whole of both.
     return enter_with_slot(
         static_cast<u32>(op),
@@ -171,7 +168,7 @@ bool finish_left_operation() {
         ask.layout_hash = CONTEXT_LAYOUT_HASH;
         ask.slot = index_of(*slot);
         AnswerMessage answer{};
-        LockScope scope(ask_lock);
+        const ProcessLockScope scope(ask_lock);
         const bool connected = !sys::failed(connect_daemon(this_client.link));
         const long asked =
             connected ? ask_daemon(this_client.link, ask, answer, nullptr, 0) : -ECONNREFUSED;
@@ -215,8 +212,6 @@ void forget_slots() {
     thread_slot = nullptr;
     spare_slot = nullptr;
     entered_slot = nullptr;
-    spare_lock.reset();
-    ask_lock.reset();
 }
 
 }  // namespace aep

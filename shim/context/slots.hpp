@@ -32,8 +32,8 @@ Reply perform_in_image(const Request& request);
 /// Performs a node operation in the image. Only while this process is a client.
 Reply perform_node_op(NodeOp op, const Request& request);
 
-/// Performs a sharing operation in the image, as a stay on the slow path; `nested` below a handler
-/// that interrupted one. Only while this process is a client.
+/// Performs a sharing operation in the image, of a thread that is on its slow path. Only while this
+/// process is a client.
 ShareReply perform_share_op(ShareOp op, const ShareRequest& request);
 
 /// Any number, in the image: for callers whose number is not known to be good.

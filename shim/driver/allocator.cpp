@@ -9,16 +9,18 @@
 
 #include "dsm-core/heap/remote.hpp"
 #include "shim/driver/aside.hpp"
-#include "shim/driver/background.hpp"
+#include "shim/driver/background_thread.hpp"
 #include "shim/driver/emergency.hpp"
+#include "shim/driver/growth.hpp"
 #include "shim/driver/libc_heap.hpp"
 #include "shim/driver/purging.hpp"
 #include "shim/driver/report.hpp"
 #include "shim/driver/scarcity.hpp"
+#include "shim/driver/shared_blocks.hpp"
 #include "shim/driver/slow_path.hpp"
 #include "shim/driver/thread.hpp"
+#include "shim/driver/transact.hpp"
 #include "shim/driver/zeroing.hpp"
-#include "shim/sharing/sharing.hpp"
 
 namespace aep {
 
@@ -88,7 +90,7 @@ void* allocate_from(Heap* h, u32 c, bool& fresh_zero) {
         note_borrowed(c);
     }
     if (!process_start()) return nullptr;
-    DriverScope scope(shared_heap_lock);
+    const ProcessLockScope scope(shared_heap_lock);
     h = shared_heap();
     return h == nullptr ? nullptr : reinterpret_cast<void*>(take_from(h, c, fresh_zero));
 }
@@ -147,8 +149,9 @@ bool is_ours(const void* p) {
 
 /// free of an object that another client sent: true if it was one.
 bool drop_received(const void* p) {
-    return in_heap_window(reinterpret_cast<uptr>(p)) &&
-           share_drop(const_cast<void*>(p)) == Dropped::kept;
+    const SharedBlocks* sharing = sharing_answers();
+    return sharing != nullptr && in_heap_window(reinterpret_cast<uptr>(p)) &&
+           sharing->drop(const_cast<void*>(p)) == Dropped::kept;
 }
 
 /// Whether the slice is part of a run: only a large object's further slices are, without a tag of
@@ -184,7 +187,8 @@ bool is_live_here(const void* p, const Target& t) {
 
 /// free of a block where objects were sent: true: others still refer to it, and it stays.
 [[gnu::cold, gnu::noinline]] bool others_keep(void* p) {
-    switch (share_drop(p)) {
+    const SharedBlocks* sharing = sharing_answers();
+    switch (sharing != nullptr ? sharing->drop(p) : Dropped::no_export) {
         case Dropped::kept:
             return true;
         case Dropped::not_held:
@@ -270,9 +274,8 @@ bool is_live_here(const void* p, const Target& t) {
 
 /// Bytes of an object that another client sent, or of a group's root; 0: it is neither.
 [[gnu::cold, gnu::noinline]] usize received_size(const void* p) {
-    if (!sharing_open.load(std::memory_order_relaxed)) return 0;
-    const ShareFacts facts = share_query(p);
-    return facts.own != 0 ? facts.bytes : 0;
+    const SharedBlocks* sharing = sharing_answers();
+    return sharing != nullptr ? sharing->held_bytes(p) : 0;
 }
 
 }  // namespace
@@ -342,7 +345,7 @@ void deallocate_slow(void* p, PageDesc* d) {
 void deallocate_unshared(void* p) { deallocate_target(p, target_of(p)); }
 
 bool may_be_shared(const void* p) {
-    if (AEP_LIKELY(!sharing_open.load(std::memory_order_relaxed))) return false;
+    if (AEP_LIKELY(sharing_answers() == nullptr)) return false;
     if (!owns(p) || !is_ours(p)) return true;
     const Target t = target_of(p);
     return (t.tag & TAG_SHARED) != 0 || !is_live_here(p, t);  // the root of a group of ours
@@ -373,7 +376,8 @@ void* allocate_slow(usize size) {
         return reinterpret_cast<void*>(block);
     }
     if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate(size);
-    if (AEP_UNLIKELY(sharing_open.load(std::memory_order_relaxed))) share_collect();
+    const SharedBlocks* sharing = sharing_answers();
+    if (AEP_UNLIKELY(sharing != nullptr)) sharing->collect();
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE))
         return detail::allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);

@@ -93,8 +93,4 @@ bool may_be_shared(const void* p);
 /// Releases memory that is kept for reuse; true if any was.
 bool trim();
 
-/// Ends the calling thread's use of its heap: later calls of this thread still work, a little
-/// slower.
-void thread_end();
-
 }  // namespace aep

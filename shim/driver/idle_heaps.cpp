@@ -4,6 +4,7 @@
 #include "shim/driver/idle_heaps.hpp"
 
 #include "shim/driver/process.hpp"
+#include "shim/driver/transact.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {

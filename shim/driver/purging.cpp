@@ -7,10 +7,11 @@
 #include "shim/driver/background.hpp"
 #include "shim/driver/idle_heaps.hpp"
 #include "shim/driver/process.hpp"
+#include "shim/driver/transact.hpp"
 
 namespace aep {
 
-DriverLock purge_lock{HELD_PURGE};
+constinit ProcessLock purge_lock{LockName::purge};
 
 namespace {
 
@@ -72,7 +73,7 @@ void purge_due(u64 now) {
 }
 
 bool purge_all() {
-    DriverScope scope(purge_lock);
+    const ProcessLockScope scope(purge_lock);
     const u64 now = now_ms();
     take_back_all(now);
     const bool any = purge(now, 0, static_cast<int>(MAX_CHUNKS));

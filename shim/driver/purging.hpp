@@ -3,12 +3,13 @@
 // malloc_trim. Crash rule: see purging.cpp.
 #pragma once
 
-#include "shim/driver/driver_lock.hpp"
+#include "dsm-core/base/types.hpp"
+#include "shim/sys/process_lock.hpp"
 
 namespace aep {
 
-/// One thread at a time gives memory back. Here for the fork hooks.
-extern DriverLock purge_lock;
+/// One thread at a time gives memory back. Here for fork.
+extern ProcessLock purge_lock;
 
 /// Returns memory that nobody has needed for the decay time to the system, a little at a time
 /// (decay.hpp), if that is due and no background thread does it. Cheap when it is not.

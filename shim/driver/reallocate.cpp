@@ -6,8 +6,10 @@
 #include "shim/driver/allocator.hpp"
 #include "shim/driver/aside.hpp"
 #include "shim/driver/emergency.hpp"
+#include "shim/driver/growth.hpp"
 #include "shim/driver/libc_heap.hpp"
-#include "shim/sharing/sharing.hpp"
+#include "shim/driver/shared_blocks.hpp"
+#include "shim/driver/transact.hpp"
 
 namespace aep {
 
@@ -66,7 +68,11 @@ void* allocate_with_room(usize size, usize room) {
 }
 
 /// realloc of what others refer to, too: they go on with the old one as it is.
-bool must_move(const void* p) { return may_be_shared(p) && share_query(p).references != 0; }
+bool must_move(const void* p) {
+    if (!may_be_shared(p)) return false;
+    const SharedBlocks* sharing = sharing_answers();
+    return sharing != nullptr && sharing->is_referred_to(p);
+}
 
 void* move_block(void* p, usize old_usable, usize size, usize room) {
     void* q = allocate_with_room(size, room);

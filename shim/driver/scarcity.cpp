@@ -3,7 +3,7 @@
 // Crash rule: see scarcity.hpp.
 #include "shim/driver/scarcity.hpp"
 
-#include "shim/driver/thread.hpp"
+#include "shim/driver/slow_path.hpp"
 
 namespace aep {
 namespace {

@@ -6,9 +6,10 @@
 #include <signal.h>
 
 #include "shim/context/slots.hpp"
-#include "shim/driver/allocator.hpp"
-#include "shim/driver/driver_lock.hpp"
-#include "shim/driver/thread.hpp"
+#include "shim/driver/report.hpp"
+#include "shim/driver/transact.hpp"
+#include "shim/sys/clock.hpp"
+#include "shim/sys/process_lock.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -32,9 +33,9 @@ constinit EmptyHeap empty_heap;
 __thread Heap* thread_heap AEP_TLS = &empty_heap;
 __thread u32 thread_tag AEP_TLS = make_tag(NOBODY, TAG_PAGE);
 __thread Heap* resting_heap AEP_TLS = &empty_heap;
+__thread Heap* own_heap AEP_TLS = nullptr;
 __thread const void* slow_frame AEP_TLS = nullptr;
 __thread std::atomic<PageDesc*> deferred_frees AEP_TLS = nullptr;
-__thread u32 held_locks AEP_TLS = 0;
 
 namespace {
 __thread bool given_up AEP_TLS = false;  // its open operation cannot be completed
@@ -60,18 +61,21 @@ bool SlowPath::handler_on_top() {
         given_up = true;
         return true;
     }
-    release_left_locks();
+    release_held_locks();
+    leave_operations(current_heap());
     return false;
 }
 
 void SlowPath::free_deferred() {
+    const SlowPath here;
     PageDesc* d = deferred_frees.exchange(nullptr, std::memory_order_acq_rel);
     while (d != nullptr) {
         PageDesc* next = d->remote_next;
         const uptr block = base_of(d);
         // release: the next handler that frees an object here finds the link unused.
         d->remote_queued.store(0, std::memory_order_release);
-        deallocate(reinterpret_cast<void*>(block));
+        const Reply r = transact({.op = Op::free_large, .a = block, .now = now_ms()});
+        if (r.status != Status::ok) report_bad_free(block, BadFree::not_live);
         d = next;
     }
 }

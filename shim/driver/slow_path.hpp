@@ -26,18 +26,21 @@ extern __thread Heap* thread_heap AEP_TLS;
 extern __thread u32 thread_tag AEP_TLS;
 /// What it is outside the slow path.
 extern __thread Heap* resting_heap AEP_TLS;
+/// The calling thread's own heap, whether it is at rest or not; null: it has none.
+extern __thread Heap* own_heap AEP_TLS;
 /// Where the thread entered the slow path; null: it is outside.
 extern __thread const void* slow_frame AEP_TLS;
 /// Large objects that handlers have freed meanwhile.
 extern __thread std::atomic<PageDesc*> deferred_frees AEP_TLS;
-/// The process's locks that the thread holds; DriverLock's bits.
-extern __thread u32 held_locks AEP_TLS;
 
 /// Makes the calling thread's fast path use `h`.
 inline void use_heap(Heap* h) {
     thread_heap = h;
     thread_tag = h->tag;
 }
+
+/// The calling thread's heap if it has one, without attaching.
+inline Heap* current_heap() { return own_heap; }
 
 /// One stay of the thread on the slow path; a scope.
 class SlowPath {

@@ -7,10 +7,12 @@
 
 #include "shim/backing/anonymous_backing.hpp"
 #include "shim/backing/pool_attach.hpp"
-#include "shim/context/join.hpp"
+#include "shim/context/client.hpp"
 #include "shim/context/slots.hpp"
-#include "shim/driver/allocator.hpp"
+#include "shim/driver/growth.hpp"
+#include "shim/driver/process.hpp"
 #include "shim/driver/purging.hpp"
+#include "shim/driver/transact.hpp"
 
 namespace aep {
 
@@ -18,18 +20,17 @@ namespace {
 
 enum class ThreadState : u8 { fresh, attached, ending };
 __thread ThreadState thread_state __attribute__((tls_model("initial-exec"))) = ThreadState::fresh;
-__thread Heap* own_heap __attribute__((tls_model("initial-exec"))) = nullptr;
 
 /// Its destructor tells us that a thread ends.
 std::atomic<bool> key_made{false};
 pthread_key_t end_key;
-Lock key_lock;
+ProcessLock key_lock{LockName::thread_key};
 
 void at_thread_end(void*) { thread_end(); }
 
 bool watch_thread_end() {
     if (!key_made.load(std::memory_order_acquire)) {
-        LockScope scope(key_lock);
+        const ProcessLockScope scope(key_lock);
         if (!key_made.load(std::memory_order_relaxed)) {
             if (pthread_key_create(&end_key, at_thread_end) != 0) return false;
             key_made.store(true, std::memory_order_release);
@@ -73,9 +74,7 @@ Heap* attach() {
 
 }  // namespace
 
-DriverLock shared_heap_lock{HELD_SHARED_HEAP};
-
-Heap* current_heap() { return own_heap; }
+constinit ProcessLock shared_heap_lock{LockName::shared_heap};
 
 Heap* attached_heap() {
     if (AEP_LIKELY(own_heap != nullptr)) return own_heap;
@@ -108,12 +107,7 @@ Heap* sending_heap() {
     return the_sending_heap;
 }
 
-void forget_shared_heap() {
-    the_shared_heap = the_sending_heap = nullptr;
-    shared_heap_lock.reset();
-}
-
-void release_left_heap_lock() { shared_heap_lock.release_if_held(); }
+void forget_shared_heaps() { the_shared_heap = the_sending_heap = nullptr; }
 
 void thread_end() {
     if (thread_state != ThreadState::attached) return;

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "dsm-core/heap/heap.hpp"
-#include "shim/driver/driver_lock.hpp"
 #include "shim/driver/slow_path.hpp"
+#include "shim/sys/process_lock.hpp"
 
 namespace aep {
 
@@ -13,22 +13,20 @@ namespace aep {
 /// Null: the thread is ending or no heap can be had; it must use the shared heap.
 Heap* attached_heap();
 
-/// The calling thread's heap if it has one, without attaching.
-Heap* current_heap();
-
 /// The heap of threads that have none of their own; use it only under shared_heap_lock. Null: no
 /// memory.
 Heap* shared_heap();
-extern DriverLock shared_heap_lock;
+extern ProcessLock shared_heap_lock;
 
 /// The heap whose pages all lie in memory that no fork has made private; use it only under
 /// shared_heap_lock. Null: no memory.
 Heap* sending_heap();
 
-/// In a fork child, after the domain was repaired: the shared heaps are now abandoned ones.
-void forget_shared_heap();
+/// Ends the calling thread's use of its heap: later calls of this thread still work, a little
+/// slower.
+void thread_end();
 
-/// A signal handler has jumped out of the allocator: gives the shared heap's lock back.
-void release_left_heap_lock();
+/// In a fork child, after the domain was repaired: the shared heaps are now abandoned ones.
+void forget_shared_heaps();
 
 }  // namespace aep

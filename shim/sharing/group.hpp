@@ -1,6 +1,6 @@
 // Purpose: this process's part in groups: making them, allocating in those it writes, reading
 //          those it holds.
-// Who calls it: the C API (preload/group.cpp), sharing.cpp.
+// Who calls it: the C API (preload/group.cpp).
 // Crash rule: what the table knows changes in one operation a call. A writer killed in between has
 //             allocated in vain: nobody allocates in its group any more.
 //
@@ -24,15 +24,5 @@ long group_bytes(void* group, usize& bytes);
 long group_of(const void* root, void*& group);
 long group_hand_over(void* group, ShareId to);
 long group_close(void* group);
-
-/// Completes a message whose object is a group: its root, all of it accessible. False: it cannot
-/// be made accessible.
-bool group_received(Received& received);
-/// This process does not hold the group any more.
-void group_dropped(u64 group);
-/// After a fork: what was memory of groups may be private to this process now.
-void groups_froze();
-/// In a forked child: groups are the parent's.
-void forget_groups();
 
 }  // namespace aep

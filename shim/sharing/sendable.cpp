@@ -7,9 +7,11 @@
 
 #include "shim/backing/pool_attach.hpp"
 #include "shim/driver/allocator.hpp"
+#include "shim/driver/growth.hpp"
 #include "shim/driver/slow_path.hpp"
 #include "shim/driver/thread.hpp"
-#include "shim/sharing/sharing.hpp"
+#include "shim/driver/transact.hpp"
+#include "shim/sharing/guests.hpp"
 
 namespace aep {
 
@@ -31,7 +33,7 @@ PageDesc* page_with_room(Heap* h, u32 c) {
 }
 
 void* small_block(u32 c) {
-    DriverScope scope(shared_heap_lock);
+    const ProcessLockScope scope(shared_heap_lock);
     Heap* h = sending_heap();
     if (h == nullptr) return nullptr;
     PageDesc* d = h->queues[c].head;

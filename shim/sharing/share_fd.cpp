@@ -36,9 +36,9 @@
 #include "dsm-core/base/lock.hpp"
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/format.hpp"
-#include "shim/context/join.hpp"
+#include "shim/context/client.hpp"
+#include "shim/sharing/share_operation.hpp"
 #include "shim/sharing/share_wait.hpp"
-#include "shim/sharing/sharing.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {

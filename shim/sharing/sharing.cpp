@@ -9,104 +9,24 @@
 #include "dsm-core/sharing/directory.hpp"
 #include "shim/backing/pool_attach.hpp"
 #include "shim/backing/populate.hpp"
+#include "shim/context/client.hpp"
 #include "shim/context/context_file.hpp"
-#include "shim/context/join.hpp"
-#include "shim/context/slots.hpp"
 #include "shim/driver/allocator.hpp"
-#include "shim/sharing/group.hpp"
+#include "shim/driver/forking.hpp"
+#include "shim/driver/growth.hpp"
+#include "shim/sharing/group_view.hpp"
+#include "shim/sharing/guests.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/share_wait.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
 
-std::atomic<bool> sharing_open{false};
-
-namespace {
-
-constexpr int SPINS = 200;  // about as long as a message within the node takes
-
-/// In a forked child: chunks that are private hold copies of the parent's objects.
-bool inherited = false;
-
-}  // namespace
-
-long error_of(Status status) {
-    switch (status) {
-        case Status::ok:
-            return 0;
-        case Status::gone:
-            return -ESRCH;
-        case Status::full:
-        case Status::miss:
-            return -EAGAIN;
-        case Status::exists:
-            return -EEXIST;
-        case Status::poisoned:
-            return -ENOTRECOVERABLE;
-        case Status::fenced:
-            return -ESTALE;
-        case Status::nested:
-            return -EDEADLK;
-        case Status::limit:
-        case Status::need_records:
-            return -ENOMEM;
-        case Status::not_writer:
-            return -EPERM;
-        case Status::busy:
-            return -EBUSY;
-        default:
-            return -EINVAL;
-    }
-}
-
-namespace {
-
-// ---- records
-
-/// How many whole records lie in the first `bytes` of a table.
-template <class T>
-u32 records_in(usize bytes, u32 limit) {
-    const usize count = bytes / sizeof(T);
-    return count < limit ? static_cast<u32>(count) : limit;
-}
-
-/// Makes the next part of a table present. `present`: of it so far. False: no memory, or it is
-/// full.
-template <class T>
-bool extend_table(T* table, u32 limit, u32& present) {
-    const usize have = round_up(usize{present} * sizeof(T), OS_PAGE_SIZE);
-    const u32 more = records_in<T>(have + RECORDS_STEP, limit);
-    if (more == present) return false;
-    if (!populate(reinterpret_cast<uptr>(table) + have, RECORDS_STEP)) return false;
-    present = more;
-    return true;
-}
-
-bool add_records() {
-    u32 exports = sharing().exports_present.load(std::memory_order_relaxed);
-    u32 holders = sharing().holders_present.load(std::memory_order_relaxed);
-    // Either may be what is missing; one that is full stops nobody who needs the other.
-    const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
-    const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
-    if (!more_exports && !more_holders) return false;
-    return perform_share_op(ShareOp::add_records, {.a = exports, .b = holders}).status ==
-           Status::ok;
-}
-
-}  // namespace
-
-ShareReply share_with_records(ShareOp op, const ShareRequest& request) {
-    ShareReply reply = perform_share_op(op, request);
-    while (AEP_UNLIKELY(reply.status == Status::need_records) && add_records()) {
-        reply = perform_share_op(op, request);
-    }
-    return reply;
-}
-
 namespace {
 
 // ---- waiting
+
+constexpr int SPINS = 200;  // about as long as a message within the node takes
 
 /// When a wait ends; 0: never.
 u64 deadline_of(int timeout_ms) {
@@ -126,7 +46,7 @@ struct Awaited {
 /// Gives up references that the node holds and nobody of it needs.
 void settle_visiting() {
     if (sharing().visiting.count.load(std::memory_order_relaxed) != 0)
-        perform_share_op(ShareOp::settle, {});
+        share_operation(ShareOp::settle, {});
 }
 
 /// What other nodes have sent to this one.
@@ -206,7 +126,7 @@ namespace {
     const era::NodeEntry& own = era_tables().entry(context().era_node);
     const u32 bell = static_cast<u32>(own.doorbell.load(std::memory_order_acquire));
     if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
-    perform_share_op(ShareOp::settle, {.a = 1});
+    share_operation(ShareOp::settle, {.a = 1});
 }
 
 bool has_returned() {
@@ -216,7 +136,7 @@ bool has_returned() {
 
 [[gnu::noinline]] void free_returned() {
     while (has_returned()) {
-        const ShareReply reply = perform_share_op(ShareOp::take_returned, {});
+        const ShareReply reply = share_operation(ShareOp::take_returned, {});
         if (reply.status != Status::ok) return;
         deallocate_unshared(reinterpret_cast<void*>(reply.value));
     }
@@ -229,95 +149,6 @@ void share_collect() {
     if (AEP_UNLIKELY(has_returned())) free_returned();
 }
 
-// ---- memory of others
-
-namespace {
-
-/// Whether it has been done for them, and for the pool as a whole.
-bool is_accessible(ChunkSpan span) {
-    if (!pool.guests_everywhere.load(std::memory_order_acquire)) return false;
-    do {
-        if (pool.state(span.first) == Here::other) return false;
-    } while (++span.first < span.end);
-    return true;
-}
-
-/// Makes the chunks accessible, and the first time all there are: what an object points at may lie
-/// anywhere.
-[[gnu::noinline]] bool open_chunks(ChunkSpan span) {
-    // Another thread's first object may be opening the pool: what ours points at is part of that.
-    const LockScope scope(pool.guests_lock);
-    if (!pool.guests_everywhere.load(std::memory_order_relaxed)) {
-        span = {0, pool.tables.chunk_count};
-    }
-    for (u32 c = span.first; c < span.end;) {
-        u32 end = c;
-        while (end < span.end && pool.state(end) == Here::other) ++end;
-        if (end == c) {
-            ++c;
-            continue;
-        }
-        // What another thread claims meanwhile is accessible, too.
-        if (sys::failed(sys::mprotect(chunk_address(ChunkIndex{c}), usize{end - c} * CHUNK_SIZE,
-                                      PROT_READ | PROT_WRITE))) {
-            return false;
-        }
-        for (; c < end; ++c) pool.become_guest(c);
-    }
-    // release: whoever sees it finds all chunks accessible.
-    pool.guests_everywhere.store(true, std::memory_order_release);
-    return true;
-}
-
-}  // namespace
-
-/// Makes the chunks of others accessible that an object lies in. Until a process receives
-/// something, a wild store of its own reaches nobody else's memory.
-bool make_accessible(u64 address, usize bytes) {
-    const ChunkSpan span = chunks_of(address, bytes);
-    return AEP_LIKELY(is_accessible(span)) || open_chunks(span);
-}
-
-namespace {
-
-bool is_copy_of_the_parents(const void* p) {
-    const u32 chunk = chunk_index(reinterpret_cast<uptr>(p));
-    return inherited && in_pool(chunk) && pool.state(chunk) == Here::frozen;
-}
-
-}  // namespace
-
-long share_attach(const char* name) {
-    if (!process_start()) return -ENOTCONN;
-    if (const long attached = attach_again(); sys::failed(attached)) {
-        return attached == -ENOMEM || attached == -EDEADLK ? attached : -ENOTCONN;
-    }
-    char text[SHARE_NAME_BYTES] = {};
-    if (name != nullptr) {
-        usize length = 0;
-        while (length < sizeof text && name[length] != '\0') ++length;
-        if (length == 0 || length == sizeof text) return -EINVAL;
-        __builtin_memcpy(text, name, length);
-    }
-    if (!this_client.is_member()) {  // those see what the kernel has mapped
-        if (const long opened = protect_records(true); sys::failed(opened)) return opened;
-    }
-    const Message* box = mailbox_of(this_client.index);
-    if (!populate(reinterpret_cast<uptr>(box), MAILBOX_MESSAGES * sizeof(Message))) return -ENOMEM;
-    u64 words[4];
-    static_assert(sizeof words == sizeof text);
-    __builtin_memcpy(words, text, sizeof words);
-    const ShareReply reply = perform_share_op(
-        ShareOp::open, {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
-    if (reply.status == Status::ok) sharing_open.store(true, std::memory_order_release);
-    return error_of(reply.status);
-}
-
-ShareId share_self() {
-    if (!sharing_open.load(std::memory_order_acquire)) return {};
-    return id_of(this_client.index, this_client.generation);
-}
-
 ShareId share_lookup(const char* name) {
     if (!this_client.attached || name == nullptr || name[0] == '\0') return {};
     for (u32 i = 1; i <= context().max_clients; ++i) {
@@ -327,15 +158,6 @@ ShareId share_lookup(const char* name) {
         return id_of(i, generation);  // sending to it tells whether it still lives
     }
     return shares_between_nodes() ? find_elsewhere(name) : ShareId{};
-}
-
-bool can_be_shared(const void* p, usize bytes) {
-    const u64 address = reinterpret_cast<u64>(p);
-    const ChunkSpan span = chunks_of(address, bytes);
-    for (u32 c = span.first; c < span.end; ++c) {
-        if (!in_pool(c) || pool.state(c) != Here::ours) return false;
-    }
-    return true;
 }
 
 namespace {
@@ -407,11 +229,13 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     return -ENOMEM;
 }
 
-Dropped share_drop(void* p) {
-    if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) {
-        return Dropped::no_export;
-    }
-    const ShareReply reply = perform_share_op(ShareOp::drop, {.a = reinterpret_cast<u64>(p)});
+namespace {
+
+// ---- what the allocator asks, while sharing is open
+
+Dropped drop(void* p) {
+    if (is_copy_of_the_parents(p)) return Dropped::no_export;
+    const ShareReply reply = share_operation(ShareOp::drop, {.a = reinterpret_cast<u64>(p)});
     switch (reply.status) {
         case Status::ok:
             if (reply.value != 0) group_dropped(reply.value);
@@ -425,23 +249,75 @@ Dropped share_drop(void* p) {
     }
 }
 
-ShareFacts share_query(const void* p) {
-    if (!sharing_open.load(std::memory_order_acquire) || is_copy_of_the_parents(p)) return {};
-    const ShareReply reply = perform_share_op(ShareOp::query, {.a = reinterpret_cast<u64>(p)});
+ShareFacts query(const void* p) {
+    if (is_copy_of_the_parents(p)) return {};
+    const ShareReply reply = share_operation(ShareOp::query, {.a = reinterpret_cast<u64>(p)});
     if (reply.status != Status::ok) return {};
     return {reply.value, reply.mask, reply.extra};
 }
 
+usize held_bytes(const void* p) {
+    const ShareFacts facts = query(p);
+    return facts.own != 0 ? facts.bytes : 0;
+}
+
+bool is_referred_to(const void* p) { return query(p).references != 0; }
+
+constexpr SharedBlocks ANSWERS = {
+    .drop = drop,
+    .held_bytes = held_bytes,
+    .is_referred_to = is_referred_to,
+    .collect = share_collect,
+};
+
+/// In a forked child exports are the parent's, and so is what it received.
 void forget_sharing() {
+    shared_blocks.store(nullptr, std::memory_order_relaxed);
     sharing_open.store(false, std::memory_order_relaxed);
     forget_share_fd();
-    inherited = true;
-    pool.guests_lock.reset();
-    pool.guests_everywhere.store(false, std::memory_order_relaxed);
+    forget_guests();
     forget_groups();
-    for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
-        if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);
+}
+
+constexpr ForkParticipant AT_FORK = {.in_child = forget_sharing};
+
+}  // namespace
+
+Dropped share_drop(void* p) {
+    return sharing_open.load(std::memory_order_acquire) ? drop(p) : Dropped::no_export;
+}
+
+ShareFacts share_query(const void* p) {
+    return sharing_open.load(std::memory_order_acquire) ? query(p) : ShareFacts{};
+}
+
+long share_attach(const char* name) {
+    if (!process_start()) return -ENOTCONN;
+    if (const long attached = attach_again(); sys::failed(attached)) {
+        return attached == -ENOMEM || attached == -EDEADLK ? attached : -ENOTCONN;
     }
+    char text[SHARE_NAME_BYTES] = {};
+    if (name != nullptr) {
+        usize length = 0;
+        while (length < sizeof text && name[length] != '\0') ++length;
+        if (length == 0 || length == sizeof text) return -EINVAL;
+        __builtin_memcpy(text, name, length);
+    }
+    if (!this_client.is_member()) {  // those see what the kernel has mapped
+        if (const long opened = protect_records(true); sys::failed(opened)) return opened;
+    }
+    const Message* box = mailbox_of(this_client.index);
+    if (!populate(reinterpret_cast<uptr>(box), MAILBOX_MESSAGES * sizeof(Message))) return -ENOMEM;
+    u64 words[4];
+    static_assert(sizeof words == sizeof text);
+    __builtin_memcpy(words, text, sizeof words);
+    const ShareReply reply = share_operation(
+        ShareOp::open, {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
+    if (reply.status != Status::ok) return error_of(reply.status);
+    take_part_in_forks(AT_FORK);
+    sharing_open.store(true, std::memory_order_release);
+    shared_blocks.store(&ANSWERS, std::memory_order_release);
+    return 0;
 }
 
 }  // namespace aep

@@ -5,7 +5,6 @@
 
 #include <sys/auxv.h>
 
-#include "shim/context/daemon_protocol.hpp"
 #include "shim/sys/message.hpp"
 
 /// Set by the dynamic linker: the address of argc on the initial stack.

@@ -7,6 +7,9 @@
 
 namespace aep {
 
+/// AEP_CONTEXT of a program that is to join none: no context's name.
+inline constexpr const char* NO_CONTEXT = "none";
+
 /// What to do about a free of something that is not a live block.
 enum class OnError : u8 { abort, ignore };
 

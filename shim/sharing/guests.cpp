@@ -1,0 +1,82 @@
+// Purpose: see guests.hpp.
+// Who calls it: see guests.hpp.
+// Crash rule: see guests.hpp.
+#include "shim/sharing/guests.hpp"
+
+#include "dsm-core/sharing/format.hpp"
+#include "shim/backing/pool_attach.hpp"
+#include "shim/sys/syscall.hpp"
+
+namespace aep {
+namespace {
+
+/// In a forked child: chunks that are private hold copies of the parent's objects.
+bool inherited = false;
+
+/// Whether it has been done for them, and for the pool as a whole.
+bool is_accessible(ChunkSpan span) {
+    if (!pool.guests_everywhere.load(std::memory_order_acquire)) return false;
+    do {
+        if (pool.state(span.first) == Here::other) return false;
+    } while (++span.first < span.end);
+    return true;
+}
+
+/// Makes the chunks accessible, and the first time all there are: what an object points at may lie
+/// anywhere.
+[[gnu::noinline]] bool open_chunks(ChunkSpan span) {
+    // Another thread's first object may be opening the pool: what ours points at is part of that.
+    const LockScope scope(pool.guests_lock);
+    if (!pool.guests_everywhere.load(std::memory_order_relaxed)) {
+        span = {0, pool.tables.chunk_count};
+    }
+    for (u32 c = span.first; c < span.end;) {
+        u32 end = c;
+        while (end < span.end && pool.state(end) == Here::other) ++end;
+        if (end == c) {
+            ++c;
+            continue;
+        }
+        // What another thread claims meanwhile is accessible, too.
+        if (sys::failed(sys::mprotect(chunk_address(ChunkIndex{c}), usize{end - c} * CHUNK_SIZE,
+                                      PROT_READ | PROT_WRITE))) {
+            return false;
+        }
+        for (; c < end; ++c) pool.become_guest(c);
+    }
+    // release: whoever sees it finds all chunks accessible.
+    pool.guests_everywhere.store(true, std::memory_order_release);
+    return true;
+}
+
+}  // namespace
+
+bool make_accessible(u64 address, usize bytes) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    return AEP_LIKELY(is_accessible(span)) || open_chunks(span);
+}
+
+bool is_copy_of_the_parents(const void* p) {
+    const u32 chunk = chunk_index(reinterpret_cast<uptr>(p));
+    return inherited && in_pool(chunk) && pool.state(chunk) == Here::frozen;
+}
+
+bool can_be_shared(const void* p, usize bytes) {
+    const u64 address = reinterpret_cast<u64>(p);
+    const ChunkSpan span = chunks_of(address, bytes);
+    for (u32 c = span.first; c < span.end; ++c) {
+        if (!in_pool(c) || pool.state(c) != Here::ours) return false;
+    }
+    return true;
+}
+
+void forget_guests() {
+    inherited = true;
+    pool.guests_lock.reset();
+    pool.guests_everywhere.store(false, std::memory_order_relaxed);
+    for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
+        if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);
+    }
+}
+
+}  // namespace aep

@@ -1,0 +1,24 @@
+// Purpose: memory of others in this process: chunks that become accessible with what is received,
+//          and which of its own memory others can reach.
+// Who calls it: the rest of this folder.
+// Crash rule: private to the process.
+#pragma once
+
+#include "dsm-core/base/types.hpp"
+
+namespace aep {
+
+/// Makes the chunks of others accessible that an object lies in. Until a process receives
+/// something, a wild store of its own reaches nobody else's memory. False: too many mappings.
+bool make_accessible(u64 address, usize bytes);
+
+/// Whether the bytes lie in chunks that others can map: of ours, not made private by a fork.
+bool can_be_shared(const void* p, usize bytes);
+
+/// In a forked child: whether what lies there is its own copy of an object of its parent's.
+bool is_copy_of_the_parents(const void* p);
+
+/// In a forked child: what was received is its parent's.
+void forget_guests();
+
+}  // namespace aep

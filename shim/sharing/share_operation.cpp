@@ -1,0 +1,99 @@
+// Purpose: see share_operation.hpp.
+// Who calls it: see share_operation.hpp.
+// Crash rule: see share_operation.hpp.
+#include "shim/sharing/share_operation.hpp"
+
+#include <errno.h>
+
+#include "shim/backing/populate.hpp"
+#include "shim/context/client.hpp"
+#include "shim/context/slots.hpp"
+#include "shim/driver/slow_path.hpp"
+
+namespace aep {
+
+std::atomic<bool> sharing_open{false};
+
+ShareId share_self() {
+    if (!sharing_open.load(std::memory_order_acquire)) return {};
+    return id_of(this_client.index, this_client.generation);
+}
+
+long error_of(Status status) {
+    switch (status) {
+        case Status::ok:
+            return 0;
+        case Status::gone:
+            return -ESRCH;
+        case Status::full:
+        case Status::miss:
+            return -EAGAIN;
+        case Status::exists:
+            return -EEXIST;
+        case Status::poisoned:
+            return -ENOTRECOVERABLE;
+        case Status::fenced:
+            return -ESTALE;
+        case Status::nested:
+            return -EDEADLK;
+        case Status::limit:
+        case Status::need_records:
+            return -ENOMEM;
+        case Status::not_writer:
+            return -EPERM;
+        case Status::busy:
+            return -EBUSY;
+        default:
+            return -EINVAL;
+    }
+}
+
+ShareReply share_operation(ShareOp op, const ShareRequest& request) {
+    const SlowPath here;
+    if (here.nested()) return {.status = Status::nested};
+    return perform_share_op(op, request);
+}
+
+namespace {
+
+/// How many whole records lie in the first `bytes` of a table.
+template <class T>
+u32 records_in(usize bytes, u32 limit) {
+    const usize count = bytes / sizeof(T);
+    return count < limit ? static_cast<u32>(count) : limit;
+}
+
+/// Makes the next part of a table present. `present`: of it so far. False: no memory, or it is
+/// full.
+template <class T>
+bool extend_table(T* table, u32 limit, u32& present) {
+    const usize have = round_up(usize{present} * sizeof(T), OS_PAGE_SIZE);
+    const u32 more = records_in<T>(have + RECORDS_STEP, limit);
+    if (more == present) return false;
+    if (!populate(reinterpret_cast<uptr>(table) + have, RECORDS_STEP)) return false;
+    present = more;
+    return true;
+}
+
+bool add_records() {
+    u32 exports = sharing().exports_present.load(std::memory_order_relaxed);
+    u32 holders = sharing().holders_present.load(std::memory_order_relaxed);
+    // Either may be what is missing; one that is full stops nobody who needs the other.
+    const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
+    const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
+    if (!more_exports && !more_holders) return false;
+    return share_operation(ShareOp::add_records, {.a = exports, .b = holders}).status ==
+           Status::ok;
+}
+
+}  // namespace
+
+ShareReply share_with_records(ShareOp op, const ShareRequest& request) {
+    ShareReply reply = share_operation(op, request);
+    while (AEP_UNLIKELY(reply.status == Status::need_records) && add_records()) {
+        reply = share_operation(op, request);
+    }
+    return reply;
+}
+
+}  // namespace aep

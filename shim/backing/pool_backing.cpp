@@ -31,10 +31,10 @@ namespace {
 Backing backing{};
 
 ProcessLock lock{LockName::pool_chunks};  // provide and release, one at a time
-u32 next_candidate = 0;         // where the search for free chunks begins
-std::atomic<usize> in_use{0};   // bytes committed and not purged since, about
-bool froze_chunks = false;      // by the fork that is going on
-bool said_unreachable = false;  // one message is enough
+u32 next_candidate = 0;                   // where the search for free chunks begins
+std::atomic<usize> in_use{0};             // bytes committed and not purged since, about
+bool froze_chunks = false;                // by the fork that is going on
+bool said_unreachable = false;            // one message is enough
 
 /// A process that uses less than this gets chunks of small pages; beyond it, and for long runs,
 /// huge pages where the mount gives them on request (tmpfs huge=advise).

@@ -29,10 +29,10 @@ struct PoolHere {
     bool attached;      // the pool is mapped (a forked child maps it when it first needs a chunk)
     bool has_node;      // `owner` is a node of ours, not inherited by any child so far
     Owner owner;
-    u32 reclaimer;     // who we are in a NodeWord that we reclaim; 0: no node of machines
+    u32 reclaimer;             // who we are in a NodeWord that we reclaim; 0: no node of machines
     std::atomic<u32> freezes;  // how often a fork has made chunks of ours private
-    uptr token;        // the mapping that keeps the node's lock
-    Lock guests_lock;  // held while chunks of others become accessible, or ours no longer
+    uptr token;                // the mapping that keeps the node's lock
+    Lock guests_lock;          // held while chunks of others become accessible, or ours no longer
     std::atomic<usize> bytes_open;        // in chunks that were ours, whatever is in them
     std::atomic<bool> guests_everywhere;  // chunks that are not ours are accessible
 

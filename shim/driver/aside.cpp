@@ -30,7 +30,7 @@ constinit std::atomic<Aside> aside{Aside::undecided};
 
 namespace {
 
-Lock decision_lock;
+Lock decision_lock;  // a fork decides first, and so finds it free
 
 template <class... Parts>
 bool step_aside(Parts... why) {

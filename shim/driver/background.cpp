@@ -19,11 +19,13 @@ void wake() {
 }  // namespace background
 
 void background_enable(bool wanted) {
-    background::state.store(wanted ? background::WANTED : background::OFF, std::memory_order_relaxed);
+    background::state.store(wanted ? background::WANTED : background::OFF,
+                            std::memory_order_relaxed);
 }
 
 void background_forget() {
-    if (background::state.load(std::memory_order_relaxed) != background::OFF) background_enable(true);
+    if (background::state.load(std::memory_order_relaxed) != background::OFF)
+        background_enable(true);
 }
 
 }  // namespace aep

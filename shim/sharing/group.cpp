@@ -35,7 +35,8 @@ long extend(GroupScope& hands, usize bytes_wanted, usize alignment) {
         if (bytes != 0) {
             error =
                 can_be_shared(p, bytes)
-                    ? error_of(hands.ask(ShareOp::group_extend, reinterpret_cast<u64>(p), bytes).status)
+                    ? error_of(
+                          hands.ask(ShareOp::group_extend, reinterpret_cast<u64>(p), bytes).status)
                     : -EXDEV;
         }
         if (error == 0) {

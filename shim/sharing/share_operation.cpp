@@ -82,8 +82,7 @@ bool add_records() {
     const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
     const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
     if (!more_exports && !more_holders) return false;
-    return share_operation(ShareOp::add_records, {.a = exports, .b = holders}).status ==
-           Status::ok;
+    return share_operation(ShareOp::add_records, {.a = exports, .b = holders}).status == Status::ok;
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <errno.h>
 
 #include "dsm-core/sharing/directory.hpp"
-#include "shim/backing/pool_attach.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/context/client.hpp"
 #include "shim/context/context_file.hpp"

@@ -9,8 +9,10 @@
 
 #include "dsm-core/heap/check.hpp"
 #include "shim/driver/allocator.hpp"
+#include "shim/driver/growth.hpp"
 #include "shim/driver/report.hpp"
 #include "shim/driver/thread.hpp"
+#include "shim/driver/transact.hpp"
 
 namespace aep::test {
 

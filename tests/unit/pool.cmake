@@ -7,13 +7,13 @@ gtest_discover_tests(unit_pool_tables DISCOVERY_TIMEOUT 60 PROPERTIES LABELS uni
 if(NOT AEP_SANITIZE STREQUAL "thread")
   add_executable(unit_pool pool_anonymous.cpp pool_claims.cpp pool_device.cpp pool_exhaustion.cpp pool_files.cpp
     pool_fork.cpp pool_fork_memory.cpp pool_headroom.cpp pool_message.cpp)
-  target_link_libraries(unit_pool PRIVATE aep_shim test_main)
+  target_link_libraries(unit_pool PRIVATE aep_shim_backing test_main)
   gtest_discover_tests(unit_pool DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 180)
 
   # Mounts hugetlbfs, makes a memory cgroup, changes root: as root only (ctest -LE root leaves it out).
   # One label that both -L unit and -L root find: a list would not survive the discovery of tests.
   add_executable(unit_pool_root pool_root.cpp)
-  target_link_libraries(unit_pool_root PRIVATE aep_shim test_main)
+  target_link_libraries(unit_pool_root PRIVATE aep_shim_backing test_main)
   gtest_discover_tests(unit_pool_root DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit.root TIMEOUT 180)
 
   # The same sources once more, with the places where the kill test ends a process.

@@ -7,8 +7,6 @@
 
 #include "shim/backing/populate.hpp"
 #include "shim/context/client.hpp"
-#include "shim/context/slots.hpp"
-#include "shim/driver/slow_path.hpp"
 
 namespace aep {
 
@@ -48,12 +46,6 @@ long error_of(Status status) {
     }
 }
 
-ShareReply share_operation(ShareOp op, const ShareRequest& request) {
-    const SlowPath here;
-    if (here.nested()) return {.status = Status::nested};
-    return perform_share_op(op, request);
-}
-
 namespace {
 
 /// How many whole records lie in the first `bytes` of a table.
@@ -85,14 +77,21 @@ bool add_records() {
     return share_operation(ShareOp::add_records, {.a = exports, .b = holders}).status == Status::ok;
 }
 
-}  // namespace
-
-ShareReply share_with_records(ShareOp op, const ShareRequest& request) {
-    ShareReply reply = share_operation(op, request);
-    while (AEP_UNLIKELY(reply.status == Status::need_records) && add_records()) {
+/// An operation that lacked records, again.
+[[gnu::noinline]] ShareReply perform_with_more(ShareOp op, const ShareRequest& request) {
+    ShareReply reply{.status = Status::need_records};
+    while (reply.status == Status::need_records && add_records()) {
         reply = share_operation(op, request);
     }
     return reply;
+}
+
+}  // namespace
+
+ShareReply share_with_records(ShareOp op, const ShareRequest& request) {
+    const ShareReply reply = share_operation(op, request);
+    return AEP_LIKELY(reply.status != Status::need_records) ? reply
+                                                            : perform_with_more(op, request);
 }
 
 }  // namespace aep

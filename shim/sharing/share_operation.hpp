@@ -5,6 +5,8 @@
 #pragma once
 
 #include "dsm-core/sharing/share_request.hpp"
+#include "shim/context/slots.hpp"
+#include "shim/driver/slow_path.hpp"
 
 namespace aep {
 
@@ -15,8 +17,12 @@ extern std::atomic<bool> sharing_open;
 ShareId share_self();
 
 /// Performs one operation, as a stay on the slow path; `nested` below a handler that interrupted
-/// one.
-ShareReply share_operation(ShareOp op, const ShareRequest& request);
+/// one. Here for what is done often; else share_with_records.
+inline ShareReply share_operation(ShareOp op, const ShareRequest& request) {
+    const SlowPath here;
+    if (here.nested()) return {.status = Status::nested};
+    return perform_share_op(op, request);
+}
 /// The same; records are made present as it needs them.
 ShareReply share_with_records(ShareOp op, const ShareRequest& request);
 

@@ -45,7 +45,7 @@ struct Awaited {
 /// Gives up references that the node holds and nobody of it needs.
 void settle_visiting() {
     if (sharing().visiting.count.load(std::memory_order_relaxed) != 0)
-        share_operation(ShareOp::settle, {});
+        share_with_records(ShareOp::settle, {});
 }
 
 /// What other nodes have sent to this one.
@@ -125,7 +125,7 @@ namespace {
     const era::NodeEntry& own = era_tables().entry(context().era_node);
     const u32 bell = static_cast<u32>(own.doorbell.load(std::memory_order_acquire));
     if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
-    share_operation(ShareOp::settle, {.a = 1});
+    share_with_records(ShareOp::settle, {.a = 1});
 }
 
 bool has_returned() {
@@ -310,7 +310,7 @@ long share_attach(const char* name) {
     u64 words[4];
     static_assert(sizeof words == sizeof text);
     __builtin_memcpy(words, text, sizeof words);
-    const ShareReply reply = share_operation(
+    const ShareReply reply = share_with_records(
         ShareOp::open, {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
     if (reply.status != Status::ok) return error_of(reply.status);
     take_part_in_forks(AT_FORK);

@@ -3,6 +3,7 @@
 // Crash rule: see check_sharing.hpp. Nothing is locked: a daemon that dies here holds up nobody.
 #include "node/check_sharing.hpp"
 
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 namespace aep {
 namespace {
 
-std::string named(const char* what, u64 index) { return what + (" " + std::to_string(index)); }
+std::string named(const char* what, u64 index) { return fmt::format("{} {}", what, index); }
 
 constexpr auto an_export = [](u32 index) -> const Export& { return export_at(index); };
 constexpr auto a_holder = [](u32 index) -> const Holder& { return holder_at(index); };

@@ -1,5 +1,5 @@
 // Purpose: walks all that is shared by reference: every count against what it counts.
-// Who calls it: NodeHost::check.
+// Who calls it: Checker.
 // Crash rule: reads only.
 #pragma once
 

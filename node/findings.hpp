@@ -1,15 +1,26 @@
 // Purpose: what a check finds, and how long it may look: damage may be everywhere, and lists may
 //          have no end.
-// Who calls it: check.cpp, check_sharing.cpp.
+// Who calls it: checker.cpp, check_sharing.cpp; the daemon shows them.
 // Crash rule: reads only.
 #pragma once
 
 #include <unistd.h>
 
-#include "node/host.hpp"
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "node/process_facts.hpp"
 
 namespace aep {
+
+/// One thing that a check found wrong.
+struct Finding {
+    std::string where;  // "chunk 17", "client 3"
+    std::string what;
+    u64 found = 0;
+    u64 expected = 0;
+};
 
 class Findings {
   public:

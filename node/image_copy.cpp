@@ -5,10 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 
-#include <cstdio>
 #include <fstream>
 #include <iterator>
 
@@ -31,24 +31,21 @@ int make_memory_file(const std::string& name) {
     return fd < 0 && errno == EINVAL ? memfd_create(name.c_str(), FLAGS) : fd;
 }
 
-std::string hexadecimal(u64 value) {
-    char text[24];
-    std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
-    return text;
-}
-
 }  // namespace
 
 UniqueFd copy_image(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    if (!file)
-        throw NodeError(ENOENT, "image " + path + ": cannot be read: is AEP installed whole?");
+    if (!file) {
+        throw NodeError(ENOENT,
+                        fmt::format("image {}: cannot be read: is AEP installed whole?", path));
+    }
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
     const u64 hash = fnv1a(reinterpret_cast<const u8*>(bytes.data()), bytes.size());
     if (bytes.size() != BUILT_IMAGE_BYTES || hash != BUILT_IMAGE_HASH) {
-        throw NodeError(ENOEXEC, "image " + path + ": hash is " + hexadecimal(hash) +
-                                     ", expected " + hexadecimal(BUILT_IMAGE_HASH) +
-                                     ": it is another version's; install both together");
+        throw NodeError(ENOEXEC,
+                        fmt::format("image {}: hash is {:#x}, expected {:#x}: it is another "
+                                    "version's; install both together",
+                                    path, hash, BUILT_IMAGE_HASH));
     }
     return sealed_copy("image", bytes);
 }
@@ -56,11 +53,12 @@ UniqueFd copy_image(const std::string& path) {
 UniqueFd sealed_copy(const std::string& what, std::string_view bytes) {
     UniqueFd fd(make_memory_file("aep-" + what));
     if (!fd || write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
-        throw NodeError(errno, what + ": cannot copy it to memory: " + errno_text(errno));
+        throw NodeError(errno,
+                        fmt::format("{}: cannot copy it to memory: {}", what, errno_text(errno)));
     }
     constexpr int SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
     if (fcntl(fd.get(), F_ADD_SEALS, SEALS) != 0) {
-        throw NodeError(errno, what + ": cannot seal it: " + errno_text(errno));
+        throw NodeError(errno, fmt::format("{}: cannot seal it: {}", what, errno_text(errno)));
     }
     return fd;
 }

@@ -1,6 +1,6 @@
 // Purpose: the image as a sealed file in memory (and what else is to stay as it is): what clients
-// map cannot be changed by anybody, nor
-//          by an upgrade of the installed one, and needs no file system that allows execution.
+//          map cannot be changed by anybody, nor by an upgrade of the installed one, and needs no
+//          file system that allows execution.
 // Who calls it: the node host; a completer may be given the descriptor.
 // Crash rule: it lives as long as somebody maps it.
 #pragma once

@@ -6,9 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "dsm-core/context/format.hpp"
-#include "node/file_lock.hpp"
-#include "node/unique_fd.hpp"
+#include "node/served_context.hpp"
 
 namespace aep {
 
@@ -19,11 +17,7 @@ Leftovers remove_leftovers(const ContextPaths& paths, bool force,
     const UniqueFd lock(open(paths.lock().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
     if (lock && !set_file_lock(lock.get(), F_WRLCK, 0)) return Leftovers::served;
     const UniqueFd context(open(paths.context().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-    if (context && !force &&
-        (somebody_locks(context.get(), CLIENT_LOCKS_OFFSET, MAX_DOMAINS) ||
-         somebody_locks(context.get(), FROZEN_LOCKS_OFFSET, MAX_DOMAINS))) {
-        return Leftovers::in_use;
-    }
+    if (context && !force && somebody_lives_in(context.get())) return Leftovers::in_use;
     before();
     for (const std::string& file : {paths.context(), paths.pool(), paths.socket, paths.log(),
                                     paths.older_log(), paths.lock()}) {

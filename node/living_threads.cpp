@@ -3,6 +3,7 @@
 // Crash rule: see living_threads.hpp.
 #include "node/living_threads.hpp"
 
+#include <fmt/format.h>
 #include <linux/kcmp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -71,13 +72,13 @@ bool LivingThreads::Process::may_have(u32 tid) const {
 std::vector<LivingThreads::Process> LivingThreads::read() {
     std::vector<Process> all;
     for (const u32 number : numbers_in("/proc")) {
-        const fs::path path = "/proc/" + std::to_string(number);
+        const fs::path path = fmt::format("/proc/{}", number);
         const Status first = status_of(path);
         Process process{static_cast<pid_t>(number), first.depth, false, {}};
         // A thread that ends while they are listed may hide the next one: then fewer are seen.
         size_t seen = 0;
         for (const u32 thread : numbers_in(path / "task")) {
-            const Status status = status_of(path / "task" / std::to_string(thread));
+            const Status status = status_of(path / "task" / fmt::to_string(thread));
             if (status.own == 0) continue;
             ++seen;
             if (status.lives) process.own.push_back(status.own);
@@ -91,17 +92,17 @@ std::vector<LivingThreads::Process> LivingThreads::read() {
 
 /// Who shares a process's memory is a descendant of it, and in no pid namespace further out.
 bool LivingThreads::is_gone(pid_t pid, u32 tid) {
-    const std::string tasks = "/proc/" + std::to_string(pid) + "/task/";
-    const Status direct = status_of(tasks + std::to_string(tid));
+    const fs::path process = fmt::format("/proc/{}", pid);
+    const Status direct = status_of(process / "task" / fmt::to_string(tid));
     if (direct.own == tid && direct.lives) return false;
     if (!all_) all_ = read();
-    const u32 depth = status_of("/proc/" + std::to_string(pid)).depth;
+    const u32 depth = status_of(process).depth;
     bool known = false;
-    for (const Process& process : *all_) {
-        const bool own = process.number == pid;
+    for (const Process& other : *all_) {
+        const bool own = other.number == pid;
         known = known || own;
-        if (process.depth < depth || !process.may_have(tid)) continue;
-        if (own || !are_apart(process.number, pid)) return false;
+        if (other.depth < depth || !other.may_have(tid)) continue;
+        if (own || !are_apart(other.number, pid)) return false;
     }
     return known;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 
 #include "dsm-core/context/format.hpp"
@@ -29,7 +30,7 @@ constexpr int LOOK_AGAIN_MS = 20;
 /// So many damaged words are told of one by one; the others are counted.
 constexpr u64 MOST_TOLD = 16;
 
-std::string number(u32 node) { return std::to_string(node + 1); }
+constexpr u32 number(u32 node) { return node + 1; }  // for people
 
 }  // namespace
 
@@ -39,15 +40,14 @@ Membership::Membership(const PoolHere& pool, int pool_fd, const MembershipOption
     const Superblock& s = pool.file.superblock;
     const std::string path = pool.file.path;
     if (s.era.nodes == 0) {
-        throw NodeError(ENOTSUP, "pool " + path +
-                                     ": is too small to be shared between nodes: let a "
-                                     "new one of " +
-                                     std::to_string(era::MIN_SHARED_POOL_BYTES / MiB) +
-                                     " MiB or more be created");
+        throw NodeError(ENOTSUP,
+                        fmt::format("pool {}: is too small to be shared between nodes: let a "
+                                    "new one of {} MiB or more be created",
+                                    path, era::MIN_SHARED_POOL_BYTES / MiB));
     }
     if (options.node >= s.era.nodes) {
-        throw NodeError(EINVAL, "pool " + path + ": has nodes 1 to " + std::to_string(s.era.nodes) +
-                                    ", not " + number(options.node));
+        throw NodeError(EINVAL, fmt::format("pool {}: has nodes 1 to {}, not {}", path, s.era.nodes,
+                                            number(options.node)));
     }
     tables_ = era::tables_in(reinterpret_cast<void*>(pool_mapping_base(pool.file)), shape_of(s));
     read_boot_id(boot_id_);
@@ -64,10 +64,10 @@ void Membership::note(const era::Damage& damage) {
     if (++damaged_ > MOST_TOLD) return;
     const u64 at = pool_.file.superblock.era_offset + damage.offset;
     log_(LogLevel::error,
-         std::string("pool ") + pool_.file.path + ": " + damage.what + " of node " +
-             number(damage.node) + " at offset " + std::to_string(at) + " is " +
-             std::to_string(damage.found) + ", which no sound node wrote: skipped" +
-             (damaged_ == MOST_TOLD ? "; others are counted only: aep check shows them" : ""));
+         fmt::format(
+             "pool {}: {} of node {} at offset {} is {}, which no sound node wrote: skipped{}",
+             pool_.file.path, damage.what, number(damage.node), at, damage.found,
+             damaged_ == MOST_TOLD ? "; others are counted only: aep check shows them" : ""));
 }
 
 template <class F>
@@ -94,16 +94,17 @@ void Membership::make_present() {
         const uptr begin = round_down(base + part.begin, OS_PAGE_SIZE);
         const uptr end = round_up(base + part.begin + part.bytes, OS_PAGE_SIZE);
         if (!populate(begin, end - begin)) {
-            throw NodeError(ENOSPC, std::string("pool ") + pool_.file.path +
-                                        ": no memory for node " + number(node) +
-                                        "'s tables on the file system");
+            throw NodeError(ENOSPC,
+                            fmt::format("pool {}: no memory for node {}'s tables on the file "
+                                        "system",
+                                        pool_.file.path, number(node)));
         }
     }
 }
 
 u32 Membership::join() {
     const u32 node = options_.node;
-    const std::string what = std::string("pool ") + pool_.file.path + ": node " + number(node);
+    const std::string what = fmt::format("pool {}: node {}", pool_.file.path, number(node));
     if (!set_file_lock(pool_fd_, F_WRLCK, DAEMON_LOCKS_OFFSET + node)) {
         throw NodeError(EBUSY, what + " is served by another daemon: give another --node");
     }
@@ -116,7 +117,8 @@ u32 Membership::join() {
         const u32 by = word.state() == era::NodeState::recovering ? t.node_of(word.by()) : node;
         const bool recovered = by != node && by < t.shape.nodes && !is_dead(by, monotonic_ms());
         if (!recovered && is_dead(node, monotonic_ms())) {
-            log_(LogLevel::info, "node " + number(node) + " was another context's: recovering it");
+            log_(LogLevel::info,
+                 fmt::format("node {} was another context's: recovering it", number(node)));
             with_memory([&](auto& m) { return era::recover_former(m, t, node, disposal()); });
             continue;
         }
@@ -237,7 +239,7 @@ u32 Membership::beat_and_recover(u64 now_ms) {
         AEP_MEMBER_CRASH_POINT("nodes: one is recovered");
         ++recovered;
         const std::string name = printable(t.entry(i).name, sizeof t.entry(i).name);
-        log_(LogLevel::warning, "node " + number(i) + " (" + name + ") is dead: recovered");
+        log_(LogLevel::warning, fmt::format("node {} ({}) is dead: recovered", number(i), name));
     }
     return recovered;
 }

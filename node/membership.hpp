@@ -1,6 +1,5 @@
 // Purpose: this context as one of the nodes that share a pool: joins them, tells that it lives,
-// judges
-//          whether others do, recovers those that do not, leaves.
+//          judges whether others do, recovers those that do not, leaves.
 // Who calls it: the node host.
 // Crash rule: whoever dies in here leaves a node that is dead, or a dead node that is not recovered
 //             yet: the next one that looks finds that and goes on. Nothing is kept elsewhere.

@@ -18,6 +18,7 @@
 
 #include "dsm-core/context/format.hpp"
 #include "dsm-core/heap/page.hpp"
+#include "shim/sys/read_all.hpp"
 
 namespace aep {
 namespace {
@@ -38,10 +39,7 @@ struct Copy {
     /// From the address where they are mapped. False: the file cannot be read.
     bool read(int fd, const T* from) {
         at = context_offset_of_meta(reinterpret_cast<uptr>(from));
-        ssize_t got;
-        do got = pread(fd, bytes, sizeof bytes, static_cast<off_t>(at));
-        while (got < 0 && errno == EINTR);
-        return got == static_cast<ssize_t>(sizeof bytes);
+        return sys::read_all(fd, bytes, sizeof bytes, at);
     }
 };
 

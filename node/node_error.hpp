@@ -21,4 +21,7 @@ class NodeError : public std::runtime_error {
 /// "CODE (text)" of an errno value.
 std::string errno_text(int error);
 
+/// Throws "WHAT: CODE (text)" when `result` is -errno.
+void require(long result, const std::string& what);
+
 }  // namespace aep

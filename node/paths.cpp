@@ -4,13 +4,13 @@
 #include "node/paths.hpp"
 
 #include <errno.h>
+#include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 
 #include "node/node_error.hpp"
@@ -18,11 +18,13 @@
 #include "shim/sys/environment.hpp"
 
 namespace aep {
+namespace {
 
-std::string errno_text(int error) {
-    const char* code = strerrorname_np(error);
-    return std::string(code != nullptr ? code : "errno") + " (" + std::strerror(error) + ")";
+[[noreturn]] void fail(const std::string& directory) {
+    throw NodeError(errno, fmt::format("directory {}: {}", directory, errno_text(errno)));
 }
+
+}  // namespace
 
 std::string companion(const std::vector<std::string>& places, const std::string& otherwise) {
     namespace fs = std::filesystem;
@@ -54,24 +56,24 @@ ContextPaths context_paths(const std::string& name, const std::string& directory
                         "or unset AEP_CONTEXT");
     }
     if (!is_context_name(name)) {
-        throw NodeError(EINVAL, "context name '" + name +
-                                    "': expected 1 to 63 letters, digits, '.', '_' or '-', and "
-                                    "no '.' at the beginning");
+        throw NodeError(EINVAL, fmt::format("context name '{}': expected 1 to 63 letters, digits, "
+                                            "'.', '_' or '-', and no '.' at the beginning",
+                                            name));
     }
-    const std::string uid = std::to_string(geteuid());
+    const uid_t uid = geteuid();
     ContextPaths paths{name, directory, socket, socket.empty()};
-    if (directory.empty()) paths.directory = "/dev/shm/aep-" + uid + "-" + name;
+    if (directory.empty()) paths.directory = fmt::format("/dev/shm/aep-{}-{}", uid, name);
     if (socket.empty()) {
         const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-        std::string base = "/tmp/aep-" + uid;
-        if (geteuid() == 0) {
+        std::string base = fmt::format("/tmp/aep-{}", uid);
+        if (uid == 0) {
             base = "/run/aep";
         } else if (runtime != nullptr && runtime[0] == '/') {
-            base = std::string(runtime) + "/aep";
+            base = fmt::format("{}/aep", runtime);
         }
-        paths.socket = base + "/" + name + "/" + SOCKET_NAME;
+        paths.socket = fmt::format("{}/{}/{}", base, name, SOCKET_NAME);
     } else if (socket[0] != '/') {
-        throw NodeError(EINVAL, "socket " + socket + ": expected an absolute path");
+        throw NodeError(EINVAL, fmt::format("socket {}: expected an absolute path", socket));
     }
     return paths;
 }
@@ -82,11 +84,11 @@ void make_private_directory(const std::string& path) {
         // What is missing above is made ours alone, too.
         if (mkdir(above.c_str(), 0700) != 0 && errno != EEXIST && errno != EROFS &&
             errno != EACCES) {
-            throw NodeError(errno, "directory " + above + ": " + errno_text(errno));
+            fail(above);
         }
     }
     if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-        throw NodeError(errno, "directory " + path + ": " + errno_text(errno));
+        fail(path);
     }
     require_private_directory(path);
 }
@@ -94,30 +96,35 @@ void make_private_directory(const std::string& path) {
 void require_private_directory(const std::string& path) {
     struct stat st {};
     if (lstat(path.c_str(), &st) != 0) {
-        throw NodeError(errno, "directory " + path + ": " + errno_text(errno));
+        fail(path);
     }
     if (!S_ISDIR(st.st_mode)) {
-        throw NodeError(ENOTDIR, "directory " + path + ": is something else; remove it");
+        throw NodeError(ENOTDIR, fmt::format("directory {}: is something else; remove it", path));
     }
     if (st.st_uid != geteuid()) {
-        throw NodeError(EPERM, "directory " + path + ": belongs to user " +
-                                   std::to_string(st.st_uid) + ", expected " +
-                                   std::to_string(geteuid()) + ": somebody else made it");
+        throw NodeError(EPERM,
+                        fmt::format("directory {}: belongs to user {}, expected {}: somebody "
+                                    "else made it",
+                                    path, st.st_uid, geteuid()));
     }
     if ((st.st_mode & 077) != 0) {
-        throw NodeError(
-            EPERM, "directory " + path + ": others may enter it; chmod 700 it if they did not");
+        throw NodeError(EPERM,
+                        fmt::format("directory {}: others may enter it; chmod 700 it if they "
+                                    "did not",
+                                    path));
     }
 }
 
 void require_tmpfs(const std::string& directory) {
     struct statfs fs {};
     if (statfs(directory.c_str(), &fs) != 0) {
-        throw NodeError(errno, "directory " + directory + ": " + errno_text(errno));
+        fail(directory);
     }
     if (static_cast<unsigned long>(fs.f_type) != TMPFS_MAGIC) {
-        throw NodeError(EINVAL, "directory " + directory +
-                                    ": is not on tmpfs, where a context must lie: use /dev/shm");
+        throw NodeError(EINVAL,
+                        fmt::format("directory {}: is not on tmpfs, where a context must lie: "
+                                    "use /dev/shm",
+                                    directory));
     }
 }
 

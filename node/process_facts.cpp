@@ -4,6 +4,7 @@
 #include "node/process_facts.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,7 +28,7 @@ std::string read_file(const std::string& path) {
 
 /// Field `number` of /proc/PID/stat, from 3 (the state) on; empty: there is no such process.
 std::string stat_field(pid_t pid, int number) {
-    const std::string text = read_file("/proc/" + std::to_string(pid) + "/stat");
+    const std::string text = read_file(fmt::format("/proc/{}/stat", pid));
     // The name in parentheses may hold anything: fields are counted from the last ')'.
     const size_t end = text.rfind(')');
     if (end == std::string::npos) return "";
@@ -56,7 +57,7 @@ bool is_ending(pid_t pid) {
 }
 
 std::string name_of(pid_t pid) {
-    std::string name = read_file("/proc/" + std::to_string(pid) + "/comm");
+    std::string name = read_file(fmt::format("/proc/{}/comm", pid));
     if (!name.empty() && name.back() == '\n') name.pop_back();
     return name;
 }

@@ -3,10 +3,8 @@
 // Crash rule: the kernel closes what a dead process had open.
 #pragma once
 
-#include <fcntl.h>
 #include <unistd.h>
 
-#include <string>
 #include <utility>
 
 namespace aep {
@@ -38,9 +36,6 @@ class UniqueFd {
 };
 
 /// A new open file description of the file behind `fd`: without the locks of that one.
-inline UniqueFd describe_again(int fd, int flags) {
-    const std::string self = "/proc/self/fd/" + std::to_string(fd);
-    return UniqueFd(open(self.c_str(), flags | O_CLOEXEC));
-}
+UniqueFd describe_again(int fd, int flags);
 
 }  // namespace aep

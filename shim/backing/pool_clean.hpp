@@ -1,5 +1,5 @@
 // Purpose: makes chunks clean, so that they read as zero: holes, or on a device zeros.
-// Who calls it: pool_backing.cpp, joined_backing.cpp, reclaim.cpp, node/cache.cpp.
+// Who calls it: pool_backing.cpp, joined_backing.cpp, reclaim.cpp, node/chunk_cache.cpp.
 // Crash rule: a chunk that is partly clean still names its owner; zeros are in the device's memory,
 //             and not only in a cache, before the call returns.
 #pragma once

@@ -12,6 +12,7 @@
 #include "dsm-core/sharing/format.hpp"
 #include "shim/backing/domain_memory.hpp"
 #include "shim/backing/populate.hpp"
+#include "shim/sys/read_all.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -41,24 +42,12 @@ void copy_text(char* to, usize room, const char* from) {
     to[i] = '\0';
 }
 
-/// Reads `bytes` at `offset`, all of it.
-bool read_all(int fd, void* to, usize bytes, u64 offset) {
-    usize have = 0;
-    while (have < bytes) {
-        const long got = sys::pread(fd, static_cast<u8*>(to) + have, bytes - have, offset + have);
-        if (got == -EINTR) continue;
-        if (got <= 0) return false;
-        have += static_cast<usize>(got);
-    }
-    return true;
-}
-
 long hash_file(int fd, u64 bytes, u64& hash) {
     u8 part[4096];
     hash = fnv1a(nullptr, 0);
     for (u64 at = 0; at < bytes;) {
         const usize count = bytes - at < sizeof part ? bytes - at : sizeof part;
-        if (!read_all(fd, part, count, at)) return -ENOEXEC;
+        if (!sys::read_all(fd, part, count, at)) return -ENOEXEC;
         hash = fnv1a(part, count, hash);
         at += count;
     }
@@ -200,8 +189,8 @@ ContextFault verify_context(int fd, ContextConstants& h) {
     struct stat status {};
     u32 state = 0;
     constexpr u64 STATE_OFFSET = CONTEXT_CONSTANTS_BYTES + offsetof(ContextWords, state);
-    if (sys::failed(sys::fstat(fd, &status)) || !read_all(fd, &h, sizeof h, 0) ||
-        !read_all(fd, &state, sizeof state, STATE_OFFSET)) {
+    if (sys::failed(sys::fstat(fd, &status)) || !sys::read_all(fd, &h, sizeof h, 0) ||
+        !sys::read_all(fd, &state, sizeof state, STATE_OFFSET)) {
         return {"header", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, FOREIGN};
     }
     if (const ContextFault fault = verify_constants(h)) return fault;
@@ -312,10 +301,10 @@ long map_image(int fd, u64 expected_hash, u64 expected_bytes, ImageUse use) {
         return -ENOEXEC;
     }
     Elf64_Ehdr elf;
-    if (!read_all(fd, &elf, sizeof elf, 0) || elf.e_phnum > 8) return -ENOEXEC;
+    if (!sys::read_all(fd, &elf, sizeof elf, 0) || elf.e_phnum > 8) return -ENOEXEC;
     for (u32 i = 0; i < elf.e_phnum; ++i) {
         Elf64_Phdr segment;
-        if (!read_all(fd, &segment, sizeof segment, elf.e_phoff + i * sizeof segment)) {
+        if (!sys::read_all(fd, &segment, sizeof segment, elf.e_phoff + i * sizeof segment)) {
             return -ENOEXEC;
         }
         if (segment.p_type != PT_LOAD) continue;

@@ -1,7 +1,7 @@
 // Purpose: operations of the host's under the provider `ebpf`, with a real completer: daemons are
 //          killed at every named point on the way, completers in the middle of the operation.
 // Who calls it: ctest; built with -DAEP_CRASH_POINTS from the host's and the plug's own sources.
-// Crash rule: this is the test of the crash rules of perform.cpp and synthetic_capture.cpp.
+// Crash rule: this is the test of the crash rules of host_slot.cpp and synthetic_capture.cpp.
 #include <sys/ptrace.h>
 #include <sys/time.h>
 #include <sys/uio.h>

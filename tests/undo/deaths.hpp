@@ -36,7 +36,7 @@ struct Exhaustion {
     Words recovered(const Caller& caller, const Step& step);
 };
 
-/// What the host does for a dead slot (node/rollback.cpp), as often as it takes.
+/// What the host does for a dead slot (node/operation_recovery.cpp), as often as it takes.
 void recover_slots(u32 victim);
 
 }  // namespace aep::test

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -71,17 +72,19 @@ pid_t daemon_pid(const ContextPaths& paths, const DaemonLink& link) {
 std::string silence(const ContextPaths& paths, const DaemonLink& link, int waited_ms) {
     const pid_t pid = daemon_pid(paths, link);
     const char state = pid != 0 ? state_of(pid) : '\0';
-    std::string text = "the daemon" + (pid != 0 ? " (pid " + std::to_string(pid) + ")" : "") +
-                       " of context " + paths.name + " does not answer";
-    if (waited_ms != 0) text += " since " + std::to_string(waited_ms / 1000) + " s";
-    const std::string number = std::to_string(pid);
+    const std::string who = pid != 0 ? fmt::format(" (pid {})", pid) : "";
+    const std::string since = waited_ms != 0 ? fmt::format(" since {} s", waited_ms / 1000) : "";
+    const std::string text =
+        fmt::format("the daemon{} of context {} does not answer{}", who, paths.name, since);
     if (state == 'T' || state == 't') {
-        return text + ": it is stopped (state " + state + "); kill -CONT " + number +
-               " lets it go on";
+        return fmt::format("{}: it is stopped (state {}); kill -CONT {} lets it go on", text, state,
+                           pid);
     }
     if (state == '\0') return text;
-    return text + ": it is busy or hangs (state " + state + "); kill -KILL " + number +
-           " ends it, clients go on, and aep up starts the next one";
+    return fmt::format(
+        "{}: it is busy or hangs (state {}); kill -KILL {} ends it, clients go on, and "
+        "aep up starts the next one",
+        text, state, pid);
 }
 
 /// An answer that is none for people: the daemon refuses the connection itself.

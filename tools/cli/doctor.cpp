@@ -148,7 +148,7 @@ void look_at_memory(Diagnoses& all, const Target& target) {
         getrlimit(which, &l);
         const bool enough = l.rlim_cur == RLIM_INFINITY || l.rlim_cur >= needed;
         all.push_back({name, enough ? Health::good : Health::bad,
-                       l.rlim_cur == RLIM_INFINITY ? "unlimited" : std::to_string(l.rlim_cur),
+                       l.rlim_cur == RLIM_INFINITY ? "unlimited" : fmt::to_string(l.rlim_cur),
                        enough ? "" : advice});
     };
     ulimit("ulimit -v", RLIMIT_AS, 32 * TiB,

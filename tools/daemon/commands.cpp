@@ -4,6 +4,7 @@
 // Who calls it: daemon/server.cpp.
 // Crash rule: none needed: a command is done or not done.
 #include <errno.h>
+#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 
@@ -80,29 +81,84 @@ Json nodes(const NodeHost& host) {
     return all;
 }
 
-Json status(const NodeHost& host, u64 began_ns) {
+Json pool_of(const PoolHere& pool) {
+    u32 free = 0, own = 0, kept = 0;
+    for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
+        const ChunkWord word = pool.tables.chunk(c);
+        free += word.bits == FREE_CHUNK.bits;
+        own += word.state() == ChunkState::owned && word.node() == pool.owner.node;
+        kept += word.bits == KEPT_CHUNK.bits;
+    }
+    return {{"path", pool.file.path},
+            {"bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
+            {"free_bytes", u64{free} * CHUNK_SIZE},
+            {"node_bytes", u64{own} * CHUNK_SIZE},
+            {"kept_bytes", u64{kept} * CHUNK_SIZE},
+            {"node", pool.owner.node},
+            {"node_generation", pool.owner.generation}};
+}
+
+Json client_counts() {
     const ContextHeader& h = context();
-    const ContextPaths& paths = host.options().paths;
-    const PoolHere& pool = host.pool();
-    u32 living = 0, frozen = 0, going = 0, free_chunks = 0, own_chunks = 0, kept_chunks = 0;
+    u32 living = 0, frozen = 0, going = 0;
     for (u32 i = 1; i <= h.max_clients; ++i) {
         const ClientState state = facts_of(i).state;
         living += state == ClientState::live || state == ClientState::attaching;
         frozen += state == ClientState::frozen;
         going += state == ClientState::recovering;
     }
+    return {{"live", living},
+            {"frozen", frozen},
+            {"recovering", going},
+            {"most", h.max_clients},
+            {"attached", h.attached.load()}};
+}
+
+Json memory() {
+    const ContextHeader& h = context();
     u64 held = 0;  // by clients, or kept for exports of dead ones
     for (u32 c = 0; c < h.chunk_count; ++c) {
         const u32 owner = chunk_owner(c).load(std::memory_order_relaxed);
         held += owner != OWNER_NOBODY && owner != OWNER_CACHED && (owner & OWNER_CLAIMING) == 0;
     }
-    for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
-        const ChunkWord word = pool.tables.chunk(c);
-        free_chunks += word.bits == FREE_CHUNK.bits;
-        own_chunks += word.state() == ChunkState::owned && word.node() == pool.owner.node;
-        kept_chunks += word.bits == KEPT_CHUNK.bits;
-    }
+    return {{"held_bytes", held * CHUNK_SIZE},
+            {"cached_bytes", h.chunks_cached.load() * CHUNK_SIZE},
+            {"context_limit", h.context_limit.load()},
+            {"client_limit", h.client_limit.load()}};
+}
+
+Json sharing_counts() {
+    const ShareHeader& s = sharing();
+    return {{"objects", s.live_exports - s.extents},
+            {"groups", u64{s.groups}},
+            {"extents", u64{s.extents}},
+            {"of_dead_owners", u64{s.orphans}},
+            {"holders", u64{s.live_holders}},
+            {"sent", u64{s.sent}},
+            {"received", u64{s.received}},
+            {"sent_to_nodes", u64{s.sent_away}},
+            {"received_from_nodes", u64{s.came_in}},
+            {"lingering", s.waiting.count + s.visiting.count}};
+}
+
+Json recovery_counts(const NodeHost& host) {
+    const ContextHeader& h = context();
     const u64 ns = h.recovered_ns.load();
+    const u64 bytes = h.recovered_chunks.load() * CHUNK_SIZE;
+    return {{"clients", h.recovered.load()},
+            {"bytes", bytes},
+            {"ns", ns},
+            {"bytes_a_second", ns == 0 ? 0
+                                       : static_cast<u64>(static_cast<double>(bytes) * 1e9 /
+                                                          static_cast<double>(ns))},
+            {"captured", h.captured.load()},
+            {"completed", h.completed.load()},
+            {"undone", h.undone.load()},
+            {"broken", host.broken_domains()}};
+}
+
+Json status(const NodeHost& host, u64 began_ns) {
+    const ContextPaths& paths = host.options().paths;
     return {
         {"context", paths.name},
         {"state", host.poisoned() ? "poisoned"
@@ -116,50 +172,13 @@ Json status(const NodeHost& host, u64 began_ns) {
         {"directory", paths.directory},
         {"socket", paths.socket},
         {"version", AEP_VERSION},
-        {"pool",
-         {{"path", pool.file.path},
-          {"bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
-          {"free_bytes", u64{free_chunks} * CHUNK_SIZE},
-          {"node_bytes", u64{own_chunks} * CHUNK_SIZE},
-          {"kept_bytes", u64{kept_chunks} * CHUNK_SIZE},
-          {"node", pool.owner.node},
-          {"node_generation", pool.owner.generation}}},
-        {"clients",
-         {{"live", living},
-          {"frozen", frozen},
-          {"recovering", going},
-          {"most", h.max_clients},
-          {"attached", h.attached.load()}}},
-        {"memory",
-         {{"held_bytes", held * CHUNK_SIZE},
-          {"cached_bytes", h.chunks_cached.load() * CHUNK_SIZE},
-          {"context_limit", h.context_limit.load()},
-          {"client_limit", h.client_limit.load()}}},
-        {"sharing",
-         {{"objects", sharing().live_exports - sharing().extents},
-          {"groups", u64{sharing().groups}},
-          {"extents", u64{sharing().extents}},
-          {"of_dead_owners", u64{sharing().orphans}},
-          {"holders", u64{sharing().live_holders}},
-          {"sent", u64{sharing().sent}},
-          {"received", u64{sharing().received}},
-          {"sent_to_nodes", u64{sharing().sent_away}},
-          {"received_from_nodes", u64{sharing().came_in}},
-          {"lingering", sharing().waiting.count + sharing().visiting.count}}},
+        {"pool", pool_of(host.pool())},
+        {"clients", client_counts()},
+        {"memory", memory()},
+        {"sharing", sharing_counts()},
         {"nodes", nodes(host)},
         {"damaged_words", host.membership() == nullptr ? 0 : host.membership()->damaged()},
-        {"recovery",
-         {{"clients", h.recovered.load()},
-          {"bytes", h.recovered_chunks.load() * CHUNK_SIZE},
-          {"ns", ns},
-          {"bytes_a_second",
-           ns == 0 ? 0
-                   : static_cast<u64>(static_cast<double>(h.recovered_chunks.load() * CHUNK_SIZE) *
-                                      1e9 / static_cast<double>(ns))},
-          {"captured", h.captured.load()},
-          {"completed", h.completed.load()},
-          {"undone", h.undone.load()},
-          {"broken", host.broken_domains()}}},
+        {"recovery", recovery_counts(host)},
     };
 }
 
@@ -181,7 +200,7 @@ std::string Server::refusal(const std::string& why) {
 std::string Server::command(const std::string& text, Connection& connection) {
     const auto refuse = [](const std::string& why) { return refusal(why); };
     if (connection.uid() != context().uid && connection.uid() != 0) {
-        return refuse("the context belongs to user " + std::to_string(context().uid));
+        return refuse(fmt::format("the context belongs to user {}", context().uid));
     }
     const Json request = Json::parse(text, nullptr, false);
     if (!request.is_object() || !request.contains("command") || !request["command"].is_string()) {
@@ -222,7 +241,7 @@ std::string Server::command(const std::string& text, Connection& connection) {
             ends_ = removes_ = true;
         }
     } else {
-        return refuse("no command '" + name + "'");
+        return refuse(fmt::format("no command '{}'", name));
     }
     return text_of(answer);
 }

@@ -3,6 +3,7 @@
 // Crash rule: see completer_keeper.hpp.
 #include "tools/daemon/completer_keeper.hpp"
 
+#include <fmt/format.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,8 +40,8 @@ std::string words_for_end(int status) {
     if (!WIFSIGNALED(status) && WEXITSTATUS(status) == COMPLETER_MISLED) {
         return "what it shares with clients is not as the daemon made it";
     }
-    if (WIFSIGNALED(status)) return "signal " + std::to_string(WTERMSIG(status));
-    return "exit status " + std::to_string(WEXITSTATUS(status));
+    if (WIFSIGNALED(status)) return fmt::format("signal {}", WTERMSIG(status));
+    return fmt::format("exit status {}", WEXITSTATUS(status));
 }
 
 }  // namespace
@@ -129,7 +130,6 @@ void CompleterKeeper::on_event() {
 void CompleterKeeper::misbehaves(const std::string& how) { fault_ = how; }
 
 void CompleterKeeper::take(const CompleterReport& report) {
-    const auto slot = [&report] { return "slot " + std::to_string(report.slot); };
     switch (report.outcome) {
         case CompleterOutcome::started: {
             if (captures_ >= 0 || works_ || began_) return misbehaves("says that it has started");
@@ -159,9 +159,11 @@ void CompleterKeeper::take(const CompleterReport& report) {
     }
     const auto job = jobs_.find(report.slot);
     if (!works_ || job == jobs_.end()) {
-        return misbehaves("reports " + slot() + ", which it was not asked for");
+        return misbehaves(fmt::format("reports slot {}, which it was not asked for", report.slot));
     }
-    if (!owner_.answered(report)) return misbehaves("reports what is not so of " + slot());
+    if (!owner_.answered(report)) {
+        return misbehaves(fmt::format("reports what is not so of slot {}", report.slot));
+    }
     jobs_.erase(job);
     if (report.outcome == CompleterOutcome::completed) failures_ = misled_ = 0;
 }
@@ -188,8 +190,8 @@ void CompleterKeeper::died() {
     // Somebody may kill it, or the system when memory is short. An operation cannot.
     const bool by_others = fault_.empty() && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     if (was_misled(status, did_work)) ++misled_;
-    plan_restart("the completer (pid " + std::to_string(pid) +
-                 ") is dead: " + (fault_.empty() ? words_for_end(status) : "killed: it " + fault_));
+    plan_restart(fmt::format("the completer (pid {}) is dead: {}", pid,
+                             fault_.empty() ? words_for_end(status) : "killed: it " + fault_));
     fault_.clear();
     std::vector<u32> fatal;
     for (auto& [slot, job] : jobs_) {
@@ -197,7 +199,7 @@ void CompleterKeeper::died() {
         if (did_work && !by_others && ++job.deaths >= MOST_DEATHS) fatal.push_back(slot);
     }
     for (const u32 slot : fatal) {
-        give_up(slot, std::to_string(MOST_DEATHS) + " completers have ended over it");
+        give_up(slot, fmt::format("{} completers have ended over it", MOST_DEATHS));
     }
     // What was performed is not gone on with: who wants it sees what there is, and asks again.
     if (captures_ < 0) jobs_.clear();
@@ -209,9 +211,9 @@ void CompleterKeeper::plan_restart(const std::string& why) {
     const u64 pause = pause_after(++failures_);
     restart_ms_ = monotonic_ms() + pause;
     if (failures_ > 1 && pause == before && pause != 0) return;
-    log_(LogLevel::warning, why + "; another one starts " +
-                                (pause == 0 ? "at once" : "in " + std::to_string(pause) + " ms") +
-                                (pause == LONGEST_PAUSE_MS ? ", and so on" : ""));
+    log_(LogLevel::warning, fmt::format("{}; another one starts {}{}", why,
+                                        pause == 0 ? "at once" : fmt::format("in {} ms", pause),
+                                        pause == LONGEST_PAUSE_MS ? ", and so on" : ""));
 }
 
 void CompleterKeeper::give_up_late_jobs() {
@@ -233,11 +235,11 @@ void CompleterKeeper::give_up_late_jobs() {
         works_ = false;
         for (auto& [slot, job] : jobs_) job.since_ms = 0;
         if (captures_ < 0) ++misled_;
-        plan_restart("the completer (pid " + std::to_string(pid) + ") is killed: slot " +
-                     std::to_string(late.front()) + " takes it too long");
+        plan_restart(fmt::format("the completer (pid {}) is killed: slot {} takes it too long", pid,
+                                 late.front()));
     }
     for (const u32 slot : late) {
-        give_up(slot, "it does not end in " + std::to_string(options_.limit_ms) + " ms");
+        give_up(slot, fmt::format("it does not end in {} ms", options_.limit_ms));
     }
 }
 

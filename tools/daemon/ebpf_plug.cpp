@@ -3,6 +3,8 @@
 // Crash rule: see ebpf_plug.hpp.
 #include "tools/daemon/ebpf_plug.hpp"
 
+#include <fmt/format.h>
+
 #include "aep-lib/provider/seen.hpp"
 #include "node/process_facts.hpp"
 #include "tools/daemon/synthetic_capture.hpp"
@@ -36,7 +38,7 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     auto image = read_image_info(watched.image_fd);
     if (!image) return image.error();
     if (const u32 orphans = remove_orphaned_pins(pins_of_user()); orphans != 0) {
-        log_(LogLevel::info, std::to_string(orphans) + " former contexts' programs are unloaded");
+        log_(LogLevel::info, fmt::format("{} former contexts' programs are unloaded", orphans));
     }
     auto pins = pins_directory(name_, context_file_);
     if (!pins) return pins.error();
@@ -79,9 +81,8 @@ int EbpfPlug::doorbell_fd() const { return provider_->doorbell_fd(); }
 void EbpfPlug::on_doorbell() {
     provider_->drain([this](const DoorbellRecord& record) {
         if (record.kind != DOORBELL_CAPTURED) return;
-        log_(LogLevel::debug, "client " + std::to_string(record.client) + " (pid " +
-                                  std::to_string(record.tgid) + "): killed inside, slot " +
-                                  std::to_string(record.slot));
+        log_(LogLevel::debug, fmt::format("client {} (pid {}): killed inside, slot {}",
+                                          record.client, record.tgid, record.slot));
     });
 }
 
@@ -131,8 +132,7 @@ SlotOutcome EbpfPlug::begin_operation(u32 slot) {
 }
 
 bool EbpfPlug::answered(const CompleterReport& report) {
-    const std::string what =
-        "operation " + std::to_string(report.op) + " in slot " + std::to_string(report.slot);
+    const std::string what = fmt::format("operation {} in slot {}", report.op, report.slot);
     const u32 sequence = sequence_of(report.slot);
     switch (report.outcome) {
         case CompleterOutcome::completed:
@@ -143,8 +143,8 @@ bool EbpfPlug::answered(const CompleterReport& report) {
             }
             return true;
         case CompleterOutcome::broken:
-            log_(LogLevel::error, what + " broke: signal " + std::to_string(report.signal) +
-                                      " at " + std::to_string(report.rip));
+            log_(LogLevel::error,
+                 fmt::format("{} broke: signal {} at {}", what, report.signal, report.rip));
             break;
         default:
             break;
@@ -154,7 +154,7 @@ bool EbpfPlug::answered(const CompleterReport& report) {
 }
 
 void EbpfPlug::given_up(u32 slot, const std::string& why) {
-    log_(LogLevel::error, "the operation in slot " + std::to_string(slot) + " is given up: " + why);
+    log_(LogLevel::error, fmt::format("the operation in slot {} is given up: {}", slot, why));
     hopeless_[slot] = sequence_of(slot);
 }
 

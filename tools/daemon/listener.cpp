@@ -4,6 +4,7 @@
 #include "tools/daemon/listener.hpp"
 
 #include <errno.h>
+#include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,9 +31,11 @@ Listener::Listener(const std::string& path) : path_(path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) {
-        throw NodeError(ENAMETOOLONG,
-                        "socket " + path + ": its path is too long, expected at most " +
-                            std::to_string(sizeof address.sun_path - 1) + " bytes: give --socket");
+        throw NodeError(
+            ENAMETOOLONG,
+            fmt::format("socket {}: its path is too long, expected at most {} bytes: give "
+                        "--socket",
+                        path, sizeof address.sun_path - 1));
     }
     path.copy(address.sun_path, path.size());
     fd_ = UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

@@ -3,6 +3,8 @@
 // Crash rule: see log_limit.hpp.
 #include "tools/daemon/log_limit.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace aep {
@@ -22,7 +24,7 @@ void LogLimit::say(LogLevel level, const std::string& text, u64 now_ms) {
     ++kind.lines;
     if (kind.left_out != 0) {
         to_(level,
-            std::to_string(std::exchange(kind.left_out, 0)) + " lines like the next are left out");
+            fmt::format("{} lines like the next are left out", std::exchange(kind.left_out, 0)));
     }
     std::string line = text;
     const auto is_control = [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; };

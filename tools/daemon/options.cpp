@@ -10,6 +10,7 @@
 
 #include "node/image_copy.hpp"
 #include "node/node_error.hpp"
+#include "shim/context/daemon_protocol.hpp"
 #include "shim/sys/environment.hpp"
 
 namespace aep {
@@ -52,33 +53,32 @@ era::PoolCaches pool_caches(const std::string& wanted, const std::string& pool) 
         "of the pool reach it; if the pool does not outlive the machine, give coherent");
 }
 
-}  // namespace
-
-std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& exit_code) {
-    CLI::App app(
-        "The node daemon: makes a context that processes share their heap in, lets them in, and "
-        "takes back what dead ones held.",
-        "aepd");
-    DaemonOptions options;
-    NodeOptions& node = options.node;
-    std::string name = DEFAULT_CONTEXT, directory, socket;
+/// What the command line says that is not yet an option of the daemon's.
+struct Said {
+    std::string context = DEFAULT_CONTEXT, directory, socket;
     std::optional<u64> pool_bytes;
-    u32 number = 0;
+    u32 node = 0;
     std::string caches = "auto";
-    app.set_version_flag("--version", std::string("aepd ") + AEP_VERSION);
-    app.add_option("--context", name, "which context, by name")
+};
+
+void add_places(CLI::App& app, Said& said, NodeOptions& node) {
+    app.add_option("--context", said.context, "which context, by name")
         ->type_name("NAME")
         ->envname("AEP_CONTEXT")
         ->capture_default_str();
-    app.add_option("--socket", socket, "where it listens, instead of the usual place")
+    app.add_option("--socket", said.socket, "where it listens, instead of the usual place")
         ->type_name("PATH");
-    app.add_option("--directory", directory, "where the context's files are: a directory on tmpfs")
+    app.add_option("--directory", said.directory,
+                   "where the context's files are: a directory on tmpfs")
         ->type_name("DIR");
     app.add_option(
            "--pool", node.pool,
            "pool file or DAX device; made if --pool-size is given; default: the context's own")
         ->type_name("FILE");
-    add_size(app, "--pool-size", pool_bytes, "size of a new pool (default 1G)");
+    add_size(app, "--pool-size", said.pool_bytes, "size of a new pool (default 1G)");
+}
+
+void add_limits(CLI::App& app, NodeOptions& node) {
     add_size(app, "--client-limit", node.client_limit,
              "bytes of chunks that a new client may hold; 0: no limit");
     add_size(app, "--context-limit", node.context_limit,
@@ -92,24 +92,31 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     app.add_option("--decay-ms", node.decay_ms,
                    "how long an unused chunk stays before the pool gets it back")
         ->capture_default_str();
-    app.add_option("--node", number,
+}
+
+void add_nodes(CLI::App& app, Said& said, MembershipOptions& nodes) {
+    app.add_option("--node", said.node,
                    "which of the pool's nodes the context is, from 1 on: then its clients share "
                    "objects with those of other nodes on the pool; 0: none")
         ->check(CLI::Range(0u, 255u));
-    app.add_option("--lease-ms", node.nodes.lease_ms,
+    app.add_option("--lease-ms", nodes.lease_ms,
                    "a node that gives no sign of life for so long is dead")
         ->check(CLI::Range(u64{20}, u64{3'600'000}))
         ->capture_default_str();
-    app.add_flag("--only-leases", node.nodes.only_leases,
+    app.add_flag("--only-leases", nodes.only_leases,
                  "judge nodes of this system by leases, too, as those of other machines");
-    app.add_option("--pool-caches", caches,
+    app.add_option("--pool-caches", said.caches,
                    "whether lines that nodes share are flushed: coherent (one machine), cxl, or "
                    "auto (cxl for a DAX file)")
         ->check(CLI::IsMember({"auto", "coherent", "cxl"}))
         ->capture_default_str();
-    app.add_option("--image", node.image, "the image's file; default: the one installed with it")
+}
+
+void add_service(CLI::App& app, DaemonOptions& options) {
+    app.add_option("--image", options.node.image,
+                   "the image's file; default: the one installed with it")
         ->type_name("FILE");
-    app.add_flag("--verify", node.verify,
+    app.add_flag("--verify", options.node.verify,
                  "walk the heap of each dead client, report what is broken");
     app.add_option(
            "--provider", options.provider,
@@ -132,29 +139,48 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     app.add_option("--log-file", options.log_file,
                    "default: standard error; in the background `log` beside the socket")
         ->type_name("FILE");
+}
+
+/// What follows from what was said. Throws NodeError.
+void settle(const Said& said, NodeOptions& node) {
+    node.paths = context_paths(said.context, said.directory, said.socket);
+    // A context that had a named pool before has a link to it.
+    struct stat pool {};
+    if (said.node != 0 && node.pool.empty() &&
+        (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode))) {
+        throw NodeError(EINVAL, "--node: which pool the nodes share is not said: give --pool");
+    }
+    node.nodes.caches = pool_caches(said.caches, node.pool);
+    node.pool_bytes = said.pool_bytes.value_or(0);
+    if (node.image.empty()) node.image = default_image_path();
+    if (said.node != 0) node.nodes.node = said.node - 1;
+}
+
+}  // namespace
+
+std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& exit_code) {
+    CLI::App app(
+        "The node daemon: makes a context that processes share their heap in, lets them in, and "
+        "takes back what dead ones held.",
+        "aepd");
+    DaemonOptions options;
+    Said said;
+    app.set_version_flag("--version", std::string("aepd ") + AEP_VERSION);
+    add_places(app, said, options.node);
+    add_limits(app, options.node);
+    add_nodes(app, said, options.node.nodes);
+    add_service(app, options);
     try {
         app.parse(argc, argv);
-        if (options.probe) return options;  // of no context
-        node.paths = context_paths(name, directory, socket);
-        // A context that had a named pool before has a link to it.
-        struct stat pool {};
-        if (number != 0 && node.pool.empty() &&
-            (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode))) {
-            throw NodeError(EINVAL, "--node: which pool the nodes share is not said: give --pool");
-        }
-        node.nodes.caches = pool_caches(caches, node.pool);
+        if (!options.probe) settle(said, options.node);  // that is of no context
+        return options;
     } catch (const CLI::ParseError& error) {
         exit_code = app.exit(error) == 0 ? 0 : 2;
-        return std::nullopt;
     } catch (const NodeError& error) {
         std::fprintf(stderr, "aepd: %s\n", error.what());
         exit_code = 2;
-        return std::nullopt;
     }
-    node.pool_bytes = pool_bytes.value_or(0);
-    if (node.image.empty()) node.image = default_image_path();
-    if (number != 0) node.nodes.node = number - 1;
-    return options;
+    return std::nullopt;
 }
 
 }  // namespace aep

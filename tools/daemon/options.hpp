@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "node/host.hpp"
+#include "node/node_options.hpp"
 
 namespace aep {
 

@@ -3,6 +3,8 @@
 // Crash rule: see performing_plug.hpp.
 #include "tools/daemon/performing_plug.hpp"
 
+#include <fmt/format.h>
+
 namespace aep {
 
 /// Asked when there is something to perform: who is misled when there is not harms nobody.
@@ -36,7 +38,7 @@ SlotOutcome PerformingPlug::begin_operation(u32 slot) {
 /// Its performer is dead, and with it whoever was in the slot; complete() sees whether it is open.
 void PerformingPlug::given_up(u32 slot, const std::string& why) {
     log_(LogLevel::error,
-         "an operation of the host's, in slot " + std::to_string(slot) + ", is broken off: " + why);
+         fmt::format("an operation of the host's, in slot {}, is broken off: {}", slot, why));
 }
 
 }  // namespace aep

@@ -4,6 +4,7 @@
 #include "tools/daemon/server.hpp"
 
 #include <errno.h>
+#include <fmt/format.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "node/answer.hpp"
 #include "node/node_error.hpp"
 #include "node/process_facts.hpp"
 #include "tools/daemon/torn_file.hpp"
@@ -54,7 +56,7 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     sigprocmask(SIG_BLOCK, &set, nullptr);
     signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!epoll_ || !timer_ || !signals_) {
-        throw NodeError(errno, "cannot make the loop: " + errno_text(errno));
+        throw NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
     }
     watch(Source::listening, 0, listener_.fd(), EPOLLIN);
     watch(Source::signal, 0, signals_.get(), EPOLLIN);
@@ -71,7 +73,7 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
             const std::string why = capture_.watch(i, pid, process->second.get());
             if (!why.empty()) {
                 log_(LogLevel::error,
-                     "client " + std::to_string(i) + ": its operations are not protected: " + why);
+                     fmt::format("client {}: its operations are not protected: {}", i, why));
             }
         }
     }
@@ -101,54 +103,62 @@ bool Server::run() {
         epoll_event events[64];
         const int count = epoll_wait(epoll_.get(), events, 64, -1);
         for (int i = 0; i < count && !ends_; ++i) {
-            const u32 id = static_cast<u32>(events[i].data.u64);
-            switch (static_cast<Source>(events[i].data.u64 >> 32)) {
-                case Source::listening:
-                    accept_connection();
-                    break;
-                case Source::signal:
-                    log_(LogLevel::info, "asked to end: the context stays for the next daemon");
-                    ends_ = true;
-                    break;
-                case Source::timer: {
-                    u64 expirations;
-                    if (read(timer_.get(), &expirations, sizeof expirations) <= 0) break;
-                    end_idle();
-                    accept_again();
-                    sweep();
-                    break;
-                }
-                case Source::doorbell:
-                    capture_.on_doorbell();
-                    sweep();
-                    break;
-                case Source::completer:
-                    completion_.on_event();
-                    answer_waiting();
-                    sweep();
-                    break;
-                case Source::connection:
-                    if ((events[i].events & EPOLLOUT) != 0) flush(id);
-                    if ((events[i].events & ~u32{EPOLLOUT}) != 0) serve(id);
-                    break;
-                case Source::process:
-                    process_ended(id);
-                    break;
-            }
+            take(static_cast<Source>(events[i].data.u64 >> 32),
+                 static_cast<u32>(events[i].data.u64), events[i].events);
         }
     }
-    if (removes_) {
-        host_.remove();
-        capture_.remove();
-        unlink(host_.options().paths.log().c_str());
-        unlink(host_.options().paths.older_log().c_str());
-        unlink(host_.options().paths.socket.c_str());
-        if (host_.options().paths.own_runtime) {
-            rmdir(host_.options().paths.runtime_directory().c_str());
-        }
-        // Who asked for it learns that it is done by the end of the connection.
-    }
+    if (removes_) remove();
     return true;
+}
+
+/// One event.
+void Server::take(Source source, u32 id, u32 events) {
+    switch (source) {
+        case Source::listening:
+            accept_connection();
+            break;
+        case Source::signal:
+            log_(LogLevel::info, "asked to end: the context stays for the next daemon");
+            ends_ = true;
+            break;
+        case Source::timer: {
+            u64 expirations;
+            if (read(timer_.get(), &expirations, sizeof expirations) <= 0) break;
+            end_idle();
+            accept_again();
+            sweep();
+            break;
+        }
+        case Source::doorbell:
+            capture_.on_doorbell();
+            sweep();
+            break;
+        case Source::completer:
+            completion_.on_event();
+            answer_waiting();
+            sweep();
+            break;
+        case Source::connection:
+            if ((events & EPOLLOUT) != 0) flush(id);
+            if ((events & ~u32{EPOLLOUT}) != 0) serve(id);
+            break;
+        case Source::process:
+            process_ended(id);
+            break;
+    }
+}
+
+/// Takes the context down, with all that outlives the daemon.
+void Server::remove() {
+    host_.remove();
+    capture_.remove();
+    unlink(host_.options().paths.log().c_str());
+    unlink(host_.options().paths.older_log().c_str());
+    unlink(host_.options().paths.socket.c_str());
+    if (host_.options().paths.own_runtime) {
+        rmdir(host_.options().paths.runtime_directory().c_str());
+    }
+    // Who asked for it learns that it is done by the end of the connection.
 }
 
 void Server::accept_connection() {
@@ -161,9 +171,9 @@ void Server::accept_connection() {
     const auto have = std::count_if(connections_.begin(), connections_.end(), his);
     Connection connection(std::move(*peer));
     if (static_cast<size_t>(have) >= most_connections_) {
-        const std::string why = "user " + std::to_string(connection.uid()) + " has " +
-                                std::to_string(have) + " connections already";
-        log_(LogLevel::warning, "refused pid " + std::to_string(connection.pid()) + ": " + why);
+        const std::string why =
+            fmt::format("user {} has {} connections already", connection.uid(), have);
+        log_(LogLevel::warning, fmt::format("refused pid {}: {}", connection.pid(), why));
         connection.send_answer(make_answer(EAGAIN, why));
         return;
     }
@@ -227,7 +237,7 @@ void Server::end_connection(u32 id) {
 void Server::handle(Connection& connection, const std::string& message) {
     const bool for_people = message.front() != '\0';  // PROTOCOL_MAGIC begins with it
     const auto refuse = [&](int error, const std::string& why) {
-        log_(LogLevel::warning, "pid " + std::to_string(connection.pid()) + ": " + why);
+        log_(LogLevel::warning, fmt::format("pid {}: {}", connection.pid(), why));
         if (for_people) {
             connection.queue_text(refusal(why));
         } else {
@@ -237,8 +247,7 @@ void Server::handle(Connection& connection, const std::string& message) {
     };
     try {
         if (message.size() > LONGEST_MESSAGE) {
-            refuse(EMSGSIZE,
-                   "a message of more than " + std::to_string(LONGEST_MESSAGE) + " bytes");
+            refuse(EMSGSIZE, fmt::format("a message of more than {} bytes", LONGEST_MESSAGE));
         } else if (for_people) {
             connection.queue_text(command(message, connection));
             connection.close_when_sent = true;
@@ -246,7 +255,7 @@ void Server::handle(Connection& connection, const std::string& message) {
             refuse(EPROTO, why);
         }
     } catch (const std::exception& error) {
-        refuse(EIO, std::string("its message could not be served: ") + error.what());
+        refuse(EIO, fmt::format("its message could not be served: {}", error.what()));
     }
 }
 
@@ -254,21 +263,22 @@ void Server::handle(Connection& connection, const std::string& message) {
 std::string Server::serve_client(Connection& connection, const std::string& message) {
     AskMessage ask{};
     if (message.size() != sizeof ask) {
-        return "a message of " + std::to_string(message.size()) + " bytes, expected " +
-               std::to_string(sizeof ask);
+        return fmt::format("a message of {} bytes, expected {}", message.size(), sizeof ask);
     }
     std::memcpy(static_cast<void*>(&ask), message.data(), sizeof ask);
     // Whoever is let in is watched, and its threads are looked for, by the connection's number.
     if (connection.sender() != connection.pid()) {
-        return "asked by process " + std::to_string(connection.sender()) +
-               " over a connection that it has inherited: it has to make one of its own";
+        return fmt::format(
+            "asked by process {} over a connection that it has inherited: it has to "
+            "make one of its own",
+            connection.sender());
     }
     if (ask.magic == PROTOCOL_MAGIC && ask.ask == static_cast<u32>(Ask::complete_slot)) {
         complete(connection, ask);
         return "";
     }
     if (ask.ask != static_cast<u32>(Ask::attach) || connection.client != 0 || connection.queued) {
-        return "asks for " + std::to_string(ask.ask) + ", which is nothing that it may";
+        return fmt::format("asks for {}, which is nothing that it may", ask.ask);
     }
     if (settling_) {
         connection.queued = ask;
@@ -300,9 +310,10 @@ bool Server::may_let_in() {
     });
     if (left_.empty()) return true;
     if (monotonic_ns() < left_until_ns_) return false;
-    log_(LogLevel::warning, std::to_string(left_.size()) +
-                                " clients that died before this daemon served are not taken back "
-                                "yet: others are let in all the same");
+    log_(LogLevel::warning,
+         fmt::format("{} clients that died before this daemon served are not taken "
+                     "back yet: others are let in all the same",
+                     left_.size()));
     return true;
 }
 
@@ -332,7 +343,7 @@ void Server::attach(Connection& connection, const AskMessage& ask) {
         const u32 client = admission.answer.client;
         if (std::string why = capture_.watch(client, connection.pid(), connection.process());
             !why.empty()) {
-            host_.turn_away(admission, "its operations cannot be protected: " + why);
+            host_.turn_away(admission, fmt::format("its operations cannot be protected: {}", why));
             fds.clear();
         }
     }

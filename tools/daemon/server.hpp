@@ -29,6 +29,8 @@ class Server {
     enum class Source : u32 { listening, signal, timer, doorbell, completer, connection, process };
 
     void watch(Source source, u32 id, int fd, u32 events);
+    void take(Source source, u32 id, u32 events);
+    void remove();
     void accept_connection();
     void pause_accepting();
     void accept_again();

@@ -3,6 +3,7 @@
 // Crash rule: see node.hpp.
 #include "tools/torture/node.hpp"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -55,7 +56,7 @@ Node::Node(const NodeSetup& setup) : setup_(setup) {
 void Node::start(int tries) {
     const std::string socket = (directory_ / "socket").string();
     const std::string pool = (setup_.pool.empty() ? directory_ / "pool" : setup_.pool).string();
-    const std::string number = std::to_string(setup_.number);
+    const std::string number = fmt::to_string(setup_.number);
     const std::string log = (directory_ / "log").string();
     const std::string directory = (directory_ / "context").string();
     const std::string name = directory_.filename().string();
@@ -140,8 +141,8 @@ std::string Node::last_words() const {
     waitid(P_PID, static_cast<id_t>(pid_), &how, WEXITED | WNOHANG | WNOWAIT);
     std::string text = how.si_pid == 0
                            ? "the daemon runs; it said:"
-                           : "the daemon ended (" + std::to_string(how.si_status) +
-                                 (how.si_code == CLD_EXITED ? "" : ", by a signal") + "); it said:";
+                           : fmt::format("the daemon ended ({}{}); it said:", how.si_status,
+                                         how.si_code == CLD_EXITED ? "" : ", by a signal");
     std::ifstream log(directory_ / "log");
     std::deque<std::string> lines;
     for (std::string line; std::getline(log, line);) {

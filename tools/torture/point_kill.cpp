@@ -4,6 +4,7 @@
 #include "tools/torture/point_kill.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
 #include <signal.h>
@@ -28,7 +29,7 @@ PointKill::PointKill(pid_t pid, const std::vector<std::uint64_t>& addresses) {
         info.si_code != CLD_STOPPED || waitid(P_PID, id, &info, WSTOPPED) != 0) {
         return;
     }
-    const std::filesystem::path threads = "/proc/" + std::to_string(pid) + "/task";
+    const std::filesystem::path threads = fmt::format("/proc/{}/task", pid);
     for (const auto& entry : std::filesystem::directory_iterator(threads)) {
         const pid_t thread = std::stoi(entry.path().filename());
         for (std::size_t i = 0; i < addresses.size() && i < MOST; ++i) {
@@ -53,14 +54,15 @@ void PointKill::watch(pid_t pid, pid_t thread, std::uint64_t address) {
         syscall(SYS_perf_event_open, &event, thread, -1, -1, PERF_FLAG_FD_CLOEXEC));
     if (fd < 0 && errno == ESRCH) return;  // it has ended
     if (fd < 0) {
-        throw std::runtime_error(std::string("no hardware breakpoint (perf_event_open): ") +
-                                 std::strerror(errno));
+        throw std::runtime_error(
+            fmt::format("no hardware breakpoint (perf_event_open): {}", std::strerror(errno)));
     }
     events_.push_back(fd);
     const f_owner_ex owner{F_OWNER_PID, pid};
     if (fcntl(fd, F_SETOWN_EX, &owner) != 0 || fcntl(fd, F_SETSIG, SIGKILL) != 0 ||
         fcntl(fd, F_SETFL, O_ASYNC) != 0) {
-        throw std::runtime_error(std::string("no signal at a breakpoint: ") + std::strerror(errno));
+        throw std::runtime_error(
+            fmt::format("no signal at a breakpoint: {}", std::strerror(errno)));
     }
 }
 

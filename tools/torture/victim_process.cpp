@@ -4,6 +4,7 @@
 #include "tools/torture/victim_process.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -37,9 +38,9 @@ constexpr int OWN_DEATH_MS = 3'000;
     std::vector<char*> pointers;
     for (std::string& s : environment) pointers.push_back(s.data());
     pointers.push_back(nullptr);
-    const std::string threads = std::to_string(setup.threads);
-    const std::string seed_text = std::to_string(seed);
-    const std::string moment = std::to_string(microseconds);
+    const std::string threads = fmt::to_string(setup.threads);
+    const std::string seed_text = fmt::to_string(seed);
+    const std::string moment = fmt::to_string(microseconds);
     const std::string name(death.name);
     const char* arguments[] = {setup.program.c_str(), threads.c_str(), seed_text.c_str(),
                                name.c_str(),          moment.c_str(),  nullptr};
@@ -79,7 +80,7 @@ Victim::Victim(const VictimSetup& setup, std::uint64_t seed, const Death& death,
         kill(pid_, SIGKILL);
         wait_gone(GONE_MS);
     }
-    throw std::runtime_error("a victim did not start (status " + std::to_string(status_) + ")");
+    throw std::runtime_error(fmt::format("a victim did not start (status {})", status_));
 }
 
 Victim::~Victim() {

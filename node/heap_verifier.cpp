@@ -1,9 +1,11 @@
-// Purpose: the walk over a dead client's heap before it is thrown away. What a client left is
-//          walked in a process of its own, without privileges: a heap that leads astray ends that.
-// Who calls it: recovery, if the daemon was told to verify.
-// Crash rule: the walk's process ends with the host's thread, and changes only what is thrown away.
+// Purpose: see heap_verifier.hpp.
+// Who calls it: see heap_verifier.hpp.
+// Crash rule: see heap_verifier.hpp.
+#include "node/heap_verifier.hpp"
+
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
@@ -18,7 +20,6 @@
 #include "dsm-core/heap/adoption.hpp"
 #include "dsm-core/heap/check.hpp"
 #include "node/believed.hpp"
-#include "node/host.hpp"
 #include "node/process_facts.hpp"
 #include "shim/context/context_file.hpp"
 
@@ -122,42 +123,45 @@ std::string await(pid_t pid, int from, Verdict& verdict) {
     do ended = waitpid(pid, &status, 0);
     while (ended < 0 && errno == EINTR);
     if (told) return "";
-    if (ready <= 0) return "the walk did not end in " + std::to_string(LONGEST_WALK_MS) + " ms";
+    if (ready <= 0) return fmt::format("the walk did not end in {} ms", LONGEST_WALK_MS);
     if (ended == pid && WIFSIGNALED(status)) {
-        return "the walk was led astray (signal " + std::to_string(WTERMSIG(status)) + ")";
+        return fmt::format("the walk was led astray (signal {})", WTERMSIG(status));
     }
     return "the walk could not be made";
 }
 
+/// Has the heap of a client walked. What is broken there, or became of the walk; empty: nothing.
+std::string walk_apart(int context_fd, u32 client) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return "";
+    const UniqueFd from(ends[0]);
+    UniqueFd to(ends[1]);
+    const ContextConstants constants = context();
+    const pid_t pid = fork();
+    if (pid == 0) walk(context_fd, constants, client, to.get());
+    to.reset();
+    if (pid < 0) return "no process for the walk";
+    Verdict verdict;
+    const std::string failed = await(pid, from.get(), verdict);
+    if (!failed.empty() || verdict.broken == 0) return failed;
+    return fmt::format("{} ({} at {}, found {}, expected {})",
+                       printable(verdict.what, sizeof verdict.what),
+                       printable(verdict.kind, sizeof verdict.kind), verdict.object, verdict.found,
+                       verdict.expected);
+}
+
 }  // namespace
 
-void NodeHost::verify_domain(u32 client) {
+void HeapVerifier::verify(u32 client) {
     // What left the context, and what nobody could end, is not as a heap is.
     if (client_at(client).private_heap.load(std::memory_order_relaxed) != 0 ||
         client_at(client).left_open.load(std::memory_order_relaxed) != 0) {
         return;
     }
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return;
-    const UniqueFd from(ends[0]);
-    UniqueFd to(ends[1]);
-    const ContextConstants constants = context();
-    const pid_t pid = fork();
-    if (pid == 0) walk(context_fd_.get(), constants, client, to.get());
-    to.reset();
-    Verdict verdict;
-    const std::string failed =
-        pid < 0 ? "no process for the walk" : await(pid, from.get(), verdict);
-    if (failed.empty() && verdict.broken == 0) return;
+    const std::string what = walk_apart(served_.fd(), client);
+    if (what.empty()) return;
     ++broken_;
-    const std::string what = !failed.empty()
-                                 ? failed
-                                 : printable(verdict.what, sizeof verdict.what) + " (" +
-                                       printable(verdict.kind, sizeof verdict.kind) + " at " +
-                                       std::to_string(verdict.object) + ", found " +
-                                       std::to_string(verdict.found) + ", expected " +
-                                       std::to_string(verdict.expected) + ")";
-    say(LogLevel::error, "client " + std::to_string(client) + ": its heap is broken: " + what);
+    log_(LogLevel::error, fmt::format("client {}: its heap is broken: {}", client, what));
 }
 
 }  // namespace aep

@@ -1,19 +1,21 @@
-// Purpose: the way of chunks from the node's cache back to the pool: when nobody has used them for
-//          a while, or other nodes find nothing.
-// Who calls it: the sweep; removal of the context.
-// Crash rule: announced in the context first, free in the pool second, nobody's in the context
-//             last: what says "returning" is done again from wherever it stopped.
+// Purpose: see chunk_cache.hpp.
+// Who calls it: see chunk_cache.hpp.
+// Crash rule: see chunk_cache.hpp.
+#include "node/chunk_cache.hpp"
+
 #include "dsm-core/context/node_ops.hpp"
 #include "node/crash_points.hpp"
-#include "node/host.hpp"
 #include "node/metadata.hpp"
 #include "node/process_facts.hpp"
+#include "node/sweep.hpp"
 #include "shim/backing/pool_clean.hpp"
 
 namespace aep {
 
-/// Gives a chunk back that is in the cache, or was on its way already. False: it is not.
-bool NodeHost::return_chunk(u32 chunk) {
+ChunkCache::ChunkCache(const ServedContext& served, const NodePool& pool, u64 decay_ms)
+    : served_(served), pool_(pool), decay_ms_(decay_ms), cached_since_(context().chunk_count) {}
+
+bool ChunkCache::give_back(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     u32 expected = OWNER_CACHED;
     // acquire: its metadata is as the last holder's recovery left it.
@@ -23,18 +25,18 @@ bool NodeHost::return_chunk(u32 chunk) {
         return false;
     }
     AEP_NODE_CRASH_POINT("decay: announced");
-    const Owner us = pool_->owner;
+    const Owner us = pool_.owner();
     // Given back before a crash: it may be another node's by now.
-    if (pool_->tables.chunk(chunk).bits == ChunkWord::owned(us.node, us.generation).bits) {
-        punch_chunk_metadata(context_fd_.get(), chunk);
-        if (clean_chunk(pool_->file, pool_fd_.get(), chunk) != 0) {
+    if (pool_.tables().chunk(chunk).bits == ChunkWord::owned(us.node, us.generation).bits) {
+        punch_chunk_metadata(served_.fd(), chunk);
+        if (clean_chunk(pool_.file(), pool_.fd(), chunk) != 0) {
             // Only clean chunks are free: it stays ours.
             owner.store(OWNER_CACHED, std::memory_order_release);
             context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
             return false;
         }
         AEP_NODE_CRASH_POINT("decay: punched");
-        free_chunk(pool_->tables, us, chunk);
+        free_chunk(pool_.tables(), us, chunk);
     }
     AEP_NODE_CRASH_POINT("decay: free in the pool");
     owner.store(OWNER_NOBODY, std::memory_order_release);
@@ -42,8 +44,8 @@ bool NodeHost::return_chunk(u32 chunk) {
 }
 
 /// Whether so little is free that others may find nothing.
-bool NodeHost::pool_is_short() const {
-    const PoolTables& tables = pool_->tables;
+bool ChunkCache::pool_is_short() const {
+    const PoolTables& tables = pool_.tables();
     const u32 enough = tables.chunk_count / 64 + 1;
     u32 free = 0;
     for (u32 i = 0; i < tables.chunk_count && free < enough; ++i) {
@@ -51,14 +53,18 @@ bool NodeHost::pool_is_short() const {
     }
     if (free >= enough) return false;
     for (u32 i = 0; i < tables.node_count; ++i) {  // alone, we need not hurry
-        if (i != pool_->owner.node && tables.node(i).state() == NodeState::live) return true;
+        if (i != pool_.owner().node && tables.node(i).state() == NodeState::live) return true;
     }
     return false;
 }
 
-/// Puts the count of cached chunks right, if nobody changes it meanwhile: a thread that was killed
-/// left it wrong.
-void NodeHost::count_cached() {
+void ChunkCache::finish_returns() {
+    for (u32 c = 0; c < context().chunk_count; ++c) {
+        if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_RETURNING) give_back(c);
+    }
+}
+
+void ChunkCache::recount() {
     std::atomic<u64>& count = context().chunks_cached;
     u64 said = count.load(std::memory_order_relaxed);
     u64 cached = 0;
@@ -68,7 +74,7 @@ void NodeHost::count_cached() {
     if (cached != said) count.compare_exchange_strong(said, cached, std::memory_order_relaxed);
 }
 
-u32 NodeHost::return_cached(u64 now_ms, bool all) {
+u32 ChunkCache::give_back_unused(u64 now_ms, bool all) {
     if (context().chunks_cached.load(std::memory_order_relaxed) == 0 && !all) return 0;
     const u64 end = all ? ~u64{0} : monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
     all = all || pool_is_short();
@@ -80,8 +86,8 @@ u32 NodeHost::return_cached(u64 now_ms, bool all) {
             continue;
         }
         if (since == 0) since = now_ms;
-        if (!all && now_ms - since < options_.decay_ms) continue;
-        returned += return_chunk(c);
+        if (!all && now_ms - since < decay_ms_) continue;
+        returned += give_back(c);
         since = 0;
         if (monotonic_ns() > end) break;
     }

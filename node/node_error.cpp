@@ -1,0 +1,23 @@
+// Purpose: see node_error.hpp.
+// Who calls it: see node_error.hpp.
+// Crash rule: see node_error.hpp.
+#include "node/node_error.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+namespace aep {
+
+std::string errno_text(int error) {
+    const char* code = strerrorname_np(error);
+    return fmt::format("{} ({})", code != nullptr ? code : "errno", std::strerror(error));
+}
+
+void require(long result, const std::string& what) {
+    if (result >= 0) return;
+    const int error = static_cast<int>(-result);
+    throw NodeError(error, fmt::format("{}: {}", what, errno_text(error)));
+}
+
+}  // namespace aep

@@ -1,0 +1,43 @@
+// Purpose: see node_upkeep.hpp.
+// Who calls it: see node_upkeep.hpp.
+// Crash rule: see node_upkeep.hpp.
+#include "node/node_upkeep.hpp"
+
+#include "dsm-core/sharing/share_ops.hpp"
+#include "node/kept_chunks.hpp"
+#include "node/process_facts.hpp"
+
+namespace aep {
+
+void NodeUpkeep::look_after(u64 now_ms, Sweep& done) {
+    Membership* const membership = member_.membership();
+    if (membership == nullptr) return;
+    if (!membership->stands()) {
+        if (fence_context()) {
+            log_(LogLevel::error,
+                 "other nodes have declared this one dead: its clients can share nothing any more "
+                 "and take no more memory from the pool; end them and take the context down");
+        }
+        return;
+    }
+    done.nodes_recovered = membership->beat_and_recover(now_ms);
+    if (settle_lingering()) done.busy = true;
+    done.chunks_returned += free_kept_chunks(pool_, cache_);
+}
+
+/// What lingers is settled a few at a time, as long as some goes. Whether the next sweep is to ask
+/// again: a former operation is under way, or there is more. (In a poisoned context there is not.)
+bool NodeUpkeep::settle_lingering() {
+    const u64 end = monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
+    Reply reply{};
+    ShareOp op = ShareOp::tidy;
+    Performed performed;
+    do {
+        performed = host_slot_.perform_for(0, static_cast<u32>(op), {}, reply);
+        op = ShareOp::settle;
+    } while (performed == Performed::done && reply.value != 0 && monotonic_ns() < end);
+    return performed == Performed::pending ||
+           (performed == Performed::done && reply.status == Status::ok);
+}
+
+}  // namespace aep

@@ -1,7 +1,6 @@
 // Purpose: what eBPF needs of the system, looked up; and the image's own information.
 // Who calls it: the daemon at its start, `aep doctor`, the provider's tests.
 // Crash rule: reads only.
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -15,6 +14,7 @@
 #include <cstdio>
 
 #include "aep-lib/provider/ebpf_provider.hpp"
+#include "aep-lib/provider/image_segments.hpp"
 
 namespace aep {
 namespace {
@@ -83,18 +83,14 @@ std::vector<std::string> missing_for_ebpf() {
 
 Outcome<ImageInfo> read_image_info(int fd) {
     const Failure none{"the image file is none of ours: build it again"};
-    const auto read_at = [fd](void* to, usize bytes, u64 at) {
-        return pread(fd, to, bytes, static_cast<off_t>(at)) == static_cast<ssize_t>(bytes);
-    };
-    Elf64_Ehdr elf;
-    if (!read_at(&elf, sizeof elf, 0) || memcmp(elf.e_ident, ELFMAG, SELFMAG) != 0) return none;
-    for (u32 i = 0; i < elf.e_phnum && i < 8; ++i) {
-        Elf64_Phdr segment;
+    Outcome<std::vector<Elf64_Phdr>> segments = loaded_segments(fd);
+    if (!segments) return Failure{segments.error()};
+    for (const Elf64_Phdr& segment : *segments) {
+        if (segment.p_vaddr != CONTEXT_BASE) continue;
         ImageInfo info;
-        if (!read_at(&segment, sizeof segment, elf.e_phoff + i * sizeof segment)) return none;
-        if (segment.p_type != PT_LOAD || segment.p_vaddr != CONTEXT_BASE) continue;
-        const bool ours = read_at(&info, sizeof info, segment.p_offset) &&
-                          info.magic == IMAGE_MAGIC && info.version == IMAGE_VERSION;
+        const ssize_t got = pread(fd, &info, sizeof info, static_cast<off_t>(segment.p_offset));
+        const bool ours = got == static_cast<ssize_t>(sizeof info) && info.magic == IMAGE_MAGIC &&
+                          info.version == IMAGE_VERSION;
         return ours ? Outcome<ImageInfo>(info) : Outcome<ImageInfo>(none);
     }
     return none;

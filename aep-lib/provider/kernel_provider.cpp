@@ -3,7 +3,6 @@
 // Crash rule: see kernel_provider.hpp.
 #include "aep-lib/provider/kernel_provider.hpp"
 
-#include <elf.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -12,6 +11,7 @@
 
 #include <fstream>
 
+#include "aep-lib/provider/image_segments.hpp"
 #include "aep-lib/provider/seen.hpp"
 #include "kernel/uapi/linux/aep.h"
 
@@ -38,17 +38,9 @@ std::string failed(const std::string& what, long error) {
 
 /// Maps the image's two segments: the text, and the page that is copied as the shadow entry.
 std::string map_image(int kernel_context, int image_fd) {
-    Elf64_Ehdr elf;
-    if (pread(image_fd, &elf, sizeof elf, 0) != sizeof elf || elf.e_phnum > 8) {
-        return "the image file is none of ours: build it again";
-    }
-    for (u32 i = 0; i < elf.e_phnum; ++i) {
-        Elf64_Phdr segment;
-        if (pread(image_fd, &segment, sizeof segment,
-                  static_cast<off_t>(elf.e_phoff + i * sizeof segment)) != sizeof segment) {
-            return "the image file is cut short: build it again";
-        }
-        if (segment.p_type != PT_LOAD) continue;
+    Outcome<std::vector<Elf64_Phdr>> segments = loaded_segments(image_fd);
+    if (!segments) return segments.error();
+    for (const Elf64_Phdr& segment : *segments) {
         const u64 bytes = round_up(segment.p_filesz, OS_PAGE_SIZE);
         const long mapped =
             aep_ops(AEP_MMAP_EXEC, static_cast<u64>(kernel_context), static_cast<u64>(image_fd),

@@ -4,8 +4,8 @@
 #include <errno.h>
 
 #include "include/aep/dsm.h"
+#include "preload/errno_result.hpp"
 #include "preload/export.hpp"
-#include "preload/said.hpp"
 #include "shim/context/join.hpp"
 #include "shim/driver/allocator.hpp"
 #include "shim/sharing/guests.hpp"
@@ -34,19 +34,19 @@ void* for_client(usize size, usize alignment, usize used, F&& allocate_it) {
 /// Calls f(bytes) for what can be sent: an own block, marked, or perhaps one that was received (0).
 template <class F>
 int with_object(void* object, F&& f) {
-    if (!sharing_open.load(std::memory_order_acquire)) return said(-ENOTCONN);
-    if (object == nullptr) return said(-EINVAL);
+    if (!sharing_open.load(std::memory_order_acquire)) return errno_result(-ENOTCONN);
+    if (object == nullptr) return errno_result(-EINVAL);
     const usize bytes = mark_shared(object);
     // What was exported before a fork still is: the operation finds it.
     if (bytes != 0 && !can_be_shared(object, bytes) && share_query(object).own == 0) {
-        return said(-EXDEV);
+        return errno_result(-EXDEV);
     }
-    return said(f(bytes));
+    return errno_result(f(bytes));
 }
 
 }  // namespace
 
-AEP_EXPORT int dsm_attach(const char* name) noexcept { return said(share_attach(name)); }
+AEP_EXPORT int dsm_attach(const char* name) noexcept { return errno_result(share_attach(name)); }
 
 AEP_EXPORT dsm_id dsm_self(void) noexcept {
     const u64 self = share_self().bits;
@@ -97,13 +97,13 @@ AEP_EXPORT int dsm_free(void* object) noexcept {
         const Dropped dropped = share_drop(object);
         share_collect();
         if (dropped == Dropped::kept) return 0;
-        if (dropped == Dropped::not_held) return said(-EINVAL);
+        if (dropped == Dropped::not_held) return errno_result(-EINVAL);
         if (dropped == Dropped::last) {
             deallocate_unshared(object);
             return 0;
         }
     }
-    if (usable_size(object) == 0) return said(-EINVAL);
+    if (usable_size(object) == 0) return errno_result(-EINVAL);
     deallocate(object);
     return 0;
 }
@@ -127,7 +127,7 @@ AEP_EXPORT int dsm_send_wait(dsm_id to, void* object, int timeout_ms) noexcept {
 
 AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) noexcept {
     Received received;
-    if (said(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
+    if (errno_result(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
     if (info != nullptr) {
         *info = {.sender = received.sender.bits,
                  .size = received.bytes,
@@ -138,5 +138,5 @@ AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) no
 
 AEP_EXPORT int dsm_fd(void) noexcept {
     const long fd = share_fd();
-    return fd < 0 ? said(fd) : static_cast<int>(fd);
+    return fd < 0 ? errno_result(fd) : static_cast<int>(fd);
 }

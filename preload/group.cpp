@@ -6,8 +6,8 @@
 #include <errno.h>
 
 #include "include/aep/dsm.h"
+#include "preload/errno_result.hpp"
 #include "preload/export.hpp"
-#include "preload/said.hpp"
 
 namespace {
 
@@ -17,7 +17,7 @@ using namespace aep;
 template <class F>
 void* pointer_from(F&& f) {
     void* p = nullptr;
-    return said(f(p)) == 0 ? p : nullptr;
+    return errno_result(f(p)) == 0 ? p : nullptr;
 }
 
 }  // namespace
@@ -40,11 +40,11 @@ AEP_EXPORT void* dsm_group_aligned_alloc(dsm_group* group, size_t alignment, siz
 }
 
 AEP_EXPORT int dsm_group_free(dsm_group* group, void* object) noexcept {
-    return object == nullptr ? 0 : said(group_free(group, object));
+    return object == nullptr ? 0 : errno_result(group_free(group, object));
 }
 
 AEP_EXPORT int dsm_group_set_root(dsm_group* group, void* object) noexcept {
-    return said(group_set_root(group, object));
+    return errno_result(group_set_root(group, object));
 }
 
 AEP_EXPORT void* dsm_group_root(dsm_group* group) noexcept {
@@ -57,12 +57,14 @@ AEP_EXPORT dsm_group* dsm_group_of(void* root) noexcept {
 
 AEP_EXPORT size_t dsm_group_bytes(dsm_group* group) noexcept {
     usize bytes = 0;
-    said(group_bytes(group, bytes));
+    errno_result(group_bytes(group, bytes));
     return bytes;
 }
 
 AEP_EXPORT int dsm_group_hand_over(dsm_group* group, dsm_id to) noexcept {
-    return said(group_hand_over(group, ShareId{to}));
+    return errno_result(group_hand_over(group, ShareId{to}));
 }
 
-AEP_EXPORT int dsm_group_close(dsm_group* group) noexcept { return said(group_close(group)); }
+AEP_EXPORT int dsm_group_close(dsm_group* group) noexcept {
+    return errno_result(group_close(group));
+}

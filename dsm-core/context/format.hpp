@@ -114,7 +114,7 @@ struct alignas(OS_PAGE_SIZE) ContextWords {
     std::atomic<u64> client_limit;  // what a new client gets
 
     /// A hint: a thread that is killed between a chunk's word and this leaves it wrong, until the
-    /// host counts them (NodeHost::sweep).
+    /// host counts them (node/chunk_cache.hpp).
     std::atomic<u64> chunks_cached;
     // Counters for people.
     std::atomic<u32> next_chunk;  // where the search for free chunks begins
@@ -293,13 +293,7 @@ constexpr u64 context_layout_hash() {
         static_cast<u64>(Op::count),
         POOL_LAYOUT_HASH,
     };
-    u64 hash = 0xcbf2'9ce4'8422'2325;
-    for (const u64 fact : facts) {
-        for (int shift = 0; shift < 64; shift += 8) {
-            hash = (hash ^ ((fact >> shift) & 0xff)) * 0x100'0000'01b3;
-        }
-    }
-    return hash;
+    return fnv1a(facts);
 }
 inline constexpr u64 CONTEXT_LAYOUT_HASH = context_layout_hash();
 

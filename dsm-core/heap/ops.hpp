@@ -54,12 +54,11 @@ enum class Status : u32 {
     not_live,
     need_heaps,
     beyond_end,
-    uncommitted,    // find_page: the page has room, but more of it must be committed first
-    limit,          // the client or the context may not hold more
-    poisoned,       // the context is; nothing was done
-    nested,         // the thread's slot is inside already (a signal handler); nothing was done
-    no_such_op,     // ENOSYS
-    bad_arguments,  // EFAULT: they could not be read
+    uncommitted,  // find_page: the page has room, but more of it must be committed first
+    limit,        // the client or the context may not hold more
+    poisoned,     // the context is; nothing was done
+    nested,       // the thread's slot is inside already (a signal handler); nothing was done
+    no_such_op,   // ENOSYS
     // Sharing.
     gone,          // the client does not take part, or not any more
     full,          // the mailbox has no room

@@ -146,6 +146,18 @@ constexpr u64 fnv1a(const u8* bytes, usize count, u64 hash = 0xcbf2'9ce4'8422'23
     }
     return hash;
 }
+/// The same of numbers, each as its eight bytes, the lowest first.
+template <usize N>
+constexpr u64 fnv1a(const u64 (&numbers)[N]) {
+    u64 hash = fnv1a(nullptr, 0);
+    for (const u64 number : numbers) {
+        for (int shift = 0; shift < 64; shift += 8) {
+            const u8 byte = static_cast<u8>(number >> shift);
+            hash = fnv1a(&byte, 1, hash);
+        }
+    }
+    return hash;
+}
 
 /// Hash over all that two programs must agree on to share a pool: sizes, offsets of fields, state
 /// values, addresses.
@@ -169,13 +181,7 @@ constexpr u64 pool_layout_hash() {
         CHUNK_SIZE,
         HEAP_BASE,
     };
-    u64 hash = 0xcbf2'9ce4'8422'2325;
-    for (const u64 fact : facts) {
-        for (int shift = 0; shift < 64; shift += 8) {
-            hash = (hash ^ ((fact >> shift) & 0xff)) * 0x100'0000'01b3;
-        }
-    }
-    return hash;
+    return fnv1a(facts);
 }
 inline constexpr u64 POOL_LAYOUT_HASH = pool_layout_hash();
 

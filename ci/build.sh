@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Configures and builds one preset: quiet, progress on one line, the log on failure.
+# Configures and builds one preset: quiet, progress on one line, the log on failure. A warning of gcc is one.
 # Usage: ci/build.sh [PRESET] [TARGET...]     (default: release, every target)
 # Called by ./aep and by the other jobs. Two at once wait for each other.
 set -euo pipefail
@@ -31,6 +31,6 @@ fail() {
     exit 1
 }
 
-cmake --preset "$preset" >"$log" 2>&1 || fail
+cmake --preset "$preset" -DAEP_WERROR=ON >"$log" 2>&1 || fail
 cmake --build --preset "$preset" -j "$(nproc)" ${@:+--target "$@"} 2>&1 |
     tee -a "$log" | progress || fail

@@ -118,7 +118,7 @@ int main(int count, char** arguments) {
         const Client client(arguments[1], arguments[2]);
         const Slot* slot = slot_of(client.index);
         if (slot == nullptr) fail("the client has no slot");
-        usleep(1000 + random() % 5000);
+        usleep(static_cast<useconds_t>(1000 + random() % 5000));
         u64 gone = 0;
         const u64 ended = kill_and_watch(client, *slot, gone);
         if (ended != 0) {

@@ -50,7 +50,7 @@ constexpr const char* OTHER_PROGRAM =
 void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16], const EraShape& era,
                      usize era_bytes) {
     const Geometry g = geometry_of(file_bytes, era_bytes);
-    __builtin_memset(&s, 0, sizeof s);
+    s = {};
     s.magic = POOL_MAGIC;
     s.version = POOL_VERSION;
     s.superblock_bytes = SUPERBLOCK_BYTES;

@@ -33,8 +33,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* None of these functions throws. */
 #ifdef __cplusplus
+#define DSM_NOEXCEPT noexcept
 extern "C" {
+#else
+#define DSM_NOEXCEPT
 #endif
 
 /* A client, for its whole life and no other's. */
@@ -55,47 +59,47 @@ struct dsm_info {
 
 /* Takes part in sharing, under a name that is unique in the context (null: none). Again: changes
  * the name. EINVAL: the name is empty or too long; EEXIST: a living client has it. */
-int dsm_attach(const char* name);
+int dsm_attach(const char* name) DSM_NOEXCEPT;
 
 /* This process; 0 (ENOTCONN) before dsm_attach. */
-dsm_id dsm_self(void);
+dsm_id dsm_self(void) DSM_NOEXCEPT;
 
 /* The living client with that name; 0: ENOENT. Linear in the clients. */
-dsm_id dsm_lookup(const char* name);
+dsm_id dsm_lookup(const char* name) DSM_NOEXCEPT;
 
 /* As malloc, calloc, realloc and aligned_alloc, for a client: null with ENOTCONN elsewhere. Memory
  * from dsm_malloc and from malloc is the same. dsm_realloc of an object that others refer to gives
  * a copy and drops this process's reference. */
-void* dsm_malloc(size_t size);
-void* dsm_calloc(size_t count, size_t size);
-void* dsm_realloc(void* object, size_t size);
-void* dsm_aligned_alloc(size_t alignment, size_t size);
+void* dsm_malloc(size_t size) DSM_NOEXCEPT;
+void* dsm_calloc(size_t count, size_t size) DSM_NOEXCEPT;
+void* dsm_realloc(void* object, size_t size) DSM_NOEXCEPT;
+void* dsm_aligned_alloc(size_t alignment, size_t size) DSM_NOEXCEPT;
 
 /* Drops one of this process's references to an object of its own or one it received; the memory
  * goes with the last one. null: nothing. free() does the same. EINVAL: it has none. */
-int dsm_free(void* object);
+int dsm_free(void* object) DSM_NOEXCEPT;
 /* One more reference for this process, which needs a dsm_free more. EINVAL, EXDEV as dsm_send. */
-int dsm_ref(void* object);
+int dsm_ref(void* object) DSM_NOEXCEPT;
 /* The same as dsm_free. */
-int dsm_unref(void* object);
+int dsm_unref(void* object) DSM_NOEXCEPT;
 /* Bytes that may be used; 0: no object of this process's and none it has received. */
-size_t dsm_usable_size(void* object);
+size_t dsm_usable_size(void* object) DSM_NOEXCEPT;
 /* References there are now, of all clients and messages of this node; each other node that has one,
  * and each message to one, counts once. 0: it was never sent. For tests. */
-size_t dsm_references(void* object);
+size_t dsm_references(void* object) DSM_NOEXCEPT;
 
 /* Puts a reference to the object into the mailbox of `to`. EINVAL: not the start of a live object
  * that this process allocated or received; ESRCH: no such client, or it is dead or has not called
  * dsm_attach; EAGAIN: its mailbox (512 messages) is full; EXDEV: the object lies in memory that a
  * fork made private. */
-int dsm_send(dsm_id to, void* object);
+int dsm_send(dsm_id to, void* object) DSM_NOEXCEPT;
 /* The same, waiting for room up to `timeout_ms` (-1: for ever). ETIMEDOUT; EINTR: a handler ran. */
-int dsm_send_wait(dsm_id to, void* object, int timeout_ms);
+int dsm_send_wait(dsm_id to, void* object, int timeout_ms) DSM_NOEXCEPT;
 
 /* The oldest message from `from`, or from anybody; null: errno. `timeout_ms` 0: do not wait
  * (EAGAIN); -1: for ever; ETIMEDOUT. EINTR: a handler ran. ESRCH: `from` is dead and there is no
  * message of it. `info` may be null. */
-void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info);
+void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) DSM_NOEXCEPT;
 
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
  * be waiting for this process. It becomes readable when one comes, stays so until a dsm_recv finds
@@ -111,11 +115,11 @@ void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info);
  * whom the process had then. -1: ENOTCONN; EMFILE, ENFILE, ENOMEM; EAGAIN: no thread can be made.
  * Cost: while it is not readable, a system call for the next sender, and two context switches until
  * the loop runs; with other nodes the thread looks for messages once a millisecond. */
-int dsm_fd(void);
+int dsm_fd(void) DSM_NOEXCEPT;
 
 /* What an errno of these functions means in their terms, a static string; "unknown error" for what
  * none of them says. Never fails; async-signal-safe. */
-const char* dsm_strerror(int error);
+const char* dsm_strerror(int error) DSM_NOEXCEPT;
 
 /* Groups. A list, a tree, a map is many objects that point at each other and live as long as the
  * whole. They are allocated in a group, of which only the *root* is counted: whoever holds the root
@@ -142,42 +146,43 @@ const char* dsm_strerror(int error);
 
 /* A new group without a root. `hint`: bytes that it is going to have, or 0: it starts with 8 KiB
  * and grows by doubling. It lies in this process's heap. EXDEV: that is private since a fork. */
-dsm_group* dsm_group_create(size_t hint);
+dsm_group* dsm_group_create(size_t hint) DSM_NOEXCEPT;
 
 /* An object of the group, at a multiple of 16 or of `alignment` (a power of two, else EINVAL); the
  * writer's. Contents are arbitrary. Some 20 ns; more memory is taken from this process's heap.
  * ENOMEM: there is none, or the group has grown 64 times. */
-void* dsm_group_alloc(dsm_group* group, size_t size);
-void* dsm_group_aligned_alloc(dsm_group* group, size_t alignment, size_t size);
+void* dsm_group_alloc(dsm_group* group, size_t size) DSM_NOEXCEPT;
+void* dsm_group_aligned_alloc(dsm_group* group, size_t alignment, size_t size) DSM_NOEXCEPT;
 
 /* Frees one object; null: nothing; the writer's. Its memory is used again, at once if nobody else
  * has a reference to the group, else when the others have dropped theirs. EINVAL: no live object of
  * the group begins there; EBUSY: it is the root. */
-int dsm_group_free(dsm_group* group, void* object);
+int dsm_group_free(dsm_group* group, void* object) DSM_NOEXCEPT;
 
 /* The object by which the group is known from now on; null: none; the writer's. EINVAL: no live
  * object of the group begins there. EBUSY: others have references, by the root there is: let the
  * root be an object that stays, with a pointer to what changes. */
-int dsm_group_set_root(dsm_group* group, void* object);
+int dsm_group_set_root(dsm_group* group, void* object) DSM_NOEXCEPT;
 
 /* The root; null: ENOENT: it has none. All of the group is accessible afterwards. Some 10 ns. */
-void* dsm_group_root(dsm_group* group);
+void* dsm_group_root(dsm_group* group) DSM_NOEXCEPT;
 
 /* The group whose root that is (or whose address); null: EINVAL. */
-dsm_group* dsm_group_of(void* root);
+dsm_group* dsm_group_of(void* root) DSM_NOEXCEPT;
 
 /* Bytes of memory that the group takes, as far as this node knows; 0: EINVAL. */
-size_t dsm_group_bytes(dsm_group* group);
+size_t dsm_group_bytes(dsm_group* group) DSM_NOEXCEPT;
 
 /* Makes `to` the writer, who must have a reference (else EINVAL); the writer's. ESRCH: no such
  * client, or it is dead; EXDEV: it is one of another node. This process keeps its references. */
-int dsm_group_hand_over(dsm_group* group, dsm_id to);
+int dsm_group_hand_over(dsm_group* group, dsm_id to) DSM_NOEXCEPT;
 
 /* Gives up the right to write and one reference; the writer's. The group stays while others (or
  * further references of this process) hold it, and is nobody's to write. */
-int dsm_group_close(dsm_group* group);
+int dsm_group_close(dsm_group* group) DSM_NOEXCEPT;
 
 #ifdef __cplusplus
 }
 #endif
+#undef DSM_NOEXCEPT
 #endif

@@ -1,7 +1,7 @@
 // Purpose: the mark of a program that stays on libc's malloc: see shim/driver/libc_heap.hpp.
-// Who calls it: linked into aepd, aep, aep-completer and aep-torture; the preloaded library finds
-// it. Crash rule: a constant.
+// Who calls it: linked into aepd, aep, aep-completer and aep-torture; the preloaded library finds it.
+// Crash rule: a constant.
 extern "C" {
-extern const char aep_stay_private;
-[[gnu::visibility("default"), gnu::used]] const char aep_stay_private = 1;
+[[gnu::visibility("default")]] extern const char aep_stay_private;
+[[gnu::used]] const char aep_stay_private = 1;
 }

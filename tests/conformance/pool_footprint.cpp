@@ -61,7 +61,7 @@ static void many_threads() {
     for (const pthread_t thread : threads) REQUIRE(pthread_join(thread, nullptr) == 0);
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char**) {
     check::begin();
     if (argc > 1) {
         one_thread();

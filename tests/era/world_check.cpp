@@ -113,7 +113,7 @@ void World::check_node(u32 host) {
 
 /// Whoever looks where the hints say finds every message of a living node.
 void World::check_hints() {
-    LocalMemory memory;
+    LocalMemory local;
     for (u32 from = 0; from < t.shape.nodes; ++from) {
         for (u32 to = 0; alive_[from] && to < t.shape.nodes; ++to) {
             u32 there = 0;
@@ -121,7 +121,7 @@ void World::check_hints() {
                 there += Cell{t.message(from, to, i).load()}.holds();
             }
             u32 told = 0;
-            each_message(memory, t, from, to, false, [&](const Waiting&) { return ++told, false; });
+            each_message(local, t, from, to, false, [&](const Waiting&) { return ++told, false; });
             if (told != there) {
                 fail("of " + std::to_string(there) + " messages from " + std::to_string(from) +
                      " to " + std::to_string(to) + " the hints tell of " + std::to_string(told));

@@ -219,7 +219,12 @@ TEST(Hostile, ACheckOfListsWithoutEndEnds) {
             c.first_message = ~0u;
             c.messages = ~0u;
         }
-        holder_at(1) = {.client = 1, .object = ~0u, .count = 7, .next = 2, .next_of_client = 1};
+        holder_at(1) = {.client = 1,
+                        .object = ~0u,
+                        .count = 7,
+                        .next = 2,
+                        .next_of_client = 1,
+                        .previous_of_client = 0};
         export_at(2) = {.address = ~u64{0} - 5,
                         .bytes = ~u64{0},
                         .state = static_cast<u32>(ExportState::live),

@@ -221,7 +221,8 @@ void churn_groups(dsm_id peer, unsigned seed) {
                 break;
             case 1:
                 if (some != nullptr && dsm_group_bytes(some) < MOST_BYTES) {
-                    prolong(some, random() % 500, std::size_t{16} << random() % 9);
+                    prolong(some, static_cast<unsigned>(random() % 500),
+                            std::size_t{16} << random() % 9);
                 }
                 break;
             case 2:

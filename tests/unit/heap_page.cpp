@@ -314,7 +314,7 @@ TEST(Page, AgreesWithAModel) {
                     if (what < 95) {
                         ASSERT_EQ(page_collect_remote(d, bad), marked.size());
                     } else {
-                        d->until = random();
+                        d->until = static_cast<u32>(random());
                         page_rebuild(d);
                     }
                     ASSERT_EQ(bad, 0u);

@@ -145,7 +145,7 @@ class Torture {
     /// A node, and what was counted in it that its next life does not know.
     struct Counted {
         std::unique_ptr<Node> node;
-        Outcomes now, before;  // of this life, of former ones
+        Outcomes now = {}, before = {};  // of this life, of former ones
         std::uint64_t broken = 0;
     };
 

@@ -20,9 +20,9 @@ struct NodeSetup {
     std::filesystem::path daemon;  // aepd
     std::string provider;          // as aepd is told
     std::string pool_size = "2G";
-    std::filesystem::path pool;  // empty: one of its own
-    unsigned number = 0;         // which of the pool's nodes; 0: none
-    bool verify = true;          // every recovered domain is walked
+    std::filesystem::path pool = {};  // empty: one of its own
+    unsigned number = 0;              // which of the pool's nodes; 0: none
+    bool verify = true;               // every recovered domain is walked
 };
 
 class Node {

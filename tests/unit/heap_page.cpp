@@ -286,7 +286,7 @@ TEST(Page, AgreesWithAModel) {
             std::set<uptr> marked, all;
             const auto pick = [&] { return random() % live.size(); };
             for (int step = 0; step < 1500; ++step) {
-                const u32 what = random() % 100;
+                const u32 what = static_cast<u32>(random() % 100);
                 uptr block = 0;
                 if (what < 55) {
                     if (!page_seek(d) && !page_extend(d)) continue;

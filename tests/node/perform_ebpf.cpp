@@ -319,7 +319,8 @@ void die_making_a_file(pid_t client, u64 slot_stack) {
     }
 }
 
-// It gets nothing but its own context's end: the daemon lives, and whoever comes is told why.
+// It gets nothing but its own context's end: the daemon lives, and whoever comes is told why. It is
+// another user's by then, who may not make a file there; the completer's user may.
 TEST_F(PerformEbpf, ClientThatChoosesTheCompletersRegisters) {
     const Directory directory;
     const std::string path = directory.path() + "/made";
@@ -327,6 +328,9 @@ TEST_F(PerformEbpf, ClientThatChoosesTheCompletersRegisters) {
         client.pretend_inside(static_cast<u32>(Op::take_run));
         const u64 page = stack_of_slot(client.slot());
         path.copy(reinterpret_cast<char*>(page), path.size() + 1);
+        constexpr uid_t STRANGER = 65534;
+        must(setresuid(STRANGER, STRANGER, STRANGER) == 0, "another user");
+        must(access(directory.path().c_str(), W_OK) != 0, "it may write there");
     });
     ClientProcess honest([](Client& client) { claim_bare(client, 2); });
     ClientProcess later;

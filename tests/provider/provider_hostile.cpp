@@ -3,6 +3,7 @@
 // Who calls it: ctest, label provider.
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
@@ -107,7 +108,7 @@ struct Words {
 Words& words() { return *reinterpret_cast<Words*>(stack_of_slot(0)); }
 
 /// One thing that only a process with power over others may do, or that leaves a trace.
-std::vector<Attempt> attempts(pid_t bystander, int socket) {
+std::vector<Attempt> attempts(pid_t bystander, pid_t completer, int socket) {
     const u64 path = reinterpret_cast<u64>(words().path);
     const u64 shell = reinterpret_cast<u64>(words().shell);
     const u64 image_page = CONTEXT_BASE, stack = stack_of_slot(0);
@@ -125,10 +126,16 @@ std::vector<Attempt> attempts(pid_t bystander, int socket) {
         {"fork", SYS_fork, 0, 0, 0},
         {"kill", SYS_kill, static_cast<u64>(bystander), SIGKILL, 0},
         {"tgkill of another", SYS_tgkill, static_cast<u64>(bystander), static_cast<u64>(bystander),
-         SIGUSR1},
+         SIGKILL},
+        {"tgkill by another signal", SYS_tgkill, static_cast<u64>(completer),
+         static_cast<u64>(completer), SIGSTOP},
+        {"tgkill of another by its own signal", SYS_tgkill, static_cast<u64>(bystander),
+         static_cast<u64>(bystander), SIGUSR2},
         {"ptrace", SYS_ptrace, PTRACE_ATTACH, static_cast<u64>(bystander), 0},
         {"write to a descriptor", SYS_write, STDERR_FILENO, path, 1},
         {"send elsewhere", SYS_sendto, STDERR_FILENO, path, 1},
+        {"receive elsewhere", SYS_recvfrom, STDERR_FILENO, path, 1},
+        {"write to its socket", SYS_write, static_cast<u64>(socket), path, 1},
         {"descriptors by message", SYS_recvmsg, static_cast<u64>(socket), stack, 0},
         {"prctl", SYS_prctl, PR_SET_DUMPABLE, 1, 0},
         {"unshare", SYS_unshare, CLONE_NEWUSER, 0, 0},
@@ -139,6 +146,8 @@ std::vector<Attempt> attempts(pid_t bystander, int socket) {
 
 TEST(ProviderHostile, NothingIsLeftToTakeOver) {
     AEP_NEED_EBPF();
+    const gid_t of_the_daemon = 61'999;
+    ASSERT_EQ(setgroups(1, &of_the_daemon), 0);
     Node node;
     expect_powerless(node.completer(), "0");
     node.kill_completer();
@@ -156,12 +165,52 @@ TEST(ProviderHostile, NothingIsLeftToTakeOver) {
     }
     closedir(directory);
     EXPECT_EQ(open, 2u);
-    // It works like that.
+    ASSERT_EQ(setgroups(0, nullptr), 0);
+    // It works like that, and a slot that there is not is none of its jobs.
+    for (const u32 none : {MAX_SLOTS + 2, 1u << 20, BEGIN_JOB - 1}) node.ask(none);
     Lock& lock = domain_at(CLIENT).arena.lock();
     lock.lock();
     kill_waiting(node, 0, NEEDS_ARENA);
     lock.unlock();
     EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::completed);
+}
+
+// Before it has looked at anything that clients write: one that performs waits there to be let go.
+TEST(ProviderHostile, NothingIsLeftBeforeItMapsAnything) {
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    Node node(Node::With::nothing);
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    const long started =
+        start_completer(AEP_COMPLETER_PATH, node.completer_fds(ends[1]), {geteuid(), getegid()});
+    close(ends[1]);
+    ASSERT_GT(started, 0);
+    const auto completer = static_cast<pid_t>(started);
+    CompleterReport report{};
+    ASSERT_EQ(recv(ends[0], &report, sizeof report, 0), static_cast<ssize_t>(sizeof report));
+    EXPECT_EQ(report.outcome, CompleterOutcome::started);
+    const auto maps_context = [completer] {
+        std::ifstream maps("/proc/" + std::to_string(completer) + "/maps");
+        for (std::string line; std::getline(maps, line);) {
+            const u64 begin = std::stoull(line, nullptr, 16);
+            if (begin >= CONTEXT_BASE && begin < CONTEXT_BASE + 512 * GiB) return true;
+        }
+        return false;
+    };
+    EXPECT_FALSE(maps_context());
+    auto status = status_of(completer);
+    for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) {
+        EXPECT_EQ(status[set], std::string(16, '0')) << set;
+    }
+    EXPECT_EQ(status["NoNewPrivs"], "1");
+    const CompleterJob begin{BEGIN_JOB};
+    ASSERT_EQ(send(ends[0], &begin, sizeof begin, 0), static_cast<ssize_t>(sizeof begin));
+    ASSERT_EQ(recv(ends[0], &report, sizeof report, 0), static_cast<ssize_t>(sizeof report));
+    EXPECT_EQ(report.outcome, CompleterOutcome::ready);
+    EXPECT_TRUE(maps_context());
+    expect_powerless(completer, "0");
+    close(ends[0]);
+    wait_for(completer);
 }
 
 // A process of the same user, with as few capabilities as the completer, may not attach to it.
@@ -194,7 +243,8 @@ TEST(ProviderHostile, ChosenSystemCallsAreNotMade) {
     }
     const std::string path = "/dev/shm/aep-hostile-" + std::to_string(getpid());
     const pid_t completer = node.completer();
-    for (const Attempt& attempt : attempts(bystander, FIRST_COMPLETER_FD + COMPLETER_FDS - 1)) {
+    for (const Attempt& attempt :
+         attempts(bystander, completer, FIRST_COMPLETER_FD + COMPLETER_FDS - 1)) {
         SCOPED_TRACE(attempt.name);
         die_with(node, SYSTEM_CALL, [&](user_regs_struct& r) {
             const Words prepared = [&] {

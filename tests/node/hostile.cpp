@@ -11,24 +11,30 @@ namespace {
 
 using namespace test;
 
-/// The constants in the file, as any client can map them with the descriptor that it was given.
-class SharedConstants {
+/// The first page of a file, as any client can map it with the descriptor that it was given: the
+/// context's constants, or the pool's superblock.
+class FirstPage {
   public:
-    explicit SharedConstants(const Host& host) {
-        at_ = mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-                   host.watched().context_fd, 0);
-        must(at_ != MAP_FAILED, "constants");
+    explicit FirstPage(int fd)
+        : at_(mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) {
+        must(at_ != MAP_FAILED, "the first page");
+        std::memcpy(before_, at_, sizeof before_);
     }
-    ~SharedConstants() { munmap(at_, OS_PAGE_SIZE); }
-    SharedConstants(const SharedConstants&) = delete;
-    SharedConstants& operator=(const SharedConstants&) = delete;
+    ~FirstPage() { munmap(at_, OS_PAGE_SIZE); }
+    FirstPage(const FirstPage&) = delete;
+    FirstPage& operator=(const FirstPage&) = delete;
 
-    ContextConstants& operator*() { return *static_cast<ContextConstants*>(at_); }
-    u64* words() { return static_cast<u64*>(at_); }
+    ContextConstants& constants() { return *static_cast<ContextConstants*>(at_); }
+    void fill(u64 value) {
+        for (u32 i = 0; i < OS_PAGE_SIZE / sizeof value; ++i) static_cast<u64*>(at_)[i] = value;
+    }
+    void restore() { std::memcpy(at_, before_, sizeof before_); }
 
   private:
     void* at_;
+    u8 before_[OS_PAGE_SIZE];
 };
+const u64 NONSENSE[] = {0, ~u64{0}, 0x4141'4141'4141'4141, u64{1} << 40};
 
 /// Lets a client in, ends it, takes it back, checks.
 void serve_one(Host& host) {
@@ -52,22 +58,44 @@ bool is_writable(const void* at) {
 
 TEST(Hostile, ConstantsInTheFileAreNotReadAgain) {
     const Directory directory;
-    for (const u64 value : {u64{0}, ~u64{0}, u64{0x4141'4141'4141'4141}, u64{1} << 40}) {
+    for (const u64 value : NONSENSE) {
         in_child([&] {
             Host host(options_in(directory));
             ClientProcess living;
             const u32 client = living.attach_and_wait(host);
-            SharedConstants shared(host);
-            ContextConstants before;
-            std::memcpy(&before, &*shared, sizeof before);
-            for (u32 i = 0; i < OS_PAGE_SIZE / sizeof(u64); ++i) shared.words()[i] = value;
+            FirstPage page(host.watched().context_fd);
+            const u32 max_clients = context().max_clients;
+            const u64 owners_offset = context().owners_offset;
+            page.fill(value);
             host.sweep(0);
             EXPECT_TRUE(contains(all_of(host.check()), "magic"));
-            EXPECT_EQ(context().max_clients, before.max_clients);
-            EXPECT_EQ(context().owners_offset, before.owners_offset);
+            EXPECT_EQ(context().max_clients, max_clients);
+            EXPECT_EQ(context().owners_offset, owners_offset);
             living.kill_it();
             EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
-            std::memcpy(static_cast<void*>(&*shared), &before, sizeof before);
+            page.restore();
+            serve_one(host);
+            EXPECT_EQ(all_of(host.check()), "");
+            host.remove();
+        });
+    }
+}
+
+TEST(Hostile, ASuperblockInTheFileIsNotReadAgain) {
+    const Directory directory;
+    for (const u64 value : NONSENSE) {
+        in_child([&] {
+            Host host(options_in(directory));
+            ClientProcess living([](Client& client) { client.fill(100, 64); });
+            const u32 client = living.attach_and_wait(host);
+            FirstPage page(host.watched().pool_fd);
+            page.fill(value);
+            host.sweep(0);
+            host.check();
+            living.kill_it();
+            EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+            host.sweep(~u64{0} >> 1);  // what is cached goes to the pool
+            page.restore();
             serve_one(host);
             EXPECT_EQ(all_of(host.check()), "");
             host.remove();
@@ -77,18 +105,18 @@ TEST(Hostile, ConstantsInTheFileAreNotReadAgain) {
 
 TEST(Hostile, ConstantsWithAChecksumOfTheirOwnAreRefused) {
     const Directory directory;
-    const auto forged = [&](auto&& change) {
+    const auto refused = [&](auto&& change) {
         const Directory own;
         in_child([&] {
             const NodeOptions options = options_in(own);
             {
                 Host host(options);
-                SharedConstants shared(host);
-                change(*shared);
-                (*shared).checksum = fnv1a(reinterpret_cast<const u8*>(&*shared),
-                                           offsetof(ContextConstants, checksum));
+                FirstPage page(host.watched().context_fd);
+                ContextConstants& forged = page.constants();
+                change(forged);
+                forged.checksum = fnv1a(reinterpret_cast<const u8*>(&forged),
+                                        offsetof(ContextConstants, checksum));
             }
-            std::string text;
             try {
                 Host again(options);
                 // Nobody lives in it: it may have been made anew.
@@ -99,17 +127,32 @@ TEST(Hostile, ConstantsWithAChecksumOfTheirOwnAreRefused) {
             }
         });
     };
-    forged([](ContextConstants& c) { c.owners_offset += 8; });
-    forged([](ContextConstants& c) { c.slots_offset = 0; });
-    forged([](ContextConstants& c) { c.max_clients = 4000; });
-    forged([](ContextConstants& c) { c.max_slots = ~0u; });
-    forged([](ContextConstants& c) { c.chunk_count = MAX_CHUNKS; });
-    forged([](ContextConstants& c) { c.window_bytes = 64 * GiB; });
-    forged([](ContextConstants& c) { c.pool_address -= 4096; });
-    forged([](ContextConstants& c) { c.pool.chunk_words_offset += 1 * GiB; });
-    forged([](ContextConstants& c) { c.pool.node_count = 1; });
-    forged([](ContextConstants& c) { c.era_node = 3; });
-    forged([](ContextConstants& c) { c.era_objects = 100; });
+    refused([](ContextConstants& c) { c.owners_offset += 8; });
+    refused([](ContextConstants& c) { c.slots_offset = 0; });
+    refused([](ContextConstants& c) { c.max_clients = 4000; });
+    refused([](ContextConstants& c) { c.max_slots = ~0u; });
+    refused([](ContextConstants& c) { c.chunk_count = MAX_CHUNKS; });
+    refused([](ContextConstants& c) { c.window_bytes = 64 * GiB; });
+    refused([](ContextConstants& c) { c.pool_address -= 4096; });
+    refused([](ContextConstants& c) { c.pool.chunk_words_offset += 1 * GiB; });
+    refused([](ContextConstants& c) { c.pool.node_count = 1; });
+    refused([](ContextConstants& c) { c.era_node = 3; });
+    refused([](ContextConstants& c) { c.era_objects = 100; });
+    refused([](ContextConstants& c) {  // and all of it lies where that would put it
+        ContextPlan plan;
+        plan.name = "tested";
+        plan.image_hash = c.image_hash;
+        plan.uid = c.uid;
+        plan.max_clients = c.max_clients;
+        plan.max_slots = c.max_slots - 1;
+        plan.pool_address = c.pool_address;
+        plan.pool = c.pool;
+        std::memcpy(plan.pool_uuid, c.pool_uuid, sizeof plan.pool_uuid);
+        plan.era_objects = 100;
+        const UniqueFd made(memfd_create("forged", MFD_CLOEXEC));
+        must(format_context(made.get(), plan) == 0, "forging");
+        must(pread(made.get(), &c, sizeof c, 0) == sizeof c, "forged");
+    });
 }
 
 TEST(Hostile, AClientMapsTheConstantsReadOnly) {

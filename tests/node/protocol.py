@@ -4,6 +4,7 @@
 Called by ctest: protocol.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves nothing behind.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -46,6 +47,8 @@ class Protocol(NodeTest):
             error, = struct.unpack_from("<I", answer, 12)
             self.assertIn(error, [errno.EPROTO, errno.EMSGSIZE], len(text))
             self.assertNotEqual(answer[32:33], b"\0", len(text))
+        for text in [attach()[:-1], attach() + b"\0", attach() * 2]:
+            self.assertIn(f"a message of {len(text)} bytes, expected {ATTACH_BYTES}".encode(), self.ask(text))
 
     def test_json_that_is_none_is_answered(self):
         for text in [b"x", b"{", b"{}", b"[]", b"null", b"5", b'"status"', b'["command"]', b'{"command": 7}', b'{"command": null}',
@@ -119,15 +122,34 @@ class Protocol(NodeTest):
         self.assertEqual(self.data("clients"), [])
         self.assertRegex(self.client().greeting, "^client ")
 
+    def waits_for_who_comes(self, pid):
+        """Whether somebody who comes wakes the daemon: its listening socket is in an epoll set of its."""
+        with open("/proc/net/unix", encoding="ascii", errors="replace") as sockets:
+            fields = [line.split() for line in sockets if line.rstrip().endswith(self.socket)]
+        listening = next(f"socket:[{f[6]}]" for f in fields if int(f[3], 16) & 0x10000)  # its inode; __SO_ACCEPTCON
+        links = {}
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                links[fd] = os.readlink(f"/proc/{pid}/fd/{fd}")
+        number = next(fd for fd, link in links.items() if link == listening)
+        for fd, link in links.items():
+            if link == "anon_inode:[eventpoll]":
+                with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as facts:
+                    if any(line.split()[:2] == ["tfd:", number] for line in facts):
+                        return True
+        return False
+
     def test_without_descriptors_who_comes_waits(self):
         pid = self.daemon_pid()
         soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         self.assertEqual(soft, hard)
+        self.assertTrue(self.waits_for_who_comes(pid))
         have = len(os.listdir(f"/proc/{pid}/fd"))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (have + 7, hard))
         connections = [self.connect() for _ in range(20)]
         while "no descriptors for who comes" not in self.log():
             pass
+        self.assertTrue(any(not self.waits_for_who_comes(pid) for _ in range(1_000)))  # it looks ten times a second
         for connection in connections:
             connection.close()
         self.assertEqual(self.data("status")["state"], "live")

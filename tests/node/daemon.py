@@ -143,6 +143,31 @@ class Daemon(NodeTest):
         client.end()
         self.assertEqual(self.data("status")["state"], "live")
 
+    def test_who_comes_finds_the_names_of_the_dead_free(self):
+        """Those who died while no daemon ran are taken back first, by whoever performs that, and needs no right."""
+        self.good("up", "--provider", "rollback", "--pool-size", "64M")
+        for _ in range(5):
+            dying = [self.client() for _ in range(8)]
+            for number, client in enumerate(dying):
+                self.assertEqual(client.ask(f"named n{number}"), "0")
+            self.end_daemon(signal.SIGKILL)
+            for client in dying:
+                client.end()
+            with subprocess.Popen([AEPD, *self.where, "--provider", "rollback"], stderr=subprocess.DEVNULL) as daemon:
+                try:
+                    newcomer = None
+                    while newcomer is None or newcomer.greeting.startswith("failed"):  # it does not listen yet
+                        newcomer = self.client()
+                    self.assertRegex(newcomer.greeting, "^client ")
+                    for number in range(8):
+                        self.assertEqual(newcomer.ask(f"named n{number}"), "0")
+                    newcomer.end()
+                finally:
+                    daemon.terminate()
+            self.good("up", "--provider", "rollback")
+        while self.data("clients"):
+            self.good("recover")
+
     def test_clients_outlive_it(self):
         for number in [signal.SIGTERM, signal.SIGKILL]:
             self.up()

@@ -20,10 +20,10 @@ NOBODY = 65534
 class Elsewhere:
     """A daemon that is not a child of the test alone: a shell around it waits for a line, and takes it down."""
 
-    def __init__(self, before, words, script="", environment=None):
+    def __init__(self, before, words, script="", environment=None, provider="ebpf"):
         command = " ".join(words)
         self.shell = subprocess.Popen(
-            [*before, "sh", "-c", f"{script} {AEP} up {command} --pool-size 64M --provider ebpf && echo up; read line; "
+            [*before, "sh", "-c", f"{script} {AEP} up {command} --pool-size 64M --provider {provider} && echo up; read line; "
              f"{AEP} down --force {command}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, env=environment)
         self.said = ""
@@ -65,6 +65,23 @@ class Namespaces(EbpfTest):
             self.assertEqual(sorted(os.listdir(PINS)), before)
         self.expect_protected()
 
+    def test_a_daemon_of_another_boot_unloads_nothing(self):
+        """Numbers of devices and files of a former boot, or of another system that has this bpffs, say nothing."""
+        before = sorted(os.listdir(PINS))
+        self.end_daemon(signal.SIGKILL)
+        os.rename(f"{self.home}/context", f"{self.home}/elsewhere")
+        with open(f"{self.home}/boot_id", "w", encoding="ascii") as boot_id:
+            boot_id.write("01234567-89ab-cdef-0123-456789abcdef\n")
+        words = ["--socket", f"{self.home}/other-socket", "--directory", f"{self.home}/other"]
+        script = f"mount --bind {boot_id.name} /proc/sys/kernel/random/boot_id &&"
+        with self.elsewhere(["unshare", "--mount"], words, script=script) as daemon:
+            self.assertNotIn("unloaded", daemon.said)
+            self.assertLess(set(before), set(os.listdir(PINS)))
+        self.assertEqual(sorted(os.listdir(PINS)), before)
+        with self.elsewhere(["unshare", "--mount"], words) as daemon:
+            self.assertIn("1 former contexts' programs are unloaded", daemon.said)
+        self.assertEqual(os.listdir(PINS), [])
+
     def test_a_daemon_in_another_pid_namespace_unloads_nothing(self):
         before = sorted(os.listdir(PINS))
         words = ["--socket", f"{self.home}/other-socket", "--directory", f"{self.home}/other"]
@@ -81,6 +98,27 @@ class Namespaces(EbpfTest):
                           "pid namespace", client.greeting)
             client.end()
             self.assertEqual(self.data("clients"), [])
+
+    def test_clients_that_the_daemon_cannot_see_are_protected_with_rollback(self):
+        """It watches nobody: several of them, all of whom it knows by the number 0, die inside and next to each other."""
+        self.good("down")
+        with self.elsewhere(["unshare", "--pid", "--fork", "--mount-proc"], self.where, provider="rollback"):
+            self.assertEqual(self.data("status")["provider"], "rollback")
+            living = self.client()
+            for _ in range(10):
+                self.churning().end()
+                dying = self.client()
+                dying.ask("named old")
+                self.assertEqual(dying.ask("stuck"), "going")
+                dying.until_it_waits()  # inside, and the lock of sharing is held
+                dying.end()
+                self.assertEqual(living.ask("named new"), "0")
+            while len(self.data("clients")) > 1:
+                self.good("recover")
+            self.assertEqual([row["pid"] for row in self.data("clients")], [0])
+            self.assertEqual(int(living.ask("fill 10 64")), 10 * 1024)
+            living.end()
+            self.assertGreater(self.expect_sound()["undone"], 9)
 
     def test_clients_in_a_namespace_below_are_protected(self):
         """The daemon sees them, by other numbers than they have there."""

@@ -55,7 +55,7 @@ class Commands(NodeTest):
         self.assertEqual(status["pid"], self.daemon_pid())
         self.assertEqual(status["pool"]["free_bytes"], status["pool"]["bytes"])
         self.assertIn("context   default (live)", self.good("status"))
-        for path in ["context", "context/context", "context/pool", "context/lock", "socket"]:
+        for path in ["context", "context/context", "context/pool", "context/lock", "socket", "socket.log"]:
             mode = os.stat(f"{self.home}/{path}").st_mode
             self.assertEqual(mode & 0o077, 0, path)
         self.assertIn("is down", self.good("down"))

@@ -6,7 +6,7 @@
 #include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
-#include <sys/prctl.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <cstdlib>
@@ -159,6 +159,7 @@ int run(int argc, char** argv) {
     std::optional<DaemonOptions> options = parse_daemon_options(argc, argv, exit_code);
     if (!options) return exit_code;
     if (options->probe) return std::puts(probe_providers().c_str()) < 0 ? EXIT_TROUBLE : 0;
+    umask(077);  // a log is its user's alone, wherever it is
     UniqueFd starter;
     if (options->background) {
         // Where a relative path leads is said by the starter's directory.

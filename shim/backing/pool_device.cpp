@@ -192,16 +192,20 @@ bool is_device_path(const char* path) {
     const auto below = [path](const char* directory) {
         return __builtin_strncmp(path, directory, __builtin_strlen(directory)) == 0;
     };
-    if (!below("/dev/") || below("/dev/shm/")) return false;
     char directory[MAX_PATH];
     usize end = __builtin_strlen(path);
     while (path[end - 1] != '/') --end;
     __builtin_memcpy(directory, path, end);
     directory[end] = '\0';
-    struct stat above {
-    }, dev{};
-    return !sys::failed(sys::stat(directory, &above)) && !sys::failed(sys::stat("/dev", &dev)) &&
-           above.st_dev == dev.st_dev;
+    const auto file_system_of = [](const char* place) -> dev_t {
+        struct stat status;
+        return sys::failed(sys::stat(place, &status)) ? 0 : status.st_dev;
+    };
+    const dev_t devices = file_system_of("/dev");
+    if (devices == 0 || file_system_of(directory) != devices) return false;
+    // By its spelling only where one of them is no file system of its own.
+    if (below("/dev/shm/") && file_system_of("/dev/shm") == devices) return false;
+    return below("/dev/") || file_system_of("/") != devices;
 }
 
 }  // namespace aep

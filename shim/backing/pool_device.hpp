@@ -25,8 +25,8 @@ bool find_dax_device(const struct stat& st, DaxDevice& device);
 /// are ever overwritten. `bytes`: the size that is asked for, 0: any. False after a message.
 bool create_on_device(const char* path, int fd, const DaxDevice& device, usize bytes);
 
-/// Whether the path leads to where devices are: a file there is memory of this machine alone, made
-/// by mistake for a device that is not there. Not so below /dev/shm, nor on what else is mounted
+/// Whether the absolute path leads to where devices are, however it is spelt: a file there is memory of
+/// this machine alone, made by mistake for a device that is not there. Not so below /dev/shm, nor on what else is mounted
 /// there.
 bool is_device_path(const char* path);
 

@@ -156,10 +156,12 @@ class Pools(NodeTest):
 
     def test_a_device_that_is_not_there(self):
         device = f"/dev/dax77.{os.getpid()}"
-        for size in [[], ["--pool-size", "64M"]]:
-            said = self.refused("--pool", device, "--node", "1", *size)
-            self.assertRegex(said, "is not there|no such device")
-            self.assertFalse(os.path.exists(device))
+        os.symlink("/dev", f"{self.home}/devices")
+        for spelt in [device, f"/{device}", f"/tmp/..{device}", f"{self.home}/devices/{os.path.basename(device)}"]:
+            for size in [[], ["--pool-size", "64M"]]:
+                said = self.refused("--pool", spelt, "--node", "1", *size)
+                self.assertRegex(said, "is not there|no such device")
+                self.assertFalse(os.path.exists(device), spelt)
         for require in ["0", "1"]:
             env = dict(os.environ, LD_PRELOAD=LIBRARY, AEP_POOL=device, AEP_CONTEXT="", AEP_SOCKET="", AEP_REQUIRE=require)
             done = self.run_tool("/bin/sh", "-c", "echo $((1+2))", env=env)

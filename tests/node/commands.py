@@ -5,12 +5,15 @@ Called by ctest: commands.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves 
 """
 
 import concurrent.futures
+import contextlib
 import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import unittest
 
 from node_test import AEP, AEPD, LIBRARY, NodeTest, main
@@ -48,7 +51,8 @@ class Commands(NodeTest):
 
     def test_up_status_down(self):
         self.assertIn("is up", self.up())
-        self.assertIn("was up already", self.up())
+        self.assertIn("was up already: options for it have no effect", self.up())
+        self.assertEqual(self.good("up").splitlines()[0], "context default was up already")
         status = self.data("status")
         self.assertEqual(status["state"], "live")
         self.assertEqual(status["provider"], "none")
@@ -60,6 +64,19 @@ class Commands(NodeTest):
             self.assertEqual(mode & 0o077, 0, path)
         self.assertIn("is down", self.good("down"))
         self.assertEqual(os.listdir(self.home), [])
+
+    def test_one_that_listens_elsewhere_is_told_of(self):
+        """As when it was started with a runtime directory, and is asked without."""
+        self.up()
+        elsewhere = ["--socket", f"{self.home}/another", "--directory", f"{self.home}/context"]
+        words = f"its daemon (pid {self.daemon_pid()}) does not listen at {self.home}/another"
+        for command, code in [("status", 2), ("check", 2), ("down", 1), ("up", 1)]:
+            done = self.run_tool(AEP, command, *elsewhere)
+            self.assertEqual(done.returncode, code, command)
+            self.assertIn(words, done.stderr, command)
+            self.assertIn("XDG_RUNTIME_DIR", done.stderr, command)
+            self.assertLessEqual(done.stderr.count("another daemon serves it already"), 1, command)
+        self.assertEqual(self.data("status")["state"], "live")
 
     def test_many_that_start_it_get_one(self):
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -239,6 +256,40 @@ class Commands(NodeTest):
             done = self.run_tool(AEP, command, *words, "--json")
             self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(os.listdir(self.home), [])
+
+    def test_answers_that_are_none(self):
+        """Of a daemon of another version, or of something else that listens: said, and no command ends by it."""
+        answers = [b"", b"[]", b"5", b"null", b"{", b"\xff\xfe", b"{}", b'{"ok": 7}', b'{"ok": false}', b'{"ok": false, "error": 5}',
+                   b'{"ok": true}', b'{"ok": true, "status": {}, "clients": {}, "findings": {}, "recovered": {}}',
+                   b'{"ok": true, "status": 5, "clients": 5, "findings": 5, "recovered": 5}',
+                   b'{"ok": true, "status": {"state": 5, "pid": "x"}, "clients": [{}], "findings": [[]], "recovered": []}']
+        commands = [["status"], ["status", "--json"], ["clients"], ["top", "--count", "1"], ["check"], ["recover"], ["down"], ["doctor"]]
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listening.bind(self.socket)
+        listening.listen(5)
+
+        def serve():
+            with contextlib.suppress(OSError):  # until it is shut down
+                while True:
+                    with listening.accept()[0] as connection, contextlib.suppress(OSError):
+                        connection.recv(4096)
+                        connection.send(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            for answer in answers:
+                for command, *words in commands:
+                    done = self.aep(command, *words)
+                    self.assertIn(done.returncode, [0, 1, 2], (answer, command, done.stderr))
+                    self.assertTrue(done.stderr == "" or done.stderr.startswith("aep: "), (answer, command, done.stderr))
+                    if command not in ["doctor", "down"] and done.returncode == 0:
+                        self.assertNotEqual(done.stdout, "", (answer, command))
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            server.join()
+            listening.close()
+            os.unlink(self.socket)
 
     def test_a_provider_that_is_missing(self):
         done = self.aep("up", "--provider", "kernel")  # on a system without

@@ -92,7 +92,9 @@ int up(const Target& target, const DaemonArguments& daemon) {
         print(Json{{"started", started}, {"socket", target.paths.socket}, {"provider", provider}});
     } else {
         print(fmt::format("context {} {}\nprovider {}: {}\n", target.paths.name,
-                          started ? "is up" : "was up already: options for it have no effect",
+                          started                ? "is up"
+                          : daemon.words.empty() ? "was up already"
+                                                 : "was up already: options for it have no effect",
                           provider, status.value("protection", "?")));
     }
     return 0;
@@ -115,9 +117,11 @@ int down(const Target& target, bool force) {
                 if (!target.json)
                     print("context " + name + ": no daemon ran; its files are removed\n");
                 break;
-            case Leftovers::served:
-                complain("context " + name + ": its daemon does not listen (yet, or any more)");
+            case Leftovers::served: {
+                const std::string who = served_elsewhere(target.paths);
+                complain(who.empty() ? "context " + name + ": its daemon has just ended" : who);
                 return EXIT_WRONG;
+            }
             case Leftovers::in_use:
                 complain("context " + name +
                          ": no daemon runs, but clients live; end them, or "
@@ -129,7 +133,7 @@ int down(const Target& target, bool force) {
         complain("context " + name + ": " + answer->value("error", "?") +
                  "; end them, or take it down with --force (they keep what they have)");
         if (!target.json && answer->contains("clients")) {
-            std::fputs(clients_text((*answer)["clients"]).c_str(), stderr);
+            std::fputs(clients_text(answer->at("clients")).c_str(), stderr);
         }
         return EXIT_WRONG;
     } else if (!target.json) {
@@ -142,7 +146,7 @@ int down(const Target& target, bool force) {
 int show_status(const Target& target) {
     const Json status = part_of(must_ask(target, {{"command", "status"}}), "status");
     target.json ? print(status) : print(status_text(status));
-    return status["state"] == "live" ? 0 : EXIT_WRONG;
+    return status.at("state") == "live" ? 0 : EXIT_WRONG;
 }
 
 int show_clients(const Target& target) {
@@ -162,14 +166,14 @@ int show_top(const Target& target, double interval_s, unsigned count) {
         Json answer = must_ask(target, {{"command", "top"}});
         Json clients = part_of(answer, "clients");
         if (target.json) {
-            print(Json{{"status", answer["status"]}, {"clients", clients}}, -1);
+            print(Json{{"status", answer.at("status")}, {"clients", clients}}, -1);
             continue;
         }
         std::sort(clients.begin(), clients.end(), [](const Json& a, const Json& b) {
-            return a["bytes"].get<u64>() > b["bytes"].get<u64>();
+            return a.at("bytes").get<u64>() > b.at("bytes").get<u64>();
         });
         // Home, each line's rest cleared, then what is below: no flicker.
-        std::string text = status_text(answer["status"]) + "\n" + clients_text(clients);
+        std::string text = status_text(answer.at("status")) + "\n" + clients_text(clients);
         if (terminal) {
             for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 4) {
                 text.replace(at, 1, "\033[K\n");
@@ -201,9 +205,9 @@ int recover(const Target& target) {
         print(done);
     } else {
         print(fmt::format("{} clients recovered with {}; {} given back to the pool\n",
-                          done["clients"].get<u64>(),
-                          bytes_text(done["chunks"].get<u64>() * CHUNK_SIZE),
-                          bytes_text(done["chunks_returned"].get<u64>() * CHUNK_SIZE)));
+                          done.at("clients").get<u64>(),
+                          bytes_text(done.at("chunks").get<u64>() * CHUNK_SIZE),
+                          bytes_text(done.at("chunks_returned").get<u64>() * CHUNK_SIZE)));
     }
     return 0;
 }

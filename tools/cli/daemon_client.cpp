@@ -19,6 +19,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "node/file_lock.hpp"
 #include "node/node_error.hpp"
 #include "node/process_facts.hpp"
 #include "node/unique_fd.hpp"
@@ -169,10 +170,23 @@ std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request, i
     return json;
 }
 
+std::string served_elsewhere(const ContextPaths& paths) {
+    const UniqueFd lock(open(paths.lock().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    if (!lock || !somebody_locks(lock.get(), 0)) return "";
+    return "context " + paths.name + ": its daemon (pid " + std::to_string(daemon_pid(paths, {})) +
+           ") does not listen at " + paths.socket +
+           ": it is about to begin or to end, or it was started with another XDG_RUNTIME_DIR or "
+           "--socket";
+}
+
 Json must_ask(const Target& target, const Json& request) {
     const ContextPaths& paths = target.paths;
     const std::optional<Json> answer = ask_daemon(paths, request, target.patience_ms);
     if (!answer) {
+        if (const std::string who = served_elsewhere(paths); !who.empty()) {
+            std::fprintf(stderr, "aep: %s\n", who.c_str());
+            std::exit(EXIT_NO_DAEMON);
+        }
         std::fprintf(stderr,
                      "aep: no daemon serves context %s (nothing listens at %s); start it: aep up "
                      "--context %s\n",
@@ -209,10 +223,13 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
     words.insert(words.end(), arguments.begin(), arguments.end());
     int code = 0;
     for (int attempt = 0; attempt < 20; ++attempt) {
-        code = run_daemon(words);
-        started = code == 0;
-        if (started) return "";
-        if (code != DAEMON_SERVED_ALREADY) break;
+        // It says so once that another one has the context.
+        if (attempt == 0 || served_elsewhere(paths).empty()) {
+            code = run_daemon(words);
+            started = code == 0;
+            if (started) return "";
+            if (code != DAEMON_SERVED_ALREADY) break;
+        }
         // Somebody started one by hand just now and it is about to listen, or a dead one's last
         // child still has its lock for a moment.
         for (int i = 0; i < 25; ++i) {
@@ -221,6 +238,8 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
             nanosleep(&MOMENT, nullptr);
         }
     }
+    std::string who = code == DAEMON_SERVED_ALREADY ? served_elsewhere(paths) : "";
+    if (!who.empty()) return who;
     return "the daemon of context " + paths.name + " did not start: " + why_not(code) +
            "; its log: " + log_of(paths, arguments);
 }

@@ -32,6 +32,9 @@ inline constexpr int EXIT_NO_DAEMON = 2;  // also: the command line is not under
 std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request,
                                int patience_ms = USUAL_PATIENCE_MS);
 
+/// Whose daemon has the context although nothing answers at its socket, a line; empty: nobody's.
+std::string served_elsewhere(const ContextPaths& paths);
+
 /// ask_daemon(), or exits with EXIT_NO_DAEMON after a message.
 Json must_ask(const Target& target, const Json& request);
 

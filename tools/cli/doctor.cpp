@@ -193,10 +193,10 @@ void look_at_daemon(Diagnoses& all, const Target& target) {
             {name, Health::good, "does not run", "aep up starts it; aep run does when needed"});
         return;
     }
-    const Json& status = (*answer)["status"];
-    const std::string state = status["state"], provider = status["provider"];
+    const Json status = answer->value("status", Json::object());
+    const std::string state = status.value("state", "?"), provider = status.value("provider", "?");
     all.push_back({name, state == "live" ? Health::good : Health::bad,
-                   fmt::format("pid {}, {}", status["pid"].get<u64>(), state),
+                   fmt::format("pid {}, {}", status.value("pid", u64{0}), state),
                    state == "live" ? "" : "end its clients, then: aep down && aep up"});
     all.push_back({"provider", provider == "none" ? Health::weak : Health::good, provider,
                    provider == "none" ? "a client that is killed inside an operation poisons the "

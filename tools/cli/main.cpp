@@ -40,6 +40,13 @@ class CommandLine {
         } catch (const NodeError& error) {
             std::fprintf(stderr, "aep: %s\n", error.what());
             return error.error() == EINVAL ? 2 : 1;
+        } catch (const Json::exception& error) {
+            std::fprintf(
+                stderr,
+                "aep: the daemon's answer is not understood (%s): is it of another version "
+                "than this program?\n",
+                error.what());
+            return 1;
         } catch (const std::exception& error) {
             std::fprintf(stderr, "aep: %s\n", error.what());
             return 1;

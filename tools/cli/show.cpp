@@ -32,42 +32,45 @@ std::string duration_text(u64 ms) {
 }
 
 std::string status_text(const Json& s) {
-    const Json &pool = s["pool"], &clients = s["clients"], &memory = s["memory"],
-               &recovery = s["recovery"];
+    const Json &pool = s.at("pool"), &clients = s.at("clients"), &memory = s.at("memory"),
+               &recovery = s.at("recovery");
     std::string text;
     const auto line = [&](const char* name, const std::string& value) {
         text += fmt::format("{:<9} {}\n", name, value);
     };
-    line("context", fmt::format("{} ({}), {}", s["context"].get<std::string>(),
-                                s["state"].get<std::string>(), s["directory"].get<std::string>()));
-    if (const std::string poison = s["poison"]; !poison.empty()) line("poison", poison);
+    line("context",
+         fmt::format("{} ({}), {}", s.at("context").get<std::string>(),
+                     s.at("state").get<std::string>(), s.at("directory").get<std::string>()));
+    if (const std::string poison = s.at("poison"); !poison.empty()) line("poison", poison);
     line("daemon",
-         fmt::format("pid {}, up {}", s["pid"].get<u64>(), duration_text(s["uptime_ms"])));
-    line("provider", fmt::format("{}: {}", s["provider"].get<std::string>(),
-                                 s["protection"].get<std::string>()));
-    line("pool", fmt::format("{}: {}, {} free, {} this node's", pool["path"].get<std::string>(),
-                             bytes_text(pool["bytes"]), bytes_text(pool["free_bytes"]),
-                             bytes_text(pool["node_bytes"])));
+         fmt::format("pid {}, up {}", s.at("pid").get<u64>(), duration_text(s.at("uptime_ms"))));
+    line("provider", fmt::format("{}: {}", s.at("provider").get<std::string>(),
+                                 s.at("protection").get<std::string>()));
+    line("pool", fmt::format("{}: {}, {} free, {} this node's", pool.at("path").get<std::string>(),
+                             bytes_text(pool.at("bytes")), bytes_text(pool.at("free_bytes")),
+                             bytes_text(pool.at("node_bytes"))));
     line("clients", fmt::format("{} live, {} frozen, {} recovering (at most {}); {} so far",
-                                clients["live"].get<u64>(), clients["frozen"].get<u64>(),
-                                clients["recovering"].get<u64>(), clients["most"].get<u64>(),
-                                clients["attached"].get<u64>()));
-    line("memory",
-         fmt::format("{} held, {} cached; limits: context {}, client {}",
-                     bytes_text(memory["held_bytes"]), bytes_text(memory["cached_bytes"]),
-                     limit_text(memory["context_limit"]), limit_text(memory["client_limit"])));
-    const Json& sharing = s["sharing"];
+                                clients.at("live").get<u64>(), clients.at("frozen").get<u64>(),
+                                clients.at("recovering").get<u64>(), clients.at("most").get<u64>(),
+                                clients.at("attached").get<u64>()));
+    line(
+        "memory",
+        fmt::format("{} held, {} cached; limits: context {}, client {}",
+                    bytes_text(memory.at("held_bytes")), bytes_text(memory.at("cached_bytes")),
+                    limit_text(memory.at("context_limit")), limit_text(memory.at("client_limit"))));
+    const Json& sharing = s.at("sharing");
     line("sharing",
          fmt::format(
              "{} objects, {} of them groups; {} of dead owners; {} holders; {} sent, {} received",
-             sharing["objects"].get<u64>(), sharing["groups"].get<u64>(),
-             sharing["of_dead_owners"].get<u64>(), sharing["holders"].get<u64>(),
-             sharing["sent"].get<u64>(), sharing["received"].get<u64>()));
+             sharing.at("objects").get<u64>(), sharing.at("groups").get<u64>(),
+             sharing.at("of_dead_owners").get<u64>(), sharing.at("holders").get<u64>(),
+             sharing.at("sent").get<u64>(), sharing.at("received").get<u64>()));
     line("recovery",
-         fmt::format("{} clients, {}, {}/s; {} operations completed of {}; {} broken",
-                     recovery["clients"].get<u64>(), bytes_text(recovery["bytes"]),
-                     bytes_text(recovery["bytes_a_second"]), recovery["completed"].get<u64>(),
-                     recovery["captured"].get<u64>(), recovery["broken"].get<u64>()));
+         fmt::format("{} clients, {}, {}/s; {} operations completed of {}; {} undone; {} broken",
+                     recovery.at("clients").get<u64>(), bytes_text(recovery.at("bytes")),
+                     bytes_text(recovery.at("bytes_a_second")), recovery.at("completed").get<u64>(),
+                     recovery.at("captured").get<u64>(), recovery.at("undone").get<u64>(),
+                     recovery.at("broken").get<u64>()));
     return text;
 }
 
@@ -76,11 +79,12 @@ std::string clients_text(const Json& clients) {
     std::string text = fmt::format(fmt::runtime(ROW), "client", "pid", "name", "state", "held",
                                    "peak", "limit", "threads", "heap", "attached");
     for (const Json& c : clients) {
-        text += fmt::format(
-            fmt::runtime(ROW), c["client"].get<u64>(), c["pid"].get<u64>(),
-            c["name"].get<std::string>(), c["state"].get<std::string>(), bytes_text(c["bytes"]),
-            bytes_text(c["peak_bytes"]), limit_text(c["limit_bytes"]), c["threads"].get<u64>(),
-            c["private_heap"].get<bool>() ? "private" : "joined", duration_text(c["attached_ms"]));
+        text += fmt::format(fmt::runtime(ROW), c.at("client").get<u64>(), c.at("pid").get<u64>(),
+                            c.at("name").get<std::string>(), c.at("state").get<std::string>(),
+                            bytes_text(c.at("bytes")), bytes_text(c.at("peak_bytes")),
+                            limit_text(c.at("limit_bytes")), c.at("threads").get<u64>(),
+                            c.at("private_heap").get<bool>() ? "private" : "joined",
+                            duration_text(c.at("attached_ms")));
     }
     return text;
 }
@@ -88,9 +92,9 @@ std::string clients_text(const Json& clients) {
 std::string findings_text(const Json& findings) {
     std::string text;
     for (const Json& f : findings) {
-        text += fmt::format("{}: {} (found {:#x}, expected {:#x})\n", f["where"].get<std::string>(),
-                            f["what"].get<std::string>(), f["found"].get<u64>(),
-                            f["expected"].get<u64>());
+        text += fmt::format("{}: {} (found {:#x}, expected {:#x})\n",
+                            f.at("where").get<std::string>(), f.at("what").get<std::string>(),
+                            f.at("found").get<u64>(), f.at("expected").get<u64>());
     }
     return text;
 }

@@ -37,8 +37,8 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case ENOTCONN:
             return "this process is not a client of a context, or has not called dsm_attach";
         case ENOTRECOVERABLE:
-            return "the context is poisoned: a client was killed inside an operation that nobody "
-                   "could complete";
+            return "the context is poisoned: a client was killed inside an operation that could be "
+                   "neither completed nor undone";
         case EPERM:
             return "another client is the writer of the group, or nobody";
         case ESRCH:

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include <string>
+#include <utility>
 
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/era/recovery.hpp"
@@ -88,6 +89,21 @@ TEST(EraDamaged, aLaneReleasesNoReferenceToNothing) {
     EXPECT_EQ(g.t.ref(2, 3).load(), 0u);
 }
 
+/// What is no affair of node 0: the rings between the others, and the hints of its own.
+std::string words_of_others(const Tables& t) {
+    std::string words;
+    const auto add = [&words](const Word& first, usize bytes) {
+        words.append(reinterpret_cast<const char*>(&first), bytes);
+    };
+    for (const auto& [from, to] : {std::pair{1u, 2u}, std::pair{2u, 1u}}) {
+        add(t.tail(from, to), t.at.ring);
+    }
+    for (const auto& [from, to] : {std::pair{0u, 1u}, std::pair{1u, 0u}}) {
+        add(t.tail(from, to), 2 * CACHE_LINE);
+    }
+    return words;
+}
+
 /// Every offset and number that a record may name, and what of it may be done: sound words of the
 /// other nodes stay as they are.
 TEST(EraDamaged, redoRecordsChangeNoCellOfOthers) {
@@ -107,17 +123,23 @@ TEST(EraDamaged, redoRecordsChangeNoCellOfOthers) {
             redo.head = RedoHead::make(kind, 3).bits;
             const u64 others = g.t.ref(2, 1).load();
             const u64 before = g.t.node(1).load();
+            const std::string words = words_of_others(g.t);
             refused += g.recover(0) == Status::damaged;
             ASSERT_EQ(g.t.ref(2, 1).load(), others) << offset;
             ASSERT_EQ(g.t.node(1).load(), before) << offset;
+            ASSERT_TRUE(words_of_others(g.t) == words) << offset;
         }
         for (const u64 far : {~u64{0}, u64{1} << 63, u64{1} << 40, ~u64{7}}) {
-            Guarded g;
-            RedoRecord& redo = g.t.lane(g.t.writer(0, 1)).redo;
-            redo.object = far;
-            redo.cell = redo.to = far;
-            redo.head = RedoHead::make(kind, 3).bits;
-            EXPECT_EQ(g.recover(0), Status::damaged);
+            // One word of the record, the others sound.
+            for (Word RedoRecord::*const word : {&RedoRecord::object, &RedoRecord::cell}) {
+                Guarded g;
+                RedoRecord& redo = g.t.lane(g.t.writer(0, 1)).redo;
+                redo.object = 5;
+                redo.cell = redo.to = g.t.offset_of(g.t.ref(0, 1));
+                redo.*word = far;
+                redo.head = RedoHead::make(kind, 3).bits;
+                EXPECT_EQ(g.recover(0), Status::damaged);
+            }
         }
     }
     EXPECT_GT(refused, 1000u);

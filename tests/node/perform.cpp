@@ -2,6 +2,7 @@
 //          with the reply for the one that asked; no client ever has that slot.
 // Who calls it: ctest. With kills: crash_points.cpp, perform_ebpf.cpp.
 // Crash rule: in children.
+#include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
 
@@ -185,6 +186,26 @@ TEST(Perform, WhatADeadClientHoldsIsUndone) {
         EXPECT_EQ(sharing().groups, 0u);
         EXPECT_FALSE(host.poisoned());
         expect_all_back(host);
+    });
+}
+
+/// Its operation has committed, and somebody sleeps until he is told.
+TEST(Perform, WhatADeadClientOwedIsDone) {
+    with_host([&](Host& host) {
+        host.set_provider(Provider::rollback);
+        constexpr u32 SLEEPER = 2;
+        ClientProcess process([](Client& client) {
+            client.pretend_inside(static_cast<u32>(ShareOp::send));
+            client.slot_entry().owes = Owed::make(SLEEPER, Sleep::arrivals).bits;
+        });
+        const u32 client = process.attach_and_wait(host);
+        u32 slot = 0;
+        while (SlotOwner{slot_at(slot).owner.load()}.client() != client) ++slot;
+        const u32 before = words_of(SLEEPER, Sleep::arrivals).sequence.load();
+        process.kill_it();
+        expect_all_back(host);
+        EXPECT_EQ(slot_at(slot).owes.load(), 0u);
+        EXPECT_NE(words_of(SLEEPER, Sleep::arrivals).sequence.load(), before);
     });
 }
 

@@ -111,14 +111,18 @@ u32 ClientRecovery::take_chunks_back(u32 client) {
     // What an operation left that cannot be completed is believed in nothing.
     const bool wipe = is_poisoned();
     const int fd = served_.fd();
+    // A next client that uses little of a huge page would have all of it: such memory does not wait in the cache.
+    const bool cleans = !wipe && !is_fenced();
+    const u64 end = monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
     u32 chunks = 0;
     for (u32 c = 0; c < context().chunk_count; ++c) {
         const u32 owner = chunk_owner(c).load(std::memory_order_acquire);
         if (owner != client && owner != (client | OWNER_CLAIMING)) continue;
+        bool coarse = false;
         if (wipe) {
             punch_chunk_metadata(fd, c);
         } else {
-            clear_chunk_metadata(fd, client, c);
+            coarse = clear_chunk_metadata(fd, client, c);
         }
         AEP_NODE_CRASH_POINT("recover: metadata cleared");
         // Exports in it: the chunk stays until the last of them goes, which may be just now.
@@ -126,7 +130,10 @@ u32 ClientRecovery::take_chunks_back(u32 client) {
             if (exports_gone(c)) give_kept_chunk(c);
             continue;
         }
-        chunks += reclaim_chunk(client, c);
+        if (reclaim_chunk(client, c)) {
+            ++chunks;
+            if (coarse && cleans && monotonic_ns() < end) cache_.give_back(c);
+        }
         AEP_NODE_CRASH_POINT("recover: one chunk");
     }
     return chunks;

@@ -6,6 +6,7 @@
 //             last. A client is believed dead when its lock can be had, by nothing else.
 #pragma once
 
+#include "node/chunk_cache.hpp"
 #include "node/heap_verifier.hpp"
 #include "node/operation_recovery.hpp"
 #include "node/sweep.hpp"
@@ -30,10 +31,11 @@ class ClientRecovery {
   public:
     /// All of them outlive it. `verifier`: null: heaps go unseen.
     ClientRecovery(const ServedContext& served, OperationRecovery& operations, HostSlot& host_slot,
-                   HeapVerifier* verifier, const Log& log)
+                   ChunkCache& cache, HeapVerifier* verifier, const Log& log)
         : served_(served),
           operations_(operations),
           host_slot_(host_slot),
+          cache_(cache),
           verifier_(verifier),
           log_(log) {}
 
@@ -55,6 +57,7 @@ class ClientRecovery {
     const ServedContext& served_;
     OperationRecovery& operations_;
     HostSlot& host_slot_;
+    ChunkCache& cache_;
     HeapVerifier* const verifier_;
     const Log& log_;
 };

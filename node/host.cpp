@@ -26,10 +26,10 @@ NodeHost::NodeHost(NodeOptions options, Completion& completion, Log log)
       host_slot_(served_, protection_, undo_, log_),
       operations_(protection_, undo_, host_slot_, log_),
       verifier_(served_, log_),
-      recovery_(served_, operations_, host_slot_, options_.verify ? &verifier_ : nullptr, log_),
+      cache_(served_, pool_, options_.decay_ms),
+      recovery_(served_, operations_, host_slot_, cache_, options_.verify ? &verifier_ : nullptr, log_),
       admission_(served_, pool_, image_.get(), recovery_, log_),
       lone_deaths_(served_, protection_, operations_, log_),
-      cache_(served_, pool_, options_.decay_ms),
       upkeep_(member_, host_slot_, pool_, cache_, log_),
       events_(log_),
       checker_(served_, pool_, member_, verifier_) {

@@ -103,10 +103,10 @@ class NodeHost {
     HostSlot host_slot_;
     OperationRecovery operations_;
     HeapVerifier verifier_;
+    ChunkCache cache_;
     ClientRecovery recovery_;
     ClientAdmission admission_;
     LoneDeaths lone_deaths_;
-    ChunkCache cache_;
     NodeUpkeep upkeep_;
     EventLog events_;
     Checker checker_;

@@ -96,12 +96,13 @@ void punch(int fd, u64 at, u64 bytes) {
 
 }  // namespace
 
-void clear_chunk_metadata(int fd, u32 client, u32 chunk) {
+bool clear_chunk_metadata(int fd, u32 client, u32 chunk) {
     const SliceIndex first = first_slice(ChunkIndex{chunk});
     Copy<ChunkDesc, 1> desc;
     Copy<PageDesc, SLICES_PER_CHUNK> slices;
     if (!desc.read(fd, chunk_desc(ChunkIndex{chunk})) || !slices.read(fd, desc_of(first))) {
-        return punch_chunk_metadata(fd, chunk);
+        punch_chunk_metadata(fd, chunk);
+        return false;
     }
     if (!slices.is_zero()) {
         if (desc[0].holder.load(std::memory_order_relaxed) == client + 1) {
@@ -111,6 +112,7 @@ void clear_chunk_metadata(int fd, u32 client, u32 chunk) {
         clear(fd, slices.at, sizeof slices.bytes);
     }
     if (!desc.is_zero()) clear(fd, desc.at, sizeof desc.bytes);
+    return desc[0].coarse != 0;
 }
 
 void punch_stack(int fd, u32 slot) {

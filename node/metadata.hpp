@@ -10,8 +10,8 @@ namespace aep {
 
 /// Clears what client `client`, which is dead, has used of the chunk's metadata in the context
 /// file. Linear in the pages, not in their blocks; a few system calls, which make no memory
-/// present.
-void clear_chunk_metadata(int context_fd, u32 client, u32 chunk);
+/// present. Whether its memory comes in large pieces, as the client said: a hint.
+bool clear_chunk_metadata(int context_fd, u32 client, u32 chunk);
 
 /// Gives the memory of a slot's stack back: nobody is on it.
 void punch_stack(int context_fd, u32 slot);

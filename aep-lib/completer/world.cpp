@@ -73,7 +73,8 @@ const char* map_context(int context_fd, int image_fd, const ContextConstants& he
     if (error = map_stacks(context_fd, header, all_stacks); error < 0) return "mapping the stacks";
     error = header.image_hash != BUILT_IMAGE_HASH
                 ? -ENOEXEC
-                : map_image(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, use);
+                : check_image_hash(image_fd, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES);
+    if (error == 0) error = map_image(image_fd, BUILT_IMAGE_BYTES, use);
     return error < 0 ? "mapping the image" : nullptr;
 }
 

@@ -45,8 +45,8 @@ void Arena::init(u32 domain_index) {
 void Arena::refile(ChunkIndex c, ChunkDesc* d) {
     const u32 rank = run_rank(d->free);
     if (rank == d->rank) return;
-    if (d->rank != 0) by_rank_[d->rank - 1].erase(raw(c));
-    if (rank != 0) by_rank_[rank - 1].insert(raw(c));
+    if (d->rank != 0) by_rank_.erase(d->rank - 1, raw(c));
+    if (rank != 0) by_rank_.insert(rank - 1, raw(c));
     d->rank = static_cast<u8>(rank);
 }
 
@@ -98,7 +98,8 @@ Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
     for (u32 rank = floor_log2(slices); rank < RANKS; ++rank) {
         const bool may_fail = rank < guaranteed;
         u32 tries = 0;
-        for (u32 c = by_rank_[rank].next(0); c != IndexSet::NONE; c = by_rank_[rank].next(c + 1)) {
+        for (u32 c = by_rank_.next(rank, 0); c != ChunkSets::NONE;
+             c = by_rank_.next(rank, c + 1)) {
             const ChunkDesc* d = chunk_desc(ChunkIndex{c});
             const u64 starts = run_starts(d->free, slices) & positions;
             if (starts != 0) {
@@ -350,10 +351,10 @@ void Arena::purge_end(Purge purge, u64 zero, bool still_committed) {
 
 ChunkIndex Arena::detach_free_chunk(u32 keep) {
     LockScope scope(lock_);
-    const IndexSet& empty_chunks = by_rank_[RANKS - 1];
-    u32 found = IndexSet::NONE;
+    u32 found = ChunkSets::NONE;
     u32 spare = 0;
-    for (u32 c = empty_chunks.next(0); c != IndexSet::NONE; c = empty_chunks.next(c + 1)) {
+    for (u32 c = by_rank_.next(RANKS - 1, 0); c != ChunkSets::NONE;
+         c = by_rank_.next(RANKS - 1, c + 1)) {
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         if (d->dirty != 0 || d->on_dirty_list) continue;
         found = c;

@@ -122,12 +122,11 @@ class Arena {
     template <class F>
     bool for_each_memory(u32 limit, F&& f) const {
         const uptr begin = reinterpret_cast<uptr>(this);
-        if (!f(begin, reinterpret_cast<uptr>(by_rank_) - begin)) return false;
-        for (const IndexSet& bin : by_rank_) {
-            if (!bin.for_each_memory(limit, f)) return false;
-        }
-        return true;
+        return f(begin, reinterpret_cast<uptr>(&by_rank_) - begin) &&
+               by_rank_.for_each_memory(limit, f);
     }
+
+    using ChunkSets = IndexSets<8>;  // a cache line of words, RANKS of them in use
 
   private:
     friend class HeapCheck;
@@ -153,7 +152,7 @@ class Arena {
     std::atomic<u32> chunk_limit_;
     u32 dirty_first_, dirty_last_;
     Decay decay_;
-    IndexSet by_rank_[RANKS];  // [r]: chunks whose longest free run is in [2^r, 2^(r+1))
+    ChunkSets by_rank_;  // set r: chunks whose longest free run is in [2^r, 2^(r+1))
 };
 
 }  // namespace aep

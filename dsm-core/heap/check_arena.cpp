@@ -31,7 +31,7 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
         return false;
     }
     for (u32 r = 0; r < Arena::RANKS; ++r) {
-        const bool in_bin = arena.by_rank_[r].contains(raw(c));
+        const bool in_bin = arena.by_rank_.contains(r, raw(c));
         if (!require(in_bin == (d->rank == r + 1), "the chunk is in the wrong bin", "chunk", at, r,
                      d->rank)) {
             return false;
@@ -177,8 +177,11 @@ bool HeapCheck::chunks() {
 /// walking are as many as chunks that have a rank.
 bool HeapCheck::bins() {
     u64 members = 0;
-    for (const IndexSet& bin : dom_.arena.by_rank_) {
-        for (u32 c = bin.next(0); c != IndexSet::NONE; c = bin.next(c + 1)) ++members;
+    const Arena::ChunkSets& bins = dom_.arena.by_rank_;
+    for (u32 r = 0; r < Arena::RANKS; ++r) {
+        for (u32 c = bins.next(r, 0); c != Arena::ChunkSets::NONE; c = bins.next(r, c + 1)) {
+            ++members;
+        }
     }
     return require(members == binned_, "the bins hold other chunks than those with a rank",
                    "domain", domain_address(), members, binned_);

@@ -12,7 +12,6 @@ namespace aep {
 
 struct Domain {
     PageDesc empty_page;  // what empty queues point at; never written after the start
-    Arena arena;
 
     Lock heaps_lock;
     std::atomic<u32> heaps_used;    // numbers 1 .. heaps_used were ever given out
@@ -26,6 +25,8 @@ struct Domain {
     std::atomic<u64> purged_bytes;
     std::atomic<u64> large_bytes;  // in live large objects
     std::atomic<u64> large_count;
+
+    alignas(CACHE_LINE) Arena arena;  // last: it is sparse from its middle on
 };
 
 inline constexpr usize HEAPS_OFFSET = 8 * MiB;

@@ -72,8 +72,11 @@ inline bool queue_empty(const PageQueue& q) { return q.last == nullptr; }
 inline bool heap_refill(const Heap* h, PageDesc* d) {
     if (page_hand(d) != 0) return true;
     const bool nothing_comes = h->remote_pages.load(std::memory_order_relaxed) == nullptr;
-    return (nothing_comes && page_is_tight(d) && page_extend(d)) || page_seek(d) ||
-           (nothing_comes && page_extend(d));
+    if (nothing_comes && page_is_tight(d)) {
+        if (page_extend(d)) return true;
+        if (AEP_UNLIKELY(page_awaits_memory(d))) return false;  // the driver commits it
+    }
+    return page_seek(d) || (nothing_comes && page_extend(d));
 }
 
 }  // namespace aep

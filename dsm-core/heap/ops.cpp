@@ -142,6 +142,7 @@ Reply find_page(Domain& dom, const Request& r) {
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
     if (d != nullptr && page_hand(d) == 0) reply.status = Status::uncommitted;
+    if (d != nullptr) reply.mask = page_is_tight(d) && page_awaits_memory(d);
     reply.twice_freed = bad;
     return reply;
 }
@@ -178,7 +179,7 @@ Reply page_birth(const Request& r) {
 Reply extend_page(const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
     d->committed = r.b;
-    extend(d);
+    if (page_hand(d) == 0) extend(d);
     return {};
 }
 

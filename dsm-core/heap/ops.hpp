@@ -13,7 +13,8 @@ namespace aep {
 
 enum class Op : u32 {
     find_page,   // heap, a=class                      -> value=page descriptor with free blocks, or
-                 // miss; or uncommitted: the page has room that must be committed first; own_only:
+                 // miss; or uncommitted: the page has room that must be committed first;
+                 // mask=1: it has few, and had better be committed further; own_only:
                  // no page of others' is adopted; thorough: full pages' few free blocks count, too
     take_run,    // heap, a=slices, b=alignment; mask=first chunk and, from bit 32, the end of those
                  // that it must lie in (0: any)        -> run, or miss

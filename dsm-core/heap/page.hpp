@@ -251,6 +251,12 @@ inline bool page_is_tight(const PageDesc* d) {
     return (d->extended - page_out(d)) * u32{8} < d->extended;
 }
 
+/// Whether the page has blocks that would be extended to, if more of it were committed, and no others.
+inline bool page_awaits_memory(const PageDesc* d) {
+    return d->extended < d->capacity &&
+           blocks_in(static_cast<u32>(d->committed), d->magic) <= d->extended;
+}
+
 enum class RemoteMark { marked, first_of_page, already_marked };
 
 /// free by a thread that does not own the page: marks the block for its owner. `first_of_page`: the

@@ -14,8 +14,7 @@ constexpr int OPEN = PROT_READ | PROT_WRITE;
 
 /// Chunks below it have room in the arena that is accessible.
 u32 arena_open = 0;
-/// As many more as an OS page of an IndexSet's last level has.
-constexpr u32 ARENA_STEP = OS_PAGE_SIZE * 8;
+constexpr u32 ARENA_STEP = Arena::ChunkSets::MEMBERS_OF_PAGE;
 
 bool claimed = false;
 

@@ -31,9 +31,8 @@ bool for_each_domain_part(const Domain& dom, u32 chunks, u32 heaps, F f) {
         return going_on;
     };
     const uptr start = reinterpret_cast<uptr>(&dom);
-    const uptr tail = reinterpret_cast<uptr>(&dom.heaps_lock);
     return add(start, reinterpret_cast<uptr>(&dom.arena) - start) &&
-           dom.arena.for_each_memory(chunks, add) && add(tail, start + sizeof(Domain) - tail) &&
+           dom.arena.for_each_memory(chunks, add) &&
            add(start + HEAPS_OFFSET, heaps_end(heaps) - HEAPS_OFFSET) && f(begin, end - begin);
 }
 

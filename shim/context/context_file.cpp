@@ -244,19 +244,19 @@ long commit_stack(u32 slot) {
     return 0;
 }
 
-long map_heap_metadata(int fd, const ContextConstants& h) {
-    constexpr int BOTH = PROT_READ | PROT_WRITE;
+long map_heap_metadata(int fd, const ContextConstants& h, bool accessible) {
+    const int protection = accessible ? PROT_READ | PROT_WRITE : PROT_NONE;
     const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
     const auto bytes_of = [chunks](const MetaArray& array) {
         return array.stride * SLICES_PER_CHUNK * chunks;
     };
     long result = map_part(fd, CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks,
-                           context_offset_of_meta(CHUNK_DESCS.base), BOTH);
+                           context_offset_of_meta(CHUNK_DESCS.base), protection);
     if (sys::failed(result)) return result;
     for (usize i = 0; i < std::size(SLICE_ARRAYS); ++i) {
         const MetaArray& array = SLICE_ARRAYS[i];
         const usize bytes = bytes_of(array);
-        result = map_part(fd, array.base, bytes, context_offset_of_meta(array.base), BOTH);
+        result = map_part(fd, array.base, bytes, context_offset_of_meta(array.base), protection);
         if (sys::failed(result)) {  // all or nothing
             while (i-- != 0) sys::munmap(SLICE_ARRAYS[i].base, bytes_of(SLICE_ARRAYS[i]));
             sys::munmap(CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks);
@@ -267,10 +267,19 @@ long map_heap_metadata(int fd, const ContextConstants& h) {
     return 0;
 }
 
-long map_domain(int fd, u32 index) {
-    const uptr address = reinterpret_cast<uptr>(&domain_at(index));
-    return map_part(fd, address, DOMAIN_STRIDE, context_offset_of_meta(address),
-                    PROT_READ | PROT_WRITE);
+long map_domain(int fd, u32 index, bool all) {
+    constexpr int BOTH = PROT_READ | PROT_WRITE;
+    const Domain& dom = domain_at(index);
+    const uptr domain = reinterpret_cast<uptr>(&dom);
+    long result = map_part(fd, domain, DOMAIN_STRIDE, context_offset_of_meta(domain),
+                           all ? BOTH : PROT_NONE);
+    if (sys::failed(result) || all) return result;
+    for_each_domain_part(dom, context().chunk_count, 1, [&](uptr address, usize bytes) {
+        result = sys::mprotect(address, bytes, BOTH);
+        return !sys::failed(result);
+    });
+    if (sys::failed(result)) sys::munmap(domain, DOMAIN_STRIDE);
+    return result;
 }
 
 long open_domain(u32 index) {
@@ -292,21 +301,26 @@ long check_membership(const ContextConstants& header) {
     return same ? 0 : -ESTALE;
 }
 
-long map_image(int fd, u64 expected_hash, u64 expected_bytes, ImageUse use) {
+long check_image_hash(int fd, u64 expected_hash, u64 expected_bytes) {
+    u64 hash = 0;
+    const long read = hash_file(fd, expected_bytes, hash);
+    return !sys::failed(read) && hash == expected_hash ? 0 : -ENOEXEC;
+}
+
+long map_image(int fd, u64 expected_bytes, ImageUse use) {
     struct stat status {};
     if (const long result = sys::fstat(fd, &status); sys::failed(result)) return result;
-    u64 hash = 0;
-    if (static_cast<u64>(status.st_size) != expected_bytes ||
-        sys::failed(hash_file(fd, expected_bytes, hash)) || hash != expected_hash) {
+    struct {
+        Elf64_Ehdr elf;
+        Elf64_Phdr segments[8];  // behind it, in what our linker makes
+    } head;
+    if (static_cast<u64>(status.st_size) != expected_bytes || !sys::read_all(fd, &head, sizeof head, 0) ||
+        head.elf.e_phoff != sizeof head.elf || head.elf.e_phentsize != sizeof *head.segments ||
+        head.elf.e_phnum > std::size(head.segments)) {
         return -ENOEXEC;
     }
-    Elf64_Ehdr elf;
-    if (!sys::read_all(fd, &elf, sizeof elf, 0) || elf.e_phnum > 8) return -ENOEXEC;
-    for (u32 i = 0; i < elf.e_phnum; ++i) {
-        Elf64_Phdr segment;
-        if (!sys::read_all(fd, &segment, sizeof segment, elf.e_phoff + i * sizeof segment)) {
-            return -ENOEXEC;
-        }
+    for (u32 i = 0; i < head.elf.e_phnum; ++i) {
+        const Elf64_Phdr& segment = head.segments[i];
         if (segment.p_type != PT_LOAD) continue;
         const bool shadow = segment.p_vaddr == SHADOW_ENTRY;
         if ((!shadow && segment.p_vaddr != CONTEXT_BASE) || segment.p_flags != (PF_R | PF_X) ||

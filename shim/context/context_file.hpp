@@ -63,10 +63,12 @@ long map_stacks(int fd, const ContextConstants& header, bool accessible);
 long open_stack(u32 slot);
 /// As above, of one that is accessible.
 long commit_stack(u32 slot);
-/// Maps the metadata arrays of the pool's chunks.
-long map_heap_metadata(int fd, const ContextConstants& header);
-/// Maps one domain. Its first part must have been made present by whoever created it.
-long map_domain(int fd, u32 index);
+/// Maps the metadata arrays of the pool's chunks: all accessible, or none (client: as far as its
+/// chunks need it).
+long map_heap_metadata(int fd, const ContextConstants& header, bool accessible = true);
+/// Maps one domain, all of it accessible or (client) what an empty one uses. That part must have
+/// been made present by whoever created it.
+long map_domain(int fd, u32 index, bool all = true);
 /// Makes an empty domain of a mapped, zeroed one: the arena initialised, memory for it and for one
 /// heap present. Needs the control area.
 long open_domain(u32 index);
@@ -81,8 +83,13 @@ enum class ImageUse {
 /// of this build there, and the context that has this header. 0 or -errno.
 long check_membership(const ContextConstants& header);
 
-/// Maps an image file after checking that it is one of this build: its size and hash are
-/// `expected_bytes` and `expected_hash`, its segments where they must be. -ENOEXEC: it is not.
-long map_image(int fd, u64 expected_hash, u64 expected_bytes, ImageUse use);
+/// Whether an image file holds what this build's does: size and hash. 0 or -ENOEXEC. Reads all of
+/// it: who made the sealed copy has done that, and a client that it admitted for its image's hash
+/// need not (a tenth of a millisecond).
+long check_image_hash(int fd, u64 expected_hash, u64 expected_bytes);
+
+/// Maps an image file after checking that it is one that fits: its size, its segments where they
+/// must be, the formats that it knows. -ENOEXEC: it is not.
+long map_image(int fd, u64 expected_bytes, ImageUse use);
 
 }  // namespace aep

@@ -7,7 +7,6 @@
 #include <sys/prctl.h>
 
 #include "dsm-core/heap/domain.hpp"
-#include "shim/backing/domain_memory.hpp"
 #include "shim/backing/pool_attach.hpp"
 #include "shim/backing/pool_file.hpp"
 #include "shim/context/context_file.hpp"
@@ -145,7 +144,7 @@ bool map_shared_parts(int fd, const ContextConstants& h, Mapped& mapped) {
 /// The image, where a member has it.
 bool map_own_image(const Descriptors& got, Mapped& mapped) {
     if (this_client.is_member()) return true;
-    const long result = map_image(got[FD_IMAGE], IMAGE_HASH, IMAGE_BYTES, ImageUse::enter);
+    const long result = map_image(got[FD_IMAGE], IMAGE_BYTES, ImageUse::enter);
     if (sys::failed(result)) {
         return refuse(result == -ENOEXEC ? "its image is another build's" : "its image", result);
     }
@@ -156,26 +155,17 @@ bool map_own_image(const Descriptors& got, Mapped& mapped) {
 
 /// What only a client whose heap is in the context has.
 bool map_heap_parts(const Descriptors& got, const ContextConstants& h, u32 index, Mapped& mapped) {
-    long result = map_heap_metadata(got[FD_CONTEXT], h);
+    long result = map_heap_metadata(got[FD_CONTEXT], h, false);
     if (sys::failed(result)) return refuse("the heap's metadata", result);
     const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
     for (const MetaArray& array : SLICE_ARRAYS) {
         mapped.add(0, array.base, array.stride * SLICES_PER_CHUNK * chunks);
     }
     mapped.add(0, CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks);
-    result = map_domain(got[FD_CONTEXT], index);
+    result = map_domain(got[FD_CONTEXT], index, false);
     if (!mapped.add(result, reinterpret_cast<uptr>(&domain_at(index)), DOMAIN_STRIDE)) {
         return refuse("its domain", result);
     }
-    // Accessible as far as it is used: see joined_backing.cpp.
-    for (const MetaArray& array : SLICE_ARRAYS) {
-        sys::mprotect(array.base, array.stride * SLICES_PER_CHUNK * chunks, PROT_NONE);
-    }
-    sys::mprotect(CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks, PROT_NONE);
-    sys::mprotect(reinterpret_cast<uptr>(&domain_at(index)), DOMAIN_STRIDE, PROT_NONE);
-    for_each_domain_part(domain_at(index), h.chunk_count, 1, [](uptr address, usize bytes) {
-        return !sys::failed(sys::mprotect(address, bytes, PROT_READ | PROT_WRITE));
-    });
     result = make_context_views(got[FD_CONTEXT], h, index);
     return !sys::failed(result) || refuse("private views", result);
 }
@@ -197,6 +187,15 @@ bool map_pool(int fd, const ContextConstants& h) {
     return !sys::failed(opened) || refuse("what nodes share in its pool", opened);
 }
 
+/// The first read of an OS page of the file makes fifteen others around it this process's, too, and a write that page
+/// alone. So the words that each operation of the node reads are written to once, without a change.
+void touch_shared_words() {
+    context().attached.fetch_add(0, std::memory_order_relaxed);
+    for (u32 chunk = 0; chunk < context().chunk_count; chunk += OS_PAGE_SIZE / sizeof(u32)) {
+        chunk_owner(chunk).fetch_or(0, std::memory_order_relaxed);
+    }
+}
+
 void become(const AnswerMessage& answer) {
     this_client.index = answer.client;
     this_client.generation = answer.generation;
@@ -213,7 +212,7 @@ bool map_context(const AnswerMessage& answer, const Descriptors& got) {
                 ", expected ", Hex{fault.expected}, ": ", fault.advice);
         return false;
     }
-    if (answer.client == 0 || answer.client > h.max_clients) {
+    if (answer.client == 0 || answer.client > h.max_clients || h.image_hash != IMAGE_HASH) {
         return refuse("the daemon's answer", -EPROTO);
     }
     this_client.provider = answer.provider;
@@ -233,11 +232,12 @@ bool map_context(const AnswerMessage& answer, const Descriptors& got) {
         return refuse("memory for its domain", opened);
     }
     become(answer);
-    if (!open_spare_slot()) {
+    touch_shared_words();
+    if (!reserve_spare_slot()) {
         this_client.joined = this_client.attached = false;
         forget_context_views();
         unmap_whole_pool();
-        return refuse("a slot and memory for its stack", -ENOSPC);
+        return refuse("a slot", -ENOSPC);
     }
     mapped.keep();
     return true;

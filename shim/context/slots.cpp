@@ -21,6 +21,7 @@ namespace {
 
 /// For threads without a slot of their own, one at a time.
 Slot* spare_slot = nullptr;
+bool spare_is_open = false;  // its stack is there: from its first use on
 ProcessLock spare_lock{LockName::spare_slot};
 
 /// The slot that the thread is about to enter or has entered; null: none.
@@ -30,39 +31,94 @@ ProcessLock ask_lock{LockName::daemon};  // one question at a time on the connec
 std::atomic<bool> said_limit{false};
 std::atomic<bool> said_poisoned{false};
 
-Slot* take_slot() {
+/// Slots that ended threads of ours have left, ready for the next ones: a program whose threads come and go uses the
+/// same few stacks again and again, without a system call.
+constexpr u32 MOST_RESTING = 8;
+std::atomic<Slot*> resting[MOST_RESTING];
+/// Where the search for a slot goes on: behind the last one that was found, so that a process's slots are neighbours.
+std::atomic<u32> next_slot{0};
+
+Slot* take_resting() {
+    for (std::atomic<Slot*>& place : resting) {
+        if (place.load(std::memory_order_relaxed) == nullptr) continue;
+        // acquire: the thread that left it is done with it.
+        if (Slot* slot = place.exchange(nullptr, std::memory_order_acquire)) return slot;
+    }
+    return nullptr;
+}
+
+bool rest(Slot* slot) {
+    for (std::atomic<Slot*>& place : resting) {
+        Slot* none = nullptr;
+        // release: see take_resting().
+        if (place.load(std::memory_order_relaxed) == nullptr &&
+            place.compare_exchange_strong(none, slot, std::memory_order_release)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/// Takes one that is nobody's; its stack is neither accessible nor there.
+Slot* claim_free() {
     const u32 slots = host_slot();  // all before it
-    const u32 tid = static_cast<u32>(sys::gettid());
     const u64 ours = SlotOwner::make(this_client.index, this_client.generation).bits;
-    // Neighbouring threads begin far apart, so that they rarely look at each other's.
-    u32 i = static_cast<u32>(u64{tid} * 0x9e37'79b9 % slots);
-    for (u32 tries = 0; tries < slots; ++tries, i = i + 1 == slots ? 0 : i + 1) {
+    // Clients begin far apart, so that they rarely look at each other's.
+    const u32 begin = static_cast<u32>(u64{slots} * this_client.index / (context().max_clients + 1));
+    const u32 from = begin + next_slot.load(std::memory_order_relaxed);
+    for (u32 tries = 0; tries < slots; ++tries) {
+        const u32 i = (from + tries) % slots;
         Slot& slot = slot_at(i);
         u64 free = 0;
-        if (slot.owner.load(std::memory_order_relaxed) != 0 ||
-            // acq_rel: the last owner's use of it is over.
-            !slot.owner.compare_exchange_strong(free, ours, std::memory_order_acq_rel)) {
-            continue;
-        }
-        if (sys::failed(this_client.is_member() ? commit_stack(i) : open_stack(i))) {
-            slot.owner.store(0, std::memory_order_release);
-            return nullptr;
-        }
-        slot.tid.store(tid, std::memory_order_relaxed);
-        client_at(this_client.index).slots.fetch_add(1, std::memory_order_relaxed);
+        // Not read before: the first read of an OS page makes fifteen others around it this process's, too.
+        // acq_rel: the last owner's use of it is over.
+        if (!slot.owner.compare_exchange_strong(free, ours, std::memory_order_acq_rel)) continue;
+        next_slot.store((i + 1 + slots - begin) % slots, std::memory_order_relaxed);
         return &slot;
     }
     return nullptr;
 }
 
+bool make_stack(const Slot& slot) {
+    const u32 i = index_of(slot);
+    return !sys::failed(this_client.is_member() ? commit_stack(i) : open_stack(i));
+}
+
+void count_slot(Slot& slot) {
+    slot.tid.store(static_cast<u32>(sys::gettid()), std::memory_order_relaxed);
+    client_at(this_client.index).slots.fetch_add(1, std::memory_order_relaxed);
+}
+
+/// For the calling thread.
+Slot* take_slot() {
+    Slot* slot = take_resting();
+    if (slot == nullptr) {
+        slot = claim_free();
+        if (slot == nullptr) return nullptr;
+        if (!make_stack(*slot)) {
+            slot->owner.store(0, std::memory_order_release);
+            return nullptr;
+        }
+    }
+    count_slot(*slot);
+    return slot;
+}
+
+/// Its next owner is another process, perhaps: it finds no memory, and a stray store of ours must not reach it. (What
+/// members of a context see is the same for all of them.)
+void free_slot(Slot* slot) {
+    const uptr stack = stack_of_slot(index_of(*slot));
+    if (!this_client.is_member()) {
+        sys::madvise(stack, STACK_BYTES, MADV_REMOVE);
+        sys::mprotect(stack, STACK_BYTES, PROT_NONE);
+    }
+    slot->owner.store(0, std::memory_order_release);
+}
+
 void give_slot(Slot* slot) {
-    const u32 i = index_of(*slot);
-    // Its next owner is another process, perhaps: a stray store of ours must not reach it. (What
-    // members of a context see is the same for all of them.)
-    if (!this_client.is_member()) sys::mprotect(stack_of_slot(i), STACK_BYTES, PROT_NONE);
     slot->tid.store(0, std::memory_order_relaxed);
     client_at(this_client.index).slots.fetch_sub(1, std::memory_order_relaxed);
-    slot->owner.store(0, std::memory_order_release);
+    if (!rest(slot)) free_slot(slot);
 }
 
 bool is_open(const Slot* slot) {
@@ -72,6 +128,41 @@ bool is_open(const Slot* slot) {
 /// Read by itself: a load of two words that were just stored one by one waits for the processor's
 /// stores to be done (measured: 12 % of a send).
 u64 word(const u64& from) { return __atomic_load_n(&from, __ATOMIC_RELAXED); }
+
+/// For the same reason whole requests and replies are carried field by field.
+template <class T>
+void carry(T& to, const T& from) {
+    __atomic_load(&from, &to, __ATOMIC_RELAXED);
+}
+void carry(Run& to, const Run& from) {
+    carry(to.first, from.first);
+    carry(to.slices, from.slices);
+    carry(to.zero, from.zero);
+    carry(to.coarse, from.coarse);
+    carry(to.committed, from.committed);
+}
+void carry(Request& to, const Request& from) {
+    carry(to.op, from.op);
+    carry(to.heap, from.heap);
+    carry(to.a, from.a);
+    carry(to.b, from.b);
+    carry(to.now, from.now);
+    carry(to.mask, from.mask);
+    carry(to.run, from.run);
+    carry(to.zero, from.zero);
+    carry(to.committed, from.committed);
+    carry(to.coarse, from.coarse);
+    carry(to.thorough, from.thorough);
+    carry(to.own_only, from.own_only);
+}
+void carry(Reply& to, const Reply& from) {
+    carry(to.status, from.status);
+    carry(to.value, from.value);
+    carry(to.mask, from.mask);
+    carry(to.extra, from.extra);
+    carry(to.run, from.run);
+    carry(to.twice_freed, from.twice_freed);
+}
 
 /// Enters the image through the slot, which carries the request there and the reply back.
 template <class Put, class Take>
@@ -85,10 +176,19 @@ template <class Put, class Take>
     return reply;
 }
 
+/// False: no memory for its stack.
+bool open_spare_slot() {
+    if (spare_is_open) return true;
+    if (!make_stack(*spare_slot)) return false;
+    count_slot(*spare_slot);
+    spare_is_open = true;
+    return true;
+}
+
 template <class Put, class Take>
 [[gnu::cold, gnu::noinline]] auto enter_with_spare_slot(u32 number, Put put, Take take) {
     const ProcessLockScope scope(spare_lock);
-    if (!open_spare_slot()) return take(Reply{.status = Status::limit});
+    if (!reserve_spare_slot() || !open_spare_slot()) return take(Reply{.status = Status::limit});
     // Whose death would leave the operation open.
     spare_slot->tid.store(static_cast<u32>(sys::gettid()), std::memory_order_relaxed);
     return enter(*spare_slot, number, put, take);
@@ -104,8 +204,8 @@ template <class Put, class Take>
 
 }  // namespace
 
-bool open_spare_slot() {
-    if (spare_slot == nullptr) spare_slot = take_slot();
+bool reserve_spare_slot() {
+    if (spare_slot == nullptr) spare_slot = claim_free();
     return spare_slot != nullptr;
 }
 
@@ -124,7 +224,12 @@ void give_thread_slot() {
 
 Reply perform_number(u32 number, const Request& request) {
     return enter_with_slot(
-        number, [&](Request& slot) { slot = request; }, [](const Reply& slot) { return slot; });
+        number, [&](Request& slot) { carry(slot, request); },
+        [](const Reply& slot) {
+            Reply reply;
+            carry(reply, slot);
+            return reply;
+        });
 }
 
 ShareReply perform_share_op(ShareOp op, const ShareRequest& request) {
@@ -211,7 +316,10 @@ bool report_refusal(Status status) {
 void forget_slots() {
     thread_slot = nullptr;
     spare_slot = nullptr;
+    spare_is_open = false;
     entered_slot = nullptr;
+    for (std::atomic<Slot*>& place : resting) place.store(nullptr, std::memory_order_relaxed);
+    next_slot.store(0, std::memory_order_relaxed);
 }
 
 }  // namespace aep

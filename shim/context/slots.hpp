@@ -18,8 +18,9 @@ extern std::atomic<bool> heap_in_context;
 /// The calling thread's slot; null: it uses the process's spare one.
 extern __thread Slot* thread_slot __attribute__((tls_model("initial-exec")));
 
-/// Takes the process's spare slot. False: none is free, or no memory for its stack.
-bool open_spare_slot();
+/// Sees to it that the process has a slot for threads that find none, whose stack is made when one needs it. False:
+/// none is free.
+bool reserve_spare_slot();
 
 /// Takes a slot for the calling thread, if it has none and one can be had.
 void take_thread_slot();

@@ -38,7 +38,9 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
     if (found.status != Status::miss) {
         PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
-        return found.status == Status::ok || extend_page(h, d) ? d : nullptr;
+        if (found.status == Status::uncommitted) return extend_page(h, d, true) ? d : nullptr;
+        if (found.mask != 0) extend_page(h, d, false);
+        return d;
     }
     if (AEP_UNLIKELY(!may_take_page(h, c))) return nullptr;
     const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));

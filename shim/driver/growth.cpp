@@ -129,12 +129,13 @@ Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
     }
 }
 
-bool extend_page(Heap* heap, PageDesc* d) {
+bool extend_page(Heap* heap, PageDesc* d, bool needed) {
     const bool coarse = chunk_desc(chunk_of(slice_of(d)))->coarse != 0;
     usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
     if (coarse) goal = round_up(goal, SLICE_SIZE);
     const uptr end = base_of(d) + d->committed;
     if (!backing().commit(end, goal - d->committed)) {
+        if (!needed) return false;
         purge_all();  // memory that is only kept for reuse may be what is missing
         if (!backing().commit(end, goal - d->committed)) return false;
     }

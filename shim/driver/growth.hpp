@@ -21,8 +21,9 @@ Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes);
 Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
                       bool (*suits)(u32 chunk));
 
-/// Commits more of a page that is exhausted, and extends it. False: no memory.
-bool extend_page(Heap* heap, PageDesc* d);
+/// Commits more of a page, and extends it if it is exhausted. False: no memory. `needed`: memory that is only kept for
+/// reuse goes back before that is said.
+bool extend_page(Heap* heap, PageDesc* d, bool needed = true);
 /// Makes the metadata of a run writable that becomes a page; false, and the run is given back: no
 /// memory.
 bool commit_page_metadata(const Run& run);

@@ -195,7 +195,7 @@ pid_t Node::fork_victim() {
         map_control(context_, header_) == 0 && map_stacks(context_, header_, false) == 0 &&
         map_heap_metadata(context_, header_) == 0 && map_domain(context_, CLIENT) == 0 &&
         map_pool_tables(pool_, header_) == 0 &&
-        map_image(image_, BUILT_IMAGE_HASH, BUILT_IMAGE_BYTES, ImageUse::enter) == 0;
+        map_image(image_, BUILT_IMAGE_BYTES, ImageUse::enter) == 0;
     for (u32 i = 0; attached && i < MAX_SLOTS; ++i) {
         if (open_stack(i) != 0) _exit(98);
     }

@@ -86,42 +86,48 @@ TEST(Bits, Logarithms) {
     EXPECT_EQ(ceil_log2(u64{1} << 63), 63u);
 }
 
-TEST(IndexSet, IsASetWithALowestMember) {
-    const auto set = std::make_unique<IndexSet>();
-    std::set<u32> model;
+TEST(IndexSets, AreSetsWithALowestMember) {
+    constexpr u32 SETS = 3;
+    using Sets = IndexSets<SETS>;
+    const auto sets = std::make_unique<Sets>();
+    std::set<u32> models[SETS];
     std::mt19937 random(11);
     const auto some_index = [&] {
-        const u32 at[] = {0, 63, 64, 4095, 4096, 262'143, 262'144, IndexSet::CAPACITY - 1};
+        const u32 at[] = {0, 63, 64, 4095, 4096, 262'143, 262'144, Sets::CAPACITY - 1};
         switch (random() % 3) {
             case 0:
                 return at[random() % std::size(at)];
             case 1:
                 return static_cast<u32>(random() % 300);
             default:
-                return static_cast<u32>(random() % IndexSet::CAPACITY);
+                return static_cast<u32>(random() % Sets::CAPACITY);
         }
     };
-    for (int step = 0; step < 200'000; ++step) {
+    for (int step = 0; step < 400'000; ++step) {
         const u32 i = some_index();
+        const u32 set = static_cast<u32>(random() % SETS);
+        std::set<u32>& model = models[set];
         if (random() % 2 == 0) {
-            set->insert(i);
+            sets->insert(set, i);
             model.insert(i);
         } else if (model.erase(i) != 0) {
-            set->erase(i);
+            sets->erase(set, i);
         }
         const u32 from = random() % 4 == 0 ? i + 1 : some_index();
         const auto expected = model.lower_bound(from);
-        ASSERT_EQ(set->next(from), expected == model.end() ? IndexSet::NONE : *expected) << from;
-        ASSERT_EQ(set->contains(from % IndexSet::CAPACITY),
-                  model.count(from % IndexSet::CAPACITY) != 0);
+        ASSERT_EQ(sets->next(set, from), expected == model.end() ? Sets::NONE : *expected) << from;
+        ASSERT_EQ(sets->contains(set, from % Sets::CAPACITY),
+                  model.count(from % Sets::CAPACITY) != 0);
     }
-    while (!model.empty()) {  // emptied in any order, no upper level remembers a member
-        const u32 i = *model.rbegin();
-        model.erase(i);
-        set->erase(i);
+    for (u32 set = 0; set < SETS; ++set) {
+        while (!models[set].empty()) {  // emptied in any order, no upper level remembers a member
+            const u32 i = *models[set].rbegin();
+            models[set].erase(i);
+            sets->erase(set, i);
+        }
+        EXPECT_EQ(sets->next(set, 0), Sets::NONE);
+        EXPECT_EQ(sets->next(set, Sets::CAPACITY), Sets::NONE);
     }
-    EXPECT_EQ(set->next(0), IndexSet::NONE);
-    EXPECT_EQ(set->next(IndexSet::CAPACITY), IndexSet::NONE);
 }
 
 }  // namespace

@@ -98,8 +98,7 @@ Run Arena::take_within_chunk(u32 slices, u32 alignment, u32 owner) {
     for (u32 rank = floor_log2(slices); rank < RANKS; ++rank) {
         const bool may_fail = rank < guaranteed;
         u32 tries = 0;
-        for (u32 c = by_rank_.next(rank, 0); c != ChunkSets::NONE;
-             c = by_rank_.next(rank, c + 1)) {
+        for (u32 c = by_rank_.next(rank, 0); c != ChunkSets::NONE; c = by_rank_.next(rank, c + 1)) {
             const ChunkDesc* d = chunk_desc(ChunkIndex{c});
             const u64 starts = run_starts(d->free, slices) & positions;
             if (starts != 0) {

@@ -271,8 +271,8 @@ long map_domain(int fd, u32 index, bool all) {
     constexpr int BOTH = PROT_READ | PROT_WRITE;
     const Domain& dom = domain_at(index);
     const uptr domain = reinterpret_cast<uptr>(&dom);
-    long result = map_part(fd, domain, DOMAIN_STRIDE, context_offset_of_meta(domain),
-                           all ? BOTH : PROT_NONE);
+    long result =
+        map_part(fd, domain, DOMAIN_STRIDE, context_offset_of_meta(domain), all ? BOTH : PROT_NONE);
     if (sys::failed(result) || all) return result;
     for_each_domain_part(dom, context().chunk_count, 1, [&](uptr address, usize bytes) {
         result = sys::mprotect(address, bytes, BOTH);
@@ -314,8 +314,9 @@ long map_image(int fd, u64 expected_bytes, ImageUse use) {
         Elf64_Ehdr elf;
         Elf64_Phdr segments[8];  // behind it, in what our linker makes
     } head;
-    if (static_cast<u64>(status.st_size) != expected_bytes || !sys::read_all(fd, &head, sizeof head, 0) ||
-        head.elf.e_phoff != sizeof head.elf || head.elf.e_phentsize != sizeof *head.segments ||
+    if (static_cast<u64>(status.st_size) != expected_bytes ||
+        !sys::read_all(fd, &head, sizeof head, 0) || head.elf.e_phoff != sizeof head.elf ||
+        head.elf.e_phentsize != sizeof *head.segments ||
         head.elf.e_phnum > std::size(head.segments)) {
         return -ENOEXEC;
     }

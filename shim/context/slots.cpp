@@ -64,7 +64,8 @@ Slot* claim_free() {
     const u32 slots = host_slot();  // all before it
     const u64 ours = SlotOwner::make(this_client.index, this_client.generation).bits;
     // Clients begin far apart, so that they rarely look at each other's.
-    const u32 begin = static_cast<u32>(u64{slots} * this_client.index / (context().max_clients + 1));
+    const u32 begin =
+        static_cast<u32>(u64{slots} * this_client.index / (context().max_clients + 1));
     const u32 from = begin + next_slot.load(std::memory_order_relaxed);
     for (u32 tries = 0; tries < slots; ++tries) {
         const u32 i = (from + tries) % slots;
@@ -109,7 +110,10 @@ Slot* take_slot() {
 void free_slot(Slot* slot) {
     const uptr stack = stack_of_slot(index_of(*slot));
     if (!this_client.is_member()) {
-        sys::madvise(stack, STACK_BYTES, MADV_REMOVE);
+        // A completer's worker on its way out of an operation that it completed is still on it.
+        if (slot->completer.load(std::memory_order_acquire) == 0) {
+            sys::madvise(stack, STACK_BYTES, MADV_REMOVE);
+        }
         sys::mprotect(stack, STACK_BYTES, PROT_NONE);
     }
     slot->owner.store(0, std::memory_order_release);

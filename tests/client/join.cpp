@@ -8,6 +8,7 @@
 
 #include <mutex>
 
+#include "shim/sys/syscall.hpp"
 #include "tests/client/fixture.hpp"
 #include "tests/unit/own_mounts.hpp"
 
@@ -114,6 +115,59 @@ TEST(Join, ManyThreadsLeaveTheDomainWhole) {
         trim();
         expect_sound();
         EXPECT_LE(client_at(this_client.index).slots.load(), 2u);
+    });
+}
+
+/// How many slots are this client's.
+u32 own_slots() {
+    u32 count = 0;
+    for (u32 i = 0; i < host_slot(); ++i) {
+        count += SlotOwner{slot_at(i).owner.load()}.client() == this_client.index;
+    }
+    return count;
+}
+
+TEST(Join, ThreadsOneAfterTheOtherUseTheSameSlot) {
+    const Host host({"pool-size=256M"});
+    host.in_client([] {
+        deallocate(allocate(64));
+        Slot* first = nullptr;
+        for (int i = 0; i < 50; ++i) {
+            std::thread([&] {
+                deallocate(allocate(64));
+                if (first == nullptr) first = thread_slot;
+                EXPECT_EQ(thread_slot, first);
+            }).join();
+        }
+        EXPECT_EQ(own_slots(), 3u);  // one in reserve
+    });
+}
+
+TEST(Join, AThreadsStackIsGivenBackUnlessItRests) {
+    const Host host({"pool-size=256M"});
+    host.in_client([] {
+        constexpr u32 THREADS = 40;
+        std::atomic<u32> inside{0};
+        std::vector<std::thread> threads;
+        for (u32 t = 0; t < THREADS; ++t) {
+            threads.emplace_back([&] {
+                deallocate(allocate(64));
+                EXPECT_NE(thread_slot, nullptr);
+                inside.fetch_add(1);
+                while (inside.load() < THREADS) std::this_thread::yield();
+            });
+        }
+        for (std::thread& t : threads) t.join();
+        const u32 left = own_slots();
+        EXPECT_LE(left, 1 + 1 + 8u);
+        u32 present = 0;  // stacks with memory
+        for (u32 i = 0; i < host_slot(); ++i) {
+            u8 page = 0;
+            ASSERT_EQ(sys::mincore(stack_top_of(i) & ~(OS_PAGE_SIZE - 1), OS_PAGE_SIZE, &page), 0);
+            present += page & 1;
+        }
+        EXPECT_LE(present, left);
+        expect_sound();
     });
 }
 

@@ -48,8 +48,7 @@ class Client {
             const int image = fds[FD_IMAGE].get();
             must_map(map_control(fd, header), "control");
             must_map(map_stacks(fd, header, false), "stacks");
-            must_map(map_image(image, BUILT_IMAGE_BYTES, ImageUse::enter),
-                     "image");
+            must_map(map_image(image, BUILT_IMAGE_BYTES, ImageUse::enter), "image");
         }
         must_map(map_heap_metadata(fd, header), "metadata");
         must_map(map_domain(fd, client_), "domain");

@@ -217,6 +217,27 @@ TEST(Recover, ChunksOnTheirWayArePutWhereThePoolSaysTheyAre) {
     });
 }
 
+/// A small client that got them would have all of a huge page where it uses little of it.
+TEST(Recover, HugePagesDoNotWaitInTheCache) {
+    with_host([](Host& host) {
+        ClientProcess process([](Client& client) {
+            const u32 first = client.claim(2);
+            chunk_desc(ChunkIndex{first})->coarse = 1;
+        });
+        const u32 client = process.attach_and_wait(host);
+        u32 first = 0;
+        while (chunk_owner(first).load() != client) ++first;
+        process.kill_it();
+        EXPECT_EQ(host.recover(client).chunks, 2u);
+        EXPECT_EQ(chunk_owner(first).load(), OWNER_NOBODY);
+        EXPECT_EQ(host.pool().tables.chunk(first).bits, FREE_CHUNK.bits);
+        EXPECT_EQ(chunk_owner(first + 1).load(), OWNER_CACHED);
+        EXPECT_EQ(context().chunks_cached.load(), 1u);
+        EXPECT_EQ(all_of(host.check()), "");
+        expect_all_back(host);
+    });
+}
+
 TEST(Recover, ABrokenHeapIsSeenBeforeItIsThrownAway) {
     with_host([](Host& host) {
         ClientProcess process([](Client& client) {

@@ -181,6 +181,42 @@ TEST(Ops, PagesAreExtendedAsFarAsTheyAreCommitted) {
     });
 }
 
+/// Else each word of it would give a block or two, for ever.
+TEST(Ops, APageThatIsNearlyFullAsksForMoreMemoryAndDoesWithoutIt) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1, true, false);
+        Heap* h = new_heap();
+        const u32 c = class_of(1024);
+        PageDesc* d = birth(h, c, 4 * OS_PAGE_SIZE);
+        ASSERT_EQ(pop_writable(h, c).size(), 16u);
+        const auto free_one = [&] {
+            return perform({.op = Op::free_block, .heap = h, .a = reinterpret_cast<u64>(d), .b = 5})
+                .status;
+        };
+        ASSERT_EQ(free_one(), Status::ok);
+        EXPECT_FALSE(heap_refill(h, d)) << "nobody is asked";
+        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        EXPECT_EQ(found.status, Status::ok);
+        EXPECT_EQ(found.value, reinterpret_cast<uptr>(d));
+        EXPECT_EQ(found.mask, 1u);
+        uptr block = 0;  // with no memory: the one that there is
+        ASSERT_TRUE(page_take(d, block));
+        EXPECT_EQ(block, base_of(d) + 5 * 1024);
+        EXPECT_FALSE(page_take(d, block));
+        // With some, blocks at hand stay, and the page is extended when they are used up.
+        ASSERT_EQ(free_one(), Status::ok);
+        ASSERT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).mask, 1u);
+        perform({.op = Op::extend_page, .heap = h, .a = reinterpret_cast<u64>(d), .b = SLICE_SIZE});
+        ASSERT_TRUE(page_take(d, block));
+        EXPECT_EQ(block, base_of(d) + 5 * 1024);
+        ASSERT_TRUE(heap_refill(h, d));
+        ASSERT_TRUE(page_take(d, block));
+        EXPECT_EQ(block, base_of(d) + 16 * 1024);
+        expect_sound();
+    });
+}
+
 TEST(Ops, FreeBlocksOfOtherPagesComeBeforeACommit) {
     in_child([] {
         make_domain();

@@ -37,6 +37,11 @@ bool ChunkCache::give_back(u32 chunk) {
         }
         AEP_NODE_CRASH_POINT("decay: punched");
         free_chunk(pool_.tables(), us, chunk);
+        // A hint: who gets low chunks has few descriptors below its own, all of which it needs.
+        std::atomic<u32>& next = context().next_chunk;
+        if (chunk < next.load(std::memory_order_relaxed)) {
+            next.store(chunk, std::memory_order_relaxed);
+        }
     }
     AEP_NODE_CRASH_POINT("decay: free in the pool");
     owner.store(OWNER_NOBODY, std::memory_order_release);

@@ -233,6 +233,7 @@ TEST(Recover, HugePagesDoNotWaitInTheCache) {
         EXPECT_EQ(host.pool().tables.chunk(first).bits, FREE_CHUNK.bits);
         EXPECT_EQ(chunk_owner(first + 1).load(), OWNER_CACHED);
         EXPECT_EQ(context().chunks_cached.load(), 1u);
+        EXPECT_LE(context().next_chunk.load(), first);  // the next client gets them
         EXPECT_EQ(all_of(host.check()), "");
         expect_all_back(host);
     });

@@ -191,6 +191,37 @@ inline Plan with_two_recoverers(Plan plan) {
     return plan;
 }
 
+/// The plan among four nodes, of which two die; both survivors recover both of them at once.
+inline Plan with_two_dead_and_two_recoverers(Plan plan) {
+    plan = with_two_recoverers(std::move(plan));
+    plan.shape.nodes = 4;
+    plan.crashes = 2;
+    return plan;
+}
+
+/// Messages lie between all nodes, and nobody is at work with them.
+inline Plan letters_everywhere() {
+    Plan plan;
+    plan.name = "letters everywhere";
+    plan.shape.slots = 1;
+    plan.setup = [](World& world) {
+        const u32 nodes = world.t.shape.nodes;
+        all_hold_one(world);
+        for (u32 from = 0; from < nodes; ++from) {
+            for (u32 to = 0; to < nodes; ++to) {
+                world.act_as(from, 0);
+                if (to != from) world.client(from, 0).send(to, 0);
+            }
+        }
+        world.act_as(0, 0);
+        world.client(0, 0).claim(0);
+        world.act_as(1, 0);
+        world.client(1, 0).claim(1);
+    };
+    plan.tasks = {{0, 0, [](Client& c) { c.release(0); }}, {1, 0, [](Client& c) { c.release(0); }}};
+    return plan;
+}
+
 /// Three nodes drop the last references at once.
 inline Plan three_last_releases() {
     Plan plan = last_releases();

@@ -159,6 +159,50 @@ TEST(Era, aSenderThatReadTheHintLongAgoIsHeard) {
     EXPECT_EQ(world.t.head(0, 1).load(), world.t.tail(0, 1).load());
 }
 
+/// Two lanes of one client see the same message; one takes it, and before the other claims it the
+/// slot has a message of the same object again, for another client or by another one.
+TEST(Era, aSlotThatIsUsedAgainBetweenLookAndClaimIsAnotherMessage) {
+    const Plan plan = alone({.nodes = 2, .lanes = 2, .refs = 4, .objects = 4, .slots = 1});
+    constexpr Envelope OURS{.to = 11, .from = 1};
+    for (const Envelope next : {Envelope{.to = 12, .from = 1}, Envelope{.to = 11, .from = 2}}) {
+        for (const bool into_reference : {true, false}) {
+            World world(plan);
+            world.begin();
+            world.act_as(0, 0);
+            Lane<SimMemory> sender(world.memory, world.t, 0, 0, world.standing(0));
+            ASSERT_EQ(send(sender, 1, 0, OURS), Status::ok);
+            const auto look = [&] {
+                Waiting seen{};
+                each_message(world.memory, world.t, 0, 1, true, [&](const Waiting& w) {
+                    seen = w;
+                    return true;
+                });
+                return seen;
+            };
+            world.act_as(1, 0);
+            const Waiting seen = look();
+            ASSERT_EQ(seen.envelope.to, OURS.to);
+            Lane<SimMemory> first(world.memory, world.t, 1, 0, world.standing(1));
+            Lane<SimMemory> second(world.memory, world.t, 1, 1, world.standing(1));
+            ASSERT_EQ(take_message(first, seen, 0), Status::ok);
+            world.act_as(0, 0);
+            ASSERT_EQ(send(sender, 1, 0, next), Status::ok);
+            const u64 cell = world.t.message(0, 1, 0).load();
+            const u32 count = count_of(world, 0);
+            world.act_as(1, 1);
+            EXPECT_EQ(into_reference ? take_message(second, seen, 1) : drop_message(second, seen),
+                      Status::gone);
+            EXPECT_EQ(world.t.message(0, 1, 0).load(), cell);
+            EXPECT_EQ(world.t.ref(1, 1).load(), Cell::empty().bits);
+            EXPECT_EQ(count_of(world, 0), count);
+            const Waiting other = look();
+            EXPECT_EQ(other.envelope.to, next.to);
+            EXPECT_EQ(other.envelope.from, next.from);
+            EXPECT_EQ(take_message(second, other, 1), Status::ok);
+        }
+    }
+}
+
 TEST(Era, recoveryLeavesTheLivingAlone) {
     const Plan plan = alone();
     World world(plan);

@@ -145,6 +145,8 @@ void World::execute() {
         running_[i]->fiber.start(running_[i]->body, running_[i]->finished);
     }
     exploring_ = true;
+    for (const u32 host : plan_.dead) alive_[host] = false;
+    for (const u32 host : plan_.dead) declare_dead(host);
     u32 first = 0;
     another(first);
     current_ = first;

@@ -52,6 +52,7 @@ struct Plan {
     u32 chunks = 2;
     std::function<void(World&)> setup;  // before anything can fail; durable
     std::vector<Task> tasks;
+    std::vector<u32> dead;   // machines that have died when the tasks begin
     u32 preemptions = 2;     // switches away from a task that could have gone on
     u32 crashes = 1;         // machines that die; at least one more must be left
     u32 recoverers = 1;      // survivors that try to recover a dead machine, at once

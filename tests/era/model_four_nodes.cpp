@@ -1,0 +1,51 @@
+// Purpose: the explorer over four nodes, two of which die: both survivors recover both at once, so
+//          that each finds the other at the one that it wants, or done with it.
+// Who calls it: ctest.
+// Crash rule: this is the test of the crash rules.
+#include <gtest/gtest.h>
+
+#include "tests/era/plans.hpp"
+
+namespace aep::era::test {
+namespace {
+
+class FourNodes : public testing::TestWithParam<Plan> {};
+
+/// Every moment of the two deaths; the survivors one after the other.
+TEST_P(FourNodes, twoDieAnywhere) {
+    Plan plan = with_two_dead_and_two_recoverers(GetParam());
+    plan.preemptions = 0;
+    EXPECT_EQ(explored(plan), "");
+}
+
+/// Any number of preemptions, lines that reach memory at any time, another seed a plan.
+TEST_P(FourNodes, atRandom) {
+    Plan plan = with_two_dead_and_two_recoverers(GetParam());
+    plan.preemptions = 1000;
+    plan.evictions = true;
+    World world(plan);
+    const Result result =
+        world.sample(std::hash<std::string>()(plan.name) + 4, 10'000 * (1 + 30 * deeper()), 12);
+    std::printf("%s: %lu random executions, %lu accesses\n", plan.name, result.executions,
+                result.accesses);
+    EXPECT_EQ(result.failure, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Plans, FourNodes,
+                         testing::Values(letters_everywhere(), message(), attach_and_release(),
+                                         chunks()),
+                         [](const auto& plan) { return test_name(plan.param); });
+
+/// Both are dead before anybody recovers; then every order of the survivors' steps, up to so many
+/// changes from one to the other.
+TEST(FourNodes, twoSurvivorsRecoverTwoDeadAtOnce) {
+    Plan plan = with_two_dead_and_two_recoverers(letters_everywhere());
+    plan.preemptions = 2;
+    plan.crashes = 0;
+    plan.tasks.clear();
+    plan.dead = {0, 1};
+    EXPECT_EQ(explored(plan), "");
+}
+
+}  // namespace
+}  // namespace aep::era::test

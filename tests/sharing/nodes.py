@@ -80,6 +80,37 @@ class Nodes(NodesTest):
         self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
         self.expect_nothing_left()
 
+    def test_what_was_received_again_while_it_lingered_stays(self):
+        """The list of those that linger names it still; whoever sleeps goes through that list."""
+        a, b = self.nodes[0].peer(), self.nodes[1].peer()
+        address = a.new(200000)
+        a.write(address, "kept")
+        for again in range(3):
+            self.pass_on(a, b, address)
+            self.assertEqual(b.drop(address), "ok")
+            self.assertEqual(self.sharing(self.nodes[1])["lingering"], 1)
+            self.pass_on(a, b, address)
+            self.assertEqual(b.recv(0, 50), "ETIMEDOUT")
+            self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
+            self.assertEqual(a.refs(address), "2", again)  # its own, and the other node's
+            self.assertEqual(b.drop(address), "ok")
+        self.pass_on(a, b, address)
+        self.assertEqual(b.recv(0, 50), "ETIMEDOUT")
+        # Its owner lets go: it is the other node's reference that keeps it.
+        self.assertEqual(a.drop(address), "ok")
+        self.assertEqual(a.recv(0, 50), "ETIMEDOUT")
+        self.assertNotEqual(a.new(200000), address)
+        self.assertEqual(b.read(address), "kept")
+        # And the owner's own reference, received again while it lingers there.
+        self.pass_on(b, a, address)
+        self.assertEqual(b.drop(address), "ok")
+        self.assertEqual(b.recv(0, 50), "ETIMEDOUT")
+        self.assertEqual(a.recv(0, 50), "ETIMEDOUT")
+        self.assertEqual(a.read(address), "kept")
+        self.assertNotEqual(a.new(200000), address)
+        self.expect_sound()
+        self.expect_nothing_left()
+
     def test_a_node_that_leaves_keeps_no_reference(self):
         a, b = self.nodes[0].peer(), self.nodes[1].peer()
         known = [a.new(100) for _ in range(20)]
@@ -336,6 +367,30 @@ class Deaths(NodesTest):
         self.assertEqual(b.read(address), "old")
         self.pass_on(b, again, address)
         self.assertEqual(again.read(address), "old")
+        self.expect_nothing_left()
+
+    def test_clients_of_a_node_that_came_back_are_not_found(self):
+        b, c = self.nodes[1].peer("b"), self.nodes[2].peer("c")
+        for recovered_by_others in (True, False):
+            former = {name: self.nodes[0].peer(name).id for name in ("a", "another", "third")}
+            nobody = dict.fromkeys(former, "ENOENT")
+            address = b.new(64)
+            self.assertEqual({name: b.lookup(name) for name in former}, former)
+            self.nodes[0].lose_power()
+            if recovered_by_others:
+                self.until("node 1 is recovered", lambda: len(self.nodes[1].data("status")["nodes"]) == 2)
+                self.assertEqual({name: b.lookup(name) for name in former}, nobody)
+            self.nodes[0].up()
+            for finder in (b, c, self.nodes[0].peer("new")):
+                self.assertEqual({name: finder.lookup(name) for name in former}, nobody)
+            for gone in former.values():
+                self.assertEqual(b.send(gone, address), "ESRCH")
+            # Their names are free, on every node.
+            self.assertEqual(c.attach("a"), "ok")
+            self.assertEqual(b.lookup("a"), c.id)
+            self.assertEqual(c.attach("c"), "ok")
+            self.assertEqual(b.drop(address), "ok")
+            self.nodes[0].end_peers()
         self.expect_nothing_left()
 
     def test_a_pool_whose_nodes_all_died_is_used_again(self):

@@ -4,11 +4,13 @@ Used by sharing.py and nodes.py. Crash rule: it is there to be killed.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
 
 PEER = sys.argv[2]
+FUTEX = "202"  # the system call's number
 
 
 class Peer:
@@ -24,6 +26,18 @@ class Peer:
 
     def end_of(self):
         return self.process.stdout.readline().rstrip("\n")
+
+    def end_within(self, seconds):
+        """The answer, or None if there is none by then."""
+        ready, _, _ = select.select([self.process.stdout], [], [], seconds)
+        return self.end_of() if ready else None
+
+    def until_it_sleeps(self):
+        """Until it sleeps on a futex: for a message, for room in a mailbox, or for a lock."""
+        while True:
+            with open(f"/proc/{self.process.pid}/syscall", encoding="ascii") as call:
+                if call.read().split()[0] == FUTEX:
+                    return
 
     def __getattr__(self, command):
         def ask(*words):

@@ -13,6 +13,7 @@ from node_test import main  # noqa: E402
 from nodes_test import NodesTest  # noqa: E402
 
 SLOTS = 1024  # messages from one node to another, in a pool of this size
+AT_ONCE = 20  # seconds: on the busiest machine, but not never
 
 
 class Rings(NodesTest):
@@ -43,6 +44,24 @@ class Rings(NodesTest):
         self.assertEqual(b.recv(0, 0), "EAGAIN")
         self.assertEqual(b.refs(address), str(SLOTS // 2 + 1 + 1))  # and the other node
         self.expect_nothing_left()
+
+    def test_a_sender_that_waits_hears_of_the_death_of_its_receiver_or_of_its_node(self):
+        for power in (False, True):
+            a, b = self.nodes[0].peer(), self.nodes[1].peer()
+            address = a.new(100)
+            while a.send(b.id, address) == "ok":
+                pass
+            a.begin("sendwait", b.id, address, -1)
+            a.until_it_sleeps()
+            if power:
+                self.nodes[1].lose_power()
+                self.nodes[0].good("recover")
+            else:
+                b.end()
+                self.nodes[1].good("recover")
+            self.assertEqual(a.end_within(AT_ONCE), "ESRCH")
+            self.assertEqual(a.drop(address), "ok")
+            self.expect_nothing_left(*self.nodes[:2 - power])
 
     def test_who_does_not_receive_leaves_room_for_others(self):
         a, receiver = self.nodes[0].peer(), self.nodes[1].peer()

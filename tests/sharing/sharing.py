@@ -18,6 +18,7 @@ from peer import PEER, Peer  # noqa: E402
 
 MIB = 1 << 20
 MAILBOX = 512
+AT_ONCE = 20  # seconds: on the busiest machine, but not never
 
 
 class SharingTest(NodeTest):
@@ -187,6 +188,24 @@ class Sharing(SharingTest):
         self.good("recover")
         self.assertEqual(a.refs(address), "1")
         self.assertEqual(a.sendwait(b.id, address, -1), "ESRCH")
+        self.expect_nothing_left()
+
+    def test_a_sender_that_sleeps_hears_of_its_receiver_s_death(self):
+        a, b = self.pair()
+        address = a.new(10)
+        for _ in range(MAILBOX):
+            self.assertEqual(a.send(b.id, address), "ok")
+        for timeout in (-1, 3600_000):
+            a.begin("sendwait", b.id, address, timeout)
+            a.until_it_sleeps()
+            self.end(b)
+            self.good("recover")
+            self.assertEqual(a.end_within(AT_ONCE), "ESRCH")
+            b = self.peer("b")
+            for _ in range(MAILBOX):
+                self.assertEqual(a.send(b.id, address), "ok")
+        self.assertEqual(a.refs(address), str(MAILBOX + 1))
+        self.expect_sound()
         self.expect_nothing_left()
 
     def test_waiting(self):

@@ -150,6 +150,7 @@ Run Arena::take(u32 slices, u32 alignment, u32 owner, bool thorough) {
 
 Run Arena::take_between(u32 first, u32 end, u32 slices, u32 alignment, u32 owner) {
     LockScope scope(lock_);
+    if (end > chunk_limit()) end = chunk_limit();  // no chunk is described behind it
     if (slices > SLICES_PER_CHUNK || alignment > SLICES_PER_CHUNK) {
         return take_across_chunks(first, end, slices, alignment, owner);
     }

@@ -187,6 +187,7 @@ Reply take_run(Domain& dom, const Request& r) {
     const u32 owner = r.heap == nullptr ? 0 : r.heap->id();
     const u32 slices = static_cast<u32>(r.a);
     const u32 alignment = static_cast<u32>(r.b);
+    if (slices == 0 || alignment == 0) return miss();  // none begins or ends anywhere
     const Run run = r.mask == 0 ? dom.arena.take(slices, alignment, owner, r.thorough)
                                 : dom.arena.take_between(static_cast<u32>(r.mask),
                                                          static_cast<u32>(r.mask >> 32), slices,

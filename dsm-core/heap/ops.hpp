@@ -17,7 +17,7 @@ enum class Op : u32 {
                  // mask=1: it has few, and had better be committed further; own_only:
                  // no page of others' is adopted; thorough: full pages' few free blocks count, too
     take_run,    // heap, a=slices, b=alignment; mask=first chunk and, from bit 32, the end of those
-                 // that it must lie in (0: any)        -> run, or miss
+                 // that it must lie in (0: any)        -> run, or miss (also if a or b is 0)
     commit_run,  // a=first slice, b=slices
     give_run,    // a=first slice, b=slices, now        (a reserved run, or chunks' worth of one)
     page_birth,  // heap, a=class, run                  -> value=page descriptor

@@ -43,6 +43,34 @@ TEST(Ops, PagesFillAndReturnInOrder) {
     });
 }
 
+TEST(Ops, ARunOfNothingAndOneAlignedToNothingAreNotThere) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 4);
+        const Heap* h = new_heap();
+        const u64 within = u64{4} << 32 | 1, far = u64{0xffff'ffff} << 32 | 1;
+        for (const u64 chunks : {u64{0}, within, far}) {
+            for (const bool thorough : {false, true}) {
+                for (const auto [slices, alignment] : {std::pair<u64, u64>{1, 0}, {0, 1}, {0, 0}}) {
+                    const Reply reply = perform({.op = Op::take_run,
+                                                 .heap = const_cast<Heap*>(h),
+                                                 .a = slices,
+                                                 .b = alignment,
+                                                 .mask = chunks,
+                                                 .thorough = thorough});
+                    EXPECT_EQ(reply.status, Status::miss) << slices << " slices at " << alignment;
+                }
+            }
+        }
+        expect_sound();
+        // Chunks that nobody has described are not looked at.
+        const Request all{.op = Op::take_run, .a = 3 * ALL_SLICES, .b = 1, .mask = far};
+        EXPECT_EQ(perform(all).status, Status::ok);
+        EXPECT_EQ(perform(all).status, Status::miss);
+        expect_sound(CheckMoment::underway);
+    });
+}
+
 TEST(Ops, BeforeMemoryRunsOutTheLastBlocksOfFullPagesAreUsed) {
     in_child([] {
         make_domain();

@@ -53,7 +53,7 @@ typedef struct dsm_group dsm_group;
 
 struct dsm_info {
     dsm_id sender;    /* may be dead by now */
-    size_t size;      /* bytes that may be used */
+    size_t size;      /* bytes that may be used; 0: a group without a root */
     dsm_group* group; /* whose root it is; null: an object by itself */
 };
 
@@ -98,7 +98,8 @@ int dsm_send_wait(dsm_id to, void* object, int timeout_ms) DSM_NOEXCEPT;
 
 /* The oldest message from `from`, or from anybody; null: errno. `timeout_ms` 0: do not wait
  * (EAGAIN); -1: for ever; ETIMEDOUT. EINTR: a handler ran. ESRCH: `from` is dead and there is no
- * message of it. `info` may be null. */
+ * message of it. `info` may be null. Of a group that has no root at that moment the address of the
+ * group itself is returned, with size 0: dsm_group_root says when there is one. */
 void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) DSM_NOEXCEPT;
 
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may

@@ -42,17 +42,31 @@ OwnRun next_own_run(const PoolHere& pool, u32 from) {
 constexpr usize bytes_of(OwnRun run) { return usize{run.count} * CHUNK_SIZE; }
 uptr address_of(OwnRun run) { return chunk_address(ChunkIndex{run.first}); }
 
-bool freeze_range(const PoolHere& pool, uptr begin, uptr end, int protection) {
+/// Says of what is ours in [begin, end) that some of it is private: it is not given back any more,
+/// nor sent.
+void pin_own_parts(PoolHere& pool, uptr begin, uptr end) {
+    const u32 first = static_cast<u32>((begin - HEAP_BASE) >> CHUNK_SHIFT);
+    const u32 last = static_cast<u32>((end - 1 - HEAP_BASE) >> CHUNK_SHIFT);
+    for (u32 i = first; i <= last; ++i) {
+        if (pool.state(i) == Here::ours) {
+            pool.set_state(i, 1, Here::pinned);
+        }
+    }
+}
+
+bool freeze_range(PoolHere& pool, uptr begin, uptr end, int protection) {
     if (!make_private(pool.private_view + (begin - HEAP_BASE), begin, end - begin, protection)) {
         return false;
     }
+    // Should the next range fail, there is no fork, and this one stays as it is.
+    pin_own_parts(pool, begin, end);
     sys::madvise(begin, end - begin, MADV_DODUMP);  // the dormant view is not
     AEP_POOL_CRASH_POINT("freeze: one run");
     return true;
 }
 
 /// Freezes what [begin, end) has of our chunks; all of it has one protection.
-bool freeze_own_parts(const PoolHere& pool, uptr begin, uptr end, int protection) {
+bool freeze_own_parts(PoolHere& pool, uptr begin, uptr end, int protection) {
     const auto chunk_at = [](uptr address) {
         return static_cast<u32>((address - HEAP_BASE) >> CHUNK_SHIFT);
     };
@@ -73,7 +87,7 @@ bool freeze_own_parts(const PoolHere& pool, uptr begin, uptr end, int protection
 
 /// Freezes all that is ours, each part with the protection that the program gave it; what is
 /// private already stays as it is.
-bool freeze_by_map(const PoolHere& pool) {
+bool freeze_by_map(PoolHere& pool) {
     const uptr heap_end = HEAP_BASE + usize{pool.tables.chunk_count} * CHUNK_SIZE;
     MemoryMap map;
     if (!map.opened()) {
@@ -204,13 +218,7 @@ bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes) {
             continue;
         }
         // First the mark: whoever purges afterwards leaves the chunk alone.
-        const u32 first = static_cast<u32>((from - HEAP_BASE) >> CHUNK_SHIFT);
-        const u32 last = static_cast<u32>((to - 1 - HEAP_BASE) >> CHUNK_SHIFT);
-        for (u32 i = first; i <= last; ++i) {
-            if (pool.state(i) == Here::ours) {
-                pool.set_state(i, 1, Here::pinned);
-            }
-        }
+        pin_own_parts(pool, from, to);
         if (!freeze_own_parts(pool, from, to, range.protection)) {
             return false;
         }

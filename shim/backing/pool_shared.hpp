@@ -15,7 +15,7 @@ enum class Here : u8 {
     ours = 1,    // our node's, mapped shared
     frozen = 2,  // private to this process: our private heap's; still owned by the node it had
     pinned = 3,  // ours, but some of its OS pages are private already, because the program keeps
-                 // them from children: neither purged nor given back
+                 // them from children, or a fork was refused halfway: neither purged nor given back
     guest = 4,   // another client's or nobody's, accessible because we received an object
 };
 

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <sstream>
@@ -136,6 +138,29 @@ std::string fd_without_files() {
     const std::string first = dsm_fd() < 0 ? strerrorname_np(errno) : "made";
     setrlimit(RLIMIT_NOFILE, &before);
     return first + " " + (dsm_fd() < 0 ? strerrorname_np(errno) : "made");
+}
+
+/// A fork that is refused halfway: no more than `room` bytes of the heap can be made private.
+std::string forked_without_room(long room) {
+    rlimit before{};
+    getrlimit(RLIMIT_DATA, &before);
+    std::ifstream status("/proc/self/status");
+    std::string word;
+    while (status >> word && word != "VmData:") {
+    }
+    long data = 0;
+    status >> data;
+    const rlimit close{static_cast<rlim_t>(data * 1024 + room), before.rlim_max};
+    setrlimit(RLIMIT_DATA, &close);
+    const pid_t child = fork();
+    const int error = errno;
+    setrlimit(RLIMIT_DATA, &before);
+    if (child == 0) _exit(0);
+    if (child > 0) {
+        waitpid(child, nullptr, 0);
+        return "forked";
+    }
+    return strerrorname_np(error);
 }
 
 /// A fork of a process that has a descriptor: what the child finds, and after it attached anew.
@@ -285,6 +310,10 @@ std::string obey(const std::string& command, std::istringstream& words) {
     }
     if (command == "refs") return std::to_string(dsm_references(pointer(a)));
     if (command == "size") return std::to_string(dsm_usable_size(pointer(a)));
+    if (command == "forkroom") return forked_without_room(std::stol(a));
+    if (command == "readonly") {  // the OS page at the address
+        return said(mprotect(pointer(a), 4096, PROT_READ));
+    }
     if (command == "forkfd") return forked_with_fd();
     if (command == "forkattach") return forked_and_attached();
     if (command == "endbythreads") end_by_threads();

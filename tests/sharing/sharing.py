@@ -348,6 +348,30 @@ class Sharing(SharingTest):
         self.assertEqual(a.drop(before), "ok")
         self.expect_nothing_left()
 
+    def test_after_a_fork_that_was_refused_halfway_nobody_gets_what_is_not_shared(self):
+        for room in [*range(0, 64 * MIB, 4 * MIB), 4096 * MIB]:
+            a, b = self.peer(), self.peer()
+            objects = [a.new(size) for size in (100, 100000, 3 * MIB, 3 * MIB, 3 * MIB)]
+            # A page that the program has protected is a range of its own, which is made private by itself.
+            self.assertEqual(a.readonly(f"{int(objects[3], 16) + MIB:x}"), "ok")
+            for address in objects:
+                a.write(address, "before")
+            said = a.forkroom(room)
+            self.assertIn(said, ("ENOMEM", "forked"))
+            for address in objects:
+                a.write(address, "after")
+                sent = a.send(b.id, address)
+                if sent == "EXDEV":
+                    continue
+                self.assertEqual(sent, "ok")
+                self.assertTrue(b.recv(0, 0).startswith(address))
+                self.assertEqual((b.read(address), room, said), ("after", room, said))
+            self.end(a, b)
+            if said == "forked":
+                break
+        self.assertEqual(said, "forked")  # with room for all of it
+        self.expect_sound()
+
     def test_a_child_takes_part_at_once(self):
         a, _ = self.pair()
         kept = [a.new(64) for _ in range(20)]

@@ -258,6 +258,11 @@ u64 charge_of_commit(u64 bytes) {
     return bytes + metadata + page_tables;
 }
 
+void CgroupRoom::unlock() {
+    look_lock.unlock();
+    undisturbed_.end();
+}
+
 CgroupRoom::CgroupRoom(u64 bytes)
     : charge_(charge_of_commit(bytes)), process_(process), granted_(true) {
     // Whoever looks clears the credit, reads `granted`, then the usage, in this order; we add to
@@ -267,9 +272,10 @@ CgroupRoom::CgroupRoom(u64 bytes)
     if (take_credit(charge_)) {
         return;
     }
+    undisturbed_.begin();  // a handler that jumped out would leave the lock held
     look_lock.lock();
     if (take_credit(charge_)) {  // another thread has looked meanwhile
-        look_lock.unlock();
+        unlock();
         return;
     }
     credit.store(0, std::memory_order_seq_cst);
@@ -277,13 +283,13 @@ CgroupRoom::CgroupRoom(u64 bytes)
     const u64 room = own_headroom();
     if (room == NO_LIMIT) {
         credit.store(MOST_CREDIT, std::memory_order_seq_cst);
-        look_lock.unlock();
+        unlock();
         return;
     }
     if (room < taken + MARGIN) {
         granted_ = false;
         granted.fetch_sub(charge_, std::memory_order_seq_cst);
-        look_lock.unlock();
+        unlock();
         return;
     }
     const u64 spare = room - taken - MARGIN;
@@ -293,7 +299,7 @@ CgroupRoom::CgroupRoom(u64 bytes)
     }
     // Close to the limit it is looked at often, far from it rarely.
     credit.store(spare / 8 < MOST_CREDIT ? spare / 8 : MOST_CREDIT, std::memory_order_seq_cst);
-    look_lock.unlock();
+    unlock();
 }
 
 CgroupRoom::~CgroupRoom() {
@@ -302,7 +308,7 @@ CgroupRoom::~CgroupRoom() {
     }
     granted.fetch_sub(charge_, std::memory_order_seq_cst);
     if (alone_) {
-        look_lock.unlock();
+        unlock();
     }
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "dsm-core/base/types.hpp"
+#include "shim/sys/signals_blocked.hpp"
 
 namespace aep {
 
@@ -30,7 +31,9 @@ class CgroupRoom {
     u64 charge_;   // what populating will add to the cgroup's usage
     u32 process_;  // which process made it: a fork may come between (signal handlers fork)
     bool granted_;
-    bool alone_ = false;  // holds the lock
+    bool alone_ = false;                                 // holds the lock
+    SignalsBlocked undisturbed_{SignalsBlocked::LATER};  // while it does
+    void unlock();
 };
 
 /// Whether `bytes` could be charged now; for whoever cannot wait for others' turns.

@@ -13,6 +13,7 @@
 #include "shim/context/context_views.hpp"
 #include "shim/context/slots.hpp"
 #include "shim/sys/message.hpp"
+#include "shim/sys/signals_blocked.hpp"
 #include "shim/sys/syscall.hpp"
 
 #if __has_include(<image_identity.hpp>)
@@ -277,6 +278,7 @@ Join join_context(const Settings& settings) {
 }
 
 long join_again() {
+    const SignalsBlocked undisturbed;  // as at the start: nobody would know what is there already
     quiet = true;
     AnswerMessage answer{};
     Descriptors got;

@@ -9,6 +9,7 @@
 #include "shim/backing/domain_memory.hpp"
 #include "shim/sys/environment.hpp"
 #include "shim/sys/message.hpp"
+#include "shim/sys/signals_blocked.hpp"
 #include "shim/sys/syscall.hpp"
 
 extern "C" {
@@ -77,6 +78,7 @@ bool is_first_copy() {
 }
 
 bool decide_aside() {
+    const SignalsBlocked undisturbed;  // a handler that jumped out would leave the lock held
     LockScope scope(decision_lock);
     if (aside.load(std::memory_order_relaxed) == Aside::undecided) {
         aside.store(is_aside() ? Aside::yes : Aside::no, std::memory_order_relaxed);

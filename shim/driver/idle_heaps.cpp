@@ -5,27 +5,10 @@
 
 #include "shim/driver/process.hpp"
 #include "shim/driver/transact.hpp"
-#include "shim/sys/syscall.hpp"
+#include "shim/sys/signals_blocked.hpp"
 
 namespace aep {
 namespace {
-
-/// All signals of the thread are blocked for a scope, those of libc too.
-class SignalsBlocked {
-  public:
-    SignalsBlocked() { change(~u64{0}); }
-    ~SignalsBlocked() { change(before_); }
-    SignalsBlocked(const SignalsBlocked&) = delete;
-    SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
-  private:
-    void change(u64 mask) {
-        constexpr int SET_MASK = 2;
-        sys::call(__NR_rt_sigprocmask, SET_MASK, sys::word(&mask), sys::word(&before_),
-                  sizeof mask);
-    }
-    u64 before_ = 0;
-};
 
 constexpr u32 LONGEST_PAUSE = 63;
 std::atomic<u32> pause{0};  // calls to pass over after the last visit

@@ -10,6 +10,7 @@
 #include "shim/driver/aside.hpp"
 #include "shim/driver/background.hpp"
 #include "shim/sys/message.hpp"
+#include "shim/sys/signals_blocked.hpp"
 
 namespace aep {
 
@@ -80,6 +81,9 @@ bool map_domain_memory() {
 bool process_start() {
     if (AEP_LIKELY(started.load(std::memory_order_acquire))) return true;
     if (stays_on_libc()) return false;
+    // A handler that jumped out of the middle would leave mappings and descriptors that nobody
+    // knows of, in the way of the next try.
+    const SignalsBlocked undisturbed;
     const ProcessLockScope scope(start_lock);
     if (started.load(std::memory_order_relaxed)) return true;
     choose_backing();

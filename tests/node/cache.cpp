@@ -83,6 +83,45 @@ TEST(Cache, ARunOfCachedChunksComesBeforeFreshOnes) {
     });
 }
 
+/// Asks for `count` chunks from `first` on; whether it got them.
+bool claim_at(Client& client, u32 first, u32 count) {
+    const Reply reply =
+        client.ask(NodeOp::claim_chunks, {.op = Op::count, .a = count, .b = 1, .mask = first});
+    must(reply.status == Status::ok || reply.status == Status::miss, "claim at a place");
+    must(reply.status == Status::miss || reply.value == first, "the place");
+    return reply.status == Status::ok;
+}
+
+TEST(Cache, ARunAtAPlaceThatIsTakenInPartGoesBackWhole) {
+    with_host([](Host& host, const Directory&) {
+        const u32 all = host.pool().tables.chunk_count;
+        ASSERT_GE(all, 8u);
+        ClientProcess other([](Client& client) { must(claim_at(client, 3, 1), "the obstacle"); });
+        const u32 obstacle = other.attach_and_wait(host);
+        ClientProcess process([](Client& client) {
+            for (const auto [first, count] : {std::pair<u32, u32>{2, 2}, {1, 4}, {3, 2}}) {
+                must(!claim_at(client, first, count), "a run with the obstacle");
+                must(client_at(client.index()).chunks.load() == 0, "nothing is held");
+            }
+            must(claim_at(client, 1, 2), "what was given back");
+            must(!claim_at(client, 1, 2), "what it has");
+            must(claim_at(client, 4, 1), "the place behind");
+        });
+        const u32 client = process.attach_and_wait(host);
+        EXPECT_EQ(client_at(client).chunks.load(), 3u);
+        EXPECT_EQ(client_at(obstacle).chunks.load(), 1u);
+        EXPECT_EQ(chunk_owner(3).load(), obstacle);
+        for (const u32 c : {1u, 2u, 4u}) EXPECT_EQ(chunk_owner(c).load(), client) << c;
+        EXPECT_EQ(context().chunks_cached.load(), 0u);
+        EXPECT_EQ(free_chunks(host), all - 4);
+        EXPECT_EQ(all_of(host.check()), "");
+        for (ClientProcess* each : {&process, &other}) each->kill_it();
+        EXPECT_EQ(host.recover(client).chunks, 3u);
+        EXPECT_EQ(host.recover(obstacle).chunks, 1u);
+        expect_all_back(host);
+    });
+}
+
 TEST(Cache, OthersInNeedAreNotMadeToWait) {
     with_host([](Host& host, const Directory& directory) {
         ASSERT_EQ(fill_cache(host, 6), 6u);

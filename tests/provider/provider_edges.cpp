@@ -60,6 +60,40 @@ TEST(ProviderEdges, SlotThatCannotBeRead) {
     EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::completed);
 }
 
+// Where a thread was in an earlier operation says nothing of the one that is open now.
+TEST(ProviderEdges, ACaptureOfAnOlderSequenceIsNotGoneOnWith) {
+    AEP_NEED_EBPF();
+    Node node;
+    Lock& lock = domain_at(CLIENT).arena.lock();
+    lock.lock();
+    kill_waiting(node, 0, NEEDS_ARENA);
+    lock.unlock();
+    Slot& slot = slot_at(0);
+    volatile CaptureEntry& capture = node.provider->captures()[0];
+    const u32 open = slot.sequence;
+    ASSERT_EQ(capture.sequence, open);
+    ASSERT_EQ(capture.sequence_known, 1u);
+    for (const CaptureKind kind : {CAPTURE_FATAL, CAPTURE_HANDLER}) {
+        for (const u32 other : {open - 2, open - 1, open + 2, u32{0}}) {
+            capture.kind = kind;
+            capture.sequence = other;
+            const u64 before = slot.operations;
+            EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::no_capture) << other;
+            EXPECT_EQ(slot.sequence, open);
+            EXPECT_EQ(slot.operations, before);
+            EXPECT_EQ(slot.completer, 0u);
+        }
+    }
+    // A handler's capture that does not say of which operation it is may be of any.
+    capture.sequence_known = 0;
+    EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::no_capture);
+    EXPECT_EQ(slot.sequence, open);
+    capture.sequence_known = 1;
+    capture.sequence = open;
+    EXPECT_EQ(node.complete(0).outcome, CompleterOutcome::completed);
+    node.check();
+}
+
 TEST(ProviderEdges, DoorbellTellsOfDeaths) {
     AEP_NEED_EBPF();
     Node node;

@@ -84,6 +84,9 @@ TEST(Tables, ClaimsFirstFitFromAPlace) {
     h.bar(2);
     EXPECT_EQ(claim(1, 1, 0, false), 3u) << "a barred chunk is kept out";
     EXPECT_EQ(claim(1, 1, 2, true), raw(NO_CHUNK));
+    EXPECT_EQ(claim(2, 1, 3, true), raw(NO_CHUNK)) << "the second one is taken";
+    EXPECT_EQ(t.chunk(5).bits, FREE_CHUNK.bits);
+    EXPECT_EQ(claim(3, 1, 7, true), raw(NO_CHUNK)) << "it would end behind the pool";
     EXPECT_EQ(claim(4, 1, 0, false), 5u);
     EXPECT_EQ(claim(1, 1, 0, false), raw(NO_CHUNK));
     EXPECT_EQ(claim(1, 1, 9, true), raw(NO_CHUNK));

@@ -19,7 +19,6 @@ from nodes_test import Node, NodesTest  # noqa: E402
 
 MIB = 1 << 20
 NUMBERS = 4096  # of objects that a node can tell others of, in a pool of this size
-MOST_VISITING = 256  # references to another node's objects that nobody needs
 SIZES = [1, 16, 100, 5000, 60000, 100000, MIB, 5 * MIB, 13 * MIB]
 
 
@@ -65,63 +64,6 @@ class Nodes(NodesTest):
                 peer.begin("attach", f"name {number}")
             self.assertEqual(sorted(peer.end_of() for peer in peers), ["EEXIST", "ok"])
             self.assertEqual(len({peer.lookup(f"name {number}") for peer in peers}), 1)
-
-    def test_references_to_others_objects_are_kept_for_a_while(self):
-        a, b = self.nodes[0].peer(), self.nodes[1].peer()
-        for address in [a.new(100) for _ in range(300)]:
-            self.pass_on(a, b, address)
-            self.assertEqual(b.drop(address), "ok")
-            self.assertLessEqual(self.sharing(self.nodes[1])["lingering"], MOST_VISITING)
-        self.assertEqual(b.recv(0, 300), "ETIMEDOUT")  # who sleeps gives them up
-        self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
-        large = a.new(2 * MIB)
-        self.pass_on(a, b, large)
-        self.assertEqual(b.drop(large), "ok")
-        self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
-        self.expect_nothing_left()
-
-    def test_what_was_received_again_while_it_lingered_stays(self):
-        """The list of those that linger names it still; whoever sleeps goes through that list."""
-        a, b = self.nodes[0].peer(), self.nodes[1].peer()
-        address = a.new(200000)
-        a.write(address, "kept")
-        for again in range(3):
-            self.pass_on(a, b, address)
-            self.assertEqual(b.drop(address), "ok")
-            self.assertEqual(self.sharing(self.nodes[1])["lingering"], 1)
-            self.pass_on(a, b, address)
-            self.assertEqual(b.recv(0, 50), "ETIMEDOUT")
-            self.assertEqual(self.sharing(self.nodes[1])["lingering"], 0)
-            self.assertEqual(a.refs(address), "2", again)  # its own, and the other node's
-            self.assertEqual(b.drop(address), "ok")
-        self.pass_on(a, b, address)
-        self.assertEqual(b.recv(0, 50), "ETIMEDOUT")
-        # Its owner lets go: it is the other node's reference that keeps it.
-        self.assertEqual(a.drop(address), "ok")
-        self.assertEqual(a.recv(0, 50), "ETIMEDOUT")
-        self.assertNotEqual(a.new(200000), address)
-        self.assertEqual(b.read(address), "kept")
-        # And the owner's own reference, received again while it lingers there.
-        self.pass_on(b, a, address)
-        self.assertEqual(b.drop(address), "ok")
-        self.assertEqual(b.recv(0, 50), "ETIMEDOUT")
-        self.assertEqual(a.recv(0, 50), "ETIMEDOUT")
-        self.assertEqual(a.read(address), "kept")
-        self.assertNotEqual(a.new(200000), address)
-        self.expect_sound()
-        self.expect_nothing_left()
-
-    def test_a_node_that_leaves_keeps_no_reference(self):
-        a, b = self.nodes[0].peer(), self.nodes[1].peer()
-        known = [a.new(100) for _ in range(20)]
-        for address in known:
-            self.pass_on(a, b, address)
-            self.assertEqual(b.drop(address), "ok")
-        self.nodes[1].take_down()
-        for address in known:
-            self.assertEqual(a.drop(address), "ok")
-        self.expect_nothing_left(self.nodes[0])
-        self.nodes[1].up()
 
     def test_what_an_object_points_at_can_be_read(self):
         a, b = self.nodes[0].peer(), self.nodes[1].peer()

@@ -13,6 +13,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <set>
 #include <string>
 
 #include "aep-lib/image/image_info.hpp"
@@ -44,12 +45,12 @@ inline std::string why_no_ebpf() {
 #define AEP_NEED_EBPF() \
     if (const std::string why = ::aep::test::why_no_ebpf(); !why.empty()) GTEST_SKIP() << why
 
-/// Whether as many threads of the process wait in futex calls of the image.
-inline bool wait_in_image(const ImageInfo& image, pid_t process, int threads) {
+/// The threads of the process that wait in futex calls of the image now.
+inline std::set<std::string> waiting_in_image(const ImageInfo& image, pid_t process) {
     const std::string tasks = "/proc/" + std::to_string(process) + "/task";
+    std::set<std::string> found;
     DIR* directory = opendir(tasks.c_str());
-    if (directory == nullptr) return false;
-    int found = 0;
+    if (directory == nullptr) return found;
     while (const dirent* entry = readdir(directory)) {
         if (entry->d_name[0] == '.') continue;
         std::ifstream file(tasks + "/" + entry->d_name + "/syscall");
@@ -58,10 +59,15 @@ inline bool wait_in_image(const ImageInfo& image, pid_t process, int threads) {
         while (file >> word) rip = word;
         if (number != "202") continue;
         const u64 at = std::stoull(rip, nullptr, 16);
-        found += at >= image.text_begin && at < image.text_end;
+        if (at >= image.text_begin && at < image.text_end) found.insert(entry->d_name);
     }
     closedir(directory);
-    return found == threads;
+    return found;
+}
+
+/// Whether as many threads of the process wait there.
+inline bool wait_in_image(const ImageInfo& image, pid_t process, usize threads) {
+    return waiting_in_image(image, process).size() == threads;
 }
 
 }  // namespace aep::test

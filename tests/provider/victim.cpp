@@ -110,7 +110,7 @@ void churn_on_thread(Session& session, u32 slot) {
     std::thread([&session, slot] { churn(session, slot); }).detach();
 }
 
-bool wait_in_image(const Node& node, pid_t process, int threads) {
+bool wait_in_image(const Node& node, pid_t process, usize threads) {
     return wait_in_image(node.image, process, threads);
 }
 

@@ -26,7 +26,7 @@ Run take_run(u32 slot, Heap* heap, u32 slices);
 void churn_on_thread(Session& session, u32 slot);
 
 /// Whether as many threads of the process wait in futex calls of the image.
-bool wait_in_image(const Node& node, pid_t process, int threads);
+bool wait_in_image(const Node& node, pid_t process, usize threads);
 /// A victim that performs a request, which waits for a lock that the test holds; killed there.
 void kill_waiting(Node& node, u32 slot, const Request& request);
 inline const Request NEEDS_ARENA{.op = Op::take_run, .a = 1, .b = 1};

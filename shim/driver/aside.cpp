@@ -57,7 +57,6 @@ const char* foreign_sanitizer() {
 }
 
 bool is_aside() {
-    if (&aep_stay_private != nullptr || !is_first_copy()) return true;
     if (const char* sanitizer = foreign_sanitizer()) {
         return step_aside(sanitizer, " keeps addresses of the heap for itself");
     }
@@ -78,6 +77,11 @@ bool is_first_copy() {
 }
 
 bool decide_aside() {
+    // Without a system call: our own programs are in a sandbox by now, perhaps.
+    if (&aep_stay_private != nullptr || !is_first_copy()) {
+        aside.store(Aside::yes, std::memory_order_relaxed);
+        return true;
+    }
     const SignalsBlocked undisturbed;  // a handler that jumped out would leave the lock held
     LockScope scope(decision_lock);
     if (aside.load(std::memory_order_relaxed) == Aside::undecided) {

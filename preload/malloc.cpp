@@ -30,11 +30,17 @@ usize alignment_for(usize alignment) {
     return is_power_of_two(alignment) ? alignment : usize{1} << (floor_log2(alignment) + 1);
 }
 
-/// malloc beyond the fast path.
-[[gnu::noinline]] void* malloc_slow(usize size) {
-    void* p = checked(allocate_slow(size));
+/// malloc beyond the pages at hand.
+[[gnu::noinline]] void* malloc_beyond(usize size) {
+    void* p = checked(allocate_beyond(size));
     background_offer(__builtin_return_address(0));
     return p;
+}
+
+/// malloc beyond the fast path. It jumps on, so that the address returned to is the caller's.
+[[gnu::noinline]] void* malloc_slow(usize size) {
+    void* p = allocate_here(size);
+    return AEP_LIKELY(p != nullptr) ? p : malloc_beyond(size);
 }
 
 }  // namespace

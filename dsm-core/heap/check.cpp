@@ -99,7 +99,7 @@ bool HeapCheck::remote_lists() {
 bool HeapCheck::totals() {
     const Domain& dom = dom_;
     const PageDesc& empty = dom.empty_page;
-    return require(empty.hand == 0 && empty.words == 0 && empty.until == 0 && empty.extended == 0 &&
+    return require(empty.hand == 0 && empty.until == 0 && empty.extended == 0 &&
                        empty.next == nullptr && empty.tag.load(std::memory_order_relaxed) == 0,
                    "the empty page was written to", "domain", domain_address()) &&
            require(report_.pages == heaps_pages_, "pages belong to no heap's lists", "domain",

@@ -89,4 +89,13 @@ void heap_unfile_full(Heap* h, PageDesc* d) {
     heap_enqueue(h, d);
 }
 
+bool heap_fill_hand(const Heap* h, PageDesc* d) {
+    const bool nothing_comes = h->remote_pages.load(std::memory_order_relaxed) == nullptr;
+    if (nothing_comes && page_is_tight(d)) {
+        if (page_extend(d)) return true;
+        if (page_awaits_memory(d)) return false;  // the driver commits it
+    }
+    return page_seek(d) || (nothing_comes && page_extend(d));
+}
+
 }  // namespace aep

@@ -66,17 +66,14 @@ void heap_unfile_full(Heap* h, PageDesc* d);
 
 inline bool queue_empty(const PageQueue& q) { return q.last == nullptr; }
 
-/// Makes a page have blocks at hand, without an operation; false: that takes one. What others have
-/// freed comes before blocks that are untouched: it is warm, and the page stays as it is. Owner
-/// only.
+/// Makes a page without blocks at hand have some, without an operation; false: that takes one. What
+/// others have freed comes before blocks that are untouched: it is warm, and the page stays as it
+/// is. Owner only.
+bool heap_fill_hand(const Heap* h, PageDesc* d);
+
+/// The same of any page, and short as a rule.
 inline bool heap_refill(const Heap* h, PageDesc* d) {
-    if (page_hand(d) != 0) return true;
-    const bool nothing_comes = h->remote_pages.load(std::memory_order_relaxed) == nullptr;
-    if (nothing_comes && page_is_tight(d)) {
-        if (page_extend(d)) return true;
-        if (AEP_UNLIKELY(page_awaits_memory(d))) return false;  // the driver commits it
-    }
-    return page_seek(d) || (nothing_comes && page_extend(d));
+    return page_hand(d) != 0 || AEP_LIKELY(page_turn(d)) || heap_fill_hand(h, d);
 }
 
 }  // namespace aep

@@ -93,13 +93,13 @@ bool extend(PageDesc* d) {
 /// frees are taken in only from pages that reached our list: a page whose freer has marked a block
 /// but not yet queued it must not become free, and be something else, before that freer is done
 /// with it.
-PageDesc* usable_page(Domain& dom, Heap* h, u32 c, uptr& bad, u64 now) {
+PageDesc* usable_page(Domain& dom, Heap* h, u32 c, bool thorough, uptr& bad, u64 now) {
     PageQueue& q = h->queues[c];
     const PageDesc* seen = nullptr;  // the first of the uncommitted ones, which go to the end
     for (;;) {
         while (!queue_empty(q) && q.head != seen) {
             PageDesc* d = q.head;
-            if (page_seek(d)) return d;
+            if (page_seek(d, thorough)) return d;
             const bool whole = d->extended == d->capacity;
             // What others have freed comes first: it is warm, and the page stays as it is.
             if (!whole && h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
@@ -137,8 +137,8 @@ Reply find_page(Domain& dom, const Request& r) {
     Heap* h = r.heap;
     const u32 c = static_cast<u32>(r.a);
     if (r.thorough) unfile_full_pages(h, c);
-    PageDesc* d = usable_page(dom, h, c, bad, r.now);
-    if (d == nullptr && !r.own_only && adopt_one(dom, h)) d = usable_page(dom, h, c, bad, r.now);
+    PageDesc* d = usable_page(dom, h, c, r.thorough, bad, r.now);
+    if (d == nullptr && !r.own_only && adopt_one(dom, h)) d = usable_page(dom, h, c, r.thorough, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
     if (d != nullptr && page_hand(d) == 0) reply.status = Status::uncommitted;
@@ -218,7 +218,7 @@ Reply free_block(Domain& dom, const Request& r) {
     PageDesc* d = reinterpret_cast<PageDesc*>(r.a);
     const u32 index = static_cast<u32>(r.b);
     if (index >= MAX_BLOCKS || !page_clear_bit(d, index)) return {.status = Status::not_live};
-    return page_regain(d, index) ? free_local(dom, r) : Reply{};
+    return page_regain(d) ? free_local(dom, r) : Reply{};
 }
 
 Reply free_foreign(const Request& r) {

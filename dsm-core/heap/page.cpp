@@ -6,33 +6,6 @@
 
 namespace aep {
 
-namespace {
-
-/// Names the word whose blocks are at hand, where none is. Others see that it is another turn.
-void name_word(PageDesc* d, u32 w) {
-    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
-    d->hand_turn.store((turn / MAX_WORDS + 1) * MAX_WORDS + w, std::memory_order_relaxed);
-    d->hand_word = w;
-    d->hand_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
-}
-
-/// Takes the free extended blocks of a word to hand, where none is; false: it has none.
-bool take_word(PageDesc* d, u32 w) {
-    const u64 live = live_word(d->bits[w]);
-    const u64 free = page_extended_mask(d, w) & ~live;
-    if (AEP_UNLIKELY(free == 0)) return false;
-    // In this order: whoever finds it half done finds the blocks free, or at hand, or both, which
-    // is the same. Release: page_is_at_hand.
-    name_word(d, w);
-    __atomic_store_n(&d->hand, free, __ATOMIC_RELEASE);
-    std::atomic_signal_fence(std::memory_order_release);
-    set_live_word(d->bits[w], live | free);
-    d->until += bits_in(free);
-    return true;
-}
-
-}  // namespace
-
 void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed) {
     const SliceIndex s = slice_of(d);
     const usize size = class_size(size_class);
@@ -40,7 +13,6 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     const usize bytes = usize{slices} << SLICE_SHIFT;
     d->bits = block_bits_of(s);
     d->block_size = static_cast<u32>(size);
-    d->words = 0;
     d->until = 0;
     d->extended = 0;
     d->touched = zero ? 0 : static_cast<u32>(bytes);
@@ -52,7 +24,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     d->committed = committed;
     d->next = d->prev = nullptr;
     d->hand = 0;
-    name_word(d, 0);
+    page_name_word(d, 0);
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
         d[i].tag.store(make_tag(owner, TAG_TAIL), std::memory_order_relaxed);
@@ -61,15 +33,17 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     d->tag.store(make_tag(owner, TAG_PAGE), std::memory_order_release);
 }
 
-bool page_seek(PageDesc* d) {
+bool page_seek(PageDesc* d, bool thorough) {
     if (page_hand(d) != 0) return true;
-    // An empty queue's page, which nobody writes, has no words.
-    for (u64 words = d->words; words != 0;) {
-        const u64 above = words & (~u64{1} << d->hand_word);
-        const u64 w = lowest_bit_wide(above != 0 ? above : words);
-        words &= ~(u64{1} << w);
-        d->words = words;
-        if (AEP_LIKELY(take_word(d, static_cast<u32>(w)))) return true;
+    // An empty queue's page has no blocks.
+    if (page_free(d) == 0 || (page_is_spent(d) && !thorough)) return false;
+    const u32 words = (d->extended + BLOCKS_A_WORD - 1) / BLOCKS_A_WORD;
+    const u32 last = page_hand_word(d);
+    for (u32 w = last + 1; w < words; ++w) {
+        if (page_take_word(d, w)) return true;
+    }
+    for (u32 w = 0; w <= last; ++w) {
+        if (page_take_word(d, w)) return true;
     }
     return false;
 }
@@ -88,18 +62,17 @@ bool page_extend(PageDesc* d) {
     const u32 here = BLOCKS_A_WORD - d->extended % BLOCKS_A_WORD;
     if (step > here) step = here;
     d->extended += step < room ? step : room;
-    return take_word(d, w);
+    return page_take_word(d, w);
 }
 
 void page_give_hand(PageDesc* d) {
     const u64 hand = page_hand(d);
     if (hand == 0) return;
-    BlockBits& word = d->bits[d->hand_word];
+    BlockBits& word = *d->hand_bits;
     // In this order: see take_word.
     set_live_word(word, live_word(word) & ~hand);
     std::atomic_signal_fence(std::memory_order_release);
     set_page_hand(d, 0);
-    d->words |= u64{1} << d->hand_word;
     d->until -= bits_in(hand);
 }
 
@@ -111,14 +84,13 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
                       ? 0
                       : d->remote_summary.exchange(0, std::memory_order_seq_cst);
     u32 collected = 0;
-    d->words |= summary;
     for (; summary != 0; summary &= summary - 1) {
         const u32 w = lowest_bit(summary);
         BlockBits& word = d->bits[w];
         // Acquire: pairs with the freer's release.
         const u64 freed = word.freed.exchange(0, std::memory_order_acquire);
         const u64 out = live_word(word);
-        const u64 live = w == d->hand_word ? out & ~page_hand(d) : out;
+        const u64 live = w == page_hand_word(d) ? out & ~page_hand(d) : out;
         if (const u64 stray = freed & ~live; AEP_UNLIKELY(stray != 0)) {
             bad = base_of(d) + usize{w * BLOCKS_A_WORD + lowest_bit(stray)} * d->block_size;
         }
@@ -160,9 +132,8 @@ void page_rebuild(PageDesc* d) {
     }
     d->remote_summary.store(0, std::memory_order_relaxed);
     d->tag.fetch_and(~u32{TAG_REMOTE}, std::memory_order_relaxed);
-    d->words = words == 0 ? 0 : mask_of(0, words);
     // Whoever took a word to hand may have got no further than its name.
-    name_word(d, 0);
+    page_name_word(d, 0);
     d->until = live - page_floor(d);
 }
 

@@ -62,11 +62,10 @@ struct alignas(128) PageDesc {
     // The blocks at hand: those of word `hand_word` that malloc hands out next. Their bits are set
     // already, 64 blocks by one store.
     u64 hand;
-    uptr hand_base;   // address of that word's block 0
-    BlockBits* bits;  // word 0
-    u64 words;        // bit w: word w may have a free extended block
-    PageDesc* prev;   // in the class queue or the full list
-    u32 hand_word;
+    uptr hand_base;         // address of that word's block 0
+    BlockBits* bits;        // word 0
+    BlockBits* hand_bits;   // the word at hand
+    PageDesc* prev;         // in the class queue or the full list
     u32 block_size;  // bytes (class size); 0 for a large object
     u32 until;  // live blocks and those at hand, less page_floor: at 0 a free leaves the fast path
     u32 extended;  // blocks from the first that may be handed out (the rest is untouched)
@@ -148,6 +147,15 @@ inline void set_live_word(BlockBits& word, u64 bits) {
     __atomic_store_n(&word.live, bits, __ATOMIC_RELAXED);
 }
 
+/// The word of a page's bitmaps that holds block `index`, for the owner.
+inline BlockBits* word_of(const PageDesc* d, usize index) {
+    constexpr usize SHIFT = floor_log2(BLOCKS_A_WORD / sizeof(BlockBits));
+    return reinterpret_cast<BlockBits*>(reinterpret_cast<uptr>(d->bits) +
+                                        (index >> SHIFT & ~(sizeof(BlockBits) - 1)));
+}
+/// Which word is at hand; owner only.
+inline u32 page_hand_word(const PageDesc* d) { return static_cast<u32>(d->hand_bits - d->bits); }
+
 /// The blocks at hand have one writer, too, and others look at them.
 inline u64 page_hand(const PageDesc* d) { return __atomic_load_n(&d->hand, __ATOMIC_RELAXED); }
 inline void set_page_hand(PageDesc* d, u64 blocks) {
@@ -176,13 +184,13 @@ inline bool page_take_tracked(PageDesc* d, uptr& block, bool& fresh_zero) {
 /// Clears the bit of block `index` < MAX_BLOCKS: the commit of a free by the owner. False: it is
 /// not live, nothing changed.
 inline bool page_clear_bit(PageDesc* d, usize index) {
-    const usize w = index / BLOCKS_A_WORD;
-    BlockBits& word = d->bits[w];
-    u64 live = live_word(word);
+    BlockBits* word = word_of(d, index);
+    u64 out = live_word(*word);
     // Without a branch: whether the word is the one at hand is nothing that can be predicted.
-    const u64 hand = page_hand(d) & (0 - u64{w == d->hand_word});
-    if (AEP_UNLIKELY(bit_of(hand, index) || !test_and_clear_bit(live, index))) return false;
-    set_live_word(word, live);
+    const u64 live = out ^ value_if_equal(word, d->hand_bits, d->hand);
+    if (AEP_UNLIKELY(!bit_of(live, index))) return false;
+    test_and_clear_bit(out, index);
+    set_live_word(*word, out);
     return true;
 }
 
@@ -202,10 +210,7 @@ inline u32 one_less(u32& count) {
 
 /// Makes the block that page_clear_bit cleared one to be taken. Owner only. True: the page must
 /// leave the fast path, to be filed elsewhere.
-inline bool page_regain(PageDesc* d, usize index) {
-    d->words = with_bit_set(d->words, index / BLOCKS_A_WORD);
-    return one_less(d->until) == 0;
-}
+inline bool page_regain(PageDesc* d) { return one_less(d->until) == 0; }
 
 /// How many blocks of a full page must be free again before malloc takes from it. One would do, but
 /// then a program that replaces blocks here and there in a large live set would move a page from
@@ -245,10 +250,59 @@ inline BlockBits& shared_bits(const PageDesc* d, u32 index) {
     return block_bits_of(slice_of(d))[index / BLOCKS_A_WORD];
 }
 
+/// Extended blocks that are neither live nor at hand. Owner only.
+inline u32 page_free(const PageDesc* d) { return d->extended - page_out(d); }
+
 /// Whether a page without blocks at hand has so few free ones that it is better extended: a word
-/// would be used up after a block or two, and looking for the next costs more than a block.
+/// would be used up after a few blocks, and taking the next costs as much as several.
 inline bool page_is_tight(const PageDesc* d) {
-    return (d->extended - page_out(d)) * u32{8} < d->extended;
+    return page_free(d) * u32{2} < d->extended && d->extended != d->capacity;
+}
+
+/// Whether a page has so few free blocks that they are not worth looking for: each would cost a
+/// look at eight words and more. So is one that has none.
+inline bool page_is_spent(const PageDesc* d) {
+    return page_free(d) * (8 * BLOCKS_A_WORD) <= d->extended;
+}
+
+/// Which blocks of word `w` are extended.
+inline u64 page_extended_mask(const PageDesc* d, u32 w) {
+    const u32 before = w * BLOCKS_A_WORD;
+    if (d->extended <= before) return 0;
+    const u32 count = d->extended - before;
+    return count >= BLOCKS_A_WORD ? ~u64{0} : mask_of(0, count);
+}
+
+/// Names the word whose blocks are at hand, where none is. Others see that it is another turn.
+inline void page_name_word(PageDesc* d, u32 w) {
+    const u32 turn = d->hand_turn.load(std::memory_order_relaxed);
+    d->hand_turn.store((turn / MAX_WORDS + 1) * MAX_WORDS + w, std::memory_order_relaxed);
+    d->hand_bits = d->bits + w;
+    d->hand_base = base_of(d) + usize{w} * BLOCKS_A_WORD * d->block_size;
+}
+
+/// Takes the free extended blocks of a word to hand, where none is; false: it has none.
+inline bool page_take_word(PageDesc* d, u32 w) {
+    BlockBits& word = d->bits[w];
+    const u64 live = live_word(word);
+    const u64 free = page_extended_mask(d, w) & ~live;
+    if (AEP_UNLIKELY(free == 0)) return false;
+    // In this order: whoever finds it half done finds the blocks free, or at hand, or both, which
+    // is the same. Release: page_is_at_hand.
+    page_name_word(d, w);
+    __atomic_store_n(&d->hand, free, __ATOMIC_RELEASE);
+    std::atomic_signal_fence(std::memory_order_release);
+    set_live_word(word, live | free);
+    d->until += bits_in(free);
+    return true;
+}
+
+/// Takes the next word in turn to hand, where none is, if that is all there is to do; false: it has
+/// no free block, or the page is better extended or left. Owner only.
+inline bool page_turn(PageDesc* d) {
+    if (AEP_UNLIKELY(page_is_tight(d) || page_is_spent(d))) return false;
+    const u32 next = page_hand_word(d) + 1;
+    return page_take_word(d, next * BLOCKS_A_WORD < d->extended ? next : 0);
 }
 
 /// Whether the page has blocks that would be extended to, if more of it were committed, and no others.
@@ -310,9 +364,9 @@ inline bool page_is_marked(const PageDesc* d, u32 index) {
 void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committed);
 
 /// Takes all free blocks of the next word that has any to hand, if none is at hand; in turn, so
-/// that each has gathered as many as can be when its turn comes. False: no extended block is free.
-/// Owner only.
-bool page_seek(PageDesc* d);
+/// that each has gathered as many as can be when its turn comes. False: no extended block is free,
+/// or so few are that the page is spent, but for a `thorough` caller. Owner only.
+bool page_seek(PageDesc* d, bool thorough = false);
 
 /// Extends a page without blocks at hand by some that are untouched, within the word that follows
 /// and what can be written, and takes them to hand. False: none can be written, or there are no
@@ -342,13 +396,6 @@ u32 page_live_blocks(const PageDesc* d);
 /// Words of its bitmaps that a page uses.
 inline u32 page_words(const PageDesc* d) {
     return (d->capacity + BLOCKS_A_WORD - 1) / BLOCKS_A_WORD;
-}
-/// Which blocks of word `w` are extended.
-inline u64 page_extended_mask(const PageDesc* d, u32 w) {
-    const u32 before = w * BLOCKS_A_WORD;
-    if (d->extended <= before) return 0;
-    const u32 count = d->extended - before;
-    return count >= BLOCKS_A_WORD ? ~u64{0} : mask_of(0, count);
 }
 
 }  // namespace aep

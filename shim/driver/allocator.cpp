@@ -228,7 +228,7 @@ bool is_live_here(const void* p, const Target& t) {
     if (AEP_UNLIKELY(!page_is_live(t.page, t.index))) return report_not_live(p);
     if (AEP_UNLIKELY(page_is_marked(t.page, t.index))) return report_twice(p);
     page_clear_bit(t.page, t.index);
-    if (AEP_UNLIKELY(page_regain(t.page, t.index))) detail::deallocate_refile(p, t.page);
+    if (AEP_UNLIKELY(page_regain(t.page))) detail::deallocate_refile(p, t.page);
 }
 
 /// A block on a page by an operation alone (AEP_PURE).
@@ -362,24 +362,28 @@ usize mark_shared(void* p) {
     return is_page(t) ? t.page->block_size : t.page->committed;
 }
 
-void* allocate_slow(usize size) {
-    bool fresh_zero;
-    // Another word of the same page, or a class that the fast path does not serve. The empty heap,
-    // with which handlers and libc's users come here, has nothing.
+void* allocate_here(usize size) {
+    // The empty heap, with which handlers and libc's users come here, has nothing.
+    Heap* h = thread_heap;
     uptr block;
-    if (size <= MAX_DIRECT) {
-        Heap* h = thread_heap;
+    if (AEP_LIKELY(size <= MAX_DIRECT)) {
         PageDesc* d = h->direct[direct_index(size)];
-        if (AEP_LIKELY(heap_refill(h, d) && page_take(d, block))) {
-            return reinterpret_cast<void*>(block);
-        }
-    } else if (size <= MAX_CLASS_SIZE && ++ticks % TICKS_PER_LOOK != 0 &&
-               AEP_LIKELY(take_here(thread_heap, class_of(size), block, fresh_zero))) {
+        if (AEP_UNLIKELY(!heap_refill(h, d) || !page_take(d, block))) return nullptr;
         return reinterpret_cast<void*>(block);
     }
+    bool fresh_zero;
+    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || ++ticks % TICKS_PER_LOOK == 0 ||
+                     !take_here(h, class_of(size), block, fresh_zero))) {
+        return nullptr;
+    }
+    return reinterpret_cast<void*>(block);
+}
+
+void* allocate_beyond(usize size) {
     if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate(size);
     const SharedBlocks* sharing = sharing_answers();
     if (AEP_UNLIKELY(sharing != nullptr)) sharing->collect();
+    bool fresh_zero;
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE))
         return detail::allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);

@@ -27,8 +27,7 @@ inline u32 slices_for(usize size) {
 void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room = 0);
 }  // namespace detail
 
-/// malloc's fast path: true with the block in `p`, or false: use
-/// allocate_slow.
+/// malloc's fast path: true with the block in `p`, or false: use allocate_slow.
 inline bool allocate_fast(usize size, void*& p) {
     if (AEP_UNLIKELY(size > MAX_DIRECT)) return false;
     PageDesc* d = thread_heap->direct[direct_index(size)];
@@ -38,8 +37,16 @@ inline bool allocate_fast(usize size, void*& p) {
     return true;
 }
 
+/// malloc of what the fast path does not serve, from the pages at hand: another word of the same
+/// page, or a block above the direct sizes. Null: use allocate_beyond.
+void* allocate_here(usize size);
+/// The same for whatever else there is: with operations.
+void* allocate_beyond(usize size);
 /// malloc for whatever the fast path does not serve.
-void* allocate_slow(usize size);
+inline void* allocate_slow(usize size) {
+    void* p = allocate_here(size);
+    return AEP_LIKELY(p != nullptr) ? p : allocate_beyond(size);
+}
 
 /// malloc: at least `size` bytes at a multiple of 16; size 0 gives a block of 16.
 inline void* allocate(usize size) {
@@ -65,7 +72,7 @@ inline void deallocate(void* p) {
                      !page_clear_bit(d, index))) {
         return detail::deallocate_slow(p, d);
     }
-    if (AEP_UNLIKELY(page_regain(d, index))) detail::deallocate_refile(p, d);
+    if (AEP_UNLIKELY(page_regain(d))) detail::deallocate_refile(p, d);
 }
 
 /// calloc: the block reads as zero; fresh memory is not written again. `total` is already checked

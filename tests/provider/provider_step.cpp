@@ -102,7 +102,7 @@ const Way WAYS[] = {
          } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
                   Status::ok);
          page_clear_bit(d, index);
-         page_regain(d, index);
+         page_regain(d);
          traced({.op = Op::free_local, .heap = heap, .a = reinterpret_cast<u64>(d), .now = 1});
      },
      true},

@@ -115,7 +115,7 @@ TEST(Check, Pages) {
     finds("divisor", [](Scene& s) { s.full->magic += 1; });
     finds("block size", [](Scene& s) { s.full->block_size += 16; });
     finds("capacity", [](Scene& s) { s.full->capacity -= 1; });
-    finds("word at hand is not the page's", [](Scene& s) { ++s.full->hand_word; });
+    finds("word at hand is not the page's", [](Scene& s) { ++s.full->hand_bits; });
     finds("block at hand is a free one", [](Scene& s) { s.queued->hand = ~u64{0}; });
     finds("blocks at hand are elsewhere", [](Scene& s) { s.queued->hand_base += 1024; });
     finds("another one to others", [](Scene& s) { ++s.queued->hand_turn; });
@@ -138,13 +138,6 @@ TEST(Check, Blocks) {
                                                                       << index_of(block) % 64;
     });
     finds("count of live blocks", [](Scene& s) { --s.queued->until; });
-    finds("free blocks that the summary does not name", [](Scene& s) {
-        const uptr first = pop(s.other, 7);
-        while (index_of(pop(s.other, 7)) < BLOCKS_A_WORD) {
-        }
-        push(s.other, first);
-        page_of(first)->words = 0;
-    });
 }
 
 TEST(Check, RemoteFrees) {

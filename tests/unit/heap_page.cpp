@@ -15,7 +15,7 @@ using namespace test;
 /// Takes what the page can give without being extended.
 std::vector<uptr> take_all(PageDesc* d) {
     std::vector<uptr> blocks;
-    while (page_seek(d)) {
+    while (page_seek(d, true)) {
         for (uptr block; page_take(d, block);) blocks.push_back(block);
     }
     return blocks;
@@ -32,7 +32,7 @@ std::vector<uptr> exhaust(PageDesc* d) {
 
 bool give(PageDesc* d, uptr block) {
     EXPECT_TRUE(page_clear_bit(d, index_of(block)));
-    return page_regain(d, index_of(block));
+    return page_regain(d);
 }
 
 PageDesc* fresh_page(Heap* h, usize size) { return page_for(h, class_of(size)); }
@@ -223,9 +223,8 @@ TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
             ASSERT_EQ(again, blocks[0]);
             // And it died before the bits of what it took to hand were set.
             ASSERT_NE(d->hand, 0u);
-            d->bits[d->hand_word].live &= ~d->hand;
+            d->hand_bits->live &= ~d->hand;
             d->until = 77;
-            d->words = 0;
             page_rebuild(d);
             // And again, when it had got no further than the word's name.
             d->hand_turn.fetch_add(1);
@@ -299,7 +298,7 @@ TEST(Page, AgreesWithAModel) {
                     block = live[i];
                     live[i] = live.back(), live.pop_back();
                     ASSERT_TRUE(page_clear_bit(d, index_of(block)));
-                    page_regain(d, index_of(block));
+                    page_regain(d);
                     ASSERT_FALSE(page_clear_bit(d, index_of(block))) << "freed twice";
                     all.erase(block);
                 } else if (what < 93 && !live.empty()) {

@@ -30,7 +30,7 @@ TEST(Repair, TornFastPathsOfOtherThreadsAreMended) {
         ASSERT_NE(page_hand(current), 0u);
         const uptr unreturned = pop(theirs, c);
         ASSERT_EQ(page_of(unreturned), current);
-        current->bits[current->hand_word].live &= ~current->hand;
+        current->hand_bits->live &= ~current->hand;
         current->until -= 1;
         const u32 freed = 3 + page_slack(current);
         for (u32 i = 3; i < freed; ++i) {  // on the full list

@@ -95,7 +95,7 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAFullPageIsUnderWay) {
         // The owner frees the last live block: its bit is clear, then it is counted, then filed.
         ASSERT_TRUE(page_clear_bit(d, index_of(blocks[0])));
         EXPECT_EQ(taken_back(h), 0u) << "the bit is clear";
-        ASSERT_TRUE(page_regain(d, index_of(blocks[0])));
+        ASSERT_TRUE(page_regain(d));
         EXPECT_EQ(taken_back(h), 0u) << "counted";
         perform({.op = Op::free_local, .heap = h, .a = reinterpret_cast<u64>(d)});
         EXPECT_NE(kind_of(d->tag.load()), u32{TAG_FREE});
@@ -123,7 +123,7 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAQueuedPageIsUnderWay) {
         EXPECT_EQ(taken_back(h), 0u) << "it lives";
         ASSERT_TRUE(page_clear_bit(d, index_of(last)));
         EXPECT_EQ(taken_back(h), 0u) << "the bit is clear";
-        EXPECT_FALSE(page_regain(d, index_of(last)));
+        EXPECT_FALSE(page_regain(d));
         EXPECT_EQ(taken_back(h), 1u) << "the owner is done";
         expect_sound();
     });

@@ -362,6 +362,20 @@ usize mark_shared(void* p) {
     return is_page(t) ? t.page->block_size : t.page->committed;
 }
 
+namespace {
+
+/// For a thread that has pages: gives memory back if that is due.
+[[gnu::noinline]] void look_at_clock() {
+    const u64 due = domain().arena.next_purge();
+    if (AEP_LIKELY(due == Decay::NEVER)) return;
+    const u64 now = now_ms();
+    if (AEP_LIKELY(now < due)) return;
+    const SlowPath here;
+    if (!here.nested()) purge_if_due(now);
+}
+
+}  // namespace
+
 void* allocate_here(usize size) {
     // The empty heap, with which handlers and libc's users come here, has nothing.
     Heap* h = thread_heap;
@@ -372,10 +386,11 @@ void* allocate_here(usize size) {
         return reinterpret_cast<void*>(block);
     }
     bool fresh_zero;
-    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || ++ticks % TICKS_PER_LOOK == 0 ||
+    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE ||
                      !take_here(h, class_of(size), block, fresh_zero))) {
         return nullptr;
     }
+    if (AEP_UNLIKELY(++ticks % TICKS_PER_LOOK == 0)) look_at_clock();
     return reinterpret_cast<void*>(block);
 }
 
@@ -390,7 +405,6 @@ void* allocate_beyond(usize size) {
     Heap* h = attached_heap();
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) return emergency_allocate(size, 1);
-    if (h != nullptr && ticks % TICKS_PER_LOOK == 0) purge_if_due(now_ms());
     return allocate_from(h, c, fresh_zero);
 }
 

@@ -17,7 +17,7 @@ struct Settings {
     const char* pool = nullptr;         // AEP_POOL: path of the pool file; null: private mode
     usize pool_bytes = 0;               // AEP_POOL_SIZE: size if it must be created; 0: default
     u64 decay_ms = 1000;                // AEP_DECAY_MS: how long freed memory is kept
-    usize huge_from = 16 * MiB;         // AEP_HUGE: of huge pages from that size of the heap on
+    usize huge_from = 4 * MiB;          // AEP_HUGE: of huge pages from that size of the heap on
     bool background = false;            // AEP_BACKGROUND: a thread gives it back
     OnError on_error = OnError::abort;  // AEP_ON_ERROR
     bool stats = false;                 // AEP_STATS: print statistics at exit

@@ -57,6 +57,52 @@ TEST(Page, GivesEveryBlockOnceInAddressOrder) {
     });
 }
 
+TEST(Page, FewFreeBlocksAreNotLookedForUnlessTheyMustBe) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        PageDesc* d = fresh_page(h, 16);
+        const std::vector<uptr> blocks = exhaust(d);
+        const u32 worth = d->extended / (8 * BLOCKS_A_WORD) + 1;
+        for (u32 i = 0; i + 1 < worth; ++i) give(d, blocks[i * 500]);
+        EXPECT_FALSE(page_seek(d));
+        EXPECT_FALSE(heap_refill(h, d));
+        give(d, blocks[7]);
+        EXPECT_TRUE(page_seek(d));
+        uptr block = 0;
+        while (page_take(d, block)) {
+        }
+        EXPECT_FALSE(page_seek(d));
+        // All of them before memory runs out.
+        EXPECT_EQ(take_all(d).size(), worth - 2);
+        EXPECT_EQ(page_free(d), 0u);
+        expect_sound();
+    });
+}
+
+TEST(Page, GrowsWhileLessThanHalfOfItIsFree) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        PageDesc* d = fresh_page(h, 64);
+        std::vector<uptr> blocks = take_all(d);
+        ASSERT_EQ(d->extended, BLOCKS_A_WORD);
+        uptr block = 0;
+        for (u32 i = 0; i < BLOCKS_A_WORD / 2 - 1; ++i) give(d, blocks[i]);
+        ASSERT_TRUE(heap_refill(h, d) && page_take(d, block));
+        EXPECT_GT(block, blocks.back());
+        while (page_take(d, block)) {
+        }
+        ASSERT_EQ(d->extended, 2 * BLOCKS_A_WORD);
+        for (u32 i = BLOCKS_A_WORD / 2 - 1; i < BLOCKS_A_WORD; ++i) give(d, blocks[i]);
+        ASSERT_TRUE(heap_refill(h, d) && page_take(d, block));
+        EXPECT_EQ(block, blocks.front());
+        EXPECT_EQ(d->extended, 2 * BLOCKS_A_WORD);
+    });
+}
+
 TEST(Page, WordsTakeTurnsAndEachGivesItsLowestBlockFirst) {
     in_child([] {
         make_domain();

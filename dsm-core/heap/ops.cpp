@@ -138,7 +138,8 @@ Reply find_page(Domain& dom, const Request& r) {
     const u32 c = static_cast<u32>(r.a);
     if (r.thorough) unfile_full_pages(h, c);
     PageDesc* d = usable_page(dom, h, c, r.thorough, bad, r.now);
-    if (d == nullptr && !r.own_only && adopt_one(dom, h)) d = usable_page(dom, h, c, r.thorough, bad, r.now);
+    if (d == nullptr && !r.own_only && adopt_one(dom, h))
+        d = usable_page(dom, h, c, r.thorough, bad, r.now);
     if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, r.now);
     Reply reply = d == nullptr ? miss() : hit(d);
     if (d != nullptr && page_hand(d) == 0) reply.status = Status::uncommitted;

@@ -62,11 +62,11 @@ struct alignas(128) PageDesc {
     // The blocks at hand: those of word `hand_word` that malloc hands out next. Their bits are set
     // already, 64 blocks by one store.
     u64 hand;
-    uptr hand_base;         // address of that word's block 0
-    BlockBits* bits;        // word 0
-    BlockBits* hand_bits;   // the word at hand
-    PageDesc* prev;         // in the class queue or the full list
-    u32 block_size;  // bytes (class size); 0 for a large object
+    uptr hand_base;        // address of that word's block 0
+    BlockBits* bits;       // word 0
+    BlockBits* hand_bits;  // the word at hand
+    PageDesc* prev;        // in the class queue or the full list
+    u32 block_size;        // bytes (class size); 0 for a large object
     u32 until;  // live blocks and those at hand, less page_floor: at 0 a free leaves the fast path
     u32 extended;  // blocks from the first that may be handed out (the rest is untouched)
     u32 touched;   // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only

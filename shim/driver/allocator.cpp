@@ -386,8 +386,7 @@ void* allocate_here(usize size) {
         return reinterpret_cast<void*>(block);
     }
     bool fresh_zero;
-    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE ||
-                     !take_here(h, class_of(size), block, fresh_zero))) {
+    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || !take_here(h, class_of(size), block, fresh_zero))) {
         return nullptr;
     }
     if (AEP_UNLIKELY(++ticks % TICKS_PER_LOOK == 0)) look_at_clock();

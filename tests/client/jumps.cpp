@@ -10,8 +10,8 @@
 
 #include <functional>
 
-#include "shim/sys/process_lock.hpp"
 #include "shim/driver/slow_path.hpp"
+#include "shim/sys/process_lock.hpp"
 #include "tests/client/fixture.hpp"
 
 namespace aep::test {

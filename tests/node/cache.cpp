@@ -99,7 +99,7 @@ TEST(Cache, ARunAtAPlaceThatIsTakenInPartGoesBackWhole) {
         ClientProcess other([](Client& client) { must(claim_at(client, 3, 1), "the obstacle"); });
         const u32 obstacle = other.attach_and_wait(host);
         ClientProcess process([](Client& client) {
-            for (const auto [first, count] : {std::pair<u32, u32>{2, 2}, {1, 4}, {3, 2}}) {
+            for (const auto& [first, count] : {std::pair<u32, u32>{2, 2}, {1, 4}, {3, 2}}) {
                 must(!claim_at(client, first, count), "a run with the obstacle");
                 must(client_at(client.index()).chunks.load() == 0, "nothing is held");
             }

@@ -51,7 +51,8 @@ TEST(Ops, ARunOfNothingAndOneAlignedToNothingAreNotThere) {
         const u64 within = u64{4} << 32 | 1, far = u64{0xffff'ffff} << 32 | 1;
         for (const u64 chunks : {u64{0}, within, far}) {
             for (const bool thorough : {false, true}) {
-                for (const auto [slices, alignment] : {std::pair<u64, u64>{1, 0}, {0, 1}, {0, 0}}) {
+                for (const auto& [slices, alignment] :
+                     {std::pair<u64, u64>{1, 0}, {0, 1}, {0, 0}}) {
                     const Reply reply = perform({.op = Op::take_run,
                                                  .heap = const_cast<Heap*>(h),
                                                  .a = slices,

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""The documentation names files and functions that are there.
+
+Called by ctest: names.py SOURCE_DIR [unittest arguments]. Reads only.
+"""
+
+import glob
+import os
+import re
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import world  # noqa: E402
+
+SOURCE = sys.argv[1]
+STEP = re.compile(r"^\| (?P<file>[\w./-]+\.\w+) \| (?:> )?`(?P<function>\w+)` \|", re.M)
+# What looks like a path of the project: it begins with one of its folders and names a file.
+FOLDERS = "aep-lib|bench|ci|dsm-core|docs|examples|include|kernel|node|packaging|preload|shim|tests|tools"
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+\.(?:cpp|hpp|h|c|py|sh|S|md))`")
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def read(path):
+    with open(os.path.join(SOURCE, path), encoding="utf-8") as text:
+        return text.read()
+
+
+def pages():
+    found = glob.glob("**/*.md", root_dir=SOURCE, recursive=True)
+    return [page for page in found if not page.startswith("build/")]
+
+
+class Names(unittest.TestCase):
+    def test_each_step_of_the_map_is_there(self):
+        steps = list(STEP.finditer(read("docs/design/map.md")))
+        self.assertGreater(len(steps), 50)
+        for step in steps:
+            with self.subTest(step[0]):
+                self.assertRegex(read(step["file"]), rf"\b{step['function']}\(")
+
+    def test_each_file_that_is_named_is_there(self):
+        for page in pages():
+            for path in PATH.findall(read(page)):
+                with self.subTest(f"{page}: {path}"):
+                    self.assertTrue(os.path.exists(os.path.join(SOURCE, path)))
+
+    def test_each_link_leads_somewhere(self):
+        for page in pages():
+            for link in LINK.findall(read(page)):
+                with self.subTest(f"{page}: {link}"):
+                    self.assertTrue(os.path.exists(os.path.join(SOURCE, os.path.dirname(page), link)))
+
+
+if __name__ == "__main__":
+    world.main(2)

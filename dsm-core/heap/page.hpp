@@ -59,7 +59,7 @@ enum class Standing : u8 {
 
 struct alignas(128) PageDesc {
     // Line 0: the owner's.
-    // The blocks at hand: those of word `hand_word` that malloc hands out next. Their bits are set
+    // The blocks at hand: those of the word `hand_bits` that malloc hands out next. Their bits are set
     // already, 64 blocks by one store.
     u64 hand;
     uptr hand_base;        // address of that word's block 0
@@ -89,7 +89,7 @@ struct alignas(128) PageDesc {
     u16 capacity;  // blocks the page can hold
     u8 size_class;
     Standing standing;
-    // hand_word, with how often another word came to hand above it: for those who are not the
+    // The number of the word at hand, with how often another word came to hand above it: for those who are not the
     // owner.
     std::atomic<u32> hand_turn;
 };

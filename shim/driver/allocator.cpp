@@ -451,7 +451,9 @@ usize usable_size(void* p) {
 bool trim() {
     const SlowPath here;
     if (here.nested() || !process_start()) return false;
-    if (Heap* h = current_heap()) transact({.op = Op::trim, .heap = h, .now = now_ms()});
+    const u64 now = now_ms();
+    if (Heap* h = current_heap()) transact({.op = Op::trim, .heap = h, .now = now});
+    trim_shared_heaps(now);
     return purge_all();
 }
 

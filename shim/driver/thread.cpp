@@ -109,6 +109,13 @@ Heap* sending_heap() {
 
 void forget_shared_heaps() { the_shared_heap = the_sending_heap = nullptr; }
 
+void trim_shared_heaps(u64 now) {
+    const ProcessLockScope scope(shared_heap_lock);
+    for (Heap* h : {the_shared_heap, the_sending_heap}) {
+        if (h != nullptr) transact({.op = Op::trim, .heap = h, .now = now});
+    }
+}
+
 void thread_end() {
     if (thread_state != ThreadState::attached) return;
     const u64 now = now_ms();

@@ -22,6 +22,9 @@ extern ProcessLock shared_heap_lock;
 /// shared_heap_lock. Null: no memory.
 Heap* sending_heap();
 
+/// Releases what these two have of memory that is kept for reuse.
+void trim_shared_heaps(u64 now);
+
 /// Ends the calling thread's use of its heap: later calls of this thread still work, a little
 /// slower.
 void thread_end();

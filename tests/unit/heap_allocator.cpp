@@ -190,6 +190,21 @@ TEST(Allocator, TrimGivesFreedMemoryBack) {
     });
 }
 
+TEST(Allocator, TrimGivesBackWhatThreadsWithoutAHeapHaveFreed) {
+    in_child([] {
+        std::thread([] {
+            deallocate(allocate(100));
+            thread_end();
+            deallocate(allocate(100));  // from the heap of such threads
+            trim();
+        }).join();
+        CheckReport report;
+        ASSERT_TRUE(check_domain(domain(), report)) << report;
+        EXPECT_EQ(report.live_blocks, 0u);
+        EXPECT_EQ(report.pages, 0u);
+    });
+}
+
 TEST(Allocator, ThreadsComeAndGo) {
     in_child([] {
         std::vector<void*> kept;

@@ -57,9 +57,12 @@ def _machine(document):
     machine, settings = document["machine"], document["settings"]
     versions = ", ".join(f"{n} {a['version']}" for n, a in document["allocators"].items() if a["version"])
     mode = "quick run" if settings["quick"] else "full run"
+    rounds = [r["rounds"] for case in document["cases"] for r in case["results"].values() if "rounds" in r]
+    if rounds:
+        mode += f", {min(rounds)} {'round' if min(rounds) == 1 else 'rounds'} at least"
     return [f"{machine.get('cpu')}, {machine['cores']} cores, {machine.get('memory_gib')} GiB, {machine.get('system')}, "
             f"Linux {machine['kernel']}, {machine['libc']}, transparent huge pages: {machine['transparent_hugepage']}. "
-            f"{versions}. Pool: {settings['pool']}. {machine['date']}, revision {settings['revision']}, {mode}."]
+            f"{versions + '. ' if versions else ''}Pool: {settings['pool']}. {machine['date']}, revision {settings['revision']}, {mode}."]
 
 
 def _headline(entries):

@@ -36,12 +36,7 @@ PageDesc* page_with_room(Heap* h, u32 c) {
     const u64 now = now_ms();
     purge_if_due(now);
     const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
-    if (found.status != Status::miss) {
-        PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
-        if (found.status == Status::uncommitted) return extend_page(h, d, true) ? d : nullptr;
-        if (found.mask != 0) extend_page(h, d, false);
-        return d;
-    }
+    if (found.status != Status::miss) return page_found(h, found);
     if (AEP_UNLIKELY(!may_take_page(h, c))) return nullptr;
     const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
     if (!run || !commit_page_metadata(run)) {

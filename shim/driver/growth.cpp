@@ -86,6 +86,22 @@ Run take_or_grow(const Request& take) {
     }
 }
 
+/// Commits more of a page, and extends it if it is exhausted. False: no memory. `needed`: memory
+/// that is only kept for reuse goes back before that is said.
+bool extend_page(Heap* heap, PageDesc* d, bool needed) {
+    const bool coarse = chunk_desc(chunk_of(slice_of(d)))->coarse != 0;
+    usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
+    if (coarse) goal = round_up(goal, SLICE_SIZE);
+    const uptr end = base_of(d) + d->committed;
+    if (!backing().commit(end, goal - d->committed)) {
+        if (!needed) return false;
+        purge_all();  // memory that is only kept for reuse may be what is missing
+        if (!backing().commit(end, goal - d->committed)) return false;
+    }
+    transact({.op = Op::extend_page, .heap = heap, .a = reinterpret_cast<u64>(d), .b = goal});
+    return true;
+}
+
 }  // namespace
 
 Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes) {
@@ -129,18 +145,11 @@ Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
     }
 }
 
-bool extend_page(Heap* heap, PageDesc* d, bool needed) {
-    const bool coarse = chunk_desc(chunk_of(slice_of(d)))->coarse != 0;
-    usize goal = commit_goal(d->size_class, usize{d->extended} * d->block_size);
-    if (coarse) goal = round_up(goal, SLICE_SIZE);
-    const uptr end = base_of(d) + d->committed;
-    if (!backing().commit(end, goal - d->committed)) {
-        if (!needed) return false;
-        purge_all();  // memory that is only kept for reuse may be what is missing
-        if (!backing().commit(end, goal - d->committed)) return false;
-    }
-    transact({.op = Op::extend_page, .heap = heap, .a = reinterpret_cast<u64>(d), .b = goal});
-    return true;
+PageDesc* page_found(Heap* heap, const Reply& found) {
+    PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
+    if (found.status == Status::uncommitted) return extend_page(heap, d, true) ? d : nullptr;
+    if (found.mask != 0) extend_page(heap, d, false);
+    return d;
 }
 
 bool extend_window(u32 at, u32 chunks) {

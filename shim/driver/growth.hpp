@@ -5,7 +5,7 @@
 //             by its tag; chunks that the backing gave are the process's, like others.
 #pragma once
 
-#include "dsm-core/heap/domain.hpp"
+#include "dsm-core/heap/ops.hpp"
 #include "shim/sys/process_lock.hpp"
 
 namespace aep {
@@ -21,9 +21,9 @@ Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes);
 Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
                       bool (*suits)(u32 chunk));
 
-/// Commits more of a page, and extends it if it is exhausted. False: no memory. `needed`: memory that is only kept for
-/// reuse goes back before that is said.
-bool extend_page(Heap* heap, PageDesc* d, bool needed = true);
+/// The page that find_page has found (`found` is no miss), with memory for its next blocks. Null: there is none for a page
+/// that needs some; before that is said, memory that is only kept for reuse goes back.
+PageDesc* page_found(Heap* heap, const Reply& found);
 /// Makes the metadata of a run writable that becomes a page; false, and the run is given back: no
 /// memory.
 bool commit_page_metadata(const Run& run);

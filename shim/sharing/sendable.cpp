@@ -23,9 +23,7 @@ bool is_shared(u32 chunk) { return in_pool(chunk) && pool.state(chunk) == Here::
 PageDesc* page_with_room(Heap* h, u32 c) {
     const Reply found =
         transact({.op = Op::find_page, .heap = h, .a = c, .now = now_ms(), .own_only = true});
-    PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
-    if (found.status == Status::ok) return d;
-    if (found.status == Status::uncommitted) return extend_page(h, d) ? d : nullptr;
+    if (found.status != Status::miss) return page_found(h, found);
     const Run run = obtain_run_within(h, page_slices(c), 1, commit_goal(c, 0), is_shared);
     if (!run || !commit_page_metadata(run)) return nullptr;
     const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});

@@ -18,17 +18,8 @@ TEST_P(FourNodes, twoDieAnywhere) {
     EXPECT_EQ(explored(plan), "");
 }
 
-/// Any number of preemptions, lines that reach memory at any time, another seed a plan.
 TEST_P(FourNodes, atRandom) {
-    Plan plan = with_two_dead_and_two_recoverers(GetParam());
-    plan.preemptions = 1000;
-    plan.evictions = true;
-    World world(plan);
-    const Result result =
-        world.sample(std::hash<std::string>()(plan.name) + 4, 10'000 * (1 + 30 * deeper()), 12);
-    std::printf("%s: %lu random executions, %lu accesses\n", plan.name, result.executions,
-                result.accesses);
-    EXPECT_EQ(result.failure, "");
+    EXPECT_EQ(sampled(with_two_dead_and_two_recoverers(GetParam()), 4, 10'000), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Plans, FourNodes,

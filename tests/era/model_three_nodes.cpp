@@ -19,18 +19,10 @@ TEST_P(ThreeNodes, twoRecoverAtOnce) {
     EXPECT_EQ(explored(plan), "");
 }
 
-/// Any number of preemptions, lines that reach memory at any time, another seed a plan.
 TEST_P(ThreeNodes, atRandom) {
     Plan plan = with_two_recoverers(GetParam());
-    plan.preemptions = 1000;
     plan.crashes = 2;
-    plan.evictions = true;
-    World world(plan);
-    const Result result =
-        world.sample(std::hash<std::string>()(plan.name), 30'000 * (1 + 30 * deeper()), 12);
-    std::printf("%s: %lu random executions, %lu accesses\n", plan.name, result.executions,
-                result.accesses);
-    EXPECT_EQ(result.failure, "");
+    EXPECT_EQ(sampled(plan, 0, 30'000), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Plans, ThreeNodes, testing::ValuesIn(two_node_plans()),

@@ -257,4 +257,18 @@ inline std::string explored(Plan plan) {
     return result.failure;
 }
 
+/// Runs a plan `executions` times at random, with any number of preemptions and lines that reach
+/// memory at any time, and says how far. Another seed a plan, and a caller.
+inline std::string sampled(Plan plan, u64 seed, u64 executions) {
+    plan.preemptions = 1000;
+    plan.evictions = true;
+    World world(plan);
+    constexpr u32 CALM = 12;
+    const Result result = world.sample(std::hash<std::string>()(plan.name) + seed,
+                                       executions * (1 + 30 * deeper()), CALM);
+    std::printf("%s: %lu random executions, %lu accesses\n", plan.name, result.executions,
+                result.accesses);
+    return result.failure;
+}
+
 }  // namespace aep::era::test

@@ -153,17 +153,9 @@ class Daemon(NodeTest):
             self.end_daemon(signal.SIGKILL)
             for client in dying:
                 client.end()
-            with subprocess.Popen([AEPD, *self.where, "--provider", "rollback"], stderr=subprocess.DEVNULL) as daemon:
-                try:
-                    newcomer = None
-                    while newcomer is None or newcomer.greeting.startswith("failed"):  # it does not listen yet
-                        newcomer = self.client()
-                    self.assertRegex(newcomer.greeting, "^client ")
-                    for number in range(8):
-                        self.assertEqual(newcomer.ask(f"named n{number}"), "0")
-                    newcomer.end()
-                finally:
-                    daemon.terminate()
+            with self.newcomer("rollback") as newcomer:
+                for number in range(8):
+                    self.assertEqual(newcomer.ask(f"named n{number}"), "0")
             self.good("up", "--provider", "rollback")
         while self.data("clients"):
             self.good("recover")

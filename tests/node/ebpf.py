@@ -7,7 +7,6 @@ Called by ctest: ebpf.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Leaves noth
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 
 from node_test import AEP, AEPD, EbpfTest, main
@@ -51,16 +50,8 @@ class Ebpf(EbpfTest):
             self.end_daemon(signal.SIGKILL)
             for client in clients:
                 client.end()
-            with subprocess.Popen([AEPD, *self.where, "--provider", "ebpf"], stderr=subprocess.DEVNULL) as daemon:
-                try:
-                    newcomer = None
-                    while newcomer is None or newcomer.greeting.startswith("failed"):  # it does not listen yet
-                        newcomer = self.client()
-                    self.assertRegex(newcomer.greeting, "^client ")
-                    self.assertEqual([row["pid"] for row in self.data("clients")], [newcomer.process.pid])
-                    newcomer.end()
-                finally:
-                    daemon.terminate()
+            with self.newcomer("ebpf") as newcomer:
+                self.assertEqual([row["pid"] for row in self.data("clients")], [newcomer.process.pid])
             self.up()
             self.expect_sound()
 

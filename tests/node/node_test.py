@@ -3,6 +3,7 @@
 Used by commands.py, daemon.py, ebpf.py, full.py, kernel.py, namespaces.py, places.py, protocol.py and ../sharing/sharing.py. Leaves nothing behind.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -120,6 +121,20 @@ class NodeTest(unittest.TestCase):
         client = Client(self.socket)
         self.clients.append(client)
         return client
+
+    @contextlib.contextmanager
+    def newcomer(self, provider):
+        """The first client of a daemon that begins meanwhile."""
+        with subprocess.Popen([AEPD, *self.where, "--provider", provider], stderr=subprocess.DEVNULL) as daemon:
+            try:
+                client = None
+                while client is None or client.greeting.startswith("failed"):  # it does not listen yet
+                    client = self.client()
+                self.assertRegex(client.greeting, "^client ")
+                yield client
+                client.end()
+            finally:
+                daemon.terminate()
 
     def connect(self):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -47,8 +47,8 @@ class SharingTest(NodeTest):
     def end(self, *peers):
         for peer in peers:
             peer.end()
-        while self.data("clients") and all(p.process.returncode is not None for p in self.clients):
-            self.good("recover")
+        if all(p.process.returncode is not None for p in self.clients):
+            self.recover_the_dead()
 
     def recover_the_dead(self):
         """Each command is a sweep that takes in what was performed meanwhile: much takes several."""

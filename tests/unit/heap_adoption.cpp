@@ -12,11 +12,6 @@ namespace {
 
 using namespace test;
 
-/// Collects what was freed remotely: the next request of a class that has no page.
-void drain(Heap* h) { perform({.op = Op::find_page, .heap = h, .a = class_of(100'000)}); }
-
-u32 owner(uptr block) { return page_of(block)->tag.load() >> TAG_OWNER_SHIFT; }
-
 TEST(Adoption, AnEndedThreadsPagesGoToWhoNeedsPages) {
     in_child([] {
         Domain& dom = make_domain();

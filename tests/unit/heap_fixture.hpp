@@ -105,6 +105,11 @@ inline void push_remote(uptr block) {
     if (mark(block) == RemoteMark::first_of_page) queue_page(page_of(block));
 }
 
+/// Collects what was freed remotely: the next request of a class that has no page.
+inline void drain(Heap* h) { perform({.op = Op::find_page, .heap = h, .a = class_of(100'000)}); }
+/// The id of the heap whose page it is.
+inline u32 owner(uptr block) { return page_of(block)->tag.load() >> TAG_OWNER_SHIFT; }
+
 inline void expect_sound(CheckMoment moment = CheckMoment::idle) {
     CheckReport report;
     EXPECT_TRUE(check_domain(domain(), report, moment)) << report;

@@ -38,11 +38,6 @@ void before_the_push(Heap* h, const std::function<void()>& meanwhile) {
     h->remote_pages.store(d);
 }
 
-u32 owner(uptr block) { return page_of(block)->tag.load() >> TAG_OWNER_SHIFT; }
-
-/// A request of a class that has no page takes in what others have freed.
-void drain(Heap* h) { perform({.op = Op::find_page, .heap = h, .a = class_of(100'000)}); }
-
 TEST(RemotePoints, AnAdoptionBetweenTheLookAtTheOwnerAndThePushIsSeen) {
     in_child([] {
         make_domain();

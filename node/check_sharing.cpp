@@ -60,7 +60,7 @@ class Walk {
         wrong("sharing", "the count of exports is wrong", s.live_exports, live);
         wrong("sharing", "the count of exports of dead owners is wrong", s.orphans, orphans);
         wrong("sharing", "the count of holders is wrong", s.live_holders, held_);
-        wrong("sharing", "the count of exports that wait is wrong", s.waiting.count, waiting);
+        wrong("sharing", "the count of exports that wait is wrong", s.deferred.count, waiting);
         wrong("sharing", "the count of exports that visit is wrong", s.visiting.count, visiting);
         wrong("sharing", "the count of groups is wrong", s.groups, groups_);
         wrong("sharing", "the count of extents is wrong", s.extents, extents_);

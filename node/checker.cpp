@@ -205,7 +205,7 @@ void Checker::check_pool(Findings& found) const {
                   report.fault.found, report.fault.expected);
     }
     const u64 entry = pool_.tables().node(pool_.owner().node).bits;
-    const u64 live = NodeWord::make(NodeState::live, pool_.owner().generation).bits;
+    const u64 live = PoolNodeWord::make(PoolNodeState::live, pool_.owner().generation).bits;
     if (entry != live) found.add("pool", "our node's entry is not live", entry, live);
 }
 

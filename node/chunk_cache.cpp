@@ -58,7 +58,7 @@ bool ChunkCache::pool_is_short() const {
     }
     if (free >= enough) return false;
     for (u32 i = 0; i < tables.node_count; ++i) {  // alone, we need not hurry
-        if (i != pool_.owner().node && tables.node(i).state() == NodeState::live) return true;
+        if (i != pool_.owner().node && tables.node(i).state() == PoolNodeState::live) return true;
     }
     return false;
 }

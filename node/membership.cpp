@@ -164,7 +164,7 @@ void Membership::introduce() {
         m.fence();
         return 0;
     });
-    NodeEntry& of_pool = pool_.tables.nodes[pool_.owner.node];
+    PoolNodeEntry& of_pool = pool_.tables.nodes[pool_.owner.node];
     of_pool.era_generation = generation_;
     of_pool.era_node = options_.node + 1;
 }
@@ -209,10 +209,10 @@ bool Membership::is_dead(u32 node, u64 now_ms) {
     // Its entry in the pool is locked as long as its daemon or a client of it lives.
     const u64 of_pool = entry.pool_entry.load();
     if (of_pool >= pool_.tables.node_count) return silent;
-    const NodeWord owner = pool_.tables.node(static_cast<u32>(of_pool));
-    return owner.bits !=
-               NodeWord::make(NodeState::live, static_cast<u32>(entry.pool_generation.load()))
-                   .bits ||
+    const PoolNodeWord owner = pool_.tables.node(static_cast<u32>(of_pool));
+    return owner.bits != PoolNodeWord::make(PoolNodeState::live,
+                                            static_cast<u32>(entry.pool_generation.load()))
+                             .bits ||
            !somebody_locks(pool_fd_, static_cast<u64>(NODE_LOCK_OFFSET) + of_pool);
 }
 

@@ -20,7 +20,7 @@ bool share_node_lock(int fd, u32 node) {
     return set_file_lock(fd, F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node);
 }
 
-void describe_process(NodeEntry& entry, const std::string& name) {
+void describe_process(PoolNodeEntry& entry, const std::string& name) {
     entry.pid = static_cast<u32>(getpid());
     entry.start_time = start_time_of(getpid());
     __builtin_memset(entry.name, 0, sizeof entry.name);
@@ -28,7 +28,7 @@ void describe_process(NodeEntry& entry, const std::string& name) {
 }
 
 /// Of an entry that is not live: other machines judge a live one by this.
-void describe(NodeEntry& entry, const std::string& name, const Membership* member) {
+void describe(PoolNodeEntry& entry, const std::string& name, const Membership* member) {
     describe_process(entry, name);
     read_boot_id(entry.boot_id);
     entry.era_node = member == nullptr ? 0 : member->node() + 1;
@@ -39,14 +39,14 @@ void describe(NodeEntry& entry, const std::string& name, const Membership* membe
 /// cannot all be given back.
 bool take(NodePool& pool, u32 i, const std::string& name, const Membership* member) {
     const PoolTables& tables = pool.tables();
-    if (tables.node(i).state() != NodeState::free &&
+    if (tables.node(i).state() != PoolNodeState::free &&
         reclaim_node(pool.file(), tables, pool.fd(), i, pool.here().reclaimer) < 0) {
         return false;
     }
     describe(tables.nodes[i], name, member);
     const Owner owner{i, tables.node(i).generation() + 1};
     // release: who sees the node live sees who it is.
-    tables.nodes[i].word.store(NodeWord::make(NodeState::live, owner.generation).bits,
+    tables.nodes[i].word.store(PoolNodeWord::make(PoolNodeState::live, owner.generation).bits,
                                std::memory_order_release);
     if (!share_node_lock(pool.fd(), i)) {
         throw NodeError(errno, fmt::format("pool {}: cannot share the node's lock: {}",
@@ -67,7 +67,7 @@ Owner take_entry(NodePool& pool, const std::string& name, const Membership* memb
     // Free entries first: where all live long, nobody's lock is tried.
     for (const bool wanted_free : {true, false}) {
         for (u32 i = first; i < tables.node_count; i += step) {
-            if ((tables.node(i).state() == NodeState::free) != wanted_free) continue;
+            if ((tables.node(i).state() == PoolNodeState::free) != wanted_free) continue;
             const NodeLock lock = try_node_lock(pool.fd(), i);
             if (lock == NodeLock::failed) {
                 throw NodeError(ENOLCK, fmt::format("pool {}: its file system has no locks: {}",
@@ -85,8 +85,8 @@ Owner take_entry(NodePool& pool, const std::string& name, const Membership* memb
 bool share_entry(NodePool& pool, const std::string& name, Owner owner) {
     const PoolTables& tables = pool.tables();
     if (owner.node >= tables.node_count || !share_node_lock(pool.fd(), owner.node)) return false;
-    const NodeWord word = tables.node(owner.node);
-    if (word.bits != NodeWord::make(NodeState::live, owner.generation).bits) {
+    const PoolNodeWord word = tables.node(owner.node);
+    if (word.bits != PoolNodeWord::make(PoolNodeState::live, owner.generation).bits) {
         release_node_lock(pool.fd(), owner.node);
         return false;
     }

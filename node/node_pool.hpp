@@ -35,7 +35,7 @@ class NodePool {
         pool_.owner = owner;
         pool_.has_node = true;
     }
-    /// Who it is in the words of nodes that it reclaims (NodeWord::reclaimer).
+    /// Who it is in the words of nodes that it reclaims (PoolNodeWord::reclaimer).
     void reclaim_as(u32 reclaimer) { pool_.reclaimer = reclaimer; }
     /// Reclaims some of the pool's dead nodes, others with each call. Chunks that became free.
     u32 reclaim_dead();

@@ -28,7 +28,7 @@ void PoolMember::enter() {
     become();
     h.pool_caches.store(static_cast<u32>(options_.caches));
     h.era_generation.store(membership_->join());
-    pool_.reclaim_as(NodeWord::reclaimer(membership_->node(), membership_->generation()));
+    pool_.reclaim_as(PoolNodeWord::reclaimer(membership_->node(), membership_->generation()));
 }
 
 bool PoolMember::go_on(bool lives) {
@@ -46,7 +46,7 @@ bool PoolMember::go_on(bool lives) {
     options_.caches = static_cast<era::PoolCaches>(h.pool_caches.load());
     const u32 generation = h.era_generation.load();
     become();
-    pool_.reclaim_as(NodeWord::reclaimer(h.era_node, generation));
+    pool_.reclaim_as(PoolNodeWord::reclaimer(h.era_node, generation));
     return membership_->continue_as(generation);
 }
 

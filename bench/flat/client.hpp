@@ -115,7 +115,7 @@ class Client {
     /// client died in the middle of a message; receive() looks at all cells.
     bool has_message(u32 from) const {
         return era::each_message(m, t, from, number_, false,
-                                 [](const era::Waiting&) { return true; });
+                                 [](const era::RemoteMessage&) { return true; });
     }
     /// Whether the next cell for client `to` is empty; as has_message().
     bool has_room(u32 to) const {

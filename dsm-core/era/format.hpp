@@ -100,7 +100,7 @@ struct NodeEntry {
     alignas(CACHE_LINE) Word word;      // NodeWord
     alignas(CACHE_LINE) Word doorbell;  // changes when others give up objects of its own
     alignas(CACHE_LINE) Word beat;      // changes while the node lives (its lease)
-    Word waits;  // hint: 1: for other nodes to give up references to objects of its own
+    Word deferred;  // hint: 1: for other nodes to give up references to objects of its own
     // Who it is: for judging whether it lives, and for people. Of `generation`, else of nobody.
     alignas(CACHE_LINE) Word generation;
     Word pool_entry;       // in the pool's node table
@@ -239,11 +239,11 @@ struct Tables {
     /// oldest lies at `head`. Hints: wrong ones cost time and order only.
     Word& tail(u32 from, u32 to) const { return word_at(ring(from, to)); }
     Word& head(u32 from, u32 to) const { return word_at(ring(from, to) + CACHE_LINE); }
-    MessageEntry& letter(u32 from, u32 to, u32 slot) const {
+    MessageEntry& message_entry(u32 from, u32 to, u32 slot) const {
         return at_offset<MessageEntry>(ring(from, to) + 2 * CACHE_LINE +
                                        slot * sizeof(MessageEntry));
     }
-    Word& message(u32 from, u32 to, u32 slot) const { return letter(from, to, slot).cell; }
+    Word& message(u32 from, u32 to, u32 slot) const { return message_entry(from, to, slot).cell; }
     ObjectEntry& object(u32 i) const {
         return at_offset<ObjectEntry>(at.objects + i * sizeof(ObjectEntry));
     }

@@ -16,7 +16,7 @@ struct Envelope {
 };
 
 /// A message that lies in a ring of this node. Somebody else may take it first.
-struct Waiting {
+struct RemoteMessage {
     u32 from;  // node
     u64 position;
     u32 object;
@@ -83,14 +83,15 @@ Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
     }
     const u64 tail = m.load(t.tail(from, to));
     for (u32 i = 0; i < t.shape.slots; ++i) {
-        MessageEntry& letter = t.letter(from, to, static_cast<u32>((tail + i) % t.shape.slots));
-        Word& cell = letter.cell;
+        MessageEntry& entry =
+            t.message_entry(from, to, static_cast<u32>((tail + i) % t.shape.slots));
+        Word& cell = entry.cell;
         if (m.load(cell) != Cell::empty().bits || !lane.claim(cell, Cell::empty())) {
             continue;
         }
         // On the cell's line, and so in the pool with the claim, before the message is there.
-        m.store(letter.to, envelope.to);
-        m.store(letter.from, envelope.from);
+        m.store(entry.to, envelope.to);
+        m.store(entry.from, envelope.from);
         const Status status = lane.attach_claimed(cell, object, false);
         if (status != Status::ok) {
             return status;
@@ -116,7 +117,7 @@ Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
     return Status::full;
 }
 
-/// Calls visit(const Waiting&) for the messages from node `from` to node `to`, the oldest first,
+/// Calls visit(const RemoteMessage&) for the messages from node `from` to node `to`, the oldest first,
 /// until it returns true. Between the hints; `all`: everywhere, what a dead sender's hint does not
 /// tell of, too. Cost: a look at each cell; no flush.
 template <class Memory, class Visit>
@@ -126,13 +127,13 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
     u64 position = oldest(m, t, from, to, tail);
     const u64 end = all ? position + slots : tail;  // each slot once
     for (; position < end; ++position) {
-        const MessageEntry& letter = t.letter(from, to, static_cast<u32>(position % slots));
-        const Cell found{m.load(letter.cell)};
+        const MessageEntry& entry = t.message_entry(from, to, static_cast<u32>(position % slots));
+        const Cell found{m.load(entry.cell)};
         if (!found.holds() || found.claimer() != NOBODY) {
             continue;
         }
-        if (visit(Waiting{
-                from, position, found.object(), {m.load(letter.to), m.load(letter.from)}})) {
+        if (visit(RemoteMessage{
+                from, position, found.object(), {m.load(entry.to), m.load(entry.from)}})) {
             return true;
         }
     }
@@ -162,7 +163,7 @@ bool has_room(Memory& m, const Tables& t, u32 from, u32 to, u64 receiver,
     }
     u64 taken = 0;
     u64 of_receiver = 0;
-    each_message(m, t, from, to, false, [&](const Waiting& w) {
+    each_message(m, t, from, to, false, [&](const RemoteMessage& w) {
         ++taken;
         of_receiver += w.envelope.to == receiver;
         return false;
@@ -185,17 +186,17 @@ bool each_message_to(Memory& m, const Tables& t, u32 to, u32 first, bool all, Vi
 
 /// Makes a message ours to take. False: it is another one by now, or somebody else is at it.
 template <class Memory>
-bool claim_message(Lane<Memory>& lane, const Waiting& w, MessageEntry& letter) {
+bool claim_message(Lane<Memory>& lane, const RemoteMessage& w, MessageEntry& entry) {
     Memory& m = lane.memory();
     const Cell found = Cell::of(w.object);
-    if (!lane.claim(letter.cell, found)) {
+    if (!lane.claim(entry.cell, found)) {
         return false;
     }
     // The cell may have been used again for the same object.
-    if (m.load(letter.to) == w.envelope.to && m.load(letter.from) == w.envelope.from) {
+    if (m.load(entry.to) == w.envelope.to && m.load(entry.from) == w.envelope.from) {
         return true;
     }
-    lane.unclaim(letter.cell, found);
+    lane.unclaim(entry.cell, found);
     return false;
 }
 
@@ -228,7 +229,7 @@ void pass_taken(Lane<Memory>& lane, u32 from) {
 /// Takes a message into the node's reference `ref`. gone: somebody else has it; busy (the reference
 /// is in use), invalid, fenced. Safe from any number of lanes. Cost: 4 fences.
 template <class Memory>
-Status take_message(Lane<Memory>& lane, const Waiting& w, u32 ref) {
+Status take_message(Lane<Memory>& lane, const RemoteMessage& w, u32 ref) {
     const Tables& t = lane.tables();
     const u32 to = lane.node();
     if (ref >= t.shape.refs || w.from >= t.shape.nodes || w.from == to) {
@@ -241,12 +242,12 @@ Status take_message(Lane<Memory>& lane, const Waiting& w, u32 ref) {
     if (!lane.claim(target, Cell::empty())) {
         return Status::busy;
     }
-    MessageEntry& letter = t.letter(w.from, to, static_cast<u32>(w.position % t.shape.slots));
-    if (!claim_message(lane, w, letter)) {
+    MessageEntry& entry = t.message_entry(w.from, to, static_cast<u32>(w.position % t.shape.slots));
+    if (!claim_message(lane, w, entry)) {
         lane.unclaim(target, Cell::empty());
         return Status::gone;
     }
-    lane.move_claimed(letter.cell, target, w.object);
+    lane.move_claimed(entry.cell, target, w.object);
     pass_taken(lane, w.from);
     return Status::ok;
 }
@@ -254,7 +255,7 @@ Status take_message(Lane<Memory>& lane, const Waiting& w, u32 ref) {
 /// Drops a message and its reference. ok, or last (see Lane::release); gone: somebody else has it;
 /// invalid, fenced. Cost: as Lane::release.
 template <class Memory>
-Status drop_message(Lane<Memory>& lane, const Waiting& w) {
+Status drop_message(Lane<Memory>& lane, const RemoteMessage& w) {
     const Tables& t = lane.tables();
     const u32 to = lane.node();
     if (w.from >= t.shape.nodes || w.from == to) {
@@ -263,11 +264,11 @@ Status drop_message(Lane<Memory>& lane, const Waiting& w) {
     if (!lane.stands()) {
         return Status::fenced;
     }
-    MessageEntry& letter = t.letter(w.from, to, static_cast<u32>(w.position % t.shape.slots));
-    if (!claim_message(lane, w, letter)) {
+    MessageEntry& entry = t.message_entry(w.from, to, static_cast<u32>(w.position % t.shape.slots));
+    if (!claim_message(lane, w, entry)) {
         return Status::gone;
     }
-    const Status status = lane.drop_claimed(letter.cell, w.object);
+    const Status status = lane.drop_claimed(entry.cell, w.object);
     pass_taken(lane, w.from);
     return status;
 }
@@ -287,7 +288,7 @@ Status receive(Lane<Memory>& lane, u32 from, u32 ref, u32& object) {
         return Status::busy;
     }
     Status status = Status::empty;
-    const auto take = [&](const Waiting& w) {
+    const auto take = [&](const RemoteMessage& w) {
         const Status taken = take_message(lane, w, ref);
         if (taken == Status::gone) {
             return false;

@@ -16,7 +16,7 @@ constexpr int LOOKS = 1000;
 
 /// Whether the chunk's node is taken in the chunk's generation. The node's word is read between two
 /// reads of the chunk's: only an ownership that stays the same meanwhile is judged.
-bool owner_exists(const PoolTables& t, u32 chunk, ChunkWord& word, NodeWord& node) {
+bool owner_exists(const PoolTables& t, u32 chunk, ChunkWord& word, PoolNodeWord& node) {
     for (int look = 0; look < LOOKS; ++look) {
         word = t.chunk(chunk);
         if (!word.valid(t.node_count)) {
@@ -27,7 +27,7 @@ bool owner_exists(const PoolTables& t, u32 chunk, ChunkWord& word, NodeWord& nod
         }
         node = t.node(word.node());
         if (t.chunk(chunk).bits == word.bits) {
-            return node.state() != NodeState::free && node.generation() == word.generation();
+            return node.state() != PoolNodeState::free && node.generation() == word.generation();
         }
     }
     return true;  // it has changed hands each time
@@ -54,13 +54,13 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
         return false;
     }
     for (u32 i = 0; i < t.node_count; ++i) {
-        const NodeState state = t.node(i).state();
-        report.live_nodes += state == NodeState::live;
-        report.reclaiming_nodes += state == NodeState::reclaiming;
+        const PoolNodeState state = t.node(i).state();
+        report.live_nodes += state == PoolNodeState::live;
+        report.reclaiming_nodes += state == PoolNodeState::reclaiming;
     }
     for (u32 i = 0; i < t.chunk_count; ++i) {
         ChunkWord word{};
-        NodeWord node{};
+        PoolNodeWord node{};
         if (!owner_exists(t, i, word, node)) {
             report.fault = {"owner of chunk", s.chunk_words_offset + i * sizeof(u64), word.bits,
                             ChunkWord::owned(word.node(), node.generation()).bits, OWNERLESS};

@@ -6,7 +6,7 @@
 //             compare-and-swap: a kill leaves it free or owned.
 //
 //   offset 0               superblock, 4 KiB, constant after creation
-//   nodes_offset           node table: one NodeEntry for each process that owns chunks
+//   nodes_offset           node table: one PoolNodeEntry for each process that owns chunks
 //   chunk_words_offset     chunk table: one ChunkWord a chunk
 //   era_offset             what nodes share by reference (dsm-core/era), in pools from 64 MiB on
 //   chunks_offset          chunk 0 (a multiple of 4 MiB), chunk 1, … up to the end of the file
@@ -72,7 +72,7 @@ constexpr PoolShape shape_of(const Superblock& s) {
     return {s.nodes_offset, s.chunk_words_offset, s.era_offset, s.node_count, s.chunk_count, s.era};
 }
 
-enum class NodeState : u8 {
+enum class PoolNodeState : u8 {
     free = 0,        // nobody's; owns no chunk
     live = 1,        // taken; whether its process lives is told by the node's lock
     reclaiming = 2,  // its process is dead, the holder of its lock is giving its chunks back
@@ -80,16 +80,16 @@ enum class NodeState : u8 {
 
 /// state | who reclaims it << 8 | generation << 32. The generation grows each time the entry is
 /// taken.
-struct NodeWord {
+struct PoolNodeWord {
     u64 bits;
-    NodeState state() const { return static_cast<NodeState>(bits & 0xff); }
+    PoolNodeState state() const { return static_cast<PoolNodeState>(bits & 0xff); }
     u32 generation() const { return static_cast<u32>(bits >> 32); }
     /// Which node of machines is reclaiming it; 0: a process of this system, by the lock alone.
     u32 by() const { return static_cast<u32>(bits >> 8) & 0xff'ffff; }
     bool valid() const {
-        return (bits & 0xff) <= 2 && (by() == 0 || state() == NodeState::reclaiming);
+        return (bits & 0xff) <= 2 && (by() == 0 || state() == PoolNodeState::reclaiming);
     }
-    static constexpr NodeWord make(NodeState s, u32 generation, u32 by = 0) {
+    static constexpr PoolNodeWord make(PoolNodeState s, u32 generation, u32 by = 0) {
         return {static_cast<u64>(s) | u64{by} << 8 | u64{generation} << 32};
     }
     /// A node of dsm-core/era as reclaimer: 1 + the node, 16 bits of its generation.
@@ -101,8 +101,8 @@ struct NodeWord {
 
 /// One process that takes chunks (or the descendants that still map its frozen chunks). All but
 /// `word` is only told to people: after a reboot or the reuse of a pid nothing depends on it.
-struct NodeEntry {
-    std::atomic<u64> word;  // NodeWord
+struct PoolNodeEntry {
+    std::atomic<u64> word;  // PoolNodeWord
     u64 start_time;      // of the process, in clock ticks since boot (field 22 of /proc/PID/stat)
     u32 pid;             // in the pid namespace of the process
     u32 era_node;        // 1 + the node of dsm-core/era that it is; 0: none
@@ -110,7 +110,7 @@ struct NodeEntry {
     char name[16];       // of the process, as in /proc/PID/comm
     u64 era_generation;  // of that node
 };
-static_assert(sizeof(NodeEntry) == 64);
+static_assert(sizeof(PoolNodeEntry) == 64);
 
 enum class ChunkState : u8 {
     free = 0,   // nobody's, and every byte of it reads as zero
@@ -169,15 +169,15 @@ constexpr u64 pool_layout_hash() {
         offsetof(Superblock, chunks_offset),
         offsetof(Superblock, era),
         offsetof(Superblock, checksum),
-        sizeof(NodeEntry),
-        offsetof(NodeEntry, boot_id),
-        offsetof(NodeEntry, name),
-        static_cast<u64>(NodeState::live),
-        static_cast<u64>(NodeState::reclaiming),
+        sizeof(PoolNodeEntry),
+        offsetof(PoolNodeEntry, boot_id),
+        offsetof(PoolNodeEntry, name),
+        static_cast<u64>(PoolNodeState::live),
+        static_cast<u64>(PoolNodeState::reclaiming),
         static_cast<u64>(ChunkState::owned),
         static_cast<u64>(ChunkState::kept),
         ChunkWord::owned(1, 1).bits,
-        NodeWord::make(NodeState::live, 1).bits,
+        PoolNodeWord::make(PoolNodeState::live, 1).bits,
         CHUNK_SIZE,
         HEAP_BASE,
     };

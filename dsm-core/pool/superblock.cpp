@@ -33,7 +33,7 @@ Geometry geometry_of(u64 file_bytes, u64 era_bytes) {
     g.nodes_offset = SUPERBLOCK_BYTES;
     // The tables are sized for all chunks of the file, then the tables' own chunks are taken off.
     g.nodes = nodes_for(static_cast<u32>(file_chunks));
-    g.chunk_words_offset = round_up(g.nodes_offset + g.nodes * sizeof(NodeEntry), OS_PAGE_SIZE);
+    g.chunk_words_offset = round_up(g.nodes_offset + g.nodes * sizeof(PoolNodeEntry), OS_PAGE_SIZE);
     g.era_offset = round_up(g.chunk_words_offset + file_chunks * sizeof(u64), OS_PAGE_SIZE);
     g.chunks_offset = round_up(g.era_offset + era_bytes + TABLES_GUARD, CHUNK_SIZE);
     g.chunks = static_cast<u32>(file_chunks - g.chunks_offset / CHUNK_SIZE);

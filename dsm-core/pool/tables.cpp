@@ -49,7 +49,7 @@ u32 first_obstacle(const PoolTables& t, u32 first, u32 count, const u8* barred) 
 
 PoolTables tables_of(void* mapped, const PoolShape& s) {
     u8* base = static_cast<u8*>(mapped);
-    return {reinterpret_cast<NodeEntry*>(base + s.nodes_offset),
+    return {reinterpret_cast<PoolNodeEntry*>(base + s.nodes_offset),
             reinterpret_cast<std::atomic<u64>*>(base + s.chunk_words_offset), s.node_count,
             s.chunk_count};
 }
@@ -113,10 +113,10 @@ PoolFault verify_words(const PoolTables& t, const Superblock& s) {
     constexpr const char* ADVICE =
         "a program wrote over the pool's tables: stop its users and let a new pool be created";
     for (u32 i = 0; i < t.node_count; ++i) {
-        const NodeWord word = t.node(i);
+        const PoolNodeWord word = t.node(i);
         if (!word.valid()) {
-            return {"node entry", s.nodes_offset + i * sizeof(NodeEntry), word.bits,
-                    NodeWord::make(NodeState::free, word.generation()).bits, ADVICE};
+            return {"node entry", s.nodes_offset + i * sizeof(PoolNodeEntry), word.bits,
+                    PoolNodeWord::make(PoolNodeState::free, word.generation()).bits, ADVICE};
         }
     }
     for (u32 i = 0; i < t.chunk_count; ++i) {

@@ -12,12 +12,12 @@ namespace aep {
 
 /// The tables of a mapped pool whose superblock has been verified.
 struct PoolTables {
-    NodeEntry* nodes = nullptr;
+    PoolNodeEntry* nodes = nullptr;
     std::atomic<u64>* words = nullptr;
     u32 node_count = 0;
     u32 chunk_count = 0;
 
-    NodeWord node(u32 i) const { return {nodes[i].word.load(std::memory_order_acquire)}; }
+    PoolNodeWord node(u32 i) const { return {nodes[i].word.load(std::memory_order_acquire)}; }
     ChunkWord chunk(u32 i) const { return {words[i].load(std::memory_order_acquire)}; }
 };
 

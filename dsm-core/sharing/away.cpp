@@ -87,8 +87,8 @@ enum class Begun { no, known, first, wait };
 Begun begin_send(Caller caller, const ShareRequest& r, const era::Tables& t, u32& index,
                  ShareReply& reply) {
     const u32 client = caller.client;
-    const Alone alone(caller);
-    if (!alone.is_sound()) {
+    const SharingLock lock(caller);
+    if (!lock.is_sound()) {
         reply.status = Status::poisoned;
         return Begun::no;
     }
@@ -128,7 +128,7 @@ Begun begin_send(Caller caller, const ShareRequest& r, const era::Tables& t, u32
 
 }  // namespace
 
-bool numbers_left() { return free_number(era_tables()) != era::NO_NODE; }
+bool has_free_number() { return free_number(era_tables()) != era::NO_NODE; }
 
 void publish_extents(u32 group) {
     const era::Tables t = era_tables();
@@ -173,8 +173,8 @@ ShareReply send_away(Caller caller, const ShareRequest& r) {
         if (sent == era::Status::ok) AEP_AWAY_CRASH_POINT("away: message sent");
         return sent;
     });
-    const Alone alone(caller);
-    if (!alone.is_sound()) return {.status = Status::poisoned};
+    const SharingLock lock(caller);
+    if (!lock.is_sound()) return {.status = Status::poisoned};
     if (begun == Begun::first) {
         if (created) {
             export_at(index).node_ref = NodeRef::held;
@@ -197,9 +197,9 @@ enum class Taking { nothing, first, another, wait };
 
 /// The first step of a receive: the export is there and pinned. first: the message's reference is
 /// to become the node's.
-Taking begin_receive(Caller caller, const era::Waiting& w, u32& index, ShareReply& reply) {
-    const Alone alone(caller);
-    if (!alone.is_sound()) {
+Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index, ShareReply& reply) {
+    const SharingLock lock(caller);
+    if (!lock.is_sound()) {
         reply.status = Status::poisoned;
         return Taking::nothing;
     }
@@ -224,10 +224,10 @@ Taking begin_receive(Caller caller, const era::Waiting& w, u32& index, ShareRepl
 }
 
 /// The last step: the client has a reference, if the message was ours.
-bool end_receive(Caller caller, const era::Tables& t, const era::Waiting& w, u32 index,
+bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& w, u32 index,
                  Taking taking, era::Status status, ShareReply& reply) {
-    const Alone alone(caller);
-    if (!alone.is_sound()) {
+    const SharingLock lock(caller);
+    if (!lock.is_sound()) {
         reply.status = Status::poisoned;
         return true;
     }
@@ -256,7 +256,7 @@ bool end_receive(Caller caller, const era::Tables& t, const era::Waiting& w, u32
 }
 
 /// Takes one message. True: `reply` is the answer.
-bool accept(Caller caller, const era::Tables& t, const era::Waiting& w, ShareReply& reply) {
+bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w, ShareReply& reply) {
     if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
     u32 index = NO_RECORD;
     Taking taking;
@@ -286,7 +286,7 @@ ShareReply receive_from_away(Caller caller, const ShareRequest& r) {
     const u32 node = context().era_node;
     const ShareId own = id_of(client);
     ShareReply reply{.status = Status::miss};
-    const auto take = [&](const era::Waiting& w) {
+    const auto take = [&](const era::RemoteMessage& w) {
         return w.envelope.to == own.bits && (r.b == 0 || w.envelope.from == r.b) &&
                accept(caller, t, w, reply);
     };

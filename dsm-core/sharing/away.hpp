@@ -46,7 +46,7 @@ void settle_lanes(u32 slot, u32 pinned);
 u32 settle(Lingering& list, Caller caller, u32 limit);
 
 /// Whether one more object or extent of this node's can be told to others.
-bool numbers_left();
+bool has_free_number();
 /// Tells other nodes of those extents of a group that they do not know: a chunk that they lie in is
 /// kept with the group if this node dies. Under the lock of sharing; one flush.
 void publish_extents(u32 group);

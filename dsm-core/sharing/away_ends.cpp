@@ -15,8 +15,8 @@ namespace {
 
 /// An export of the list that may go now, pinned; NO_RECORD: none.
 u32 begin_settle(Caller caller, Lingering& list, u32& looks) {
-    const Alone alone(caller);
-    if (!alone.is_sound()) return NO_RECORD;
+    const SharingLock lock(caller);
+    if (!lock.is_sound()) return NO_RECORD;
     while (looks != 0) {
         --looks;
         const u32 index = next_lingering(list);
@@ -61,8 +61,8 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
             return released;
         });
         if (status == era::Status::ok && home != context().era_node) tell(home);
-        const Alone alone(caller);
-        if (!alone.is_sound()) return settled;
+        const SharingLock lock(caller);
+        if (!lock.is_sound()) return settled;
         if (status == era::Status::fenced) fence_context();
         forget_number(index);
         unpin(caller.slot, index);
@@ -74,7 +74,7 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
 void tidy_rings(Caller caller) {
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
-    const auto tidy = [&](const era::Waiting& w) {
+    const auto tidy = [&](const era::RemoteMessage& w) {
         if (is_open(ShareId{w.envelope.to})) {
             with_pool_memory(
                 [&](auto& memory) { return era::note_stray(memory, t, w.from, node, w.position); });
@@ -110,8 +110,8 @@ void settle_lanes(u32 slot, u32 pinned) {
 ShareReply finish_away(Caller caller, const ShareRequest& r) {
     if (r.a >= context().max_slots) return {.status = Status::miss};
     const u32 slot = static_cast<u32>(r.a);
-    const Alone alone(caller);
-    if (!alone.is_sound()) return {.status = Status::poisoned};
+    const SharingLock lock(caller);
+    if (!lock.is_sound()) return {.status = Status::poisoned};
     // An open() may have claimed a name, or told another one than the client has now.
     if (may_have_told_a_name(slot)) {
         const u32 client = SlotOwner{slot_at(slot).owner.load(std::memory_order_relaxed)}.client();

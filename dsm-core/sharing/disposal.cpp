@@ -11,7 +11,7 @@ namespace {
 /// The list on which the export lingers, when it does.
 Lingering& list_of(u32 index) {
     const bool visits = export_at(index).owner == OWNER_ELSEWHERE && !is_group(index);
-    return visits ? sharing().visiting : sharing().waiting;
+    return visits ? sharing().visiting : sharing().deferred;
 }
 
 void linger(u32 index) {

@@ -1,6 +1,6 @@
 // Purpose: what becomes of an export when the last reference of this node to it is gone: it goes
 //          back to its owner, away, or it lingers.
-// Who calls it: the sharing operations, each of them alone (see Alone) and inside an operation.
+// Who calls it: the sharing operations, each of them alone (see SharingLock) and inside an operation.
 // Crash rule: inside an operation, which completes or is undone.
 #pragma once
 

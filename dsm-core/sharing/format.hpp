@@ -143,7 +143,7 @@ struct alignas(64) ShareHeader {
     Hint<u64> came_in;      // from other nodes
     // Own objects, which go when no other node has them, and groups; and others' objects, which
     // could go but may come again.
-    Lingering waiting, visiting;
+    Lingering deferred, visiting;
     std::atomic<u32> doorbell;  // what it was when those that wait were last looked at
     Hint<u32> next_object;      // where the search for a free number begins
     std::atomic<u64> heads_seen[era::POOL_NODES];  // of the rings to others: era::has_room()

@@ -73,7 +73,7 @@ ShareReply extend(u32 client, const ShareRequest& r) {
     }
     if (!records_left(1, 0)) return {.status = Status::need_records};
     const bool known_elsewhere = e.node_ref != NodeRef::none;
-    if (known_elsewhere && !numbers_left()) return {.status = Status::limit};
+    if (known_elsewhere && !has_free_number()) return {.status = Status::limit};
     const u32 extent = make_export(client, r.b, r.mask);
     Export& added = export_at(extent);
     added.state = static_cast<u32>(ExportState::extent);

@@ -21,8 +21,8 @@ constexpr u64 MOST_VISITING_BYTES = MiB;
 /// Tells other nodes whether this one waits for objects of its own that they have. A hint: one that
 /// is late costs time, a sweep at most.
 void say_whether_we_wait() {
-    era::Word& said = era_tables().entry(context().era_node).waits;
-    const u64 now = sharing().waiting.count.load(std::memory_order_relaxed) != 0;
+    era::Word& said = era_tables().entry(context().era_node).deferred;
+    const u64 now = sharing().deferred.count.load(std::memory_order_relaxed) != 0;
     with_pool_memory([&](auto& memory) {
         if (memory.load(said) == now) return 0;
         memory.store(said, now);
@@ -37,7 +37,7 @@ bool others_wait() {
     return with_pool_memory([&](auto& memory) {
         for (u32 i = 0; i < t.shape.nodes; ++i) {
             if (i == context().era_node || !era::is_live(t, i)) continue;
-            if (memory.load(t.entry(i).waits) != 0) return true;
+            if (memory.load(t.entry(i).deferred) != 0) return true;
         }
         return false;
     });
@@ -48,18 +48,18 @@ bool others_wait() {
 ShareReply give_up_lingering(Caller caller, bool visitors) {
     if (!shares_between_nodes()) return {.status = Status::miss};
     ShareHeader& s = sharing();
-    u32 settled = settle(s.waiting, caller, SETTLE_STEP);
+    u32 settled = settle(s.deferred, caller, SETTLE_STEP);
     if (visitors) settled += settle(s.visiting, caller, SETTLE_STEP);
     say_whether_we_wait();
-    const bool more = s.waiting.count.load(std::memory_order_relaxed) != 0 ||
+    const bool more = s.deferred.count.load(std::memory_order_relaxed) != 0 ||
                       s.visiting.count.load(std::memory_order_relaxed) != 0;
     return {.status = more ? Status::ok : Status::miss, .value = settled};
 }
 
 void after_drop(Caller caller, u32 waited_before) {
     ShareHeader& s = sharing();
-    if (s.waiting.count.load(std::memory_order_relaxed) > waited_before) {
-        settle(s.waiting, caller, SETTLE_STEP);
+    if (s.deferred.count.load(std::memory_order_relaxed) > waited_before) {
+        settle(s.deferred, caller, SETTLE_STEP);
         say_whether_we_wait();
     }
     const u32 visiting = s.visiting.count.load(std::memory_order_relaxed);

@@ -87,7 +87,7 @@ struct alignas(CACHE_LINE) UndoLog {
     }
 
     /// The last entry tells of a chunk, or of several, that no export lies in any more: when the
-    /// operation has happened they may go (Alone::commit).
+    /// operation has happened they may go (SharingLock::commit).
     void mark_freed() {
         if (freed == 0) freed = __atomic_load_n(&length, __ATOMIC_RELAXED);
     }

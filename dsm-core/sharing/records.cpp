@@ -57,7 +57,7 @@ void count_in_chunks(u64 address, u64 bytes, Count how) {
 /// Of the chunks whose counts the log tells of, those that no export lies in any more, and that are
 /// kept for them, go to the cache. Not before the exports have gone for good: the next moment the
 /// chunk is another client's. What a kill leaves kept in here, recovery finds.
-void Alone::give_freed_chunks(u32 length) {
+void SharingLock::give_freed_chunks(u32 length) {
     UndoLog& log = undo_log();
     const u32 oldest = log.freed - 1;
     log.freed = 0;

@@ -1,6 +1,6 @@
 // Purpose: the records of sharing and the steps that its operations are made of: exports, holders,
 //          references.
-// Who calls it: the sharing operations, each of them alone (see Alone) and inside an operation.
+// Who calls it: the sharing operations, each of them under SharingLock and inside an operation.
 // Crash rule: inside an operation, which completes or is undone.
 #pragma once
 
@@ -34,15 +34,15 @@ inline SleepWords words_of(u32 client, Sleep sleep) {
 ///
 /// What a client does all the time: locked instructions cost more than all the rest, so the lock's
 /// are the only ones here.
-class Alone {
+class SharingLock {
   public:
-    explicit Alone(Caller caller) : slot_(caller.slot) {
+    explicit SharingLock(Caller caller) : slot_(caller.slot) {
         sharing().lock.lock(slot_);
         step();
         // release: whoever sees a change that follows sees the odd version.
         std::atomic_thread_fence(std::memory_order_release);
     }
-    ~Alone() {
+    ~SharingLock() {
         const bool sleeping = waiters_ != nullptr && waiters_->load(std::memory_order_relaxed) != 0;
         // Before it has happened: a kill from here on leaves that to recovery.
         if (AEP_UNLIKELY(sleeping)) owe(owed_);
@@ -54,8 +54,8 @@ class Alone {
             owe({});
         }
     }
-    Alone(const Alone&) = delete;
-    Alone& operator=(const Alone&) = delete;
+    SharingLock(const SharingLock&) = delete;
+    SharingLock& operator=(const SharingLock&) = delete;
 
     /// False: a thread has died within an operation that nobody completes or undoes. What is here
     /// may be half changed: to be neither read nor written.

@@ -52,7 +52,7 @@ ShareReply open(u32 client, const ShareRequest& r) {
     return {};
 }
 
-ShareReply send(u32 client, const ShareRequest& r, Alone& alone) {
+ShareReply send(u32 client, const ShareRequest& r, SharingLock& lock) {
     const ShareId to{r.b};
     if (!is_open(to) || share_client(client).open == 0) return {.status = Status::gone};
     ShareClient& receiver = share_client(to.client());
@@ -66,7 +66,7 @@ ShareReply send(u32 client, const ShareRequest& r, Alone& alone) {
     AEP_SHARE_CRASH_POINT("share: message laid down");
     ++receiver.messages;
     ++sharing().sent;
-    alone.wake_after(to.client(), Sleep::arrivals);
+    lock.wake_after(to.client(), Sleep::arrivals);
     // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
     if (AEP_UNLIKELY(receiver.watched != 0)) std::atomic_thread_fence(std::memory_order_seq_cst);
     return {};
@@ -103,7 +103,7 @@ Message take_message(u32 client, u32 i) {
     return taken;
 }
 
-ShareReply receive(u32 client, const ShareRequest& r, Alone& alone) {
+ShareReply receive(u32 client, const ShareRequest& r, SharingLock& lock) {
     ShareClient& own = share_client(client);
     if (own.open == 0) return {.status = Status::gone};
     const ShareId from{r.b};
@@ -118,7 +118,7 @@ ShareReply receive(u32 client, const ShareRequest& r, Alone& alone) {
     const u32 object = static_cast<u32>(m.object);
     hold(client, object);  // the message's reference is the client's now
     ++sharing().received;
-    if (was_full) alone.wake_after(client, Sleep::departures);
+    if (was_full) lock.wake_after(client, Sleep::departures);
     const Export& e = export_at(object);
     return {.value = e.address, .mask = is_group(object) ? 0 : u64{e.bytes}, .extra = m.sender};
 }
@@ -183,17 +183,17 @@ ShareReply add_records(const ShareRequest& r) {
 
 /// First it takes part no more; then its messages, its references, its exports. Each of them is
 /// one change; what comes of a change that is undone is done when this is asked for again.
-ShareReply leave(u32 client, Alone& alone) {
+ShareReply leave(u32 client, SharingLock& lock) {
     ShareClient& own = share_client(client);
     own.open = 0;
     own.name_words[0] = 0;
     if (shares_between_nodes()) announce(client);
-    alone.commit();
+    lock.commit();
     u32 left = LEAVE_STEP;
     for (; own.messages != 0 && left != 0; --left) {
         const u32 object = static_cast<u32>(take_message(client, 0).object);
         if (take_references(object, 1)) dispose(object);
-        alone.commit();
+        lock.commit();
     }
     for (; own.first_holder != NO_RECORD && left != 0; --left) {
         const u32 holder = own.first_holder;
@@ -201,20 +201,20 @@ ShareReply leave(u32 client, Alone& alone) {
         const u32 count = holder_at(holder).count;
         free_holder(holder);
         if (take_references(object, count)) dispose(object);
-        alone.commit();
+        lock.commit();
     }
     for (; own.first_returned != NO_RECORD && left != 0; --left) {
         const u32 object = own.first_returned;
         own.first_returned = export_at(object).next_returned;
         free_export(object);
-        alone.commit();
+        lock.commit();
     }
     for (; own.first_export != NO_RECORD && left != 0; --left) {
         const u32 object = own.first_export;
         unlink_from_owner(object);
         export_at(object).owner = 0;
         ++sharing().orphans;
-        alone.commit();
+        lock.commit();
     }
     // Whoever waits for it finds out.
     wake(words_of(client, Sleep::departures));
@@ -230,15 +230,15 @@ ShareReply leave(u32 client, Alone& alone) {
 /// What changes under one lock from beginning to end.
 ShareReply perform_alone(Caller caller, ShareOp op, const ShareRequest& r) {
     const u32 client = caller.client;
-    Alone alone(caller);
-    if (!alone.is_sound()) return {.status = Status::poisoned};
+    SharingLock lock(caller);
+    if (!lock.is_sound()) return {.status = Status::poisoned};
     switch (op) {
         case ShareOp::open:
             return open(client, r);
         case ShareOp::send:
-            return send(client, r, alone);
+            return send(client, r, lock);
         case ShareOp::receive:
-            return receive(client, r, alone);
+            return receive(client, r, lock);
         case ShareOp::reference:
             return reference(client, r);
         case ShareOp::drop:
@@ -252,7 +252,7 @@ ShareReply perform_alone(Caller caller, ShareOp op, const ShareRequest& r) {
         case ShareOp::watch:
             return watch(client);
         case ShareOp::leave:
-            return leave(client, alone);
+            return leave(client, lock);
         case ShareOp::group_make:
         case ShareOp::group_find:
         case ShareOp::group_extend:
@@ -280,7 +280,7 @@ ShareReply perform_share(Caller caller, ShareOp op, const ShareRequest& r) {
     }
     if (op == ShareOp::finish_away) return away ? finish_away(caller, r) : ShareReply{};
     if (op == ShareOp::send && away && is_elsewhere(ShareId{r.b})) return send_away(caller, r);
-    const u32 waited = sharing().waiting.count.load(std::memory_order_relaxed);
+    const u32 waited = sharing().deferred.count.load(std::memory_order_relaxed);
     const ShareReply reply = perform_alone(caller, op, r);
     if (AEP_LIKELY(!away)) return reply;
     if (op == ShareOp::drop) after_drop(caller, waited);

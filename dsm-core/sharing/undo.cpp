@@ -46,7 +46,7 @@ void pay_what_is_owed(u32 slot) {
 
 bool exports_gone(u32 chunk) {
     const Logged<u32>& exports = chunk_exports(chunk);
-    // seq_cst: the chunk may have been marked as kept just before (Alone::give_freed_chunks).
+    // seq_cst: the chunk may have been marked as kept just before (SharingLock::give_freed_chunks).
     if (exports.load(std::memory_order_seq_cst) != 0) return false;
     const UndoLog& log = undo_log();
     std::atomic_thread_fence(std::memory_order_seq_cst);  // the length after the count

@@ -47,12 +47,57 @@ inline int milliseconds(std::optional<std::chrono::milliseconds> timeout) {
     return static_cast<int>((*timeout < MOST ? *timeout : MOST).count());
 }
 
-/// A reference of this process, dropped at its end: to an object, or to a group.
 struct Drop {
     void operator()(void* object) const { dsm_free(object); }
 };
-template <class T>
-using Reference = std::unique_ptr<T, Drop>;
+
+/// A reference that knows who sent it: what Ref (`Handle` is the object) and Root (it is the group) are.
+/// Move-only; its end drops the reference.
+template <class Handle>
+class Held {
+  public:
+    explicit operator bool() const { return handle_ != nullptr; }
+    /// Who sent it; DSM_ANY: made here.
+    Id sender() const { return sender_; }
+    /// Sends a reference; this one stays. EAGAIN: no room within the time, ESRCH: dead.
+    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
+        expect(dsm_send_wait(to, handle(), milliseconds(timeout)), "dsm_send");
+    }
+    /// What it leads to, whose reference is now the caller's to dsm_free.
+    Handle* release() { return handle_.release(); }
+    void reset() { handle_.reset(); }
+
+  protected:
+    Held() = default;
+    Held(Handle* handle, Id sender) : handle_(handle), sender_(sender) {}
+    Handle* handle() const { return handle_.get(); }
+    /// With one more reference, for whoever takes it over.
+    Handle* one_more() const {
+        expect(dsm_ref(handle()), "dsm_ref");
+        return handle();
+    }
+
+  private:
+    std::unique_ptr<Handle, Drop> handle_;
+    Id sender_ = DSM_ANY;
+};
+
+/// The next message, with a reference; null: none came in time.
+inline void* receive(Id from, std::optional<std::chrono::milliseconds> timeout, dsm_info& info) {
+    void* object = nullptr;
+    do {
+        object = dsm_recv(from, milliseconds(timeout), &info);
+    } while (object == nullptr && errno == EINTR);
+    if (object == nullptr && errno != ETIMEDOUT && errno != EAGAIN) fail("dsm_recv");
+    return object;
+}
+
+/// A message that is not what its receiver expects: its reference is dropped.
+[[noreturn]] inline void refuse(void* object) {
+    dsm_free(object);
+    errno = EMSGSIZE;
+    fail("dsm_recv");
+}
 
 }  // namespace detail
 
@@ -82,35 +127,17 @@ concept Sharable = std::is_trivially_destructible_v<T> && !std::is_polymorphic_v
 /// One reference of this process to a shared object; move-only. Its end drops the reference.
 /// Not thread-safe in itself, like unique_ptr; what it points at is shared.
 template <Sharable T>
-class Ref {
+class Ref : public detail::Held<T> {
   public:
     Ref() = default;
     /// Takes over a reference that this process has.
-    explicit Ref(T* object, Id sender = DSM_ANY) : object_(object), sender_(sender) {}
+    explicit Ref(T* object, Id sender = DSM_ANY) : detail::Held<T>(object, sender) {}
 
-    T* get() const { return object_.get(); }
-    T& operator*() const { return *object_; }
+    T* get() const { return this->handle(); }
+    T& operator*() const { return *get(); }
     T* operator->() const { return get(); }
-    explicit operator bool() const { return object_ != nullptr; }
-    /// Who sent it; DSM_ANY: made here.
-    Id sender() const { return sender_; }
-
     /// One more reference.
-    Ref share() const {
-        detail::expect(dsm_ref(get()), "dsm_ref");
-        return Ref(get(), sender_);
-    }
-    /// Sends a reference; this one stays. EAGAIN: no room within the time, ESRCH: dead.
-    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        detail::expect(dsm_send_wait(to, get(), detail::milliseconds(timeout)), "dsm_send");
-    }
-    /// The pointer, whose reference is now the caller's to dsm_free.
-    T* release() { return object_.release(); }
-    void reset() { object_.reset(); }
-
-  private:
-    detail::Reference<T> object_;
-    Id sender_ = DSM_ANY;
+    Ref share() const { return Ref(this->one_more(), this->sender()); }
 };
 
 /// Makes an object of this process's heap. std::bad_alloc; ENOTCONN.
@@ -133,21 +160,10 @@ Ref<T> make(Arguments&&... arguments) {
 template <Sharable T>
 Ref<T> receive(Id from = DSM_ANY, std::optional<std::chrono::milliseconds> timeout = {}) {
     dsm_info info{};
-    void* object = nullptr;
-    do {
-        object = dsm_recv(from, detail::milliseconds(timeout), &info);
-    } while (object == nullptr && errno == EINTR);
-    if (object == nullptr) {
-        if (errno == ETIMEDOUT || errno == EAGAIN) return {};
-        detail::fail("dsm_recv");
-    }
-    Ref<T> ref(static_cast<T*>(object), info.sender);
-    if (info.size < sizeof(T)) {
-        ref.reset();
-        errno = EMSGSIZE;
-        detail::fail("dsm_recv");
-    }
-    return ref;
+    void* const object = detail::receive(from, timeout, info);
+    if (object == nullptr) return {};
+    if (info.size < sizeof(T)) detail::refuse(object);
+    return Ref<T>(static_cast<T*>(object), info.sender);
 }
 
 /// For poll and epoll: readable while a message may be waiting; dsm_fd says exactly when. Then

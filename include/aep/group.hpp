@@ -118,35 +118,19 @@ class Group {
 /// A reader's handle of a group whose root is a T: one reference; move-only. Each access sees
 /// memory that the group has got since, so begin there again after the writer has told of changes.
 template <class T>
-class Root {
+class Root : public detail::Held<dsm_group> {
   public:
     Root() = default;
     /// Takes over a reference that this process has.
-    explicit Root(dsm_group* group, Id sender = DSM_ANY) : group_(group), sender_(sender) {}
+    explicit Root(dsm_group* group, Id sender = DSM_ANY) : Held(group, sender) {}
 
     T* get() const { return static_cast<T*>(dsm_group_root(group())); }
     T& operator*() const { return *get(); }
     T* operator->() const { return get(); }
-    explicit operator bool() const { return group_ != nullptr; }
-    dsm_group* group() const { return group_.get(); }
-    /// Who sent it.
-    Id sender() const { return sender_; }
-
+    /// As released, it is Group's to take over after a hand-over.
+    dsm_group* group() const { return handle(); }
     /// One more reference.
-    Root share() const {
-        detail::expect(dsm_ref(group()), "dsm_ref");
-        return Root(group(), sender_);
-    }
-    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        detail::expect(dsm_send_wait(to, group(), detail::milliseconds(timeout)), "dsm_send");
-    }
-    /// The group, whose reference is now the caller's: Group(root.release()) after a hand-over.
-    dsm_group* release() { return group_.release(); }
-    void reset() { group_.reset(); }
-
-  private:
-    detail::Reference<dsm_group> group_;
-    Id sender_ = DSM_ANY;
+    Root share() const { return Root(one_more(), sender()); }
 };
 
 /// Waits for the next message, which must be a group; an empty Root: none came in time. EMSGSIZE:
@@ -155,19 +139,9 @@ class Root {
 template <class T>
 Root<T> receive_root(Id from = DSM_ANY, std::optional<std::chrono::milliseconds> timeout = {}) {
     dsm_info info{};
-    void* object = nullptr;
-    do {
-        object = dsm_recv(from, detail::milliseconds(timeout), &info);
-    } while (object == nullptr && errno == EINTR);
-    if (object == nullptr) {
-        if (errno == ETIMEDOUT || errno == EAGAIN) return {};
-        detail::fail("dsm_recv");
-    }
-    if (info.group == nullptr || info.size < sizeof(T)) {
-        dsm_free(object);
-        errno = EMSGSIZE;
-        detail::fail("dsm_recv");
-    }
+    void* const object = detail::receive(from, timeout, info);
+    if (object == nullptr) return {};
+    if (info.group == nullptr || info.size < sizeof(T)) detail::refuse(object);
     return Root<T>(info.group, info.sender);
 }
 

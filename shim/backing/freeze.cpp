@@ -22,8 +22,8 @@ struct OwnRun {
 };
 
 bool is_own(const PoolHere& pool, u32 chunk) {
-    const Here state = pool.state(chunk);
-    return state == Here::ours || state == Here::pinned;
+    const ChunkView state = pool.state(chunk);
+    return state == ChunkView::ours || state == ChunkView::pinned;
 }
 
 /// The first run at or after `from`; count 0 if there is none.
@@ -48,8 +48,8 @@ void pin_own_parts(PoolHere& pool, uptr begin, uptr end) {
     const u32 first = static_cast<u32>((begin - HEAP_BASE) >> CHUNK_SHIFT);
     const u32 last = static_cast<u32>((end - 1 - HEAP_BASE) >> CHUNK_SHIFT);
     for (u32 i = first; i <= last; ++i) {
-        if (pool.state(i) == Here::ours) {
-            pool.set_state(i, 1, Here::pinned);
+        if (pool.state(i) == ChunkView::ours) {
+            pool.set_state(i, 1, ChunkView::pinned);
         }
     }
 }
@@ -194,7 +194,7 @@ bool freeze_own_chunks(PoolHere& pool) {
         return false;
     }
     for (; run.count != 0; run = next_own_run(pool, run.first + run.count)) {
-        pool.set_state(run.first, run.count, Here::frozen);
+        pool.set_state(run.first, run.count, ChunkView::frozen);
     }
     ++pool.freezes;
     AEP_POOL_CRASH_POINT("freeze: all runs");
@@ -245,7 +245,7 @@ void take_staged_copies(PoolHere& pool) {
                   Errno{result});
         }
         from += bytes_of(run);
-        pool.set_state(run.first, run.count, Here::frozen);
+        pool.set_state(run.first, run.count, ChunkView::frozen);
     }
     staged = 0;
     staged_bytes = 0;

@@ -14,7 +14,7 @@ namespace aep {
 /// shows all they have written. False after a message: no memory.
 bool make_private(uptr view, uptr address, usize bytes, int protection);
 
-/// In the parent, before the fork: every chunk that is `Here::ours` becomes private. False: no
+/// In the parent, before the fork: every chunk that is `ChunkView::ours` becomes private. False: no
 /// memory, and the fork must fail; what has been frozen by then stays frozen, which does no harm.
 bool freeze_own_chunks(PoolHere& pool);
 

@@ -35,7 +35,7 @@ u64 read_start_time() {
     return value;
 }
 
-void describe(NodeEntry& entry) {
+void describe(PoolNodeEntry& entry) {
     entry.pid = static_cast<u32>(sys::getpid());
     entry.start_time = read_start_time();
     read_boot_id(entry.boot_id);
@@ -61,22 +61,23 @@ long take_entry(PoolHere& pool, int fd, u32 i) {
         return lock == NodeLock::failed ? -ENOLCK : 0;
     }
     AEP_POOL_CRASH_POINT("node: locked");
-    if (pool.tables.node(i).state() != NodeState::free) {
+    if (pool.tables.node(i).state() != PoolNodeState::free) {
         const long freed = reclaim_node(pool.file, pool.tables, fd, i, pool.reclaimer);
         if (freed < 0) {
             release_node_lock(fd, i);
             return 0;  // its chunks could not be cleaned: another entry will do
         }
     }
-    NodeEntry& entry = pool.tables.nodes[i];
+    PoolNodeEntry& entry = pool.tables.nodes[i];
     describe(entry);
     const u32 generation = pool.tables.node(i).generation() + 1;
     // release: who sees the node live sees who it is.
-    entry.word.store(NodeWord::make(NodeState::live, generation).bits, std::memory_order_release);
+    entry.word.store(PoolNodeWord::make(PoolNodeState::live, generation).bits,
+                     std::memory_order_release);
     AEP_POOL_CRASH_POINT("node: live");
     const long token = map_token(pool.file, fd);
     if (sys::failed(token)) {
-        entry.word.store(NodeWord::make(NodeState::free, generation).bits,
+        entry.word.store(PoolNodeWord::make(PoolNodeState::free, generation).bits,
                          std::memory_order_release);
         release_node_lock(fd, i);
         return token;
@@ -98,7 +99,7 @@ long take_node(PoolHere& pool) {
     // Free entries first: where all live long, nobody's lock is tried.
     for (int round = 0; round < 2 && result == 0; ++round) {
         for (u32 i = 0; i < pool.tables.node_count && result == 0; ++i) {
-            const bool free = pool.tables.node(i).state() == NodeState::free;
+            const bool free = pool.tables.node(i).state() == PoolNodeState::free;
             if (free == (round == 0)) {
                 result = take_entry(pool, fd, i);
             }

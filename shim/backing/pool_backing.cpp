@@ -90,7 +90,7 @@ void give_back(u32 first, u32 count) {
     close_chunks_here(first, count, false);
     for (u32 i = first; i < first + count; ++i) {
         const ChunkWord word = pool.tables.chunk(i);
-        pool.set_state(i, 1, Here::other);
+        pool.set_state(i, 1, ChunkView::other);
         free_chunk(pool.tables, {word.node(), word.generation()}, i);
         AEP_POOL_CRASH_POINT("release: one chunk");
     }
@@ -109,7 +109,7 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
         return {};
     }
     const bool huge = choose_pool_pages(chunk_address(first), count);
-    pool.set_state(raw(first), count, Here::ours);
+    pool.set_state(raw(first), count, ChunkView::ours);
     return {.first = first,
             .count = count,
             .zero = true,
@@ -189,11 +189,11 @@ bool pool_commit(uptr address, usize bytes) {
         return true;
     }
     // A device has all the memory it will ever have, and no group is charged for it.
-    if (pool.file.memory == PoolMemory::device && pool.state(chunk) == Here::ours) {
+    if (pool.file.memory == PoolMemory::device && pool.state(chunk) == ChunkView::ours) {
         return true;
     }
     // Below a private OS page that fills a hole the system puts one into the file, too.
-    const bool twice = pool.state(chunk) != Here::ours && !pool.file.is_copied_by_fork();
+    const bool twice = pool.state(chunk) != ChunkView::ours && !pool.file.is_copied_by_fork();
     const CgroupRoom room(twice ? 2 * bytes : bytes);
     if (!room || !populate(address, bytes)) {
         return false;
@@ -258,9 +258,9 @@ bool pool_purge(uptr address, usize bytes) {
     }
     note_unused(bytes);
     switch (pool.state(chunk)) {
-        case Here::ours:
+        case ChunkView::ours:
             return purge_shared(address, bytes);
-        case Here::frozen:
+        case ChunkView::frozen:
             return purge_frozen(address, bytes);
         default:
             return false;
@@ -277,7 +277,7 @@ bool pool_release(ChunkIndex first, u32 count) {
     const usize bytes = usize{count} * CHUNK_SIZE;
     bool all_ours = true;
     for (u32 i = begin; i < begin + count; ++i) {
-        all_ours = all_ours && pool.state(i) == Here::ours;
+        all_ours = all_ours && pool.state(i) == ChunkView::ours;
     }
     if (!all_ours) {
         for (usize at = 0; at < bytes; at += CHUNK_SIZE) {

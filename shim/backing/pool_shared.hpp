@@ -10,7 +10,7 @@
 namespace aep {
 
 /// What this process knows of one chunk of the pool.
-enum class Here : u8 {
+enum class ChunkView : u8 {
     other = 0,   // not ours: free, or another node's
     ours = 1,    // our node's, mapped shared
     frozen = 2,  // private to this process: our private heap's; still owned by the node it had
@@ -29,7 +29,7 @@ struct PoolHere {
     bool attached;      // the pool is mapped (a forked child maps it when it first needs a chunk)
     bool has_node;      // `owner` is a node of ours, not inherited by any child so far
     Owner owner;
-    u32 reclaimer;             // who we are in a NodeWord that we reclaim; 0: no node of machines
+    u32 reclaimer;  // who we are in a PoolNodeWord that we reclaim; 0: no node of machines
     std::atomic<u32> freezes;  // how often a fork has made chunks of ours private
     uptr token;                // the mapping that keeps the node's lock
     Lock guests_lock;          // held while chunks of others become accessible, or ours no longer
@@ -37,16 +37,16 @@ struct PoolHere {
     std::atomic<bool> guests_everywhere;  // chunks that are not ours are accessible
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.
-    Here state(u32 chunk) const {
-        return static_cast<Here>(__atomic_load_n(&here[chunk], __ATOMIC_RELAXED));
+    ChunkView state(u32 chunk) const {
+        return static_cast<ChunkView>(__atomic_load_n(&here[chunk], __ATOMIC_RELAXED));
     }
     /// From `other`, unless it is ours by now.
     void become_guest(u32 chunk) {
-        u8 expected = static_cast<u8>(Here::other);
-        __atomic_compare_exchange_n(&here[chunk], &expected, static_cast<u8>(Here::guest), false,
-                                    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        u8 expected = static_cast<u8>(ChunkView::other);
+        __atomic_compare_exchange_n(&here[chunk], &expected, static_cast<u8>(ChunkView::guest),
+                                    false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     }
-    void set_state(u32 first, u32 count, Here state) {
+    void set_state(u32 first, u32 count, ChunkView state) {
         for (u32 i = first; i < first + count; ++i) {
             __atomic_store_n(&here[i], static_cast<u8>(state), __ATOMIC_RELAXED);
         }

@@ -25,7 +25,7 @@ bool read_era_node(const PoolFile& file, int fd, u32 node, era::NodeWord& word) 
 
 /// Whether the entry is that of a machine's node that is not known to be dead: its locks are told
 /// to its own system only, so what counts is what the nodes say of each other.
-bool lives_elsewhere(const PoolFile& file, const NodeEntry& entry, int fd) {
+bool lives_elsewhere(const PoolFile& file, const PoolNodeEntry& entry, int fd) {
     const Superblock& s = file.superblock;
     u8 here[16];
     read_boot_id(here);
@@ -41,13 +41,14 @@ bool lives_elsewhere(const PoolFile& file, const NodeEntry& entry, int fd) {
 
 /// Whether somebody else is giving the chunks of a node back, and lives as far as the nodes know.
 /// On one system the lock that the caller holds keeps all others out.
-bool somebody_is_at_it(const PoolFile& file, NodeWord word, u32 by, int fd) {
-    if (word.state() != NodeState::reclaiming || word.by() == by || word.by() == 0) return false;
-    const u32 node = NodeWord::node_of(word.by());
+bool somebody_is_at_it(const PoolFile& file, PoolNodeWord word, u32 by, int fd) {
+    if (word.state() != PoolNodeState::reclaiming || word.by() == by || word.by() == 0)
+        return false;
+    const u32 node = PoolNodeWord::node_of(word.by());
     era::NodeWord other{};
     return node >= file.superblock.era.nodes || !read_era_node(file, fd, node, other) ||
            (other.state() != era::NodeState::free &&
-            NodeWord::reclaimer(node, other.generation()) == word.by());
+            PoolNodeWord::reclaimer(node, other.generation()) == word.by());
 }
 
 }  // namespace
@@ -55,12 +56,12 @@ bool somebody_is_at_it(const PoolFile& file, NodeWord word, u32 by, int fd) {
 long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i, u32 by) {
     AEP_POOL_CRASH_POINT("reclaim: locked");
     std::atomic<u64>& entry = tables.nodes[i].word;
-    NodeWord word = tables.node(i);  // before it is judged: it may become another's meanwhile
+    PoolNodeWord word = tables.node(i);  // before it is judged: it may become another's meanwhile
     if (lives_elsewhere(file, tables.nodes[i], fd) || somebody_is_at_it(file, word, by, fd)) {
         return -EBUSY;
     }
     const u32 generation = word.generation();
-    const NodeWord ours = NodeWord::make(NodeState::reclaiming, generation, by);
+    const PoolNodeWord ours = PoolNodeWord::make(PoolNodeState::reclaiming, generation, by);
     // Machines exclude each other by this word. acquire: what a former reclaimer did is seen.
     if (!entry.compare_exchange_strong(word.bits, ours.bits, std::memory_order_acq_rel)) {
         return -EBUSY;
@@ -90,14 +91,15 @@ long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i,
     }
     AEP_POOL_CRASH_POINT("reclaim: all chunks");
     // release: whoever takes the entry finds no chunk that names it.
-    entry.store(NodeWord::make(NodeState::free, generation).bits, std::memory_order_release);
+    entry.store(PoolNodeWord::make(PoolNodeState::free, generation).bits,
+                std::memory_order_release);
     AEP_POOL_CRASH_POINT("reclaim: entry free");
     return freed;
 }
 
 bool somebody_reclaims(const PoolTables& tables) {
     for (u32 i = 0; i < tables.node_count; ++i) {
-        if (tables.node(i).state() == NodeState::reclaiming) {
+        if (tables.node(i).state() == PoolNodeState::reclaiming) {
             return true;
         }
     }
@@ -111,7 +113,7 @@ long reclaim_dead_nodes(PoolHere& pool, u32 from, u32 limit) {
     for (u32 step = 0; step < tables.node_count && limit != 0; ++step) {
         const u32 i = (from + step) % tables.node_count;
         const bool own = pool.has_node && i == pool.owner.node;
-        if (own || tables.node(i).state() == NodeState::free) {
+        if (own || tables.node(i).state() == PoolNodeState::free) {
             continue;
         }
         // A description of its own: our own nodes' locks are held by others and count as alive.
@@ -125,7 +127,7 @@ long reclaim_dead_nodes(PoolHere& pool, u32 from, u32 limit) {
         if (try_node_lock(fd, i) != NodeLock::taken) {
             continue;
         }
-        if (tables.node(i).state() != NodeState::free) {
+        if (tables.node(i).state() != PoolNodeState::free) {
             const long result = reclaim_node(pool.file, tables, fd, i, pool.reclaimer);
             freed += result > 0 ? result : 0;
         }

@@ -59,8 +59,8 @@ long map_view(int fd, uptr address, usize bytes, uptr& view) {
 }
 
 bool is_own(u32 chunk) {
-    const Here state = pool.state(chunk);
-    return state == Here::ours || state == Here::pinned;
+    const ChunkView state = pool.state(chunk);
+    return state == ChunkView::ours || state == ChunkView::pinned;
 }
 
 /// Calls f(array, i, first, count) for each array and each run of chunks in [from, end) whose part

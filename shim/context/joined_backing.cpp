@@ -86,7 +86,7 @@ void return_chunks(u32 first, u32 count, bool clean) {
         const LockScope scope(pool.guests_lock);
         const bool stays = pool.guests_everywhere.load(std::memory_order_relaxed);
         close_chunks_here(first, count, stays);
-        pool.set_state(first, count, stays ? Here::guest : Here::other);
+        pool.set_state(first, count, stays ? ChunkView::guest : ChunkView::other);
     }
     for (u32 i = first; i < first + count; ++i) {
         perform_node_op(NodeOp::return_chunk, {.op = Op{}, .a = i, .b = clean});
@@ -111,7 +111,7 @@ ChunkRun claim(u32 count, u32 align, u32 exact) {
         return {};
     }
     const bool huge = choose_pool_pages(chunk_address(ChunkIndex{first}), count);
-    pool.set_state(first, count, Here::ours);
+    pool.set_state(first, count, ChunkView::ours);
     return {.first = ChunkIndex{first},
             .count = count,
             .zero = clean,
@@ -151,7 +151,7 @@ bool joined_release(ChunkIndex first, u32 count) {
     const uptr address = chunk_address(first);
     const usize bytes = usize{count} * CHUNK_SIZE;
     for (u32 i = begin; i < begin + count; ++i) {
-        if (pool.state(i) == Here::ours) continue;
+        if (pool.state(i) == ChunkView::ours) continue;
         for (usize at = 0; at < bytes; at += CHUNK_SIZE)
             purge_pool_memory(address + at, CHUNK_SIZE);
         return false;
@@ -194,8 +194,8 @@ bool joined_commit_domain(uptr address, usize bytes) {
 bool joined_fork_prepare() {
     froze_chunks = false;
     for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
-        const Here state = pool.state(i);
-        froze_chunks = froze_chunks || state == Here::ours || state == Here::pinned;
+        const ChunkView state = pool.state(i);
+        froze_chunks = froze_chunks || state == ChunkView::ours || state == ChunkView::pinned;
     }
     if (heap_in_context.load(std::memory_order_relaxed)) {
         // From here on nobody else may look at it: operations run directly.

@@ -14,14 +14,16 @@ constexpr u32 LONGEST_PAUSE = 63;
 std::atomic<u32> pause{0};  // calls to pass over after the last visit
 std::atomic<u32> calls{0};  // since then
 
-bool waits(const Heap* h) { return h->remote_pages.load(std::memory_order_relaxed) != nullptr; }
+bool has_remote_frees(const Heap* h) {
+    return h->remote_pages.load(std::memory_order_relaxed) != nullptr;
+}
 
 }  // namespace
 
 bool pages_wait() {
     const Domain& dom = domain();
     for (u32 n = 1; n <= dom.heaps_used; ++n) {
-        if (waits(heap_at(dom, n))) return true;
+        if (has_remote_frees(heap_at(dom, n))) return true;
     }
     return false;
 }
@@ -33,7 +35,7 @@ bool take_back_all(u64 now) {
     bool any = false;
     for (u32 n = 1; n <= dom.heaps_used; ++n) {
         Heap* h = heap_at(dom, n);
-        if (!waits(h)) continue;
+        if (!has_remote_frees(h)) continue;
         any |= visit({.op = Op::take_back, .heap = h, .now = now}).status == Status::ok;
     }
     return any;

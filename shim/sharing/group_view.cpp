@@ -16,8 +16,8 @@ namespace {
 bool is_shared(u64 address, u64 bytes) {
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
-        const Here state = pool.state(c);
-        if (state != Here::ours && state != Here::guest) return false;
+        const ChunkView state = pool.state(c);
+        if (state != ChunkView::ours && state != ChunkView::guest) return false;
     }
     return true;
 }

@@ -17,7 +17,7 @@ bool inherited = false;
 bool is_accessible(ChunkSpan span) {
     if (!pool.guests_everywhere.load(std::memory_order_acquire)) return false;
     do {
-        if (pool.state(span.first) == Here::other) return false;
+        if (pool.state(span.first) == ChunkView::other) return false;
     } while (++span.first < span.end);
     return true;
 }
@@ -32,7 +32,7 @@ bool is_accessible(ChunkSpan span) {
     }
     for (u32 c = span.first; c < span.end;) {
         u32 end = c;
-        while (end < span.end && pool.state(end) == Here::other) ++end;
+        while (end < span.end && pool.state(end) == ChunkView::other) ++end;
         if (end == c) {
             ++c;
             continue;
@@ -58,14 +58,14 @@ bool make_accessible(u64 address, usize bytes) {
 
 bool is_copy_of_the_parents(const void* p) {
     const u32 chunk = chunk_index(reinterpret_cast<uptr>(p));
-    return inherited && in_pool(chunk) && pool.state(chunk) == Here::frozen;
+    return inherited && in_pool(chunk) && pool.state(chunk) == ChunkView::frozen;
 }
 
 bool can_be_shared(const void* p, usize bytes) {
     const u64 address = reinterpret_cast<u64>(p);
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
-        if (!in_pool(c) || pool.state(c) != Here::ours) return false;
+        if (!in_pool(c) || pool.state(c) != ChunkView::ours) return false;
     }
     return true;
 }
@@ -75,7 +75,7 @@ void forget_guests() {
     pool.guests_lock.reset();
     pool.guests_everywhere.store(false, std::memory_order_relaxed);
     for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
-        if (pool.state(i) == Here::guest) pool.set_state(i, 1, Here::other);
+        if (pool.state(i) == ChunkView::guest) pool.set_state(i, 1, ChunkView::other);
     }
 }
 

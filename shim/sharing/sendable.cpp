@@ -17,7 +17,7 @@ namespace aep {
 
 namespace {
 
-bool is_shared(u32 chunk) { return in_pool(chunk) && pool.state(chunk) == Here::ours; }
+bool is_shared(u32 chunk) { return in_pool(chunk) && pool.state(chunk) == ChunkView::ours; }
 
 /// A page of class `c` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {

@@ -121,7 +121,7 @@ namespace {
 /// somebody of this node looked. The daemon looks now and then, too.
 [[gnu::noinline]] void settle_what_rang() {
     ShareHeader& s = sharing();
-    if (s.waiting.count.load(std::memory_order_relaxed) == 0) return;
+    if (s.deferred.count.load(std::memory_order_relaxed) == 0) return;
     const era::NodeEntry& own = era_tables().entry(context().era_node);
     const u32 bell = static_cast<u32>(own.doorbell.load(std::memory_order_acquire));
     if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;

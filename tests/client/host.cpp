@@ -72,11 +72,11 @@ int open_again(const char* name) {
 /// The node that all clients' chunks belong to in the pool: alive while somebody holds the lock.
 void become_node(const PoolTables& tables) {
     while (try_node_lock(pool_fd, node) != NodeLock::taken) ++node;
-    NodeEntry& entry = tables.nodes[node];
+    PoolNodeEntry& entry = tables.nodes[node];
     const u32 generation = tables.node(node).generation() + 1;
     entry.pid = static_cast<u32>(getpid());
     std::memcpy(entry.name, "client_host", 12);
-    entry.word.store(NodeWord::make(NodeState::live, generation).bits);
+    entry.word.store(PoolNodeWord::make(PoolNodeState::live, generation).bits);
     if (!lock_byte(pool_fd, F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node)) die("node lock");
     context().node = node;
     context().node_generation = generation;

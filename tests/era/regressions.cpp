@@ -117,7 +117,7 @@ TEST(Era, whoeverLooksEverywhereSaysWhereTheHintsAre) {
         world.act_as(0, 0);
         ASSERT_EQ(world.client(0, 0).send(1, 0), Status::ok);
         u64 found = ~u64{0};
-        each_message(memory, world.t, 0, 1, true, [&](const Waiting& w) {
+        each_message(memory, world.t, 0, 1, true, [&](const RemoteMessage& w) {
             found = w.position;
             return true;
         });
@@ -136,7 +136,8 @@ TEST(Era, aSenderThatReadTheHintLongAgoIsHeard) {
     world.begin();
     LocalMemory memory;
     const auto told = [&] {
-        return each_message(memory, world.t, 0, 1, false, [](const Waiting&) { return true; });
+        return each_message(memory, world.t, 0, 1, false,
+                            [](const RemoteMessage&) { return true; });
     };
     for (int i = 0; i < 2; ++i) {  // as many as there are slots: the hints move on
         world.act_as(0, 0);
@@ -172,15 +173,15 @@ TEST(Era, aSlotThatIsUsedAgainBetweenLookAndClaimIsAnotherMessage) {
             Lane<SimMemory> sender(world.memory, world.t, 0, 0, world.standing(0));
             ASSERT_EQ(send(sender, 1, 0, OURS), Status::ok);
             const auto look = [&] {
-                Waiting seen{};
-                each_message(world.memory, world.t, 0, 1, true, [&](const Waiting& w) {
+                RemoteMessage seen{};
+                each_message(world.memory, world.t, 0, 1, true, [&](const RemoteMessage& w) {
                     seen = w;
                     return true;
                 });
                 return seen;
             };
             world.act_as(1, 0);
-            const Waiting seen = look();
+            const RemoteMessage seen = look();
             ASSERT_EQ(seen.envelope.to, OURS.to);
             Lane<SimMemory> first(world.memory, world.t, 1, 0, world.standing(1));
             Lane<SimMemory> second(world.memory, world.t, 1, 1, world.standing(1));
@@ -195,7 +196,7 @@ TEST(Era, aSlotThatIsUsedAgainBetweenLookAndClaimIsAnotherMessage) {
             EXPECT_EQ(world.t.message(0, 1, 0).load(), cell);
             EXPECT_EQ(world.t.ref(1, 1).load(), Cell::empty().bits);
             EXPECT_EQ(count_of(world, 0), count);
-            const Waiting other = look();
+            const RemoteMessage other = look();
             EXPECT_EQ(other.envelope.to, next.to);
             EXPECT_EQ(other.envelope.from, next.from);
             EXPECT_EQ(take_message(second, other, 1), Status::ok);

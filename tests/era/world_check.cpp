@@ -121,7 +121,8 @@ void World::check_hints() {
                 there += Cell{t.message(from, to, i).load()}.holds();
             }
             u32 told = 0;
-            each_message(local, t, from, to, false, [&](const Waiting&) { return ++told, false; });
+            each_message(local, t, from, to, false,
+                         [&](const RemoteMessage&) { return ++told, false; });
             if (told != there) {
                 fail("of " + std::to_string(there) + " messages from " + std::to_string(from) +
                      " to " + std::to_string(to) + " the hints tell of " + std::to_string(told));

@@ -91,7 +91,7 @@ struct World {
         add(chunk_desc(ChunkIndex{2}), sizeof(ChunkDesc));
         add(desc_of(first_slice(ChunkIndex{2})), SLICES_PER_CHUNK * DESCS.stride);
         add(&host.pool().tables.words[0], host.pool().tables.chunk_count * sizeof(u64));
-        add(&host.pool().tables.nodes[0], host.pool().tables.node_count * sizeof(NodeEntry));
+        add(&host.pool().tables.nodes[0], host.pool().tables.node_count * sizeof(PoolNodeEntry));
     }
 };
 

@@ -81,7 +81,8 @@ usize target(const Superblock& s, usize place, int region) {
         case 0:
             return place % offsetof(Superblock, reserved);
         case 1:
-            return s.nodes_offset + place % s.node_count * sizeof(NodeEntry) + (place >> 16) % 8;
+            return s.nodes_offset + place % s.node_count * sizeof(PoolNodeEntry) +
+                   (place >> 16) % 8;
         case 2:
             return s.chunk_words_offset + place % (s.chunk_count * sizeof(u64) - 1);
         default:

@@ -226,7 +226,7 @@ TEST(Check, SeesPlantedDamage) {
         sees(word_of(pool.words[held]), u64{0}, "chunk " + std::to_string(held), "not ours");
         sees(word_of(pool.words[last]), ChunkWord::owned(9, 3).bits, "pool at offset", "");
         sees(word_of(pool.nodes[host.pool().owner.node].word),
-             NodeWord::make(NodeState::free, 1).bits, "pool", "");
+             PoolNodeWord::make(PoolNodeState::free, 1).bits, "pool", "");
         sees(chunk_desc(ChunkIndex{cached})->free, u64{1}, "chunk " + std::to_string(cached),
              "has a descriptor");
         PageDesc* page = desc_of(first_slice(ChunkIndex{cached}));

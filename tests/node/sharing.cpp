@@ -267,7 +267,7 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
     };
     finds("the count of exports is wrong", [] { ++sharing().live_exports; });
     finds("the count of holders is wrong", [] { --sharing().live_holders; });
-    finds("the count of exports that wait is wrong", [] { ++sharing().waiting.count; });
+    finds("the count of exports that wait is wrong", [] { ++sharing().deferred.count; });
     finds("the count of exports that visit is wrong", [] { ++sharing().visiting.count; });
     finds("its count of references is wrong", [] {
         for (u32 i = 1; i <= sharing().exports_used; ++i) ++export_at(i).references;

@@ -56,7 +56,7 @@ void add_header(Words& w) {
     add(w, s.holders_used), add(w, s.free_exports), add(w, s.free_holders);
     add(w, s.live_exports), add(w, s.live_holders), add(w, s.orphans), add(w, s.groups);
     add(w, s.extents);
-    for (const Lingering* list : {&s.waiting, &s.visiting}) {
+    for (const Lingering* list : {&s.deferred, &s.visiting}) {
         add(w, list->first), add(w, list->last), add(w, list->count), add(w, list->bytes);
     }
 }
@@ -81,9 +81,9 @@ void add_between_nodes(Words& w) {
         }
         for (u32 to = 0; to < t.shape.nodes; ++to) {
             for (u32 i = 0; to != node && i < t.shape.slots; ++i) {
-                const era::MessageEntry& letter = t.letter(node, to, i);
-                if (letter.cell.load() == 0) continue;
-                add(w, letter.cell), add(w, letter.to), add(w, letter.from);
+                const era::MessageEntry& entry = t.message_entry(node, to, i);
+                if (entry.cell.load() == 0) continue;
+                add(w, entry.cell), add(w, entry.to), add(w, entry.from);
             }
         }
         for (u32 i = 1; i <= context().max_clients; ++i) {

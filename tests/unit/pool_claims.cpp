@@ -248,9 +248,9 @@ TEST(PoolReclaim, AllNodeEntriesOfTheDeadAreUsedAgain) {
         const Superblock s = MappedFile(path).superblock();
         const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
         for (u32 i = 0; i < entries; ++i) {
-            const u64 fields[3] = {NodeWord::make(NodeState::live, 7).bits, 1234, 1};
+            const u64 fields[3] = {PoolNodeWord::make(PoolNodeState::live, 7).bits, 1234, 1};
             ASSERT_EQ(pwrite(fd, fields, sizeof fields,
-                             static_cast<off_t>(s.nodes_offset + i * sizeof(NodeEntry))),
+                             static_cast<off_t>(s.nodes_offset + i * sizeof(PoolNodeEntry))),
                       static_cast<ssize_t>(sizeof fields));
         }
         const u64 word = ChunkWord::owned(entries - 1, 7).bits;
@@ -274,7 +274,7 @@ TEST(PoolReclaim, APidInUseAgainDoesNotKeepADeadNodeAlive) {
     // The dead node's entry now names a living process: us, with our boot id. Only the lock counts.
     const u32 pid = static_cast<u32>(getpid());
     const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    ASSERT_EQ(pwrite(fd, &pid, sizeof pid, SUPERBLOCK_BYTES + offsetof(NodeEntry, pid)), 4);
+    ASSERT_EQ(pwrite(fd, &pid, sizeof pid, SUPERBLOCK_BYTES + offsetof(PoolNodeEntry, pid)), 4);
     close(fd);
     expect_all_chunks_come_back(path);
 }
@@ -287,7 +287,7 @@ TEST(PoolReclaim, TheLivingKeepTheirsWhateverTheirEntrySays) {
     ready.wait();
     const u32 no_such_pid = 0x7fff'fff0;
     const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-    ASSERT_EQ(pwrite(fd, &no_such_pid, 4, SUPERBLOCK_BYTES + offsetof(NodeEntry, pid)), 4);
+    ASSERT_EQ(pwrite(fd, &no_such_pid, 4, SUPERBLOCK_BYTES + offsetof(PoolNodeEntry, pid)), 4);
     close(fd);
     in_child([&] { EXPECT_EQ(take_all(attach(path)), SMALL_CHUNKS - 3); });
     kill_child(holder);
@@ -298,7 +298,7 @@ TEST(PoolReclaim, AnEntryTellsWhoItIs) {
     in_child([&] {
         attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK);
         const MappedFile file(directory.file());
-        const NodeEntry& entry = file.tables().nodes[0];
+        const PoolNodeEntry& entry = file.tables().nodes[0];
         EXPECT_EQ(entry.pid, static_cast<u32>(getpid()));
         EXPECT_GT(entry.start_time, 0u);
         const u8 zeros[16] = {};

@@ -38,7 +38,7 @@ void take_a_chunk_of_the_run() {
     for (u32 i = tables.chunk_count; i-- > 0;) {
         if (tables.chunk(i).bits == FREE_CHUNK.bits) {
             const u32 other = tables.node_count - 1;
-            tables.nodes[other].word.store(NodeWord::make(NodeState::live, 1).bits);
+            tables.nodes[other].word.store(PoolNodeWord::make(PoolNodeState::live, 1).bits);
             tables.words[i].store(ChunkWord::owned(other, 1).bits);
             return;
         }

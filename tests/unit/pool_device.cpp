@@ -165,11 +165,11 @@ class BetweenMachines : public ::testing::Test {
     void SetUp() override {
         ASSERT_TRUE(memory.create());
         file = memory.file();
-        NodeEntry& entry = memory.tables().nodes[ENTRY];
+        PoolNodeEntry& entry = memory.tables().nodes[ENTRY];
         std::memset(entry.boot_id, 0xab, sizeof entry.boot_id);
         entry.era_node = 2;
         entry.era_generation = 5;
-        entry.word.store(NodeWord::make(NodeState::live, DEAD.generation).bits);
+        entry.word.store(PoolNodeWord::make(PoolNodeState::live, DEAD.generation).bits);
         ASSERT_TRUE(claim_chunk(memory.tables(), DEAD, CHUNK));
         ASSERT_EQ(try_node_lock(memory.fd(), ENTRY), NodeLock::taken);  // no such lock is told here
     }
@@ -179,7 +179,7 @@ class BetweenMachines : public ::testing::Test {
     long reclaim(u32 by) const {
         return reclaim_node(file, memory.tables(), memory.fd(), ENTRY, by);
     }
-    NodeWord word() const { return memory.tables().node(ENTRY); }
+    PoolNodeWord word() const { return memory.tables().node(ENTRY); }
 
     Memory memory;
     PoolFile file;
@@ -187,41 +187,43 @@ class BetweenMachines : public ::testing::Test {
 
 TEST_F(BetweenMachines, ALivingNode_sEntryIsLeftAlone) {
     say_of_node(1, era::NodeState::live, 5);
-    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), -EBUSY);
     say_of_node(1, era::NodeState::recovering, 5);
-    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), -EBUSY);
     memory.tables().nodes[ENTRY].era_node = 0;  // nobody can be asked
-    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
-    EXPECT_EQ(word().bits, NodeWord::make(NodeState::live, DEAD.generation).bits);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), -EBUSY);
+    EXPECT_EQ(word().bits, PoolNodeWord::make(PoolNodeState::live, DEAD.generation).bits);
 }
 
 TEST_F(BetweenMachines, ARecoveredNode_sEntryIsReclaimed) {
     say_of_node(1, era::NodeState::live, 6);  // it is back, with another entry
-    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), 1);
-    EXPECT_EQ(word().bits, NodeWord::make(NodeState::free, DEAD.generation).bits);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), 1);
+    EXPECT_EQ(word().bits, PoolNodeWord::make(PoolNodeState::free, DEAD.generation).bits);
     EXPECT_EQ(memory.tables().chunk(CHUNK).bits, FREE_CHUNK.bits);
 }
 
 TEST_F(BetweenMachines, OnlyOneOfThemReclaimsAndADeadOneIsInherited) {
     say_of_node(2, era::NodeState::live, 9);
-    memory.tables().nodes[ENTRY].word.store(
-        NodeWord::make(NodeState::reclaiming, DEAD.generation, NodeWord::reclaimer(2, 9)).bits);
+    memory.tables().nodes[ENTRY].word.store(PoolNodeWord::make(PoolNodeState::reclaiming,
+                                                               DEAD.generation,
+                                                               PoolNodeWord::reclaimer(2, 9))
+                                                .bits);
     PoolReport report;
     EXPECT_TRUE(pool_check(&memory[0], BYTES, report));
-    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), -EBUSY);
     say_of_node(2, era::NodeState::recovering, 9);
-    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), -EBUSY);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), -EBUSY);
     EXPECT_EQ(memory.tables().chunk(CHUNK).bits, ChunkWord::owned(DEAD.node, DEAD.generation).bits);
     say_of_node(2, era::NodeState::live, 10);
-    EXPECT_EQ(reclaim(NodeWord::reclaimer(0, 1)), 1);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), 1);
     EXPECT_EQ(memory.tables().chunk(CHUNK).bits, FREE_CHUNK.bits);
 }
 
 TEST_F(BetweenMachines, OneGoesOnWithWhatItBegan) {
     say_of_node(2, era::NodeState::live, 9);
-    const u32 by = NodeWord::reclaimer(2, 9);
+    const u32 by = PoolNodeWord::reclaimer(2, 9);
     memory.tables().nodes[ENTRY].word.store(
-        NodeWord::make(NodeState::reclaiming, DEAD.generation, by).bits);
+        PoolNodeWord::make(PoolNodeState::reclaiming, DEAD.generation, by).bits);
     EXPECT_EQ(reclaim(by), 1);
 }
 

@@ -274,7 +274,7 @@ TEST(PoolFile, RefusesDamagedTables) {
     expect_refused(path, "chunk word at offset " + std::to_string(third_word));
     const u64 zero = 0;
     overwrite(path, third_word, &zero, sizeof zero);
-    overwrite(path, SUPERBLOCK_BYTES + sizeof(NodeEntry), &nonsense, sizeof nonsense);
+    overwrite(path, SUPERBLOCK_BYTES + sizeof(PoolNodeEntry), &nonsense, sizeof nonsense);
     expect_refused(path, "node entry at offset 4160 is 0x77");
 }
 

@@ -35,7 +35,7 @@ class Header {
         return pool_check(bytes_.get(), superblock().file_bytes, report);
     }
     void make_node(u32 node, u32 generation) {
-        tables().nodes[node].word.store(NodeWord::make(NodeState::live, generation).bits);
+        tables().nodes[node].word.store(PoolNodeWord::make(PoolNodeState::live, generation).bits);
     }
 
   private:
@@ -54,7 +54,7 @@ TEST(Superblock, EverySizeGivesTablesThatFit) {
         EXPECT_GT(s.chunk_count, 0u);
         EXPECT_GE(s.node_count, 64u);
         EXPECT_LE(s.node_count, MAX_NODES);
-        EXPECT_LE(s.nodes_offset + s.node_count * sizeof(NodeEntry), s.chunk_words_offset);
+        EXPECT_LE(s.nodes_offset + s.node_count * sizeof(PoolNodeEntry), s.chunk_words_offset);
         EXPECT_LE(tables_end(s), s.chunks_offset);
         EXPECT_EQ(s.chunks_offset % CHUNK_SIZE, 0u);
     }

@@ -138,7 +138,7 @@ Json sharing_counts() {
             {"received", u64{s.received}},
             {"sent_to_nodes", u64{s.sent_away}},
             {"received_from_nodes", u64{s.came_in}},
-            {"lingering", s.waiting.count + s.visiting.count}};
+            {"lingering", s.deferred.count + s.visiting.count}};
 }
 
 Json recovery_counts(const NodeHost& host) {

@@ -21,15 +21,11 @@
 //
 // While the descriptor is up senders wake nobody: a burst costs one wake.
 //
-// The thread is none of libc's: its end is not waited for when a program's last thread ends, and no
-// signal reaches it. It has no thread-local storage but what the ABI asks for, so it makes no
-// operation and calls nothing that allocates or sets errno; everything here that it uses is a load,
-// a lock or a raw system call.
+// The thread is a RawThread, so it makes no operation; everything here that it uses is a load, a lock or
+// a raw system call.
 #include "shim/sharing/share_fd.hpp"
 
 #include <errno.h>
-#include <linux/sched.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 
@@ -39,6 +35,7 @@
 #include "shim/context/client.hpp"
 #include "shim/sharing/share_operation.hpp"
 #include "shim/sharing/share_wait.hpp"
+#include "shim/sys/raw_thread.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -50,14 +47,7 @@ Lock fd_lock;
 int event_fd = -1;
 std::atomic<u32> level{DOWN};
 u32 noted_arrivals = 0;  // written before `level` goes down
-uptr thread_memory = 0;
-
-/// What the thread's memory holds: a page that faults, its stack, and on top what %fs points at.
-constexpr usize THREAD_BYTES = 32 * KiB;
-struct alignas(64) ThreadBlock {
-    const void* self;  // the ABI: %fs:0 is its own address
-    u64 rest[15];      // zero; among them the stack protector's canary
-};
+RawThread thread;
 
 // ---- the mailbox, without taking anything out
 
@@ -111,53 +101,6 @@ void put_up() {
     }
 }
 
-/// clone(2) of a thread on the stack that ends at `stack`. Its number or -errno.
-long clone_thread(uptr stack, const ThreadBlock* block) {
-    constexpr long FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-                           CLONE_SYSVSEM | CLONE_SETTLS;
-    long result = __NR_clone;
-    register long r10 asm("r10") = 0;
-    register long r8 asm("r8") = sys::word(block);
-    register void (*r9)() asm("r9") = run_thread;
-    asm volatile(
-        "syscall\n\t"
-        "testq %%rax, %%rax\n\t"
-        "jnz 1f\n\t"
-        "xorl %%ebp, %%ebp\n\t"
-        "call *%%r9\n\t"
-        "ud2\n"
-        "1:"
-        : "+a"(result)
-        : "D"(FLAGS), "S"(stack), "d"(0L), "r"(r10), "r"(r8), "r"(r9)
-        : "rcx", "r11", "memory");
-    return result;
-}
-
-long start_thread() {
-    const long memory =
-        sys::mmap(0, THREAD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-    if (sys::failed(memory)) return memory;
-    const uptr base = static_cast<uptr>(memory);
-    long result =
-        sys::mprotect(base + OS_PAGE_SIZE, THREAD_BYTES - OS_PAGE_SIZE, PROT_READ | PROT_WRITE);
-    if (!sys::failed(result)) {
-        auto* block = reinterpret_cast<ThreadBlock*>(base + THREAD_BYTES - sizeof(ThreadBlock));
-        block->self = block;
-        // It begins with the signals that its maker has blocked: all of them.
-        u64 before = 0;
-        constexpr u64 ALL = ~u64{0};
-        sys::call(__NR_rt_sigprocmask, SIG_SETMASK, sys::word(&ALL), sys::word(&before), 8);
-        result = clone_thread(reinterpret_cast<uptr>(block), block);
-        sys::call(__NR_rt_sigprocmask, SIG_SETMASK, sys::word(&before), 0, 8);
-    }
-    if (sys::failed(result)) {
-        sys::munmap(base, THREAD_BYTES);
-        return result;
-    }
-    thread_memory = base;
-    return 0;
-}
-
 }  // namespace
 
 long share_fd() {
@@ -174,7 +117,7 @@ long share_fd() {
     if (sys::failed(made)) return made;
     event_fd = static_cast<int>(made);
     level.store(first, std::memory_order_relaxed);
-    if (const long started = start_thread(); started != 0) {
+    if (const long started = thread.start(run_thread); started != 0) {
         sys::close(event_fd);
         event_fd = -1;
         level.store(DOWN, std::memory_order_relaxed);
@@ -198,9 +141,8 @@ void lower_share_fd(u32 arrivals) {
 
 void forget_share_fd() {
     if (event_fd >= 0) sys::close(event_fd);
-    if (thread_memory != 0) sys::munmap(thread_memory, THREAD_BYTES);
+    thread.forget();
     event_fd = -1;
-    thread_memory = 0;
     level.store(DOWN, std::memory_order_relaxed);
     fd_lock.reset();
 }

@@ -1,8 +1,7 @@
 // Purpose: a descriptor that is readable while a message may be waiting for this process, for event
 //          loops: an eventfd, and a thread of ours that writes it, as a sender cannot.
-// Who calls it: the C API (dsm_fd); sharing.cpp when a receive finds nothing, and in a forked
-// child. Crash rule: both are private to the process and end with it; what a kill leaves is a count
-// of
+// Who calls it: the C API (dsm_fd); sharing.cpp when a receive finds nothing, and in a forked child.
+// Crash rule: both are private to the process and end with it; what a kill leaves is a count of
 //             waiters too high, as in sharing.cpp.
 #pragma once
 

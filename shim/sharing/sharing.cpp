@@ -88,7 +88,7 @@ ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt att
     const u64 deadline = deadline_of(timeout_ms);
     u64 nap = SHORTEST_NAP_NS;
     // seq_cst: pairs with records.cpp's wake. The attempts that follow take the lock: see
-    // Alone::wake_after.
+    // SharingLock::wake_after.
     on.waiters.fetch_add(1, std::memory_order_seq_cst);
     result = 0;
     while (result == 0) {

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Our heap and references beside a flat baseline, in which, as in CXL-SHM, every client is a node of its own and
-each allocation, free and change of a reference is a transaction with flushes and fences in the pool.
+each allocation, free and change of a reference is a transaction in the pool: with the flushes and fences of the
+published code, and with those that losing what was not flushed really needs.
 
     bench/dsm.py --quick                          a few minutes
     bench/dsm.py --json FILE                      everything, about half an hour
@@ -99,7 +100,7 @@ def parse(output):
 
 def execute(build, run, contexts, latency):
     """The figures of one run, or {"failed": why}."""
-    words, env = [program(build, run.program), run.case, str(run.count)], plain_environment()
+    words, env = [program(build, run.program), *run.arguments()], plain_environment()
     server = context.new_name()
     if run.program == dsm_rows.OURS:
         env = (contexts.near if run.remote else contexts.own).environment()
@@ -147,12 +148,19 @@ def summary(row, samples):
         return [s.get("failed") or s[side[1]] for s in samples[side[0]]]
 
     ours, flat = values(row.ours), values(row.flat)
+    durable = values(row.durable()) if row.durable() else []
     entry = {"name": row.name, "unit": row.unit, "second": row.plain}
-    failed = [v for v in ours + flat if isinstance(v, str)]
+    failed = [v for v in ours + flat + durable if isinstance(v, str)]
     if failed:
         return entry | {"failed": failed[0]}
-    ratios = [o / f if row.more else f / o for o, f in zip(ours, flat) if o > 0 and f > 0]
+
+    def times_better(than):
+        return [o / f if row.more else f / o for o, f in zip(ours, than) if o > 0 and f > 0]
+
+    ratios = times_better(flat)
     low, middle, high = stats.quartiles(ratios)
+    if durable:
+        entry |= {"durable": statistics.median(durable), "durable_ratio": statistics.median(times_better(durable))}
     value = statistics.median(ours)
     targets = [{"target": text, "met": met} for text, met in dsm_rows.judge(row, value, middle)]
     return entry | {"ours": value, "ours_quartiles": stats.quartiles(ours)[::2], "flat": statistics.median(flat),
@@ -181,7 +189,7 @@ def our_survivor(build, daemon, milliseconds):
 def survivors(arguments, build, contexts):
     """A client's throughput over time while others die, ours and flat's in turns."""
     repetitions, milliseconds = (3, 3000) if arguments.quick else (5, 6000)
-    flat = dsm_rows.Run("survivor", dsm_rows.FLAT, "survivor", milliseconds)
+    flat = dsm_rows.Run("survivor", dsm_rows.FLAT, "survivor", milliseconds, rule="published")
     line = progress.Progress(2 * repetitions)
     found = {"ours": [], "flat": []}
     for _ in range(repetitions):
@@ -228,9 +236,10 @@ def measure(arguments):
         rows = [row for row in dsm_rows.rows(with_nodes) if re.search(arguments.only, row.name)]
         if not rows:
             raise SystemExit(f"bench: no row matches {arguments.only}")
-        wanted = {run for row in rows for run, _ in (row.ours, row.flat)}
+        wanted = {run for row in rows for run, _ in (row.ours, row.flat, row.durable() or row.flat)}
         runs = dsm_rows.runs(arguments.quick, with_nodes)
-        costs = execute(build, dsm_rows.Run("costs", dsm_rows.FLAT, "costs", 1), contexts, 0)
+        costs = {rule: execute(build, dsm_rows.Run("costs", dsm_rows.FLAT, "costs", 1, rule=rule), contexts, 0)
+                 for rule in ("published", "durable")}
         samples = measure_rounds(arguments, build, [run for run in runs if run.name in wanted], wanted, contexts)
         alive = None if arguments.only else survivors(arguments, build, contexts)
         provider = contexts.own.command("status")["provider"]

@@ -1,10 +1,11 @@
 """What `./aep bench --dsm` compares: the runs of each side, the rows made of their figures, and the targets.
 
 Used by ../dsm.py. A run is a program with its arguments; it prints figures by name. A row takes one figure of a run
-of ours and one of a run of the flat baseline, from the same round.
+of ours and one of a run of the flat baseline, from the same round. Flat runs by two rules (bench/flat/client.hpp):
+`published`, with which everything is compared, and `durable`, whose figures stand beside.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 OURS, FLAT, NODES = "aep_bench_dsm", "aep_bench_flat", "aep_bench_nodes"
 THREADS = (1, 2, 4, 8)
@@ -12,7 +13,7 @@ THREADS = (1, 2, 4, 8)
 
 @dataclass
 class Run:
-    """`peer`: it needs the other end, a second process: on our own node, or `remote` on another one."""
+    """`peer`: it needs the other end, a second process: on our own node, or `remote` on another one. `rule`: of flat."""
 
     name: str
     program: str
@@ -20,6 +21,10 @@ class Run:
     count: int
     peer: bool = False
     remote: bool = False
+    rule: str = ""
+
+    def arguments(self):
+        return [*([self.rule] if self.rule else []), self.case, str(self.count)]
 
 
 @dataclass
@@ -36,6 +41,14 @@ class Row:
     targets: tuple = ()
     more: bool = False
     plain: str = "flat"  # what the second column is
+
+    def durable(self):
+        """The same figure of flat by its other rule; None: the row is not about flat."""
+        return (durable_run(self.flat[0]), self.flat[1]) if self.plain == "flat" else None
+
+
+def durable_run(name):
+    return name.replace("flat_", "durable_", 1)
 
 
 def runs(quick, with_nodes):
@@ -57,10 +70,11 @@ def runs(quick, with_nodes):
     if with_nodes:
         ours += [Run("remote_rpc", OURS, "rpc", calls, True, True), Run("remote_stream", OURS, "stream", streamed, True, True),
                  Run("remote_tree", OURS, "tree", height, True, True)]
-    flat = [Run("flat_" + name, FLAT, name, count) for name, count in (
-        ("operations", batches), ("refills", blocks), ("transfers", batches), ("metadata", 2 * blocks), ("rpc", calls),
-        ("stream", streamed), ("list", listed), ("tree", height), ("recovery", dead))]
-    flat += [Run(f"flat_threadtest_{n}", FLAT, "threadtest", n) for n in THREADS]
+    works = [("operations", batches), ("refills", blocks), ("transfers", batches), ("metadata", 2 * blocks), ("rpc", calls),
+             ("stream", streamed), ("list", listed), ("tree", height), ("recovery", dead)]
+    flat = [Run("flat_" + name, FLAT, name, count, rule="published") for name, count in works]
+    flat += [Run(f"flat_threadtest_{n}", FLAT, "threadtest", n, rule="published") for n in THREADS]
+    flat += [replace(run, name=durable_run(run.name), rule="durable") for run in flat]
     return ours + flat
 
 
@@ -115,7 +129,7 @@ def rows(with_nodes):
 
 def derive(run, figures):
     """Figures that are sums or other units of a run's own."""
-    if run in ("operations", "flushed", "flat_operations"):
+    if run in ("operations", "flushed", "flat_operations", "durable_operations"):
         figures["pair"] = figures["alloc"] + figures["free"]
     if "objects_per_second" in figures:
         figures["rate"] = figures["objects_per_second"] / 1e6

@@ -3,7 +3,8 @@
 // Who calls it: bench/driver/dsm.py.
 // Crash rule: a measuring program.
 //
-//   aep_bench_flat CASE N [LATENCY_NS]
+//   aep_bench_flat RULE CASE N [LATENCY_NS]
+//     RULE: published or durable (bench/flat/client.hpp)
 //     operations, refills, transfers, threadtest, metadata, rpc, stream, list, tree: as
 //     aep_bench_dsm; the other end is a child process
 //     costs 1              flushes and fences of each operation, counted
@@ -144,11 +145,17 @@ struct FlatEnd {
         expect(client().receive(other, ref) == Status::ok, "a receive failed");
         return ref;
     }
-    /// A reference for as long as the node is looked at, as CXL-SHM does.
+    /// A reference for as long as the node is looked at. The published code follows the references
+    /// in an object without taking any, for the root keeps them all.
     Ref take(u64 handle) {
-        Ref ref{};
-        expect(client().attach(static_cast<u32>(handle) - 1, ref) == Status::ok, "a node is gone");
+        Ref ref{0, static_cast<u32>(handle) - 1};
+        if constexpr (!flat::is_published<Memory>) {
+            expect(client().attach(ref.object, ref) == Status::ok, "a node is gone");
+        }
         return ref;
+    }
+    void let_go(Ref ref) {
+        if constexpr (!flat::is_published<Memory>) drop(ref);
     }
     u64 walk_list(u64 handle) {
         u64 sum = 0;
@@ -157,11 +164,11 @@ struct FlatEnd {
             const Node* n = static_cast<const Node*>(address(ref));
             sum += n->value;
             if (n->left == 0) {
-                drop(ref);
+                let_go(ref);
                 return sum;
             }
             const Ref next = take(n->left);
-            drop(ref);
+            let_go(ref);
             ref = next;
         }
     }
@@ -170,7 +177,7 @@ struct FlatEnd {
         const Ref ref = take(handle);
         const Node* n = static_cast<const Node*>(address(ref));
         const u64 sum = n->value + walk_tree(n->left) + walk_tree(n->right);
-        drop(ref);
+        let_go(ref);
         return sum;
     }
 };
@@ -252,14 +259,20 @@ void metadata(u32 objects) {
     }
 }
 
+flat::CountingMemory& counting(flat::CountingMemory& memory) { return memory; }
+flat::CountingMemory& counting(flat::PublishedMemory<flat::CountingMemory>& memory) {
+    return memory.under();
+}
+
 /// Flushes and fences of each operation.
+template <class Memory>
 void costs() {
-    using Memory = flat::CountingMemory;
     World<Memory> world(geometry_for(2, 4096), 0);
     Flat<Memory> s(world);
     std::vector<Ref> objects(BATCH);
     std::vector<Ref> received(BATCH);
-    const auto counted = [&](const char* name, Memory& memory, auto&& operation) {
+    const auto counted = [&](const char* name, Memory& of_client, auto&& operation) {
+        flat::CountingMemory& memory = counting(of_client);
         memory.flushes = memory.fences = 0;
         for (u32 i = 0; i < BATCH; ++i) operation(i);
         print((std::string(name) + "_flushes").c_str(), double(memory.flushes) / BATCH);
@@ -326,7 +339,7 @@ void survivor(u32 milliseconds, u64 latency) {
 }
 
 template <class Memory>
-int run(std::string_view what, unsigned n, u64 latency) {
+int run_case(std::string_view what, unsigned n, u64 latency) {
     if (what == "operations" || what == "transfers") {
         World<Memory> world(geometry_for(2, 4096), latency);
         world.populate(8192);
@@ -350,8 +363,6 @@ int run(std::string_view what, unsigned n, u64 latency) {
         recovery<Memory>(n, latency);
     } else if (what == "survivor") {
         survivor<Memory>(n, latency);
-    } else if (what == "costs") {
-        costs();
     } else if (what == "rpc" || what == "stream" || what == "list" || what == "tree") {
         return with_peer<Memory>(what, n, latency);
     } else {
@@ -360,19 +371,35 @@ int run(std::string_view what, unsigned n, u64 latency) {
     return 0;
 }
 
+/// `Rule<Memory>` is the memory of a client by the rule.
+template <template <class> class Rule>
+int run(std::string_view what, unsigned n, u64 latency) {
+    if (what == "costs") {
+        costs<Rule<flat::CountingMemory>>();
+        return 0;
+    }
+    return latency == 0 ? run_case<Rule<era::CxlMemory>>(what, n, 0)
+                        : run_case<Rule<flat::EmulatedMemory>>(what, n, latency);
+}
+
+template <class Memory>
+using Durable = Memory;
+
 }  // namespace
 
 int main(int count, char** arguments) {
     int status = 2;
-    if (count == 3 || count == 4) {
-        const unsigned n = static_cast<unsigned>(std::strtoul(arguments[2], nullptr, 10));
-        const u64 latency = count == 4 ? std::strtoull(arguments[3], nullptr, 10) : 0;
-        status = n == 0         ? 2
-                 : latency == 0 ? run<era::CxlMemory>(arguments[1], n, 0)
-                                : run<flat::EmulatedMemory>(arguments[1], n, latency);
+    if (count == 4 || count == 5) {
+        const std::string_view rule = arguments[1];
+        const unsigned n = static_cast<unsigned>(std::strtoul(arguments[3], nullptr, 10));
+        const u64 latency = count == 5 ? std::strtoull(arguments[4], nullptr, 10) : 0;
+        if (n != 0 && rule == "durable") status = run<Durable>(arguments[2], n, latency);
+        if (n != 0 && rule == "published") {
+            status = run<flat::PublishedMemory>(arguments[2], n, latency);
+        }
     }
     if (status == 2) {
-        std::fputs("usage: aep_bench_flat CASE N [LATENCY_NS]\n", stderr);
+        std::fputs("usage: aep_bench_flat published|durable CASE N [LATENCY_NS]\n", stderr);
     }
     return status;
 }

@@ -7,10 +7,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <type_traits>
 #include <vector>
 
 #include "bench/dsm/timing.hpp"
 #include "bench/flat/emulated.hpp"
+#include "bench/flat/published.hpp"
 
 namespace aep::bench {
 
@@ -41,14 +43,11 @@ class Region {
 
     void* base() const { return base_; }
 
-    /// The policy of one client: Memory is CxlMemory or EmulatedMemory.
+    /// The policy of one client: CxlMemory, EmulatedMemory or CountingMemory, or PublishedMemory on
+    /// top of one.
     template <class Memory>
     Memory memory() const {
-        if constexpr (std::is_same_v<Memory, flat::EmulatedMemory>) {
-            return Memory(cxl_memory(), latency_ns_, base_, versions_);
-        } else {
-            return Memory(cxl_memory());
-        }
+        return memory_of(std::type_identity<Memory>{});
     }
 
     /// Makes the memory of a part be there, so that no page fault is measured.
@@ -69,6 +68,18 @@ class Region {
     }
 
   private:
+    template <class Memory>
+    Memory memory_of(std::type_identity<Memory>) const {
+        return Memory(cxl_memory());
+    }
+    flat::EmulatedMemory memory_of(std::type_identity<flat::EmulatedMemory>) const {
+        return {cxl_memory(), latency_ns_, base_, versions_};
+    }
+    template <class Under>
+    flat::PublishedMemory<Under> memory_of(std::type_identity<flat::PublishedMemory<Under>>) const {
+        return flat::PublishedMemory<Under>(memory<Under>());
+    }
+
     static void* map(usize bytes) {
         void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                           MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -6,9 +6,10 @@
 //             blocks are free, the cells who refers to what, the page words whose a page is.
 //             Whoever recovers a client makes the lists of its pages anew.
 //
-// No flush is made that recovery does not need: a free list is in the pool, but it is a cache of
-// the count words, so its lines are not flushed. That makes the baseline faster than one that
-// does.
+// Two rules, by its Memory. *durable* (CxlMemory): whatever part of the unflushed lines is lost, nothing is; no
+// flush is made that recovery does not need: a free list is in the pool, but it is a cache of the
+// count words, so its lines are not flushed. *published* (PublishedMemory): the flushes and fences that CXL-SHM's
+// published code makes, which are fewer.
 #pragma once
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "bench/flat/pool.hpp"
+#include "bench/flat/published.hpp"
 #include "dsm-core/era/chunks.hpp"
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/era/recovery.hpp"
@@ -41,7 +43,9 @@ class Client {
           number_(number),
           standing_(era::join(memory, pool.tables(), number)),
           lane_(memory, pool.tables(), number, 0, standing_),
-          classes_(CLASS_COUNT) {}
+          classes_(CLASS_COUNT) {
+        if constexpr (is_published<Memory>) m.belongs_to(t);
+    }
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
 
@@ -61,7 +65,7 @@ class Client {
         u32 object = 0;
         Status status = take_block(flat_class_of(size), object);
         if (status == Status::ok) {
-            status = lane_.create(cell, object);
+            status = create(cell, object);
             if (status != Status::ok) {
                 give_block(object);
             }
@@ -183,6 +187,26 @@ class Client {
         return status;
     }
 
+    Status create(u32 cell, u32 object) {
+        if constexpr (!is_published<Memory>) {
+            return lane_.create(cell, object);
+        } else {
+            m.allocation_begins();
+            const Status status = lane_.create(cell, object);
+            m.allocation_ends(t.ref(number_, cell));
+            return status;
+        }
+    }
+
+    /// A new page's class is durable before its first object is.
+    void publish_class(const PageHeader& h) {
+        if constexpr (is_published<Memory>) {
+            m.page_begins(t.lane(t.writer(number_, 0)).redo.head, h.size_class);
+        } else {
+            m.flush(h.size_class);  // the fence of the first create
+        }
+    }
+
     /// After Status::last.
     void reclaim(u32 object) {
         give_block(object);
@@ -292,7 +316,7 @@ class Client {
                 m.store(h.free, 0);
                 m.store(h.used, 0);
                 m.store(h.size_class, size_class);
-                m.flush(h.size_class);  // the fence of the first create: recovery needs it then
+                publish_class(h);
                 k.pages.push_back(page);
                 k.current = page;
                 ++k.used_up;

@@ -31,7 +31,8 @@ struct Space {
     Pool pool;
 };
 
-/// Three clients, and what each of them must have.
+/// Three clients by one of the rules, and what each of them must have.
+template <class Memory>
 class Model {
   public:
     static constexpr Geometry GEOMETRY{
@@ -85,7 +86,7 @@ class Model {
     u32 below(u32 bound) { return static_cast<u32>(random_() % bound); }
 
     void join(u32 who) {
-        clients_[who] = std::make_unique<Local>(memory_, space_.pool, who);
+        clients_[who] = std::make_unique<Client<Memory>>(memory_, space_.pool, who);
         ASSERT_TRUE(clients_[who]->joined());
     }
 
@@ -208,9 +209,9 @@ class Model {
     }
 
     std::mt19937 random_;
-    era::LocalMemory memory_;
+    Memory memory_{era::LocalMemory{}};
     Space space_{GEOMETRY};
-    std::unique_ptr<Local> clients_[GEOMETRY.clients];
+    std::unique_ptr<Client<Memory>> clients_[GEOMETRY.clients];
     std::vector<Ref> held_[GEOMETRY.clients];
     std::map<std::pair<u32, u32>, std::deque<u32>> rings_;
     std::set<std::pair<u32, u32>> disturbed_;  // a death may have changed their order
@@ -218,16 +219,21 @@ class Model {
     std::map<u32, usize> sizes_;
 };
 
-TEST(FlatModel, randomUse) {
+template <class Memory>
+void use_randomly() {
     for (u32 seed = 1; seed <= 8; ++seed) {
-        Model model(seed);
-        for (int i = 0; i < 20'000 && !HasFatalFailure(); ++i) {
+        Model<Memory> model(seed);
+        for (int i = 0; i < 20'000 && !testing::Test::HasFatalFailure(); ++i) {
             model.step();
         }
         model.finish();
-        ASSERT_FALSE(HasFatalFailure()) << "seed " << seed;
+        ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
     }
 }
+
+TEST(FlatModel, randomUse) { use_randomly<era::LocalMemory>(); }
+
+TEST(FlatModel, randomUseAsPublished) { use_randomly<PublishedMemory<era::LocalMemory>>(); }
 
 TEST(FlatModel, refusesWhatItCannotHold) {
     era::LocalMemory memory;

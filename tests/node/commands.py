@@ -21,11 +21,14 @@ from node_test import AEP, AEPD, LIBRARY, NodeTest, main
 
 class Commands(NodeTest):
     def test_without_a_daemon_each_says_so(self):
-        for command in ["status", "clients", "top", "check", "recover", "down"]:
+        for command in ["status", "clients", "top", "check", "recover"]:
             done = self.aep(command)
             self.assertEqual(done.returncode, 2, command)
             self.assertIn("no daemon serves context default", done.stderr)
             self.assertIn("aep up", done.stderr)
+        down = self.aep("down")
+        self.assertEqual(down.returncode, 2)
+        self.assertIn("there is nothing to take down", down.stderr)
 
     def test_what_is_not_understood(self):
         for words in [["nonsense"], [], ["top", "--interval", "x"], ["status", "--nonsense"],
@@ -201,12 +204,23 @@ class Commands(NodeTest):
         self.assertIn("libaepmalloc.so", done.stdout)
         self.assertEqual(self.data("status")["state"], "live")
         self.assertEqual(self.aep("run", "--", "sh", "-c", "exit 7").returncode, 7)
-        missing = self.aep("run", "--", "/nowhere/program")
-        self.assertEqual(missing.returncode, 127)
-        self.assertIn("ENOENT", missing.stderr)
         again = self.aep("run", "--pool-size", "1G", "--", "true")
         self.assertIn("have no effect", again.stderr)
         self.assertEqual(self.aep("run", "--library", "/nowhere/lib", "--", "true").returncode, 1)
+
+    def test_no_daemon_is_started_for_a_program_that_cannot_run(self):
+        for program, status, why in (("/nowhere/program", 127, "ENOENT"), ("no-such-program", 127, "ENOENT"), ("/etc/passwd", 126, "EACCES")):
+            done = self.aep("run", "--", program)
+            self.assertEqual(done.returncode, status, done.stderr)
+            self.assertIn(why, done.stderr)
+        self.assertEqual(os.listdir(self.home), [])
+
+    def test_sizes_that_cannot_be(self):
+        for option, size, wanted in (("--pool-size", "1M", "8 MiB to 8 TiB"), ("--pool-size", "9T", "8 MiB to 8 TiB"),
+                                     ("--client-limit", "10", "4 MiB to 8 TiB, or 0"), ("--context-limit", "1M", "4 MiB to 8 TiB, or 0")):
+            done = self.aep("up", option, size)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn(f"{option}: '{size}': expected {wanted}", done.stderr)
 
     def test_a_limit_is_no_memory_and_a_line_of_the_log(self):
         self.up("--client-limit", "32M")

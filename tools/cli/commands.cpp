@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <sstream>
 
 #include "aep-lib/provider/pins.hpp"
 #include "dsm-core/base/layout.hpp"
@@ -42,6 +43,27 @@ Json part_of(const Json& answer, const char* key) {
     return answer.at(key);
 }
 
+/// Whether execvp would find it: 0, or why not. Asked before a daemon is started for it.
+int missing_program(const std::string& program) {
+    if (program.find('/') != std::string::npos) {
+        return access(program.c_str(), X_OK) == 0 ? 0 : errno;
+    }
+    const char* const path = std::getenv("PATH");
+    std::istringstream folders(path != nullptr ? path : "/bin:/usr/bin");
+    int why = ENOENT;
+    for (std::string folder; std::getline(folders, folder, ':');) {
+        const std::string candidate = (folder.empty() ? "." : folder) + "/" + program;
+        if (access(candidate.c_str(), X_OK) == 0) return 0;
+        if (errno == EACCES) why = EACCES;
+    }
+    return why;
+}
+
+int cannot_run(const std::string& program, int error) {
+    complain(program + ": " + errno_text(error));
+    return error == ENOENT ? 127 : 126;
+}
+
 }  // namespace
 
 int run_program(const Target& target, const DaemonArguments& daemon, const RunOptions& options) {
@@ -53,6 +75,9 @@ int run_program(const Target& target, const DaemonArguments& daemon, const RunOp
     if (library.find_first_of(" :") != std::string::npos) {
         complain("library " + library + ": LD_PRELOAD allows no space or colon in its path");
         return EXIT_WRONG;
+    }
+    if (const int error = missing_program(options.program[0]); error != 0) {
+        return cannot_run(options.program[0], error);
     }
     bool started = false;
     if (const std::string why = start_daemon(target.paths, daemon.words, started); !why.empty()) {
@@ -74,8 +99,7 @@ int run_program(const Target& target, const DaemonArguments& daemon, const RunOp
         words.push_back(const_cast<char*>(word.c_str()));
     words.push_back(nullptr);
     execvp(words[0], words.data());
-    complain(options.program[0] + ": " + errno_text(errno));
-    return errno == ENOENT ? 127 : 126;
+    return cannot_run(options.program[0], errno);
 }
 
 int up(const Target& target, const DaemonArguments& daemon) {
@@ -111,7 +135,9 @@ int down(const Target& target, bool force) {
         };
         switch (remove_leftovers(target.paths, force, unload)) {
             case Leftovers::none:
-                must_ask(target, {{"command", "down"}});
+                complain("context " + name + ": no daemon serves it (nothing listens at " +
+                         target.paths.socket + "), and there is nothing to take down in " +
+                         target.paths.directory);
                 return EXIT_NO_DAEMON;
             case Leftovers::removed:
                 if (!target.json)

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "dsm-core/pool/superblock.hpp"
 #include "node/image_copy.hpp"
 #include "node/node_error.hpp"
 #include "shim/context/daemon_protocol.hpp"
@@ -16,15 +17,30 @@
 namespace aep {
 namespace {
 
+/// What a size may be, and what is said of another one.
+struct SizeRange {
+    u64 least, most;
+    bool or_zero;
+    const char* expected;
+};
+constexpr SizeRange POOL_SIZES{MIN_POOL_BYTES, MAX_POOL_BYTES, false, "8 MiB to 8 TiB"};
+constexpr SizeRange LIMITS{CHUNK_SIZE, MAX_POOL_BYTES, true, "4 MiB to 8 TiB, or 0: no limit"};
+static_assert(MIN_POOL_BYTES == 8 * MiB && MAX_POOL_BYTES == 8 * TiB && CHUNK_SIZE == 4 * MiB);
+
 /// Bytes, or with K, M, G, T.
-void add_size(CLI::App& app, const char* name, std::optional<u64>& to, const char* help) {
+void add_size(CLI::App& app, const char* name, std::optional<u64>& to, const SizeRange& range,
+              const char* help) {
     app.add_option_function<std::string>(
            name,
-           [&to, name](const std::string& text) {
+           [&to, &range, name](const std::string& text) {
                usize bytes = 0;
                if (!parse_size(text.c_str(), bytes)) {
                    throw CLI::ValidationError(name,
                                               "'" + text + "': expected bytes, or with K, M, G, T");
+               }
+               const bool fits = bytes >= range.least && bytes <= range.most;
+               if (!fits && !(range.or_zero && bytes == 0)) {
+                   throw CLI::ValidationError(name, "'" + text + "': expected " + range.expected);
                }
                to = bytes;
            },
@@ -75,13 +91,13 @@ void add_places(CLI::App& app, Said& said, NodeOptions& node) {
            "--pool", node.pool,
            "pool file or DAX device; made if --pool-size is given; default: the context's own")
         ->type_name("FILE");
-    add_size(app, "--pool-size", said.pool_bytes, "size of a new pool (default 1G)");
+    add_size(app, "--pool-size", said.pool_bytes, POOL_SIZES, "size of a new pool (default 1G)");
 }
 
 void add_limits(CLI::App& app, NodeOptions& node) {
-    add_size(app, "--client-limit", node.client_limit,
+    add_size(app, "--client-limit", node.client_limit, LIMITS,
              "bytes of chunks that a new client may hold; 0: no limit");
-    add_size(app, "--context-limit", node.context_limit,
+    add_size(app, "--context-limit", node.context_limit, LIMITS,
              "bytes of chunks that all clients may hold; 0: no limit");
     app.add_option("--max-clients", node.max_clients, "entries of a new context's client table")
         ->check(CLI::Range(1u, MAX_DOMAINS - 2))

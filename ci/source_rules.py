@@ -16,7 +16,7 @@ from pathlib import Path
 # in /* stands for it and all below it, which are one layer.
 BASE = ["dsm-core/base"]
 HEAP = [*BASE, "dsm-core/pool", "dsm-core/era", "dsm-core/heap"]
-CORE = [*HEAP, "dsm-core/context", "dsm-core/sharing"]
+CORE = [*HEAP, "dsm-core/op", "dsm-core/context", "dsm-core/sharing"]
 IMAGE = ["aep-lib/image"]
 PROVIDER = [*IMAGE, "aep-lib/provider"]
 JOINED = ["shim/sys", "shim/backing", "shim/context"]
@@ -28,8 +28,9 @@ FOLDERS = {
     "dsm-core/pool": BASE,
     "dsm-core/era": [*BASE, "dsm-core/pool"],
     "dsm-core/heap": BASE,
-    "dsm-core/context": [*BASE, "dsm-core/pool", "dsm-core/heap"],
-    "dsm-core/sharing": [*HEAP, "dsm-core/context"],
+    "dsm-core/op": [*BASE, "dsm-core/heap"],
+    "dsm-core/context": [*BASE, "dsm-core/pool", "dsm-core/heap", "dsm-core/op"],
+    "dsm-core/sharing": [*HEAP, "dsm-core/op", "dsm-core/context"],
     "dsm-core": CORE,
     "aep-lib/image": [*CORE, "dsm-core"],
     "aep-lib/provider": [*BASE, *IMAGE, "kernel/*"],
@@ -37,7 +38,7 @@ FOLDERS = {
     "shim/stay_private": [],
     "shim/backing": [*HEAP, "shim/sys"],
     "shim/context": [*CORE, *IMAGE, "shim/sys", "shim/backing"],
-    "shim/driver": [*BASE, "dsm-core/heap", *JOINED],
+    "shim/driver": [*BASE, "dsm-core/heap", "dsm-core/op", *JOINED],
     "shim/sharing": [*CORE, *JOINED, "shim/driver"],
     "preload": [*BASE, "dsm-core/heap", *CLIENT, "include/*"],
     "node": [*CORE, "dsm-core", *JOINED],

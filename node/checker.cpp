@@ -83,10 +83,7 @@ void check_slot(u32 index, const ServedContext& served, Findings& found) {
                client_at(c).state.load() == static_cast<u32>(ClientState::free) ||
                client_at(c).generation.load() != o.generation();
     };
-    const auto unknown = [&] {
-        const u32 op = operation();
-        return !known_operation(op) && !known_share_op(op);
-    };
+    const auto unknown = [&] { return !is_operation(operation()); };
     if (found.stays(strange)) {
         found.add(name, "it belongs to no client", owner().bits, 0);
     } else if (is_odd() && operation() != 0 && found.stays(unknown)) {

@@ -69,9 +69,9 @@ bool ClientRecovery::leave_sharing(u32 client) {
     const auto takes_part = [&] { return c.open.load() != 0 || is_claiming(client); };
     // A client that lives could write into the reply for ever.
     const u64 end = monotonic_ns() + LONGEST_LEAVE_NS;
-    Reply reply{.status = Status::ok};
+    op::Leave::Reply reply;
     while (reply.status == Status::ok && (takes_part() || has_shares(c))) {
-        switch (host_slot_.perform_for(client, static_cast<u32>(ShareOp::leave), {}, reply)) {
+        switch (host_slot_.perform_for(client, op::Leave{}, reply)) {
             case Performed::done:
                 if (monotonic_ns() > end) return false;
                 break;

@@ -41,16 +41,17 @@ bool is_fenced() { return is_in(ContextState::fenced); }
 std::string poison_text() {
     if (!is_poisoned()) return "";
     const ContextHeader& h = context();
-    const u32 op = h.poison_op, slot = h.poison_slot, pid = h.poison_pid;  // each read once
+    const char* const operation = name_of(h.poison_op);
+    const u32 slot = h.poison_slot, pid = h.poison_pid;  // each read once
     const std::string client =
         fmt::format("{} (pid {})", printable(h.poison_client, sizeof h.poison_client), pid);
     if (slot == host_slot()) {
         return fmt::format(
-            "operation {} of the daemon's own{}, cannot be performed: its log says why", op,
+            "operation {} of the daemon's own{}, cannot be performed: its log says why", operation,
             pid != 0 ? ", for " + client : "");
     }
-    return fmt::format("operation {} of {} was left open in slot {} and cannot be completed", op,
-                       client, slot);
+    return fmt::format("operation {} of {} was left open in slot {} and cannot be completed",
+                       operation, client, slot);
 }
 
 void poison(u32 slot, const Log& log) {

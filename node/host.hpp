@@ -46,8 +46,9 @@ class NodeHost {
     bool somebody_is_left() const;
 
     /// See HostSlot.
-    Performed perform_for(u32 client, u32 number, const Request& request, Reply& reply) {
-        return host_slot_.perform_for(client, number, request, reply);
+    template <class O>
+    Performed perform_for(u32 client, const O& o, typename O::Reply& reply) {
+        return host_slot_.perform_for(client, o, reply);
     }
 
     /// recover() for all, lone deaths, cache decay, dead nodes of the pool.

@@ -7,7 +7,6 @@
 
 #include <optional>
 #include <system_error>
-#include <tuple>
 #include <utility>
 
 #include "dsm-core/sharing/away.hpp"
@@ -22,20 +21,6 @@ namespace {
 
 /// So often may an operation of the host's break before nobody believes the tables any more.
 constexpr u32 MOST_FAILURES = 3;
-
-constexpr u32 FINISH_AWAY = static_cast<u32>(ShareOp::finish_away);
-
-bool same(const Request& a, const Request& b) {
-    const auto key = [](const Request& r) {
-        return std::tuple(r.op, r.heap, r.a, r.b, r.now, r.mask, raw(r.run.first), r.run.slices,
-                          r.zero, r.committed, r.coarse, r.thorough);
-    };
-    return key(a) == key(b);
-}
-
-bool holds(const Slot& slot, u32 number, const Request& request) {
-    return slot.op == number && same(slot.request, request);
-}
 
 }  // namespace
 
@@ -105,23 +90,22 @@ Performed HostSlot::unfinished(SlotOutcome outcome) {
     return Performed::failed;
 }
 
-SlotOutcome HostSlot::write_and_begin(u64 owner, u32 number, const Request& request) {
+SlotOutcome HostSlot::write_and_begin(u64 owner, const Asked& asked) {
     Slot& slot = slot_at(host_slot());
     // relaxed: nobody else looks until the sequence is odd. For who comes after a kill: it must not
     // be later than the capture, which begin_operation() writes after system calls.
     slot.owner.store(owner, std::memory_order_relaxed);
     AEP_NODE_CRASH_POINT("operation: slot taken");
-    slot.op = number;
-    slot.request = request;
+    asked.write(slot);
     AEP_NODE_CRASH_POINT("operation: written");
     // If it cannot begin now, the slot never ends with this, and it is begun when asked again.
     // Nobody awaits the reply of an operation that finishes another one.
     ends_with_ =
-        number == FINISH_AWAY ? NONE_ENDS : slot.sequence.load(std::memory_order_relaxed) + 2;
+        asked.finishes != NO_SLOT ? NONE_ENDS : slot.sequence.load(std::memory_order_relaxed) + 2;
     return begin();
 }
 
-Performed HostSlot::perform_for(u32 client, u32 number, const Request& request, Reply& reply) {
+Performed HostSlot::perform_asked(u32 client, const Asked& asked) {
     if (is_poisoned()) return Performed::failed;
     const u32 index = host_slot();
     Slot& slot = slot_at(index);
@@ -137,16 +121,16 @@ Performed HostSlot::perform_for(u32 client, u32 number, const Request& request, 
     if (awaited && holder != owner) return Performed::pending;
     // What an operation of the host's left between nodes when it was undone comes first. One that
     // has ended left nothing, whatever is written there.
-    if (const bool own = number == FINISH_AWAY && request.a == index; !own && !awaited) {
+    if (asked.finishes != index && !awaited) {
         if (const Performed left = finish_pinned(index); left != Performed::done) return left;
     }
-    if (!awaited || !holds(slot, number, request)) {
-        outcome = write_and_begin(owner, number, request);
+    if (!awaited || !asked.is_there(slot)) {
+        outcome = write_and_begin(owner, asked);
         if (outcome != SlotOutcome::completed) return unfinished(outcome);
     }
     AEP_NODE_CRASH_POINT("operation: performed");
     failures_ = 0;
-    reply = slot.reply;
+    asked.read(slot);
     slot.owner.store(0, std::memory_order_release);  // release: the reply was read before
     AEP_NODE_CRASH_POINT("operation: slot freed");
     return Performed::done;
@@ -157,8 +141,8 @@ Performed HostSlot::finish_pinned(u32 slot) {
     // What nobody pinned is nothing to be put right.
     if (undo_.pinned_by(slot) == NO_RECORD) pin_of(slot).put(NO_RECORD);
     if (pin_of(slot).load() == NO_RECORD && !may_have_told_a_name(slot)) return Performed::done;
-    Reply reply{};
-    return perform_for(0, FINISH_AWAY, {.op = Op{}, .a = slot}, reply);
+    op::FinishAway::Reply reply;
+    return perform_for(0, op::FinishAway{slot}, reply);
 }
 
 }  // namespace aep

@@ -6,6 +6,8 @@
 //             other slot of that client.
 #pragma once
 
+#include <functional>
+
 #include "node/protection.hpp"
 #include "node/slot_undo.hpp"
 
@@ -30,7 +32,22 @@ class HostSlot {
     /// killed; its locks are never left held. Asked again with the same words until it is `done`
     /// (pending) or `failed`. A host that was killed before it had the reply is followed by one
     /// that asks anew: ask only for what may be done when it has been done before.
-    Performed perform_for(u32 client, u32 number, const Request& request, Reply& reply);
+    template <class O>
+    Performed perform_for(u32 client, const O& o, typename O::Reply& reply) {
+        const auto is_there = [&o](const Slot& slot) {
+            return slot.op == number_of<O>() && received<O>(slot.request) == o;
+        };
+        const auto write = [&o](Slot& slot) {
+            slot.op = number_of<O>();
+            copy_message<O>(slot.request, &o);
+        };
+        const auto read = [&reply](const Slot& slot) {  // once
+            reply = received<typename O::Reply>(slot.reply);
+        };
+        u32 finishes = NO_SLOT;
+        if constexpr (std::is_same_v<O, op::FinishAway>) finishes = o.slot;
+        return perform_asked(client, {finishes, is_there, write, read});
+    }
 
     /// Waits for whosever operation is in the slot, and undoes what nobody completes. The first
     /// time that nothing is under way there, the slot is taken back from a former host: not before,
@@ -46,7 +63,15 @@ class HostSlot {
     SlotOutcome begin();
     void free_what_the_dead_hold();
     Performed unfinished(SlotOutcome outcome);
-    SlotOutcome write_and_begin(u64 owner, u32 number, const Request& request);
+    /// One operation and its reply, whatever their types.
+    struct Asked {
+        u32 finishes;  // the slot whose operation it puts an end to, or NO_SLOT
+        std::function<bool(const Slot&)> is_there;  // it is what the slot holds
+        std::function<void(Slot&)> write;
+        std::function<void(const Slot&)> read;
+    };
+    Performed perform_asked(u32 client, const Asked& asked);
+    SlotOutcome write_and_begin(u64 owner, const Asked& asked);
 
     const ServedContext& served_;
     const Protection& protection_;
@@ -56,6 +81,7 @@ class HostSlot {
     bool settled_ = false;       // what a former host left there is over
     u32 failures_ = 0;           // operations that broke, one after the other
 
+    static constexpr u32 NO_SLOT = ~u32{0};
     static constexpr u32 NONE_ENDS = 1;  // odd: no operation ends with it
 };
 

@@ -23,7 +23,7 @@ constexpr u64 LOOK_MS = 1000;
 bool LoneDeaths::may_be_left_behind(u32 index) const {
     const Slot& slot = slot_at(index);
     // For an operation of the heap its own process alone waits, and nobody can undo it.
-    const bool of_heap = slot.op < static_cast<u32>(Op::count);
+    const bool of_heap = is_heap_operation(slot.op);
     const u32 client = owner_of(slot).client();
     return client != 0 && (!of_heap || protection_.provider() == Provider::ebpf) &&
            served_.lives(client);

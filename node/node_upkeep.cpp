@@ -29,13 +29,11 @@ void NodeUpkeep::look_after(u64 now_ms, Sweep& done) {
 /// again: a former operation is under way, or there is more. (In a poisoned context there is not.)
 bool NodeUpkeep::settle_lingering() {
     const u64 end = monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
-    Reply reply{};
-    ShareOp op = ShareOp::tidy;
-    Performed performed;
-    do {
-        performed = host_slot_.perform_for(0, static_cast<u32>(op), {}, reply);
-        op = ShareOp::settle;
-    } while (performed == Performed::done && reply.value != 0 && monotonic_ns() < end);
+    op::Settle::Reply reply;
+    Performed performed = host_slot_.perform_for(0, op::Tidy{}, reply);
+    while (performed == Performed::done && reply.given_up != 0 && monotonic_ns() < end) {
+        performed = host_slot_.perform_for(0, op::Settle{}, reply);
+    }
     return performed == Performed::pending ||
            (performed == Performed::done && reply.status == Status::ok);
 }

@@ -14,7 +14,7 @@
 namespace aep {
 namespace {
 
-bool is_of_heap(const Slot& slot) { return slot.op < static_cast<u32>(Op::count); }
+bool is_of_heap(const Slot& slot) { return is_heap_operation(slot.op); }
 
 }  // namespace
 

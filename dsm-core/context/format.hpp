@@ -17,7 +17,7 @@
 
 #include "dsm-core/base/slot_lock.hpp"
 #include "dsm-core/context/log_ring.hpp"
-#include "dsm-core/heap/ops.hpp"
+#include "dsm-core/op/operations.hpp"
 #include "dsm-core/pool/format.hpp"
 
 namespace aep {
@@ -55,7 +55,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 8;
+inline constexpr u32 CONTEXT_VERSION = 9;
 
 enum class ContextState : u32 {
     live = 1,
@@ -195,7 +195,7 @@ struct alignas(64) Slot {
     u64 user_rsp;                // where the operation returns to
     u64 stack_top;               // initial stack pointer in the image; holds the slot's address
     std::atomic<u32> sequence;   // odd: inside
-    u32 op;                      // number of the operation (Op, or NodeOp)
+    u32 op;                      // number of the operation (op/operations.hpp)
     std::atomic<u64> owner;      // SlotOwner
     std::atomic<u32> tid;        // of the thread, in its own pid namespace: for people
     std::atomic<u32> completer;  // pid of the completer that finishes its operation; 0: none
@@ -203,8 +203,9 @@ struct alignas(64) Slot {
     std::atomic<u32> owes;  // what its operation has still to do when it has happened; 0: nothing
                             // (sharing/records.hpp)
 
-    alignas(64) Request request;
-    Reply reply;
+    /// The operation and its Reply, of the types that `op` says.
+    alignas(64) u8 request[MESSAGE_BYTES.request];
+    alignas(8) u8 reply[MESSAGE_BYTES.reply];
 };
 inline constexpr usize SLOT_STRIDE = 512;
 static_assert(sizeof(Slot) <= SLOT_STRIDE);
@@ -266,32 +267,14 @@ inline LogRing& log_ring() {
 
 constexpr u64 context_layout_hash() {
     const u64 facts[] = {
-        CONTEXT_VERSION,
-        CONTROL_BASE,
-        STACKS_BASE,
-        STACKS_OFFSET,
-        META_OFFSET,
-        META_BASE,
-        DESCS_BASE,
-        STACK_STRIDE,
-        STACK_BYTES,
-        SLOT_STRIDE,
-        sizeof(ContextHeader),
-        sizeof(ClientEntry),
-        sizeof(LogRing),
-        sizeof(Slot),
-        sizeof(Request),
-        sizeof(Reply),
-        sizeof(Heap),
-        sizeof(PageDesc),
-        sizeof(Domain),
-        sizeof(ChunkDesc),
-        DOMAINS_BASE,
-        DOMAIN_STRIDE,
-        CHUNK_DESCS.base,
-        CLASS_COUNT,
-        static_cast<u64>(Op::count),
-        POOL_LAYOUT_HASH,
+        CONTEXT_VERSION,  CONTROL_BASE,          STACKS_BASE,
+        STACKS_OFFSET,    META_OFFSET,           META_BASE,
+        DESCS_BASE,       STACK_STRIDE,          STACK_BYTES,
+        SLOT_STRIDE,      sizeof(ContextHeader), sizeof(ClientEntry),
+        sizeof(LogRing),  sizeof(Slot),          sizeof(Heap),
+        sizeof(PageDesc), sizeof(Domain),        sizeof(ChunkDesc),
+        DOMAINS_BASE,     DOMAIN_STRIDE,         CHUNK_DESCS.base,
+        CLASS_COUNT,      operations_hash(),     POOL_LAYOUT_HASH,
     };
     return fnv1a(facts);
 }

@@ -111,13 +111,15 @@ u32 take_cached(const PoolTables& pool, u32 client) {
 
 bool within_limit(u64 bytes, u64 limit) { return limit == 0 || bytes <= limit; }
 
-Reply claim_chunks(u32 client, const Request& r) {
+}  // namespace
+
+op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o) {
     ContextHeader& ctx = context();
     ClientEntry& entry = client_at(client);
     const PoolTables pool = pool_tables();
-    const u32 count = static_cast<u32>(r.a);
-    const u32 align = static_cast<u32>(r.b);
-    const u32 exact = static_cast<u32>(r.mask);
+    const u32 count = o.count;
+    const u32 align = o.alignment;
+    const u32 exact = raw(o.at);
     if (count == 0 || count > pool.chunk_count || !is_power_of_two(align) ||
         (exact != raw(NO_CHUNK) && exact % align != 0)) {
         log_ring().write(Event::no_run, client, count, 0);
@@ -167,18 +169,18 @@ Reply claim_chunks(u32 client, const Request& r) {
     if (held > entry.peak.load(std::memory_order_relaxed)) {
         entry.peak.store(held, std::memory_order_relaxed);
     }
-    return {.value = first, .mask = clean};
+    return {.first = ChunkIndex{first}, .clean = clean};
 }
 
-Reply return_chunk(u32 client, const Request& r) {
-    const u32 chunk = static_cast<u32>(r.a);
+op::ReturnChunk::Reply perform(u32 client, const op::ReturnChunk& o) {
+    const u32 chunk = raw(o.chunk);
     if (chunk >= context().chunk_count ||
         chunk_owner(chunk).load(std::memory_order_acquire) != client) {
         log_ring().write(Event::not_its_chunk, client, chunk, 0);
         return {.status = Status::miss};
     }
     client_at(client).chunks.fetch_sub(1, std::memory_order_relaxed);
-    if (r.b != 0) {
+    if (o.clean) {
         free_chunk(pool_tables(), node(), chunk);
         AEP_NODE_CRASH_POINT("node: returned to the pool");
         chunk_owner(chunk).store(OWNER_NOBODY, std::memory_order_release);
@@ -188,8 +190,6 @@ Reply return_chunk(u32 client, const Request& r) {
     }
     return {};
 }
-
-}  // namespace
 
 void taken_from_cache() {
     // The count may have been too small.
@@ -205,18 +205,6 @@ u64 bytes_of_clients() {
         chunks += client_at(i).chunks.load(std::memory_order_relaxed);
     }
     return chunks * CHUNK_SIZE;
-}
-
-Reply perform_node(u32 client, NodeOp op, const Request& request) {
-    switch (op) {
-        case NodeOp::claim_chunks:
-            return claim_chunks(client, request);
-        case NodeOp::return_chunk:
-            return return_chunk(client, request);
-        case NodeOp::end:
-            break;
-    }
-    return {.status = Status::no_such_op};
 }
 
 bool reclaim_chunk(u32 client, u32 chunk) {

@@ -12,25 +12,9 @@
 
 namespace aep {
 
-/// Numbers of operations beyond those of a domain (Op).
-enum class NodeOp : u32 {
-    claim_chunks = 0x100,  // a=count, b=alignment in chunks, mask=exact first chunk or NO_CHUNK
-                           // -> value=first chunk, mask=1: all of them are clean, 0: some hold
-                           // memory and data; miss: the pool has no such run; limit
-    return_chunk,          // a=chunk, b=1: it is clean and goes back to the pool, 0: to the cache
-                           // -> ok, or miss: it is not the client's
-    end,
-};
-
-/// Performs a node operation for client `client` (1 .. max_clients).
-Reply perform_node(u32 client, NodeOp op, const Request& request);
-
-/// Whether the number is one of an operation that exists.
-constexpr bool known_operation(u32 number) {
-    return number < static_cast<u32>(Op::count) ||
-           (number >= static_cast<u32>(NodeOp::claim_chunks) &&
-            number < static_cast<u32>(NodeOp::end));
-}
+/// Perform the node's operations (op/node_operations.hpp) for client `client` (1 .. max_clients).
+op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o);
+op::ReturnChunk::Reply perform(u32 client, const op::ReturnChunk& o);
 
 /// Recovery of a client whose process is gone, or of the one that began it: gives chunk `chunk` to
 /// the cache if it is the client's; its metadata must be clear by then. True if it was. Idempotent.

@@ -1,5 +1,5 @@
 // Purpose: see adoption.hpp.
-// Who calls it: ops.cpp.
+// Who calls it: op/heap_ops.cpp.
 // Crash rule: inside an operation.
 #include "dsm-core/heap/adoption.hpp"
 

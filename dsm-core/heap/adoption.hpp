@@ -1,5 +1,5 @@
 // Purpose: heaps without a thread: abandoned at thread exit, adopted by others; repaired in a fork
-// child. Who calls it: ops.cpp. Crash rule: inside an operation, lists under heaps_lock.
+// child. Who calls it: op/heap_ops.cpp. Crash rule: inside an operation, lists under heaps_lock.
 #pragma once
 
 #include "dsm-core/heap/domain.hpp"

@@ -1,5 +1,5 @@
 // Purpose: runs of slices from chunks; see arena.hpp.
-// Who calls it: ops.cpp, check.cpp.
+// Who calls it: op/heap_ops.cpp, check.cpp.
 // Crash rule: under the lock; reservation tags are written before the lock is released.
 #include "dsm-core/heap/arena.hpp"
 

@@ -1,7 +1,7 @@
 // Purpose: the arena hands out runs of slices from the chunks this process (or context) holds: the
 // level between
 //          pages and chunks. Freed runs are kept for reuse and decay back to the system.
-// Who calls it: the heap operations (ops.cpp); the driver tells it about new chunks and purged
+// Who calls it: the heap operations (op/heap_ops.cpp); the driver tells it about new chunks and purged
 // ranges. Crash rule: all changes happen under its lock; a run is either free or reserved for an
 // owner (tag of its first slice).
 #pragma once

@@ -9,12 +9,6 @@ namespace aep {
 
 namespace {
 
-/// A heap with more pages has its lists walked only once in that many pages' operations.
-constexpr u32 WALK_ALWAYS = 256;
-
-std::atomic<u32> full_interval{0};
-std::atomic<u32> operations{0};
-
 uptr address_of(const Heap* h) { return reinterpret_cast<uptr>(h); }
 
 }  // namespace
@@ -130,66 +124,6 @@ bool check_heap(const Heap* h, const PageDesc* deep, CheckReport& report) {
     HeapCheck check(domain_at(h->id() / HEAP_IDS), report, CheckMoment::underway);
     u64 pages_listed = 0;
     return check.heap_lists(h, pages_listed) && (deep == nullptr || check.page(deep, true));
-}
-
-void check_domain_every(u32 interval) { full_interval.store(interval, std::memory_order_relaxed); }
-
-bool check_operation(const Domain& dom, const Request& request, const Reply& reply,
-                     CheckReport& report) {
-    const u32 count = operations.fetch_add(1, std::memory_order_relaxed);
-    const u32 interval = full_interval.load(std::memory_order_relaxed);
-    if (interval != 0 && count % interval == 0)
-        return check_domain(dom, report, CheckMoment::underway);
-
-    HeapCheck check(dom, report, CheckMoment::underway);
-    const Heap* h = request.heap;
-    const PageDesc* deep = nullptr;
-    switch (request.op) {
-        case Op::take_back:     // its owner goes on taking and freeing blocks
-        case Op::heap_abandon:  // another thread may have it by now
-            h = nullptr;
-            break;
-        case Op::find_page:
-        case Op::page_birth:
-            deep = reinterpret_cast<const PageDesc*>(reply.value);
-            break;
-        case Op::extend_page:
-            deep = reinterpret_cast<const PageDesc*>(request.a);
-            break;
-        case Op::give_run:
-        case Op::commit_run:
-            if (!check.chunk_masks_locked(SliceIndex{static_cast<u32>(request.a)},
-                                          static_cast<u32>(request.b)))
-                return false;
-            break;
-        case Op::add_chunks:
-            if (!check.chunk_masks_locked(first_slice(ChunkIndex{static_cast<u32>(request.a)}),
-                                          static_cast<u32>(request.b) * SLICES_PER_CHUNK))
-                return false;
-            break;
-        case Op::free_large:
-        case Op::shrink_large:
-        case Op::commit_large:
-            if (!check.chunk_masks_locked(slice_at(request.a), 1)) return false;
-            break;
-        case Op::purge_begin:
-        case Op::detach_chunk:
-            if (reply.status == Status::ok &&
-                !check.chunk_masks_locked(first_slice(ChunkIndex{static_cast<u32>(reply.value)}),
-                                          1))
-                return false;
-            break;
-        case Op::purge_end:
-            if (!check.chunk_masks_locked(first_slice(ChunkIndex{static_cast<u32>(request.a)}), 1))
-                return false;
-            break;
-        default:
-            break;
-    }
-    if (reply.run && !check.chunk_masks_locked(reply.run.first, reply.run.slices)) return false;
-    if (h == nullptr || (h->page_count > WALK_ALWAYS && count % (h->page_count / 64) != 0))
-        return deep == nullptr || check.page(deep, true);
-    return check_heap(h, deep, report);
 }
 
 }  // namespace aep

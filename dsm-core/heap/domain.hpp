@@ -1,7 +1,7 @@
 // Purpose: the domain: everything one process allocates from: the arena, the table of heaps.
 //          It lies at a fixed address, in private memory or in a context,
 //          and holds no process-private pointer.
-// Who calls it: ops.cpp; the driver maps it.
+// Who calls it: op/heap_ops.cpp; the driver maps it.
 // Crash rule: lists of heaps change under heaps_lock, inside operations.
 #pragma once
 

@@ -1,5 +1,5 @@
 // Purpose: the lists of a heap; see heap.hpp.
-// Who calls it: ops.cpp.
+// Who calls it: op/heap_ops.cpp.
 // Crash rule: only inside an operation.
 #include "dsm-core/heap/heap.hpp"
 

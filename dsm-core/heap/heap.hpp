@@ -2,7 +2,7 @@
 // free blocks, and
 //          one list of pages without any.
 // Who calls it: the fast path (inline, through a thread-local pointer) and the operations in
-// ops.cpp. Crash rule: lists change only inside operations; the fast path touches nothing but one
+// op/heap_ops.cpp. Crash rule: lists change only inside operations; the fast path touches nothing but one
 // page (see page.hpp).
 //
 // Heaps lie in the domain, at the same address in every process, and hold pointers to metadata

@@ -1,5 +1,5 @@
 // Purpose: how a page with remote frees reaches its owner, although the owner may change at any
-// moment. Who calls it: ops.cpp (queue_page, drain), adoption. Crash rule: inside an operation. A
+// moment. Who calls it: op/heap_ops.cpp (queue_page, drain), adoption. Crash rule: inside an operation. A
 // page is on at most one list (remote_queued); a page that reached the list of a
 //             heap that no longer owns it is sent on by whoever finds it there.
 #pragma once

@@ -1,5 +1,5 @@
 // Purpose: see take_back.hpp.
-// Who calls it: ops.cpp.
+// Who calls it: op/heap_ops.cpp.
 // Crash rule: see take_back.hpp.
 #include "dsm-core/heap/take_back.hpp"
 

@@ -1,6 +1,6 @@
 // Purpose: taking pages back from a heap whose thread does not come by: those whose blocks have all
 //          been freed by others.
-// Who calls it: ops.cpp, for whoever needs memory; docs/design/heap.md has the argument.
+// Who calls it: op/heap_ops.cpp, for whoever needs memory; docs/design/heap.md has the argument.
 // Crash rule: inside an operation that has the heap's sequence.
 #pragma once
 

@@ -84,27 +84,27 @@ void flush_extents(Memory& m, const era::Tables& t, u32 group) {
 enum class Begun { no, known, first, wait };
 
 /// The first step of a send: the export is pinned, and has a number.
-Begun begin_send(Caller caller, const ShareRequest& r, const era::Tables& t, u32& index,
-                 ShareReply& reply) {
+Begun begin_send(Caller caller, const op::Send& o, const era::Tables& t, u32& index,
+                 Status& status) {
     const u32 client = caller.client;
     const SharingLock lock(caller);
     if (!lock.is_sound()) {
-        reply.status = Status::poisoned;
+        status = Status::poisoned;
         return Begun::no;
     }
-    if (share_client(client).open == 0 || !is_reachable(t, ShareId{r.b})) {
-        reply.status = Status::gone;
+    if (share_client(client).open == 0 || !is_reachable(t, o.to)) {
+        status = Status::gone;
         return Begun::no;
     }
-    reply.status = find_held(client, r.a, r.mask, index);
-    if (reply.status != Status::ok) return Begun::no;
+    status = find_held(client, o.object, o.bytes, index);
+    if (status != Status::ok) return Begun::no;
     Export& e = export_at(index);
     const bool first = e.node_ref == NodeRef::none;
     if (!first && e.node_ref != NodeRef::held) return Begun::wait;
     if (first) {
         const u32 object = free_number(t);
         if (object == era::NO_NODE) {
-            reply.status = Status::limit;
+            status = Status::limit;
             return Begun::no;
         }
         e.object = object + 1;
@@ -115,7 +115,7 @@ Begun begin_send(Caller caller, const ShareRequest& r, const era::Tables& t, u32
     if (e.owner != OWNER_ELSEWHERE) {
         if (!number_extents(t, index, first)) {
             if (first) forget_number(index);
-            reply.status = Status::limit;
+            status = Status::limit;
             return Begun::no;
         }
         tell_head(t, index);
@@ -140,17 +140,17 @@ void publish_extents(u32 group) {
     });
 }
 
-ShareReply send_away(Caller caller, const ShareRequest& r) {
+op::Send::Reply send_away(Caller caller, const op::Send& o) {
     const era::Tables t = era_tables();
-    const ShareId to{r.b};
+    const ShareId to = o.to;
     u32 index = NO_RECORD;
-    ShareReply reply{};
+    Status refused = Status::ok;
     Begun begun;
-    while ((begun = begin_send(caller, r, t, index, reply)) == Begun::wait) {
+    while ((begun = begin_send(caller, o, t, index, refused)) == Begun::wait) {
         // Another operation is at a transaction with it, which ends.
         __builtin_ia32_pause();
     }
-    if (begun == Begun::no) return reply;
+    if (begun == Begun::no) return {refused};
     const Export& e = export_at(index);  // pinned
     const u32 object = e.object - 1;
     bool created = begun == Begun::known;
@@ -197,7 +197,8 @@ enum class Taking { nothing, first, another, wait };
 
 /// The first step of a receive: the export is there and pinned. first: the message's reference is
 /// to become the node's.
-Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index, ShareReply& reply) {
+Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index,
+                     op::Receive::Reply& reply) {
     const SharingLock lock(caller);
     if (!lock.is_sound()) {
         reply.status = Status::poisoned;
@@ -225,7 +226,7 @@ Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index, Sha
 
 /// The last step: the client has a reference, if the message was ours.
 bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& w, u32 index,
-                 Taking taking, era::Status status, ShareReply& reply) {
+                 Taking taking, era::Status status, op::Receive::Reply& reply) {
     const SharingLock lock(caller);
     if (!lock.is_sound()) {
         reply.status = Status::poisoned;
@@ -247,16 +248,19 @@ bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& 
         ++e.references;
         ++sharing().received;
         ++sharing().came_in;
-        reply = {.value = e.address,
-                 .mask = is_group(index) ? 0 : u64{e.bytes},
-                 .extra = w.envelope.from};
+        const bool group = is_group(index);
+        reply = {.kind = group ? ObjectKind::group : ObjectKind::object,
+                 .object = e.address,
+                 .bytes = group ? 0 : u64{e.bytes},
+                 .sender = {w.envelope.from}};
     }
     unpin(caller.slot, index);
     return taken;
 }
 
 /// Takes one message. True: `reply` is the answer.
-bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w, ShareReply& reply) {
+bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
+            op::Receive::Reply& reply) {
     if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
     u32 index = NO_RECORD;
     Taking taking;
@@ -280,21 +284,21 @@ bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w, Sh
 
 }  // namespace
 
-ShareReply receive_from_away(Caller caller, const ShareRequest& r) {
+op::Receive::Reply receive_from_away(Caller caller, const op::Receive& o) {
     const u32 client = caller.client;
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
     const ShareId own = id_of(client);
-    ShareReply reply{.status = Status::miss};
+    op::Receive::Reply reply{.status = Status::miss};
     const auto take = [&](const era::RemoteMessage& w) {
-        return w.envelope.to == own.bits && (r.b == 0 || w.envelope.from == r.b) &&
+        return w.envelope.to == own.bits && (o.from.bits == 0 || w.envelope.from == o.from.bits) &&
                accept(caller, t, w, reply);
     };
     const bool found = with_pool_memory([&](auto& memory) {
         // Not all begin with the same node.
         return era::each_message_to(memory, t, node, client, false, take);
     });
-    if (!found && is_elsewhere(ShareId{r.b}) && !is_reachable(t, ShareId{r.b})) {
+    if (!found && is_elsewhere(o.from) && !is_reachable(t, o.from)) {
         reply.status = Status::gone;
     }
     return reply;

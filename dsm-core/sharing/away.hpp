@@ -14,26 +14,24 @@
 // a slot has pinned.
 #pragma once
 
-#include "dsm-core/sharing/share_request.hpp"
+#include "dsm-core/sharing/format.hpp"
 
 namespace aep {
 
-/// ShareOp::send to a client of another node. Cost: one transaction (4 to 5 fences), the first time
+/// op::Send to a client of another node. Cost: one transaction (4 to 5 fences), the first time
 /// for an object two.
-ShareReply send_away(Caller caller, const ShareRequest& request);
+op::Send::Reply send_away(Caller caller, const op::Send& o);
 
-/// ShareOp::receive, of messages from other nodes. miss: there is none.
-ShareReply receive_from_away(Caller caller, const ShareRequest& request);
+/// op::Receive, of messages from other nodes. miss: there is none.
+op::Receive::Reply receive_from_away(Caller caller, const op::Receive& o);
 
-/// ShareOp::finish_away: slot a=`slot` died between nodes, in a lane that settle_lanes() has
+/// op::FinishAway: the slot died between nodes, in a lane that settle_lanes() has
 /// settled. What it had pinned is put right: the pool says whether the node has its reference. And
 /// other nodes are told the name that its client has, if it died in open(). Repeatable.
-ShareReply finish_away(Caller caller, const ShareRequest& request);
+op::FinishAway::Reply finish_away(Caller caller, const op::FinishAway& o);
 
 /// Whether the operation in a slot is one that tells other nodes of its client.
-inline bool may_have_told_a_name(u32 slot) {
-    return slot_at(slot).op == static_cast<u32>(ShareOp::open);
-}
+inline bool may_have_told_a_name(u32 slot) { return slot_at(slot).op == number_of<op::Open>(); }
 
 /// By the host, for a slot whose thread is dead: ends or takes back what it was in the middle of in
 /// its lanes, and frees them. `pinned`: the export that it had pinned, whose record is in memory;

@@ -107,16 +107,16 @@ void settle_lanes(u32 slot, u32 pinned) {
     }
 }
 
-ShareReply finish_away(Caller caller, const ShareRequest& r) {
-    if (r.a >= context().max_slots) return {.status = Status::miss};
-    const u32 slot = static_cast<u32>(r.a);
+op::FinishAway::Reply finish_away(Caller caller, const op::FinishAway& o) {
+    if (o.slot >= context().max_slots) return {.status = Status::miss};
+    const u32 slot = o.slot;
     const SharingLock lock(caller);
     if (!lock.is_sound()) return {.status = Status::poisoned};
     // An open() may have claimed a name, or told another one than the client has now.
     if (may_have_told_a_name(slot)) {
         const u32 client = SlotOwner{slot_at(slot).owner.load(std::memory_order_relaxed)}.client();
         if (client != 0 && client <= context().max_clients) announce(client);
-        slot_at(slot).op = static_cast<u32>(ShareOp::finish_away);  // all that is left of it
+        slot_at(slot).op = number_of<op::FinishAway>();  // all that is left of it
     }
     const u32 index = pin_of(slot);
     if (!is_record(index) || export_at(index).pins == 0) {  // nothing, or not what we wrote

@@ -84,7 +84,6 @@ struct Message {
 };
 
 inline constexpr u32 MAILBOX_MESSAGES = 512;
-inline constexpr u32 SHARE_NAME_BYTES = 32;
 
 /// What a client has to do with sharing. All but the words for waiting changes under the lock.
 struct alignas(64) ShareClient {
@@ -95,7 +94,7 @@ struct alignas(64) ShareClient {
     Logged<u32> first_returned;
     Logged<u32> first_message;  // place of the oldest message in the ring
     Logged<u32> messages;
-    Logged<u32> watched;  // 1: somebody waits without the lock (ShareOp::watch)
+    Logged<u32> watched;  // 1: somebody waits without the lock (op::Watch)
     // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
     // Hints: a sequence that changes for nothing wakes somebody for nothing.
     std::atomic<u32> arrivals;  // sequence: messages came
@@ -261,21 +260,12 @@ inline bool has_shares(const ShareClient& client) {
            client.first_returned.load() != 0 || client.messages.load() != 0;
 }
 
-/// A client in a message or a call: its index and its generation, so that an id never names another
-/// client later; and its node, if other nodes can know it.
-struct ShareId {
-    u64 bits;
-    u32 client() const { return static_cast<u32>(bits) & 0xffff; }
-    u32 generation() const { return static_cast<u32>(bits >> 32); }
-    /// era::NO_NODE: of a context that shares with no other node.
-    u32 node() const { return (static_cast<u32>(bits >> 16) & 0xff) - 1; }
-    /// The last bits of the node's generation.
-    u32 node_generation() const { return static_cast<u32>(bits >> 24) & 0xff; }
-    static constexpr ShareId make(u32 client, u32 generation, u32 node, u32 node_generation) {
-        return {u64{generation} << 32 | (node_generation & 0xff) << 24 | ((node + 1) & 0xff) << 16 |
-                client};
-    }
+/// Who performs an operation.
+struct Caller {
+    u32 client;  // for whom: 1 .. max_clients; 0: the host itself
+    u32 slot;    // in which: holds what the operation locks
 };
+
 static_assert(MAX_DOMAINS <= 0x10000);
 
 /// The id of a client of this context that takes part.

@@ -39,42 +39,44 @@ bool lies_in_group(u32 group, u64 address, u64 bytes) {
     return part != NO_RECORD && bytes != 0;
 }
 
+}  // namespace
+
 // ---- operations
 
-ShareReply make(u32 client, const ShareRequest& r) {
+op::MakeGroup::Reply perform_locked(u32 client, const op::MakeGroup& o, SharingLock&) {
     if (share_client(client).open == 0) return {.status = Status::gone};
-    if (find_export(r.a) != NO_RECORD) return {.status = Status::exists};
+    if (find_export(o.block) != NO_RECORD) return {.status = Status::exists};
     u32 group = NO_RECORD;
-    const Status status = find_held(client, r.a, r.mask, group);
+    const Status status = find_held(client, o.block, o.bytes, group);
     if (status != Status::ok) return {.status = status};
     export_at(group).writer = client;
     const u64 number = begin_group(group);
     AEP_SHARE_CRASH_POINT("share: group made");
-    return {.value = group, .mask = number};
+    return {.index = group, .number = number};
 }
 
-ShareReply find(u32 client, const ShareRequest& r) {
-    const u32 group = find_export(r.a);
+op::FindGroup::Reply perform_locked(u32 client, const op::FindGroup& o, SharingLock&) {
+    const u32 group = find_export(o.object);
     if (!is_group(group)) return {.status = Status::miss};
     if (find_holder(client, group) == NO_RECORD) return {.status = Status::not_held};
-    return {.value = export_at(group).address, .mask = group};
+    return {.index = group, .group = export_at(group).address};
 }
 
-ShareReply extend(u32 client, const ShareRequest& r) {
+op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, SharingLock&) {
     u32 group = NO_RECORD;
-    const Status status = find_written(client, r.a, group);
+    const Status status = find_written(client, o.group, group);
     if (status != Status::ok) return {.status = status};
     Export& e = export_at(group);
     u32 extents = 0;
     for (u32 i = e.next_extent; i != NO_RECORD; i = export_at(i).next_extent) ++extents;
     if (extents >= MAX_EXTENTS) return {.status = Status::limit};
-    if (!is_memory_of(client, r.b, r.mask) || find_export(r.b) != NO_RECORD) {
+    if (!is_memory_of(client, o.extent, o.bytes) || find_export(o.extent) != NO_RECORD) {
         return {.status = Status::not_held};
     }
     if (!records_left(1, 0)) return {.status = Status::need_records};
     const bool known_elsewhere = e.node_ref != NodeRef::none;
     if (known_elsewhere && !has_free_number()) return {.status = Status::limit};
-    const u32 extent = make_export(client, r.b, r.mask);
+    const u32 extent = make_export(client, o.extent, o.bytes);
     Export& added = export_at(extent);
     added.state = static_cast<u32>(ExportState::extent);
     added.group = group;
@@ -87,9 +89,9 @@ ShareReply extend(u32 client, const ShareRequest& r) {
     return {};
 }
 
-ShareReply set_root(u32 client, const ShareRequest& r) {
+op::SetRoot::Reply perform_locked(u32 client, const op::SetRoot& o, SharingLock&) {
     u32 group = NO_RECORD;
-    const Status status = find_written(client, r.a, group);
+    const Status status = find_written(client, o.group, group);
     if (status != Status::ok) return {.status = status};
     Export& e = export_at(group);
     // Others drop their references by the root's address.
@@ -97,26 +99,26 @@ ShareReply set_root(u32 client, const ShareRequest& r) {
         references_elsewhere(e) != 0) {
         return {.status = Status::busy};
     }
-    if (r.b != 0) {
-        const bool same = e.root != NO_RECORD && export_at(e.root).address == r.b;
-        if (!lies_in_group(group, r.b, r.mask) || (!same && find_export(r.b) != NO_RECORD)) {
+    if (o.root != 0) {
+        const bool same = e.root != NO_RECORD && export_at(e.root).address == o.root;
+        if (!lies_in_group(group, o.root, o.bytes) || (!same && find_export(o.root) != NO_RECORD)) {
             return {.status = Status::not_live};
         }
         if (e.root == NO_RECORD && !records_left(1, 0)) return {.status = Status::need_records};
     }
-    if (r.b == 0) {
+    if (o.root == 0) {
         remove_root(group);
     } else {
-        add_root(group, r.b, r.mask);
+        add_root(group, o.root, o.bytes);
     }
     return {};
 }
 
-ShareReply set_writer(u32 client, const ShareRequest& r) {
+op::SetWriter::Reply perform_locked(u32 client, const op::SetWriter& o, SharingLock&) {
     u32 group = NO_RECORD;
-    const Status status = find_written(client, r.a, group);
+    const Status status = find_written(client, o.group, group);
     if (status != Status::ok) return {.status = status};
-    const ShareId to{r.b};
+    const ShareId to = o.writer;
     if (to.bits != 0) {
         if (!is_open(to)) return {.status = Status::gone};
         if (find_holder(to.client(), group) == NO_RECORD) return {.status = Status::not_held};
@@ -125,25 +127,6 @@ ShareReply set_writer(u32 client, const ShareRequest& r) {
     export_at(group).writer = to.client();
     AEP_SHARE_CRASH_POINT("share: writer set");
     return {};
-}
-
-}  // namespace
-
-ShareReply perform_group(u32 client, ShareOp op, const ShareRequest& r) {
-    switch (op) {
-        case ShareOp::group_make:
-            return make(client, r);
-        case ShareOp::group_find:
-            return find(client, r);
-        case ShareOp::group_extend:
-            return extend(client, r);
-        case ShareOp::group_root:
-            return set_root(client, r);
-        case ShareOp::group_writer:
-            return set_writer(client, r);
-        default:
-            return {.status = Status::no_such_op};
-    }
 }
 
 }  // namespace aep

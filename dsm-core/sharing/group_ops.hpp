@@ -1,6 +1,6 @@
 // Purpose: groups: all objects of one data structure, of which only the root is counted. What the
 //          table of exports knows of them: which memory is theirs, their root, who may allocate.
-// Who calls it: perform_share, with its lock; the records, when a last reference goes.
+// Who calls it: share_ops.cpp, with its lock; the records, when a last reference goes.
 // Crash rule: inside an operation, which completes. A group's memory is never looked at.
 //
 // A group is an export: the block in which it begins. Its *extents* are exports without references
@@ -11,7 +11,7 @@
 // Cost: that of the other operations; an extension, a root and the last drop walk the extents, too.
 #pragma once
 
-#include "dsm-core/sharing/share_request.hpp"
+#include "dsm-core/sharing/records.hpp"
 
 namespace aep {
 
@@ -19,7 +19,11 @@ namespace aep {
 /// pool is full before.
 inline constexpr u32 MAX_EXTENTS = 64;
 
-/// Performs one of the group_ operations for a client.
-ShareReply perform_group(u32 client, ShareOp op, const ShareRequest& request);
+/// Perform the operations of groups for a client, under the lock of sharing.
+op::MakeGroup::Reply perform_locked(u32 client, const op::MakeGroup& o, SharingLock& lock);
+op::FindGroup::Reply perform_locked(u32 client, const op::FindGroup& o, SharingLock& lock);
+op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, SharingLock& lock);
+op::SetRoot::Reply perform_locked(u32 client, const op::SetRoot& o, SharingLock& lock);
+op::SetWriter::Reply perform_locked(u32 client, const op::SetWriter& o, SharingLock& lock);
 
 }  // namespace aep

@@ -45,7 +45,7 @@ bool others_wait() {
 
 }  // namespace
 
-ShareReply give_up_lingering(Caller caller, bool visitors) {
+op::Settle::Reply give_up_lingering(Caller caller, bool visitors) {
     if (!shares_between_nodes()) return {.status = Status::miss};
     ShareHeader& s = sharing();
     u32 settled = settle(s.deferred, caller, SETTLE_STEP);
@@ -53,7 +53,7 @@ ShareReply give_up_lingering(Caller caller, bool visitors) {
     say_whether_we_wait();
     const bool more = s.deferred.count.load(std::memory_order_relaxed) != 0 ||
                       s.visiting.count.load(std::memory_order_relaxed) != 0;
-    return {.status = more ? Status::ok : Status::miss, .value = settled};
+    return {.status = more ? Status::ok : Status::miss, .given_up = settled};
 }
 
 void after_drop(Caller caller, u32 waited_before) {

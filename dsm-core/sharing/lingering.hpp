@@ -4,13 +4,13 @@
 //             sweep, goes on.
 #pragma once
 
-#include "dsm-core/sharing/share_request.hpp"
+#include "dsm-core/sharing/format.hpp"
 
 namespace aep {
 
-/// ShareOp::settle: some of what lingers, where that may be: own objects that no other node refers
+/// op::Settle: some of what lingers, where that may be: own objects that no other node refers
 /// to any more, groups, and, with `visitors`, other nodes' objects. Cost: a transaction each.
-ShareReply give_up_lingering(Caller caller, bool visitors);
+op::Settle::Reply give_up_lingering(Caller caller, bool visitors);
 
 /// After a client has dropped a reference: what need not or must not linger goes. `waited_before`:
 /// the count of the list `waiting` before the drop.

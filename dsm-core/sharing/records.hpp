@@ -4,7 +4,7 @@
 // Crash rule: inside an operation, which completes or is undone.
 #pragma once
 
-#include "dsm-core/sharing/share_request.hpp"
+#include "dsm-core/sharing/format.hpp"
 
 namespace aep {
 

@@ -17,26 +17,23 @@ namespace {
 /// Holders and exports that one `leave` deals with: the lock is everybody's.
 constexpr u32 LEAVE_STEP = 64;
 
-void set_name(ShareClient& client, const char (&name)[SHARE_NAME_BYTES]) {
+void set_name(ShareClient& client, const ShareName& name) {
     u64 words[SHARE_NAME_BYTES / sizeof(u64)];
-    __builtin_memcpy(words, name, sizeof words);
+    __builtin_memcpy(words, name.text, sizeof words);
     for (usize i = 0; i < SHARE_NAME_BYTES / sizeof(u64); ++i) client.name_words[i] = words[i];
 }
 
-// ---- operations
+// ---- operations, under one lock from beginning to end
 
-ShareReply open(u32 client, const ShareRequest& r) {
-    const u64 words[] = {r.a, r.b, r.now, r.mask};
-    char name[SHARE_NAME_BYTES];
-    static_assert(sizeof words == sizeof name);
-    __builtin_memcpy(name, words, sizeof name);
-    name[SHARE_NAME_BYTES - 1] = '\0';
+op::Open::Reply perform_locked(u32 client, const op::Open& o, SharingLock&) {
+    ShareName name = o.name;
+    name.text[SHARE_NAME_BYTES - 1] = '\0';
     ShareClient& own = share_client(client);
     const bool anew = own.open == 0;
-    for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i) {
-        if (i != client && is_called(share_client(i), name)) return {.status = Status::exists};
+    for (u32 i = 1; i <= context().max_clients && name.text[0] != '\0'; ++i) {
+        if (i != client && is_called(share_client(i), name.text)) return {.status = Status::exists};
     }
-    if (shares_between_nodes() && name[0] != '\0' && !claim_name(client, name)) {
+    if (shares_between_nodes() && name.text[0] != '\0' && !claim_name(client, name.text)) {
         announce(client);  // as it was
         return {.status = Status::exists};
     }
@@ -52,13 +49,13 @@ ShareReply open(u32 client, const ShareRequest& r) {
     return {};
 }
 
-ShareReply send(u32 client, const ShareRequest& r, SharingLock& lock) {
-    const ShareId to{r.b};
+op::Send::Reply perform_locked(u32 client, const op::Send& o, SharingLock& lock) {
+    const ShareId to = o.to;
     if (!is_open(to) || share_client(client).open == 0) return {.status = Status::gone};
     ShareClient& receiver = share_client(to.client());
     if (receiver.messages == MAILBOX_MESSAGES) return {.status = Status::full};
     u32 object = NO_RECORD;
-    const Status status = find_held(client, r.a, r.mask, object);
+    const Status status = find_held(client, o.object, o.bytes, object);
     if (status != Status::ok) return {.status = status};
     const u32 place = (receiver.first_message + receiver.messages) % MAILBOX_MESSAGES;
     write_unreached(mailbox_of(to.client())[place], {object, id_of(client).bits});
@@ -72,7 +69,7 @@ ShareReply send(u32 client, const ShareRequest& r, SharingLock& lock) {
     return {};
 }
 
-ShareReply watch(u32 client) {
+op::Watch::Reply perform_locked(u32 client, const op::Watch&, SharingLock&) {
     if (share_client(client).open == 0) return {.status = Status::gone};
     share_client(client).watched = 1;
     return {};
@@ -103,10 +100,10 @@ Message take_message(u32 client, u32 i) {
     return taken;
 }
 
-ShareReply receive(u32 client, const ShareRequest& r, SharingLock& lock) {
+op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock& lock) {
     ShareClient& own = share_client(client);
     if (own.open == 0) return {.status = Status::gone};
-    const ShareId from{r.b};
+    const ShareId from = o.from;
     const u32 place = find_message(client, from);
     if (place == MAILBOX_MESSAGES) {
         const bool hopeless = from.bits != 0 && !is_elsewhere(from) && !is_open(from);
@@ -120,21 +117,25 @@ ShareReply receive(u32 client, const ShareRequest& r, SharingLock& lock) {
     ++sharing().received;
     if (was_full) lock.wake_after(client, Sleep::departures);
     const Export& e = export_at(object);
-    return {.value = e.address, .mask = is_group(object) ? 0 : u64{e.bytes}, .extra = m.sender};
+    const bool group = is_group(object);
+    return {.kind = group ? ObjectKind::group : ObjectKind::object,
+            .object = e.address,
+            .bytes = group ? 0 : u64{e.bytes},
+            .sender = {m.sender}};
 }
 
-ShareReply reference(u32 client, const ShareRequest& r) {
+op::Reference::Reply perform_locked(u32 client, const op::Reference& o, SharingLock&) {
     if (share_client(client).open == 0) return {.status = Status::gone};
     u32 object = NO_RECORD;
-    const Status status = find_held(client, r.a, r.mask, object);
+    const Status status = find_held(client, o.object, o.bytes, object);
     if (status != Status::ok) return {.status = status};
     hold(client, object);
     ++export_at(object).references;
     return {};
 }
 
-ShareReply drop(u32 client, const ShareRequest& r) {
-    const u32 object = find_export(r.a);
+op::Drop::Reply perform_locked(u32 client, const op::Drop& o, SharingLock&) {
+    const u32 object = find_export(o.object);
     if (object == NO_RECORD) return {.status = Status::miss};
     const u32 holder = find_holder(client, object);
     if (holder == NO_RECORD) return {.status = Status::not_held};
@@ -142,7 +143,7 @@ ShareReply drop(u32 client, const ShareRequest& r) {
     const u64 forgotten =
         group && holder_at(holder).count == 1 ? u64{export_at(object).address} : 0;
     if (--holder_at(holder).count == 0) free_holder(holder);
-    if (!take_references(object, 1)) return {.value = forgotten};
+    if (!take_references(object, 1)) return {.left_group = forgotten};
     const Export& e = export_at(object);
     const bool own = e.owner == client && !group && e.node_ref == NodeRef::none && e.pins == 0;
     if (own) {
@@ -150,40 +151,40 @@ ShareReply drop(u32 client, const ShareRequest& r) {
     } else {
         dispose(object);
     }
-    return {.value = forgotten, .mask = own};
+    return {.memory = own ? Memory::yours_to_free : Memory::kept, .left_group = forgotten};
 }
 
-ShareReply query(u32 client, const ShareRequest& r) {
-    const u32 object = find_export(r.a);
+op::Query::Reply perform_locked(u32 client, const op::Query& o, SharingLock&) {
+    const u32 object = find_export(o.object);
     if (object == NO_RECORD) return {.status = Status::miss};
     const u32 holder = find_holder(client, object);
     const Export& e = export_at(object);
-    return {.value = e.references + references_elsewhere(e),
-            .mask = e.bytes,
-            .extra = holder == NO_RECORD ? 0 : u64{holder_at(holder).count}};
+    return {.references = e.references + references_elsewhere(e),
+            .bytes = e.bytes,
+            .own = holder == NO_RECORD ? 0 : u64{holder_at(holder).count}};
 }
 
-ShareReply take_returned(u32 client) {
+op::TakeReturned::Reply perform_locked(u32 client, const op::TakeReturned&, SharingLock&) {
     ShareClient& own = share_client(client);
     const u32 object = own.first_returned;
     if (object == NO_RECORD) return {.status = Status::miss};
     const u64 address = export_at(object).address;
     own.first_returned = export_at(object).next_returned;
     free_export(object);
-    return {.value = address};
+    return {.object = address};
 }
 
-ShareReply add_records(const ShareRequest& r) {
+op::AddRecords::Reply perform_locked(u32, const op::AddRecords& o, SharingLock&) {
     ShareHeader& s = sharing();
-    if (r.a > MAX_EXPORTS || r.b > MAX_HOLDERS) return {.status = Status::limit};
-    if (r.a > s.exports_present) s.exports_present = static_cast<u32>(r.a);
-    if (r.b > s.holders_present) s.holders_present = static_cast<u32>(r.b);
+    if (o.exports > MAX_EXPORTS || o.holders > MAX_HOLDERS) return {.status = Status::limit};
+    if (o.exports > s.exports_present) s.exports_present = o.exports;
+    if (o.holders > s.holders_present) s.holders_present = o.holders;
     return {};
 }
 
 /// First it takes part no more; then its messages, its references, its exports. Each of them is
 /// one change; what comes of a change that is undone is done when this is asked for again.
-ShareReply leave(u32 client, SharingLock& lock) {
+op::Leave::Reply perform_locked(u32 client, const op::Leave&, SharingLock& lock) {
     ShareClient& own = share_client(client);
     own.open = 0;
     own.name_words[0] = 0;
@@ -227,65 +228,94 @@ ShareReply leave(u32 client, SharingLock& lock) {
     return {.status = left == 0 ? Status::ok : Status::miss};
 }
 
+/// Of a client. (The host asks for some of the others on behalf of nobody.)
+bool is_client(Caller caller) {
+    return caller.client != 0 && caller.client <= context().max_clients;
+}
+
 /// What changes under one lock from beginning to end.
-ShareReply perform_alone(Caller caller, ShareOp op, const ShareRequest& r) {
-    const u32 client = caller.client;
+template <class O>
+[[gnu::always_inline]] inline typename O::Reply within_lock(Caller caller, const O& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
     SharingLock lock(caller);
     if (!lock.is_sound()) return {.status = Status::poisoned};
-    switch (op) {
-        case ShareOp::open:
-            return open(client, r);
-        case ShareOp::send:
-            return send(client, r, lock);
-        case ShareOp::receive:
-            return receive(client, r, lock);
-        case ShareOp::reference:
-            return reference(client, r);
-        case ShareOp::drop:
-            return drop(client, r);
-        case ShareOp::query:
-            return query(client, r);
-        case ShareOp::take_returned:
-            return take_returned(client);
-        case ShareOp::add_records:
-            return add_records(r);
-        case ShareOp::watch:
-            return watch(client);
-        case ShareOp::leave:
-            return leave(client, lock);
-        case ShareOp::group_make:
-        case ShareOp::group_find:
-        case ShareOp::group_extend:
-        case ShareOp::group_root:
-        case ShareOp::group_writer:
-            return perform_group(client, op, r);
-        default:
-            return {.status = Status::no_such_op};
-    }
+    return perform_locked(caller.client, o, lock);
 }
 
 }  // namespace
 
-ShareReply perform_share(Caller caller, ShareOp op, const ShareRequest& r) {
-    const bool away = shares_between_nodes();
-    const u32 client = caller.client;
-    const bool by_host = op == ShareOp::tidy || op == ShareOp::settle || op == ShareOp::finish_away;
-    if (client > context().max_clients || (client == 0 && !by_host)) {
-        return {.status = Status::gone};
+op::Open::Reply perform(Caller caller, const op::Open& o) { return within_lock(caller, o); }
+
+op::Send::Reply perform(Caller caller, const op::Send& o) {
+    if (shares_between_nodes() && is_elsewhere(o.to) && is_client(caller)) {
+        return send_away(caller, o);
     }
-    if (op == ShareOp::settle) return give_up_lingering(caller, r.a == 0);
-    if (op == ShareOp::tidy) {
-        if (away) tidy_rings(caller);
-        return give_up_lingering(caller, true);
-    }
-    if (op == ShareOp::finish_away) return away ? finish_away(caller, r) : ShareReply{};
-    if (op == ShareOp::send && away && is_elsewhere(ShareId{r.b})) return send_away(caller, r);
+    return within_lock(caller, o);
+}
+
+op::Receive::Reply perform(Caller caller, const op::Receive& o) {
+    const op::Receive::Reply reply = within_lock(caller, o);
+    if (reply.status != Status::miss || !shares_between_nodes()) return reply;
+    return receive_from_away(caller, o);
+}
+
+op::Reference::Reply perform(Caller caller, const op::Reference& o) {
+    return within_lock(caller, o);
+}
+
+op::Drop::Reply perform(Caller caller, const op::Drop& o) {
     const u32 waited = sharing().deferred.count.load(std::memory_order_relaxed);
-    const ShareReply reply = perform_alone(caller, op, r);
-    if (AEP_LIKELY(!away)) return reply;
-    if (op == ShareOp::drop) after_drop(caller, waited);
-    if (op == ShareOp::receive && reply.status == Status::miss) return receive_from_away(caller, r);
+    const op::Drop::Reply reply = within_lock(caller, o);
+    if (shares_between_nodes() && is_client(caller)) after_drop(caller, waited);
     return reply;
+}
+
+op::Query::Reply perform(Caller caller, const op::Query& o) { return within_lock(caller, o); }
+
+op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned& o) {
+    return within_lock(caller, o);
+}
+
+op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o) {
+    return within_lock(caller, o);
+}
+
+op::Watch::Reply perform(Caller caller, const op::Watch& o) { return within_lock(caller, o); }
+
+op::Leave::Reply perform(Caller caller, const op::Leave& o) { return within_lock(caller, o); }
+
+op::Settle::Reply perform(Caller caller, const op::Settle& o) {
+    if (caller.client > context().max_clients) return {.status = Status::gone};
+    return give_up_lingering(caller, !o.own_only);
+}
+
+op::Tidy::Reply perform(Caller caller, const op::Tidy&) {
+    if (caller.client > context().max_clients) return {.status = Status::gone};
+    if (shares_between_nodes()) tidy_rings(caller);
+    return give_up_lingering(caller, true);
+}
+
+op::FinishAway::Reply perform(Caller caller, const op::FinishAway& o) {
+    if (caller.client > context().max_clients) return {.status = Status::gone};
+    return shares_between_nodes() ? finish_away(caller, o) : Done{};
+}
+
+op::MakeGroup::Reply perform(Caller caller, const op::MakeGroup& o) {
+    return within_lock(caller, o);
+}
+
+op::FindGroup::Reply perform(Caller caller, const op::FindGroup& o) {
+    return within_lock(caller, o);
+}
+
+op::ExtendGroup::Reply perform(Caller caller, const op::ExtendGroup& o) {
+    return within_lock(caller, o);
+}
+
+op::SetRoot::Reply perform(Caller caller, const op::SetRoot& o) { return within_lock(caller, o); }
+
+op::SetWriter::Reply perform(Caller caller, const op::SetWriter& o) {
+    return within_lock(caller, o);
 }
 
 }  // namespace aep

@@ -8,11 +8,29 @@
 // no flush, no fence but the lock's, nothing of the pool.
 #pragma once
 
-#include "dsm-core/sharing/share_request.hpp"
+#include "dsm-core/sharing/format.hpp"
 
 namespace aep {
 
-/// Performs a sharing operation. Safe from any number of threads, each in a slot of its own.
-ShareReply perform_share(Caller caller, ShareOp op, const ShareRequest& request);
+/// Perform the sharing operations (op/share_operations.hpp). Safe from any number of threads, each
+/// in a slot of its own.
+op::Open::Reply perform(Caller caller, const op::Open& o);
+op::Send::Reply perform(Caller caller, const op::Send& o);
+op::Receive::Reply perform(Caller caller, const op::Receive& o);
+op::Reference::Reply perform(Caller caller, const op::Reference& o);
+op::Drop::Reply perform(Caller caller, const op::Drop& o);
+op::Query::Reply perform(Caller caller, const op::Query& o);
+op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned& o);
+op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o);
+op::Watch::Reply perform(Caller caller, const op::Watch& o);
+op::Settle::Reply perform(Caller caller, const op::Settle& o);
+op::Tidy::Reply perform(Caller caller, const op::Tidy& o);
+op::Leave::Reply perform(Caller caller, const op::Leave& o);
+op::FinishAway::Reply perform(Caller caller, const op::FinishAway& o);
+op::MakeGroup::Reply perform(Caller caller, const op::MakeGroup& o);
+op::FindGroup::Reply perform(Caller caller, const op::FindGroup& o);
+op::ExtendGroup::Reply perform(Caller caller, const op::ExtendGroup& o);
+op::SetRoot::Reply perform(Caller caller, const op::SetRoot& o);
+op::SetWriter::Reply perform(Caller caller, const op::SetWriter& o);
 
 }  // namespace aep

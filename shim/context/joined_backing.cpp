@@ -21,8 +21,8 @@
 #include "shim/backing/pool_clean.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/context/context_views.hpp"
+#include "shim/context/door.hpp"
 #include "shim/context/join.hpp"
-#include "shim/context/slots.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/syscall.hpp"
 
@@ -89,19 +89,19 @@ void return_chunks(u32 first, u32 count, bool clean) {
         pool.set_state(first, count, stays ? ChunkView::guest : ChunkView::other);
     }
     for (u32 i = first; i < first + count; ++i) {
-        perform_node_op(NodeOp::return_chunk, {.op = Op{}, .a = i, .b = clean});
+        perform_in_image(op::ReturnChunk{.chunk = ChunkIndex{i}, .clean = clean});
     }
 }
 
-ChunkRun claim(u32 count, u32 align, u32 exact) {
-    const Reply reply =
-        perform_node_op(NodeOp::claim_chunks, {.op = Op{}, .a = count, .b = align, .mask = exact});
+ChunkRun claim(u32 count, u32 align, ChunkIndex exact) {
+    const auto reply =
+        perform_in_image(op::ClaimChunks{.count = count, .alignment = align, .at = exact});
     if (reply.status != Status::ok) {
         if (reply.status != Status::miss) report_refusal(reply.status);
         return {};
     }
-    const u32 first = static_cast<u32>(reply.value);
-    const bool clean = reply.mask != 0;
+    const u32 first = raw(reply.first);
+    const bool clean = reply.clean;
     const bool shared = heap_in_context.load(std::memory_order_relaxed);
     const bool usable =
         (shared ? commit_chunk_metadata(first, count) : map_private_metadata(first, count)) &&
@@ -142,7 +142,7 @@ ChunkRun joined_provide(u32 count, u32 align, ChunkIndex at) {
         }
     }
     if (at != NO_CHUNK && raw(at) % align != 0) return {};
-    return claim(count, align, raw(at));
+    return claim(count, align, at);
 }
 
 bool joined_release(ChunkIndex first, u32 count) {

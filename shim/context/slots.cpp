@@ -16,6 +16,9 @@ namespace aep {
 
 std::atomic<bool> heap_in_context{false};
 __thread Slot* thread_slot __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Slot* detail::entered_slot __attribute__((tls_model("initial-exec"))) = nullptr;
+
+using detail::entered_slot;
 
 namespace {
 
@@ -23,9 +26,6 @@ namespace {
 Slot* spare_slot = nullptr;
 bool spare_is_open = false;  // its stack is there: from its first use on
 ProcessLock spare_lock{LockName::spare_slot};
-
-/// The slot that the thread is about to enter or has entered; null: none.
-__thread Slot* entered_slot __attribute__((tls_model("initial-exec"))) = nullptr;
 
 ProcessLock ask_lock{LockName::daemon};  // one question at a time on the connection
 std::atomic<bool> said_limit{false};
@@ -129,22 +129,6 @@ bool is_open(const Slot* slot) {
     return slot != nullptr && (slot->sequence.load(std::memory_order_relaxed) & 1) != 0;
 }
 
-/// Read by itself: a load of two words that were just stored one by one waits for the processor's
-/// stores to be done (measured: 12 % of a send).
-u64 word(const u64& from) { return __atomic_load_n(&from, __ATOMIC_RELAXED); }
-
-/// Enters the image through the slot, which carries the request there and the reply back.
-template <class Put, class Take>
-[[gnu::always_inline]] inline auto enter(Slot& slot, u32 number, Put& put, Take& take) {
-    entered_slot = &slot;
-    slot.op = number;
-    put(slot.request);
-    enter_image()(&slot);
-    auto reply = take(slot.reply);
-    entered_slot = nullptr;
-    return reply;
-}
-
 /// False: no memory for its stack.
 bool open_spare_slot() {
     if (spare_is_open) return true;
@@ -152,23 +136,6 @@ bool open_spare_slot() {
     count_slot(*spare_slot);
     spare_is_open = true;
     return true;
-}
-
-template <class Put, class Take>
-[[gnu::cold, gnu::noinline]] auto enter_with_spare_slot(u32 number, Put put, Take take) {
-    const ProcessLockScope scope(spare_lock);
-    if (!reserve_spare_slot() || !open_spare_slot()) return take(Reply{.status = Status::limit});
-    // Whose death would leave the operation open.
-    spare_slot->tid.store(static_cast<u32>(sys::gettid()), std::memory_order_relaxed);
-    return enter(*spare_slot, number, put, take);
-}
-
-/// The same through the thread's slot, or else the spare one.
-template <class Put, class Take>
-[[gnu::always_inline]] inline auto enter_with_slot(u32 number, Put put, Take take) {
-    Slot* const slot = thread_slot;
-    return AEP_LIKELY(slot != nullptr) ? enter(*slot, number, put, take)
-                                       : enter_with_spare_slot(number, put, take);
 }
 
 }  // namespace
@@ -191,33 +158,15 @@ void give_thread_slot() {
     give_slot(slot);
 }
 
-Reply perform_number(u32 number, const Request& request) {
-    return enter_with_slot(
-        number, [&](Request& slot) { slot = request; }, [](const Reply& slot) { return slot; });
+detail::SpareSlot::SpareSlot() {
+    spare_lock.lock();
+    if (!reserve_spare_slot() || !open_spare_slot()) return;
+    // Whose death would leave the operation open.
+    spare_slot->tid.store(static_cast<u32>(sys::gettid()), std::memory_order_relaxed);
+    slot_ = spare_slot;
 }
 
-ShareReply perform_share_op(ShareOp op, const ShareRequest& request) {
-    // Half a line each way, not the whole of both.
-    return enter_with_slot(
-        static_cast<u32>(op),
-        [&](Request& slot) {
-            slot.a = word(request.a);
-            slot.b = word(request.b);
-            slot.now = word(request.now);
-            slot.mask = word(request.mask);
-        },
-        [](const Reply& slot) {
-            return ShareReply{slot.status, word(slot.value), word(slot.mask), word(slot.extra)};
-        });
-}
-
-Reply perform_in_image(const Request& request) {
-    return perform_number(static_cast<u32>(request.op), request);
-}
-
-Reply perform_node_op(NodeOp op, const Request& request) {
-    return perform_number(static_cast<u32>(op), request);
-}
+detail::SpareSlot::~SpareSlot() { spare_lock.unlock(); }
 
 bool inside_image() { return is_open(entered_slot); }
 
@@ -245,8 +194,8 @@ bool finish_left_operation() {
         if (sys::failed(asked) || answer.error != 0 || is_open(slot)) {
             if (!said_poisoned.exchange(true, std::memory_order_relaxed)) {
                 answer.text[sizeof answer.text - 1] = '\0';
-                message("a signal handler jumped out of operation ", slot->op, " of thread ",
-                        sys::gettid(), ", and it cannot be completed: ",
+                message("a signal handler jumped out of operation ", name_of(slot->op),
+                        " of thread ", sys::gettid(), ", and it cannot be completed: ",
                         sys::failed(asked) ? "the daemon does not answer" : answer.text);
             }
             return false;
@@ -267,7 +216,7 @@ bool report_refusal(Status status) {
         case Status::poisoned:
             if (!said_poisoned.exchange(true, std::memory_order_relaxed)) {
                 message("context ", this_client.name, ": poisoned by operation ",
-                        context().poison_op, " of process ", context().poison_pid,
+                        name_of(context().poison_op), " of process ", context().poison_pid,
                         ", which was killed inside it: process ", sys::getpid(),
                         " gets no further memory from it");
             }

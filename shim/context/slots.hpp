@@ -1,13 +1,12 @@
-// Purpose: a thread's way into the image: its slot, and performing operations through it.
-// Who calls it: process.cpp (transact), thread.cpp, joined_backing.cpp.
+// Purpose: the slots that this process's threads have in the context, and what of theirs is open.
+// Who calls it: door.hpp, thread.cpp, slow_path.cpp, joined_backing.cpp.
 // Crash rule: a slot's sequence is odd exactly while an operation is open; what is done here
 //             before and after may be lost. Slots of a dead client are freed by recovery.
 #pragma once
 
 #include <atomic>
 
-#include "dsm-core/context/node_ops.hpp"
-#include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/context/format.hpp"
 
 namespace aep {
 
@@ -27,18 +26,28 @@ void take_thread_slot();
 /// Gives it back.
 void give_thread_slot();
 
-/// Performs a domain's operation in the image.
-Reply perform_in_image(const Request& request);
+namespace detail {
 
-/// Performs a node operation in the image. Only while this process is a client.
-Reply perform_node_op(NodeOp op, const Request& request);
+/// The slot that the calling thread is about to enter or has entered; null: none.
+extern __thread Slot* entered_slot __attribute__((tls_model("initial-exec")));
 
-/// Performs a sharing operation in the image, of a thread that is on its slow path. Only while this
-/// process is a client.
-ShareReply perform_share_op(ShareOp op, const ShareRequest& request);
+/// The process's spare slot, for one thread without a slot of its own at a time; a scope.
+class SpareSlot {
+  public:
+    SpareSlot();
+    ~SpareSlot();
+    SpareSlot(const SpareSlot&) = delete;
+    SpareSlot& operator=(const SpareSlot&) = delete;
 
-/// Any number, in the image: for callers whose number is not known to be good.
-Reply perform_number(u32 number, const Request& request);
+    /// False: there is none, or no memory for its stack.
+    explicit operator bool() const { return slot_ != nullptr; }
+    Slot& operator*() const { return *slot_; }
+
+  private:
+    Slot* slot_ = nullptr;
+};
+
+}  // namespace detail
 
 /// Whether the calling thread has an operation open in the image.
 bool inside_image();

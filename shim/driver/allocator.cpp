@@ -35,25 +35,24 @@ __thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
 PageDesc* page_with_room(Heap* h, u32 c) {
     const u64 now = now_ms();
     purge_if_due(now);
-    const Reply found = transact({.op = Op::find_page, .heap = h, .a = c, .now = now});
+    const auto found = transact(op::FindPage{.heap = h, .size_class = c, .now = now});
     if (found.status != Status::miss) return page_found(h, found);
     if (AEP_UNLIKELY(!may_take_page(h, c))) return nullptr;
     const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
     if (!run || !commit_page_metadata(run)) {
-        const Reply last =
-            transact({.op = Op::find_page, .heap = h, .a = c, .now = now, .thorough = true});
-        return last.status == Status::ok ? reinterpret_cast<PageDesc*>(last.value) : nullptr;
+        const auto last =
+            transact(op::FindPage{.heap = h, .size_class = c, .now = now, .thorough = true});
+        return last.status == Status::ok ? last.page : nullptr;
     }
-    const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
-    return reinterpret_cast<PageDesc*>(born.value);
+    return transact(op::MakePage{.heap = h, .size_class = c, .run = run}).page;
 }
 
 /// A block by operations alone.
 uptr take_block(Heap* h, u32 c, bool& fresh_zero) {
     for (int attempt = 0; attempt < 2; ++attempt) {
-        const Reply r = transact({.op = Op::take_block, .heap = h, .a = c, .now = now_ms()});
-        fresh_zero = r.mask != 0;
-        if (r.status == Status::ok) return r.value;
+        const auto r = transact(op::TakeBlock{.heap = h, .size_class = c, .now = now_ms()});
+        fresh_zero = r.fresh_zero;
+        if (r.status == Status::ok) return r.block;
         const bool more = r.status == Status::miss || r.status == Status::uncommitted;
         if (!more || page_with_room(h, c) == nullptr) return 0;
     }
@@ -201,7 +200,7 @@ bool is_live_here(const void* p, const Target& t) {
 [[gnu::noinline]] void queue_page(PageDesc* d) {
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) return remote_requeue(d);  // without locks
-    transact({.op = Op::queue_page, .heap = current_heap(), .a = reinterpret_cast<u64>(d)});
+    transact(op::QueuePage{.heap = current_heap(), .page = d});
     background_notice(0);
 }
 
@@ -231,16 +230,15 @@ bool is_live_here(const void* p, const Target& t) {
     const SlowPath here;
     if (here.nested()) return deallocate_foreign(p, t);
     Heap* h = current_heap();
-    const u64 page = reinterpret_cast<u64>(t.page);
     const bool own = h != nullptr && t.tag >> TAG_OWNER_SHIFT == h->id();
     if (!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.index)) {
         return report_not_live(p);
     }
     if (page_is_marked(t.page, t.index)) return report_twice(p);
     const u64 now = now_ms();
-    const Reply r =
-        own ? transact({.op = Op::free_block, .heap = h, .a = page, .b = t.index, .now = now})
-            : transact({.op = Op::free_foreign, .heap = h, .a = page, .b = t.index});
+    const auto r =
+        own ? transact(op::FreeBlock{.heap = h, .page = t.page, .index = t.index, .now = now})
+            : transact(op::FreeForeign{.heap = h, .page = t.page, .index = t.index});
     if (r.status != Status::ok) return report_twice(p);
     purge_if_due(now);
 }
@@ -254,7 +252,7 @@ bool is_live_here(const void* p, const Target& t) {
         return;
     }
     const u64 now = now_ms();
-    const Reply r = transact({.op = Op::free_large, .a = address, .now = now});
+    const auto r = transact(op::FreeLarge{.address = address, .now = now});
     if (r.status != Status::ok) return report_not_live(p);
     purge_if_due(now);
 }
@@ -294,7 +292,7 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) 
     const Run run = obtain_run(current_heap(), slices_for(size + room), alignment_slices,
                                round_up(size, SLICE_SIZE));
     if (!run) return nullptr;
-    transact({.op = Op::large_birth, .run = run});
+    transact(op::MakeLarge{.run = run});
     fresh_zero = run.zero;
     return reinterpret_cast<void*>(run.address());
 }
@@ -313,8 +311,7 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) 
     }
     // A full page is only linked elsewhere; what becomes empty may go back to the arena.
     const u64 now = d->standing == Standing::full ? 0 : now_ms();
-    transact(
-        {.op = Op::free_local, .heap = current_heap(), .a = reinterpret_cast<u64>(d), .now = now});
+    transact(op::RefilePage{.heap = current_heap(), .page = d, .now = now});
     if (now != 0) purge_if_due(now);
 }
 
@@ -447,7 +444,7 @@ bool trim() {
     const SlowPath here;
     if (here.nested() || !process_start()) return false;
     const u64 now = now_ms();
-    if (Heap* h = current_heap()) transact({.op = Op::trim, .heap = h, .now = now});
+    if (Heap* h = current_heap()) transact(op::Trim{.heap = h, .now = now});
     trim_shared_heaps(now);
     return purge_all();
 }

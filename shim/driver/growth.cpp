@@ -27,14 +27,13 @@ void note_chunks(const ChunkRun& run) {
     if (end > window_slices.load(std::memory_order_relaxed)) {
         window_slices.store(end, std::memory_order_release);
     }
-    transact({.op = Op::add_chunks,
-              .a = raw(run.first),
-              .b = run.count,
-              .now = run.dirty ? now_ms() : 0,
-              .mask = run.dirty ? ~u64{0} : 0,
-              .zero = run.zero,
-              .committed = backing().commit == nullptr,
-              .coarse = run.coarse});
+    transact(op::AddChunks{.first = run.first,
+                           .count = run.count,
+                           .now = run.dirty ? now_ms() : 0,
+                           .dirty = run.dirty,
+                           .zero = run.zero,
+                           .committed = backing().commit == nullptr,
+                           .coarse = run.coarse});
 }
 
 /// Takes chunks from the backing. False: there are none. Under the growth lock.
@@ -57,12 +56,12 @@ bool commit_run(Run& run, usize bytes) {
     if (run.committed >= bytes) return true;
     if (backing().commit(run.address() + run.committed, bytes - run.committed)) {
         run.committed = bytes;
-        if (const u64 whole = bytes >> SLICE_SHIFT; whole != 0) {
-            transact({.op = Op::commit_run, .a = raw(run.first), .b = whole});
+        if (const u32 whole = static_cast<u32>(bytes >> SLICE_SHIFT); whole != 0) {
+            transact(op::CommitRun{.first = run.first, .slices = whole});
         }
         return true;
     }
-    transact({.op = Op::give_run, .a = raw(run.first), .b = run.slices, .now = now_ms()});
+    transact(op::GiveRun{.first = run.first, .slices = run.slices, .now = now_ms()});
     return false;
 }
 
@@ -70,13 +69,14 @@ bool commit_run(Run& run, usize bytes) {
 /// memory.
 constexpr int MOST_GROWTHS = 16;
 
-Run take_or_grow(const Request& take) {
-    Reply reply = transact(take);
+Run take_or_grow(const op::TakeRun& take) {
+    auto reply = transact(take);
     if (reply.status == Status::ok) return reply.run;
     const ProcessLockScope scope(growth_lock);
-    const u32 chunks = static_cast<u32>((take.a + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
+    const u32 chunks =
+        static_cast<u32>((u64{take.slices} + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
     const u32 alignment =
-        take.b <= SLICES_PER_CHUNK ? 1 : static_cast<u32>(take.b) / SLICES_PER_CHUNK;
+        take.alignment <= SLICES_PER_CHUNK ? 1 : take.alignment / SLICES_PER_CHUNK;
     for (int growth = 0;; ++growth) {
         reply = transact(take);  // another thread may have grown meanwhile
         if (reply.status == Status::ok) return reply.run;
@@ -98,14 +98,14 @@ bool extend_page(Heap* heap, PageDesc* d, bool needed) {
         purge_all();  // memory that is only kept for reuse may be what is missing
         if (!backing().commit(end, goal - d->committed)) return false;
     }
-    transact({.op = Op::extend_page, .heap = heap, .a = reinterpret_cast<u64>(d), .b = goal});
+    transact(op::ExtendPage{.heap = heap, .page = d, .committed = goal});
     return true;
 }
 
 }  // namespace
 
 Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes) {
-    Request take{.op = Op::take_run, .heap = heap, .a = slices, .b = alignment_slices};
+    op::TakeRun take{.heap = heap, .slices = slices, .alignment = alignment_slices};
     for (int attempt = 0; attempt < 2; ++attempt) {
         Run run = take_or_grow(take);
         if (run && commit_run(run, bytes)) return run;
@@ -119,7 +119,7 @@ Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes) {
 
 Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
                       bool (*suits)(u32 chunk)) {
-    Request take{.op = Op::take_run, .heap = heap, .a = slices, .b = alignment_slices};
+    op::TakeRun take{.heap = heap, .slices = slices, .alignment = alignment_slices};
     const u32 chunks = (slices + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK;
     const u32 alignment =
         alignment_slices <= SLICES_PER_CHUNK ? 1 : alignment_slices / SLICES_PER_CHUNK;
@@ -130,8 +130,9 @@ Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
             u32 end = first;
             while (end < limit && suits(end)) ++end;
             if (end != first) {
-                take.mask = u64{end} << 32 | first;
-                Reply reply = transact(take);
+                take.first_chunk = first;
+                take.end_chunk = end;
+                auto reply = transact(take);
                 if (reply.status == Status::ok) {
                     return commit_run(reply.run, bytes) ? reply.run : Run{};
                 }
@@ -145,10 +146,10 @@ Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
     }
 }
 
-PageDesc* page_found(Heap* heap, const Reply& found) {
-    PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
+PageDesc* page_found(Heap* heap, const op::FindPage::Reply& found) {
+    PageDesc* d = found.page;
     if (found.status == Status::uncommitted) return extend_page(heap, d, true) ? d : nullptr;
-    if (found.mask != 0) extend_page(heap, d, false);
+    if (found.tight) extend_page(heap, d, false);
     return d;
 }
 
@@ -160,7 +161,7 @@ bool extend_window(u32 at, u32 chunks) {
 bool commit_page_metadata(const Run& run) {
     if (AEP_LIKELY(backing().commit_page == nullptr)) return true;
     if (backing().commit_page(run.first)) return true;
-    transact({.op = Op::give_run, .a = raw(run.first), .b = run.slices, .now = now_ms()});
+    transact(op::GiveRun{.first = run.first, .slices = run.slices, .now = now_ms()});
     return false;
 }
 
@@ -178,7 +179,7 @@ bool add_heaps() {
     if (!(shared ? backing().commit_domain(begin, bytes) : map_own_heaps(begin, bytes))) {
         return false;
     }
-    transact({.op = Op::add_heaps, .a = count});
+    transact(op::AddHeaps{.mapped = count});
     return true;
 }
 

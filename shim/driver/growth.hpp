@@ -5,7 +5,7 @@
 //             by its tag; chunks that the backing gave are the process's, like others.
 #pragma once
 
-#include "dsm-core/heap/ops.hpp"
+#include "dsm-core/op/heap_operations.hpp"
 #include "shim/sys/process_lock.hpp"
 
 namespace aep {
@@ -23,7 +23,7 @@ Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
 
 /// The page that find_page has found (`found` is no miss), with memory for its next blocks. Null: there is none for a page
 /// that needs some; before that is said, memory that is only kept for reuse goes back.
-PageDesc* page_found(Heap* heap, const Reply& found);
+PageDesc* page_found(Heap* heap, const op::FindPage::Reply& found);
 /// Makes the metadata of a run writable that becomes a page; false, and the run is given back: no
 /// memory.
 bool commit_page_metadata(const Run& run);

@@ -36,7 +36,7 @@ bool take_back_all(u64 now) {
     for (u32 n = 1; n <= dom.heaps_used; ++n) {
         Heap* h = heap_at(dom, n);
         if (!has_remote_frees(h)) continue;
-        any |= visit({.op = Op::take_back, .heap = h, .now = now}).status == Status::ok;
+        any |= visit(op::TakeBack{.heap = h, .now = now}).status == Status::ok;
     }
     return any;
 }

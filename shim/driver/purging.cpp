@@ -21,12 +21,12 @@ constexpr int PURGES_AT_ONCE = 16;
 bool purge(u64 now, u64 decay, int limit) {
     bool any = false;
     for (int i = 0; i < limit; ++i) {
-        const Reply begun = transact({.op = Op::purge_begin, .a = decay, .now = now});
+        const auto begun = transact(op::BeginPurge{.decay_ms = decay, .now = now});
         if (begun.status != Status::ok) break;
         any = true;
-        const uptr base = chunk_address(ChunkIndex{static_cast<u32>(begun.value)});
+        const uptr base = chunk_address(begun.chunk);
         u64 zero = 0;
-        for (u64 mask = begun.mask; mask != 0;) {
+        for (u64 mask = begun.slices; mask != 0;) {
             const u32 first = lowest_bit(mask);
             const u64 gap = ~(mask >> first);
             const u32 length = gap == 0 ? 64 - first : lowest_bit(gap);
@@ -34,12 +34,11 @@ bool purge(u64 now, u64 decay, int limit) {
             if (backing().purge(base + first * SLICE_SIZE, length * SLICE_SIZE)) zero |= run;
             mask &= ~run;
         }
-        transact({.op = Op::purge_end,
-                  .a = begun.value,
-                  .b = zero,
-                  .mask = begun.mask,
-                  // A purge that failed may have given back a part all the same.
-                  .committed = backing().commit == nullptr});
+        // A purge that failed may have given back a part all the same.
+        transact(op::EndPurge{.chunk = begun.chunk,
+                              .zero_slices = zero,
+                              .slices = begun.slices,
+                              .committed = backing().commit == nullptr});
     }
     return any;
 }
@@ -47,12 +46,11 @@ bool purge(u64 now, u64 decay, int limit) {
 /// Lets other nodes of the pool use chunks that hold nothing.
 void release_free_chunks(u32 keep) {
     for (;;) {
-        const Reply reply = transact({.op = Op::detach_chunk, .a = keep});
+        const auto reply = transact(op::DetachChunk{.keep = keep});
         if (reply.status != Status::ok) return;
-        const ChunkIndex chunk{static_cast<u32>(reply.value)};
+        const ChunkIndex chunk = reply.chunk;
         if (backing().release(chunk, 1)) continue;
-        transact(
-            {.op = Op::add_chunks, .a = raw(chunk), .b = 1, .zero = false, .committed = false});
+        transact(op::AddChunks{.first = chunk, .count = 1});
         return;
     }
 }

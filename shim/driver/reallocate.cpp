@@ -27,13 +27,13 @@ constexpr usize GIVE_BACK_PART = 16;
 bool grow_large(void* p, u32 slices) {
     const u64 address = reinterpret_cast<u64>(p);
     for (;;) {
-        const Reply r = transact({.op = Op::grow_large, .a = address, .b = slices});
+        const auto r = transact(op::GrowLarge{.address = address, .slices = slices});
         if (r.status == Status::ok) return true;
         if (r.status != Status::beyond_end) return false;
         const usize end = usize{raw(slice_at(address))} + slices;
-        const usize have = usize{r.value} * SLICES_PER_CHUNK;
+        const usize have = usize{raw(r.missing)} * SLICES_PER_CHUNK;
         const u32 chunks = static_cast<u32>((end - have + SLICES_PER_CHUNK - 1) / SLICES_PER_CHUNK);
-        if (!extend_window(static_cast<u32>(r.value), chunks)) return false;
+        if (!extend_window(raw(r.missing), chunks)) return false;
     }
 }
 
@@ -44,18 +44,18 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
     const usize bytes = usize{slices} << SLICE_SHIFT;
     if (bytes <= d->committed) {
         if (slices < old_slices) {
-            transact({.op = Op::shrink_large, .a = address, .b = slices, .now = now_ms()});
+            transact(op::ShrinkLarge{.address = address, .slices = slices, .now = now_ms()});
         }
         return true;
     }
     if (slices > old_slices && !grow_large(p, slices)) return false;
     if (bytes <= d->committed) return true;
     if (backing().commit(address + d->committed, bytes - d->committed)) {
-        transact({.op = Op::commit_large, .a = address, .b = slices});
+        transact(op::CommitLarge{.address = address, .slices = slices});
         return true;
     }
     if (slices > old_slices) {
-        transact({.op = Op::shrink_large, .a = address, .b = old_slices, .now = now_ms()});
+        transact(op::ShrinkLarge{.address = address, .slices = old_slices, .now = now_ms()});
     }
     return false;
 }

@@ -74,7 +74,7 @@ void SlowPath::free_deferred() {
         const uptr block = base_of(d);
         // release: the next handler that frees an object here finds the link unused.
         d->remote_queued.store(0, std::memory_order_release);
-        const Reply r = transact({.op = Op::free_large, .a = block, .now = now_ms()});
+        const auto r = transact(op::FreeLarge{.address = block, .now = now_ms()});
         if (r.status != Status::ok) report_bad_free(block, BadFree::not_live);
         d = next;
     }

@@ -43,16 +43,16 @@ bool watch_thread_end() {
 Heap* acquire_heap(bool unused = false) {
     if (!process_start()) return nullptr;
     for (;;) {
-        const Reply reply = transact({.op = Op::heap_acquire, .own_only = unused});
+        const auto reply = transact(op::AcquireHeap{.unused = unused});
         if (reply.status == Status::ok) {
             anonymous_serve_heaps(domain().heaps_used.load(std::memory_order_relaxed));
-            return reinterpret_cast<Heap*>(reply.value);
+            return reply.heap;
         }
         if (reply.status != Status::need_heaps || !add_heaps()) return nullptr;
     }
 }
 
-void abandon(Heap* h, u64 now) { transact({.op = Op::heap_abandon, .heap = h, .now = now}); }
+void abandon(Heap* h, u64 now) { transact(op::AbandonHeap{.heap = h, .now = now}); }
 
 Heap* the_shared_heap = nullptr;
 Heap* the_sending_heap = nullptr;
@@ -112,7 +112,7 @@ void forget_shared_heaps() { the_shared_heap = the_sending_heap = nullptr; }
 void trim_shared_heaps(u64 now) {
     const ProcessLockScope scope(shared_heap_lock);
     for (Heap* h : {the_shared_heap, the_sending_heap}) {
-        if (h != nullptr) transact({.op = Op::trim, .heap = h, .now = now});
+        if (h != nullptr) transact(op::Trim{.heap = h, .now = now});
     }
 }
 

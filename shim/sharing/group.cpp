@@ -33,11 +33,13 @@ long extend(GroupScope& hands, usize bytes_wanted, usize alignment) {
         const usize bytes = mark_shared(p);
         long error = -ENOMEM;  // a signal handler's memory is none to share
         if (bytes != 0) {
-            error =
-                can_be_shared(p, bytes)
-                    ? error_of(
-                          hands.ask(ShareOp::group_extend, reinterpret_cast<u64>(p), bytes).status)
-                    : -EXDEV;
+            error = can_be_shared(p, bytes)
+                        ? error_of(share_with_records(
+                                       op::ExtendGroup{.group = hands.address(),
+                                                       .extent = reinterpret_cast<uptr>(p),
+                                                       .bytes = bytes})
+                                       .status)
+                        : -EXDEV;
         }
         if (error == 0) {
             if (!hands.look_again()) return -ENOMEM;
@@ -72,7 +74,7 @@ long group_create(usize hint, void*& group) {
         return bytes == 0 ? -ENOMEM : -EXDEV;
     }
     const u64 address = reinterpret_cast<u64>(p);
-    const ShareReply reply = share_with_records(ShareOp::group_make, {.a = address, .mask = bytes});
+    const auto reply = share_with_records(op::MakeGroup{.block = address, .bytes = bytes});
     if (reply.status != Status::ok) {
         deallocate(p);
         return error_of(reply.status);
@@ -80,7 +82,7 @@ long group_create(usize hint, void*& group) {
     {
         const GroupScope hands(p);
         if (hands.error() == 0) {
-            hands.arena().begin(reply.mask);
+            hands.arena().begin(reply.number);
             group = p;
             return 0;
         }
@@ -127,7 +129,9 @@ long group_set_root(void* group, void* object) {
     const GroupArena arena = hands.arena();
     if (root != 0 && !arena.is_live(root)) return -EINVAL;
     const usize bytes = root == 0 ? 0 : arena.usable(root);
-    return error_of(hands.ask(ShareOp::group_root, root, bytes).status);
+    return error_of(
+        share_with_records(op::SetRoot{.group = hands.address(), .root = root, .bytes = bytes})
+            .status);
 }
 
 long group_root(void* group, void*& root) {
@@ -145,10 +149,9 @@ long group_bytes(void* group, usize& bytes) {
 
 long group_of(const void* root, void*& group) {
     if (share_self().bits == 0) return -ENOTCONN;
-    const ShareReply reply =
-        share_with_records(ShareOp::group_find, {.a = reinterpret_cast<u64>(root)});
+    const auto reply = share_with_records(op::FindGroup{.object = reinterpret_cast<uptr>(root)});
     if (reply.status == Status::miss) return -EINVAL;
-    group = reinterpret_cast<void*>(reply.value);
+    group = reinterpret_cast<void*>(reply.group);
     return error_of(reply.status);
 }
 
@@ -157,7 +160,8 @@ long group_hand_over(void* group, ShareId to) {
     if (const long error = hands.writer_error(); error != 0) return error;
     if (to.bits == 0) return -ESRCH;
     if (is_elsewhere(to)) return -EXDEV;
-    return error_of(hands.ask(ShareOp::group_writer, to.bits).status);
+    return error_of(
+        share_with_records(op::SetWriter{.group = hands.address(), .writer = to}).status);
 }
 
 long group_close(void* group) {
@@ -165,7 +169,7 @@ long group_close(void* group) {
         const GroupScope hands(group);
         const long error = hands.writer_error();
         if (error != 0 && error != -EXDEV) return error;
-        const ShareReply reply = hands.ask(ShareOp::group_writer, 0);
+        const auto reply = share_with_records(op::SetWriter{.group = hands.address()});
         if (reply.status != Status::ok) return error_of(reply.status);
     }
     share_drop(group);

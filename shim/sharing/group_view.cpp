@@ -29,12 +29,12 @@ long GroupScope::look_up() {
     if (!in_heap_window(address_)) return -EINVAL;
     if (!is_known()) {
         view_.count = 0;
-        const ShareReply reply = ask(ShareOp::group_find);
+        const auto reply = share_with_records(op::FindGroup{.object = address_});
         if (reply.status == Status::miss || reply.status == Status::not_held) return -EINVAL;
         if (reply.status != Status::ok) return error_of(reply.status);
-        if (reply.value != address_) return -EINVAL;  // a root
+        if (reply.group != address_) return -EINVAL;  // a root
         view_.group = address_;
-        view_.index = static_cast<u32>(reply.mask);
+        view_.index = reply.index;
         view_.born = record().born.load();  // the group stays while this process holds it
     }
     return is_up_to_date() || collect_parts() ? 0 : -ENOMEM;

@@ -72,10 +72,7 @@ class GroupScope {
         return root == NO_RECORD ? 0 : u64{export_at(root).address};
     }
 
-    /// An operation of the writer's.
-    ShareReply ask(ShareOp op, u64 b = 0, u64 mask = 0) const {
-        return share_with_records(op, {.a = address_, .b = b, .mask = mask});
-    }
+    uptr address() const { return address_; }
     /// After an extension.
     bool look_again() {
         view_.count = 0;

@@ -21,13 +21,12 @@ bool is_shared(u32 chunk) { return in_pool(chunk) && pool.state(chunk) == ChunkV
 
 /// A page of class `c` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {
-    const Reply found =
-        transact({.op = Op::find_page, .heap = h, .a = c, .now = now_ms(), .own_only = true});
+    const auto found =
+        transact(op::FindPage{.heap = h, .size_class = c, .now = now_ms(), .own_only = true});
     if (found.status != Status::miss) return page_found(h, found);
     const Run run = obtain_run_within(h, page_slices(c), 1, commit_goal(c, 0), is_shared);
     if (!run || !commit_page_metadata(run)) return nullptr;
-    const Reply born = transact({.op = Op::page_birth, .heap = h, .a = c, .run = run});
-    return reinterpret_cast<PageDesc*>(born.value);
+    return transact(op::MakePage{.heap = h, .size_class = c, .run = run}).page;
 }
 
 void* small_block(u32 c) {
@@ -48,7 +47,7 @@ void* large_block(usize size, usize alignment) {
     const Run run =
         obtain_run_within(current_heap(), slices, aligned, round_up(size, SLICE_SIZE), is_shared);
     if (!run) return nullptr;
-    transact({.op = Op::large_birth, .run = run});
+    transact(op::MakeLarge{.run = run});
     return reinterpret_cast<void*>(run.address());
 }
 

@@ -107,7 +107,7 @@ long share_fd() {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     const LockScope scope(fd_lock);
     if (event_fd >= 0) return event_fd;
-    const ShareReply watched = share_with_records(ShareOp::watch, {});
+    const auto watched = share_with_records(op::Watch{});
     if (watched.status != Status::ok) return error_of(watched.status);
     const ShareClient& own = share_client(this_client.index);
     // Noted first, as by a receive.

@@ -67,6 +67,8 @@ bool extend_table(T* table, u32 limit, u32& present) {
     return true;
 }
 
+}  // namespace
+
 bool add_records() {
     u32 exports = sharing().exports_present.load(std::memory_order_relaxed);
     u32 holders = sharing().holders_present.load(std::memory_order_relaxed);
@@ -74,24 +76,7 @@ bool add_records() {
     const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
     const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
     if (!more_exports && !more_holders) return false;
-    return share_operation(ShareOp::add_records, {.a = exports, .b = holders}).status == Status::ok;
-}
-
-/// An operation that lacked records, again.
-[[gnu::noinline]] ShareReply perform_with_more(ShareOp op, const ShareRequest& request) {
-    ShareReply reply{.status = Status::need_records};
-    while (reply.status == Status::need_records && add_records()) {
-        reply = share_operation(op, request);
-    }
-    return reply;
-}
-
-}  // namespace
-
-ShareReply share_with_records(ShareOp op, const ShareRequest& request) {
-    const ShareReply reply = share_operation(op, request);
-    return AEP_LIKELY(reply.status != Status::need_records) ? reply
-                                                            : perform_with_more(op, request);
+    return share_operation(op::AddRecords{exports, holders}).status == Status::ok;
 }
 
 }  // namespace aep

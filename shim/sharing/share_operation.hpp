@@ -4,8 +4,8 @@
 // Crash rule: an operation completes or has not happened; between two nothing is held.
 #pragma once
 
-#include "dsm-core/sharing/share_request.hpp"
-#include "shim/context/slots.hpp"
+#include "dsm-core/sharing/format.hpp"
+#include "shim/context/door.hpp"
 #include "shim/driver/slow_path.hpp"
 
 namespace aep {
@@ -18,13 +18,35 @@ ShareId share_self();
 
 /// Performs one operation, as a stay on the slow path; `nested` below a handler that interrupted
 /// one. Here for what is done often; else share_with_records.
-inline ShareReply share_operation(ShareOp op, const ShareRequest& request) {
+template <ShareOperation O>
+inline typename O::Reply share_operation(const O& o) {
     const SlowPath here;
     if (here.nested()) return {.status = Status::nested};
-    return perform_share_op(op, request);
+    return perform_in_image(o);
 }
+
+/// Makes more records present; false: no memory, or there are as many as there can be.
+bool add_records();
+
+namespace detail {
+
+/// An operation that lacked records, again.
+template <class O>
+[[gnu::noinline]] typename O::Reply perform_with_more_records(const O& o) {
+    typename O::Reply reply{.status = Status::need_records};
+    while (reply.status == Status::need_records && add_records()) reply = share_operation(o);
+    return reply;
+}
+
+}  // namespace detail
+
 /// The same; records are made present as it needs them.
-ShareReply share_with_records(ShareOp op, const ShareRequest& request);
+template <ShareOperation O>
+inline typename O::Reply share_with_records(const O& o) {
+    const typename O::Reply reply = share_operation(o);
+    return AEP_LIKELY(reply.status != Status::need_records) ? reply
+                                                            : detail::perform_with_more_records(o);
+}
 
 /// 0 or -errno.
 long error_of(Status status);

@@ -45,7 +45,7 @@ struct Awaited {
 /// Gives up references that the node holds and nobody of it needs.
 void settle_visiting() {
     if (sharing().visiting.count.load(std::memory_order_relaxed) != 0)
-        share_with_records(ShareOp::settle, {});
+        share_with_records(op::Settle{});
 }
 
 /// What other nodes have sent to this one.
@@ -64,16 +64,16 @@ u64 taken_at(u32 node) {
     return era_tables().head(context().era_node, node).load(std::memory_order_acquire);
 }
 
-/// Repeats `attempt` (a ShareReply) while it says that it is busy, until something happens that
+/// Repeats `attempt` (whose answer is a Reply) while it says that it is busy, until something happens that
 /// changes that.
 template <class Attempt>
-ShareReply wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) {
+auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) {
     const auto signs = [&] {
         const u64 beyond = on.beyond != nullptr ? on.beyond(on.node) : 0;
         return beyond << 32 | on.sequence.load(std::memory_order_acquire);
     };
     u64 seen_signs = signs();
-    ShareReply reply = attempt();
+    auto reply = attempt();
     for (int spin = 0; reply.status == on.busy && spin < SPINS; ++spin) {
         for (int pause = 0; pause < 8; ++pause) __builtin_ia32_pause();
         if (const u64 now = signs(); now != seen_signs) {
@@ -125,7 +125,7 @@ namespace {
     const era::NodeEntry& own = era_tables().entry(context().era_node);
     const u32 bell = static_cast<u32>(own.doorbell.load(std::memory_order_acquire));
     if (s.doorbell.exchange(bell, std::memory_order_relaxed) == bell) return;
-    share_with_records(ShareOp::settle, {.a = 1});
+    share_with_records(op::Settle{.own_only = true});
 }
 
 bool has_returned() {
@@ -135,9 +135,9 @@ bool has_returned() {
 
 [[gnu::noinline]] void free_returned() {
     while (has_returned()) {
-        const ShareReply reply = share_operation(ShareOp::take_returned, {});
+        const auto reply = share_operation(op::TakeReturned{});
         if (reply.status != Status::ok) return;
-        deallocate_unshared(reinterpret_cast<void*>(reply.value));
+        deallocate_unshared(reinterpret_cast<void*>(reply.object));
     }
 }
 
@@ -162,28 +162,25 @@ ShareId share_lookup(const char* name) {
 namespace {
 
 /// A send that found the mailbox full, again.
-[[gnu::noinline]] long send_when_there_is_room(const ShareRequest& request, int timeout_ms) {
-    const ShareId to{request.b};
+[[gnu::noinline]] long send_when_there_is_room(const op::Send& request, int timeout_ms) {
+    const ShareId to = request.to;
     const bool away = shares_between_nodes() && is_elsewhere(to);
     // Nobody sleeps for room in another node: those are naps on a word of our own.
     ShareClient& receiver = share_client(away ? this_client.index : to.client());
     long result = 0;
     wait_for({receiver.departures, receiver.departure_waiters, Status::full,
               away ? taken_at : nullptr, to.node()},
-             timeout_ms, result, [&] { return share_with_records(ShareOp::send, request); });
+             timeout_ms, result, [&] { return share_with_records(request); });
     return result;
 }
 
 /// A receive that found nothing, again.
-[[gnu::noinline]] long receive_what_comes(const ShareRequest& request, int timeout_ms,
-                                          ShareReply& reply) {
+[[gnu::noinline]] op::Receive::Reply receive_what_comes(const op::Receive& request, int timeout_ms,
+                                                        long& result) {
     ShareClient& own = share_client(this_client.index);
-    long result = 0;
-    reply =
-        wait_for({own.arrivals, own.arrival_waiters, Status::miss,
-                  shares_between_nodes() ? sent_to : nullptr, context().era_node},
-                 timeout_ms, result, [&] { return share_with_records(ShareOp::receive, request); });
-    return result;
+    return wait_for({own.arrivals, own.arrival_waiters, Status::miss,
+                     shares_between_nodes() ? sent_to : nullptr, context().era_node},
+                    timeout_ms, result, [&] { return share_with_records(request); });
 }
 
 }  // namespace
@@ -191,8 +188,8 @@ namespace {
 long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     share_collect();
-    const ShareRequest request{.a = reinterpret_cast<u64>(p), .b = to.bits, .mask = bytes};
-    const Status status = share_with_records(ShareOp::send, request).status;
+    const op::Send request{.object = reinterpret_cast<uptr>(p), .to = to, .bytes = bytes};
+    const Status status = share_with_records(request).status;
     if (AEP_LIKELY(status == Status::ok)) return 0;
     if (status != Status::full || timeout_ms == 0) return error_of(status);
     return send_when_there_is_room(request, timeout_ms);
@@ -201,7 +198,7 @@ long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
 long share_reference(void* p, usize bytes) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     return error_of(
-        share_with_records(ShareOp::reference, {.a = reinterpret_cast<u64>(p), .mask = bytes})
+        share_with_records(op::Reference{.object = reinterpret_cast<uptr>(p), .bytes = bytes})
             .status);
 }
 
@@ -209,21 +206,21 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     share_collect();
     const u32 arrivals = share_client(this_client.index).arrivals.load(std::memory_order_acquire);
-    const ShareRequest request{.b = from.bits};
-    ShareReply reply = share_with_records(ShareOp::receive, request);
+    const op::Receive request{.from = from};
+    auto reply = share_with_records(request);
     if (AEP_UNLIKELY(reply.status != Status::ok)) {
         long result = error_of(reply.status);
         if (reply.status == Status::miss && timeout_ms != 0) {
-            result = receive_what_comes(request, timeout_ms, reply);
+            reply = receive_what_comes(request, timeout_ms, result);
         }
         if (reply.status == Status::miss) lower_share_fd(arrivals);
         if (result != 0) return result;
     }
-    received = {reinterpret_cast<void*>(reply.value), reply.mask, ShareId{reply.extra}};
-    const bool there =
-        reply.mask == 0 ? group_received(received) : make_accessible(reply.value, reply.mask);
+    received = {reinterpret_cast<void*>(reply.object), reply.bytes, reply.sender};
+    const bool there = reply.kind == ObjectKind::group ? group_received(received)
+                                                       : make_accessible(reply.object, reply.bytes);
     if (there) return 0;
-    share_drop(reinterpret_cast<void*>(reply.value));  // too many mappings
+    share_drop(reinterpret_cast<void*>(reply.object));  // too many mappings
     received = {};
     return -ENOMEM;
 }
@@ -234,11 +231,11 @@ namespace {
 
 Dropped drop(void* p) {
     if (is_copy_of_the_parents(p)) return Dropped::no_export;
-    const ShareReply reply = share_operation(ShareOp::drop, {.a = reinterpret_cast<u64>(p)});
+    const auto reply = share_operation(op::Drop{reinterpret_cast<uptr>(p)});
     switch (reply.status) {
         case Status::ok:
-            if (reply.value != 0) group_dropped(reply.value);
-            return reply.mask != 0 ? Dropped::last : Dropped::kept;
+            if (reply.left_group != 0) group_dropped(reply.left_group);
+            return reply.memory == Memory::yours_to_free ? Dropped::last : Dropped::kept;
         case Status::miss:
             return Dropped::no_export;
         case Status::not_held:
@@ -250,9 +247,9 @@ Dropped drop(void* p) {
 
 ShareFacts query(const void* p) {
     if (is_copy_of_the_parents(p)) return {};
-    const ShareReply reply = share_operation(ShareOp::query, {.a = reinterpret_cast<u64>(p)});
+    const auto reply = share_operation(op::Query{reinterpret_cast<uptr>(p)});
     if (reply.status != Status::ok) return {};
-    return {reply.value, reply.mask, reply.extra};
+    return {reply.references, reply.bytes, reply.own};
 }
 
 usize held_bytes(const void* p) {
@@ -295,23 +292,19 @@ long share_attach(const char* name) {
     if (const long attached = attach_again(); sys::failed(attached)) {
         return attached == -ENOMEM || attached == -EDEADLK ? attached : -ENOTCONN;
     }
-    char text[SHARE_NAME_BYTES] = {};
+    ShareName own{};
     if (name != nullptr) {
         usize length = 0;
-        while (length < sizeof text && name[length] != '\0') ++length;
-        if (length == 0 || length == sizeof text) return -EINVAL;
-        __builtin_memcpy(text, name, length);
+        while (length < sizeof own.text && name[length] != '\0') ++length;
+        if (length == 0 || length == sizeof own.text) return -EINVAL;
+        __builtin_memcpy(own.text, name, length);
     }
     if (!this_client.is_member()) {  // those see what the kernel has mapped
         if (const long opened = protect_records(true); sys::failed(opened)) return opened;
     }
     const Message* box = mailbox_of(this_client.index);
     if (!populate(reinterpret_cast<uptr>(box), MAILBOX_MESSAGES * sizeof(Message))) return -ENOMEM;
-    u64 words[4];
-    static_assert(sizeof words == sizeof text);
-    __builtin_memcpy(words, text, sizeof words);
-    const ShareReply reply = share_with_records(
-        ShareOp::open, {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]});
+    const auto reply = share_with_records(op::Open{own});
     if (reply.status != Status::ok) return error_of(reply.status);
     take_part_in_forks(AT_FORK);
     sharing_open.store(true, std::memory_order_release);

@@ -16,8 +16,8 @@
 
 #include "dsm-core/heap/check.hpp"
 #include "shim/context/context_file.hpp"
+#include "shim/context/door.hpp"
 #include "shim/context/join.hpp"
-#include "shim/context/slots.hpp"
 #include "shim/driver/allocator.hpp"
 #include "shim/driver/report.hpp"
 #include "tests/unit/in_child.hpp"

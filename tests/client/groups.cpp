@@ -21,7 +21,7 @@ void* make_group() {
 
 /// As a thread does that is stopped between the operation and what the process does afterwards.
 void drop_unnoticed(void* group) {
-    perform_share_op(ShareOp::drop, {.a = reinterpret_cast<u64>(group)});
+    perform_in_image(op::Drop{.object = reinterpret_cast<uptr>(group)});
     share_collect();
 }
 

@@ -134,7 +134,7 @@ bool recover(u32 index) {
             const SlotOwner owner{slot.owner.load()};
             if (owner.bits == 0 || owner.client() != index) continue;
             // An operation on the domain alone dies with it.
-            if ((slot.sequence.load() & 1) != 0 && slot.op >= static_cast<u32>(Op::count)) {
+            if ((slot.sequence.load() & 1) != 0 && !is_heap_operation(slot.op)) {
                 context().poison_op = slot.op;
                 context().poison_pid = entry.pid;
                 context().state = static_cast<u32>(ContextState::poisoned);

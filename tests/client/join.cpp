@@ -370,8 +370,8 @@ TEST(Operations, UnknownNumbers) {
     const Host host;
     host.in_client([] {
         EXPECT_TRUE(process_start());
-        for (const u32 number : {static_cast<u32>(Op::count), 0xffu, 0x1000u, ~0u}) {
-            EXPECT_EQ(perform_number(number, {}).status, Status::no_such_op) << number;
+        for (const u32 number : {op::HeapOperations::END, 0xffu, 0x1000u, ~0u}) {
+            EXPECT_EQ(perform_in_image(op::Trim{}, number).status, Status::no_such_op) << number;
         }
         void* p = allocate(100);
         EXPECT_NE(p, nullptr);

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "dsm-core/context/node_ops.hpp"
-#include "dsm-core/heap/ops.hpp"
+#include "dsm-core/op/heap_ops.hpp"
 #include "dsm-core/sharing/format.hpp"
 #include "node/believed.hpp"
 #include "tests/fuzz/fuzz_host.hpp"
@@ -32,8 +32,12 @@ class AnyCompletion final : public Completion {
     }
     SlotOutcome begin_operation(u32 slot) override {
         if (slot != host_slot()) fuzz::broken("began in another slot");
-        slot_at(slot).reply = {.status = static_cast<aep::Status>(input->take<u8>() % 3),
-                               .value = fuzz::strange(*input)};
+        const Done status{static_cast<aep::Status>(input->take<u8>() % 3)};
+        const u64 rest = fuzz::strange(*input);
+        u8(&reply)[MESSAGE_BYTES.reply] = slot_at(slot).reply;
+        for (usize at = 0; at < sizeof reply; at += sizeof rest)
+            std::memcpy(reply + at, &rest, sizeof rest);
+        std::memcpy(reply, &status, sizeof status);
         const SlotOutcome o = outcome();
         if (o == SlotOutcome::completed) slot_at(slot).sequence.fetch_add(2);
         return o;

@@ -85,10 +85,9 @@ TEST(Cache, ARunOfCachedChunksComesBeforeFreshOnes) {
 
 /// Asks for `count` chunks from `first` on; whether it got them.
 bool claim_at(Client& client, u32 first, u32 count) {
-    const Reply reply =
-        client.ask(NodeOp::claim_chunks, {.op = Op::count, .a = count, .b = 1, .mask = first});
+    const auto reply = client.ask(op::ClaimChunks{.count = count, .at = ChunkIndex{first}});
     must(reply.status == Status::ok || reply.status == Status::miss, "claim at a place");
-    must(reply.status == Status::miss || reply.value == first, "the place");
+    must(reply.status == Status::miss || raw(reply.first) == first, "the place");
     return reply.status == Status::ok;
 }
 
@@ -209,12 +208,11 @@ TEST(Check, SeesPlantedDamage) {
         sees(word_of(slot_at(0).owner), SlotOwner::make(client, 99).bits, "slot 0", "no client");
         slot_at(0).sequence.fetch_add(1);
         for (const u32 known :
-             {static_cast<u32>(Op::take_run), static_cast<u32>(NodeOp::claim_chunks),
-              static_cast<u32>(ShareOp::send)}) {
+             {number_of<op::TakeRun>(), number_of<op::ClaimChunks>(), number_of<op::Send>()}) {
             slot_at(0).op = known;
             EXPECT_EQ(all_of(host.check()), "");
         }
-        sees(slot_at(0).op, static_cast<u32>(ShareOp::end), "slot 0", "an operation is open");
+        sees(slot_at(0).op, op::ShareOperations::END, "slot 0", "an operation is open");
         slot_at(0).sequence.fetch_sub(1);
         sees(word_of(chunk_owner(last)), 5u, "chunk " + std::to_string(last),
              "a client that is none");

@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "aep-lib/image/enter.hpp"
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/format.hpp"
 #include "shim/backing/pool_file.hpp"
@@ -67,40 +68,27 @@ class Client {
             }
         }
         must(slot_ != nullptr, "slot");
-        heap_ = reinterpret_cast<Heap*>(ask(Op::heap_acquire, {}).value);
+        heap_ = ask(op::AcquireHeap{}).heap;
     }
 
     u32 number() const { return client_; }
 
     /// Performs one operation in the image.
-    Reply ask(u32 number, const Request& request) {
-        slot_->op = number;
-        slot_->request = request;
-        enter_image()(slot_);
-        return slot_->reply;
+    template <class O>
+    typename O::Reply ask(const O& o) {
+        return perform_through(*slot_, o);
     }
-    Reply ask(Op op, Request request) {
-        request.op = op;
-        return ask(static_cast<u32>(op), request);
-    }
-    Reply ask(NodeOp op, const Request& request) { return ask(static_cast<u32>(op), request); }
 
     /// Takes chunks into the domain; the first one's index, or NO_CHUNK.
     u32 claim(u32 count) {
-        Request request{};
-        request.a = count;
-        request.b = 1;
-        request.mask = raw(NO_CHUNK);
-        const Reply reply = ask(NodeOp::claim_chunks, request);
-        if (reply.status != Status::ok) return raw(NO_CHUNK);
-        Request add{};
-        add.a = reply.value;
-        add.b = count;
-        add.zero = reply.mask != 0;
-        add.committed = true;
-        add.mask = reply.mask != 0 ? 0 : ~u64{0};
-        ask(Op::add_chunks, add);
-        return static_cast<u32>(reply.value);
+        const auto claimed = ask(op::ClaimChunks{.count = count});
+        if (claimed.status != Status::ok) return raw(NO_CHUNK);
+        ask(op::AddChunks{.first = claimed.first,
+                          .count = count,
+                          .dirty = !claimed.clean,
+                          .zero = claimed.clean,
+                          .committed = true});
+        return raw(claimed.first);
     }
 
     /// As malloc does: a block of class `c`, on a new page when there is none with room. Null: no
@@ -108,12 +96,8 @@ class Client {
     PageDesc* take_block(u32 c) {
         PageDesc* page = heap_->queues[c].head;
         if (page_hand(page) == 0) {
-            Request find{};
-            find.heap = heap_;
-            find.a = c;
-            const Reply found = ask(Op::find_page, find);
-            page =
-                found.status == Status::ok ? reinterpret_cast<PageDesc*>(found.value) : new_page(c);
+            const auto found = ask(op::FindPage{.heap = heap_, .size_class = c});
+            page = found.status == Status::ok ? found.page : new_page(c);
             if (page == nullptr) return nullptr;
         }
         uptr block;
@@ -121,20 +105,13 @@ class Client {
         return last_ = page;
     }
     PageDesc* new_page(u32 c) {
-        Request take{};
-        take.heap = heap_;
-        take.a = page_slices(c);
-        take.b = 1;
-        Reply run = ask(Op::take_run, take);
-        if (run.status != Status::ok) {
+        const op::TakeRun take{.heap = heap_, .slices = page_slices(c), .alignment = 1};
+        auto taken = ask(take);
+        if (taken.status != Status::ok) {
             if (claim(1) == raw(NO_CHUNK)) return nullptr;
-            run = ask(Op::take_run, take);
+            taken = ask(take);
         }
-        Request birth{};
-        birth.heap = heap_;
-        birth.a = c;
-        birth.run = run.run;
-        return reinterpret_cast<PageDesc*>(ask(Op::page_birth, birth).value);
+        return ask(op::MakePage{.heap = heap_, .size_class = c, .run = taken.run}).page;
     }
     /// A page's worth of live blocks; how many; fewer: no memory.
     u32 fill_page(u32 c) {
@@ -153,47 +130,30 @@ class Client {
 
     /// A large object of so many slices.
     uptr large(u32 slices) {
-        Request take{};
-        take.heap = heap_;
-        take.a = slices;
-        take.b = 1;
-        take.thorough = true;
-        Reply run = ask(Op::take_run, take);
-        if (run.status != Status::ok) {
+        const op::TakeRun take{.heap = heap_, .slices = slices, .alignment = 1, .thorough = true};
+        auto taken = ask(take);
+        if (taken.status != Status::ok) {
             if (claim(slices / SLICES_PER_CHUNK + 1) == raw(NO_CHUNK)) return 0;
-            run = ask(Op::take_run, take);
+            taken = ask(take);
         }
-        Request birth{};
-        birth.run = run.run;
-        ask(Op::large_birth, birth);
-        return run.run.address();
+        ask(op::MakeLarge{.run = taken.run});
+        return taken.run.address();
     }
 
     /// Operations without end.
     [[noreturn]] void churn() {
-        for (u64 i = 0;; ++i) {
+        for (u32 i = 0;; ++i) {
             take_block(class_of(16 + i * 48 % 4000));
-            Request take{};
-            take.heap = heap_;
-            take.a = 1 + i % 40;
-            take.b = 1;
-            const Reply run = ask(Op::take_run, take);
-            if (run.status == Status::ok) {
-                Request give{};
-                give.a = raw(run.run.first);
-                give.b = run.run.slices;
-                ask(Op::give_run, give);
+            const auto taken =
+                ask(op::TakeRun{.heap = heap_, .slices = 1 + i % 40, .alignment = 1});
+            if (taken.status == Status::ok) {
+                ask(op::GiveRun{.first = taken.run.first, .slices = taken.run.slices});
             }
-            Request chunk{};
-            chunk.a = 1 + i % 2;
-            chunk.b = 1;
-            chunk.mask = raw(NO_CHUNK);
-            const Reply claimed = ask(NodeOp::claim_chunks, chunk);
-            for (u64 c = 0; claimed.status == Status::ok && c < chunk.a; ++c) {
-                Request back{};
-                back.a = claimed.value + c;
-                back.b = claimed.mask != 0 && i % 3 == 0;
-                ask(NodeOp::return_chunk, back);
+            const u32 chunks = 1 + i % 2;
+            const auto claimed = ask(op::ClaimChunks{.count = chunks});
+            for (u32 c = 0; claimed.status == Status::ok && c < chunks; ++c) {
+                ask(op::ReturnChunk{.chunk = ChunkIndex{raw(claimed.first) + c},
+                                    .clean = claimed.clean && i % 3 == 0});
             }
         }
     }

@@ -39,7 +39,7 @@ void work(const NodeOptions& options, ClientProcess& neighbour, ClientProcess& v
     if (answer.error != 0) return;
     victim.wait_ready();
     victim.kill_it();
-    Reply reply;
+    op::ReturnChunk::Reply reply;
     return_for(host, answer.client, bare_chunk_of(answer.client), reply);
     host.recover(answer.client);
     host.return_cached(0, true);
@@ -133,7 +133,7 @@ TEST_F(NodeCrashPoint, LaterVisitsAreSurvivedToo) {
 /// A client that is killed in the middle of a send, with the lock of sharing: somebody's count is
 /// one too high, and somebody is to be woken.
 void die_half_way(Client& client) {
-    client.pretend_half_way(static_cast<u32>(ShareOp::send));
+    client.pretend_half_way(number_of<op::Send>());
     client.slot_entry().owes.store(Owed::make(client.index(), Sleep::arrivals).bits);
 }
 

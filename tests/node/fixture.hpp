@@ -21,6 +21,19 @@
 #include "tests/unit/in_child.hpp"
 #include "tests/unit/pool_fixture.hpp"
 
+namespace aep::op {
+
+// Of operations that tests alone have the host perform.
+inline bool operator==(const AcquireHeap& a, const AcquireHeap& b) { return a.unused == b.unused; }
+inline bool operator==(const TakeRun& a, const TakeRun& b) {
+    return a.heap == b.heap && a.slices == b.slices && a.alignment == b.alignment;
+}
+inline bool operator==(const ClaimChunks& a, const ClaimChunks& b) {
+    return a.count == b.count && a.alignment == b.alignment && a.at == b.at;
+}
+
+}  // namespace aep::op
+
 namespace aep::test {
 
 inline NodeOptions options_in(const Directory& directory, u64 pool_bytes = 64 * MiB) {
@@ -65,10 +78,7 @@ void with_host(F&& body) {
 
 /// Takes chunks as the node has them: no domain has heard of them, they are clean.
 inline void claim_bare(Client& client, u32 count) {
-    must(client.ask(NodeOp::claim_chunks,
-                    {.op = Op::count, .a = count, .b = 1, .mask = raw(NO_CHUNK)})
-                 .status == Status::ok,
-         "claim");
+    must(client.ask(op::ClaimChunks{.count = count}).status == Status::ok, "claim");
 }
 /// One of those that client `client` has. chunk_count: none.
 inline u32 bare_chunk_of(u32 client) {
@@ -80,9 +90,8 @@ inline u32 bare_chunk_of(u32 client) {
     return c;
 }
 /// Has the host return a bare chunk for its dead client.
-inline Performed return_for(NodeHost& host, u32 client, u32 chunk, Reply& reply) {
-    return host.perform_for(client, static_cast<u32>(NodeOp::return_chunk),
-                            {.op = Op::count, .a = chunk}, reply);
+inline Performed return_for(NodeHost& host, u32 client, u32 chunk, op::ReturnChunk::Reply& reply) {
+    return host.perform_for(client, op::ReturnChunk{.chunk = ChunkIndex{chunk}}, reply);
 }
 
 /// Waits until a process is dead as far as the kernel's locks go, without reaping it.

@@ -60,14 +60,14 @@ class Model {
             extents += g.extents.size();
             for (const u64 name : {g.address(), g.root}) {
                 if (name == 0) continue;
-                const ShareReply reply = ask(1, ShareOp::query, name);
+                const auto reply = ask(1, op::Query{name});
                 ASSERT_EQ(reply.status, Status::ok);
-                ASSERT_EQ(reply.value, references(g));
-                const ShareReply found = ask(1, ShareOp::group_find, name);
+                ASSERT_EQ(reply.references, references(g));
+                const auto found = ask(1, op::FindGroup{name});
                 ASSERT_EQ(found.status, g.held.count(1) != 0 ? Status::ok : Status::not_held);
                 if (found.status == Status::ok) {
-                    ASSERT_EQ(found.value, g.address());
-                    ASSERT_EQ(export_at(static_cast<u32>(found.mask)).writer, g.writer);
+                    ASSERT_EQ(found.group, g.address());
+                    ASSERT_EQ(export_at(static_cast<u32>(found.index)).writer, g.writer);
                 }
             }
         }
@@ -112,14 +112,11 @@ class Model {
     }
 
     void begin(u32 client) {
-        ASSERT_EQ(perform_node(client, NodeOp::claim_chunks,
-                               {.op = Op{}, .a = 2, .b = 1, .mask = raw(NO_CHUNK)})
-                      .status,
-                  Status::ok);
+        ASSERT_EQ(perform(client, op::ClaimChunks{.count = 2}).status, Status::ok);
         const u64 first = chunk_address(ChunkIndex{first_chunk_of(client)});
         for (u64 at = 0; at < 2 * CHUNK_SIZE; at += BLOCK) free_[client].insert(first + at);
         ++client_at(client).generation;
-        ASSERT_EQ(ask(client, ShareOp::open).status, Status::ok);
+        ASSERT_EQ(ask(client, op::Open{}).status, Status::ok);
     }
 
     u64 id_of(u32 client) { return aep::id_of(client, client_at(client).generation.load()).bits; }
@@ -133,8 +130,8 @@ class Model {
     void make(u32 client) {
         const u64 at = allocate(client);
         if (at == 0) return;
-        ASSERT_EQ(ask(client, ShareOp::group_make, at, 0, BLOCK).status, Status::ok);
-        ASSERT_EQ(ask(client, ShareOp::group_make, at, 0, BLOCK).status, Status::exists);
+        ASSERT_EQ(ask(client, op::MakeGroup{at, BLOCK}).status, Status::ok);
+        ASSERT_EQ(ask(client, op::MakeGroup{at, BLOCK}).status, Status::exists);
         groups_.push_back(
             {.own = {at, client}, .held = {{client, 1}}, .writer = client, .extents = {}});
     }
@@ -142,7 +139,7 @@ class Model {
     void extend(u32 client, Group& g) {
         const u64 at = allocate(client);
         if (at == 0) return;
-        const ShareReply reply = ask(client, ShareOp::group_extend, g.address(), at, BLOCK);
+        const auto reply = ask(client, op::ExtendGroup{g.address(), at, BLOCK});
         if (g.writer != client) {
             ASSERT_EQ(reply.status, Status::not_writer);
         } else if (g.extents.size() == MAX_EXTENTS) {
@@ -151,10 +148,9 @@ class Model {
             ASSERT_EQ(reply.status, Status::ok);
             g.extents.push_back({at, client});
             // An extent is no object.
-            ASSERT_EQ(ask(client, ShareOp::send, at, id_of(client), BLOCK).status,
-                      Status::not_held);
-            ASSERT_EQ(ask(client, ShareOp::drop, at).status, Status::not_held);
-            ASSERT_EQ(ask(client, ShareOp::group_find, at).status, Status::miss);
+            ASSERT_EQ(ask(client, op::Send{at, {id_of(client)}, BLOCK}).status, Status::not_held);
+            ASSERT_EQ(ask(client, op::Drop{at}).status, Status::not_held);
+            ASSERT_EQ(ask(client, op::FindGroup{at}).status, Status::miss);
             return;
         }
         free_[client].insert(at);
@@ -164,7 +160,7 @@ class Model {
         const u32 which = pick(static_cast<u32>(g.extents.size()) + 1);
         const u64 part = which == 0 ? g.address() : g.extents[which - 1].address;
         const u64 root = pick(8) == 0 ? 0 : part + 16 + 16 * pick(100);
-        const ShareReply reply = ask(client, ShareOp::group_root, g.address(), root, 32);
+        const auto reply = ask(client, op::SetRoot{g.address(), root, 32});
         if (g.writer != client) {
             ASSERT_EQ(reply.status, Status::not_writer);
         } else if (references(g) != g.held[client]) {
@@ -172,16 +168,16 @@ class Model {
         } else {
             ASSERT_EQ(reply.status, Status::ok);
             if (g.root != 0 && g.root != root) {
-                ASSERT_EQ(ask(client, ShareOp::query, g.root).status, Status::miss);
+                ASSERT_EQ(ask(client, op::Query{g.root}).status, Status::miss);
             }
             g.root = root;
-            ASSERT_EQ(ask(client, ShareOp::group_root, g.address(), part + BLOCK - 16, 32).status,
+            ASSERT_EQ(ask(client, op::SetRoot{g.address(), part + BLOCK - 16, 32}).status,
                       Status::not_live);
         }
     }
 
     void set_writer(u32 client, Group& g, u32 to) {
-        const ShareReply reply = ask(client, ShareOp::group_writer, g.address(), id_of(to));
+        const auto reply = ask(client, op::SetWriter{g.address(), {id_of(to)}});
         if (g.writer != client) {
             ASSERT_EQ(reply.status, Status::not_writer);
         } else if (g.held.count(to) == 0) {
@@ -195,18 +191,18 @@ class Model {
     u64 name_of(const Group& g) { return g.root != 0 && pick(2) == 0 ? g.root : g.address(); }
 
     void send(u32 client, u32 to, Group& g) {
-        const ShareReply reply = ask(client, ShareOp::send, name_of(g), id_of(to));
+        const auto reply = ask(client, op::Send{name_of(g), {id_of(to)}});
         ASSERT_EQ(reply.status, g.held.count(client) != 0 ? Status::ok : Status::not_held);
         if (reply.status == Status::ok) boxes_[to].push_back(g.address());
     }
 
     void receive(u32 client) {
-        const ShareReply reply = ask(client, ShareOp::receive);
+        const auto reply = ask(client, op::Receive{});
         auto& box = boxes_[client];
         ASSERT_EQ(reply.status, box.empty() ? Status::miss : Status::ok);
         if (box.empty()) return;
-        ASSERT_EQ(reply.value, box.front());
-        ASSERT_EQ(reply.mask, 0u);
+        ASSERT_EQ(reply.object, box.front());
+        ASSERT_EQ(reply.kind, ObjectKind::group);
         ++at(box.front()).held[client];
         box.pop_front();
     }
@@ -217,15 +213,15 @@ class Model {
     }
 
     void drop(u32 client, Group& g) {
-        const ShareReply reply = ask(client, ShareOp::drop, name_of(g));
+        const auto reply = ask(client, op::Drop{name_of(g)});
         if (g.held.count(client) == 0) {
             ASSERT_EQ(reply.status, Status::not_held);
             return;
         }
         ASSERT_EQ(reply.status, Status::ok);
-        ASSERT_EQ(reply.mask, 0u);  // also its owner gets it back by take_returned
+        ASSERT_EQ(reply.memory, Memory::kept);  // also its owner gets it back by take_returned
         if (--g.held[client] == 0) forget(client, g);
-        ASSERT_EQ(reply.value, g.held.count(client) == 0 ? g.address() : 0);
+        ASSERT_EQ(reply.left_group, g.held.count(client) == 0 ? g.address() : 0);
         remove_unreferenced();
     }
 
@@ -246,7 +242,7 @@ class Model {
             give(it->own);
             for (const Part& extent : it->extents) give(extent);
             if (it->root != 0) {
-                ASSERT_EQ(ask(1, ShareOp::query, it->root).status, Status::miss);
+                ASSERT_EQ(ask(1, op::Query{it->root}).status, Status::miss);
             }
             it = groups_.erase(it);
         }
@@ -254,16 +250,16 @@ class Model {
 
     void collect(u32 client) {
         for (;;) {
-            const ShareReply reply = ask(client, ShareOp::take_returned);
+            const auto reply = ask(client, op::TakeReturned{});
             if (reply.status != Status::ok) break;
-            ASSERT_EQ(returned_[client].erase(reply.value), 1u);
-            free_[client].insert(reply.value);
+            ASSERT_EQ(returned_[client].erase(reply.object), 1u);
+            free_[client].insert(reply.object);
         }
         ASSERT_TRUE(returned_[client].empty());
     }
 
     void leave(u32 client) {
-        while (ask(client, ShareOp::leave).status == Status::ok) {
+        while (ask(client, op::Leave{}).status == Status::ok) {
         }
     }
 
@@ -307,17 +303,16 @@ TEST(Groups, RandomOperationsKeepEveryCount) {
 /// A group of client 1's with a root and two extents, that client 2 holds; its export's index.
 u32 some_group() {
     for (u32 client : {1u, 2u}) {
-        perform_node(client, NodeOp::claim_chunks,
-                     {.op = Op{}, .a = 2, .b = 1, .mask = raw(NO_CHUNK)});
+        perform(client, op::ClaimChunks{.count = 2});
         client_at(client).generation = 7;
-        ask(client, ShareOp::open);
+        ask(client, op::Open{});
     }
     const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
-    const u32 group = static_cast<u32>(ask(1, ShareOp::group_make, at, 0, BLOCK).value);
-    for (u64 i = 1; i <= 2; ++i) ask(1, ShareOp::group_extend, at, at + i * BLOCK, BLOCK);
-    ask(1, ShareOp::group_root, at, at + BLOCK + 16, 32);
-    ask(1, ShareOp::send, at + BLOCK + 16, id_of(2, 7).bits);
-    ask(2, ShareOp::receive);
+    const u32 group = ask(1, op::MakeGroup{at, BLOCK}).index;
+    for (u64 i = 1; i <= 2; ++i) ask(1, op::ExtendGroup{at, at + i * BLOCK, BLOCK});
+    ask(1, op::SetRoot{at, at + BLOCK + 16, 32});
+    ask(1, op::Send{at + BLOCK + 16, id_of(2, 7)});
+    ask(2, op::Receive{});
     return group;
 }
 
@@ -350,27 +345,26 @@ TEST(Groups, WhatIsNoneIsRefused) {
         const u64 at = export_at(group).address, root = at + BLOCK + 16;
         const u64 others = chunk_address(ChunkIndex{first_chunk_of(2)});
         for (const u64 none : {u64{0}, ~u64{0}, at + 16, at + BLOCK, root, others}) {
-            EXPECT_EQ(ask(1, ShareOp::group_extend, none, at + 3 * BLOCK, BLOCK).status,
-                      Status::miss);
-            EXPECT_EQ(ask(1, ShareOp::group_root, none, at + 64, 16).status, Status::miss);
-            EXPECT_EQ(ask(1, ShareOp::group_writer, none, 0).status, Status::miss);
+            EXPECT_EQ(ask(1, op::ExtendGroup{none, at + 3 * BLOCK, BLOCK}).status, Status::miss);
+            EXPECT_EQ(ask(1, op::SetRoot{none, at + 64, 16}).status, Status::miss);
+            EXPECT_EQ(ask(1, op::SetWriter{none, 0}).status, Status::miss);
         }
         for (const u64 memory : {u64{0}, ~u64{0}, others, at, at + BLOCK, root}) {
-            EXPECT_EQ(ask(1, ShareOp::group_extend, at, memory, BLOCK).status, Status::not_held);
+            EXPECT_EQ(ask(1, op::ExtendGroup{at, memory, BLOCK}).status, Status::not_held);
         }
-        EXPECT_EQ(ask(1, ShareOp::group_extend, at, at + 3 * BLOCK, 0).status, Status::not_held);
-        EXPECT_EQ(ask(1, ShareOp::group_make, others, 0, BLOCK).status, Status::not_held);
-        EXPECT_EQ(ask(3, ShareOp::group_make, others, 0, BLOCK).status, Status::gone);
-        EXPECT_EQ(ask(1, ShareOp::group_writer, at, id_of(3, 7).bits).status, Status::gone);
-        EXPECT_EQ(ask(1, ShareOp::group_writer, at, id_of(2, 8).bits).status, Status::gone);
-        EXPECT_EQ(ask(2, ShareOp::group_writer, at, 0).status, Status::not_writer);
-        EXPECT_EQ(ask(1, ShareOp::group_root, at, at + 64, 16).status, Status::busy);
-        EXPECT_EQ(ask(2, ShareOp::drop, root).status, Status::ok);
+        EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 3 * BLOCK, 0}).status, Status::not_held);
+        EXPECT_EQ(ask(1, op::MakeGroup{others, BLOCK}).status, Status::not_held);
+        EXPECT_EQ(ask(3, op::MakeGroup{others, BLOCK}).status, Status::gone);
+        EXPECT_EQ(ask(1, op::SetWriter{at, id_of(3, 7)}).status, Status::gone);
+        EXPECT_EQ(ask(1, op::SetWriter{at, id_of(2, 8)}).status, Status::gone);
+        EXPECT_EQ(ask(2, op::SetWriter{at, 0}).status, Status::not_writer);
+        EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, 16}).status, Status::busy);
+        EXPECT_EQ(ask(2, op::Drop{root}).status, Status::ok);
         for (const u64 outside : {at - 16, others, at + 3 * BLOCK, ~u64{0}, at + BLOCK}) {
-            EXPECT_EQ(ask(1, ShareOp::group_root, at, outside, 16).status, Status::not_live);
+            EXPECT_EQ(ask(1, op::SetRoot{at, outside, 16}).status, Status::not_live);
         }
-        EXPECT_EQ(ask(1, ShareOp::group_root, at, at + 64, ~u64{0}).status, Status::not_live);
-        EXPECT_EQ(ask(1, ShareOp::group_root, at, at + 64, 0).status, Status::not_live);
+        EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, ~u64{0}}).status, Status::not_live);
+        EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, 0}).status, Status::not_live);
         EXPECT_EQ(walk(), "");
     });
 }
@@ -379,25 +373,23 @@ TEST(Groups, TablesThatAreFullAreSaid) {
     with_tables([](Host&) {
         const u32 group = some_group();  // four records
         const u64 at = export_at(group).address;
-        EXPECT_EQ(ask(2, ShareOp::drop, at).status, Status::ok);
-        EXPECT_EQ(ask(1, ShareOp::group_root, at, 0).status, Status::ok);
+        EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::SetRoot{at, 0}).status, Status::ok);
         sharing().exports_present = 5;
-        EXPECT_EQ(ask(1, ShareOp::group_extend, at, at + 3 * BLOCK, BLOCK).status, Status::ok);
-        EXPECT_EQ(ask(1, ShareOp::group_root, at, at + 64, 16).status, Status::need_records);
-        EXPECT_EQ(ask(1, ShareOp::group_extend, at, at + 4 * BLOCK, BLOCK).status,
-                  Status::need_records);
-        EXPECT_EQ(ask(1, ShareOp::group_make, at + 4 * BLOCK, 0, BLOCK).status,
-                  Status::need_records);
+        EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 3 * BLOCK, BLOCK}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, 16}).status, Status::need_records);
+        EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 4 * BLOCK, BLOCK}).status, Status::need_records);
+        EXPECT_EQ(ask(1, op::MakeGroup{at + 4 * BLOCK, BLOCK}).status, Status::need_records);
         sharing().exports_present = 1000;
         for (u64 i = 4; i <= MAX_EXTENTS + 1; ++i) {
             const Status expected = i <= MAX_EXTENTS ? Status::ok : Status::limit;
-            ASSERT_EQ(ask(1, ShareOp::group_extend, at, at + i * BLOCK, BLOCK).status, expected);
+            ASSERT_EQ(ask(1, op::ExtendGroup{at, at + i * BLOCK, BLOCK}).status, expected);
         }
         EXPECT_EQ(walk(), "");
-        EXPECT_EQ(ask(1, ShareOp::drop, at).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Drop{at}).status, Status::ok);
         EXPECT_EQ(sharing().extents, 0u);
         for (u64 i = 0; i <= MAX_EXTENTS; ++i) {
-            EXPECT_EQ(ask(1, ShareOp::take_returned).status, Status::ok);
+            EXPECT_EQ(ask(1, op::TakeReturned{}).status, Status::ok);
         }
         EXPECT_EQ(sharing().live_exports, 0u);
     });

@@ -17,7 +17,7 @@ using namespace test;
 u32 own_tid() { return static_cast<u32>(syscall(SYS_gettid)); }
 
 /// As of a thread in the middle of a send: it has the lock, and a count is one too high.
-void begin_send(Client& client, u32 op = static_cast<u32>(ShareOp::send)) {
+void begin_send(Client& client, u32 op = number_of<op::Send>()) {
     client.slot_entry().tid.store(own_tid());
     client.pretend_half_way(op);
 }
@@ -152,7 +152,7 @@ TEST(LoneDeaths, AnOperationOfTheHeapStaysOpen) {
         ClientProcess process([](Client& client) {
             in_thread_that_dies([&] {
                 client.slot_entry().tid.store(own_tid());
-                client.pretend_inside(static_cast<u32>(Op::find_page));
+                client.pretend_inside(number_of<op::FindPage>());
             });
         });
         process.attach_and_wait(host);

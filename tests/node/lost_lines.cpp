@@ -87,19 +87,19 @@ NodeOptions options_of(const Directory& directory, u32 node) {
     return options;
 }
 
-ShareReply ask(ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
-    return perform_share({1, 1}, op, {.a = a, .b = b, .mask = mask});
+template <class O>
+typename O::Reply ask(const O& o) {
+    return perform(Caller{1, 1}, o);
 }
 
 /// Client 1 of this process's host takes part, with a chunk of its own: the chunk's address.
 u64 take_part() {
-    EXPECT_EQ(ask(ShareOp::add_records, 1000, 1000).status, Status::ok);
-    const Reply claimed =
-        perform_node(1, NodeOp::claim_chunks, {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+    EXPECT_EQ(ask(op::AddRecords{1000, 1000}).status, Status::ok);
+    const auto claimed = perform(1, op::ClaimChunks{.count = 1});
     EXPECT_EQ(claimed.status, Status::ok);
     client_at(1).generation = 1;
-    EXPECT_EQ(ask(ShareOp::open).status, Status::ok);
-    return chunk_address(ChunkIndex{static_cast<u32>(claimed.value)});
+    EXPECT_EQ(ask(op::Open{}).status, Status::ok);
+    return chunk_address(claimed.first);
 }
 
 /// The other node's client 1.
@@ -130,31 +130,31 @@ void work_of_first(u64 chunk) {
     const ShareId other = peer(1);
     u64 got[4] = {};
     const u64 group = chunk + 64 * KiB;
-    ask(ShareOp::group_make, group, 0, 4096);
-    ask(ShareOp::group_extend, group, chunk + 128 * KiB, 64 * KiB);
-    ask(ShareOp::group_root, group, chunk + 128 * KiB, 64);
-    ask(ShareOp::send, chunk + 128 * KiB, other.bits);
-    ask(ShareOp::group_extend, group, chunk + 192 * KiB, 64 * KiB);
+    ask(op::MakeGroup{group, 4096});
+    ask(op::ExtendGroup{group, chunk + 128 * KiB, 64 * KiB});
+    ask(op::SetRoot{group, chunk + 128 * KiB, 64});
+    ask(op::Send{chunk + 128 * KiB, other});
+    ask(op::ExtendGroup{group, chunk + 192 * KiB, 64 * KiB});
     for (u32 round = 0; round < 2; ++round) {
-        ask(ShareOp::send, chunk + round * 256, other.bits, 256);
-        ask(ShareOp::send, chunk + round * 256, other.bits, 256);
-        for (u32 i = 0; i < 2; ++i) got[i] = ask(ShareOp::receive).value;
-        ask(ShareOp::send, got[0], other.bits, 256);
-        ask(ShareOp::drop, got[0]);
-        ask(ShareOp::drop, chunk + round * 256);
-        ask(ShareOp::settle);
-        ask(ShareOp::drop, got[1]);
+        ask(op::Send{chunk + round * 256, other, 256});
+        ask(op::Send{chunk + round * 256, other, 256});
+        for (u32 i = 0; i < 2; ++i) got[i] = ask(op::Receive{}).object;
+        ask(op::Send{got[0], other, 256});
+        ask(op::Drop{got[0]});
+        ask(op::Drop{chunk + round * 256});
+        ask(op::Settle{});
+        ask(op::Drop{got[1]});
     }
-    ask(ShareOp::drop, group);
-    perform_share({0, 0}, ShareOp::tidy, {});
+    ask(op::Drop{group});
+    perform(Caller{0, 0}, op::Tidy{});
 }
 
 /// Takes and drops all there is, as long as it takes: the survivor's client.
 void empty_mailbox() {
     for (;;) {
-        const ShareReply reply = ask(ShareOp::receive);
+        const auto reply = ask(op::Receive{});
         if (reply.status != Status::ok) return;
-        EXPECT_EQ(ask(ShareOp::drop, reply.value).status, Status::ok);
+        EXPECT_EQ(ask(op::Drop{reply.object}).status, Status::ok);
     }
 }
 
@@ -199,9 +199,9 @@ void put_right(Host& host) {
     EXPECT_EQ(era::NodeWord{t.node(0).load()}.state(), era::NodeState::free) << said;
     era::memory_hook = nullptr;
     empty_mailbox();
-    for (u32 i = 0; i < 4; ++i) ask(ShareOp::drop, machine->chunk + i * 64);
+    for (u32 i = 0; i < 4; ++i) ask(op::Drop{machine->chunk + i * 64});
     for (u32 i = 0; i < 20; ++i) host.sweep(0);
-    while (ask(ShareOp::take_returned).status == Status::ok) {
+    while (ask(op::TakeReturned{}).status == Status::ok) {
     }
     Findings found(Findings::ALL_DAY);  // of sharing alone: the client is no process
     check_sharing(found);
@@ -224,7 +224,7 @@ void run_second(const Directory& directory, Baton& baton, u64 seed, u64 dies_at,
     EXPECT_TRUE(baton.take(1));
     for (u32 i = 0; i < 4; ++i) {
         const u64 object = machine->chunk + i * 64;
-        EXPECT_EQ(ask(ShareOp::send, object, peer(0).bits, 64).status, Status::ok);
+        EXPECT_EQ(ask(op::Send{object, peer(0), 64}).status, Status::ok);
     }
     const era::Tables t = era_tables();
     baton.pass(1);

@@ -47,11 +47,9 @@ void claim_at(u32 node) {
 }
 
 Status ask_for_name() {
-    u64 words[4];
-    std::memcpy(words, NAME, sizeof words);
-    return perform_share({1, 1}, ShareOp::open,
-                         {.a = words[0], .b = words[1], .now = words[2], .mask = words[3]})
-        .status;
+    op::Open open;
+    std::memcpy(open.name.text, NAME, sizeof open.name.text);
+    return perform(Caller{1, 1}, open).status;
 }
 
 /// Another node that decides when it has seen our claim.

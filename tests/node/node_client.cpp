@@ -17,13 +17,10 @@ namespace {
 
 using namespace aep;
 
-constexpr u32 OPEN = static_cast<u32>(ShareOp::open);
-
-/// ShareOp::open with a name of up to 7 bytes.
-Request named(const std::string& name) {
-    Request request{.op = Op::count};
-    std::memcpy(&request.a, name.c_str(), name.size() + 1);
-    return request;
+op::Open named(const std::string& name) {
+    op::Open open;
+    name.copy(open.name.text, sizeof open.name.text - 1);
+    return open;
 }
 
 /// What other nodes are told: the client's name, if it can be reached and claims none.
@@ -38,11 +35,12 @@ void die_renaming(test::Client& client, const std::string& name) {
     std::thread([&] {
         const u32 own = static_cast<u32>(syscall(SYS_gettid));
         client.slot_entry().tid.store(own);
-        client.pretend_half_way(OPEN);
-        char whole[SHARE_NAME_BYTES] = {};
-        std::memcpy(whole, name.c_str(), name.size());
-        test::must(claim_name(client.index(), whole), "claim");
-        share_client(client.index()).name_words[0] = named(name).a;
+        client.pretend_half_way(number_of<op::Open>());
+        const op::Open open = named(name);
+        test::must(claim_name(client.index(), open.name.text), "claim");
+        u64 first_word;
+        std::memcpy(&first_word, open.name.text, sizeof first_word);
+        share_client(client.index()).name_words[0] = first_word;
         announce(client.index());
         tid = own;
         syscall(SYS_exit, 0);
@@ -87,23 +85,22 @@ int attach_and_work(const char* path) {
             if (!test::receive_answer(socket.get(), answer, fds)) break;
             std::cout << answer.error << " " << answer.text << std::endl;
         } else if (command == "share") {
-            const Reply reply = client.ask(static_cast<u32>(ShareOp::open), {});
+            const auto reply = client.ask(op::Open{});
             std::cout << static_cast<u32>(reply.status) << std::endl;
         } else if (command == "stuck") {  // inside, behind a lock that nobody will free
             std::cout << "going" << std::endl;
             for (;;) {  // again if the host has found it held from outside
                 sharing().lock.lock(client.slot());
-                client.ask(static_cast<u32>(ShareOp::open), {});
+                client.ask(op::Open{});
             }
         } else if (command == "pins") {  // inside, in a lane, as if with an export pinned
             sharing().exports_used.put(static_cast<u32>(a));
             pin_of(client.slot()).put(static_cast<u32>(a));
             lane_taken(0) = client.slot() + 1;
-            client.pretend_inside(static_cast<u32>(ShareOp::send));
+            client.pretend_inside(number_of<op::Send>());
             std::cout << client.slot() << std::endl;
         } else if (command == "named") {  // NAME
-            std::cout << static_cast<u32>(client.ask(OPEN, named(line.substr(6))).status)
-                      << std::endl;
+            std::cout << static_cast<u32>(client.ask(named(line.substr(6))).status) << std::endl;
         } else if (command ==
                    "renames") {  // NAME: a thread does, tells other nodes, and dies alone
             die_renaming(client, line.substr(8));

@@ -49,21 +49,18 @@ TEST(Perform, WithoutAProviderHereAndNow) {
     with_host([&](Host& host) {
         const u32 client = dead_client(host);
         const u32 chunk = bare_chunk_of(client);
-        Reply reply;
+        op::ReturnChunk::Reply reply;
         EXPECT_EQ(return_for(host, client, chunk, reply), Performed::done);
         EXPECT_EQ(reply.status, Status::ok);
         EXPECT_EQ(chunk_owner(chunk).load(), OWNER_CACHED);
         EXPECT_EQ(client_at(client).chunks.load(), 1u);
         EXPECT_EQ(return_for(host, client, chunk, reply), Performed::done);
         EXPECT_EQ(reply.status, Status::miss);
-        EXPECT_EQ(host.perform_for(client, 99, {}, reply), Performed::done);
-        EXPECT_EQ(reply.status, Status::no_such_op);
         // An operation of its domain, whose only heap is in use.
-        EXPECT_EQ(host.perform_for(client, static_cast<u32>(Op::heap_acquire),
-                                   {.op = Op::heap_acquire}, reply),
-                  Performed::done);
-        EXPECT_EQ(reply.status, Status::need_heaps);
-        EXPECT_EQ(slot_at(host_slot()).operations, 4u);
+        op::AcquireHeap::Reply acquired;
+        EXPECT_EQ(host.perform_for(client, op::AcquireHeap{}, acquired), Performed::done);
+        EXPECT_EQ(acquired.status, Status::need_heaps);
+        EXPECT_EQ(slot_at(host_slot()).operations, 3u);
         expect_free(slot_at(host_slot()));
         EXPECT_EQ(context().captured.load(), 0u);
         expect_all_back(host);
@@ -80,7 +77,7 @@ TEST(Perform, WhatTakesItsTimeIsBegunOnceAndItsReplyWaits) {
         const u32 chunk = bare_chunk_of(client);
         const u32 others = bare_chunk_of(other);
         const Slot& slot = slot_at(host_slot());
-        Reply reply;
+        op::ReturnChunk::Reply reply;
         slow.ready = false;
         EXPECT_EQ(return_for(host, client, chunk, reply), Performed::pending);
         EXPECT_FALSE(is_open(slot));
@@ -113,7 +110,7 @@ TEST(Perform, AReplyThatNobodyAsksForIsNobodyElses) {
         Host host(options_in(directory), slow);
         const u32 client = dead_client(host);
         const u32 chunk = bare_chunk_of(client);
-        Reply reply;
+        op::ReturnChunk::Reply reply;
         EXPECT_EQ(return_for(host, client, chunk, reply), Performed::pending);
         slow.finish = true;
         // Another request of the same client: the former's reply is not this one's.
@@ -145,7 +142,7 @@ TEST(Perform, NothingBeginsInAPoisonedContext) {
         slot_at(host_slot()).owner.store(SlotOwner::make(client, 1).bits);
         host.recover(client);
         ASSERT_TRUE(host.poisoned());
-        Reply reply;
+        op::ReturnChunk::Reply reply;
         EXPECT_EQ(return_for(host, client, chunk, reply), Performed::failed);
         expect_free(slot_at(host_slot()));
     });
@@ -160,9 +157,8 @@ TEST(Perform, WhatADeadClientHoldsIsNotWaitedFor) {
         process.attach_and_wait(host);
         process.kill_it();
         const u32 other = dead_client(host);
-        Reply reply;
-        const u32 op = static_cast<u32>(ShareOp::leave);
-        EXPECT_EQ(host.perform_for(other, op, {}, reply), Performed::done);
+        op::Leave::Reply reply;
+        EXPECT_EQ(host.perform_for(other, op::Leave{}, reply), Performed::done);
         EXPECT_EQ(reply.status, Status::poisoned);
         EXPECT_TRUE(host.poisoned());
     });
@@ -172,16 +168,15 @@ TEST(Perform, WhatADeadClientHoldsIsUndone) {
     with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
         ClientProcess process([](Client& client) {
-            client.pretend_inside(static_cast<u32>(ShareOp::send));
+            client.pretend_inside(number_of<op::Send>());
             sharing().lock.lock(client.slot());
             ++sharing().groups;
         });
         process.attach_and_wait(host);
         process.kill_it();
         const u32 other = dead_client(host);
-        Reply reply;
-        const u32 op = static_cast<u32>(ShareOp::leave);
-        EXPECT_EQ(host.perform_for(other, op, {}, reply), Performed::done);
+        op::Leave::Reply reply;
+        EXPECT_EQ(host.perform_for(other, op::Leave{}, reply), Performed::done);
         EXPECT_EQ(reply.status, Status::miss);
         EXPECT_EQ(sharing().groups, 0u);
         EXPECT_FALSE(host.poisoned());
@@ -195,7 +190,7 @@ TEST(Perform, WhatADeadClientOwedIsDone) {
         host.set_provider(Provider::rollback);
         constexpr u32 SLEEPER = 2;
         ClientProcess process([](Client& client) {
-            client.pretend_inside(static_cast<u32>(ShareOp::send));
+            client.pretend_inside(number_of<op::Send>());
             client.slot_entry().owes = Owed::make(SLEEPER, Sleep::arrivals).bits;
         });
         const u32 client = process.attach_and_wait(host);
@@ -213,10 +208,10 @@ TEST(Perform, WhatADeadClientOwedIsDone) {
 TEST(Perform, WhatALivingClientLeftIsUndoneWhenItAsks) {
     with_host([&](Host& host) {
         host.set_provider(Provider::rollback);
-        const auto ask_about = [&](ShareOp op) {
+        const auto ask_about = [&](u32 number) {
             ClientProcess process([&](Client& client) {
-                client.pretend_inside(static_cast<u32>(op));
-                if (op == ShareOp::open) sharing().lock.lock(client.slot());
+                client.pretend_inside(number);
+                if (number == number_of<op::Open>()) sharing().lock.lock(client.slot());
             });
             const u32 client = process.attach_and_wait(host);
             AskMessage ask = good_ask(Ask::complete_slot);
@@ -226,9 +221,9 @@ TEST(Perform, WhatALivingClientLeftIsUndoneWhenItAsks) {
             process.kill_it();
             return answer.error;
         };
-        EXPECT_EQ(ask_about(ShareOp::open), 0u);
-        EXPECT_EQ(ask_about(static_cast<ShareOp>(NodeOp::claim_chunks)), 0u);
-        EXPECT_EQ(ask_about(static_cast<ShareOp>(Op::find_page)), u32{ENOTRECOVERABLE});
+        EXPECT_EQ(ask_about(number_of<op::Open>()), 0u);
+        EXPECT_EQ(ask_about(number_of<op::ClaimChunks>()), 0u);
+        EXPECT_EQ(ask_about(number_of<op::FindPage>()), u32{ENOTRECOVERABLE});
         EXPECT_FALSE(host.poisoned());
         expect_all_back(host);
     });

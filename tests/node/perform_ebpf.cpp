@@ -40,11 +40,7 @@ struct EbpfHost {
         plug.on_event();
     }
     /// Asks again after each event until it is not pending.
-    Performed perform(u32 client, Op op, const Request& request, Reply& reply) {
-        return until(
-            [&] { return host.perform_for(client, static_cast<u32>(op), request, reply); });
-    }
-    Performed give_back(u32 client, u32 chunk, Reply& reply) {
+    Performed give_back(u32 client, u32 chunk, op::ReturnChunk::Reply& reply) {
         return until([&] { return return_for(host, client, chunk, reply); });
     }
     template <class F>
@@ -126,7 +122,7 @@ TEST_F(PerformEbpf, ByTheCompleterOnce) {
         victim.kill_it();
         const u32 chunk = bare_chunk_of(client);
         const Slot& slot = slot_at(host_slot());
-        Reply reply;
+        op::ReturnChunk::Reply reply;
         // At first it waits for the completer; in between the host may look after other things.
         EXPECT_EQ(return_for(daemon.host, client, chunk, reply), Performed::pending);
         EXPECT_EQ(daemon.host.recover(client).state, RecoveryState::waiting);
@@ -160,7 +156,7 @@ void survive(const char* point, bool asks_again) {
         victim.kill_it();
         plan->chunk = bare_chunk_of(plan->client);
         crash_point_hook = at_point;
-        Reply reply;
+        op::ReturnChunk::Reply reply;
         daemon.give_back(plan->client, plan->chunk, reply);
     }));
     EXPECT_EQ(status, SIGKILL);
@@ -180,7 +176,7 @@ void survive(const char* point, bool asks_again) {
             EXPECT_EQ(chunk_owner(plan->chunk).load(), over ? OWNER_CACHED : client);
         }
         if (asks_again) {
-            Reply reply;
+            op::ReturnChunk::Reply reply;
             EXPECT_EQ(daemon.give_back(client, plan->chunk, reply), Performed::done);
             EXPECT_EQ(reply.status, open || over ? Status::miss : Status::ok);
             EXPECT_EQ(client_at(client).chunks.load(), 1u);
@@ -203,7 +199,7 @@ TEST_F(PerformEbpf, DaemonsKilledAtEveryPoint) {
     }
 }
 
-const Request TAKE_RUN{.op = Op::take_run, .a = 1, .b = 1};
+constexpr op::TakeRun TAKE_RUN{.slices = 1, .alignment = 1};
 
 TEST_F(PerformEbpf, CompletersKilledInTheMiddle) {
     const Directory directory;
@@ -216,10 +212,8 @@ TEST_F(PerformEbpf, CompletersKilledInTheMiddle) {
         victim.kill_it();
         Lock& lock = domain_at(client).arena.lock();
         const Slot& slot = slot_at(host_slot());
-        Reply reply;
-        const auto ask = [&] {
-            return daemon.host.perform_for(client, static_cast<u32>(Op::take_run), TAKE_RUN, reply);
-        };
+        op::TakeRun::Reply reply;
+        const auto ask = [&] { return daemon.host.perform_for(client, TAKE_RUN, reply); };
         lock.lock();
         EXPECT_EQ(ask(), Performed::pending);
         pid_t former = 0;
@@ -258,9 +252,8 @@ TEST_F(PerformEbpf, DaemonsKilledInTheMiddle) {
                   plan->client = victim.attach_and_wait(daemon.host);
                   victim.kill_it();
                   domain_at(plan->client).arena.lock().lock();
-                  Reply reply;
-                  daemon.host.perform_for(plan->client, static_cast<u32>(Op::take_run), TAKE_RUN,
-                                          reply);
+                  op::TakeRun::Reply reply;
+                  daemon.host.perform_for(plan->client, TAKE_RUN, reply);
                   EXPECT_TRUE(soon_in_image(completer_pid())) << said;
                   kill(getpid(), ::testing::Test::HasFailure() ? SIGTERM : SIGKILL);
               })),
@@ -283,7 +276,7 @@ TEST_F(PerformEbpf, DaemonsKilledInTheMiddle) {
         // Taken back as part of its client: no lock is held, nothing is done twice.
         daemon.recover(plan->client);
         EXPECT_EQ(slot.operations, 1u);
-        EXPECT_EQ(slot.reply.run.slices, 1u);
+        EXPECT_EQ(received<op::TakeRun::Reply>(slot.reply).run.slices, 1u);
         EXPECT_EQ(slot.owner.load(), 0u);
     });
 }
@@ -325,7 +318,7 @@ TEST_F(PerformEbpf, ClientThatChoosesTheCompletersRegisters) {
     const Directory directory;
     const std::string path = directory.path() + "/made";
     ClientProcess hostile([&](Client& client) {
-        client.pretend_inside(static_cast<u32>(Op::take_run));
+        client.pretend_inside(number_of<op::TakeRun>());
         const u64 page = stack_of_slot(client.slot());
         path.copy(reinterpret_cast<char*>(page), path.size() + 1);
         constexpr uid_t STRANGER = 65534;
@@ -371,10 +364,8 @@ TEST_F(PerformEbpf, OperationsThatNeverEndAreGivenUp) {
         const u32 client = victim.attach_and_wait(daemon.host);
         victim.kill_it();
         domain_at(client).arena.lock().lock();
-        Reply reply;
-        const auto ask = [&] {
-            return daemon.host.perform_for(client, static_cast<u32>(Op::take_run), TAKE_RUN, reply);
-        };
+        op::TakeRun::Reply reply;
+        const auto ask = [&] { return daemon.host.perform_for(client, TAKE_RUN, reply); };
         EXPECT_EQ(daemon.until(ask), Performed::failed);
         EXPECT_TRUE(daemon.host.poisoned());
         EXPECT_NE(said.find("does not end in 200 ms"), std::string::npos) << said;
@@ -397,7 +388,7 @@ TEST_F(PerformEbpf, WordsOfASlotAreNotBelieved) {
         slot_at(slot).completer.store(12345);
         slot_at(host_slot()).completer.store(12345);
         slot_at(host_slot()).stack_top = 0x1234'5678;
-        Reply reply;
+        op::ReturnChunk::Reply reply;
         EXPECT_EQ(daemon.give_back(client, bare_chunk_of(client), reply), Performed::done);
         EXPECT_EQ(reply.status, Status::ok);
         slot_at(host_slot()).stack_top = stack_top_of(host_slot());
@@ -424,7 +415,7 @@ TEST_F(PerformEbpf, DaemonsKilledAnywhere) {
         plan->client = victim.attach_and_wait(daemon.host);
         victim.kill_it();
     });
-    const Request claim{.op = Op::count, .a = 2, .b = 1, .mask = raw(NO_CHUNK)};
+    constexpr op::ClaimChunks claim{.count = 2};
     std::minstd_rand random(11);
     for (int round = 0; round < ROUNDS; ++round) {
         SCOPED_TRACE(round);
@@ -433,7 +424,7 @@ TEST_F(PerformEbpf, DaemonsKilledAnywhere) {
             EbpfHost daemon(options);
             const u32 client = plan->client;
             plan->found_open += is_open(slot_at(host_slot()));
-            Reply reply;
+            op::ReturnChunk::Reply reply;
             // The first one also finishes what was left.
             EXPECT_EQ(daemon.give_back(client, context().chunk_count, reply), Performed::done);
             expect_counts_agree(client);
@@ -441,10 +432,8 @@ TEST_F(PerformEbpf, DaemonsKilledAnywhere) {
             const itimerval timer{{0, 0}, {0, after}};
             setitimer(ITIMER_REAL, &timer, nullptr);  // SIGALRM ends it
             for (;;) {
-                daemon.until([&] {
-                    return daemon.host.perform_for(client, static_cast<u32>(NodeOp::claim_chunks),
-                                                   claim, reply);
-                });
+                op::ClaimChunks::Reply claimed;
+                daemon.until([&] { return daemon.host.perform_for(client, claim, claimed); });
                 while (bare_chunk_of(client) < context().chunk_count) {
                     daemon.give_back(client, bare_chunk_of(client), reply);
                 }

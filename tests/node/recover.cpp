@@ -107,16 +107,14 @@ TEST(Recover, WhatNobodyCanCompletePoisonsTheContextWithNames) {
         neighbour.attach_and_wait(host);
         ClientProcess process([](Client& client) {
             client.fill(20, 64);
-            client.pretend_inside(static_cast<u32>(Op::take_run));
+            client.pretend_inside(number_of<op::TakeRun>());
         });
         const u32 client = process.attach_and_wait(host);
         process.kill_it();
         EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
         EXPECT_TRUE(host.poisoned());
         const std::string text = host.poison_text();
-        EXPECT_NE(text.find("operation " + std::to_string(static_cast<u32>(Op::take_run))),
-                  std::string::npos)
-            << text;
+        EXPECT_NE(text.find("operation take_run"), std::string::npos) << text;
         EXPECT_NE(text.find("tester"), std::string::npos) << text;
         EXPECT_NE(text.find(std::to_string(process.pid())), std::string::npos) << text;
         EXPECT_NE(text.find("slot 1"), std::string::npos) << text;
@@ -153,7 +151,7 @@ TEST(Recover, ACompletionThatTakesItsTimeIsWaitedFor) {
         [&](Host& host) {
             ClientProcess process([](Client& client) {
                 client.fill(20, 64);
-                client.pretend_inside(static_cast<u32>(Op::take_run));
+                client.pretend_inside(number_of<op::TakeRun>());
             });
             const u32 client = process.attach_and_wait(host);
             process.kill_it();
@@ -175,7 +173,7 @@ TEST(Recover, AThreadThatLeftItsOperationHasItCompletedOrPoisons) {
     with_host(
         [&](Host& host) {
             ClientProcess process(
-                [](Client& client) { client.pretend_inside(static_cast<u32>(Op::take_run)); });
+                [](Client& client) { client.pretend_inside(number_of<op::TakeRun>()); });
             process.attach_and_wait(host);
             AskMessage ask = good_ask(Ask::complete_slot);
             EXPECT_EQ(host.complete_slot(process.pid(), ask).error, static_cast<u32>(EINPROGRESS));

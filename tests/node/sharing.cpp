@@ -56,10 +56,10 @@ class Model {
             for (const auto& box : boxes_) {
                 for (const Letter& letter : box.second) expected += letter.address == address;
             }
-            const ShareReply reply = ask(1, ShareOp::query, address);
+            const auto reply = ask(1, op::Query{address});
             const bool known = object.exported || returned_.count(address) != 0;
             ASSERT_EQ(reply.status, known ? Status::ok : Status::miss);
-            ASSERT_EQ(reply.value, expected);
+            ASSERT_EQ(reply.references, expected);
         }
         ASSERT_EQ(walk(), "");
     }
@@ -86,10 +86,7 @@ class Model {
 
     /// A client with a chunk of its own and objects in it. Some of them span two chunks.
     void begin(u32 client) {
-        ASSERT_EQ(perform_node(client, NodeOp::claim_chunks,
-                               {.op = Op{}, .a = 2, .b = 1, .mask = raw(NO_CHUNK)})
-                      .status,
-                  Status::ok);
+        ASSERT_EQ(perform(client, op::ClaimChunks{.count = 2}).status, Status::ok);
         const u32 first = first_chunk_of(client);
         for (u32 i = 0; i < EACH; ++i) {
             const u64 at = chunk_address(ChunkIndex{first}) + (i == 0 ? CHUNK_SIZE / 2 : i * 64);
@@ -97,7 +94,7 @@ class Model {
             bytes_[at] = i == 0 ? CHUNK_SIZE : 64;
         }
         ++client_at(client).generation;
-        ASSERT_EQ(ask(client, ShareOp::open).status, Status::ok);
+        ASSERT_EQ(ask(client, op::Open{}).status, Status::ok);
         ids_[client] = id_of(client, client_at(client).generation.load());
         boxes_[client];
     }
@@ -133,8 +130,7 @@ class Model {
     }
 
     void send(u32 client, u32 to, u64 address) {
-        const ShareReply reply =
-            ask(client, ShareOp::send, address, ids_[to].bits, bytes_[address]);
+        const auto reply = ask(client, op::Send{address, ids_[to], bytes_[address]});
         if (boxes_[to].size() == MAILBOX_MESSAGES) {
             ASSERT_EQ(reply.status, Status::full);
         } else if (!may(client, address)) {
@@ -147,7 +143,7 @@ class Model {
     }
 
     void receive(u32 client, u32 from) {
-        const ShareReply reply = ask(client, ShareOp::receive, 0, from == 0 ? 0 : ids_[from].bits);
+        const auto reply = ask(client, op::Receive{from == 0 ? ShareId{} : ids_[from]});
         auto& box = boxes_[client];
         auto it = box.begin();
         while (it != box.end() && from != 0 && it->sender != ids_[from].bits) ++it;
@@ -156,15 +152,15 @@ class Model {
             return;
         }
         ASSERT_EQ(reply.status, Status::ok);
-        ASSERT_EQ(reply.value, it->address);
-        ASSERT_EQ(reply.mask, bytes_[it->address]);
-        ASSERT_EQ(reply.extra, it->sender);
+        ASSERT_EQ(reply.object, it->address);
+        ASSERT_EQ(reply.bytes, bytes_[it->address]);
+        ASSERT_EQ(reply.sender.bits, it->sender);
         ++objects_[it->address].held[client];
         box.erase(it);
     }
 
     void reference(u32 client, u64 address) {
-        const ShareReply reply = ask(client, ShareOp::reference, address, 0, bytes_[address]);
+        const auto reply = ask(client, op::Reference{address, bytes_[address]});
         ASSERT_EQ(reply.status, may(client, address) ? Status::ok : Status::not_held);
         if (reply.status != Status::ok) return;
         const bool fresh = !objects_[address].exported;
@@ -175,7 +171,7 @@ class Model {
 
     void drop(u32 client, u64 address) {
         Object& o = objects_[address];
-        const ShareReply reply = ask(client, ShareOp::drop, address);
+        const auto reply = ask(client, op::Drop{address});
         if (returned_.count(address) != 0) {
             ASSERT_EQ(reply.status, Status::not_held);
         } else if (!o.exported) {
@@ -186,7 +182,7 @@ class Model {
             ASSERT_EQ(reply.status, Status::ok);
             if (--o.held[client] == 0) o.held.erase(client);
             gone_if_last(address);
-            ASSERT_EQ(reply.mask, !o.exported && o.owner == client);
+            ASSERT_EQ(reply.memory == Memory::yours_to_free, !o.exported && o.owner == client);
             if (!o.exported && o.owner != client && o.owner != 0) returned_.insert(address);
             if (!o.exported && o.owner == 0) objects_.erase(address);
         }
@@ -194,16 +190,16 @@ class Model {
 
     void collect(u32 client) {
         for (;;) {
-            const ShareReply reply = ask(client, ShareOp::take_returned);
+            const auto reply = ask(client, op::TakeReturned{});
             if (reply.status != Status::ok) break;
-            ASSERT_EQ(returned_.erase(reply.value), 1u);
-            ASSERT_EQ(objects_[reply.value].owner, client);
+            ASSERT_EQ(returned_.erase(reply.object), 1u);
+            ASSERT_EQ(objects_[reply.object].owner, client);
         }
         for (const u64 address : returned_) ASSERT_NE(objects_[address].owner, client);
     }
 
     void leave(u32 client) {
-        while (ask(client, ShareOp::leave).status == Status::ok) {
+        while (ask(client, op::Leave{}).status == Status::ok) {
         }
     }
 
@@ -283,27 +279,27 @@ TEST(Sharing, TablesThatAreFullAreSaid) {
         sharing().exports_present = sharing().holders_present = 3;
         Model model(1);
         const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
-        EXPECT_EQ(ask(1, ShareOp::reference, at + 64, 0, 64).status, Status::ok);
-        EXPECT_EQ(ask(1, ShareOp::reference, at + 128, 0, 64).status, Status::ok);
-        EXPECT_EQ(ask(1, ShareOp::reference, at + 192, 0, 64).status, Status::need_records);
+        EXPECT_EQ(ask(1, op::Reference{at + 64, 64}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Reference{at + 128, 64}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Reference{at + 192, 64}).status, Status::need_records);
         EXPECT_EQ(walk(), "");
-        EXPECT_EQ(ask(1, ShareOp::add_records, u64{MAX_EXPORTS} + 1, 0).status, Status::limit);
-        EXPECT_EQ(ask(1, ShareOp::add_records, 5, 5).status, Status::ok);
-        EXPECT_EQ(ask(1, ShareOp::reference, at + 192, 0, 64).status, Status::ok);
+        EXPECT_EQ(ask(1, op::AddRecords{u64{MAX_EXPORTS} + 1, 0}).status, Status::limit);
+        EXPECT_EQ(ask(1, op::AddRecords{5, 5}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Reference{at + 192, 64}).status, Status::ok);
         model.end();
     });
 }
 
 TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
     with_tables([](Host&) {
-        EXPECT_EQ(ask(1, ShareOp::watch).status, Status::gone);
-        EXPECT_EQ(ask(1, ShareOp::open).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Watch{}).status, Status::gone);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
         EXPECT_EQ(share_client(1).watched, 0U);
-        EXPECT_EQ(ask(1, ShareOp::watch).status, Status::ok);
-        EXPECT_EQ(ask(1, ShareOp::open).status, Status::ok);  // under another name, say
+        EXPECT_EQ(ask(1, op::Watch{}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);  // under another name, say
         EXPECT_EQ(share_client(1).watched, 1U);
-        while (ask(1, ShareOp::leave).status == Status::ok) continue;
-        EXPECT_EQ(ask(1, ShareOp::open).status, Status::ok);
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
         EXPECT_EQ(share_client(1).watched, 0U);
     });
 }
@@ -311,16 +307,16 @@ TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
 TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
     with_tables([](Host&) {
         Model model(1);
-        EXPECT_EQ(ask(0, ShareOp::open).status, Status::gone);
-        EXPECT_EQ(ask(context().max_clients + 1, ShareOp::open).status, Status::gone);
+        EXPECT_EQ(ask(0, op::Open{}).status, Status::gone);
+        EXPECT_EQ(ask(context().max_clients + 1, op::Open{}).status, Status::gone);
         const u64 self = id_of(1, client_at(1).generation.load()).bits;
         for (const u64 address : {u64{0}, u64{HEAP_BASE - 1}, u64{HEAP_BASE + HEAP_WINDOW}, ~u64{0},
                                   u64{HEAP_BASE + HEAP_WINDOW - 1}}) {
-            EXPECT_EQ(ask(1, ShareOp::send, address, self, 64).status, Status::not_held);
+            EXPECT_EQ(ask(1, op::Send{address, {self}, 64}).status, Status::not_held);
         }
         const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
         for (const u64 bytes : {u64{0}, u64{HEAP_WINDOW}, ~u64{0}, u64{CHUNK_SIZE * 3}}) {
-            EXPECT_EQ(ask(1, ShareOp::send, at, self, bytes).status, Status::not_held);
+            EXPECT_EQ(ask(1, op::Send{at, {self}, bytes}).status, Status::not_held);
         }
         EXPECT_EQ(walk(), "");
     });
@@ -329,20 +325,17 @@ TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
 /// An operation that takes the last export of a dead client's chunks away, and may be undone yet.
 TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
     with_tables([](Host&) {
-        ASSERT_EQ(perform_node(1, NodeOp::claim_chunks,
-                               {.op = Op{}, .a = 4, .b = 1, .mask = raw(NO_CHUNK)})
-                      .status,
-                  Status::ok);
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 4}).status, Status::ok);
         const u32 first = first_chunk_of(1);
         const u64 object = chunk_address(ChunkIndex{first}) + CHUNK_SIZE / 2;
         for (const u32 client : {1u, 2u}) {
             ++client_at(client).generation;
-            ASSERT_EQ(ask(client, ShareOp::open).status, Status::ok);
+            ASSERT_EQ(ask(client, op::Open{}).status, Status::ok);
         }
         const u64 receiver = id_of(2).bits;
-        ASSERT_EQ(ask(1, ShareOp::send, object, receiver, 3 * CHUNK_SIZE).status, Status::ok);
-        ASSERT_EQ(ask(2, ShareOp::receive).status, Status::ok);
-        while (ask(1, ShareOp::leave).status == Status::ok) continue;
+        ASSERT_EQ(ask(1, op::Send{object, {receiver}, 3 * CHUNK_SIZE}).status, Status::ok);
+        ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
         const auto all_are = [&](u32 owner) {
             for (u32 c = first; c < first + 4; ++c) {
                 if (chunk_owner(c).load() != owner) return false;
@@ -365,7 +358,7 @@ TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
         EXPECT_TRUE(all_are(OWNER_KEPT));
         EXPECT_EQ(undo_operation(2, present), Undo::done);
         EXPECT_EQ(walk(), "");
-        EXPECT_EQ(ask(2, ShareOp::drop, object).status, Status::ok);
+        EXPECT_EQ(ask(2, op::Drop{object}).status, Status::ok);
         EXPECT_TRUE(all_are(OWNER_CACHED));
         EXPECT_EQ(walk(), "");
     });

@@ -20,13 +20,14 @@ void with_tables(Body body) {
     in_child([&] {
         Host host(options_in(directory, 512 * MiB));
         // All records that the tests need; mailboxes are present when they are touched.
-        perform_share({1, 1}, ShareOp::add_records, {.a = 1000, .b = 1000});
+        perform(Caller{1, 1}, op::AddRecords{.exports = 1000, .holders = 1000});
         body(host);
     });
 }
 
-inline ShareReply ask(u32 client, ShareOp op, u64 a = 0, u64 b = 0, u64 mask = 0) {
-    return perform_share({client, client}, op, {.a = a, .b = b, .mask = mask});
+template <class O>
+typename O::Reply ask(u32 client, const O& o) {
+    return perform(Caller{client, client}, o);
 }
 
 inline std::string walk() {

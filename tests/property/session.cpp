@@ -32,8 +32,8 @@ void for_samples(uptr p, usize block_size, usize bytes, F&& f) {
 
 Heap* acquire() {
     for (;;) {
-        const Reply r = transact({.op = Op::heap_acquire});
-        if (r.status == Status::ok) return reinterpret_cast<Heap*>(r.value);
+        const auto r = transact(op::AcquireHeap{});
+        if (r.status == Status::ok) return r.heap;
         if (!add_heaps()) return nullptr;
     }
 }
@@ -256,7 +256,7 @@ void Session::do_bad_free() {
 /// left.
 void Session::do_end() {
     if (actor_ == 0) return;
-    transact({.op = Op::heap_abandon, .heap = thread_heap, .now = now_ms()});
+    transact(op::AbandonHeap{.heap = thread_heap, .now = now_ms()});
     thread_heap = actors_[0];
     actors_[actor_] = acquire();
     actor_ = 0;
@@ -301,8 +301,7 @@ void Session::finish() {
         free_block(order_.back());
     }
     check("when everything was freed");
-    for (u32 i = 1; i < ACTORS; ++i)
-        transact({.op = Op::heap_abandon, .heap = actors_[i], .now = now_ms()});
+    for (u32 i = 1; i < ACTORS; ++i) transact(op::AbandonHeap{.heap = actors_[i], .now = now_ms()});
     thread_heap = actors_[0];
     trim();
     check("at the end");

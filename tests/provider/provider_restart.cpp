@@ -131,9 +131,9 @@ TEST(ProviderRestart, LongOperationsTakeTurns) {
     AEP_NEED_EBPF();
     constexpr u32 CHUNKS = 30'000, LONG = WORKERS + 4;
     Node node(Node::With::provider, 4 * TiB);
-    const Request claim{.op = Op::count, .a = CHUNKS, .b = 1, .mask = raw(NO_CHUNK)};
+    constexpr op::ClaimChunks claim{.count = CHUNKS};
     for (u32 slot = 0; slot < LONG; ++slot) {
-        Stepper victim(node, [&] { traced(static_cast<u32>(NodeOp::claim_chunks), claim, slot); });
+        Stepper victim(node, [&] { traced(claim, slot); });
         for (int step = 0; step < 100; ++step) ASSERT_TRUE(victim.step());
         victim.kill_it();
         ASSERT_EQ(slot_at(slot).sequence % 2, 1u);
@@ -142,10 +142,10 @@ TEST(ProviderRestart, LongOperationsTakeTurns) {
     for (u32 i = 0; i < LONG; ++i) {
         const CompleterReport report = node.report();
         EXPECT_EQ(report.outcome, CompleterOutcome::completed) << "slot " << report.slot;
-        const Reply& reply = slot_at(report.slot).reply;
+        const auto reply = received<op::ClaimChunks::Reply>(slot_at(report.slot).reply);
         EXPECT_EQ(reply.status, Status::ok);
         for (u32 c = 0; c < CHUNKS; ++c) {
-            ASSERT_EQ(chunk_owner(static_cast<u32>(reply.value) + c), CLIENT);
+            ASSERT_EQ(chunk_owner(raw(reply.first) + c), CLIENT);
         }
     }
     EXPECT_EQ(client_at(CLIENT).chunks, u64{CHUNKS} * LONG);
@@ -224,10 +224,7 @@ TEST(ProviderRestart, CompletersKilledAtRandom) {
     for (int i = 0; i < 100 && inside < 10; ++i) {
         Node node(Node::With::provider, 512 * GiB);
         Slot& slot = slot_at(0);
-        Stepper victim(node, [&] {
-            traced(static_cast<u32>(NodeOp::claim_chunks),
-                   {.op = Op::count, .a = CHUNKS, .b = 1, .mask = raw(NO_CHUNK)});
-        });
+        Stepper victim(node, [&] { traced(op::ClaimChunks{.count = CHUNKS}); });
         for (int step = 0; step < 100; ++step) ASSERT_TRUE(victim.step());
         victim.kill_it();
         u32 claimed = 0;  // the first ones are, in their order
@@ -248,10 +245,11 @@ TEST(ProviderRestart, CompletersKilledAtRandom) {
             node.start_completer();
         }
         // Done once: not one chunk more or less.
-        EXPECT_EQ(slot.reply.status, Status::ok);
+        const auto reply = received<op::ClaimChunks::Reply>(slot.reply);
+        EXPECT_EQ(reply.status, Status::ok);
         EXPECT_EQ(client_at(CLIENT).chunks, CHUNKS);
         for (u32 c = 0; c < CHUNKS; ++c) {
-            ASSERT_EQ(chunk_owner(static_cast<u32>(slot.reply.value) + c), CLIENT);
+            ASSERT_EQ(chunk_owner(raw(reply.first) + c), CLIENT);
         }
         ASSERT_FALSE(HasFailure());
     }

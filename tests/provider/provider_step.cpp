@@ -29,9 +29,9 @@ Heap* heap_of(Session& session) {
 
 PageDesc* new_page(Heap* heap, u32 size_class) {
     const Run run = take_run(0, heap, 1);
-    const Reply reply =
-        perform_in_image(0, {.op = Op::page_birth, .heap = heap, .a = size_class, .run = run});
-    return reinterpret_cast<PageDesc*>(reply.value);
+    const auto reply =
+        perform_in_image(0, op::MakePage{.heap = heap, .size_class = size_class, .run = run});
+    return reply.page;
 }
 
 /// A malloc from the page: the bit of the block, which nobody touches.
@@ -42,46 +42,46 @@ u32 page_pop_one(PageDesc* d) {
 }
 
 const Way WAYS[] = {
-    {"heap_acquire", [](Session&) { traced({.op = Op::heap_acquire}); }},
+    {"heap_acquire", [](Session&) { traced(op::AcquireHeap{}); }},
     {"heap_abandon",
      [](Session& s) {
          Heap* heap = take_heap(s, 0);
          new_page(heap, 4);
          s.heaps[0] = nullptr;
-         traced({.op = Op::heap_abandon, .heap = heap, .now = 1});
+         traced(op::AbandonHeap{.heap = heap, .now = 1});
      }},
     {"take_run",
      [](Session& s) {
-         perform_in_image(0, {.op = Op::give_run, .a = raw(take_run(0, nullptr, 3).first), .b = 3});
-         traced({.op = Op::take_run, .heap = heap_of(s), .a = 3, .b = 1});
+         perform_in_image(0, op::GiveRun{.first = take_run(0, nullptr, 3).first, .slices = 3});
+         traced(op::TakeRun{.heap = heap_of(s), .slices = 3, .alignment = 1});
      }},
     {"take_run across chunks",
-     [](Session& s) { traced({.op = Op::take_run, .heap = heap_of(s), .a = 70, .b = 1}); }},
+     [](Session& s) { traced(op::TakeRun{.heap = heap_of(s), .slices = 70, .alignment = 1}); }},
     {"give_run",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         traced({.op = Op::give_run, .a = raw(run.first), .b = 2, .now = 1});
+         traced(op::GiveRun{.first = run.first, .slices = 2, .now = 1});
      }},
     {"page_birth",
      [](Session& s) {
          Heap* heap = heap_of(s);
          const Run run = take_run(0, heap, 1);
-         traced({.op = Op::page_birth, .heap = heap, .a = 9, .run = run});
+         traced(op::MakePage{.heap = heap, .size_class = 9, .run = run});
      }},
-    {"find_page", [](Session& s) { traced({.op = Op::find_page, .heap = heap_of(s), .a = 9}); }},
+    {"find_page", [](Session& s) { traced(op::FindPage{.heap = heap_of(s), .size_class = 9}); }},
     {"find_page that adopts",
      [](Session& s) {
          Heap* other = take_heap(s, 0);
          page_pop_one(new_page(other, 20));
          Heap* heap = take_heap(s, 0);
-         perform_in_image(0, {.op = Op::heap_abandon, .heap = other});
-         traced({.op = Op::find_page, .heap = heap, .a = 30});
+         perform_in_image(0, op::AbandonHeap{.heap = other});
+         traced(op::FindPage{.heap = heap, .size_class = 30});
      }},
     {"queue_page",
      [](Session& s) {
          PageDesc* d = new_page(take_heap(s, 0), 6);
          page_mark_remote(d, page_pop_one(d));
-         traced({.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
+         traced(op::QueuePage{.page = d});
      }},
     {"trim with remote frees",
      [](Session& s) {
@@ -89,8 +89,8 @@ const Way WAYS[] = {
          PageDesc* d = new_page(heap, 6);
          page_pop_one(d);
          page_mark_remote(d, page_pop_one(d));
-         perform_in_image(0, {.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
-         traced({.op = Op::trim, .heap = heap, .now = 1});
+         perform_in_image(0, op::QueuePage{.page = d});
+         traced(op::Trim{.heap = heap, .now = 1});
      }},
     {"free_local",
      [](Session& s) {
@@ -99,35 +99,35 @@ const Way WAYS[] = {
          u32 index = 0;
          do {
              while (page_hand(d) != 0) index = page_pop_one(d);
-         } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
+         } while (perform_in_image(0, op::FindPage{.heap = heap, .size_class = 50}).status ==
                   Status::ok);
          page_clear_bit(d, index);
          page_regain(d);
-         traced({.op = Op::free_local, .heap = heap, .a = reinterpret_cast<u64>(d), .now = 1});
+         traced(op::RefilePage{.heap = heap, .page = d, .now = 1});
      },
      true},
     {"large_birth",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         traced({.op = Op::large_birth, .run = run});
+         traced(op::MakeLarge{.run = run});
      }},
     {"free_large",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         perform_in_image(0, {.op = Op::large_birth, .run = run});
-         traced({.op = Op::free_large, .a = run.address(), .now = 1});
+         perform_in_image(0, op::MakeLarge{.run = run});
+         traced(op::FreeLarge{.address = run.address(), .now = 1});
      }},
     {"grow_large",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         perform_in_image(0, {.op = Op::large_birth, .run = run});
-         traced({.op = Op::grow_large, .a = run.address(), .b = 3});
+         perform_in_image(0, op::MakeLarge{.run = run});
+         traced(op::GrowLarge{.address = run.address(), .slices = 3});
      }},
     {"trim",
      [](Session& s) {
          Heap* heap = heap_of(s);
          new_page(heap, 15);
-         traced({.op = Op::trim, .heap = heap, .now = 1});
+         traced(op::Trim{.heap = heap, .now = 1});
      }},
     {"take_back",
      [](Session& s) {
@@ -135,57 +135,40 @@ const Way WAYS[] = {
          PageDesc* d = new_page(heap, 50);
          do {
              while (page_hand(d) != 0) page_pop_one(d);
-         } while (perform_in_image(0, {.op = Op::find_page, .heap = heap, .a = 50}).status ==
+         } while (perform_in_image(0, op::FindPage{.heap = heap, .size_class = 50}).status ==
                   Status::ok);
          for (u32 i = 0; i < d->capacity; ++i) page_mark_remote(d, i);
-         perform_in_image(0, {.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
-         traced({.op = Op::take_back, .heap = heap, .now = 1});
+         perform_in_image(0, op::QueuePage{.page = d});
+         traced(op::TakeBack{.heap = heap, .now = 1});
      }},
     {"purge_begin",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
-         perform_in_image(0, {.op = Op::give_run, .a = raw(run.first), .b = 2, .now = 1});
-         traced({.op = Op::purge_begin, .a = 0, .now = 100});
+         perform_in_image(0, op::GiveRun{.first = run.first, .slices = 2, .now = 1});
+         traced(op::BeginPurge{.decay_ms = 0, .now = 100});
      }},
-    {"claim_chunks",
-     [](Session&) {
-         traced(static_cast<u32>(NodeOp::claim_chunks),
-                {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
-     }},
-    {"claim_chunks aligned",
-     [](Session&) {
-         traced(static_cast<u32>(NodeOp::claim_chunks),
-                {.op = Op::count, .a = 2, .b = 2, .mask = raw(NO_CHUNK)});
-     }},
+    {"claim_chunks", [](Session&) { traced(op::ClaimChunks{.count = 1}); }},
+    {"claim_chunks aligned", [](Session&) { traced(op::ClaimChunks{.count = 2, .alignment = 2}); }},
     {"claim_chunks in vain",
      [](Session&) {
          // The second of the two is the client's already: the first one goes back.
-         const auto claim = static_cast<u32>(NodeOp::claim_chunks);
-         perform_in_image(0, claim, {.op = Op::count, .a = 1, .b = 1, .mask = 1});
-         traced(claim, {.op = Op::count, .a = 2, .b = 1, .mask = 0});
+         perform_in_image(0, op::ClaimChunks{.count = 1, .at = ChunkIndex{1}});
+         traced(op::ClaimChunks{.count = 2, .at = ChunkIndex{0}});
      }},
     {"return_chunk clean",
      [](Session&) {
-         const Reply claimed =
-             perform_in_image(0, static_cast<u32>(NodeOp::claim_chunks),
-                              {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
-         traced(static_cast<u32>(NodeOp::return_chunk),
-                {.op = Op::count, .a = claimed.value, .b = 1});
+         const auto claimed = perform_in_image(0, op::ClaimChunks{.count = 1});
+         traced(op::ReturnChunk{.chunk = claimed.first, .clean = true});
      }},
     {"return_chunk to the cache",
      [](Session&) {
-         const Reply claimed =
-             perform_in_image(0, static_cast<u32>(NodeOp::claim_chunks),
-                              {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
-         traced(static_cast<u32>(NodeOp::return_chunk),
-                {.op = Op::count, .a = claimed.value, .b = 0});
+         const auto claimed = perform_in_image(0, op::ClaimChunks{.count = 1});
+         traced(op::ReturnChunk{.chunk = claimed.first, .clean = false});
      }},
     {"add_chunks",
      [](Session&) {
-         const Reply claimed =
-             perform_in_image(0, static_cast<u32>(NodeOp::claim_chunks),
-                              {.op = Op::count, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
-         traced({.op = Op::add_chunks, .a = claimed.value, .b = 1, .committed = true});
+         const auto claimed = perform_in_image(0, op::ClaimChunks{.count = 1});
+         traced(op::AddChunks{.first = claimed.first, .count = 1, .committed = true});
      }},
 };
 

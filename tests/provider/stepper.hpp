@@ -14,15 +14,15 @@
 namespace aep::test {
 
 /// Stops for the tracer right before the operation.
-inline void traced(u32 number, Request request, u32 slot = 0) {
+template <class O>
+void traced(const O& o, u32 slot = 0) {
     Slot& s = slot_at(slot);
-    s.op = number;
-    s.request = request;
+    s.op = number_of<O>();
+    copy_message<O>(s.request, &o);
     syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGSTOP);
     enter_image()(&s);
     _exit(0);
 }
-inline void traced(Request request) { traced(static_cast<u32>(request.op), request); }
 
 /// A victim whose `body` ends in traced(): stopped before the first instruction in the image.
 class Stepper {

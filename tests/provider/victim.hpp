@@ -2,14 +2,17 @@
 // Who calls it: the provider's tests, in forked victims.
 #pragma once
 
+#include <functional>
+
+#include "aep-lib/image/enter.hpp"
 #include "tests/provider/node.hpp"
 
 namespace aep::test {
 
 /// One operation on the slot, through the shadow entry.
-Reply perform_in_image(u32 slot, u32 number, const Request& request);
-inline Reply perform_in_image(u32 slot, Request request) {
-    return perform_in_image(slot, static_cast<u32>(request.op), request);
+template <class O>
+typename O::Reply perform_in_image(u32 slot, const O& o) {
+    return perform_through(slot_at(slot), o);
 }
 
 /// Gives back what the slot's former thread had, takes a heap, and goes through all operations;
@@ -27,9 +30,13 @@ void churn_on_thread(Session& session, u32 slot);
 
 /// Whether as many threads of the process wait in futex calls of the image.
 bool wait_in_image(const Node& node, pid_t process, usize threads);
-/// A victim that performs a request, which waits for a lock that the test holds; killed there.
-void kill_waiting(Node& node, u32 slot, const Request& request);
-inline const Request NEEDS_ARENA{.op = Op::take_run, .a = 1, .b = 1};
-inline const Request NEEDS_HEAPS{.op = Op::heap_acquire};
+/// A victim that performs an operation, which waits for a lock that the test holds; killed there.
+void kill_waiting(Node& node, u32 slot, const std::function<void()>& operation);
+template <class O>
+void kill_waiting(Node& node, u32 slot, const O& o) {
+    kill_waiting(node, slot, std::function<void()>([&] { perform_in_image(slot, o); }));
+}
+inline constexpr op::TakeRun NEEDS_ARENA{.slices = 1, .alignment = 1};
+inline constexpr op::AcquireHeap NEEDS_HEAPS{};
 
 }  // namespace aep::test

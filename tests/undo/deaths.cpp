@@ -40,7 +40,7 @@ void recover_slots(u32 victim) {
         if (shares_between_nodes()) {
             settle_lanes(slot, pin_of(slot));
             if (pin_of(slot) != NO_RECORD) {
-                perform_share({0, host_slot()}, ShareOp::finish_away, {.a = slot});
+                perform(Caller{0, host_slot()}, op::FinishAway{.slot = slot});
             }
         }
         pay_what_is_owed(slot);
@@ -73,15 +73,15 @@ void Exhaustion::judge(const Step& step, const Words& before, const Store& store
 /// What the tables say when the dead slot is recovered; of a client that leaves, when it has left.
 Words Exhaustion::recovered(const Caller& caller, const Step& step) {
     recover_slots(caller.slot);
-    if (step.op == ShareOp::leave) {
-        while (perform_share(caller, step.op, step.request).status == Status::ok) continue;
+    if (step.leaves) {
+        while (step.perform(caller) == Status::ok) continue;
     }
     return live_words(pool);
 }
 
-ShareReply Exhaustion::run(const Step& step) {
+Status Exhaustion::run(const Step& step) {
     Stores& s = test::stores;
-    const auto perform = [&] { perform_share(step.caller, step.op, step.request); };
+    const auto perform = [&] { step.perform(step.caller); };
     const usize begin = s.mark();
     const Words before = live_words(pool);
     // How many stores it has, and what it leaves.
@@ -123,7 +123,7 @@ ShareReply Exhaustion::run(const Step& step) {
         }
         s.take_back(died);
         // What a dead client has is given up in many like steps: some of them will do.
-        const u64 sample = step.op == ShareOp::leave ? 16 * every_recovery : every_recovery;
+        const u64 sample = step.leaves ? 16 * every_recovery : every_recovery;
         for (u64 j = 1; at % sample == 0 && j <= recovery; ++j) {
             s.run([&] { recover_slots(step.caller.slot); }, j);
             ++recovery_deaths;
@@ -136,9 +136,9 @@ ShareReply Exhaustion::run(const Step& step) {
         }
         s.take_back(begin);
     }
-    ShareReply reply;
-    s.run([&] { reply = perform_share(step.caller, step.op, step.request); });
-    return reply;
+    Status status = Status::ok;
+    s.run([&] { status = step.perform(step.caller); });
+    return status;
 }
 
 }  // namespace aep::test

@@ -4,6 +4,7 @@
 // Crash rule: this is the test of the crash rule of dsm-core/sharing.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "dsm-core/sharing/share_ops.hpp"
@@ -15,8 +16,15 @@ namespace aep::test {
 struct Step {
     const char* name;
     Caller caller;
-    ShareOp op;
-    ShareRequest request;
+    std::function<Status(Caller)> perform;
+    bool leaves;  // a part of all that its client had: to be done again until it is done
+
+    template <class O>
+    Step(const char* step, Caller by, const O& o)
+        : name(step),
+          caller(by),
+          perform([o](Caller c) { return aep::perform(c, o).status; }),
+          leaves(std::is_same_v<O, op::Leave>) {}
 };
 
 struct Exhaustion {
@@ -27,8 +35,8 @@ struct Exhaustion {
     u64 stores = 0;           // to words that something reads
     std::vector<std::string> faults;
 
-    /// Performs the step, after all its deaths. Its reply.
-    ShareReply run(const Step& step);
+    /// Performs the step, after all its deaths. How it ended.
+    Status run(const Step& step);
 
   private:
     void fault(const Step& step, u64 at, const std::string& what);

@@ -118,11 +118,11 @@ struct Deaths {
 
     /// Everybody goes: what is left then is lost.
     void close() {
-        while (perform_share(ONE, ShareOp::leave, {}).status == Status::ok) continue;
+        while (perform(ONE, op::Leave{}).status == Status::ok) continue;
         other.drop_all();
         for (u32 i = 0; i < 64; ++i) {
             const u32 slot = host_slot();
-            if (perform_share({0, slot}, ShareOp::tidy, {}).status == Status::miss) break;
+            if (perform(Caller{0, slot}, op::Tidy{}).status == Status::miss) break;
         }
     }
 
@@ -143,9 +143,9 @@ struct Deaths {
         }
     }
 
-    ShareReply run(const Step& step) {
+    Status run(const Step& step) {
         Stores& s = test::stores;
-        const auto perform = [&] { perform_share(step.caller, step.op, step.request); };
+        const auto perform = [&] { step.perform(step.caller); };
         const usize begin = s.mark();
         s.run(perform);
         const u64 count = s.count();
@@ -170,60 +170,53 @@ struct Deaths {
             }
             s.take_back(begin);
         }
-        ShareReply reply;
-        s.run([&] { reply = perform_share(step.caller, step.op, step.request); });
-        return reply;
+        Status status = Status::ok;
+        s.run([&] { status = step.perform(step.caller); });
+        return status;
     }
 };
 
 /// All that crosses nodes, from this one and to it.
 void all_operations(Deaths& all, Other& other) {
-    const Reply claimed =
-        perform_node(1, NodeOp::claim_chunks, {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
-    const u64 a = chunk_address(ChunkIndex{static_cast<u32>(claimed.value)});
+    const auto claimed = perform(1, op::ClaimChunks{.count = 1});
+    const u64 a = chunk_address(claimed.first);
     const u64 theirs = chunk_address(ChunkIndex{context().chunk_count - 1});
     client_at(1).generation = 1;
     client_at(1).state = static_cast<u32>(ClientState::live);  // one that is gone has nothing
-    const auto ok = [&](const Step& step) {
-        const ShareReply reply = all.run(step);
-        EXPECT_EQ(reply.status, Status::ok) << step.name;
-        return reply;
-    };
-    const u64 there = other.id();
-    ok({"open with a name", ONE, ShareOp::open, {.a = 0x656e6f}});
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const ShareId there{other.id()};
+    ok({"open with a name", ONE, op::Open{{"one"}}});
     const u64 here = id_of(1, 1).bits;
-    ok({"first send", ONE, ShareOp::send, {.a = a, .b = there, .mask = 64}});
-    ok({"second send", ONE, ShareOp::send, {.a = a, .b = there, .mask = 64}});
-    ok({"drop of what others have", ONE, ShareOp::drop, {.a = a}});
-    all.run({"settle in vain", {0, host_slot()}, ShareOp::settle, {}});
+    ok({"first send", ONE, op::Send{.object = a, .to = there, .bytes = 64}});
+    ok({"second send", ONE, op::Send{.object = a, .to = there, .bytes = 64}});
+    ok({"drop of what others have", ONE, op::Drop{.object = a}});
+    all.run({"settle in vain", {0, host_slot()}, op::Settle{}});
     test::stores.run([&] { other.drop_all(); });
-    all.run({"settle", {0, host_slot()}, ShareOp::settle, {}});
-    ok({"make a group", ONE, ShareOp::group_make, {.a = a + 4096, .mask = 4096}});
-    ok({"extend", ONE, ShareOp::group_extend, {.a = a + 4096, .b = a + 8192, .mask = 4096}});
-    ok({"send a group", ONE, ShareOp::send, {.a = a + 4096, .b = there}});
-    ok({"extend what others know",
-        ONE,
-        ShareOp::group_extend,
-        {.a = a + 4096, .b = a + 16384, .mask = 4096}});
-    ok({"drop the group", ONE, ShareOp::drop, {.a = a + 4096}});
+    all.run({"settle", {0, host_slot()}, op::Settle{}});
+    ok({"make a group", ONE, op::MakeGroup{.block = a + 4096, .bytes = 4096}});
+    ok({"extend", ONE, op::ExtendGroup{.group = a + 4096, .extent = a + 8192, .bytes = 4096}});
+    ok({"send a group", ONE, op::Send{.object = a + 4096, .to = there}});
+    ok({"extend what others know", ONE,
+        op::ExtendGroup{.group = a + 4096, .extent = a + 16384, .bytes = 4096}});
+    ok({"drop the group", ONE, op::Drop{.object = a + 4096}});
     test::stores.run([&] { other.drop_all(); });
-    all.run({"tidy", {0, host_slot()}, ShareOp::tidy, {}});
+    all.run({"tidy", {0, host_slot()}, op::Tidy{}});
     test::stores.run([&] {
         other.send(0, theirs, here);
         other.send(0, theirs, here);
         other.send(1, theirs + 4096, here, true);
     });
-    ok({"first receive", ONE, ShareOp::receive, {}});
-    ok({"second receive", ONE, ShareOp::receive, {.b = there}});
-    ok({"receive a group", ONE, ShareOp::receive, {}});
-    EXPECT_EQ(all.run({"receive nothing", ONE, ShareOp::receive, {}}).status, Status::miss);
-    ok({"drop theirs", ONE, ShareOp::drop, {.a = theirs}});
-    ok({"last drop of theirs", ONE, ShareOp::drop, {.a = theirs}});
-    all.run({"settle theirs", {0, host_slot()}, ShareOp::settle, {}});
-    ok({"drop their group", ONE, ShareOp::drop, {.a = theirs + 4096}});
+    ok({"first receive", ONE, op::Receive{}});
+    ok({"second receive", ONE, op::Receive{.from = there}});
+    ok({"receive a group", ONE, op::Receive{}});
+    EXPECT_EQ(all.run({"receive nothing", ONE, op::Receive{}}), Status::miss);
+    ok({"drop theirs", ONE, op::Drop{.object = theirs}});
+    ok({"last drop of theirs", ONE, op::Drop{.object = theirs}});
+    all.run({"settle theirs", {0, host_slot()}, op::Settle{}});
+    ok({"drop their group", ONE, op::Drop{.object = theirs + 4096}});
     test::stores.run([&] { other.send(2, theirs + 8192, here); });
-    all.run({"leave with mail", ONE, ShareOp::leave, {}});
-    all.run({"tidy the dead one's mail", {0, host_slot()}, ShareOp::tidy, {}});
+    all.run({"leave with mail", ONE, op::Leave{}});
+    all.run({"tidy the dead one's mail", {0, host_slot()}, op::Tidy{}});
 }
 
 template <class Body>
@@ -234,7 +227,7 @@ void between_nodes(Body body) {
         options.pool = directory.path() + "/pool";
         options.nodes.node = HERE;
         Host host(options);
-        perform_share({1, 1}, ShareOp::add_records, {.a = 1000, .b = 1000});
+        perform(Caller{1, 1}, op::AddRecords{.exports = 1000, .holders = 1000});
         Other other;
         body(other);
     });

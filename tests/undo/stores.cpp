@@ -19,100 +19,93 @@ constexpr Caller ONE{1, 1}, TWO{2, 2}, THREE{3, 3};
 
 /// A client with chunks of its own, not yet taking part.
 u64 memory_for(u32 client, u32 chunks) {
-    const Reply claimed = perform_node(client, NodeOp::claim_chunks,
-                                       {.op = Op{}, .a = chunks, .b = 1, .mask = raw(NO_CHUNK)});
+    const auto claimed = perform(client, op::ClaimChunks{.count = chunks});
     EXPECT_EQ(claimed.status, Status::ok);
     ++client_at(client).generation;
-    return chunk_address(ChunkIndex{static_cast<u32>(claimed.value)});
+    return chunk_address(claimed.first);
 }
 
-u64 id(u32 client) { return id_of(client, client_at(client).generation.load()).bits; }
+ShareId id(u32 client) { return id_of(client, client_at(client).generation.load()); }
 
-ShareRequest named(const char* name) {
-    u64 words[4] = {};
-    std::memcpy(words, name, std::strlen(name));
-    return {words[0], words[1], words[2], words[3]};
+op::Open named(const char* name) {
+    op::Open open;
+    std::memcpy(open.name.text, name, std::strlen(name));
+    return open;
 }
 
 /// Every operation, on every way through it.
 void all_operations(Exhaustion& all) {
     const u64 a = memory_for(1, 5), b = memory_for(2, 5), c = memory_for(3, 2);
     const u64 large = a + CHUNK_SIZE / 2, bytes = CHUNK_SIZE * 3;  // fills two chunks
-    const auto ok = [&](const Step& step) {
-        const ShareReply reply = all.run(step);
-        EXPECT_EQ(reply.status, Status::ok) << step.name;
-        return reply;
-    };
-    ok({"open", ONE, ShareOp::open, named("one")});
-    ok({"open", TWO, ShareOp::open, named("a name of many letters")});
-    ok({"open without a name", THREE, ShareOp::open, {}});
-    ok({"open under another name", TWO, ShareOp::open, named("two")});
-    EXPECT_EQ(all.run({"open", THREE, ShareOp::open, named("one")}).status, Status::exists);
-    ok({"add records", ONE, ShareOp::add_records, {.a = 900, .b = 901}});
-    ok({"watch", TWO, ShareOp::watch, {}});
-    ok({"first send", ONE, ShareOp::send, {.a = a, .b = id(2), .mask = 64}});
-    ok({"second send", ONE, ShareOp::send, {.a = a, .b = id(2), .mask = 64}});
-    ok({"send of a large object", ONE, ShareOp::send, {.a = large, .b = id(2), .mask = bytes}});
-    ok({"send by another one", THREE, ShareOp::send, {.a = c, .b = id(2), .mask = 64}});
-    ok({"receive from behind", TWO, ShareOp::receive, {.b = id(3)}});
-    ok({"receive", TWO, ShareOp::receive, {}});
-    ok({"receive of what it has", TWO, ShareOp::receive, {}});
-    ok({"receive of a large object", TWO, ShareOp::receive, {}});
-    EXPECT_EQ(all.run({"receive of nothing", TWO, ShareOp::receive, {}}).status, Status::miss);
-    ok({"reference", TWO, ShareOp::reference, {.a = a, .mask = 64}});
-    ok({"reference of a new one", TWO, ShareOp::reference, {.a = b, .mask = 64}});
-    ok({"query", TWO, ShareOp::query, {.a = a}});
-    ok({"send on", TWO, ShareOp::send, {.a = a, .b = id(3), .mask = 64}});
-    ok({"receive third hand", THREE, ShareOp::receive, {}});
-    for (int i = 0; i < 3; ++i) ok({"drop", TWO, ShareOp::drop, {.a = a}});
-    ok({"drop by the owner", ONE, ShareOp::drop, {.a = a}});
-    ok({"last drop by another", THREE, ShareOp::drop, {.a = a}});
-    ok({"take returned", ONE, ShareOp::take_returned, {}});
-    ok({"drop of a large object", ONE, ShareOp::drop, {.a = large}});
-    ok({"last drop of a large object", TWO, ShareOp::drop, {.a = large}});
-    ok({"take the large one", ONE, ShareOp::take_returned, {}});
-    ok({"last drop by the owner", TWO, ShareOp::drop, {.a = b}});
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    ok({"open", ONE, named("one")});
+    ok({"open", TWO, named("a name of many letters")});
+    ok({"open without a name", THREE, op::Open{}});
+    ok({"open under another name", TWO, named("two")});
+    EXPECT_EQ(all.run({"open", THREE, named("one")}), Status::exists);
+    ok({"add records", ONE, op::AddRecords{.exports = 900, .holders = 901}});
+    ok({"watch", TWO, op::Watch{}});
+    ok({"first send", ONE, op::Send{.object = a, .to = id(2), .bytes = 64}});
+    ok({"second send", ONE, op::Send{.object = a, .to = id(2), .bytes = 64}});
+    ok({"send of a large object", ONE, op::Send{.object = large, .to = id(2), .bytes = bytes}});
+    ok({"send by another one", THREE, op::Send{.object = c, .to = id(2), .bytes = 64}});
+    ok({"receive from behind", TWO, op::Receive{.from = id(3)}});
+    ok({"receive", TWO, op::Receive{}});
+    ok({"receive of what it has", TWO, op::Receive{}});
+    ok({"receive of a large object", TWO, op::Receive{}});
+    EXPECT_EQ(all.run({"receive of nothing", TWO, op::Receive{}}), Status::miss);
+    ok({"reference", TWO, op::Reference{.object = a, .bytes = 64}});
+    ok({"reference of a new one", TWO, op::Reference{.object = b, .bytes = 64}});
+    ok({"query", TWO, op::Query{.object = a}});
+    ok({"send on", TWO, op::Send{.object = a, .to = id(3), .bytes = 64}});
+    ok({"receive third hand", THREE, op::Receive{}});
+    for (int i = 0; i < 3; ++i) ok({"drop", TWO, op::Drop{.object = a}});
+    ok({"drop by the owner", ONE, op::Drop{.object = a}});
+    ok({"last drop by another", THREE, op::Drop{.object = a}});
+    ok({"take returned", ONE, op::TakeReturned{}});
+    ok({"drop of a large object", ONE, op::Drop{.object = large}});
+    ok({"last drop of a large object", TWO, op::Drop{.object = large}});
+    ok({"take the large one", ONE, op::TakeReturned{}});
+    ok({"last drop by the owner", TWO, op::Drop{.object = b}});
     // A mailbox that is full.
     for (u32 i = 0; i < MAILBOX_MESSAGES; ++i) {
-        perform_share(ONE, ShareOp::send, {.a = a + 128, .b = id(2), .mask = 64});
+        perform(ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64});
     }
-    EXPECT_EQ(all.run({"full", ONE, ShareOp::send, {.a = a + 128, .b = id(2), .mask = 64}}).status,
+    EXPECT_EQ(all.run({"full", ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64}}),
               Status::full);
-    ok({"receive makes room", TWO, ShareOp::receive, {}});
+    ok({"receive makes room", TWO, op::Receive{}});
     // Groups: the second block of client 1's, a root, another one; the writer changes.
     const u64 group = a + 4096;
-    ok({"make a group", ONE, ShareOp::group_make, {.a = group, .mask = 4096}});
-    ok({"extend", ONE, ShareOp::group_extend, {.a = group, .b = a + 8192, .mask = 4096}});
-    ok({"extend by much", ONE, ShareOp::group_extend, {.a = group, .b = large, .mask = bytes}});
-    ok({"root", ONE, ShareOp::group_root, {.a = group, .b = a + 8192 + 64, .mask = 64}});
-    ok({"another root", ONE, ShareOp::group_root, {.a = group, .b = group + 64, .mask = 64}});
-    ok({"send a group", ONE, ShareOp::send, {.a = group + 64, .b = id(3)}});
-    ok({"receive a group", THREE, ShareOp::receive, {}});
-    ok({"find", THREE, ShareOp::group_find, {.a = group + 64}});
-    ok({"hand over", ONE, ShareOp::group_writer, {.a = group, .b = id(3)}});
-    ok({"extend by the next",
-        THREE,
-        ShareOp::group_extend,
-        {.a = group, .b = c + 4096, .mask = 64}});
-    ok({"drop a group", THREE, ShareOp::drop, {.a = group}});
-    ok({"last drop of a group", ONE, ShareOp::drop, {.a = group}});
-    while (perform_share(ONE, ShareOp::take_returned, {}).status == Status::ok) continue;
-    ok({"make another", ONE, ShareOp::group_make, {.a = group, .mask = 4096}});
-    ok({"root of it", ONE, ShareOp::group_root, {.a = group, .b = group + 128, .mask = 64}});
-    ok({"no root", ONE, ShareOp::group_root, {.a = group}});
-    ok({"extend it", ONE, ShareOp::group_extend, {.a = group, .b = a + 8192, .mask = 4096}});
-    ok({"send it", ONE, ShareOp::send, {.a = group, .b = id(3)}});
-    ok({"receive it", THREE, ShareOp::receive, {}});
+    ok({"make a group", ONE, op::MakeGroup{.block = group, .bytes = 4096}});
+    ok({"extend", ONE, op::ExtendGroup{.group = group, .extent = a + 8192, .bytes = 4096}});
+    ok({"extend by much", ONE, op::ExtendGroup{.group = group, .extent = large, .bytes = bytes}});
+    ok({"root", ONE, op::SetRoot{.group = group, .root = a + 8192 + 64, .bytes = 64}});
+    ok({"another root", ONE, op::SetRoot{.group = group, .root = group + 64, .bytes = 64}});
+    ok({"send a group", ONE, op::Send{.object = group + 64, .to = id(3)}});
+    ok({"receive a group", THREE, op::Receive{}});
+    ok({"find", THREE, op::FindGroup{.object = group + 64}});
+    ok({"hand over", ONE, op::SetWriter{.group = group, .writer = id(3)}});
+    ok({"extend by the next", THREE,
+        op::ExtendGroup{.group = group, .extent = c + 4096, .bytes = 64}});
+    ok({"drop a group", THREE, op::Drop{.object = group}});
+    ok({"last drop of a group", ONE, op::Drop{.object = group}});
+    while (perform(ONE, op::TakeReturned{}).status == Status::ok) continue;
+    ok({"make another", ONE, op::MakeGroup{.block = group, .bytes = 4096}});
+    ok({"root of it", ONE, op::SetRoot{.group = group, .root = group + 128, .bytes = 64}});
+    ok({"no root", ONE, op::SetRoot{.group = group}});
+    ok({"extend it", ONE, op::ExtendGroup{.group = group, .extent = a + 8192, .bytes = 4096}});
+    ok({"send it", ONE, op::Send{.object = group, .to = id(3)}});
+    ok({"receive it", THREE, op::Receive{}});
     // Who is dead: the one whose objects others have, then the others.
     const auto leave = [&](Caller who) {
-        for (ShareReply reply{}; reply.status == Status::ok;) {
-            reply = all.run({"leave", who, ShareOp::leave, {}});
+        for (Status status = Status::ok; status == Status::ok;) {
+            status = all.run({"leave", who, op::Leave{}});
         }
         give_up_chunks(who.client);
     };
-    ok({"send to who dies", THREE, ShareOp::send, {.a = c, .b = id(1), .mask = 64}});
+    ok({"send to who dies", THREE, op::Send{.object = c, .to = id(1), .bytes = 64}});
     leave(ONE);
-    ok({"last drop of an orphan", THREE, ShareOp::drop, {.a = group}});
+    ok({"last drop of an orphan", THREE, op::Drop{.object = group}});
     leave(TWO);
     leave(THREE);
     EXPECT_EQ(sharing().live_exports, 0u);

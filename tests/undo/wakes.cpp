@@ -59,15 +59,14 @@ class Sleeper {
 
 TEST(Undo, WhoSleepsIsWokenByWhoeverRecovers) {
     with_tables([](Host&) {
-        const Reply claimed = perform_node(1, NodeOp::claim_chunks,
-                                           {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
-        const u64 object = chunk_address(ChunkIndex{static_cast<u32>(claimed.value)});
+        const auto claimed = perform(1, op::ClaimChunks{.count = 1});
+        const u64 object = chunk_address(claimed.first);
         client_at(1).generation = client_at(2).generation = 1;
-        perform_share({1, 1}, ShareOp::open, {});
-        perform_share({2, 2}, ShareOp::open, {});
-        const ShareRequest request{.a = object, .b = id_of(2, 1).bits, .mask = 64};
+        perform(Caller{1, 1}, op::Open{});
+        perform(Caller{2, 2}, op::Open{});
+        const op::Send request{.object = object, .to = id_of(2, 1), .bytes = 64};
         Stores& s = stores;
-        const auto send = [&] { perform_share({1, 1}, ShareOp::send, request); };
+        const auto send = [&] { perform(Caller{1, 1}, request); };
         u32 woken = 0;
         bool ended = false;
         for (u64 at = 1; !ended; ++at) {

@@ -185,7 +185,7 @@ TEST(Remote, APageWaitsForTheFreerThatHasToQueueIt) {
         // the page cannot be released and become something else under the freer's hands.
         for (int i = 1; i < 17; ++i) push(h, blocks[i]);  // 16 is the second page's
         for (int i = 0; i < 40; ++i) push(h, pop(h, c));
-        perform({.op = Op::trim, .heap = h});
+        perform(op::Trim{.heap = h});
         EXPECT_TRUE(page_is_live(d, index_of(blocks[0])));
         EXPECT_NE(d->tag.load() & TAG_REMOTE, 0u);
         queue_page(d);  // the freer goes on
@@ -207,7 +207,7 @@ TEST(Remote, ADoubleFreeByAnotherThreadIsReported) {
         push_remote(a);
         push(h, a);  // the owner too
         push_remote(b);
-        const Reply reply = perform({.op = Op::find_page, .heap = h, .a = class_of(100'000)});
+        const auto reply = perform(op::FindPage{.heap = h, .size_class = class_of(100'000)});
         EXPECT_EQ(reply.twice_freed, a);
         EXPECT_FALSE(page_is_live(page_of(b), index_of(b)));
         expect_sound();

@@ -37,16 +37,16 @@ struct Scene {
         for (int i = 0; i < 64 * 3; ++i) blocks.push_back(pop(h, class_of(1024)));
         for (int i = 70; i < 80; ++i) push(h, blocks[i]);
         medium = pop(h, class_of(20'000));
-        const Reply run = perform({.op = Op::take_run, .a = 70, .b = 1});
-        perform({.op = Op::large_birth, .run = run.run});
+        const auto run = perform(op::TakeRun{.slices = 70, .alignment = 1});
+        perform(op::MakeLarge{.run = run.run});
         large = run.run.address();
         for (int i = 0; i < 20; ++i) pop(other, class_of(4096));
         push_remote(pop(other, 3));
         pop(orphan, 5);
         abandon(orphan);
-        const Reply given = perform({.op = Op::take_run, .a = 2, .b = 1});
+        const auto given = perform(op::TakeRun{.slices = 2, .alignment = 1});
         EXPECT_EQ(given.status, Status::ok);
-        perform({.op = Op::give_run, .a = raw(given.run.first), .b = 2, .now = 7});
+        perform(op::GiveRun{.first = given.run.first, .slices = 2, .now = 7});
         full = page_of(blocks[0]);
         queued = page_of(blocks[70]);
         free = given.run.first;
@@ -98,15 +98,16 @@ TEST(Check, Chunks) {
     finds("alloc bits where no page begins", [](Scene& s) { block_bits_of(s.free)[9].live = 4; });
     finds("remote marks where no page begins",
           [](Scene& s) { block_bits_of(slice_at(s.large))[0].freed = 1; });
-    finds("a slice of a run is free",
-          [](Scene& s) { perform({.op = Op::give_run, .a = raw(slice_at(s.large)) + 5, .b = 1}); });
+    finds("a slice of a run is free", [](Scene& s) {
+        perform(op::GiveRun{.first = SliceIndex{raw(slice_at(s.large)) + 5}, .slices = 1});
+    });
     finds("neither free nor in a run", [](Scene& s) {
         desc_of(slice_at(s.large))->slices -= 1;
         desc_of(slice_at(s.large))->committed -= SLICE_SIZE;
     });
     finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed += SLICE_SIZE; });
     finds("committed part", [](Scene& s) { desc_of(slice_at(s.large))->committed -= 1; });
-    finds("reserved", [](Scene&) { perform({.op = Op::take_run, .a = 1, .b = 1}); });
+    finds("reserved", [](Scene&) { perform(op::TakeRun{.slices = 1, .alignment = 1}); });
 }
 
 TEST(Check, Pages) {

@@ -9,6 +9,8 @@
 #include <sys/mman.h>
 
 #include "dsm-core/heap/check.hpp"
+#include "dsm-core/op/heap_ops.hpp"
+#include "dsm-core/op/operations.hpp"
 #include "shim/backing/backing.hpp"
 #include "shim/driver/process.hpp"
 #include "tests/unit/in_child.hpp"
@@ -23,7 +25,10 @@ inline std::ostream& operator<<(std::ostream& out, const CheckReport& r) {
 }
 
 /// The domain of these tests.
-inline Reply perform(const Request& request) { return perform(domain(), request); }
+template <HeapOperation O>
+typename O::Reply perform(const O& o) {
+    return perform(domain(), o);
+}
 
 namespace test {
 
@@ -44,27 +49,26 @@ inline Domain& make_domain(u32 chunks = 32) {
 }
 
 inline void add_chunks(u32 first, u32 count, bool zero = true, bool committed = true) {
-    perform({.op = Op::add_chunks, .a = first, .b = count, .zero = zero, .committed = committed});
+    perform(op::AddChunks{
+        .first = ChunkIndex{first}, .count = count, .zero = zero, .committed = committed});
 }
 
 inline Heap* new_heap() {
-    const Reply r = perform({.op = Op::heap_acquire});
+    const auto r = perform(op::AcquireHeap{});
     EXPECT_EQ(r.status, Status::ok);
-    return reinterpret_cast<Heap*>(r.value);
+    return r.heap;
 }
 
-inline void abandon(Heap* h, u64 now = 0) {
-    perform({.op = Op::heap_abandon, .heap = h, .now = now});
-}
+inline void abandon(Heap* h, u64 now = 0) { perform(op::AbandonHeap{.heap = h, .now = now}); }
 
 /// A page of class `c` with room, fresh from the arena if need be.
 inline PageDesc* page_for(Heap* h, u32 c, u64 now = 0) {
-    const Reply found = perform({.op = Op::find_page, .heap = h, .a = c, .now = now});
-    if (found.status == Status::ok) return reinterpret_cast<PageDesc*>(found.value);
-    const Reply taken = perform({.op = Op::take_run, .heap = h, .a = page_slices(c), .b = 1});
+    const auto found = perform(op::FindPage{.heap = h, .size_class = c, .now = now});
+    if (found.status == Status::ok) return found.page;
+    const auto taken = perform(op::TakeRun{.heap = h, .slices = page_slices(c), .alignment = 1});
     if (taken.status != Status::ok) return nullptr;
-    const Reply born = perform({.op = Op::page_birth, .heap = h, .a = c, .run = taken.run});
-    return reinterpret_cast<PageDesc*>(born.value);
+    const auto born = perform(op::MakePage{.heap = h, .size_class = c, .run = taken.run});
+    return born.page;
 }
 
 /// malloc of class `c` as the driver does it; 0: no memory.
@@ -91,22 +95,20 @@ inline bool push(Heap* h, uptr block, u64 now = 0) {
     PageDesc* d = page_of(block);
     if (!page_clear_bit(d, index_of(block))) return false;
     if (page_regain(d)) {
-        perform({.op = Op::free_local, .heap = h, .a = reinterpret_cast<u64>(d), .now = now});
+        perform(op::RefilePage{.heap = h, .page = d, .now = now});
     }
     return true;
 }
 
 /// free by another thread: the mark, and what the driver does about it.
 inline RemoteMark mark(uptr block) { return page_mark_remote(page_of(block), index_of(block)); }
-inline void queue_page(PageDesc* d) {
-    perform({.op = Op::queue_page, .a = reinterpret_cast<u64>(d)});
-}
+inline void queue_page(PageDesc* d) { perform(op::QueuePage{.page = d}); }
 inline void push_remote(uptr block) {
     if (mark(block) == RemoteMark::first_of_page) queue_page(page_of(block));
 }
 
 /// Collects what was freed remotely: the next request of a class that has no page.
-inline void drain(Heap* h) { perform({.op = Op::find_page, .heap = h, .a = class_of(100'000)}); }
+inline void drain(Heap* h) { perform(op::FindPage{.heap = h, .size_class = class_of(100'000)}); }
 /// The id of the heap whose page it is.
 inline u32 owner(uptr block) { return page_of(block)->tag.load() >> TAG_OWNER_SHIFT; }
 

@@ -36,7 +36,7 @@ TEST(Ops, PagesFillAndReturnInOrder) {
             if (i % 16 == 0) expect_sound();
         }
         EXPECT_EQ(h->page_count, 1u) << "all but the last empty page went back";
-        perform({.op = Op::trim, .heap = h, .now = 9});
+        perform(op::Trim{.heap = h, .now = 9});
         EXPECT_EQ(h->page_count, 0u);
         EXPECT_EQ(h->direct[direct_index(1024)], &domain().empty_page);
         expect_sound();
@@ -47,25 +47,24 @@ TEST(Ops, ARunOfNothingAndOneAlignedToNothingAreNotThere) {
     in_child([] {
         make_domain();
         add_chunks(0, 4);
-        const Heap* h = new_heap();
-        const u64 within = u64{4} << 32 | 1, far = u64{0xffff'ffff} << 32 | 1;
-        for (const u64 chunks : {u64{0}, within, far}) {
+        Heap* h = new_heap();
+        for (const auto& [first, end] : {std::pair{0u, 0u}, {1u, 4u}, {1u, ~0u}}) {
             for (const bool thorough : {false, true}) {
-                for (const auto& [slices, alignment] :
-                     {std::pair<u64, u64>{1, 0}, {0, 1}, {0, 0}}) {
-                    const Reply reply = perform({.op = Op::take_run,
-                                                 .heap = const_cast<Heap*>(h),
-                                                 .a = slices,
-                                                 .b = alignment,
-                                                 .mask = chunks,
-                                                 .thorough = thorough});
+                for (const auto& [slices, alignment] : {std::pair{1u, 0u}, {0u, 1u}, {0u, 0u}}) {
+                    const auto reply = perform(op::TakeRun{.heap = h,
+                                                           .slices = slices,
+                                                           .alignment = alignment,
+                                                           .first_chunk = first,
+                                                           .end_chunk = end,
+                                                           .thorough = thorough});
                     EXPECT_EQ(reply.status, Status::miss) << slices << " slices at " << alignment;
                 }
             }
         }
         expect_sound();
         // Chunks that nobody has described are not looked at.
-        const Request all{.op = Op::take_run, .a = 3 * ALL_SLICES, .b = 1, .mask = far};
+        const auto all = op::TakeRun{
+            .slices = 3 * ALL_SLICES, .alignment = 1, .first_chunk = 1, .end_chunk = ~0u};
         EXPECT_EQ(perform(all).status, Status::ok);
         EXPECT_EQ(perform(all).status, Status::miss);
         expect_sound(CheckMoment::underway);
@@ -81,9 +80,9 @@ TEST(Ops, BeforeMemoryRunsOutTheLastBlocksOfFullPagesAreUsed) {
         std::vector<uptr> blocks;
         for (int i = 0; i < 64 * 3; ++i) blocks.push_back(pop(h, c));
         push(h, blocks[0]);
-        EXPECT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).status, Status::miss);
-        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c, .thorough = true});
-        EXPECT_EQ(found.value, reinterpret_cast<uptr>(page_of(blocks[0])));
+        EXPECT_EQ(perform(op::FindPage{.heap = h, .size_class = c}).status, Status::miss);
+        const auto found = perform(op::FindPage{.heap = h, .size_class = c, .thorough = true});
+        EXPECT_EQ(found.page, page_of(blocks[0]));
         EXPECT_EQ(pop(h, c), blocks[0]);
         expect_sound();
     });
@@ -102,7 +101,7 @@ TEST(Ops, EveryClassIsServedAndReturned) {
             EXPECT_FALSE(push(h, block));
         }
         EXPECT_EQ(h->page_count, CLASS_COUNT);
-        perform({.op = Op::trim, .heap = h});
+        perform(op::Trim{.heap = h});
         EXPECT_EQ(h->page_count, 0u);
         expect_sound();
     });
@@ -148,14 +147,14 @@ TEST(Ops, RunsAreReservedUntilTheyBecomeSomething) {
         make_domain();
         add_chunks(0, 1);
         Heap* h = new_heap();
-        const Reply taken = perform({.op = Op::take_run, .heap = h, .a = 4, .b = 1});
+        const auto taken = perform(op::TakeRun{.heap = h, .slices = 4, .alignment = 1});
         ASSERT_EQ(taken.status, Status::ok);
         CheckReport report;
         EXPECT_FALSE(check_domain(domain(), report))
             << "between operations a reserved run is a loss";
         EXPECT_TRUE(check_domain(domain(), report, CheckMoment::underway)) << report;
         EXPECT_EQ(report.reserved_runs, 1u);
-        perform({.op = Op::give_run, .a = raw(taken.run.first), .b = 4});
+        perform(op::GiveRun{.first = taken.run.first, .slices = 4});
         expect_sound();
     });
 }
@@ -164,19 +163,19 @@ TEST(Ops, RunsAreReservedUntilTheyBecomeSomething) {
 
 /// A page of class `c` on a fresh run of which `committed` bytes can be written.
 PageDesc* birth(Heap* h, u32 c, usize committed) {
-    Reply taken = perform({.op = Op::take_run, .heap = h, .a = page_slices(c), .b = 1});
+    auto taken = perform(op::TakeRun{.heap = h, .slices = page_slices(c), .alignment = 1});
     if (taken.run.committed < committed) taken.run.committed = committed;
-    const Reply born = perform({.op = Op::page_birth, .heap = h, .a = c, .run = taken.run});
-    return reinterpret_cast<PageDesc*>(born.value);
+    const auto born = perform(op::MakePage{.heap = h, .size_class = c, .run = taken.run});
+    return born.page;
 }
 
 /// Takes all blocks that need no further commit.
 std::vector<uptr> pop_writable(Heap* h, u32 c) {
     std::vector<uptr> blocks;
     for (;;) {
-        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
         if (found.status != Status::ok) return blocks;
-        PageDesc* d = reinterpret_cast<PageDesc*>(found.value);
+        PageDesc* d = found.page;
         for (uptr block; page_take(d, block);) blocks.push_back(block);
     }
 }
@@ -197,15 +196,15 @@ TEST(Ops, PagesAreExtendedAsFarAsTheyAreCommitted) {
         const u32 c = class_of(1024);
         PageDesc* d = birth(h, c, commit_goal(c, 0));
         EXPECT_EQ(pop_writable(h, c).size(), 4u);
-        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
         EXPECT_EQ(found.status, Status::uncommitted);
-        EXPECT_EQ(found.value, reinterpret_cast<uptr>(d));
+        EXPECT_EQ(found.page, d);
         expect_sound();
-        perform({.op = Op::extend_page, .heap = h, .a = found.value, .b = 2 * OS_PAGE_SIZE});
+        perform(op::ExtendPage{.heap = h, .page = found.page, .committed = 2 * OS_PAGE_SIZE});
         EXPECT_EQ(pop_writable(h, c).size(), 4u);
-        perform({.op = Op::extend_page, .heap = h, .a = found.value, .b = SLICE_SIZE});
+        perform(op::ExtendPage{.heap = h, .page = found.page, .committed = SLICE_SIZE});
         EXPECT_EQ(pop_writable(h, c).size(), 56u);
-        EXPECT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).status, Status::miss);
+        EXPECT_EQ(perform(op::FindPage{.heap = h, .size_class = c}).status, Status::miss);
         expect_sound();
     });
 }
@@ -220,23 +219,22 @@ TEST(Ops, APageThatIsNearlyFullAsksForMoreMemoryAndDoesWithoutIt) {
         PageDesc* d = birth(h, c, 4 * OS_PAGE_SIZE);
         ASSERT_EQ(pop_writable(h, c).size(), 16u);
         const auto free_one = [&] {
-            return perform({.op = Op::free_block, .heap = h, .a = reinterpret_cast<u64>(d), .b = 5})
-                .status;
+            return perform(op::FreeBlock{.heap = h, .page = d, .index = 5}).status;
         };
         ASSERT_EQ(free_one(), Status::ok);
         EXPECT_FALSE(heap_refill(h, d)) << "nobody is asked";
-        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
         EXPECT_EQ(found.status, Status::ok);
-        EXPECT_EQ(found.value, reinterpret_cast<uptr>(d));
-        EXPECT_EQ(found.mask, 1u);
+        EXPECT_EQ(found.page, d);
+        EXPECT_TRUE(found.tight);
         uptr block = 0;  // with no memory: the one that there is
         ASSERT_TRUE(page_take(d, block));
         EXPECT_EQ(block, base_of(d) + 5 * 1024);
         EXPECT_FALSE(page_take(d, block));
         // With some, blocks at hand stay, and the page is extended when they are used up.
         ASSERT_EQ(free_one(), Status::ok);
-        ASSERT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).mask, 1u);
-        perform({.op = Op::extend_page, .heap = h, .a = reinterpret_cast<u64>(d), .b = SLICE_SIZE});
+        ASSERT_TRUE(perform(op::FindPage{.heap = h, .size_class = c}).tight);
+        perform(op::ExtendPage{.heap = h, .page = d, .committed = SLICE_SIZE});
         ASSERT_TRUE(page_take(d, block));
         EXPECT_EQ(block, base_of(d) + 5 * 1024);
         ASSERT_TRUE(heap_refill(h, d));
@@ -258,14 +256,14 @@ TEST(Ops, FreeBlocksOfOtherPagesComeBeforeACommit) {
         const std::vector<uptr> blocks = pop_writable(h, c);
         ASSERT_EQ(blocks.size(), 4u);
         EXPECT_TRUE(push(h, blocks[1]));
-        const Reply found = perform({.op = Op::find_page, .heap = h, .a = c});
+        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
         EXPECT_EQ(found.status, Status::ok);
-        EXPECT_EQ(found.value, reinterpret_cast<uptr>(second));
+        EXPECT_EQ(found.page, second);
         EXPECT_EQ(pop(h, c), blocks[1]);
         expect_sound();
         push_remote(base_of(first));
         EXPECT_EQ(pop_writable(h, c), std::vector<uptr>{base_of(first)}) << "so do remote frees";
-        EXPECT_EQ(perform({.op = Op::find_page, .heap = h, .a = c}).status, Status::uncommitted);
+        EXPECT_EQ(perform(op::FindPage{.heap = h, .size_class = c}).status, Status::uncommitted);
         expect_sound();
     });
 }
@@ -278,23 +276,24 @@ TEST(Ops, AFreeSliceRemembersHowMuchOfItIsCommitted) {
         const u32 c = class_of(80 * KiB);
         ASSERT_GT(page_slices(c), 2u);
         birth(h, c, SLICE_SIZE + 3 * OS_PAGE_SIZE);
-        perform({.op = Op::trim, .heap = h, .now = 1});
+        perform(op::Trim{.heap = h, .now = 1});
         expect_sound();
-        const Reply again = perform({.op = Op::take_run, .heap = h, .a = 3, .b = 1});
+        const auto again = perform(op::TakeRun{.heap = h, .slices = 3, .alignment = 1});
         EXPECT_EQ(again.run.committed, SLICE_SIZE + 3 * OS_PAGE_SIZE);
-        perform({.op = Op::give_run, .a = raw(again.run.first), .b = 3, .now = 1});
-        const Reply begun = perform({.op = Op::purge_begin, .a = 0, .now = 1});
-        perform({.op = Op::purge_end, .a = begun.value, .b = begun.mask, .mask = begun.mask});
+        perform(op::GiveRun{.first = again.run.first, .slices = 3, .now = 1});
+        const auto begun = perform(op::BeginPurge{.decay_ms = 0, .now = 1});
+        perform(op::EndPurge{
+            .chunk = begun.chunk, .zero_slices = begun.slices, .slices = begun.slices});
         expect_sound();
-        EXPECT_EQ(perform({.op = Op::take_run, .heap = h, .a = 3, .b = 1}).run.committed, 0u)
+        EXPECT_EQ(perform(op::TakeRun{.heap = h, .slices = 3, .alignment = 1}).run.committed, 0u)
             << "until it is purged";
     });
 }
 
 u64 large_birth(u32 slices, u32 alignment = 1) {
-    const Reply taken = perform({.op = Op::take_run, .a = slices, .b = alignment});
+    const auto taken = perform(op::TakeRun{.slices = slices, .alignment = alignment});
     EXPECT_EQ(taken.status, Status::ok);
-    perform({.op = Op::large_birth, .run = taken.run});
+    perform(op::MakeLarge{.run = taken.run});
     return taken.run.address();
 }
 
@@ -305,21 +304,21 @@ TEST(Ops, LargeObjectsGrowShrinkAndGo) {
         const u64 a = large_birth(3);
         const u64 b = large_birth(100);
         EXPECT_EQ(dom.large_count.load(), 2u);
-        EXPECT_EQ(perform({.op = Op::grow_large, .a = a, .b = 4}).status, Status::miss);
-        perform({.op = Op::shrink_large, .a = b, .b = 70});
+        EXPECT_EQ(perform(op::GrowLarge{.address = a, .slices = 4}).status, Status::miss);
+        perform(op::ShrinkLarge{.address = b, .slices = 70});
         expect_sound();
-        const Reply grown = perform({.op = Op::grow_large, .a = b, .b = 90});
+        const auto grown = perform(op::GrowLarge{.address = b, .slices = 90});
         EXPECT_EQ(grown.status, Status::ok);
-        EXPECT_EQ(grown.run.slices, 20u);
-        EXPECT_FALSE(grown.run.zero);
-        const Reply beyond = perform({.op = Op::grow_large, .a = b, .b = 4 * ALL_SLICES});
+        EXPECT_EQ(grown.added.slices, 20u);
+        EXPECT_FALSE(grown.added.zero);
+        const auto beyond = perform(op::GrowLarge{.address = b, .slices = 4 * ALL_SLICES});
         EXPECT_EQ(beyond.status, Status::beyond_end);
-        EXPECT_EQ(beyond.value, 4u);
+        EXPECT_EQ(raw(beyond.missing), 4u);
         expect_sound();
-        EXPECT_EQ(perform({.op = Op::free_large, .a = a + SLICE_SIZE}).status, Status::not_live);
-        EXPECT_EQ(perform({.op = Op::free_large, .a = a}).status, Status::ok);
-        EXPECT_EQ(perform({.op = Op::free_large, .a = a}).status, Status::not_live);
-        EXPECT_EQ(perform({.op = Op::free_large, .a = b}).status, Status::ok);
+        EXPECT_EQ(perform(op::FreeLarge{.address = a + SLICE_SIZE}).status, Status::not_live);
+        EXPECT_EQ(perform(op::FreeLarge{.address = a}).status, Status::ok);
+        EXPECT_EQ(perform(op::FreeLarge{.address = a}).status, Status::not_live);
+        EXPECT_EQ(perform(op::FreeLarge{.address = b}).status, Status::ok);
         EXPECT_EQ(dom.large_bytes.load(), 0u);
         expect_sound();
     });
@@ -329,25 +328,25 @@ TEST(Ops, LargeObjectsAreCommittedFromTheirStart) {
     in_child([] {
         make_domain();
         add_chunks(0, 2, true, false);
-        Reply taken = perform({.op = Op::take_run, .a = 5, .b = 1});
-        perform({.op = Op::commit_run, .a = raw(taken.run.first), .b = 3});
+        auto taken = perform(op::TakeRun{.slices = 5, .alignment = 1});
+        perform(op::CommitRun{.first = taken.run.first, .slices = 3});
         taken.run.committed = 3 * SLICE_SIZE;
-        perform({.op = Op::large_birth, .run = taken.run});
+        perform(op::MakeLarge{.run = taken.run});
         const u64 a = taken.run.address();
         const PageDesc* d = desc_of(taken.run.first);
         EXPECT_EQ(d->committed, 3 * SLICE_SIZE);
-        perform({.op = Op::grow_large, .a = a, .b = 7});
+        perform(op::GrowLarge{.address = a, .slices = 7});
         EXPECT_EQ(d->committed, 3 * SLICE_SIZE) << "the room before it is not committed";
-        perform({.op = Op::commit_large, .a = a, .b = 6});
+        perform(op::CommitLarge{.address = a, .slices = 6});
         EXPECT_EQ(d->committed, 6 * SLICE_SIZE);
         expect_sound();
-        perform({.op = Op::shrink_large, .a = a, .b = 4});
+        perform(op::ShrinkLarge{.address = a, .slices = 4});
         EXPECT_EQ(d->committed, 4 * SLICE_SIZE);
-        perform({.op = Op::grow_large, .a = a, .b = 7});
+        perform(op::GrowLarge{.address = a, .slices = 7});
         EXPECT_EQ(d->committed, 6 * SLICE_SIZE) << "what was given back can be written still";
         expect_sound();
-        perform({.op = Op::free_large, .a = a});
-        EXPECT_EQ(perform({.op = Op::take_run, .a = 7, .b = 1}).run.committed, 6 * SLICE_SIZE);
+        perform(op::FreeLarge{.address = a});
+        EXPECT_EQ(perform(op::TakeRun{.slices = 7, .alignment = 1}).run.committed, 6 * SLICE_SIZE);
     });
 }
 
@@ -355,7 +354,7 @@ TEST(Ops, ThereAreAsManyHeapsAsMapped) {
     in_child([] {
         make_domain();
         for (u32 i = 1; i <= HEAPS_PER_STEP; ++i) ASSERT_EQ(new_heap()->id(), i);
-        EXPECT_EQ(perform({.op = Op::heap_acquire}).status, Status::need_heaps);
+        EXPECT_EQ(perform(op::AcquireHeap{}).status, Status::need_heaps);
         abandon(heap_of_id(5));
         EXPECT_EQ(new_heap()->id(), 5u) << "a heap without pages is used again";
         expect_sound();

@@ -321,12 +321,11 @@ TEST(Page, AgreesWithAModel) {
         Heap* h = new_heap();
         std::mt19937 random(1);
         for (u32 c = 0; c < CLASS_COUNT; c += 5) {
-            const Reply taken =
-                perform({.op = Op::take_run, .heap = h, .a = page_slices(c), .b = 1});
+            const auto taken =
+                perform(op::TakeRun{.heap = h, .slices = page_slices(c), .alignment = 1});
             aep::Run run = taken.run;
             run.committed = commit_goal(c, 0);
-            PageDesc* d = reinterpret_cast<PageDesc*>(
-                perform({.op = Op::page_birth, .heap = h, .a = c, .run = run}).value);
+            PageDesc* d = perform(op::MakePage{.heap = h, .size_class = c, .run = run}).page;
             std::vector<uptr> live;
             std::set<uptr> marked, all;
             const auto pick = [&] { return random() % live.size(); };

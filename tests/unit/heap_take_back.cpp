@@ -13,8 +13,8 @@ namespace {
 using namespace test;
 
 u64 taken_back(Heap* h) {
-    const Reply r = perform({.op = Op::take_back, .heap = h, .now = 1});
-    return r.status == Status::ok ? r.value : 0;
+    const auto r = perform(op::TakeBack{.heap = h, .now = 1});
+    return r.status == Status::ok ? r.slices : 0;
 }
 
 constexpr usize SIZE = 4096;
@@ -97,7 +97,7 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAFullPageIsUnderWay) {
         EXPECT_EQ(taken_back(h), 0u) << "the bit is clear";
         ASSERT_TRUE(page_regain(d));
         EXPECT_EQ(taken_back(h), 0u) << "counted";
-        perform({.op = Op::free_local, .heap = h, .a = reinterpret_cast<u64>(d)});
+        perform(op::RefilePage{.heap = h, .page = d});
         EXPECT_NE(kind_of(d->tag.load()), u32{TAG_FREE});
         expect_sound();
     });

@@ -1,0 +1,225 @@
+// Purpose: the sharing operations: how a reference is sent, received, kept and dropped; groups.
+// Who calls it: the client side of sharing, through the image; the host for dead clients.
+// Crash rule: see sharing/share_ops.hpp.
+#pragma once
+
+#include "dsm-core/op/operation.hpp"
+
+namespace aep {
+
+inline constexpr u32 SHARE_NAME_BYTES = 32;
+
+/// A client's name, zero-terminated; empty: none.
+struct ShareName {
+    char text[SHARE_NAME_BYTES] = {};
+    friend constexpr bool operator==(const ShareName&, const ShareName&) = default;
+};
+
+/// A client in a message or a call: its index and its generation, so that an id never names another
+/// client later; and its node, if other nodes can know it.
+struct ShareId {
+    u64 bits;
+    u32 client() const { return static_cast<u32>(bits) & 0xffff; }
+    u32 generation() const { return static_cast<u32>(bits >> 32); }
+    /// era::NO_NODE: of a context that shares with no other node.
+    u32 node() const { return (static_cast<u32>(bits >> 16) & 0xff) - 1; }
+    /// The last bits of the node's generation.
+    u32 node_generation() const { return static_cast<u32>(bits >> 24) & 0xff; }
+    static constexpr ShareId make(u32 client, u32 generation, u32 node, u32 node_generation) {
+        return {u64{generation} << 32 | (node_generation & 0xff) << 24 | ((node + 1) & 0xff) << 16 |
+                client};
+    }
+    friend constexpr bool operator==(ShareId, ShareId) = default;
+};
+
+/// What a reference is to. A word's half wide, as the status before it.
+enum class ObjectKind : u32 { object, group };
+
+/// Whose memory it is that nobody refers to any more.
+enum class Memory : u32 {
+    kept,          // it is referred to, or its owner or its group takes it
+    yours_to_free  // the caller's
+};
+
+}  // namespace aep
+
+namespace aep::op {
+
+/// The client takes part, under a name or another name.
+struct Open {
+    static constexpr const char* NAME = "open";
+    ShareName name{};
+    using Reply = Done;  // exists: somebody has that name
+    friend constexpr bool operator==(const Open&, const Open&) = default;
+};
+
+/// Lays a reference down in another client's mailbox. The caller keeps its own.
+struct Send {
+    static constexpr const char* NAME = "send";
+    uptr object = 0;
+    ShareId to{};
+    u64 bytes = 0;       // of the object, if it has not been sent before
+    using Reply = Done;  // gone: no such client, or it does not take part; full; not_held;
+                         // need_records; limit
+    friend constexpr bool operator==(const Send&, const Send&) = default;
+};
+
+/// Takes the oldest message out of the caller's mailbox.
+struct Receive {
+    static constexpr const char* NAME = "receive";
+    ShareId from{};  // whose messages alone count; 0: anybody's
+    struct Reply {
+        Status status = Status::ok;  // miss: no message; gone: none, and the named sender is no
+                                     // more; need_records
+        ObjectKind kind = ObjectKind::object;
+        uptr object = 0;
+        u64 bytes = 0;  // of an object
+        ShareId sender{};
+    };
+};
+
+/// One more reference of the caller's to an object that it holds or that is its own.
+struct Reference {
+    static constexpr const char* NAME = "reference";
+    uptr object = 0;
+    u64 bytes = 0;
+    using Reply = Done;  // not_held; need_records
+};
+
+/// One reference of the caller's less.
+struct Drop {
+    static constexpr const char* NAME = "drop";
+    uptr object = 0;
+    struct Reply {
+        Status status = Status::ok;  // not_held; miss: nobody has ever sent it
+        Memory memory = Memory::kept;
+        uptr left_group = 0;  // the group that the caller does not hold any more
+    };
+};
+
+/// What is known of an object.
+struct Query {
+    static constexpr const char* NAME = "query";
+    uptr object = 0;
+    struct Reply {
+        Status status = Status::ok;  // miss
+        u64 references = 0;          // of all
+        u64 bytes = 0;
+        u64 own = 0;  // references of the caller's
+    };
+};
+
+/// Takes an object of the caller's that nobody refers to any more: to be freed by it.
+struct TakeReturned {
+    static constexpr const char* NAME = "take_returned";
+    struct Reply {
+        Status status = Status::ok;  // miss: none
+        uptr object = 0;
+    };
+};
+
+/// More records are present.
+struct AddRecords {
+    static constexpr const char* NAME = "add_records";
+    u32 exports = 0, holders = 0;  // all of them
+    using Reply = Done;            // limit
+};
+
+/// From now on a thread of the client waits for messages that does not look under the lock (the one
+/// behind a descriptor).
+struct Watch {
+    static constexpr const char* NAME = "watch";
+    using Reply = Done;  // gone
+};
+
+/// Gives up the node's references that nobody of it needs any more.
+struct Settle {
+    static constexpr const char* NAME = "settle";
+    bool own_only = false;  // but those to other nodes' objects
+    struct Reply {
+        Status status = Status::ok;  // some linger yet; miss: none does
+        u32 given_up = 0;
+    };
+    friend constexpr bool operator==(const Settle&, const Settle&) = default;
+};
+
+/// By the host: settle, and messages from other nodes for the dead are dropped.
+struct Tidy {
+    static constexpr const char* NAME = "tidy";
+    using Reply = Settle::Reply;
+    friend constexpr bool operator==(const Tidy&, const Tidy&) = default;
+};
+
+/// By the host for a client that is dead: a part of all it had.
+struct Leave {
+    static constexpr const char* NAME = "leave";
+    using Reply = Done;  // ok: again; miss: done
+    friend constexpr bool operator==(const Leave&, const Leave&) = default;
+};
+
+/// By the host: what the operation of a slot that died between nodes had pinned is put right. Its
+/// lane is settled.
+struct FinishAway {
+    static constexpr const char* NAME = "finish_away";
+    u32 slot = 0;
+    using Reply = Done;  // miss: there is no such slot
+    friend constexpr bool operator==(const FinishAway&, const FinishAway&) = default;
+};
+
+// ---- Groups (sharing/group_ops.hpp)
+
+/// A block becomes a group, which it is the first part of. The caller is its writer and refers to
+/// it.
+struct MakeGroup {
+    static constexpr const char* NAME = "make_group";
+    uptr block = 0;
+    u64 bytes = 0;
+    struct Reply {
+        Status status = Status::ok;  // gone; exists; as Reference
+        u32 index = 0;               // of its export
+        u64 number = 0;              // that no other group of the context ever has
+    };
+};
+
+struct FindGroup {
+    static constexpr const char* NAME = "find_group";
+    uptr object = 0;  // the group or its root
+    struct Reply {
+        Status status = Status::ok;  // miss; not_held
+        u32 index = 0;               // of its export
+        uptr group = 0;
+    };
+};
+
+/// By the writer: more memory.
+struct ExtendGroup {
+    static constexpr const char* NAME = "extend_group";
+    uptr group = 0;
+    uptr extent = 0;
+    u64 bytes = 0;
+    using Reply = Done;  // miss; not_writer; limit; not_held: not the caller's memory; need_records
+};
+
+/// By the writer, while nobody else refers to the group.
+struct SetRoot {
+    static constexpr const char* NAME = "set_root";
+    uptr group = 0;
+    uptr root = 0;  // 0: none
+    u64 bytes = 0;
+    using Reply = Done;  // miss; not_writer; busy; not_live: not in the group; need_records
+};
+
+/// By the writer.
+struct SetWriter {
+    static constexpr const char* NAME = "set_writer";
+    uptr group = 0;
+    ShareId writer{};    // from now on; 0: nobody
+    using Reply = Done;  // miss; not_writer; gone; not_held: that one has no reference
+};
+
+using ShareOperations =
+    OperationList<0x200, Open, Send, Receive, Reference, Drop, Query, TakeReturned, AddRecords,
+                  Watch, Settle, Tidy, Leave, FinishAway, MakeGroup, FindGroup, ExtendGroup,
+                  SetRoot, SetWriter>;
+
+}  // namespace aep::op

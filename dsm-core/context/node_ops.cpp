@@ -141,7 +141,7 @@ op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o) {
             }
         } else {
             const u32 hint = ctx.next_chunk.load(std::memory_order_relaxed);
-            if (count == 1) first = take_cached(pool, client);
+            if (count == 1 && align == 1) first = take_cached(pool, client);
             // Cached chunks have their memory: a run of them comes before one of fresh chunks.
             const bool reuse = ctx.chunks_cached.load(std::memory_order_relaxed) >= count;
             for (const bool below : {reuse, !reuse}) {

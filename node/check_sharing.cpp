@@ -57,13 +57,15 @@ class Walk {
         }
         if (over()) return;
         wrong("sharing", "lists of owners have lost an export", owned_, live - orphans - foreign);
-        wrong("sharing", "the count of exports is wrong", s.live_exports, live);
-        wrong("sharing", "the count of exports of dead owners is wrong", s.orphans, orphans);
-        wrong("sharing", "the count of holders is wrong", s.live_holders, held_);
-        wrong("sharing", "the count of exports that wait is wrong", s.deferred.count, waiting);
-        wrong("sharing", "the count of exports that visit is wrong", s.visiting.count, visiting);
-        wrong("sharing", "the count of groups is wrong", s.groups, groups_);
-        wrong("sharing", "the count of extents is wrong", s.extents, extents_);
+        wrong("sharing", "the count of exports is wrong", s.live_exports.load(), live);
+        wrong("sharing", "the count of exports of dead owners is wrong", s.orphans.load(), orphans);
+        wrong("sharing", "the count of holders is wrong", s.live_holders.load(), held_);
+        wrong("sharing", "the count of exports that wait is wrong", s.deferred.count.load(),
+              waiting);
+        wrong("sharing", "the count of exports that visit is wrong", s.visiting.count.load(),
+              visiting);
+        wrong("sharing", "the count of groups is wrong", s.groups.load(), groups_);
+        wrong("sharing", "the count of extents is wrong", s.extents.load(), extents_);
         for (u32 c = 0; c < context().chunk_count && !over(); ++c) {
             const u64 expected = in_chunk_[c];
             wrong(named("chunk", c), "the count of its exports is wrong", chunk_exports(c).load(),
@@ -259,8 +261,8 @@ class Walk {
             found_.add(named("export", index), "its number is out of range", e.object, 0);
             return;
         }
-        wrong(named("export", index), "another export has its number", export_of_object(object),
-              index);
+        wrong(named("export", index), "another export has its number",
+              export_of_object(object).load(), index);
         if (e.node_ref != NodeRef::held || e.pins != 0) return;  // an operation is at it
         const era::Tables t = era_tables();
         wrong(named("export", index), "the node's reference is not in the pool",

@@ -132,8 +132,10 @@ u32 Membership::join() {
         poll(nullptr, 0, LOOK_AGAIN_MS);
     }
     for (u32 i = 0; i < t.shape.clients; ++i) {
-        t.client(node, i).claim.store(0);
-        t.client(node, i).id.store(0);
+        era::DirectoryEntry& entry = t.client(node, i);
+        entry.claim.store(0);
+        entry.id.store(0);
+        entry.version.store((entry.version.load() + 1) & ~u64{1});  // of whoever died changing it
     }
     const era::NodeWord live = with_memory([&](auto& m) { return era::join(m, t, node); });
     if (live.bits == 0) throw NodeError(EBUSY, what + " was taken by another machine just now");

@@ -155,12 +155,18 @@ struct MessageEntry {
 };
 static_assert(CACHE_LINE % sizeof(MessageEntry) == 0);
 
-/// A client that others can find. The name is written before the id.
+/// Read and written word by word (base/copied.hpp).
+struct alignas(u64) ClientName {
+    char text[32];  // empty: none
+};
+
+/// A client that others can find. Its node writes it, under a lock of its own; others read it without (see_entry).
 struct alignas(CACHE_LINE) DirectoryEntry {
-    Word id;        // as the layers above name clients; 0: nobody
-    char name[32];  // empty: none
-    Word claim;     // not 0: whether it may have the name is being found out
-    u64 reserved[2];
+    Word id;  // as the layers above name clients; 0: nobody
+    ClientName name;
+    Word claim;    // not 0: whether it may have the name is being found out
+    Word version;  // odd while the others change
+    u64 reserved;
 };
 static_assert(sizeof(DirectoryEntry) == CACHE_LINE);
 

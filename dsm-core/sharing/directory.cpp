@@ -9,22 +9,122 @@ namespace {
 /// Looks at a claim that another node has to decide first: some milliseconds.
 constexpr u32 PATIENCE = 100'000;
 
+/// What an entry says at one moment.
+struct Listed {
+    u64 id = 0;
+    bool claiming = false;
+    ClientName name{};
+};
+
+/// False: it is being changed, or its client died changing it.
+template <class Memory>
+bool see_entry(Memory& m, const era::DirectoryEntry& entry, Listed& listed) {
+    const u64 version = m.load(entry.version);
+    // The claim before the id: it goes when the id is there.
+    listed.claiming = m.load(entry.claim) != 0;
+    listed.id = m.load(entry.id);
+    listed.name = copied(entry.name);
+    // acquire: the version is looked at again after all that.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return version % 2 == 0 && m.load(entry.version) == version;
+}
+
+/// Changes an entry of this node's, for a scope. Under the lock of sharing.
+template <class Memory>
+class Change {
+  public:
+    Change(Memory& m, era::DirectoryEntry& entry)
+        : m_(m), entry_(entry), odd_(m.load(entry.version) | 1) {
+        m_.store(entry_.version, odd_);
+        // release: whoever sees a change that follows sees the odd version.
+        std::atomic_thread_fence(std::memory_order_release);
+    }
+    ~Change() { m_.store(entry_.version, odd_ + 1); }
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+
+  private:
+    Memory& m_;
+    era::DirectoryEntry& entry_;
+    u64 odd_;
+};
+
 /// Whether that client of another node has the name, or is to have it of two that claim it now:
 /// `first` says that its node comes before ours. One that comes after gives way when it sees our
 /// claim; if it had looked before, it gets the name. So its decision is waited for.
 template <class Memory>
 bool has_name(Memory& m, const era::DirectoryEntry& entry, bool first, const char* name) {
     for (u32 looks = 0; looks < PATIENCE; ++looks) {
-        // The claim before the id: it goes when the id is there.
-        if (m.load(entry.claim) == 0) return m.load(entry.id) != 0 && same_name(entry.name, name);
-        if (!same_name(entry.name, name)) return false;
-        if (first) return true;
+        Listed listed;
+        if (see_entry(m, entry, listed)) {
+            const bool same = same_name(listed.name.text, name);
+            if (!listed.claiming) return listed.id != 0 && same;
+            if (!same) return false;
+            if (first) return true;
+        }
         __builtin_ia32_pause();
     }
     return true;  // in doubt nobody gets it
 }
 
+/// Whether the client has the name at one moment: its generation then; 0: no.
+u32 generation_if_called(u32 client, const char* name) {
+    const ShareClient& c = share_client(client);
+    const std::atomic<u64>& version = sharing().version;
+    constexpr u32 SPINS = 1000;
+    constexpr detail::Timespec NAP{0, 1'000'000};
+    for (u32 looks = 0; context().state.load(std::memory_order_acquire) !=
+                        static_cast<u32>(ContextState::poisoned);
+         ++looks) {
+        const u64 before = version.load(std::memory_order_acquire);
+        const bool called = is_called(c, name);
+        const u32 generation = c.generation.load();
+        // acquire: the version is looked at again after all that.
+        std::atomic_thread_fence(std::memory_order_acquire);
+        if (before % 2 == 0 && version.load(std::memory_order_relaxed) == before)
+            return called ? generation : 0;
+        if (looks % SPINS != SPINS - 1) {
+            __builtin_ia32_pause();
+            continue;
+        }
+        // Somebody died in an operation, perhaps: as with the lock, that takes until recovery comes by.
+        std::atomic<u32> nobody{0};
+        detail::futex(&nobody, detail::FUTEX_WAIT, 0, &NAP);
+    }
+    return 0;
+}
+
 }  // namespace
+
+ShareId find_here(const char* name) {
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        if (!is_called(share_client(i), name)) continue;
+        if (const u32 generation = generation_if_called(i, name); generation != 0)
+            return id_of(i, generation);
+    }
+    return {};
+}
+
+ShareId find_elsewhere(const char* name) {
+    const era::Tables t = era_tables();
+    const era::LocalMemory memory;  // nothing is written
+    u32 patience =
+        10'000;  // looks in vain: of a client that died changing its entry the change may last
+    for (u32 node = 0; node < t.shape.nodes; ++node) {
+        if (node == context().era_node || !era::is_live(t, node)) continue;
+        for (u32 i = 1; i < t.shape.clients; ++i) {
+            Listed listed;
+            bool seen;
+            while (!(seen = see_entry(memory, t.client(node, i), listed)) && patience != 0) {
+                --patience;
+                __builtin_ia32_pause();
+            }
+            if (seen && listed.id != 0 && same_name(listed.name.text, name))
+                return ShareId{listed.id};
+        }
+    }
+    return {};
+}
 
 bool claim_name(u32 client, const char* name) {
     const era::Tables t = era_tables();
@@ -32,9 +132,14 @@ bool claim_name(u32 client, const char* name) {
     if (client >= t.shape.clients) return find_elsewhere(name).bits == 0;
     era::DirectoryEntry& own = t.client(node, client);
     return with_pool_memory([&](auto& memory) {
-        memory.store(own.id, 0);
-        __builtin_memcpy(own.name, name, sizeof own.name);
-        memory.store(own.claim, 1);
+        {
+            const Change change(memory, own);
+            memory.store(own.id, 0);
+            ClientName text{};
+            __builtin_memcpy(text.text, name, sizeof text.text);
+            put_copy(own.name, text);
+            memory.store(own.claim, 1);
+        }
         memory.flush(own.claim);
         memory.fence();
         // seq_cst: of two that claim at once, at least one sees the other.
@@ -55,12 +160,15 @@ void announce(u32 client) {
     era::DirectoryEntry& entry = t.client(context().era_node, client);
     const ShareClient& c = share_client(client);
     with_pool_memory([&](auto& memory) {
-        memory.store(entry.id, 0);
-        if (c.open != 0) {
-            __builtin_memcpy(entry.name, c.name(), sizeof entry.name);
-            memory.store(entry.id, id_of(client).bits);  // release: after the name
+        {
+            const Change change(memory, entry);
+            memory.store(entry.id, 0);
+            if (c.open != 0) {
+                put_copy(entry.name, c.name());
+                memory.store(entry.id, id_of(client).bits);  // release: after the name
+            }
+            memory.store(entry.claim, 0);  // after the id
         }
-        memory.store(entry.claim, 0);  // after the id
         memory.flush(entry.id);
         memory.fence();
         return 0;

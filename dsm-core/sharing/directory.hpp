@@ -1,8 +1,7 @@
-// Purpose: what nodes tell each other of their clients: ids and names, in the pool.
+// Purpose: clients by their names: those of this context, and what nodes tell each other of theirs, in the pool.
 // Who calls it: the sharing operations (share_ops.cpp, away.cpp); clients look names up.
-// Crash rule: an entry says nothing while its node is not live, and a node that joins clears its
-// own. An
-//             operation that is killed in a claim completes.
+// Crash rule: an entry says nothing while its node is not live, and a node that joins clears its own. An operation that
+//             is killed in a claim completes, or recovery announces anew: an entry is odd no longer than that.
 #pragma once
 
 #include "dsm-core/sharing/format.hpp"
@@ -24,18 +23,12 @@ bool is_claiming(u32 client);
 /// Whether that client of another node takes part.
 bool is_reachable(const era::Tables& tables, ShareId id);
 
+/// The client of this context with that name, which is not empty; 0: none, or the context is poisoned. Without the lock:
+/// who seems to have the name is looked at again while no operation is under way. If one stays open, because its client
+/// has died in it, until that is taken back. Linear in the clients.
+ShareId find_here(const char* name);
+
 /// The client of another living node with that name; 0: none. Linear in the clients of all nodes.
-inline ShareId find_elsewhere(const char* name) {
-    const era::Tables t = era_tables();
-    for (u32 node = 0; node < t.shape.nodes; ++node) {
-        if (node == context().era_node || !era::is_live(t, node)) continue;
-        for (u32 i = 1; i < t.shape.clients; ++i) {
-            const era::DirectoryEntry& entry = t.client(node, i);
-            const u64 id = entry.id.load();
-            if (id != 0 && same_name(entry.name, name)) return ShareId{id};
-        }
-    }
-    return {};
-}
+ShareId find_elsewhere(const char* name);
 
 }  // namespace aep

@@ -84,6 +84,8 @@ struct Message {
 };
 
 inline constexpr u32 MAILBOX_MESSAGES = 512;
+using era::ClientName;
+static_assert(sizeof(ClientName) == SHARE_NAME_BYTES);
 
 /// What a client has to do with sharing. All but the words for waiting changes under the lock.
 struct alignas(64) ShareClient {
@@ -103,8 +105,8 @@ struct alignas(64) ShareClient {
     std::atomic<u32> departure_waiters;
     Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
 
-    /// Unique among open clients; empty: none.
-    const char* name() const { return reinterpret_cast<const char*>(name_words); }
+    /// Unique among open clients; empty: none. Without the lock it may be of two moments (find_here).
+    ClientName name() const { return copied(reinterpret_cast<const ClientName&>(name_words)); }
 };
 static_assert(sizeof(ShareClient) == 128);
 
@@ -194,11 +196,11 @@ inline constexpr usize SHARE_HEADER_AT = round_up(sizeof(UndoLog), CACHE_LINE);
 }
 template <class T>
 T* share_part(usize offset) {
-    return reinterpret_cast<T*>(CONTROL_BASE + SHARE_OFFSET + offset);
+    return reinterpret_cast<T*>(control_base() + SHARE_OFFSET + offset);
 }
 template <class T>
 T* record_part(usize offset) {
-    return reinterpret_cast<T*>(CONTROL_BASE + RECORDS_OFFSET + offset);
+    return reinterpret_cast<T*>(control_base() + RECORDS_OFFSET + offset);
 }
 inline ShareHeader& sharing() { return *share_part<ShareHeader>(SHARE_HEADER_AT); }
 [[gnu::always_inline]] inline ShareClient& share_client(u32 client) {
@@ -250,9 +252,8 @@ inline bool same_name(const char* a, const char* b) {
 }
 /// Whether it takes part under that name, which is not empty.
 inline bool is_called(const ShareClient& client, const char* name) {
-    return client.open != 0 && same_name(client.name(), name);
+    return client.open.load() != 0 && same_name(client.name().text, name);
 }
-static_assert(sizeof(era::DirectoryEntry::name) == SHARE_NAME_BYTES);
 
 /// Whether the client has references, messages or exports.
 inline bool has_shares(const ShareClient& client) {

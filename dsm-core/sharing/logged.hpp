@@ -10,8 +10,7 @@
 // Logged. Words that others may find changed although nothing has happened are Hints.
 #pragma once
 
-#include <new>
-
+#include "dsm-core/base/copied.hpp"
 #include "dsm-core/context/format.hpp"
 
 namespace aep {
@@ -70,7 +69,7 @@ struct alignas(CACHE_LINE) UndoLog {
     void add(uptr address, u32 kind, u64 old) {
         const u32 at = __atomic_load_n(&length, __ATOMIC_RELAXED);
         if (AEP_UNLIKELY(at >= CAPACITY)) __builtin_trap();  // no operation is so long
-        entries[at] = {address | u64{kind} << 56, old};
+        put_copy_quickly(entries[at], {address | u64{kind} << 56, old});
         // release: the entry comes before; what it tells of is stored by a release, after this.
         __atomic_store_n(&length, at + 1, __ATOMIC_RELEASE);
     }
@@ -95,7 +94,7 @@ struct alignas(CACHE_LINE) UndoLog {
 static_assert(sizeof(UndoLog) == CACHE_LINE + UndoLog::CAPACITY * sizeof(UndoEntry));
 
 /// At the same place in every context: the first of what sharing has.
-inline UndoLog& undo_log() { return *reinterpret_cast<UndoLog*>(CONTROL_BASE + SHARE_OFFSET); }
+inline UndoLog& undo_log() { return *reinterpret_cast<UndoLog*>(control_base() + SHARE_OFFSET); }
 
 #ifdef AEP_UNDO_SWITCH
 /// For the test that shows that without a log all is lost.
@@ -165,12 +164,13 @@ inline void fill_logged(Logged<u32>* first, u32 count, u32 old, u32 value) {
     }
 }
 
-/// Writes memory that nobody reaches if the operation is undone: not logged.
+/// Writes memory that nobody reaches if the operation is undone: not logged. A walk without the lock may read it all the
+/// same, by an index that it has from before; it finds a later version then.
 template <class T>
 T& write_unreached(T& memory, const T& value) {
     // The compiler may not do it before the log keeps what leads there.
     std::atomic_signal_fence(std::memory_order_seq_cst);
-    return *new (static_cast<void*>(&memory)) T(value);
+    return put_copy_quickly(memory, value);
 }
 
 /// A word that tells people or saves time: an operation that is undone may have changed it, and two

@@ -88,7 +88,7 @@ void wake(SleepWords words) {
 bool is_open(ShareId id) {
     if (id.client() == 0 || id.client() > context().max_clients) return false;
     const ShareClient& c = share_client(id.client());
-    return c.open != 0 && id_of(id.client()).bits == id.bits;
+    return c.open.load() != 0 && id_of(id.client(), c.generation.load()).bits == id.bits;
 }
 
 // ---- records

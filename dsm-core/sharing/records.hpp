@@ -105,7 +105,7 @@ class SharingLock {
 /// The same at once, for operations that wake several.
 void wake(SleepWords words);
 
-/// Whether that client takes part.
+/// Whether that client takes part. Without the lock: it did or it does.
 bool is_open(ShareId id);
 
 /// Whether there is an export with that index, or was one.

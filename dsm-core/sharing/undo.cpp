@@ -19,8 +19,8 @@ struct Range {
 
 bool may_be_logged(const UndoEntry& entry) {
     const ShareLayout at = share_layout();
-    const uptr fixed = CONTROL_BASE + SHARE_OFFSET;
-    const uptr records = CONTROL_BASE + RECORDS_OFFSET;
+    const uptr fixed = control_base() + SHARE_OFFSET;
+    const uptr records = control_base() + RECORDS_OFFSET;
     // Of the header all but the lock.
     const Range header{reinterpret_cast<uptr>(&sharing().exports_present),
                        fixed + at.present_bytes};

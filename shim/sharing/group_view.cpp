@@ -49,11 +49,13 @@ bool GroupScope::collect_parts() {
     for (u32 n = 0; n <= MAX_EXTENTS && at != NO_RECORD && at < MAX_EXPORTS; ++n) {
         const Export& e = export_at(at);
         const bool own = at == view_.index;
-        if (e.group != view_.index || !in_heap_window(e.address)) break;
-        if (own && e.bytes < 2 * sizeof(GroupHeader)) break;  // not made by us
-        if (!make_accessible(e.address, e.bytes)) break;
-        view_.shared = view_.shared && is_shared(e.address, e.bytes);
-        view_.parts[n] = {e.address + (own ? sizeof(GroupHeader) : 0), e.address + e.bytes};
+        const u64 address = e.address.load();
+        const u64 bytes = e.bytes.load();
+        if (e.group.load() != view_.index || !in_heap_window(address)) break;
+        if (own && bytes < 2 * sizeof(GroupHeader)) break;  // not made by us
+        if (!make_accessible(address, bytes)) break;
+        view_.shared = view_.shared && is_shared(address, bytes);
+        view_.parts[n] = {address + (own ? sizeof(GroupHeader) : 0), address + bytes};
         if (own) {
             view_.count = n + 1;
             return true;
@@ -70,8 +72,8 @@ bool group_received(Received& received) {
     if (hands.error() != 0) return false;
     const u32 root = hands.record().root.load();
     if (root != NO_RECORD) {
-        received.object = reinterpret_cast<void*>(u64{export_at(root).address});
-        received.bytes = export_at(root).bytes;
+        received.object = reinterpret_cast<void*>(export_at(root).address.load());
+        received.bytes = export_at(root).bytes.load();
     }
     return true;
 }

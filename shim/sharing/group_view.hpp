@@ -69,7 +69,7 @@ class GroupScope {
     }
     u64 root() const {
         const u32 root = record().root.load();
-        return root == NO_RECORD ? 0 : u64{export_at(root).address};
+        return root == NO_RECORD ? 0 : export_at(root).address.load();
     }
 
     uptr address() const { return address_; }

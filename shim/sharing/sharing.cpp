@@ -150,13 +150,8 @@ void share_collect() {
 
 ShareId share_lookup(const char* name) {
     if (!this_client.attached || name == nullptr || name[0] == '\0') return {};
-    for (u32 i = 1; i <= context().max_clients; ++i) {
-        const ShareClient& c = share_client(i);
-        const u32 generation = c.generation.load();
-        if (!is_called(c, name)) continue;
-        return id_of(i, generation);  // sending to it tells whether it still lives
-    }
-    return shares_between_nodes() ? find_elsewhere(name) : ShareId{};
+    const ShareId here = find_here(name);  // sending to it tells whether it still lives
+    return here.bits != 0 || !shares_between_nodes() ? here : find_elsewhere(name);
 }
 
 namespace {

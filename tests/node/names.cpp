@@ -38,7 +38,7 @@ void with_nodes(Body body) {
 era::DirectoryEntry& entry_of(u32 node) { return era_tables().client(node, 1); }
 
 void write_name(u32 node, const char* name = NAME) {
-    std::memcpy(entry_of(node).name, name, SHARE_NAME_BYTES);
+    std::memcpy(entry_of(node).name.text, name, SHARE_NAME_BYTES);
 }
 
 void claim_at(u32 node) {
@@ -75,7 +75,7 @@ TEST(Names, AreGivenToWhoAsks) {
         EXPECT_EQ(ask_for_name(), Status::ok);
         EXPECT_EQ(entry_of(OURS).id.load(), id_of(1).bits);
         EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
-        EXPECT_STREQ(entry_of(OURS).name, NAME);
+        EXPECT_STREQ(entry_of(OURS).name.text, NAME);
     });
 }
 

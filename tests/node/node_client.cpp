@@ -27,7 +27,7 @@ op::Open named(const std::string& name) {
 std::string told_name(u32 client) {
     const era::DirectoryEntry& entry = era_tables().client(context().era_node, client);
     const bool reached = entry.id.load() == id_of(client).bits && entry.claim.load() == 0;
-    return reached ? entry.name : "nobody";
+    return reached ? entry.name.text : "nobody";
 }
 
 void die_renaming(test::Client& client, const std::string& name) {

@@ -116,7 +116,7 @@ bool clear_chunk_metadata(int fd, u32 client, u32 chunk) {
 }
 
 void punch_stack(int fd, u32 slot) {
-    punch(fd, STACKS_OFFSET + (stack_of_slot(slot) - STACKS_BASE), STACK_BYTES);
+    punch(fd, STACKS_OFFSET + (stack_of_slot(slot) - stacks_base()), STACK_BYTES);
 }
 
 void punch_chunk_metadata(int fd, u32 chunk) {

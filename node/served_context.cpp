@@ -22,7 +22,7 @@ void ServedContext::map(const ContextConstants& constants, const std::string& wh
 
 void ServedContext::unmap() {
     if (!mapped_) return;
-    munmap(reinterpret_cast<void*>(CONTROL_BASE), CONTROL_WINDOW);
+    munmap(reinterpret_cast<void*>(control_base()), CONTROL_WINDOW);
     munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
     munmap(reinterpret_cast<void*>(DESCS_BASE), DESCS_WINDOW);
     mapped_ = false;

@@ -20,7 +20,7 @@ namespace aep {
 bool SlotUndo::make_present(uptr address, u64 bytes) const {
     const uptr begin = round_down(address, OS_PAGE_SIZE);
     const uptr end = round_up(address + bytes, OS_PAGE_SIZE);
-    return fallocate(served_.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin - CONTROL_BASE),
+    return fallocate(served_.fd(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(begin - control_base()),
                      static_cast<off_t>(end - begin)) == 0;
 }
 

@@ -26,6 +26,11 @@ inline const ImageInfo& image_info() { return *reinterpret_cast<const ImageInfo*
 /// Enters the image: performs slot->op with slot->request and leaves slot->reply. The shadow
 /// entry's first instruction. The slot must be the calling thread's and its sequence even.
 using EnterImage = void(Slot*);
+#if defined(AEP_HOSTED)
+void enter_hosted(Slot* slot);  // hosted_entry.cpp
+inline EnterImage* enter_image() { return enter_hosted; }
+#else
 inline EnterImage* enter_image() { return reinterpret_cast<EnterImage*>(SHADOW_ENTRY); }
+#endif
 
 }  // namespace aep

@@ -24,7 +24,12 @@ namespace aep {
 
 // ---- Addresses (x86-64, 4-level paging): one top-level entry, and one OS page outside it.
 
+#if defined( \
+    __SANITIZE_THREAD__)  // as in layout.hpp: half a TiB is ours, of which the heap has the lower part
+inline constexpr uptr CONTEXT_BASE = 0x0050'0000'0000;
+#else
 inline constexpr uptr CONTEXT_BASE = 0x4000'0000'0000;
+#endif
 inline constexpr usize IMAGE_WINDOW = 1 * GiB;  // the image's text lies at CONTEXT_BASE
 /// What comes next, a kernel that protects the image gives to data of its own. The context's file
 /// is to it what it calls a pool.
@@ -32,6 +37,16 @@ inline constexpr uptr CONTROL_BASE = CONTEXT_BASE + 128 * GiB;
 inline constexpr usize CONTROL_WINDOW = 1 * GiB;
 inline constexpr uptr STACKS_BASE = CONTROL_BASE + 3 * GiB;
 inline constexpr uptr SHADOW_ENTRY = CONTEXT_BASE - 0x1'0000;  // one OS page of text
+
+/// Where the calling thread's context has its tables, and its stacks.
+#if defined(AEP_HOSTED)
+/// A hosted build (README.md) may have several contexts in a process, each at a place of its own; a thread is in one.
+inline thread_local uptr hosted_control = CONTROL_BASE;
+inline uptr control_base() { return hosted_control; }
+#else
+constexpr uptr control_base() { return CONTROL_BASE; }
+#endif
+inline uptr stacks_base() { return control_base() + (STACKS_BASE - CONTROL_BASE); }
 
 // ---- File offsets
 
@@ -217,11 +232,11 @@ inline constexpr usize STACK_BYTES = 256 * KiB;     // usable
 inline constexpr usize STACK_STRIDE = 512 * KiB;    // the lower half is never accessible
 inline constexpr usize STACK_COMMITTED = 16 * KiB;  // made present when the slot is taken
 
-constexpr uptr stack_of_slot(u32 slot) {  // lowest usable byte
-    return STACKS_BASE + usize{slot} * STACK_STRIDE + (STACK_STRIDE - STACK_BYTES);
+inline uptr stack_of_slot(u32 slot) {  // lowest usable byte
+    return stacks_base() + usize{slot} * STACK_STRIDE + (STACK_STRIDE - STACK_BYTES);
 }
 /// What the slot's stack_top is; who does not trust the slot's clients computes it.
-constexpr uptr stack_top_of(u32 slot) { return stack_of_slot(slot) + STACK_BYTES - 64; }
+inline uptr stack_top_of(u32 slot) { return stack_of_slot(slot) + STACK_BYTES - 64; }
 
 // ---- Chunk owners: one word a chunk of the pool
 
@@ -237,7 +252,7 @@ enum ChunkOwner : u32 {
 
 // ---- Where the parts are
 
-inline ContextHeader& context() { return *reinterpret_cast<ContextHeader*>(CONTROL_BASE); }
+inline ContextHeader& context() { return *reinterpret_cast<ContextHeader*>(control_base()); }
 /// Others have declared the node dead. True: that was not known so far.
 inline bool fence_context() {
     u32 live = static_cast<u32>(ContextState::live);
@@ -245,24 +260,24 @@ inline bool fence_context() {
     return context().state.compare_exchange_strong(live, static_cast<u32>(ContextState::fenced));
 }
 inline ClientEntry& client_at(u32 index) {  // 1 .. max_clients
-    return reinterpret_cast<ClientEntry*>(CONTROL_BASE + context().clients_offset)[index];
+    return reinterpret_cast<ClientEntry*>(control_base() + context().clients_offset)[index];
 }
 inline Slot& slot_at(u32 index) {  // 0 .. max_slots-1
-    return *reinterpret_cast<Slot*>(CONTROL_BASE + context().slots_offset +
+    return *reinterpret_cast<Slot*>(control_base() + context().slots_offset +
                                     usize{index} * SLOT_STRIDE);
 }
 /// The slot where the host performs operations for dead clients. Clients take those before it.
 inline u32 host_slot() { return context().max_slots - 1; }
 inline u32 index_of(const Slot& slot) {
     return static_cast<u32>(
-        (reinterpret_cast<uptr>(&slot) - CONTROL_BASE - context().slots_offset) / SLOT_STRIDE);
+        (reinterpret_cast<uptr>(&slot) - control_base() - context().slots_offset) / SLOT_STRIDE);
 }
 inline std::atomic<u32>& chunk_owner(u32 chunk) {
-    return reinterpret_cast<std::atomic<u32>*>(CONTROL_BASE + context().owners_offset)[chunk];
+    return reinterpret_cast<std::atomic<u32>*>(control_base() + context().owners_offset)[chunk];
 }
 
 inline LogRing& log_ring() {
-    return *reinterpret_cast<LogRing*>(CONTROL_BASE + context().log_offset);
+    return *reinterpret_cast<LogRing*>(control_base() + context().log_offset);
 }
 
 constexpr u64 context_layout_hash() {

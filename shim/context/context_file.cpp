@@ -112,13 +112,13 @@ ContextFault misplaced_part(const ContextConstants& h, const char* advice) {
 
 /// A page of this process's own with a copy of the constants, which nobody writes.
 long map_constants(const ContextConstants& constants) {
-    const long mapped = sys::map_exactly(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES,
+    const long mapped = sys::map_exactly(control_base(), CONTEXT_CONSTANTS_BYTES,
                                          PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
     if (sys::failed(mapped)) return mapped;
-    __builtin_memcpy(reinterpret_cast<void*>(CONTROL_BASE), &constants, sizeof constants);
-    const long advised = sys::madvise(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES, MADV_DONTFORK);
+    __builtin_memcpy(reinterpret_cast<void*>(control_base()), &constants, sizeof constants);
+    const long advised = sys::madvise(control_base(), CONTEXT_CONSTANTS_BYTES, MADV_DONTFORK);
     if (sys::failed(advised)) return advised;
-    return sys::mprotect(CONTROL_BASE, CONTEXT_CONSTANTS_BYTES, PROT_READ);
+    return sys::mprotect(control_base(), CONTEXT_CONSTANTS_BYTES, PROT_READ);
 }
 
 bool image_is_right() {
@@ -153,7 +153,8 @@ long format_context(int fd, const ContextPlan& plan) {
     if (const long cut = sys::ftruncate(fd, CONTEXT_FILE_BYTES); sys::failed(cut)) return cut;
     // The host's stack: recovery must be possible when there is no memory left.
     const uptr stack = stack_of_slot(plan.max_slots) + STACK_BYTES - STACK_COMMITTED;
-    const long kept = sys::fallocate(fd, 0, STACKS_OFFSET + (stack - STACKS_BASE), STACK_COMMITTED);
+    const long kept =
+        sys::fallocate(fd, 0, STACKS_OFFSET + (stack - stacks_base()), STACK_COMMITTED);
     if (sys::failed(kept)) return kept;
     const long at = sys::mmap(0, h.control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (sys::failed(at)) return at;
@@ -207,24 +208,24 @@ ContextFault verify_context(int fd, ContextConstants& h) {
 long map_control(int fd, const ContextConstants& h) {
     constexpr usize OWN = CONTEXT_CONSTANTS_BYTES;
     long result =
-        map_part(fd, CONTROL_BASE + OWN, h.window_bytes - OWN, OWN, PROT_READ | PROT_WRITE);
+        map_part(fd, control_base() + OWN, h.window_bytes - OWN, OWN, PROT_READ | PROT_WRITE);
     if (sys::failed(result)) return result;
     // Nothing lies between the control area and the records.
-    sys::mprotect(CONTROL_BASE + h.control_bytes, RECORDS_OFFSET - h.control_bytes, PROT_NONE);
+    sys::mprotect(control_base() + h.control_bytes, RECORDS_OFFSET - h.control_bytes, PROT_NONE);
     result = map_constants(h);
-    if (sys::failed(result)) sys::munmap(CONTROL_BASE, h.window_bytes);
+    if (sys::failed(result)) sys::munmap(control_base(), h.window_bytes);
     return result;
 }
 
 long protect_records(bool accessible) {
     const usize bytes = context().window_bytes - RECORDS_OFFSET;
-    return sys::mprotect(CONTROL_BASE + RECORDS_OFFSET, bytes,
+    return sys::mprotect(control_base() + RECORDS_OFFSET, bytes,
                          accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 long map_stacks(int fd, const ContextConstants& h, bool accessible) {
     const usize bytes = usize{h.max_slots} * STACK_STRIDE;
-    const long result = map_part(fd, STACKS_BASE, bytes, STACKS_OFFSET,
+    const long result = map_part(fd, stacks_base(), bytes, STACKS_OFFSET,
                                  accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
     return result;
 }

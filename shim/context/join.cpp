@@ -135,10 +135,10 @@ bool map_shared_parts(int fd, const ContextConstants& h, Mapped& mapped) {
         return !sys::failed(result) || refuse("what the kernel has mapped of it", result);
     }
     long result = map_control(fd, h);
-    if (!mapped.add(result, CONTROL_BASE, h.window_bytes)) return refuse("its tables", result);
+    if (!mapped.add(result, control_base(), h.window_bytes)) return refuse("its tables", result);
     protect_records(false);  // until it shares: see share_attach()
     result = map_stacks(fd, h, false);
-    return mapped.add(result, STACKS_BASE, usize{h.max_slots} * STACK_STRIDE) ||
+    return mapped.add(result, stacks_base(), usize{h.max_slots} * STACK_STRIDE) ||
            refuse("its stacks", result);
 }
 

@@ -87,7 +87,7 @@ Node::~Node() {
         EXPECT_EQ(remove_pins(pins_), "");
     }
     munmap(session, sizeof(Session));
-    munmap(reinterpret_cast<void*>(CONTROL_BASE), CONTROL_WINDOW);
+    munmap(reinterpret_cast<void*>(control_base()), CONTROL_WINDOW);
     munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
     munmap(reinterpret_cast<void*>(DESCS_BASE), DESCS_WINDOW);
     for (const int fd : {context_, pool_, image_}) close(fd);
@@ -132,7 +132,7 @@ void Node::forget_completer() {
 }
 
 void Node::write_stack(u32 slot, u64 at, const void* from, usize bytes) {
-    const u64 offset = STACKS_OFFSET + (stack_of_slot(slot) - STACKS_BASE) + at;
+    const u64 offset = STACKS_OFFSET + (stack_of_slot(slot) - stacks_base()) + at;
     ASSERT_EQ(pwrite(context_, from, bytes, static_cast<off_t>(offset)),
               static_cast<ssize_t>(bytes));
 }

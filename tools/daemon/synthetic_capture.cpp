@@ -32,7 +32,7 @@ std::string begin_as_killed(int context_fd, const ImageInfo& image, u32 index,
     // By the slot's number: what the slot says of its stack clients can write.
     const u64 rsp = stack_top_of(index) - (ENTRY_WORDS - 1) * sizeof(u64);
     const auto in_file = [](u64 on_stack) {
-        return static_cast<off_t>(STACKS_OFFSET + (on_stack - STACKS_BASE));
+        return static_cast<off_t>(STACKS_OFFSET + (on_stack - stacks_base()));
     };
     // A store of the operation to its stack must find memory there, as a client's does.
     const u64 committed = stack_of_slot(index) + STACK_BYTES - STACK_COMMITTED;

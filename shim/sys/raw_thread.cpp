@@ -10,6 +10,26 @@
 #include "dsm-core/base/layout.hpp"
 #include "shim/sys/syscall.hpp"
 
+#if defined(AEP_HOSTED)
+#include <pthread.h>
+
+namespace aep {
+
+/// Sanitizers have to know of it, and need thread-local storage: here it is a thread of libc's.
+long RawThread::start(void (*run)()) {
+    pthread_t thread;
+    const auto body = [](void* own) -> void* {
+        reinterpret_cast<void (*)()>(own)();
+        return nullptr;
+    };
+    const int error = pthread_create(&thread, nullptr, body, reinterpret_cast<void*>(run));
+    return error != 0 ? -error : -pthread_detach(thread);
+}
+void RawThread::forget() {}
+
+}  // namespace aep
+#else
+
 namespace aep {
 namespace {
 
@@ -80,3 +100,4 @@ void RawThread::forget() {
 }
 
 }  // namespace aep
+#endif

@@ -17,14 +17,14 @@ std::string name_of(char first, char second) {
 /// Client 1 of node 0 is now AA..A, now BB..B; client 2 is "constant" all the time. Lookups of names mixed of both.
 void look(u32 from, u32 nodes) {
     World world({.nodes = nodes, .clients = 2});
-    std::atomic<bool> over{false};
+    std::atomic<bool> over{false}, looked{false};
     std::atomic<u64> constant{0}, changing{0};
     std::thread stays([&] {
         const Inside here(world, 0);
         Hosted self(2);
         EXPECT_EQ(self.open("constant").status, Status::ok);
         constant = self.id().bits;
-        while (!over) std::this_thread::yield();
+        while (!looked) std::this_thread::yield();
         self.die();
     });
     while (constant == 0) std::this_thread::yield();
@@ -65,9 +65,10 @@ void look(u32 from, u32 nodes) {
             }
         }
     });
-    stays.join();
     changes.join();
     looks.join();
+    looked = true;
+    stays.join();
     const Inside here(world, 0);
     EXPECT_EQ(remains(), "");
 }

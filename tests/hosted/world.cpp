@@ -129,7 +129,7 @@ std::string remains() {
     none("orphans", s.orphans);
     none("groups", s.groups);
     none("extents", s.extents);
-    none("exports that wait", s.waiting.count);
+    none("exports that wait", s.deferred.count);
     none("exports that visit", s.visiting.count);
     none("holders of the lock", s.lock.holder() != SlotLock::NO_SLOT);
     none("entries of the log", undo_log().seen_length());

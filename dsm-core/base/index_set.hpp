@@ -1,6 +1,8 @@
 // Purpose: sets of small integers with "lowest member" in constant time: trees of 64-bit words.
 // Who calls it: the arena, to keep chunks by the longest run they can serve.
 // Crash rule: its words change one after the other: only under the arena's lock.
+//
+// Two at once: never; both would change words of the same 64 members, and of the levels above.
 #pragma once
 
 #include "dsm-core/base/bits.hpp"

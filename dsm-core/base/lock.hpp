@@ -3,6 +3,12 @@
 // Crash rule: a thread that dies holding it leaves it held. In one process every thread dies with
 // it; in a shared
 //             context only code that is completed after death (the image) may take it.
+//
+// What two at once may see.
+//
+//   lock | lock, try_lock        one has it; the other waits or is told no
+//   unlock | lock                taken at once; who went to sleep just then wakes within LONGEST_SLEEP
+//   reset | all                  never: no other thread exists
 #pragma once
 
 #include <atomic>

@@ -3,6 +3,14 @@
 // Who calls it: the sharing operations; recovery (free_of).
 // Crash rule: held from one compare-and-swap to one store. Killed in between it is held by a slot
 //             whose operation is open: that operation is completed, or undone and the lock freed.
+//
+// What two at once may see.
+//
+//   lock | lock                  one has it; the other waits, and sees what the first has written
+//   unlock | lock                taken at once; who went to sleep just then wakes within LONGEST_SLEEP
+//   give_up_of | unlock          of the slot that it names: freed once. The next holder's stays its own
+//   give_up | all                for whoever knows that the holder will not come back
+//   holder | all                 who has it, or had it a moment ago: only a dead holder's answer lasts
 #pragma once
 
 #include "dsm-core/base/lock.hpp"

@@ -4,6 +4,14 @@
 // Crash rule: a record counts when its ticket is stored, last of all. A writer that is killed
 // before
 //             is completed like any operation; if it is undone its record is skipped.
+//
+// What two at once may see.
+//
+//   write | write                different records. Where one sleeps while RECORDS others are written,
+//                                the same: fields of both, for people to wonder at
+//   write | read                 the record as a whole, or not yet: its ticket comes last. One that is
+//                                being written over is counted as lost
+//   read | read                  each has a place of its own in the ring
 #pragma once
 
 #include <atomic>

@@ -5,6 +5,18 @@
 // the
 //             pool's word changes, and recovery takes all that are a dead client's. Counts are
 //             hints.
+//
+// What two at once may see: one compare-and-swap on a chunk's word decides.
+//
+//   claim | claim, one chunk     one gets it, the other goes on behind it; of two runs that overlap
+//                                both may fail although one would fit, and what they had is cached
+//   claim | another node's       the pool's word decides; the loser's word is NOBODY's again
+//   claim | return               taken, or overlooked by a search that has passed it
+//   claim | claim, near a limit  never beyond it: each counts first. Both may be refused
+//   keep | give_kept             whoever comes second sees the other: given to the cache, once
+//                                (recovery marks and then counts, the last drop counts and then looks)
+//   reclaim | claim              the chunk is the dead client's until it is in the cache
+//   chunks_cached | all          at most too small for a moment: a search may be left out
 #pragma once
 
 #include "dsm-core/context/format.hpp"

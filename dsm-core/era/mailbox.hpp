@@ -3,6 +3,16 @@
 // Crash rule: a message is a cell like any other. Until the sender's transaction commits it is not
 //             there, afterwards it is; until the receiver's record is durable it is the ring's,
 //             afterwards the receiver's. A dead node's recovery drops what it was to receive.
+//
+// What two at once may see, of one ring.
+//
+//   send | send                  different cells; in either order
+//   send | take, drop            found as a whole (it is there when its count is), or by the next look
+//   take, drop | take, drop      one has the message, the other is told `gone`
+//   claim_message | the cell used again   the envelope is compared under the claim: not mistaken
+//   send | the receiver's death  taken back by the sender (no_node), or dropped by recovery
+//   take | the sender's death    the receiver's: what was committed stays
+//   head, tail | all             hints, which only grow: a wrong one costs looks or order
 #pragma once
 
 #include "dsm-core/era/transaction.hpp"

@@ -7,6 +7,15 @@
 //
 // A lane is one caller's at a time; who has which is the node's affair, in its own memory. Nothing
 // here waits: a compare-and-swap fails only because another transaction succeeded.
+//
+// What two at once may see; the compare-and-swap on the count decides, and the claim of a cell before.
+//
+//   any | any, one object        one commits, the other tries again with the new count
+//   create | create              one makes it; exists
+//   last release | attach        attached before it was the last, or gone
+//   release | release, one cell  one; busy
+//   any | recovery of its node   committed: recovery ends it. Not committed: fenced, and undone
+//   settle | settle, one lane    never: a lane is one caller's, a dead one's one recoverer's
 #pragma once
 
 #include "dsm-core/era/flush.hpp"

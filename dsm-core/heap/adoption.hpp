@@ -1,5 +1,13 @@
 // Purpose: heaps without a thread: abandoned at thread exit, adopted by others; repaired in a fork
 // child. Who calls it: op/heap_ops.cpp. Crash rule: inside an operation, lists under heaps_lock.
+//
+// What two at once may see. The lists of heaps without a thread change under heaps_lock.
+//
+//   adopt | adopt, acquire       different heaps
+//   adopt | mark                 the mark stays in the page; tags change by xor here and by or there
+//   adopt | remote_requeue       see remote.hpp
+//   adopt | take_back            of a heap in an adopter's hands (`unused`) nothing is taken back
+//   adopt | owner_of             the former owner or the next; both are heaps, for ever
 #pragma once
 
 #include "dsm-core/heap/domain.hpp"

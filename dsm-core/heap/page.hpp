@@ -10,6 +10,19 @@
 // Descriptors lie apart from the objects. Line 0 is written by the owner at every malloc and free;
 // line 1 is read by everyone and written rarely, so that a remote free does not wait for the
 // owner's line.
+//
+// What two at once on a page may see. The owner's (take, turn, free, collect) are one thread's, or of
+// whoever has the heap's turn: they never meet each other.
+//
+//   take, turn, free | mark      different blocks, for only who was given a block frees it: both happen
+//   mark | mark, one block       one is the first, the other is told `already_marked`: a double free
+//   mark | mark, one page        both stay; who finds the summary empty, one of them, queues the page
+//   mark | collect               collected now, or by the next: a mark counts when the summary names its
+//                                word, and a summary that is empty again makes its next marker queue
+//   is_live | take, turn, free   of a block that the asker was given: exact. Of another one: as it was
+//                                a moment ago, or is a moment later
+//   is_live, is_marked | mark    before or after it
+//   is_deserted | mark, free     a free that is not complete counts as a live block: no, for now
 #pragma once
 
 #include <atomic>

@@ -2,6 +2,17 @@
 // moment. Who calls it: op/heap_ops.cpp (queue_page, drain), adoption. Crash rule: inside an operation. A
 // page is on at most one list (remote_queued); a page that reached the list of a
 //             heap that no longer owns it is sent on by whoever finds it there.
+//
+// What two at once may see. The list is pushed to by anybody and taken as a whole.
+//
+//   requeue | requeue, one page  one pushes; the other finds the flag set, and its mark is seen by
+//                                whoever takes the page off: the flag goes before the summary is taken
+//   push | push                  both are on the list, in either order
+//   push | take all              taken with the others, or the first of the next list
+//   push | adoption              the pusher reads the owner again afterwards, the adopter empties the
+//                                old list after it has changed all owners: one of them sends it on
+//   requeue | unqueue, collect   the mark is collected, or the page is queued once more, for nothing
+//                                perhaps
 #pragma once
 
 #include "dsm-core/heap/crash_points.hpp"

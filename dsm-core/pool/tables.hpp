@@ -4,6 +4,14 @@
 // Crash rule: every change of a chunk word is one compare-and-swap between free and owned; a run
 //             claimed in part belongs to its node like any other chunk, and comes back when the
 //             node is reclaimed.
+//
+// What two at once may see, of any processes: one compare-and-swap on a chunk's word decides.
+//
+//   claim | claim                each chunk is one's; of runs that overlap both may fail
+//   claim | free                 taken, and seen clean; or overlooked by a search that has passed it
+//   free, keep | free, keep      by one owner's word: one of them, the other is told no
+//   claim_kept | claim_kept      one of them
+//   chunk, node, next | all      as it was a moment ago
 #pragma once
 
 #include "dsm-core/pool/superblock.hpp"

@@ -12,6 +12,15 @@
 // Each has steps under the lock of sharing, and between them transactions without it, in a lane of
 // its own: any number of clients at once. `pins` keeps an export meanwhile, and pin_of() tells what
 // a slot has pinned.
+//
+// What two at once may see, of this node; of others see era/transaction.hpp and era/mailbox.hpp.
+//
+//   send | send, first of an object   one makes the node's reference, the other waits until it is there
+//   send | last drop             the export is pinned: what ends first does not dispose of it
+//   receive | receive            one of them gets the message, the other goes on to the next
+//   receive | settle, one object the receiver waits until the reference is held or gone, and then
+//                                makes an export of its own
+//   finish_away | all            the dead slot's pin keeps the export until it is put right
 #pragma once
 
 #include "dsm-core/sharing/format.hpp"

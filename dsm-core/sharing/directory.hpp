@@ -2,6 +2,15 @@
 // Who calls it: the sharing operations (share_ops.cpp, away.cpp); clients look names up.
 // Crash rule: an entry says nothing while its node is not live, and a node that joins clears its own. An operation that
 //             is killed in a claim completes, or recovery announces anew: an entry is odd no longer than that.
+//
+// What two at once may see.
+//
+//   claim | claim, one node      one after the other, under the lock of sharing
+//   claim | claim, two nodes     at least one sees the other: the node that comes first has the name,
+//                                the other gives way; if neither can be told, nobody has it
+//   find_here | open, leave      an id that had the name at one moment, or none
+//   find_elsewhere | announce    the same; an entry that stays half changed is passed over
+//   is_reachable | announce      before or after it
 #pragma once
 
 #include "dsm-core/sharing/format.hpp"

@@ -2,6 +2,16 @@
 //          references.
 // Who calls it: the sharing operations, each of them under SharingLock and inside an operation.
 // Crash rule: inside an operation, which completes or is undone.
+//
+// What two at once may see.
+//
+//   operation | operation        one after the other: SharingLock. What crosses nodes: away.hpp
+//   operation | walk             a walk finds the version odd, or another one at its end: it begins anew
+//   operation | one load         before or after it; or what an operation had written that is undone
+//                                later. Such a load is a hint, or looked at again in an operation
+//   operation | waiting          see wake_after(): its sleeper is awake, or has seen what was done
+//   send | receive               taken, or there for the next; from one sender in order
+//   dead operation | undo        the lock is the dead slot's until all is as before: nobody between
 #pragma once
 
 #include "dsm-core/sharing/format.hpp"

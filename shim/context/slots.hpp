@@ -2,6 +2,14 @@
 // Who calls it: door.hpp, thread.cpp, slow_path.cpp, joined_backing.cpp.
 // Crash rule: a slot's sequence is odd exactly while an operation is open; what is done here
 //             before and after may be lost. Slots of a dead client are freed by recovery.
+//
+// What two at once may see.
+//
+//   take | take                  different slots: of this process by exchange of a place, of all by a
+//                                compare-and-swap on the owner
+//   give | take                  the slot with all that was done in it, or another one
+//   give | a completer on its stack   the stack stays until that has left
+//   without a slot | without     one at a time in the spare one, under a lock
 #pragma once
 
 #include <atomic>

@@ -13,6 +13,7 @@
 
 #include <atomic>
 
+#include "dsm-core/base/thread_safety.hpp"
 #include "dsm-core/base/types.hpp"
 
 namespace aep {
@@ -42,10 +43,10 @@ inline void futex(std::atomic<u32>* word, int op, u32 value, const Timespec* tim
 
 /// A lock in zeroed memory is free. Not recursive; not usable from a signal handler that interrupts
 /// its holder.
-class Lock {
+class AEP_LOCK("lock") Lock {
   public:
     /// Takes the lock; uncontended cost is one compare-and-swap.
-    void lock() {
+    void lock() AEP_TAKES() {
         u32 expected = FREE;
         if (AEP_LIKELY(word_.compare_exchange_strong(expected, HELD, std::memory_order_acquire))) {
             return;
@@ -53,7 +54,7 @@ class Lock {
         lock_contended();
     }
 
-    bool try_lock() {
+    bool try_lock() AEP_TRIES() {
         u32 expected = FREE;
         return word_.compare_exchange_strong(expected, HELD, std::memory_order_acquire);
     }
@@ -61,7 +62,7 @@ class Lock {
     /// Uncontended cost is one store. A thread that goes to sleep between the load and the store is
     /// not woken by them: that is why nobody sleeps for longer than LONGEST_SLEEP, and at first
     /// for no longer than SHORTEST_SLEEP.
-    void unlock() {
+    void unlock() AEP_GIVES() {
         if (AEP_LIKELY(word_.load(std::memory_order_relaxed) == HELD)) {
             // Release: what the holder wrote is visible to the next one.
             word_.store(FREE, std::memory_order_release);
@@ -99,10 +100,10 @@ class Lock {
 };
 
 /// Holds a Lock for a scope.
-class LockScope {
+class AEP_LOCK_SCOPE LockScope {
   public:
-    explicit LockScope(Lock& lock) : lock_(lock) { lock_.lock(); }
-    ~LockScope() { lock_.unlock(); }
+    explicit LockScope(Lock& lock) AEP_TAKES(lock) : lock_(lock) { lock_.lock(); }
+    ~LockScope() AEP_GIVES() { lock_.unlock(); }
     LockScope(const LockScope&) = delete;
     LockScope& operator=(const LockScope&) = delete;
 

@@ -8,8 +8,7 @@
 //
 //   lock | lock                  one has it; the other waits, and sees what the first has written
 //   unlock | lock                taken at once; who went to sleep just then wakes within LONGEST_SLEEP
-//   give_up_of | unlock          of the slot that it names: freed once. The next holder's stays its own
-//   give_up | all                for whoever knows that the holder will not come back
+//   give_up, give_up_of | unlock   never, by the slot that holds it: its thread is dead
 //   holder | all                 who has it, or had it a moment ago: only a dead holder's answer lasts
 #pragma once
 
@@ -18,13 +17,13 @@
 namespace aep {
 
 /// A lock in zeroed memory is free. Not recursive.
-class SlotLock {
+class AEP_LOCK("lock") SlotLock {
   public:
     static constexpr u32 NO_SLOT = ~0U;
 
     /// Takes the lock for slot `slot` (below 2^31 - 1). Uncontended cost: one compare-and-swap.
     /// Waits for its holder, asleep; a dead one's is freed by recovery.
-    void lock(u32 slot) {
+    void lock(u32 slot) AEP_TAKES() {
         u32 expected = FREE;
         // acquire: what the former holder wrote is seen.
         if (AEP_LIKELY(
@@ -36,7 +35,7 @@ class SlotLock {
 
     /// Uncontended cost: one store. As with Lock, a thread that goes to sleep between the load and
     /// the store is not woken: nobody sleeps for longer than LONGEST_SLEEP.
-    void unlock() {
+    void unlock() AEP_GIVES() {
         if (AEP_LIKELY((word_.load(std::memory_order_relaxed) & CONTENDED) == 0)) {
             word_.store(FREE, std::memory_order_release);  // what the holder wrote comes before
         } else {

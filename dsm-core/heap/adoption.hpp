@@ -19,7 +19,7 @@ Heap* pop_heap(Heap*& list);
 
 /// Puts a heap without thread on the list where it belongs: unused when it has no page, else
 /// abandoned. Under heaps_lock.
-void abandon_heap(Domain& dom, Heap* h);
+void abandon_heap(Domain& dom, Heap* h) AEP_UNDER(dom.heaps_lock);
 
 /// Merges the pages of one abandoned heap into `h`. False: there was none. Cost: linear in that
 /// heap's pages.
@@ -27,7 +27,7 @@ bool adopt_one(Domain& dom, Heap* h);
 
 /// In a fork child, where only the caller's thread exists: heaps of the other threads become
 /// abandoned, their pages' caches are computed anew (a thread may have been in the middle of the
-/// fast path), locks are reset. `survivor` may be null.
-void repair_after_fork(Domain& dom, Heap* survivor, u64 now);
+/// fast path), locks are reset. `survivor` may be null. Not checked: nobody else is there to lock out.
+void repair_after_fork(Domain& dom, Heap* survivor, u64 now) AEP_NOT_CHECKED;
 
 }  // namespace aep

@@ -10,9 +10,9 @@ namespace aep {
 namespace {
 
 /// Calls f(chunk descriptor, chunk, mask) for each chunk that [first, first+slices) touches, while
-/// f returns true.
+/// f returns true. Not checked: what f needs is said and checked where it is written.
 template <class F>
-bool for_each_part(SliceIndex first, u32 slices, F&& f) {
+AEP_NOT_CHECKED bool for_each_part(SliceIndex first, u32 slices, F&& f) {
     u32 position = raw(first) % SLICES_PER_CHUNK;
     u32 chunk = raw(chunk_of(first));
     while (slices != 0) {
@@ -55,25 +55,26 @@ Run Arena::claim(SliceIndex first, u32 slices, u32 owner) {
     run.coarse = chunk_desc(chunk_of(first))->coarse != 0;
     bool unbroken = true;  // all before can be written
     u32 dirty = 0;
-    for_each_part(run.first, slices, [&](ChunkDesc* d, ChunkIndex chunk, u64 mask) {
-        run.zero = run.zero && (d->zero & mask) == mask;
-        if (const u64 missing = mask & ~d->committed; unbroken) {
-            unbroken = missing == 0;
-            const u64 ready = unbroken ? mask : mask & ((missing & -missing) - 1);
-            run.committed += usize{bits_in(ready)} << SLICE_SHIFT;
-            if (!unbroken) {
-                const u32 broken = raw(first_slice(chunk)) + lowest_bit(missing);
-                run.committed += desc_of(SliceIndex{broken})->committed;
-            }
-        }
-        dirty += bits_in(d->dirty & mask);
-        d->free &= ~mask;
-        d->zero &= ~mask;
-        d->dirty &= ~mask;
-        refile(chunk, d);
-        AEP_HEAP_CRASH_POINT("arena: part of a run claimed");
-        return true;
-    });
+    for_each_part(run.first, slices,
+                  [&](ChunkDesc* d, ChunkIndex chunk, u64 mask) AEP_UNDER(lock_) {
+                      run.zero = run.zero && (d->zero & mask) == mask;
+                      if (const u64 missing = mask & ~d->committed; unbroken) {
+                          unbroken = missing == 0;
+                          const u64 ready = unbroken ? mask : mask & ((missing & -missing) - 1);
+                          run.committed += usize{bits_in(ready)} << SLICE_SHIFT;
+                          if (!unbroken) {
+                              const u32 broken = raw(first_slice(chunk)) + lowest_bit(missing);
+                              run.committed += desc_of(SliceIndex{broken})->committed;
+                          }
+                      }
+                      dirty += bits_in(d->dirty & mask);
+                      d->free &= ~mask;
+                      d->zero &= ~mask;
+                      d->dirty &= ~mask;
+                      refile(chunk, d);
+                      AEP_HEAP_CRASH_POINT("arena: part of a run claimed");
+                      return true;
+                  });
     if (dirty != 0) decay_.took(dirty);
     PageDesc* head = desc_of(run.first);
     head->slices = slices;
@@ -120,7 +121,7 @@ Run Arena::take_across_chunks(u32 from, u32 limit, u32 slices, u32 alignment, u3
         const u32 start = static_cast<u32>(round_up(begin, alignment));
         return start < end && end - start >= slices;
     };
-    const auto claim_it = [&] {
+    const auto claim_it = [&]() AEP_UNDER(lock_) {
         return claim(SliceIndex{static_cast<u32>(round_up(begin, alignment))}, slices, owner);
     };
     for (u32 c = from; c < limit; ++c) {
@@ -226,7 +227,7 @@ void Arena::give(SliceIndex first, u32 slices, u64 now, usize committed) {
     desc_of(first)->tag.store(TAG_FREE, std::memory_order_relaxed);
     AEP_HEAP_CRASH_POINT("arena: tag cleared");
     if (committed != 0) keep_committed(first, slices, committed);
-    for_each_part(first, slices, [&](ChunkDesc* d, ChunkIndex c, u64 mask) {
+    for_each_part(first, slices, [&](ChunkDesc* d, ChunkIndex c, u64 mask) AEP_UNDER(lock_) {
         d->free |= mask;
         refile(c, d);
         mark_dirty(c, d, mask, now);

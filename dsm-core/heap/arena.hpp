@@ -54,7 +54,7 @@ enum class GrowResult { grown, blocked, beyond_last_chunk };
 class Arena {
   public:
     /// Zeroed memory plus init() is an empty arena, that of domain number `domain_index`.
-    void init(u32 domain_index);
+    void init(u32 domain_index) AEP_NOT_CHECKED;  // nobody else knows of it
 
     /// Whether the chunk is this arena's.
     bool holds(const ChunkDesc* d) const {
@@ -115,7 +115,7 @@ class Arena {
     u32 chunk_first() const { return chunk_first_; }
     u32 chunks_held() const { return chunks_held_; }
 
-    Lock& lock() { return lock_; }
+    Lock& lock() AEP_RETURNS_LOCK(lock_) { return lock_; }
 
     /// Calls f(address, bytes) for each part of the arena that chunks below `limit` touch, while it
     /// returns true: for whoever makes its memory present ahead.
@@ -132,27 +132,30 @@ class Arena {
     friend class HeapCheck;
     static constexpr u32 RANKS = 7;
 
-    void refile(ChunkIndex c, ChunkDesc* d);
-    Run claim(SliceIndex first, u32 slices, u32 owner);
+    void refile(ChunkIndex c, ChunkDesc* d) AEP_UNDER(lock_);
+    Run claim(SliceIndex first, u32 slices, u32 owner) AEP_UNDER(lock_);
     /// How many slices before `position` of `chunk` a long run may begin: the free end of the chunk
     /// before, which nothing that long would ever use. Without it, objects of 3 MiB would leave a
     /// quarter of every chunk empty.
-    u32 overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const;
-    Run take_within_chunk(u32 slices, u32 alignment, u32 owner);
-    Run take_across_chunks(u32 first, u32 end, u32 slices, u32 alignment, u32 owner);
-    void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now);
-    void push_dirty(ChunkIndex c, ChunkDesc* d);
-    ChunkDesc* pop_dirty(ChunkIndex& c);
-    void return_dirty(ChunkIndex c, ChunkDesc* d);
+    u32 overhang(u32 chunk, u32 position, u32 slices, u32 alignment) const AEP_UNDER(lock_);
+    Run take_within_chunk(u32 slices, u32 alignment, u32 owner) AEP_UNDER(lock_);
+    Run take_across_chunks(u32 first, u32 end, u32 slices, u32 alignment, u32 owner)
+        AEP_UNDER(lock_);
+    void mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) AEP_UNDER(lock_);
+    void push_dirty(ChunkIndex c, ChunkDesc* d) AEP_UNDER(lock_);
+    ChunkDesc* pop_dirty(ChunkIndex& c) AEP_UNDER(lock_);
+    void return_dirty(ChunkIndex c, ChunkDesc* d) AEP_UNDER(lock_);
 
     Lock lock_;
     u16 holder_;  // what our chunks' descriptors say
     u32 chunks_held_;
     u32 chunk_first_;  // chunks below this index were never added: a client's may begin far up
     std::atomic<u32> chunk_limit_;
-    u32 dirty_first_, dirty_last_;
+    u32 dirty_first_ AEP_GUARDED_BY(lock_);
+    u32 dirty_last_ AEP_GUARDED_BY(lock_);
     Decay decay_;
-    ChunkSets by_rank_;  // set r: chunks whose longest free run is in [2^r, 2^(r+1))
+    ChunkSets by_rank_
+        AEP_GUARDED_BY(lock_);  // set r: chunks whose longest free run is in [2^r, 2^(r+1))
 };
 
 }  // namespace aep

@@ -20,7 +20,7 @@ class HeapCheck {
     bool domain_wide();
     /// One held chunk's masks, bin and the tags of its free slices. Under the arena's lock, or
     /// idle.
-    bool chunk_masks(ChunkIndex c);
+    bool chunk_masks(ChunkIndex c) AEP_NOT_CHECKED;
     bool chunk_masks_locked(SliceIndex first, u32 slices);
     /// The lists of one heap. Sets pages_listed to how many pages they hold.
     bool heap_lists(const Heap* h, u64& pages_listed);
@@ -46,8 +46,8 @@ class HeapCheck {
     bool slices_of_chunk(ChunkIndex c);
     bool run_at(SliceIndex first);
     bool clean_bitmaps(SliceIndex s, const char* kind);
-    bool dirty_list();
-    bool bins();
+    bool dirty_list() AEP_NOT_CHECKED;  // idle, as in what follows
+    bool bins() AEP_NOT_CHECKED;
 
     // check_heap.cpp
     bool queue(const Heap* h, u32 c, u64& pages_listed);
@@ -58,7 +58,7 @@ class HeapCheck {
     bool hand(const PageDesc* d);
 
     // check.cpp
-    bool heaps();
+    bool heaps() AEP_NOT_CHECKED;
     bool heap_state(const Heap* h);
     bool list_of_heaps(const Heap* first, HeapState state, u64& length);
     bool remote_lists();

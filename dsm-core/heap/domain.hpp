@@ -14,10 +14,10 @@ struct Domain {
     PageDesc empty_page;  // what empty queues point at; never written after the start
 
     Lock heaps_lock;
-    std::atomic<u32> heaps_used;    // numbers 1 .. heaps_used were ever given out
-    std::atomic<u32> heaps_mapped;  // memory is there for numbers 1 .. heaps_mapped
-    Heap* abandoned;                // singly linked
-    Heap* unused;
+    std::atomic<u32> heaps_used;                 // numbers 1 .. heaps_used were ever given out
+    std::atomic<u32> heaps_mapped;               // memory is there for numbers 1 .. heaps_mapped
+    Heap* abandoned AEP_GUARDED_BY(heaps_lock);  // singly linked
+    Heap* unused AEP_GUARDED_BY(heaps_lock);
     std::atomic<u32> abandoned_count;
 
     std::atomic<u32> visitors;  // open operations of threads that have no heap

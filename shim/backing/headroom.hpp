@@ -6,6 +6,7 @@
 // Crash rule: private to the process: what it remembers dies with it.
 #pragma once
 
+#include "dsm-core/base/thread_safety.hpp"
 #include "dsm-core/base/types.hpp"
 #include "shim/sys/signals_blocked.hpp"
 
@@ -19,8 +20,9 @@ inline constexpr u64 NO_LIMIT = ~u64{0};
 /// free for them.
 class CgroupRoom {
   public:
-    explicit CgroupRoom(u64 bytes);
-    ~CgroupRoom();
+    // Not checked: some hold the lock for their lives.
+    explicit CgroupRoom(u64 bytes) AEP_NOT_CHECKED;
+    ~CgroupRoom() AEP_NOT_CHECKED;
     CgroupRoom(const CgroupRoom&) = delete;
     CgroupRoom& operator=(const CgroupRoom&) = delete;
 
@@ -33,7 +35,7 @@ class CgroupRoom {
     bool granted_;
     bool alone_ = false;                                 // holds the lock
     SignalsBlocked undisturbed_{SignalsBlocked::LATER};  // while it does
-    void unlock();
+    void unlock() AEP_NOT_CHECKED;
 };
 
 /// Whether `bytes` could be charged now; for whoever cannot wait for others' turns.

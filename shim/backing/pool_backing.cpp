@@ -30,11 +30,11 @@ namespace {
 
 Backing backing{};
 
-ProcessLock lock{LockName::pool_chunks};  // provide and release, one at a time
-u32 next_candidate = 0;                   // where the search for free chunks begins
-std::atomic<usize> in_use{0};             // bytes committed and not purged since, about
-bool froze_chunks = false;                // by the fork that is going on
-bool said_unreachable = false;            // one message is enough
+ProcessLock lock{LockName::pool_chunks};      // provide and release, one at a time
+u32 next_candidate AEP_GUARDED_BY(lock) = 0;  // where the search for free chunks begins
+std::atomic<usize> in_use{0};                 // bytes committed and not purged since, about
+bool froze_chunks = false;                    // by the fork that is going on
+bool said_unreachable = false;                // one message is enough
 
 /// A process that uses less than this gets chunks of small pages; beyond it, and for long runs,
 /// huge pages where the mount gives them on request (tmpfs huge=advise).
@@ -116,7 +116,7 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
             .coarse = huge || pool.file.is_copied_by_fork()};
 }
 
-ChunkRun claim_anywhere(u32 count, u32 align) {
+ChunkRun claim_anywhere(u32 count, u32 align) AEP_UNDER(lock) {
     ChunkRun run = claim(count, align, next_candidate, false);
     if (!run && next_candidate != 0) {
         run = claim(count, align, 0, false);
@@ -136,7 +136,7 @@ void sleep_a_little() {
 }
 
 /// No run is free: takes back what the dead hold, or waits a bounded time for others who do.
-ChunkRun claim_after_reclaim(u32 count, u32 align) {
+ChunkRun claim_after_reclaim(u32 count, u32 align) AEP_UNDER(lock) {
     for (int wait = 0;; ++wait) {
         const long freed = reclaim_dead_nodes(pool, 0, pool.tables.node_count);
         if (const ChunkRun run = claim_anywhere(count, align)) {

@@ -23,9 +23,10 @@ using detail::entered_slot;
 namespace {
 
 /// For threads without a slot of their own, one at a time.
-Slot* spare_slot = nullptr;
-bool spare_is_open = false;  // its stack is there: from its first use on
 ProcessLock spare_lock{LockName::spare_slot};
+Slot* spare_slot AEP_GUARDED_BY(spare_lock) = nullptr;
+// Its stack is there: from its first use on.
+bool spare_is_open AEP_GUARDED_BY(spare_lock) = false;
 
 ProcessLock ask_lock{LockName::daemon};  // one question at a time on the connection
 std::atomic<bool> said_limit{false};
@@ -130,7 +131,7 @@ bool is_open(const Slot* slot) {
 }
 
 /// False: no memory for its stack.
-bool open_spare_slot() {
+bool open_spare_slot() AEP_UNDER(spare_lock) {
     if (spare_is_open) return true;
     if (!make_stack(*spare_slot)) return false;
     count_slot(*spare_slot);

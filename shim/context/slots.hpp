@@ -27,7 +27,7 @@ extern __thread Slot* thread_slot __attribute__((tls_model("initial-exec")));
 
 /// Sees to it that the process has a slot for threads that find none, whose stack is made when one needs it. False:
 /// none is free.
-bool reserve_spare_slot();
+bool reserve_spare_slot() AEP_NOT_CHECKED;  // at the process's start, or under their lock
 
 /// Takes a slot for the calling thread, if it has none and one can be had.
 void take_thread_slot();
@@ -71,6 +71,6 @@ bool finish_left_operation();
 bool report_refusal(Status status);
 
 /// In a forked child: slots are the parent's.
-void forget_slots();
+void forget_slots() AEP_NOT_CHECKED;  // nobody else is there
 
 }  // namespace aep

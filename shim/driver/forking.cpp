@@ -33,7 +33,7 @@ int freeze() {
 ProcessLock* taken[3];
 u32 taken_count = 0;
 
-int stop_driver() {
+AEP_NOT_CHECKED int stop_driver() {
     taken_count = 0;
     for (ProcessLock* lock : {&start_lock, &growth_lock, &purge_lock}) {
         if (lock->wanted()) continue;
@@ -44,7 +44,7 @@ int stop_driver() {
     return 0;
 }
 
-void resume_driver() {
+AEP_NOT_CHECKED void resume_driver() {
     open_gate();
     while (taken_count != 0) taken[--taken_count]->unlock();
 }

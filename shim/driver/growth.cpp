@@ -37,7 +37,7 @@ void note_chunks(const ChunkRun& run) {
 }
 
 /// Takes chunks from the backing. False: there are none. Under the growth lock.
-bool grow(u32 chunks, u32 alignment, ChunkIndex at, u32* first = nullptr) {
+bool grow(u32 chunks, u32 alignment, ChunkIndex at, u32* first = nullptr) AEP_UNDER(growth_lock) {
     const ChunkRun run = backing().provide(chunks, alignment, at);
     if (!run) return false;
     if (!open_arena(domain(), raw(run.first) + run.count)) {

@@ -54,9 +54,9 @@ Heap* acquire_heap(bool unused = false) {
 
 void abandon(Heap* h, u64 now) { transact(op::AbandonHeap{.heap = h, .now = now}); }
 
-Heap* the_shared_heap = nullptr;
-Heap* the_sending_heap = nullptr;
-u32 sending_since = 0;  // pool.freezes when it was empty
+Heap* the_shared_heap AEP_GUARDED_BY(shared_heap_lock) = nullptr;
+Heap* the_sending_heap AEP_GUARDED_BY(shared_heap_lock) = nullptr;
+u32 sending_since AEP_GUARDED_BY(shared_heap_lock) = 0;  // pool.freezes when it was empty
 
 /// On the slow path. Null: no memory, or a handler asks.
 Heap* attach() {

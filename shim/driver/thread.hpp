@@ -13,14 +13,15 @@ namespace aep {
 /// Null: the thread is ending or no heap can be had; it must use the shared heap.
 Heap* attached_heap();
 
+extern ProcessLock shared_heap_lock;
+
 /// The heap of threads that have none of their own; use it only under shared_heap_lock. Null: no
 /// memory.
-Heap* shared_heap();
-extern ProcessLock shared_heap_lock;
+Heap* shared_heap() AEP_UNDER(shared_heap_lock);
 
 /// The heap whose pages all lie in memory that no fork has made private; use it only under
 /// shared_heap_lock. Null: no memory.
-Heap* sending_heap();
+Heap* sending_heap() AEP_UNDER(shared_heap_lock);
 
 /// Releases what these two have of memory that is kept for reuse.
 void trim_shared_heaps(u64 now);
@@ -30,6 +31,6 @@ void trim_shared_heaps(u64 now);
 void thread_end();
 
 /// In a fork child, after the domain was repaired: the shared heaps are now abandoned ones.
-void forget_shared_heaps();
+void forget_shared_heaps() AEP_NOT_CHECKED;  // nobody else is there
 
 }  // namespace aep

@@ -44,7 +44,7 @@ namespace {
 constexpr u32 DOWN = 0, UP = 1;
 
 Lock fd_lock;
-int event_fd = -1;
+int event_fd AEP_GUARDED_BY(fd_lock) = -1;
 std::atomic<u32> level{DOWN};
 u32 noted_arrivals = 0;  // written before `level` goes down
 RawThread thread;

@@ -5,6 +5,7 @@
 //             waiters too high, as in sharing.cpp.
 #pragma once
 
+#include "dsm-core/base/thread_safety.hpp"
 #include "dsm-core/base/types.hpp"
 
 namespace aep {
@@ -20,6 +21,6 @@ long share_fd();
 void lower_share_fd(u32 arrivals);
 
 /// In a forked child: it has no such thread, and the descriptor is its parent's.
-void forget_share_fd();
+void forget_share_fd() AEP_NOT_CHECKED;  // nobody else is there
 
 }  // namespace aep

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "dsm-core/base/lock.hpp"
+#include "dsm-core/base/thread_safety.hpp"
 
 namespace aep {
 
@@ -36,15 +37,15 @@ extern std::atomic<ProcessLock*> process_locks[LOCK_COUNT];
 extern __thread u32 held_locks __attribute__((tls_model("initial-exec")));
 }  // namespace detail
 
-class ProcessLock {
+class AEP_LOCK("lock") ProcessLock {
   public:
     constexpr explicit ProcessLock(LockName name) : name_(static_cast<u32>(name)) {}
-    void lock() {
+    void lock() AEP_TAKES() {
         want();
         lock_.lock();
         detail::held_locks |= bit();
     }
-    bool try_lock() {
+    bool try_lock() AEP_TRIES() {
         want();
         const bool taken = lock_.try_lock();
         if (taken) {
@@ -54,7 +55,7 @@ class ProcessLock {
         }
         return taken;
     }
-    void unlock() {
+    void unlock() AEP_GIVES() {
         detail::held_locks &= ~bit();
         lock_.unlock();
         detail::held_locks &= ~(bit() << WANTED);
@@ -81,10 +82,10 @@ class ProcessLock {
 };
 
 /// Holds a ProcessLock for a scope.
-class ProcessLockScope {
+class AEP_LOCK_SCOPE ProcessLockScope {
   public:
-    explicit ProcessLockScope(ProcessLock& lock) : lock_(lock) { lock_.lock(); }
-    ~ProcessLockScope() { lock_.unlock(); }
+    explicit ProcessLockScope(ProcessLock& lock) AEP_TAKES(lock) : lock_(lock) { lock_.lock(); }
+    ~ProcessLockScope() AEP_GIVES() { lock_.unlock(); }
     ProcessLockScope(const ProcessLockScope&) = delete;
     ProcessLockScope& operator=(const ProcessLockScope&) = delete;
 
@@ -96,6 +97,6 @@ class ProcessLockScope {
 void free_process_locks();
 
 /// A signal handler has jumped out of what the calling thread was in: gives back all that it holds.
-void release_held_locks();
+void release_held_locks() AEP_NOT_CHECKED;  // the thread knows which they are
 
 }  // namespace aep

@@ -125,6 +125,10 @@ class Walk {
             root_inside =
                 root_inside || (e.root <= exports_ && root.address - memory.address < memory.bytes);
             p = memory.next_extent;
+            if (p == index) {
+                found_.add(named("group", index), "its list of extents has no end", extents, 0);
+                break;
+            }
         }
         extents_ += extents;
         if (e.root != NO_RECORD && e.root <= exports_) ++parts_[e.root];

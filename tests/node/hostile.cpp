@@ -4,6 +4,7 @@
 // Crash rule: in children: a host that is led astray ends its test.
 #include "dsm-core/sharing/share_ops.hpp"
 #include "node/believed.hpp"
+#include "node/findings.hpp"
 #include "tests/node/sharing_tables.hpp"
 
 namespace aep {
@@ -249,6 +250,23 @@ TEST(Hostile, AHeapThatLeadsAstrayEndsItsWalkAndNothingElse) {
     });
 }
 
+/// A list's first page is where no address is: whoever looks at it ends by a signal.
+TEST(Hostile, AHeapThatEndsWhoWalksItEndsAProcessOfItsOwn) {
+    with_host([&](Host& host) {
+        ClientProcess process([](Client& client) {
+            client.fill(100, 64);
+            client.heap()->full = reinterpret_cast<PageDesc*>(0x4141'4141'4141'4141);
+        });
+        const u32 client = process.attach_and_wait(host);
+        process.kill_it();
+        EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+        EXPECT_TRUE(contains(said, "the walk was led astray (signal 11)")) << said;
+        EXPECT_EQ(host.broken_domains(), 1u);
+        serve_one(host);
+        EXPECT_EQ(host.broken_domains(), 1u);
+    });
+}
+
 TEST(Hostile, ACheckOfListsWithoutEndEnds) {
     with_tables([](Host& host) {
         ShareHeader& s = sharing();
@@ -281,13 +299,30 @@ TEST(Hostile, ACheckOfListsWithoutEndEnds) {
                         .object = ~0u};
         export_at(3) = export_at(2);
         export_at(3).next_of_owner = ~0u;
-        const u64 begin = monotonic_ns();
-        const std::string found = all_of(host.check());
-        EXPECT_LT(monotonic_ns() - begin, 30'000'000'000u);  // hours, without a bound
+        // Hours, without a bound.
+        const std::string found = all_of(host.check(600'000'000'000));
+        EXPECT_FALSE(contains(found, "did not come to its end")) << found;
+        EXPECT_TRUE(contains(found, "its list of extents has no end")) << found;
         EXPECT_TRUE(contains(found, "list has no end")) << found;
         EXPECT_TRUE(contains(found, "leads nowhere")) << found;
         EXPECT_TRUE(contains(found, "refers to no export")) << found;
     });
+}
+
+TEST(Hostile, ACheckSaysThatItHasNotSeenOrToldAll) {
+    Findings late(0);
+    bool over = false;
+    for (int step = 0; step < 1000 && !over; ++step) over = late.over();
+    EXPECT_TRUE(over);
+    EXPECT_EQ(std::move(late).list().back().what, "it did not come to its end in time");
+    Findings found(Findings::ALL_DAY);
+    for (usize i = 0; i < 2 * Findings::MOST; ++i) {
+        EXPECT_EQ(found.over(), i > Findings::MOST);
+        found.add("client 1", "its state is none", i, 0);
+    }
+    const std::vector<Finding> all = std::move(found).list();
+    EXPECT_EQ(all.size(), Findings::MOST + 1);
+    EXPECT_EQ(all.back().what, "there is more than is told");
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <random>
 
+#include "dsm-core/sharing/share_ops.hpp"
 #include "node/crash_points.hpp"
 #include "tests/node/fixture.hpp"
 #include "tests/provider/ebpf_world.hpp"
@@ -371,6 +372,32 @@ TEST_F(PerformEbpf, OperationsThatNeverEndAreGivenUp) {
         EXPECT_NE(said.find("does not end in 200 ms"), std::string::npos) << said;
         while (daemon.host.recover(client).state == RecoveryState::waiting) daemon.await_event();
         EXPECT_EQ(client_at(client).state.load(), static_cast<u32>(ClientState::free));
+        daemon.plug.remove();
+    });
+}
+
+// A completer that has been taken over says that all is done. Three of them do; then the operation is undone.
+TEST_F(PerformEbpf, CompletedIsNotBelievedWhileTheOperationIsOpen) {
+    const Directory directory;
+    const std::string liar = directory.path() + "/good";
+    ASSERT_EQ(symlink(AEP_BAD_COMPLETER, liar.c_str()), 0);
+    ClientProcess victim([](Client& client) { client.pretend_half_way(number_of<op::Send>()); });
+    in_child([&] {
+        EbpfHost daemon(options_in(directory), {.program = liar});
+        daemon.host.set_provider(Provider::ebpf);
+        const u32 client = victim.attach_and_wait(daemon.host);
+        victim.kill_it();
+        const Slot& slot = slot_at(0);
+        ASSERT_TRUE(is_open(slot));
+        u32 events = 0;  // answer, end and successor of each of them
+        while (daemon.host.recover(client).state == RecoveryState::waiting) {
+            ASSERT_LT(++events, 100u) << said;
+            ASSERT_NO_FATAL_FAILURE(daemon.await_event());
+        }
+        EXPECT_TRUE(contains(said, "reports what is not so of slot 0")) << said;
+        EXPECT_FALSE(contains(said, "is completed")) << said;
+        EXPECT_EQ(context().undone.load(), 1u);
+        EXPECT_FALSE(daemon.host.poisoned());
         daemon.plug.remove();
     });
 }

@@ -53,12 +53,16 @@ class Protocol(NodeTest):
     def test_json_that_is_none_is_answered(self):
         for text in [b"x", b"{", b"{}", b"[]", b"null", b"5", b'"status"', b'["command"]', b'{"command": 7}', b'{"command": null}',
                      b'{"command": ["down"]}', b'{"command": {"down": 1}}', b'{"command": "fly"}', b'{"command": "f\xffy"}',
-                     b'{"command": "down", "force": "x"}', b'{"command": "down", "force": 1}', b'{"command": "down", "force": {}}',
                      b'{"command": 1' + b"0" * 400 + b"}", b'{"command": 1e999}', b'{"command": "status", "x": 1e999}', b"{" * 5000,
                      b'{"x":' * 3000, b"[" * 16000, b"{" + b"[" * 100000, b"\xff" * ATTACH_BYTES, bytes(range(1, 256))]:
             answer = json.loads(self.ask(text))
             self.assertFalse(answer["ok"], text[:40])
             self.assertNotEqual(answer["error"], "", text[:40])
+        for force in [b"null", b"0", b"1", b'"x"', b'"true"', b"{}", b"[true]", b"1e999"]:
+            answer = json.loads(self.ask(b'{"command": "down", "force": ' + force + b"}"))
+            self.assertFalse(answer["ok"], force)
+            if force != b"1e999":  # which is no JSON
+                self.assertEqual(answer["error"], "force: expected true or false", force)
         deep = b'{"command": "ping", "x": ' + b"[" * 7000 + b"]" * 7000 + b"}"
         self.assertTrue(json.loads(self.ask(deep))["ok"])
 

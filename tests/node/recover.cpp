@@ -252,6 +252,28 @@ TEST(Recover, ABrokenHeapIsSeenBeforeItIsThrownAway) {
     });
 }
 
+/// Of the operations by which the dead are taken back: when somebody dies there may be none left.
+TEST(Recover, TheHostsStackHasItsMemoryFromTheBeginning) {
+    with_host([](Host& host) {
+        const int fd = host.watched().context_fd;
+        const auto blocks = [fd] {
+            struct stat st {};
+            fstat(fd, &st);
+            return st.st_blocks;
+        };
+        const auto make_present = [fd](u32 slot) {
+            const uptr stack = stack_of_slot(slot) + STACK_BYTES - STACK_COMMITTED;
+            const auto at = static_cast<off_t>(STACKS_OFFSET + (stack - STACKS_BASE));
+            return fallocate(fd, 0, at, STACK_COMMITTED);
+        };
+        const auto before = blocks();
+        ASSERT_EQ(make_present(host_slot()), 0);
+        EXPECT_EQ(blocks(), before);
+        ASSERT_EQ(make_present(0), 0);  // a client's has none before it is taken
+        EXPECT_GT(blocks(), before);
+    });
+}
+
 /// Prints the rate; see docs/design/context.md for what it should be about.
 TEST(Recover, Rate) {
     const Directory directory;

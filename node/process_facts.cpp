@@ -15,6 +15,8 @@
 namespace aep {
 namespace {
 
+constexpr std::streamsize LONGEST_LINE = 1 << 20;
+
 /// What the file holds; empty where it cannot be read, as when its process ends between two calls.
 std::string read_file(const std::string& path) {
     const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -54,6 +56,16 @@ bool is_ending(pid_t pid) {
     constexpr u64 EXITING = 4;  // PF_EXITING
     const std::string flags = stat_field(pid, 9);
     return flags.empty() || (std::stoull(flags) & EXITING) != 0;
+}
+
+bool is_of_user(pid_t pid, uid_t user) {
+    std::istringstream lines(read_file(fmt::format("/proc/{}/status", pid)));
+    std::string word;
+    while (lines >> word && word != "Uid:") lines.ignore(LONGEST_LINE, '\n');
+    for (int i = 0; i < 3; ++i) {
+        if (uid_t id = 0; lines >> id && id == user) return true;
+    }
+    return false;
 }
 
 std::string name_of(pid_t pid) {

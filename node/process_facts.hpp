@@ -19,6 +19,8 @@ std::string name_of(pid_t pid);
 char state_of(pid_t pid);
 /// Whether it is on its way out, so that its memory may still be there.
 bool is_ending(pid_t pid);
+/// Whether one of its user ids (real, effective, saved) is `user`; false, too: there is none, or /proc does not show it.
+bool is_of_user(pid_t pid, uid_t user);
 /// A clock for intervals, in ns and ms.
 u64 monotonic_ns();
 inline u64 monotonic_ms() { return monotonic_ns() / 1'000'000; }

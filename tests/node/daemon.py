@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import time
+import unittest
 
 from node_test import AEP, AEPD, LIBRARY, POISONED, TOOLS, NodeTest, main
 
@@ -178,6 +179,24 @@ class Daemon(NodeTest):
             self.assertEqual(living.ask("fill 10 64"), str(10 * 1024))
             living.end()
             self.good("down")
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be another user")
+    def test_a_process_of_another_user_that_a_client_names_is_not_watched(self):
+        """What it is when it dies would be told to this context, and the daemon may look at it where the client may not."""
+        self.up()
+        client = self.client()
+        with subprocess.Popen(["/bin/cat"], user=65534, stdin=subprocess.PIPE) as stranger:
+            with open(f"/proc/{stranger.pid}/stat", encoding="ascii") as stat:
+                began = stat.read().split()[21]
+            client.ask(f"passes {stranger.pid} {began}")
+            self.end_daemon(signal.SIGKILL)
+            self.up()
+            said = f"client 1: its operations are not protected: process {stranger.pid} is another user's"
+            self.assertIn(said, self.log())
+            stranger.stdin.close()
+        client.end()
+        self.good("recover")
+        self.assertEqual(self.data("clients"), [])
 
     def test_leftovers_of_a_killed_one_are_removed(self):
         self.up()

@@ -99,6 +99,10 @@ int attach_and_work(const char* path) {
             lane_taken(0) = client.slot() + 1;
             client.pretend_inside(number_of<op::Send>());
             std::cout << client.slot() << std::endl;
+        } else if (command == "passes") {  // itself off as process PID, which began at TIME
+            client_at(client.index()).pid = static_cast<u32>(a);
+            client_at(client.index()).start_time = b;
+            std::cout << client.index() << std::endl;
         } else if (command == "named") {  // NAME
             std::cout << static_cast<u32>(client.ask(named(line.substr(6))).status) << std::endl;
         } else if (command ==

@@ -70,7 +70,10 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
             const auto process = processes_.find(i);
             if (process == processes_.end()) continue;  // dead
             const pid_t pid = static_cast<pid_t>(client_at(i).pid);
-            const std::string why = capture_.watch(i, pid, process->second.get());
+            // The number is a client's word: it may be another user's process, in whose death nobody here has a part.
+            const std::string why = is_of_user(pid, context().uid)
+                                        ? capture_.watch(i, pid, process->second.get())
+                                        : fmt::format("process {} is another user's", pid);
             if (!why.empty()) {
                 log_(LogLevel::error,
                      fmt::format("client {}: its operations are not protected: {}", i, why));

@@ -67,6 +67,13 @@ struct Image {
             broken("cannot resize the file");
         size = to;
     }
+    /// Whether the superblock says that the tables lie where they do. What nodes share is judged elsewhere.
+    bool has_its_shape() const {
+        Superblock s;
+        std::memcpy(&s, bytes, sizeof s);
+        s.era = sound.era;
+        return s.era_bytes != sound.era_bytes || shape_of(s) == shape_of(sound);
+    }
     void fix_checksum() {
         Superblock s;
         std::memcpy(&s, bytes, sizeof s);
@@ -160,6 +167,7 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t count) {
     PoolReport report;
     const bool sound = pool_check(image.bytes, SOUND_BYTES, report);
     if (sound == static_cast<bool>(report.fault)) broken("a verdict and a fault that disagree");
+    if (sound && !image.has_its_shape()) broken("a shape that the file does not have is believed");
     const u32 chunks = report.free_chunks + report.owned_chunks + report.kept_chunks;
     if (sound && chunks != report.chunks) broken("chunks that do not add up");
     image.resize(size);

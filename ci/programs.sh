@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # Runs the real programs of tests/programs (python3, redis, PostgreSQL ...) on our heap, every
 # mode, with checked output, among surroundings that must not matter (surroundings.sh).
-# Usage: ci/programs.sh [ARGS for tests/programs/run.py]     (default: --all)
+# Usage: ci/programs.sh [PYTEST ARGS...], e.g. ci/programs.sh -k git
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-"$root/ci/setup.sh" build programs
+"$root/ci/setup.sh" build test programs
 "$root/ci/build.sh" release
-[ $# -gt 0 ] || set -- --all
-exec "$root/ci/surroundings.sh" among /usr/bin/python3 "$root/tests/programs/run.py" "$@"
+exec "$root/ci/surroundings.sh" among "$root/tests/world.sh" /usr/bin/python3 -m pytest "$root/tests/programs" "$@"

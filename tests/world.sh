@@ -14,7 +14,7 @@ if [ -z "${AEP_TEST_WORLD:-}" ]; then
         esac
     done
     unset LD_PRELOAD GLIBC_TUNABLES "${!MALLOC_@}"                    # other allocators, and their settings
-    unset NOTIFY_SOCKET TMPDIR POSIXLY_CORRECT "${!PYTHON@}"         # what programs of the tests look at
+    unset NOTIFY_SOCKET TMPDIR POSIXLY_CORRECT "${!PYTHON@}" "${!PYTEST_@}" # what programs of the tests look at
     export AEP_TEST_WORLD=1 AEP_CONTEXT=none XDG_RUNTIME_DIR=/nonexistent LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
     umask 022
     limit() { # LETTER VALUE WHAT

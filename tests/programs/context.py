@@ -9,9 +9,23 @@ import os
 import pwd
 import shutil
 import subprocess
-import time
 
 NEEDED = ("tools/aepd", "tools/aep", "aep-lib/image/aep-image", "aep-lib/completer/aep-completer")
+
+
+def identity(user):
+    """The words that make subprocess run a program as `user`; None is the caller."""
+    if user is None:
+        return {}
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def give(path, user):
+    """Makes `user` the owner of `path`, and returns it."""
+    if user:
+        shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
+    return path
 
 
 class Context:
@@ -26,10 +40,7 @@ class Context:
             os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
             shutil.copy(os.path.join(build, part), place)
         self._aep = os.path.join(programs, "tools/aep")
-        self._identity = {}
-        if user:
-            entry = pwd.getpwnam(user)
-            self._identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+        self._identity = identity(user)
         self._log = os.path.join(folder, "log")
         self._daemon = subprocess.Popen(
             [os.path.join(programs, "tools/aepd"), *self._where(), "--pool-size", pool_size, "--verify",
@@ -64,11 +75,12 @@ class Context:
     def answers(self):
         return self._daemon.poll() is None and os.path.exists(self.socket) and self.command("status") is not None
 
-    def fault_at_end(self, until):
-        """Everybody has ended: what is wrong, or None. Waits until `until` for the last to be taken back."""
-        while self.command("recover") is not None and self.command("clients"):
-            if time.monotonic() > until:
-                return f"dead clients are not taken back: {self.command('clients')}"
+    def dead_clients(self):
+        """Those that are not taken back, after another try; false also when the daemon does not answer."""
+        return self.command("recover") is not None and self.command("clients")
+
+    def fault_at_end(self):
+        """Everybody has ended and is taken back: what is wrong, or None."""
         status = self.command("status")
         if status is None:
             return f"the daemon does not answer: {self.error}\n{self.log()}"

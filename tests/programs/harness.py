@@ -1,24 +1,24 @@
-"""What a program test sees: its scratch folder, its pool, and ways to run programs under the preload.
+"""What a case sees as `t`: its scratch folder, its pool, and ways to run programs under the preload.
 
-Called by worker processes of run.py; the modules in cases/ get one `Test` each. Nothing in here runs under the
-preload itself, only what `run` and `start` launch. Crash rule: whatever ends the worker, run.py removes the
-scratch folder and ends the processes below it, so a case never has to clean up after itself.
+Made by conftest.py for each case and mode. Nothing in here runs under the preload itself, only what `run` and `start`
+launch. Crash rule: whatever ends the worker, conftest.py removes the scratch folder and ends the processes below it,
+so a case never has to clean up after itself.
 """
 
 import concurrent.futures
 import os
-import pwd
 import re
-import shutil
 import signal
 import subprocess
 import time
+import typing
+
+import pytest
 
 import context
 import processes
 
 OURS = "libaepmalloc"
-POOL_SIZE = "512M"
 POLL_SECONDS = 0.005
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 COMPLAINT = b"aep: "
@@ -34,26 +34,16 @@ print(sum(b[0] for b in blocks), sum(b[-1] for b in blocks))
 """
 
 
-class Failure(Exception):
-    """The case found something wrong; the text says what."""
-
-
-class Result:
+class Result(typing.NamedTuple):
     """How a program ended and what it wrote."""
 
-    def __init__(self, status, stdout, stderr):
-        self.status = status
-        self.stdout = stdout
-        self.stderr = stderr
+    status: int
+    stdout: bytes
+    stderr: bytes
 
     @property
     def text(self):
         return self.stdout.decode("utf-8", "replace")
-
-
-def size_bytes(text):
-    """Bytes of a size such as 512M, the way AEP_POOL_SIZE is written."""
-    return int(text[:-1]) << {"K": 10, "M": 20, "G": 30}[text[-1]]
 
 
 def status_text(status):
@@ -65,23 +55,22 @@ def status_text(status):
 class Test:
     """One run of one case in one mode."""
 
-    def __init__(self, name, mode, preload, work, shm, seconds, pool_size=POOL_SIZE, build=""):
-        self.name = name
+    __test__ = False  # for pytest: a tool, not a test
+
+    def __init__(self, mode, preload, build, work, shm, pool_mib, note):
+        """`preload` is None where the programs run as they are; `note` tells a line to the summary."""
         self.mode = mode
         self.preload = preload
         self.ours = bool(preload) and os.path.basename(preload).startswith(OURS)
         self.work = work
-        self.seconds = seconds
-        self.deadline = time.monotonic() + seconds
-        self.notes = []
+        self.note = note
         self.proofs = 0
         self._shm = shm
-        self._pool_size = pool_size
+        self._pool_mib = pool_mib
         self._pools = {}
         self._contexts = {}
         self._build = build
         self._outputs = []
-        self._running = []
         self._cleanups = []
         self._expected = []
 
@@ -94,10 +83,7 @@ class Test:
         """A new folder in the scratch folder, owned by `user`."""
         path = self.path(name)
         os.makedirs(path)
-        if user:
-            entry = pwd.getpwnam(user)
-            os.chown(path, entry.pw_uid, entry.pw_gid)
-        return path
+        return context.give(path, user)
 
     def write(self, name, content):
         path = self.path(name)
@@ -116,23 +102,16 @@ class Test:
         if user not in self._pools:
             folder = os.path.join(self._shm, user or "own")
             os.makedirs(folder, mode=0o700)
-            if user:
-                entry = pwd.getpwnam(user)
-                os.chown(folder, entry.pw_uid, entry.pw_gid)
-            self._pools[user] = os.path.join(folder, "pool")
+            self._pools[user] = os.path.join(context.give(folder, user), "pool")
         return self._pools[user]
 
     def context(self, user=None):
         """The context that programs run by `user` share; its daemon answers."""
         if user not in self._contexts:
             folder = os.path.dirname(self.pool(user))
-            self._contexts[user] = context.Context(self._build, folder, user, self._pool_size)
+            self._contexts[user] = context.Context(self._build, folder, user, f"{self._pool_mib}M")
             self.until(self._contexts[user].answers, "the daemon to answer")
         return self._contexts[user]
-
-    def daemons(self):
-        """Pids of the daemons of the case's contexts."""
-        return [shared.pid for shared in self._contexts.values()]
 
     def forget_pool(self, user=None):
         """The case has checked the user's pool itself: none is expected at the end."""
@@ -146,7 +125,7 @@ class Test:
             env["AEP_CONTEXT"] = "none"
         if preload and self.mode == "pool":
             env["AEP_POOL"] = self.pool(user)
-            env["AEP_POOL_SIZE"] = self._pool_size
+            env["AEP_POOL_SIZE"] = f"{self._pool_mib}M"
             env["AEP_REQUIRE"] = "1"
         if preload and self.mode == "joined":
             env["AEP_SOCKET"] = self.context(user).socket
@@ -156,34 +135,34 @@ class Test:
 
     # --- checks ------------------------------------------------------------------------------------------------
 
-    def check(self, condition, message):
-        if not condition:
-            raise Failure(message)
-
     def equal(self, got, wanted, what):
+        __tracebackhide__ = True
         if got != wanted:
             if isinstance(got, list) and isinstance(wanted, list):
                 first = next((i for i, pair in enumerate(zip(got, wanted)) if pair[0] != pair[1]), None)
                 if first is not None:
                     what, got, wanted = f"{what}, item {first}", got[first], wanted[first]
-            raise Failure(f"{what}: got {_short(got)}, wanted {_short(wanted)}")
+            raise AssertionError(f"{what}: got {_short(got)}, wanted {_short(wanted)}")
 
-    def note(self, text):
-        """Shown below the case's line in the summary, also when it passes."""
-        self.notes.append(text)
-
-    def remaining(self):
-        return max(0.0, self.deadline - time.monotonic())
+    def _await(self, event, what, process=None):
+        """`event()`, which waits. When the case's time is over meanwhile, that is said with what it was waiting for."""
+        __tracebackhide__ = True
+        try:
+            return event()
+        except pytest.fail.Exception as over:
+            tail = self._tail(process) if process else ""
+            raise AssertionError(f"{over} waiting for {what}\n{tail}") from None
 
     def until(self, condition, what):
-        """Poll until `condition()` is true and return its value; the case's deadline is the limit."""
-        while True:
-            value = condition()
-            if value:
-                return value
-            if not self.remaining():
-                raise Failure(f"timed out waiting for {what}")
-            time.sleep(POLL_SECONDS)
+        """Poll until `condition()` is true and return its value."""
+        __tracebackhide__ = True
+
+        def poll():
+            while not (value := condition()):
+                time.sleep(POLL_SECONDS)
+            return value
+
+        return self._await(poll, what)
 
     def is_active(self, pid, user=None, allocates=True):
         """True when the process maps the preload and, in pool mode, our library has mapped the pool."""
@@ -205,8 +184,7 @@ class Test:
         """Wait until the process shows that it runs on the preload; counts as proof for the case."""
 
         def seen():
-            if processes.gone(pid):
-                raise Failure(f"{what} ended before the preload was seen in it")
+            assert not processes.gone(pid), f"{what} ended before the preload was seen in it"
             return self.is_active(pid, user)
 
         self.until(seen, f"{what} to map the preload")
@@ -222,8 +200,7 @@ class Test:
             executor.shutdown(wait=True)
             for n, future in enumerate(futures):
                 error = future.exception()
-                if error:
-                    raise Failure(f"client {n}: {type(error).__name__}: {error}")
+                assert not error, f"client {n}: {type(error).__name__}: {error}"
 
         return wait
 
@@ -234,16 +211,11 @@ class Test:
         number = len(self._outputs)
         base = self.path(f".output-{number}")
         with open(base + ".out", "wb") as out, open(base + ".err", "wb") as err:
-            identity = {}
-            if user:
-                entry = pwd.getpwnam(user)
-                identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
             process = subprocess.Popen(
                 argv, stdin=stdin, stdout=out, stderr=err, cwd=cwd or self.work, pass_fds=pass_fds,
-                env=self.environment(user, preload, env), **identity)
+                env=self.environment(user, preload, env), **context.identity(user))
         process.base = base
         self._outputs.append(base)
-        self._running.append(process)
         return process
 
     def start_held(self, argv, **options):
@@ -267,15 +239,13 @@ class Test:
 
     def result(self, process, status=0):
         """Wait for a started program and check how it ended; None accepts every exit status but no signal."""
-        try:
-            process.wait(self.remaining())
-        except subprocess.TimeoutExpired:
-            raise Failure(f"{_name(process.args)} still runs after {self.seconds} s\n{self._tail(process)}") from None
-        self._running.remove(process)
+        __tracebackhide__ = True
+        self._await(process.wait, f"{_name(process.args)} to end", process)
         with open(process.base + ".out", "rb") as out, open(process.base + ".err", "rb") as err:
             result = Result(process.returncode, out.read(), err.read())
         if result.status != status and (status is not None or result.status < 0):
-            raise Failure(f"{_name(process.args)}: {status_text(result.status)}, wanted {status}\n{self._tail(process)}")
+            raise AssertionError(
+                f"{_name(process.args)}: {status_text(result.status)}, wanted {status}\n{self._tail(process)}")
         return result
 
     def run(self, argv, *, stdin=b"", status=0, active=None, allocates=True, user=None, cwd=None, env=None,
@@ -283,14 +253,13 @@ class Test:
         """Run a program to its end. `active` names the executable (argv's own, or one that it starts) that has to be
         seen with the preload mapped; standard input is held back until then, so a program that reads is never missed.
         One that allocates nothing never maps the pool: `allocates=False`."""
+        __tracebackhide__ = True
         process = self.start(argv, user=user, cwd=cwd, env=env, preload=preload, stdin=subprocess.PIPE)
-        try:
-            if active and preload and self.preload:
-                self._await_active(process, active, user, allocates)
-            # A program may end without reading its input: communicate() takes care of the broken pipe.
-            process.communicate(stdin.encode() if isinstance(stdin, str) else stdin, timeout=self.remaining())
-        except subprocess.TimeoutExpired:
-            raise Failure(f"{_name(argv)} still runs after {self.seconds} s\n{self._tail(process)}") from None
+        if active and preload and self.preload:
+            self._await_active(process, active, user, allocates)
+        # A program may end without reading its input: communicate() takes care of the broken pipe.
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        self._await(lambda: process.communicate(content), f"{_name(argv)} to end", process)
         return self.result(process, status)
 
     def stop(self, process, how=signal.SIGTERM, status=0):
@@ -306,7 +275,6 @@ class Test:
         for pid in below:
             if not processes.gone(pid):
                 os.kill(pid, signal.SIGKILL)
-        self._running.remove(process)
 
     def at_end(self, action):
         """Have `action()` called when the case ends, however it ends."""
@@ -314,9 +282,8 @@ class Test:
 
     def _await_active(self, process, executable, user, allocates):
         def seen():
-            if process.poll() is not None:
-                raise Failure(f"{_name(process.args)} ended ({status_text(process.returncode)}) before the preload "
-                              f"was seen in {executable}\n{self._tail(process)}")
+            assert process.poll() is None, (f"{_name(process.args)} ended ({status_text(process.returncode)}) before "
+                                            f"the preload was seen in {executable}\n{self._tail(process)}")
             return any(processes.executable(pid) == executable and self.is_active(pid, user, allocates)
                        for pid in [process.pid, *processes.descendants(process.pid)])
 
@@ -345,11 +312,11 @@ class Test:
             content, count = entry[0].subn(b"", content)
             entry[2] += count
         at = content.find(COMPLAINT)
-        if at >= 0:
-            raise Failure(f"complaint in {name}: {content[at:at + 400].decode('utf-8', 'replace')}")
+        assert at < 0, f"complaint in {name}: {content[at:at + 400].decode('utf-8', 'replace')}"
 
     def finish(self):
-        """The checks every case shares; called when the case's own work has passed and its processes are gone."""
+        """The checks every case shares, when its own have passed. What it has left running is ended first."""
+        processes.end_descendants(os.getpid(), keep=[shared.pid for shared in self._contexts.values()])
         for base in self._outputs:
             with open(base + ".err", "rb") as file:
                 self.scan("stderr", file.read())
@@ -357,13 +324,14 @@ class Test:
             if count:
                 self.note(f"messages that were expected: {count} ({why})")
         if self.preload:
-            self.check(self.proofs, "the case never showed that the preload was active")
+            assert self.proofs, "the case never showed that the preload was active"
         if self.ours and self.mode == "pool":
             for user, path in list(self._pools.items()):
                 self._check_pool(user, path)
         for user, shared in self._contexts.items():
-            fault = shared.fault_at_end(self.deadline)
-            self.check(fault is None, fault)
+            self.until(lambda s=shared: not s.dead_clients(), "dead clients to be taken back")
+            fault = shared.fault_at_end()
+            assert fault is None, fault
             self.note(shared.summary)
 
     def _check_pool(self, user, path):
@@ -371,17 +339,17 @@ class Test:
         info = os.stat(path)
         self.equal(oct(info.st_mode & 0o777), oct(0o600), f"permissions of {path}")
         self.note(f"pool: {info.st_blocks * 512 >> 20} MiB in use at the end")
-        count = int(size_bytes(self._pool_size) * RECLAIM_SHARE) // RECLAIM_BLOCK
+        count = int((self._pool_mib << 20) * RECLAIM_SHARE) // RECLAIM_BLOCK
         wanted = sum(i & 255 for i in range(count))
         result = self.run(["/usr/bin/python3", "-c", RECLAIM_PROGRAM.format(block=RECLAIM_BLOCK, count=count)],
                           user=user, status=None)
-        self.check(result.status == 0, f"the pool cannot be filled to {RECLAIM_SHARE:.0%} after all its users ended: "
-                                       f"{result.stderr.decode('utf-8', 'replace')[-600:]}")
+        assert result.status == 0, (f"the pool cannot be filled to {RECLAIM_SHARE:.0%} after all its users ended: "
+                                    f"{result.stderr.decode('utf-8', 'replace')[-600:]}")
         self.equal(result.text.split(), [str(wanted)] * 2, "contents of the reclaimed pool")
         self.scan("stderr of the reclaiming process", result.stderr)
 
     def close(self):
-        """Run the clean-ups, end what still runs and remove the files."""
+        """Run the clean-ups and end what still runs."""
         for shared in self._contexts.values():
             if not shared.ended and not shared.answers():
                 self.note(f"the daemon is gone (status {shared.status()}); it said last: {shared.log()[-600:]}")
@@ -390,10 +358,9 @@ class Test:
         for action in reversed(self._cleanups):
             try:
                 action()
-            except (OSError, Failure, subprocess.SubprocessError) as error:
+            except (OSError, AssertionError, subprocess.SubprocessError) as error:
                 self.note(f"clean-up: {error}")
         processes.end_descendants(os.getpid())
-        shutil.rmtree(self._shm, ignore_errors=True)
 
 
 def _name(argv):

@@ -1,7 +1,7 @@
 """The process tree, read from /proc: find and end what a test has started, by pid and never by name.
 
-Called by run.py and harness.py. Both are child subreapers, so a program that daemonises stays below them and
-is found here. Crash rule: holds no state.
+Called by conftest.py and harness.py. The controller and its workers are child subreapers, so a program that daemonises
+stays below them and is found here. Crash rule: holds no state.
 """
 
 import ctypes
@@ -53,18 +53,28 @@ def executable(pid):
         return None
 
 
-def descendants(root):
-    """Pids below `root`, parents first; zombies included."""
-    children = {}
+def _families():
+    """The children of every process that has any, zombies included."""
+    found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             stat = _stat(name)
             if stat:
-                children.setdefault(stat[1], []).append(int(name))
+                found.setdefault(stat[1], []).append(int(name))
+    return found
+
+
+def children(root):
+    return _families().get(root, [])
+
+
+def descendants(root):
+    """Pids below `root`, parents first; zombies included."""
+    families = _families()
     found = []
     queue = [root]
     while queue:
-        below = children.get(queue.pop(), [])
+        below = families.get(queue.pop(), [])
         found += below
         queue += below
     return found

@@ -3,7 +3,6 @@
 import hashlib
 
 NEEDS = {"/usr/bin/bash": "bash", "/usr/bin/seq": "coreutils", "/usr/bin/sha256sum": "coreutils"}
-TIMEOUT = 60
 SCRIPT = "work.bash"
 FORKS = 400
 
@@ -31,7 +30,7 @@ def expected():
     ]
 
 
-def run(t):
+def test_bash(t):
     result = t.run(["/usr/bin/bash", "-eu", t.script(SCRIPT), str(FORKS)], stdin="go\n", active="bash")
     t.equal(result.text.splitlines(), expected(), "output of the script")
     t.equal(result.stderr, b"", "stderr of the script")

@@ -1,7 +1,6 @@
 """sqlite3: tables, indexes, joins, windows, JSON, full text, transactions, VACUUM and integrity_check"""
 
 NEEDS = {"/usr/bin/sqlite3": "sqlite3"}
-TIMEOUT = 60
 ROWS = 100000
 SQL = f"""
 .bail on
@@ -55,7 +54,7 @@ def expected():
     ]
 
 
-def run(t):
+def test_sqlite3(t):
     database = t.path("work.db")
     result = t.run(["/usr/bin/sqlite3", database], stdin=SQL,
                    active="sqlite3")
@@ -64,4 +63,4 @@ def run(t):
     dump = t.run(["/usr/bin/sqlite3", database, ".dump"]).stdout
     t.run(["/usr/bin/sqlite3", t.path("copy.db")], stdin=dump, active="sqlite3")
     again = t.run(["/usr/bin/sqlite3", t.path("copy.db"), ".dump"]).stdout
-    t.check(dump == again, "the dump of a restored dump differs")
+    assert dump == again, "the dump of a restored dump differs"

@@ -4,7 +4,6 @@ import hashlib
 import re
 
 NEEDS = {"/usr/bin/lua5.4": "lua5.4"}
-TIMEOUT = 60
 
 
 def expected():
@@ -37,7 +36,7 @@ def expected():
     ]
 
 
-def run(t):
+def test_lua(t):
     result = t.run(["/usr/bin/lua5.4", t.script("work.lua")], stdin="go\n", active="lua5.4")
     t.equal(result.text.splitlines(), expected(), "output of the script")
     t.equal(result.stderr, b"", "stderr of the script")

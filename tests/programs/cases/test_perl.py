@@ -4,7 +4,6 @@ import hashlib
 import re
 
 NEEDS = {"/usr/bin/perl": "perl"}
-TIMEOUT = 60
 
 
 def expected():
@@ -23,7 +22,7 @@ def expected():
     ]
 
 
-def run(t):
+def test_perl(t):
     result = t.run(["/usr/bin/perl", "-w", t.script("work.pl")], stdin="go\n", active="perl")
     t.equal(result.text.splitlines(), expected(), "output of the script")
     t.equal(result.stderr, b"", "stderr of the script")

@@ -4,7 +4,6 @@ import hashlib
 import os
 
 NEEDS = {"/usr/bin/git": "git"}
-TIMEOUT = 60
 FILES = 60
 ROUNDS = 40
 
@@ -28,7 +27,7 @@ def stream():
     return b"".join(out), files
 
 
-def run(t):
+def test_git(t):
     repository = t.folder("repository")
     identity = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
                 for what, value in (("NAME", "T"), ("EMAIL", "t@example.org"), ("DATE", "1700001000 +0000"))}
@@ -84,7 +83,7 @@ def run(t):
     t.equal(log, [f"topic {n}" for n in range(19, -1, -1)] + [f"commit {n}" for n in range(ROUNDS - 11, -1, -1)],
             "log of topic")
     blame = git("blame", "-s", "main", "--", "conflict").text
-    t.check(blame.endswith("1) resolved\n"), f"blame says {blame!r}")
+    assert blame.endswith("1) resolved\n"), f"blame says {blame!r}"
     names = sorted(files)
     answer = git("cat-file", "--batch", stdin="".join(f"main:{name}\n" for name in names), active="git").stdout
     t.equal(answer, b"".join(b"%s blob %d\n%s\n" % (blob(files[name]).encode(), len(files[name]), files[name])

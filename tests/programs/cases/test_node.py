@@ -4,7 +4,6 @@ import hashlib
 import json
 
 NEEDS = {"/usr/bin/node": "nodejs"}
-TIMEOUT = 60
 
 
 def expected():
@@ -23,7 +22,7 @@ def expected():
     }
 
 
-def run(t):
+def test_node(t):
     result = t.run(["/usr/bin/node", t.script("work.js")], stdin="go\n", active="node")
     t.equal(json.loads(result.text), expected(), "output of the script")
     t.equal(result.stderr, b"", "stderr of the script")

@@ -3,8 +3,10 @@
 import os
 import socket
 
+import pytest
+
 NEEDS = {"/usr/bin/redis-server": "redis-server", "/usr/bin/redis-benchmark": "redis-tools"}
-TIMEOUT = 90
+pytestmark = pytest.mark.timeout(90)
 KEYS = 20000
 
 
@@ -55,7 +57,7 @@ def value(i, generation):
     return b"%d:%d:" % (i, generation) + b"v" * (i * 7 % 300)
 
 
-def run(t):
+def test_redis(t):
     path = t.path("socket")
     folder = t.folder("data")
     argv = ["/usr/bin/redis-server", "--port", "0", "--unixsocket", path, "--dir", folder, "--save", "",
@@ -66,7 +68,7 @@ def run(t):
         t.active(server.pid, "redis-server")
 
         def connect():
-            t.check(server.poll() is None, f"redis-server ended with {server.returncode}")
+            assert server.poll() is None, f"redis-server ended with {server.returncode}"
             try:
                 client = Client(path)
             except OSError:
@@ -82,7 +84,7 @@ def run(t):
     server, client = start()
     report = t.run(["/usr/bin/redis-benchmark", "-s", path, "-n", "20000", "-c", "20", "-P", "4", "-q", "--threads", "2",
                     "-r", "5000", "-t", "set,get,incr,lpush,rpop,sadd,hset,zadd,mset"], active="redis-benchmark").text
-    t.check(report.count("requests per second") == 9, f"redis-benchmark printed {report!r}")
+    assert report.count("requests per second") == 9, f"redis-benchmark printed {report!r}"
     client.call("FLUSHALL")
 
     client.calls([("SET", f"s{i}", value(i, 1)) for i in range(KEYS)])
@@ -99,14 +101,14 @@ def run(t):
     client.calls([("SET", f"s{i}", value(i, 9)) for i in range(KEYS)])
     client.calls([("DEL", f"h{i}") for i in range(50)] + [("DEL", "z"), ("DEL", "long")])
     client.calls([("SET", f"new{i}", value(i, 5)) for i in range(KEYS)])
-    t.check(client.info("persistence")["rdb_bgsave_in_progress"] == "1", "BGSAVE ended before the keys had changed")
+    assert client.info("persistence")["rdb_bgsave_in_progress"] == "1", "BGSAVE ended before the keys had changed"
     client.call("CONFIG", "SET", "rdb-key-save-delay", "0")
     t.equal([client.call("GET", f"s{i}") for i in range(0, KEYS, 97)], [value(i, 9) for i in range(0, KEYS, 97)],
             "changed keys during BGSAVE")
     t.until(lambda: client.info("persistence")["rdb_bgsave_in_progress"] == "0", "BGSAVE")
     t.equal(client.info("persistence")["rdb_last_bgsave_status"], "ok", "status of BGSAVE")
     t.equal(client.call("DBSIZE"), 2 * KEYS + 20, "keys after the changes")
-    t.check(os.path.getsize(os.path.join(folder, "dump.rdb")) > 1 << 20, "the saved file is too small")
+    assert os.path.getsize(os.path.join(folder, "dump.rdb")) > 1 << 20, "the saved file is too small"
     client.close()
     t.stop(server)
 

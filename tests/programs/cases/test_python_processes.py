@@ -1,12 +1,13 @@
 """python3's own tests of subprocess, os and posix"""
 
+import pytest
 import regrtest
 
 NEEDS = regrtest.NEEDS
-TIMEOUT = 120
+pytestmark = pytest.mark.timeout(120)
 
 
-def run(t):
+def test_python_processes(t):
     # As root, some tests start processes of other users: those cannot open this user's pool and have to go on without,
     # which AEP_REQUIRE would forbid.
     t.expect_message(rb"context \S+: no answer at \S+: EACCES \(permission denied\)\n", "processes of other users")

@@ -5,10 +5,12 @@ import pwd
 import re
 import subprocess
 
+import pytest
+
 BIN = "/usr/lib/postgresql/15/bin"
 NEEDS = {f"{BIN}/initdb": "postgresql", f"{BIN}/pgbench": "postgresql"}
-TIMEOUT = 120
-POOL_SIZE = "1G"
+pytestmark = pytest.mark.timeout(120)
+POOL_MIB = 1024
 CONFIG = """
 listen_addresses = ''
 unix_socket_directories = '{sockets}'
@@ -32,7 +34,7 @@ def remove_segment(data):
     subprocess.run(["ipcrm", "-m", segment], check=False, stderr=subprocess.DEVNULL)
 
 
-def run(t):
+def test_postgres(t):
     # PostgreSQL refuses to run as root: its own user, with its own pool.
     user = "postgres" if os.geteuid() == 0 else None
     name = user or pwd.getpwuid(os.geteuid()).pw_name
@@ -64,10 +66,10 @@ def run(t):
 
     report = program("pgbench", "-c", "6", "-j", "2", "-T", "4", active="pgbench").text
     done = int(re.search(r"transactions actually processed: (\d+)", report)[1])
-    t.check(done > 50 and "failed transactions: 0 " in report, f"pgbench printed {report}")
+    assert done > 50 and "failed transactions: 0 " in report, f"pgbench printed {report}"
     # With -C every transaction is a connection of its own: a fork of the postmaster each.
     report = program("pgbench", "-n", "-C", "-S", "-c", "4", "-j", "2", "-t", "100").text
-    t.check("transactions actually processed: 400/400" in report, f"pgbench -C printed {report}")
+    assert "transactions actually processed: 400/400" in report, f"pgbench -C printed {report}"
 
     balances = sql("SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history),"
                    "(SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT sum(delta) FROM pgbench_history),"
@@ -84,7 +86,7 @@ def run(t):
     failed = program("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", status=3,
                      stdin="BEGIN; DELETE FROM pgbench_accounts; SELECT 1 / (aid - aid) FROM pgbench_branches, "
                            "generate_series(1, 3) aid; COMMIT;")
-    t.check(b"division by zero" in failed.stderr, f"psql says {failed.stderr!r}")
+    assert b"division by zero" in failed.stderr, f"psql says {failed.stderr!r}"
     t.equal(sql("SELECT count(*) FROM pgbench_accounts;"), ["200000"], "accounts after the failed transaction")
 
     def dump_tellers():
@@ -96,10 +98,10 @@ def run(t):
     sql("CREATE DATABASE copy;")
     env["PGDATABASE"] = "copy"
     program("psql", "-Xq", "-v", "ON_ERROR_STOP=1", stdin=dump, active="psql")
-    t.check(dump_tellers() == dump, "the dump of the reloaded table differs")
+    assert dump_tellers() == dump, "the dump of the reloaded table differs"
     program("pg_ctl", "-D", data, "-w", "-t", "60", "-m", "fast", "stop")
     with open(log, "rb") as file:
         text = file.read()
     t.scan("the server's log", text)
-    t.check(b"PANIC" not in text and b"terminated by signal" not in text, f"the server's log: {text[-1500:]!r}")
-    t.check(b"database system is shut down" in text, "the server's log does not end with its shutdown")
+    assert b"PANIC" not in text and b"terminated by signal" not in text, f"the server's log: {text[-1500:]!r}"
+    assert b"database system is shut down" in text, "the server's log does not end with its shutdown"

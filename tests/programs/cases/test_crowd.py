@@ -1,10 +1,14 @@
 """many programs at once on one pool, some of them killed in the middle: the others' answers stay right"""
 
-import catalogue
+import pytest
+
+import test_bash
+import test_lua
+import test_perl
 
 NEEDS = {"/usr/bin/bash": "bash", "/usr/bin/perl": "perl", "/usr/bin/lua5.4": "lua5.4", "/usr/bin/python3": "python3"}
-TIMEOUT = 90
-POOL_SIZE = "1G"
+pytestmark = pytest.mark.timeout(90)
+POOL_MIB = 1024
 VICTIMS = 20
 AT_A_TIME = 4
 VICTIM = """
@@ -22,12 +26,12 @@ while True:
 """
 
 
-def run(t):
+def test_crowd(t):
     workers = []
-    for name, argv in (("bash", ["/usr/bin/bash", "-eu", t.script("work.bash"), "100"]),
-                       ("perl", ["/usr/bin/perl", "-w", t.script("work.pl")]),
-                       ("lua", ["/usr/bin/lua5.4", t.script("work.lua")])):
-        wanted = catalogue.load(name).expected()
+    for name, case, argv in (("bash", test_bash, ["/usr/bin/bash", "-eu", t.script("work.bash"), "100"]),
+                             ("perl", test_perl, ["/usr/bin/perl", "-w", t.script("work.pl")]),
+                             ("lua", test_lua, ["/usr/bin/lua5.4", t.script("work.lua")])):
+        wanted = case.expected()
         if name == "bash":
             wanted[1] = "subshells 5050"
         process, give = t.start_held(argv, cwd=t.folder(name))
@@ -43,7 +47,7 @@ def run(t):
         victim = t.start(["/usr/bin/python3", "-c", VICTIM])
         victims.append(victim)
         t.until(lambda v=victim: b"working" in t.output(v) or v.poll() is not None, "a victim to work")
-        t.check(victim.poll() is None, f"victim {number} ended by itself with {victim.returncode}")
+        assert victim.poll() is None, f"victim {number} ended by itself with {victim.returncode}"
         if len(victims) == AT_A_TIME:
             t.kill(victims.pop(0))
     while victims:

@@ -1,12 +1,13 @@
 """python3's own tests of multiprocessing with fork: pools, managers, queues, shared memory"""
 
+import pytest
 import regrtest
 
 NEEDS = regrtest.NEEDS
-TIMEOUT = 150
+pytestmark = pytest.mark.timeout(150)
 
 
-def run(t):
+def test_python_multi(t):
     # Left out: what only waits for timeouts (several seconds each), and the classes that use threads alone.
     regrtest.check(t, "test_multiprocessing_fork",
                    ("WithProcesses*", "WithManagerTestPool", "WithManagerTestContainers", "TestResourceTracker",

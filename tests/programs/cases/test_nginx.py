@@ -12,7 +12,6 @@ import socket
 import processes
 
 NEEDS = {"/usr/sbin/nginx": "nginx-light"}
-TIMEOUT = 60
 FILES = 40
 CONFIG = """
 daemon off;
@@ -73,7 +72,7 @@ def client(t, port, number):
     connection.close()
 
 
-def run(t):
+def test_nginx(t):
     root = t.folder("root")
     for i in range(FILES):
         t.write(f"root/file{i}.txt", content(i))
@@ -97,7 +96,7 @@ def run(t):
     t.active(server.pid, "nginx")
 
     def workers():
-        t.check(server.poll() is None, f"nginx ended with {server.returncode}")
+        assert server.poll() is None, f"nginx ended with {server.returncode}"
         return [pid for pid in processes.descendants(server.pid) if not processes.gone(pid)]
 
     t.until(lambda: len(workers()) == 2, "nginx's two workers")
@@ -130,4 +129,4 @@ def run(t):
         with open(os.path.join(logs, name), "rb") as file:
             log = file.read()
         t.scan(name, log)
-        t.check(b"[alert]" not in log and b"[emerg]" not in log, f"{name}: {log[:600]!r}")
+        assert b"[alert]" not in log and b"[emerg]" not in log, f"{name}: {log[:600]!r}"

@@ -4,7 +4,6 @@ import os
 import socket
 
 NEEDS = {"/usr/bin/memcached": "memcached"}
-TIMEOUT = 60
 CLIENTS = 8
 KEYS = 1500
 
@@ -62,14 +61,14 @@ def work(t, port, number):
     client.close()
 
 
-def run(t):
+def test_memcached(t):
     ports = t.path("ports")
     # Port -1: memcached takes a free one and writes its number into the file.
     argv = ["/usr/bin/memcached", "-l", "127.0.0.1", "-p", "-1", "-U", "0", "-t", "4", "-m", "64", "-M"]
     server = t.start(argv + (["-u", "root"] if os.geteuid() == 0 else []), env={"MEMCACHED_PORT_FILENAME": ports})
     t.active(server.pid, "memcached")
     t.until(lambda: os.path.exists(ports) or server.poll() is not None, "memcached to listen")
-    t.check(server.poll() is None, f"memcached ended with {server.returncode}")
+    assert server.poll() is None, f"memcached ended with {server.returncode}"
     with open(ports, encoding="utf-8") as file:
         port = int(file.readline().split(":")[1])
     first = Client(port)

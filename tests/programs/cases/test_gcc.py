@@ -4,8 +4,10 @@ import glob
 import os
 import re
 
+import pytest
+
 NEEDS = {"/usr/bin/gcc": "gcc", "/usr/bin/g++": "g++", "/usr/bin/ar": "binutils"}
-TIMEOUT = 120
+pytestmark = pytest.mark.timeout(120)
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
@@ -23,14 +25,14 @@ def compile_both(t, compiler, options, source, output):
     t.run([*argv, t.path(output + ".plain")], stdin=text, preload=False)
     t.run([*argv, t.path(output)], stdin=text, active=executable(compiler))
     with open(t.path(output), "rb") as ours, open(t.path(output + ".plain"), "rb") as plain:
-        t.check(ours.read() == plain.read(), f"{output} differs from what the compiler makes without the preload")
+        assert ours.read() == plain.read(), f"{output} differs from what the compiler makes without the preload"
 
 
 def primes_below(limit):
     return [n for n in range(2, limit) if all(n % d for d in range(2, int(n ** 0.5) + 1))]
 
 
-def run(t):
+def test_gcc(t):
     compile_both(t, "/usr/bin/gcc", ["-O2", "-std=c11", "-Wall", "-Werror"], t.script("work.c"), "sieve.o")
     t.run(["/usr/bin/ar", "rcs", t.path("libsieve.a"), t.path("sieve.o")])
     compile_both(t, "/usr/bin/g++", ["-O2", "-std=c++20", "-Wall", "-Werror"], t.script("work.cpp"), "work.o")
@@ -47,8 +49,8 @@ def run(t):
 
     # A file of this project, as it builds it: the largest one of the core.
     sources = glob.glob(os.path.join(SOURCE, "dsm-core", "**", "*.cpp"), recursive=True)
-    t.check(sources, "the project's sources are not where they should be")
+    assert sources, "the project's sources are not where they should be"
     largest = max(sources, key=os.path.getsize)
     compile_both(t, "/usr/bin/g++", ["-O2", "-g", "-std=c++20", "-fPIC", "-I", SOURCE], largest, "core.o")
     symbols = t.run(["/usr/bin/nm", "-C", t.path("core.o")]).text
-    t.check(re.search(r" [TtWw] aep::", symbols), f"no function of the project in the object of {largest}")
+    assert re.search(r" [TtWw] aep::", symbols), f"no function of the project in the object of {largest}"

@@ -5,9 +5,12 @@ import pwd
 import re
 import stat
 
+import pytest
+
+import processes
+
 NEEDS = {"/usr/bin/su": "login", "/usr/bin/gcc": "gcc", "/usr/bin/readelf": "binutils"}
-TIMEOUT = 60
-ROOT = True
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root (it runs programs as another user)")
 USER = "nobody"
 
 
@@ -16,7 +19,7 @@ def maps(pid):
         return file.read()
 
 
-def run(t):
+def test_setuid(t):
     base = t.folder("base", USER)
     # Readable for nobody, and where the loader looks for a library of a setuid program: the folder must not be
     # writable for the user, or the test would be of something nobody does.
@@ -29,15 +32,15 @@ def run(t):
     ordinary = t.run(["/usr/bin/grep", "-c", "", "-"], user=USER, cwd=base, stdin="a\nb\n", active="grep")
     t.equal(ordinary.text, "2\n", "an ordinary program of the user")
     if t.ours and t.mode == "pool":
-        t.check(os.path.exists(pool), "an ordinary program of the user did not create the pool")
+        assert os.path.exists(pool), "an ordinary program of the user did not create the pool"
         os.unlink(pool)
 
     before = set(os.listdir(os.path.dirname(pool)))
 
     # su waits for a password on standard input: it can be looked at, and then gets none.
     def observe(process, executable):
-        t.until(lambda: process.poll() is not None or _executes(process.pid, executable), f"{executable} to run")
-        t.check(process.poll() is None, f"{executable} ended with {process.returncode}")
+        t.until(lambda: process.poll() is not None or processes.executable(process.pid) == executable, f"{executable} to run")
+        assert process.poll() is None, f"{executable} ended with {process.returncode}"
         with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
             ids = next(line.split()[1:] for line in file if line.startswith("Uid:"))
         t.equal(ids[:2], [str(pwd.getpwnam(USER).pw_uid), "0"], f"real and effective user of {executable}")
@@ -46,11 +49,11 @@ def run(t):
     for env_pool in (env, {**env, "LD_PRELOAD": t.preload or ""}):
         process, close = t.start_held(["/usr/bin/su", "-c", "id"], user=USER, cwd=base, env=env_pool)
         mapped = observe(process, "su")
-        t.check(not t.preload or os.path.realpath(t.preload) not in mapped, "the loader preloads into su")
-        t.check(pool not in mapped, "su has mapped the pool")
+        assert not t.preload or os.path.realpath(t.preload) not in mapped, "the loader preloads into su"
+        assert pool not in mapped, "su has mapped the pool"
         close(b"")
         result = t.result(process, 1)
-        t.check(b"Authentication" in result.stderr, f"su says {result.stderr!r}")
+        assert b"Authentication" in result.stderr, f"su says {result.stderr!r}"
 
     # A setuid program that is linked with the library: the loader takes it in, so its own caution counts.
     if t.ours:
@@ -64,24 +67,17 @@ def run(t):
         t.run(["/usr/bin/gcc", "-O2", "-o", program, t.script("setuid.c"), copy, f"-Wl,-rpath,{private}",
                "-Wl,--no-as-needed"])
         os.chmod(program, 0o4755)
-        t.check(os.stat(program).st_mode & stat.S_ISUID, "the program could not be made setuid")
+        assert os.stat(program).st_mode & stat.S_ISUID, "the program could not be made setuid"
         process, close = t.start_held([program], user=USER, cwd=base, env=env)
         t.until(lambda: process.poll() is not None or b"ready" in t.output(process), "the setuid program")
         mapped = observe(process, "work")
-        t.check(copy in mapped, "the setuid program has not loaded the library")
-        t.check(pool not in mapped, "a setuid program has mapped the pool named in the environment")
+        assert copy in mapped, "the setuid program has not loaded the library"
+        assert pool not in mapped, "a setuid program has mapped the pool named in the environment"
         close(b"\n")
         result = t.result(process)
         t.equal(result.text, "ready\ndone 5000\n", "output of the setuid program")
         t.equal(result.stderr, b"", "stderr of the setuid program, which must ignore AEP_STATS")
-    t.check(not os.path.exists(pool), "a setuid program has created the pool named in the environment")
+    assert not os.path.exists(pool), "a setuid program has created the pool named in the environment"
     beside = set(os.listdir(os.path.dirname(pool)))
-    t.check(beside == before, "a setuid program left files beside the pool")
+    assert beside == before, "a setuid program left files beside the pool"
     t.forget_pool(USER)
-
-
-def _executes(pid, executable):
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe")) == executable
-    except OSError:
-        return False

@@ -4,7 +4,6 @@ import hashlib
 import json
 
 NEEDS = {"/usr/bin/python3": "python3"}
-TIMEOUT = 60
 
 
 def expected():
@@ -25,7 +24,7 @@ def expected():
     }
 
 
-def run(t):
+def test_python_work(t):
     result = t.run(["/usr/bin/python3", t.script("work.py")], stdin="go\n", active="python3.11")
     t.equal(json.loads(result.text), expected(), "output of the script")
     t.equal(result.stderr, b"", "stderr of the script")

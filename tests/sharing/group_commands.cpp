@@ -4,16 +4,18 @@
 #include "tests/sharing/group_commands.hpp"
 
 #include <errno.h>
+#include <time.h>
 
+#include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <random>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "include/aep/dsm.h"
 
 namespace aep::test {
 namespace {
@@ -28,20 +30,6 @@ struct List {
 };
 
 constexpr std::size_t MOST_BYTES = 1 << 20;  // a group that is larger is not prolonged
-
-std::uintptr_t number(const std::string& text) {
-    return text.empty() ? 0 : std::strtoull(text.c_str(), nullptr, 16);
-}
-
-std::string said(int result) { return result == 0 ? "ok" : strerrorname_np(errno); }
-
-std::string text_of(const void* p) {
-    if (p == nullptr) return strerrorname_np(errno);
-    char text[32];
-    std::snprintf(text, sizeof text, "%llx",
-                  static_cast<unsigned long long>(reinterpret_cast<std::uintptr_t>(p)));
-    return text;
-}
 
 /// Adds nodes of `size` bytes, whose values count on, to the list that is the group's root.
 bool prolong(dsm_group* group, unsigned nodes, std::size_t size) {
@@ -152,122 +140,134 @@ std::string in_threads(dsm_group* group, unsigned threads, unsigned steps) {
     return "ok";
 }
 
-}  // namespace
-
-bool obey_group(const std::string& command, std::istringstream& words, std::string& answer) {
-    if (command.empty() || command[0] != 'g') return false;
-    std::string a, b, c;
-    words >> a >> b >> c;
-    auto* const group = reinterpret_cast<dsm_group*>(number(a));
-    void* const second = reinterpret_cast<void*>(number(b));
-    const auto count = [](const std::string& text) {
-        return std::strtoull(text.c_str(), nullptr, 10);
-    };
-    if (command == "gnew") {
-        answer = text_of(dsm_group_create(count(a)));
-    } else if (command == "galloc") {
-        answer = text_of(dsm_group_alloc(group, count(b)));
-    } else if (command == "galigned") {
-        answer = text_of(dsm_group_aligned_alloc(group, count(b), count(c)));
-    } else if (command == "gfree") {
-        answer = said(dsm_group_free(group, second));
-    } else if (command == "gsetroot") {
-        answer = said(dsm_group_set_root(group, second));
-    } else if (command == "groot") {
-        answer = text_of(dsm_group_root(group));
-    } else if (command == "gof") {
-        answer = text_of(dsm_group_of(group));
-    } else if (command == "gbytes") {
-        const std::size_t bytes = dsm_group_bytes(group);
-        answer = bytes == 0 ? strerrorname_np(errno) : std::to_string(bytes);
-    } else if (command == "ghand") {
-        answer = said(dsm_group_hand_over(group, count(b)));
-    } else if (command == "gclose") {
-        answer = said(dsm_group_close(group));
-    } else if (command == "gprolong") {
-        answer = prolong(group, static_cast<unsigned>(count(b)), count(c)) ? "ok" : said(-1);
-    } else if (command == "gsum") {
-        answer = sum_of(reinterpret_cast<const List*>(group));
-    } else if (command == "gmodel") {
-        answer = against_model(group, static_cast<unsigned>(count(b)),
-                               static_cast<unsigned>(count(c)), true);
-    } else if (command == "gthreads") {
-        answer =
-            in_threads(group, static_cast<unsigned>(count(b)), static_cast<unsigned>(count(c)));
-    } else if (command == "gcost") {
-        answer = pair_cost(group, static_cast<unsigned>(count(b)), count(c));
-    } else if (command == "gchurn") {
-        const dsm_id peer = std::stoull(a);
-        std::thread(churn_groups, peer, static_cast<unsigned>(std::stoul(b))).detach();
-        answer = "going";
-    } else {
-        return false;
+/// Looks at a list that came with a message, as far as it goes: its writer may just be prolonging it.
+void look_at(const List& list) {
+    unsigned nodes = 0;
+    for (const Node* n = list.first; n != nullptr && nodes < 1000; n = n->next) {
+        nodes += n->value != ~std::uint64_t{0};
     }
-    return true;
 }
 
-void churn_groups(dsm_id peer, unsigned seed) {
-    std::mt19937 random(seed);
-    std::vector<dsm_group*> held;  // one reference each
-    held.reserve(64);              // a full pool is none of its business
-    for (;;) {
-        dsm_group* const some = held.empty() ? nullptr : held[random() % held.size()];
-        switch (random() % 8) {
-            case 0:
-                if (dsm_group* made = dsm_group_create(random() % 100'000)) {
-                    held.push_back(made);
-                    prolong(made, 100, 40);
-                }
-                break;
+/// Groups that a peer has a reference of, one each, and what it does with them at random.
+class Churn {
+  public:
+    Churn(dsm_id peer, unsigned seed) : peer_(peer), random_(seed) {
+        held_.reserve(64);  // a full pool is none of its business
+    }
+
+    void step() {
+        dsm_group* const some = held_.empty() ? nullptr : held_[random_() % held_.size()];
+        const auto what = random_() % 8;
+        if (what == 0) {
+            make();
+        } else if (what == 3 || what == 4) {
+            receive();
+        } else if (some != nullptr) {
+            change(some, what);
+        }
+        while (held_.size() > 20) {
+            dsm_free(held_.back());
+            held_.pop_back();
+        }
+    }
+
+  private:
+    void make() {
+        if (dsm_group* made = dsm_group_create(random_() % 100'000)) {
+            held_.push_back(made);
+            prolong(made, 100, 40);
+        }
+    }
+
+    void receive() {
+        dsm_info info{};
+        void* root = dsm_recv(DSM_ANY, 0, &info);
+        if (root == nullptr) return;
+        if (info.group == nullptr) {
+            dsm_free(root);
+            return;
+        }
+        if (root != info.group) look_at(*static_cast<const List*>(dsm_group_root(info.group)));
+        held_.push_back(info.group);
+    }
+
+    void change(dsm_group* group, std::mt19937::result_type what) {
+        switch (what) {
             case 1:
-                if (some != nullptr && dsm_group_bytes(some) < MOST_BYTES) {
-                    prolong(some, static_cast<unsigned>(random() % 500),
-                            std::size_t{16} << random() % 9);
+                if (dsm_group_bytes(group) < MOST_BYTES) {
+                    prolong(group, static_cast<unsigned>(random_() % 500),
+                            std::size_t{16} << random_() % 9);
                 }
                 break;
             case 2:
-                if (some != nullptr) dsm_send(random() % 2 == 0 ? peer : dsm_self(), some);
+                dsm_send(random_() % 2 == 0 ? peer_ : dsm_self(), group);
                 break;
-            case 3:
-            case 4: {
-                dsm_info info{};
-                void* root = dsm_recv(DSM_ANY, 0, &info);
-                if (root == nullptr) break;
-                // A list that its writer is just prolonging is looked at as far as it goes.
-                unsigned nodes = 0;
-                if (info.group != nullptr && root != info.group) {
-                    for (const Node* n =
-                             static_cast<const List*>(dsm_group_root(info.group))->first;
-                         n != nullptr && nodes < 1000; n = n->next) {
-                        nodes += n->value != ~std::uint64_t{0};
-                    }
-                }
-                if (info.group != nullptr) {
-                    held.push_back(info.group);
-                } else {
-                    dsm_free(root);
-                }
-                break;
-            }
             case 5:
-                if (some != nullptr) dsm_group_hand_over(some, peer);
+                dsm_group_hand_over(group, peer_);
                 break;
             default:
-                if (some == nullptr) break;
-                for (dsm_group*& g : held) {
-                    if (g == some) {
-                        std::swap(g, held.back());
-                        break;
-                    }
-                }
-                held.pop_back();
-                if (random() % 2 != 0 || dsm_group_close(some) != 0) dsm_free(some);
-        }
-        while (held.size() > 20) {
-            dsm_free(held.back());
-            held.pop_back();
+                drop(group);
         }
     }
+
+    void drop(dsm_group* group) {
+        std::swap(*std::find(held_.begin(), held_.end(), group), held_.back());
+        held_.pop_back();
+        if (random_() % 2 != 0 || dsm_group_close(group) != 0) dsm_free(group);
+    }
+
+    const dsm_id peer_;
+    std::mt19937 random_;
+    std::vector<dsm_group*> held_;
+};
+
+/// Makes, grows, sends, receives, reads, hands over and drops groups for ever.
+[[noreturn]] void churn_groups(dsm_id peer, unsigned seed) {
+    for (Churn churn(peer, seed);;) churn.step();
 }
+
+dsm_group* group_of(const Words& words) { return words.pointer<dsm_group>(0); }
+
+}  // namespace
+
+const Commands GROUP_COMMANDS = {
+    {"gnew", [](const Words& w) { return address_text(dsm_group_create(w.number(0))); }},
+    {"galloc",
+     [](const Words& w) { return address_text(dsm_group_alloc(group_of(w), w.number(1))); }},
+    {"galigned",
+     [](const Words& w) {
+         return address_text(dsm_group_aligned_alloc(group_of(w), w.number(1), w.number(2)));
+     }},
+    {"gfree",
+     [](const Words& w) { return ok_or_error(dsm_group_free(group_of(w), w.pointer(1))); }},
+    {"gsetroot",
+     [](const Words& w) { return ok_or_error(dsm_group_set_root(group_of(w), w.pointer(1))); }},
+    {"groot", [](const Words& w) { return address_text(dsm_group_root(group_of(w))); }},
+    {"gof", [](const Words& w) { return address_text(dsm_group_of(w.pointer(0))); }},
+    {"gbytes", [](const Words& w) { return number_or_error(dsm_group_bytes(group_of(w))); }},
+    {"ghand",
+     [](const Words& w) { return ok_or_error(dsm_group_hand_over(group_of(w), w.number(1))); }},
+    {"gclose", [](const Words& w) { return ok_or_error(dsm_group_close(group_of(w))); }},
+    {"gprolong",
+     [](const Words& w) {
+         return ok_or_error(prolong(group_of(w), w.number<unsigned>(1), w.number(2)) ? 0 : -1);
+     }},
+    {"gsum", [](const Words& w) { return sum_of(w.pointer<const List>(0)); }},
+    {"gmodel",
+     [](const Words& w) {
+         return against_model(group_of(w), w.number<unsigned>(1), w.number<unsigned>(2), true);
+     }},
+    {"gthreads",
+     [](const Words& w) {
+         return in_threads(group_of(w), w.number<unsigned>(1), w.number<unsigned>(2));
+     }},
+    {"gcost",
+     [](const Words& w) { return pair_cost(group_of(w), w.number<unsigned>(1), w.number(2)); }},
+    {"gchurn",
+     [](const Words& w) {
+         std::thread(churn_groups, w.number(0), w.number<unsigned>(1)).detach();
+         return std::string("going");
+     }},
+};
 
 }  // namespace aep::test

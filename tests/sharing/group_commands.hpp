@@ -3,17 +3,11 @@
 // Crash rule: it is there to be killed.
 #pragma once
 
-#include <sstream>
-#include <string>
-
-#include "include/aep/dsm.h"
+#include "tests/sharing/commands.hpp"
 
 namespace aep::test {
 
-/// Does the command if it is one of groups; false: it is none.
-bool obey_group(const std::string& command, std::istringstream& words, std::string& answer);
-
-/// Makes, grows, sends, receives, reads, hands over and drops groups for ever.
-void churn_groups(dsm_id peer, unsigned seed);
+/// The commands of groups: each name begins with a g.
+extern const Commands GROUP_COMMANDS;
 
 }  // namespace aep::test

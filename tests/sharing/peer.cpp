@@ -27,20 +27,7 @@
 
 namespace {
 
-void* pointer(const std::string& text) {
-    return reinterpret_cast<void*>(std::strtoull(text.c_str(), nullptr, 16));
-}
-
-std::string said(int result) { return result == 0 ? "ok" : strerrorname_np(errno); }
-
-std::string text_of(const void* p) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%llx",
-                  static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(p)));
-    return text;
-}
-
-std::string allocated(void* p) { return p == nullptr ? strerrorname_np(errno) : text_of(p); }
+using namespace aep::test;
 
 /// Sends and receives to itself and to `peer` for ever, with objects of all sizes.
 void churn(dsm_id peer, unsigned seed) {
@@ -236,104 +223,127 @@ std::string gather(unsigned threads) {
     return "ok";
 }
 
-std::string obey(const std::string& command, std::istringstream& words) {
-    std::string answer;
-    if (aep::test::obey_group(command, words, answer)) return answer;
-    std::string a, b, c;
-    words >> a >> b >> c;
-    if (command == "attach") return said(dsm_attach(a.empty() ? nullptr : a.c_str()));
-    if (command == "self") return std::to_string(dsm_self());
-    if (command == "lookup") {
-        const dsm_id id = dsm_lookup(a.c_str());
-        return id == 0 ? strerrorname_np(errno) : std::to_string(id);
+/// Many small objects, as fast as they are taken.
+std::string flood(dsm_id peer, unsigned long objects) {
+    for (; objects != 0; --objects) {
+        void* p = dsm_malloc(16);
+        if (p == nullptr || dsm_send_wait(peer, p, -1) != 0) return strerrorname_np(errno);
+        dsm_free(p);
     }
-    if (command == "new") return allocated(dsm_malloc(std::stoull(a)));
-    if (command == "malloc") return allocated(std::malloc(std::stoull(a)));
-    if (command == "realloc") return allocated(dsm_realloc(pointer(a), std::stoull(b)));
-    if (command == "write") return std::strcpy(static_cast<char*>(pointer(a)), b.c_str());
-    if (command == "fill") {
-        std::memset(pointer(a), std::stoi(c), std::stoull(b));
-        return "ok";
+    return "ok";
+}
+
+/// "address size sender group".
+std::string received(dsm_id sender, int timeout_ms) {
+    dsm_info info{};
+    void* p = dsm_recv(sender, timeout_ms, &info);
+    if (p == nullptr) return strerrorname_np(errno);
+    return address_text(p) + " " + std::to_string(info.size) + " " + std::to_string(info.sender) +
+           " " + (info.group == nullptr ? "-" : address_text(info.group));
+}
+
+std::string referenced(void* p, unsigned times) {
+    for (; times != 0; --times) {
+        if (dsm_ref(p) != 0) return strerrorname_np(errno);
     }
-    if (command == "receivers") return gather(static_cast<unsigned>(std::stoul(a)));
-    if (command == "link") {
-        *static_cast<void**>(pointer(a)) = pointer(b);
-        return "ok";
+    return "ok";
+}
+
+/// A fork whose child frees its copies of the objects, and is no client.
+std::string forked(void* first, void* second) {
+    const pid_t child = fork();
+    if (child == 0) {
+        std::free(first);
+        std::free(second);
+        void* fresh = std::malloc(5'000'000);
+        const bool alone = dsm_self() == 0 && dsm_send(dsm_self(), fresh) != 0;
+        std::free(fresh);
+        _exit(alone ? 0 : 1);
     }
-    if (command == "follow") return *static_cast<char**>(pointer(a));
-    if (command == "read") return static_cast<char*>(pointer(a));
-    if (command == "send") return said(dsm_send(std::stoull(a), pointer(b)));
-    if (command == "sendwait") return said(dsm_send_wait(std::stoull(a), pointer(b), std::stoi(c)));
-    if (command == "flood") {  // many small objects, as fast as they are taken
-        for (auto n = std::stoul(b); n != 0; --n) {
-            void* p = dsm_malloc(16);
-            if (p == nullptr || dsm_send_wait(std::stoull(a), p, -1) != 0) {
-                return strerrorname_np(errno);
-            }
-            dsm_free(p);
+    int status = 0;
+    waitpid(child, &status, 0);
+    return std::to_string(status);
+}
+
+const Commands COMMANDS = {
+    // Taking part.
+    {"attach",
+     [](const Words& w) { return ok_or_error(dsm_attach(w[0].empty() ? nullptr : w[0].c_str())); }},
+    {"self", [](const Words&) { return std::to_string(dsm_self()); }},
+    {"lookup", [](const Words& w) { return number_or_error(dsm_lookup(w[0].c_str())); }},
+    {"meaning", [](const Words& w) { return std::string(dsm_strerror(w.number<int>(0))); }},
+    // Objects and references.
+    {"new", [](const Words& w) { return address_text(dsm_malloc(w.number(0))); }},
+    {"malloc", [](const Words& w) { return address_text(std::malloc(w.number(0))); }},
+    {"realloc",
+     [](const Words& w) { return address_text(dsm_realloc(w.pointer(0), w.number(1))); }},
+    {"drop", [](const Words& w) { return ok_or_error(dsm_free(w.pointer(0))); }},
+    {"free",
+     [](const Words& w) {
+         std::free(w.pointer(0));
+         return std::string("ok");
+     }},
+    {"ref", [](const Words& w) { return ok_or_error(dsm_ref(w.pointer(0))); }},
+    {"refmany", [](const Words& w) { return referenced(w.pointer(0), w.number<unsigned>(1)); }},
+    {"refs", [](const Words& w) { return std::to_string(dsm_references(w.pointer(0))); }},
+    {"size", [](const Words& w) { return std::to_string(dsm_usable_size(w.pointer(0))); }},
+    // Their contents.
+    {"write",
+     [](const Words& w) { return std::string(std::strcpy(w.pointer<char>(0), w[1].c_str())); }},
+    {"read", [](const Words& w) { return std::string(w.pointer<char>(0)); }},
+    {"fill",
+     [](const Words& w) {
+         std::memset(w.pointer(0), w.number<int>(2), w.number(1));
+         return std::string("ok");
+     }},
+    {"link",
+     [](const Words& w) {
+         *w.pointer<void*>(0) = w.pointer(1);
+         return std::string("ok");
+     }},
+    {"follow", [](const Words& w) { return std::string(*w.pointer<char*>(0)); }},
+    {"readonly",  // the OS page at the address
+     [](const Words& w) { return ok_or_error(mprotect(w.pointer(0), 4096, PROT_READ)); }},
+    // Messages.
+    {"send", [](const Words& w) { return ok_or_error(dsm_send(w.number(0), w.pointer(1))); }},
+    {"sendwait",
+     [](const Words& w) {
+         return ok_or_error(dsm_send_wait(w.number(0), w.pointer(1), w.number<int>(2)));
+     }},
+    {"flood", [](const Words& w) { return flood(w.number(0), w.number(1)); }},
+    {"recv", [](const Words& w) { return received(w.number(0), w.number<int>(1)); }},
+    {"receivers", [](const Words& w) { return gather(w.number<unsigned>(0)); }},
+    {"volley",
+     [](const Words& w) {
+         return volley(w.number(0), w.number<unsigned>(1), w[2] == "serves", w[3] == "fd");
+     }},
+    {"churn",
+     [](const Words& w) {
+         std::thread(churn, w.number(0), w.number<unsigned>(1)).detach();
+         return std::string("going");
+     }},
+    // The descriptor.
+    {"fd",
+     [](const Words&) {
+         const int fd = dsm_fd();
+         return fd < 0 ? strerrorname_np(errno) : std::to_string(fd);
+     }},
+    {"poll", [](const Words& w) { return polled(dsm_fd(), w.number<int>(0)); }},
+    {"loop", [](const Words& w) { return looped(w.number(0), w[1] == "edge"); }},
+    {"fdlimit", [](const Words&) { return fd_without_files(); }},
+    // Children, and the end.
+    {"fork", [](const Words& w) { return forked(w.pointer(0), w.pointer(1)); }},
+    {"forkroom", [](const Words& w) { return forked_without_room(w.number<long>(0)); }},
+    {"forkfd", [](const Words&) { return forked_with_fd(); }},
+    {"forkattach", [](const Words&) { return forked_and_attached(); }},
+    {"endbythreads", [](const Words&) -> std::string { end_by_threads(); }},
+};
+
+std::string obey(const std::string& command, const Words& words) {
+    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS}) {
+        if (const auto found = commands->find(command); found != commands->end()) {
+            return found->second(words);
         }
-        return "ok";
-    }
-    if (command == "recv") {
-        dsm_info info{};
-        void* p = dsm_recv(std::stoull(a), std::stoi(b), &info);
-        return p == nullptr ? strerrorname_np(errno)
-                            : text_of(p) + " " + std::to_string(info.size) + " " +
-                                  std::to_string(info.sender) + " " +
-                                  (info.group == nullptr ? "-" : text_of(info.group));
-    }
-    if (command == "fd") {
-        const int fd = dsm_fd();
-        return fd < 0 ? strerrorname_np(errno) : std::to_string(fd);
-    }
-    if (command == "poll") return polled(dsm_fd(), std::stoi(a));
-    if (command == "loop") return looped(std::stoul(a), b == "edge");
-    if (command == "volley") {
-        std::string d;
-        words >> d;
-        return volley(std::stoull(a), static_cast<unsigned>(std::stoul(b)), c == "serves",
-                      d == "fd");
-    }
-    if (command == "fdlimit") return fd_without_files();
-    if (command == "meaning") return dsm_strerror(std::stoi(a));
-    if (command == "drop") return said(dsm_free(pointer(a)));
-    if (command == "free") {
-        std::free(pointer(a));
-        return "ok";
-    }
-    if (command == "ref") return said(dsm_ref(pointer(a)));
-    if (command == "refmany") {
-        for (int n = std::stoi(b); n > 0; --n) {
-            if (dsm_ref(pointer(a)) != 0) return strerrorname_np(errno);
-        }
-        return "ok";
-    }
-    if (command == "refs") return std::to_string(dsm_references(pointer(a)));
-    if (command == "size") return std::to_string(dsm_usable_size(pointer(a)));
-    if (command == "forkroom") return forked_without_room(std::stol(a));
-    if (command == "readonly") {  // the OS page at the address
-        return said(mprotect(pointer(a), 4096, PROT_READ));
-    }
-    if (command == "forkfd") return forked_with_fd();
-    if (command == "forkattach") return forked_and_attached();
-    if (command == "endbythreads") end_by_threads();
-    if (command == "fork") {  // the child frees its copies of the objects a and b
-        const pid_t child = fork();
-        if (child == 0) {
-            std::free(pointer(a));
-            std::free(pointer(b));
-            void* fresh = std::malloc(5'000'000);
-            const bool alone = dsm_self() == 0 && dsm_send(dsm_self(), fresh) != 0;
-            std::free(fresh);
-            _exit(alone ? 0 : 1);
-        }
-        int status = 0;
-        waitpid(child, &status, 0);
-        return std::to_string(status);
-    }
-    if (command == "churn") {
-        std::thread(churn, std::stoull(a), static_cast<unsigned>(std::stoul(b))).detach();
-        return "going";
     }
     return "what?";
 }
@@ -346,6 +356,6 @@ int main() {
         std::istringstream words(line);
         std::string command;
         words >> command;
-        std::cout << obey(command, words) << std::endl;
+        std::cout << obey(command, Words(words)) << std::endl;
     }
 }

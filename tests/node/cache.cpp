@@ -1,6 +1,8 @@
 // Purpose: the cache's decay, and that check sees damage that is planted.
 // Who calls it: ctest.
 // Crash rule: in children.
+#include <utility>
+
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
 
@@ -163,77 +165,127 @@ TEST(Cache, DeadNodesOfThePoolAreTakenBackForClients) {
     });
 }
 
-/// Plants damage, expects a finding that names it, and puts it right.
-TEST(Check, SeesPlantedDamage) {
-    with_host([](Host& host, const Directory&) {
-        ASSERT_EQ(fill_cache(host, 4), 4u);
-        ClientProcess process([](Client& client) { client.fill(100, 64); });
-        const u32 client = process.attach_and_wait(host);
-        ASSERT_EQ(all_of(host.check()), "");
-        const auto sees = [&](auto&& word, auto value, const std::string& where, const char* what) {
-            auto before = word;
-            word = value;
-            const std::string found = all_of(host.check());
-            EXPECT_NE(found.find(where), std::string::npos) << what << ", found: " << found;
-            EXPECT_NE(found.find(what), std::string::npos) << what << ", found: " << found;
-            word = before;
-            EXPECT_EQ(all_of(host.check()), "") << what;
-        };
-        const auto word_of = [](auto& atomic) -> auto& {
-            return *reinterpret_cast<
-                typename std::remove_reference_t<decltype(atomic)>::value_type*>(&atomic);
-        };
-        const PoolTables& pool = host.pool().tables;
-        const u32 last = pool.chunk_count - 1;  // nobody's
-        u32 cached = 0, held = 0;
+/// A host with chunks in its cache and a client that holds some: damage is planted here, and put right.
+struct Damaged {
+    Host& host;
+    ClientProcess process;
+    const u32 client;
+    u32 cached = 0, held = 0;  // a chunk of each
+    const u32 last;            // a chunk that is nobody's
+
+    explicit Damaged(Host& damaged)
+        : host(damaged),
+          process([](Client& one) { one.fill(100, 64); }),
+          client(process.attach_and_wait(damaged)),
+          last(damaged.pool().tables.chunk_count - 1) {
         for (u32 c = 0; c < last; ++c) {
             if (chunk_owner(c).load() == OWNER_CACHED) cached = c;
             if (chunk_owner(c).load() == client) held = c;
         }
-        const u64 ours = pool.words[held].load();
-        // The constants in the file; what the host goes by is a copy of its own.
-        void* const at = mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-                              host.watched().context_fd, 0);
-        ASSERT_NE(at, MAP_FAILED);
-        ContextConstants& shared = *static_cast<ContextConstants*>(at);
-        sees(shared.image_hash, u64{1}, "header", "checksum");
-        sees(shared.max_slots, 1u, "header", "checksum");
-        sees(shared.version, 1u, "header", "version");
-        munmap(at, OS_PAGE_SIZE);
-        sees(word_of(client_at(3).state), 77u, "client 3", "its state is none");
-        sees(word_of(client_at(client).state), 0u, "client 1", "but it lives");
-        sees(slot_at(2).stack_top, u64{4096}, "slot 2", "another's");
-        sees(word_of(slot_at(3).sequence), 3u, "slot 3", "an operation is open");
-        sees(word_of(slot_at(4).owner), SlotOwner::make(6, 1).bits, "slot 4", "no client");
-        sees(word_of(slot_at(0).owner), SlotOwner::make(client, 99).bits, "slot 0", "no client");
+    }
+
+    /// Puts `value` into a word, plain or atomic, and expects a finding that names `where` and `what`.
+    template <class Word>
+    void sees(Word& word, auto value, const std::string& where, const char* what) {
+        const auto swap_in = [&word](auto other) {
+            if constexpr (requires { word.exchange(other); }) {
+                return word.exchange(other);
+            } else {
+                return std::exchange(word, other);
+            }
+        };
+        const auto before = swap_in(value);
+        const std::string found = all_of(host.check());
+        EXPECT_NE(found.find(where), std::string::npos) << what << ", found: " << found;
+        EXPECT_NE(found.find(what), std::string::npos) << what << ", found: " << found;
+        swap_in(before);
+        EXPECT_EQ(all_of(host.check()), "") << what;
+    }
+};
+
+template <class Body>
+void with_damage(Body body) {
+    with_host([&](Host& host, const Directory&) {
+        ASSERT_EQ(fill_cache(host, 4), 4u);
+        Damaged at(host);
+        ASSERT_EQ(all_of(host.check()), "");
+        body(at);
+        at.process.kill_it();
+        host.recover(at.client);
+        expect_all_back(host);
+    });
+}
+
+std::string chunk(u32 number) { return "chunk " + std::to_string(number); }
+
+/// The constants in the file; what the host goes by is a copy of its own.
+TEST(Check, SeesDamagedConstants) {
+    with_damage([](Damaged& at) {
+        void* const page = mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                                at.host.watched().context_fd, 0);
+        ASSERT_NE(page, MAP_FAILED);
+        ContextConstants& shared = *static_cast<ContextConstants*>(page);
+        at.sees(shared.image_hash, u64{1}, "header", "checksum");
+        at.sees(shared.max_slots, 1u, "header", "checksum");
+        at.sees(shared.version, 1u, "header", "version");
+        munmap(page, OS_PAGE_SIZE);
+    });
+}
+
+TEST(Check, SeesDamagedClientsAndSlots) {
+    with_damage([](Damaged& at) {
+        at.sees(client_at(3).state, 77u, "client 3", "its state is none");
+        at.sees(client_at(at.client).state, 0u, "client 1", "but it lives");
+        at.sees(slot_at(2).stack_top, u64{4096}, "slot 2", "another's");
+        at.sees(slot_at(3).sequence, 3u, "slot 3", "an operation is open");
+        at.sees(slot_at(4).owner, SlotOwner::make(6, 1).bits, "slot 4", "no client");
+        at.sees(slot_at(0).owner, SlotOwner::make(at.client, 99).bits, "slot 0", "no client");
+    });
+}
+
+TEST(Check, SeesAnOperationThatIsNone) {
+    with_damage([](Damaged& at) {
         slot_at(0).sequence.fetch_add(1);
         for (const u32 known :
              {number_of<op::TakeRun>(), number_of<op::ClaimChunks>(), number_of<op::Send>()}) {
             slot_at(0).op = known;
-            EXPECT_EQ(all_of(host.check()), "");
+            EXPECT_EQ(all_of(at.host.check()), "");
         }
-        sees(slot_at(0).op, op::ShareOperations::END, "slot 0", "an operation is open");
+        at.sees(slot_at(0).op, op::ShareOperations::END, "slot 0", "an operation is open");
         slot_at(0).sequence.fetch_sub(1);
-        sees(word_of(chunk_owner(last)), 5u, "chunk " + std::to_string(last),
-             "a client that is none");
-        sees(word_of(chunk_owner(last)), 12345u, "chunk " + std::to_string(last),
-             "its owner is none");
-        sees(word_of(chunk_owner(held)), u32{OWNER_NOBODY}, "chunk " + std::to_string(held),
-             "nobody has it");
-        sees(word_of(pool.words[last]), ours, "chunk " + std::to_string(last), "nobody has it");
-        sees(word_of(pool.words[held]), u64{0}, "chunk " + std::to_string(held), "not ours");
-        sees(word_of(pool.words[last]), ChunkWord::owned(9, 3).bits, "pool at offset", "");
-        sees(word_of(pool.nodes[host.pool().owner.node].word),
-             PoolNodeWord::make(PoolNodeState::free, 1).bits, "pool", "");
-        sees(chunk_desc(ChunkIndex{cached})->free, u64{1}, "chunk " + std::to_string(cached),
-             "has a descriptor");
-        PageDesc* page = desc_of(first_slice(ChunkIndex{cached}));
-        sees(word_of(page->tag), u32{TAG_LARGE}, "slice " + std::to_string(raw(slice_of(page))),
-             "in use");
-        sees(block_bits_of(slice_of(page))->live, u64{16}, "slice", "in use");
-        process.kill_it();
-        host.recover(client);
-        // A hint, which the next sweep puts right.
+    });
+}
+
+TEST(Check, SeesChunksWithAWrongOwner) {
+    with_damage([](Damaged& at) {
+        const PoolTables& pool = at.host.pool().tables;
+        const u64 ours = pool.words[at.held].load();
+        at.sees(chunk_owner(at.last), 5u, chunk(at.last), "a client that is none");
+        at.sees(chunk_owner(at.last), 12345u, chunk(at.last), "its owner is none");
+        at.sees(chunk_owner(at.held), u32{OWNER_NOBODY}, chunk(at.held), "nobody has it");
+        at.sees(pool.words[at.last], ours, chunk(at.last), "nobody has it");
+        at.sees(pool.words[at.held], u64{0}, chunk(at.held), "not ours");
+        at.sees(pool.words[at.last], ChunkWord::owned(9, 3).bits, "pool at offset", "");
+        at.sees(pool.nodes[at.host.pool().owner.node].word,
+                PoolNodeWord::make(PoolNodeState::free, 1).bits, "pool", "");
+    });
+}
+
+TEST(Check, SeesCachedChunksInUse) {
+    with_damage([](Damaged& at) {
+        const ChunkIndex cached{at.cached};
+        at.sees(chunk_desc(cached)->free, u64{1}, chunk(at.cached), "has a descriptor");
+        PageDesc* page = desc_of(first_slice(cached));
+        const std::string slice = "slice " + std::to_string(raw(slice_of(page)));
+        at.sees(page->tag, u32{TAG_LARGE}, slice, "in use");
+        at.sees(block_bits_of(slice_of(page))->live, u64{16}, "slice", "in use");
+    });
+}
+
+/// A hint, which the next sweep puts right.
+TEST(Cache, CountIsPutRight) {
+    with_host([](Host& host, const Directory&) {
+        ASSERT_EQ(fill_cache(host, 4), 4u);
         context().chunks_cached.store(77);
         host.sweep(0);
         EXPECT_EQ(context().chunks_cached.load(), 4u);

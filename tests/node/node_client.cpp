@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 
 #include <iostream>
+#include <map>
 #include <sstream>
+#include <string>
 #include <thread>
 
 #include "dsm-core/sharing/directory.hpp"
@@ -48,6 +50,106 @@ void die_renaming(test::Client& client, const std::string& name) {
     while (tid == 0 || syscall(SYS_tgkill, getpid(), tid.load(), 0) == 0) sched_yield();
 }
 
+/// An attached client, and what stands behind its commands.
+struct Attached {
+    int socket;
+    test::Client client;
+
+    std::string complete(u32 slot) {
+        AskMessage ask = test::good_ask(Ask::complete_slot);
+        ask.slot = slot;
+        test::must(send(socket, &ask, sizeof ask, 0) == sizeof ask, "send");
+        AnswerMessage answer{};
+        UniqueFd fds[ATTACH_FDS];
+        test::must(test::receive_answer(socket, answer, fds), "answer");
+        return std::to_string(answer.error) + " " + answer.text;
+    }
+
+    u32 status_of(const op::Open& open) { return static_cast<u32>(client.ask(open).status); }
+
+    /// Behind a lock that nobody will free; again if the host has found it held from outside.
+    [[noreturn]] void get_stuck() {
+        for (;;) {
+            sharing().lock.lock(client.slot());
+            client.ask(op::Open{});
+        }
+    }
+
+    /// In a lane, as if with an export pinned.
+    void pretend_pinned(u32 export_number) {
+        sharing().exports_used.put(export_number);
+        pin_of(client.slot()).put(export_number);
+        lane_taken(0) = client.slot() + 1;
+        client.pretend_inside(number_of<op::Send>());
+    }
+};
+
+struct Words {
+    u64 a = 0, b = 0;
+    std::string name;  // the first word, as it is
+};
+
+using Command = std::string (*)(Attached&, const Words&);
+const std::map<std::string, Command> COMMANDS = {
+    {"fill",  // pages, bytes
+     [](Attached& at, const Words& w) {
+         return std::to_string(at.client.fill(static_cast<u32>(w.a), w.b));
+     }},
+    {"claim",  // chunks
+     [](Attached& at, const Words& w) {
+         return std::to_string(at.client.claim(static_cast<u32>(w.a)));
+     }},
+    {"large",  // slices
+     [](Attached& at, const Words& w) {
+         return std::to_string(at.client.large(static_cast<u32>(w.a)));
+     }},
+    {"inside",  // operation
+     [](Attached& at, const Words& w) {
+         at.client.pretend_inside(static_cast<u32>(w.a));
+         return std::to_string(at.client.slot());
+     }},
+    {"complete",  // slot
+     [](Attached& at, const Words& w) { return at.complete(static_cast<u32>(w.a)); }},
+    {"share", [](Attached& at, const Words&) { return std::to_string(at.status_of({})); }},
+    {"pins",  // export
+     [](Attached& at, const Words& w) {
+         at.pretend_pinned(static_cast<u32>(w.a));
+         return std::to_string(at.client.slot());
+     }},
+    {"passes",  // itself off as process PID, which began at TIME
+     [](Attached& at, const Words& w) {
+         client_at(at.client.index()).pid = static_cast<u32>(w.a);
+         client_at(at.client.index()).start_time = w.b;
+         return std::to_string(at.client.index());
+     }},
+    {"named",  // NAME
+     [](Attached& at, const Words& w) { return std::to_string(at.status_of(named(w.name))); }},
+    {"renames",  // NAME: a thread does, tells other nodes, and dies alone
+     [](Attached& at, const Words& w) {
+         die_renaming(at.client, w.name);
+         return told_name(at.client.index());
+     }},
+    {"told", [](Attached& at, const Words&) { return told_name(at.client.index()); }},
+};
+
+void obey(Attached& at) {
+    for (std::string line; std::getline(std::cin, line);) {
+        std::istringstream words(line);
+        std::string command;
+        Words w;
+        words >> command >> w.name;
+        std::istringstream(w.name) >> w.a;
+        words >> w.b;
+        if (command == "exit") return;
+        if (command == "stuck" || command == "churn") {  // until the end, inside the image
+            std::cout << "going" << std::endl;
+            command == "stuck" ? at.get_stuck() : at.client.churn();
+        } else {
+            std::cout << COMMANDS.at(command)(at, w) << std::endl;
+        }
+    }
+}
+
 int attach_and_work(const char* path) {
     const UniqueFd socket = test::connect_to(path);
     test::must(bool(socket), "connect");
@@ -60,64 +162,10 @@ int attach_and_work(const char* path) {
         std::cout << "refused " << answer.error << " " << answer.text << std::endl;
         return 3;
     }
-    test::Client client(answer, fds);
+    Attached attached{socket.get(), test::Client(answer, fds)};
     for (UniqueFd& fd : fds) fd.reset();
-    std::cout << "client " << client.index() << std::endl;
-    for (std::string line; std::getline(std::cin, line);) {
-        std::istringstream words(line);
-        std::string command;
-        u64 a = 0, b = 0;
-        words >> command >> a >> b;
-        if (command == "fill") {  // pages, bytes
-            std::cout << client.fill(static_cast<u32>(a), b) << std::endl;
-        } else if (command == "claim") {  // chunks
-            std::cout << client.claim(static_cast<u32>(a)) << std::endl;
-        } else if (command == "large") {  // slices
-            std::cout << client.large(static_cast<u32>(a)) << std::endl;
-        } else if (command == "inside") {  // operation
-            client.pretend_inside(static_cast<u32>(a));
-            std::cout << client.slot() << std::endl;
-        } else if (command == "complete") {  // slot
-            AskMessage complete = test::good_ask(Ask::complete_slot);
-            complete.slot = static_cast<u32>(a);
-            test::must(send(socket.get(), &complete, sizeof complete, 0) == sizeof complete,
-                       "send");
-            if (!test::receive_answer(socket.get(), answer, fds)) break;
-            std::cout << answer.error << " " << answer.text << std::endl;
-        } else if (command == "share") {
-            const auto reply = client.ask(op::Open{});
-            std::cout << static_cast<u32>(reply.status) << std::endl;
-        } else if (command == "stuck") {  // inside, behind a lock that nobody will free
-            std::cout << "going" << std::endl;
-            for (;;) {  // again if the host has found it held from outside
-                sharing().lock.lock(client.slot());
-                client.ask(op::Open{});
-            }
-        } else if (command == "pins") {  // inside, in a lane, as if with an export pinned
-            sharing().exports_used.put(static_cast<u32>(a));
-            pin_of(client.slot()).put(static_cast<u32>(a));
-            lane_taken(0) = client.slot() + 1;
-            client.pretend_inside(number_of<op::Send>());
-            std::cout << client.slot() << std::endl;
-        } else if (command == "passes") {  // itself off as process PID, which began at TIME
-            client_at(client.index()).pid = static_cast<u32>(a);
-            client_at(client.index()).start_time = b;
-            std::cout << client.index() << std::endl;
-        } else if (command == "named") {  // NAME
-            std::cout << static_cast<u32>(client.ask(named(line.substr(6))).status) << std::endl;
-        } else if (command ==
-                   "renames") {  // NAME: a thread does, tells other nodes, and dies alone
-            die_renaming(client, line.substr(8));
-            std::cout << told_name(client.index()) << std::endl;
-        } else if (command == "told") {
-            std::cout << told_name(client.index()) << std::endl;
-        } else if (command == "churn") {  // until the end, nearly always inside the image
-            std::cout << "going" << std::endl;
-            client.churn();
-        } else if (command == "exit") {
-            break;
-        }
-    }
+    std::cout << "client " << attached.client.index() << std::endl;
+    obey(attached);
     return 0;
 }
 

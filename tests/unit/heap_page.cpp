@@ -313,6 +313,87 @@ TEST(Page, BlocksAtHandAreNotLiveToAnybody) {
     });
 }
 
+/// A page and what is true of it: the blocks that were taken, marked by others, and either.
+struct PageModel {
+    Heap* heap;
+    PageDesc* page;
+    u32 size_class;
+    std::mt19937& random;
+    std::vector<uptr> live;
+    std::set<uptr> marked, all;
+
+    PageModel(Heap* owner, u32 number, std::mt19937& source)
+        : heap(owner), size_class(number), random(source) {
+        const auto taken =
+            perform(op::TakeRun{.heap = heap, .slices = page_slices(size_class), .alignment = 1});
+        aep::Run run = taken.run;
+        run.committed = commit_goal(size_class, 0);
+        page = perform(op::MakePage{.heap = heap, .size_class = size_class, .run = run}).page;
+    }
+
+    void step() {
+        const u32 what = static_cast<u32>(random() % 100);
+        if (what < 55) {
+            take();
+        } else if (what < 85 && !live.empty()) {
+            free_one();
+        } else if (what < 93 && !live.empty()) {
+            mark_one();
+        } else if (what < 96) {
+            collect(what == 95);
+        } else if (page->extended != page->capacity) {
+            const usize used = usize{page->extended} * page->block_size;
+            page->committed = std::max<usize>(page->committed, commit_goal(size_class, used));
+        }
+        ASSERT_EQ(page_live(page), live.size() + marked.size());
+    }
+
+    void take() {
+        if (!page_seek(page) && !page_extend(page)) return;
+        uptr block = 0;
+        ASSERT_TRUE(page_take(page, block));
+        ASSERT_LE(block + page->block_size, base_of(page) + page->committed);
+        ASSERT_TRUE(all.insert(block).second) << "handed out twice";
+        live.push_back(block);
+    }
+
+    void free_one() {
+        const uptr block = any_live();
+        ASSERT_TRUE(page_clear_bit(page, index_of(block)));
+        page_regain(page);
+        ASSERT_FALSE(page_clear_bit(page, index_of(block))) << "freed twice";
+        all.erase(block);
+    }
+
+    void mark_one() {
+        const uptr block = any_live();
+        ASSERT_NE(mark(block), RemoteMark::already_marked);
+        ASSERT_EQ(mark(block), RemoteMark::already_marked);
+        marked.insert(block);
+    }
+
+    void collect(bool by_rebuilding) {
+        if (by_rebuilding) {
+            page->until = static_cast<u32>(random());
+            page_rebuild(page);
+        } else {
+            uptr bad = 0;
+            ASSERT_EQ(page_collect_remote(page, bad), marked.size());
+            ASSERT_EQ(bad, 0u);
+        }
+        for (const uptr block : marked) all.erase(block);
+        marked.clear();
+    }
+
+    /// One of `live`, which is not among them any more.
+    uptr any_live() {
+        std::swap(live[random() % live.size()], live.back());
+        const uptr block = live.back();
+        live.pop_back();
+        return block;
+    }
+};
+
 /// Against a model, with every kind of step, in memory that is committed bit by bit.
 TEST(Page, AgreesWithAModel) {
     in_child([] {
@@ -321,57 +402,12 @@ TEST(Page, AgreesWithAModel) {
         Heap* h = new_heap();
         std::mt19937 random(1);
         for (u32 c = 0; c < CLASS_COUNT; c += 5) {
-            const auto taken =
-                perform(op::TakeRun{.heap = h, .slices = page_slices(c), .alignment = 1});
-            aep::Run run = taken.run;
-            run.committed = commit_goal(c, 0);
-            PageDesc* d = perform(op::MakePage{.heap = h, .size_class = c, .run = run}).page;
-            std::vector<uptr> live;
-            std::set<uptr> marked, all;
-            const auto pick = [&] { return random() % live.size(); };
+            PageModel model(h, c, random);
             for (int step = 0; step < 1500; ++step) {
-                const u32 what = static_cast<u32>(random() % 100);
-                uptr block = 0;
-                if (what < 55) {
-                    if (!page_seek(d) && !page_extend(d)) continue;
-                    ASSERT_TRUE(page_take(d, block));
-                    ASSERT_LE(block + d->block_size, base_of(d) + d->committed);
-                    ASSERT_TRUE(all.insert(block).second) << "handed out twice";
-                    live.push_back(block);
-                } else if (what < 85 && !live.empty()) {
-                    const usize i = pick();
-                    block = live[i];
-                    live[i] = live.back(), live.pop_back();
-                    ASSERT_TRUE(page_clear_bit(d, index_of(block)));
-                    page_regain(d);
-                    ASSERT_FALSE(page_clear_bit(d, index_of(block))) << "freed twice";
-                    all.erase(block);
-                } else if (what < 93 && !live.empty()) {
-                    const usize i = pick();
-                    block = live[i];
-                    live[i] = live.back(), live.pop_back();
-                    ASSERT_NE(mark(block), RemoteMark::already_marked);
-                    ASSERT_EQ(mark(block), RemoteMark::already_marked);
-                    marked.insert(block);
-                } else if (what < 96) {
-                    uptr bad = 0;
-                    if (what < 95) {
-                        ASSERT_EQ(page_collect_remote(d, bad), marked.size());
-                    } else {
-                        d->until = static_cast<u32>(random());
-                        page_rebuild(d);
-                    }
-                    ASSERT_EQ(bad, 0u);
-                    for (const uptr b : marked) all.erase(b);
-                    marked.clear();
-                } else if (d->extended != d->capacity) {
-                    const usize used = usize{d->extended} * d->block_size;
-                    d->committed = std::max<usize>(d->committed, commit_goal(c, used));
-                }
-                ASSERT_EQ(page_live(d), live.size() + marked.size());
+                ASSERT_NO_FATAL_FAILURE(model.step());
                 if (step % 16 != 0) continue;
                 CheckReport report;
-                ASSERT_TRUE(check_heap(h, d, report)) << report << " at step " << step;
+                ASSERT_TRUE(check_heap(h, model.page, report)) << report << " at step " << step;
             }
         }
     });

@@ -7,6 +7,8 @@ import subprocess
 
 import pytest
 
+import processes
+
 BIN = "/usr/lib/postgresql/15/bin"
 NEEDS = {f"{BIN}/initdb": "postgresql", f"{BIN}/pgbench": "postgresql"}
 pytestmark = pytest.mark.timeout(120)
@@ -100,6 +102,8 @@ def test_postgres(t):
     program("psql", "-Xq", "-v", "ON_ERROR_STOP=1", stdin=dump, active="psql")
     assert dump_tellers() == dump, "the dump of the reloaded table differs"
     program("pg_ctl", "-D", data, "-w", "-t", "60", "-m", "fast", "stop")
+    # pg_ctl waits for the server's file to go; its last words come after that.
+    t.until(lambda: processes.gone(postmaster), "the postmaster to end")
     with open(log, "rb") as file:
         text = file.read()
     t.scan("the server's log", text)

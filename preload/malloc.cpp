@@ -30,18 +30,23 @@ usize alignment_for(usize alignment) {
     return is_power_of_two(alignment) ? alignment : usize{1} << (floor_log2(alignment) + 1);
 }
 
-/// malloc beyond the pages at hand.
+/// malloc beyond what is at hand.
 [[gnu::noinline]] void* malloc_beyond(usize size) {
-    void* p = checked(allocate_beyond(size));
+    void* p = allocate_here(size);
+    if (AEP_LIKELY(p != nullptr)) return p;
+    p = checked(allocate_beyond(size));
     background_offer(__builtin_return_address(0));
     return p;
 }
 
 /// malloc beyond the fast path. It jumps on, so that the address returned to is the caller's.
 [[gnu::noinline]] void* malloc_slow(usize size) {
-    void* p = allocate_here(size);
-    return AEP_LIKELY(p != nullptr) ? p : malloc_beyond(size);
+    void* p;
+    return AEP_LIKELY(allocate_in_turn(size, p)) ? p : malloc_beyond(size);
 }
+
+/// memalign with a power of two.
+void* aligned(usize alignment, usize size) { return checked(allocate_aligned(alignment, size)); }
 
 }  // namespace
 
@@ -71,6 +76,7 @@ AEP_EXPORT void* realloc(void* p, size_t size) noexcept {
         free(p);
         return nullptr;
     }
+    if (AEP_LIKELY(stays_in_place(p, size))) return p;
     return checked(reallocate(p, size));
 }
 
@@ -85,15 +91,15 @@ AEP_EXPORT void* memalign(size_t alignment, size_t size) noexcept {
         errno = EINVAL;
         return nullptr;
     }
-    return checked(allocate_aligned(alignment_for(alignment), size));
+    return aligned(alignment_for(alignment), size);
 }
 
 AEP_EXPORT void* aligned_alloc(size_t alignment, size_t size) noexcept {
-    if (!is_power_of_two(alignment)) {
+    if (AEP_UNLIKELY(!is_power_of_two(alignment) || alignment > PTRDIFF_MAX)) {
         errno = EINVAL;
         return nullptr;
     }
-    return memalign(alignment, size);
+    return aligned(alignment, size);
 }
 
 AEP_EXPORT int posix_memalign(void** result, size_t alignment, size_t size) noexcept {
@@ -104,11 +110,11 @@ AEP_EXPORT int posix_memalign(void** result, size_t alignment, size_t size) noex
     return 0;
 }
 
-AEP_EXPORT void* valloc(size_t size) noexcept { return memalign(OS_PAGE_SIZE, size); }
+AEP_EXPORT void* valloc(size_t size) noexcept { return aligned(OS_PAGE_SIZE, size); }
 
 AEP_EXPORT void* pvalloc(size_t size) noexcept {
     if (size > PTRDIFF_MAX) return no_memory();
-    return memalign(OS_PAGE_SIZE, round_up(size, OS_PAGE_SIZE));
+    return aligned(OS_PAGE_SIZE, round_up(size, OS_PAGE_SIZE));
 }
 
 AEP_EXPORT size_t malloc_usable_size(void* p) noexcept { return usable_size(p); }

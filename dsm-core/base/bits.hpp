@@ -47,8 +47,8 @@ inline u64 with_bit_set(u64 word, u64 bit) {
 }
 
 /// `value` if a is b, else 0; without a branch and three instructions short (compilers make a mask of the comparison).
-template <class T>
-u64 value_if_equal(T* a, T* const& b, const u64& value) {
+template <class T, class U>
+u64 value_if_equal(T* a, U* const& b, const u64& value) {
     u64 chosen;
     asm("xorl %k0, %k0\n\tcmpq %2, %1\n\tcmoveq %3, %0"
         : "=&r"(chosen)

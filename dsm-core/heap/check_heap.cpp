@@ -75,7 +75,9 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
                  bytes) ||
         !require(d->extended * size <= d->committed, "extended beyond what can be written", "page",
                  at, d->extended * size, d->committed) ||
-        !require(d->touched <= bytes, "touched beyond the page", "page", at, d->touched, bytes)) {
+        !require(d->touched <= bytes, "touched beyond the page", "page", at, d->touched, bytes) ||
+        !require(d->turn_below == page_turn_limit(d), "the limit of turns is wrong", "page", at,
+                 d->turn_below, page_turn_limit(d))) {
         return false;
     }
     for (u32 i = 1; i < slices; ++i) {

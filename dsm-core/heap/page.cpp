@@ -25,6 +25,7 @@ void page_init(PageDesc* d, u32 size_class, u32 owner, bool zero, usize committe
     d->next = d->prev = nullptr;
     d->hand = 0;
     page_name_word(d, 0);
+    d->turn_below = page_turn_limit(d);
     for (u32 i = 1; i < slices; ++i) {
         d[i].head_delta = i;
         d[i].tag.store(make_tag(owner, TAG_TAIL), std::memory_order_relaxed);
@@ -62,6 +63,7 @@ bool page_extend(PageDesc* d) {
     const u32 here = BLOCKS_A_WORD - d->extended % BLOCKS_A_WORD;
     if (step > here) step = here;
     d->extended += step < room ? step : room;
+    d->turn_below = page_turn_limit(d);
     return page_take_word(d, w);
 }
 
@@ -135,6 +137,7 @@ void page_rebuild(PageDesc* d) {
     // Whoever took a word to hand may have got no further than its name.
     page_name_word(d, 0);
     d->until = live - page_floor(d);
+    d->turn_below = page_turn_limit(d);
 }
 
 u32 page_live_blocks(const PageDesc* d) {

@@ -83,6 +83,8 @@ struct alignas(128) PageDesc {
     u32 until;  // live blocks and those at hand, less page_floor: at 0 a free leaves the fast path
     u32 extended;  // blocks from the first that may be handed out (the rest is untouched)
     u32 touched;   // bytes from base that may be non-zero; kept for classes above MAX_DIRECT only
+    // While `until` is below it, the next word in turn is worth taking: see page_turn.
+    u32 turn_below;
 
     // Line 1: read by all, written rarely.
     alignas(CACHE_LINE) std::atomic<u32> tag;  // see TAG_FREE; written last when a page is born
@@ -121,7 +123,11 @@ inline SliceIndex slice_of(const PageDesc* d) {
         static_cast<u32>((reinterpret_cast<uptr>(d) - DESCS.base) / sizeof(PageDesc))};
 }
 /// Address of the page or large object whose first slice has this descriptor.
-inline uptr base_of(const PageDesc* d) { return slice_address(slice_of(d)); }
+inline uptr base_of(const PageDesc* d) {
+    // As desc_at, the other way round.
+    constexpr unsigned SHIFT = SLICE_SHIFT - floor_log2(sizeof(PageDesc));
+    return (reinterpret_cast<uptr>(d) << SHIFT) + (HEAP_BASE - (DESCS.base << SHIFT));
+}
 
 /// The bitmaps of the page that begins at slice `s`.
 inline BlockBits* block_bits_of(SliceIndex s) {
@@ -194,14 +200,18 @@ inline bool page_take_tracked(PageDesc* d, uptr& block, bool& fresh_zero) {
     return true;
 }
 
+/// `out`, the bits that are set in one of the page's words, without those of blocks at hand; for the owner. Without a
+/// branch: whether the word is the one at hand is nothing that can be predicted.
+inline u64 page_without_hand(const PageDesc* d, const BlockBits* word, u64 out) {
+    return out ^ value_if_equal(word, d->hand_bits, d->hand);
+}
+
 /// Clears the bit of block `index` < MAX_BLOCKS: the commit of a free by the owner. False: it is
 /// not live, nothing changed.
 inline bool page_clear_bit(PageDesc* d, usize index) {
     BlockBits* word = word_of(d, index);
     u64 out = live_word(*word);
-    // Without a branch: whether the word is the one at hand is nothing that can be predicted.
-    const u64 live = out ^ value_if_equal(word, d->hand_bits, d->hand);
-    if (AEP_UNLIKELY(!bit_of(live, index))) return false;
+    if (AEP_UNLIKELY(!bit_of(page_without_hand(d, word, out), index))) return false;
     test_and_clear_bit(out, index);
     set_live_word(*word, out);
     return true;
@@ -251,10 +261,18 @@ inline u32 page_live(const PageDesc* d) { return page_out(d) - bits_in(page_hand
 inline bool page_all_free(const PageDesc* d) { return page_live(d) == 0; }
 /// Whether the page has so many free blocks that it must be filed elsewhere.
 inline bool page_must_move(const PageDesc* d) { return d->until - 1 >= u32{1} << 31; }
+/// What `turn_below` must be. It follows from `extended` and the standing; the conditions are that the page is neither
+/// tight nor spent (below).
+inline u32 page_turn_limit(const PageDesc* d) {
+    u32 least = d->extended / (8 * BLOCKS_A_WORD) + 1;  // free blocks
+    if (d->extended != d->capacity && least * 2 <= d->extended) least = (d->extended + 1) / 2;
+    return d->extended + 1 - least - page_floor(d);
+}
 inline void page_set_standing(PageDesc* d, Standing standing) {
     const u32 out = page_out(d);
     d->standing = standing;
     d->until = out - page_floor(d);
+    d->turn_below = page_turn_limit(d);
 }
 
 /// The word of a page's bitmaps that holds block `index`, found without line 0, which its owner
@@ -313,10 +331,35 @@ inline bool page_take_word(PageDesc* d, u32 w) {
 /// Takes the next word in turn to hand, where none is, if that is all there is to do; false: it has
 /// no free block, or the page is better extended or left. Owner only.
 inline bool page_turn(PageDesc* d) {
-    if (AEP_UNLIKELY(page_is_tight(d) || page_is_spent(d))) return false;
+    if (AEP_UNLIKELY(d->until >= d->turn_below)) return false;
     const u32 next = page_hand_word(d) + 1;
     return page_take_word(d, next * BLOCKS_A_WORD < d->extended ? next : 0);
 }
+
+/// page_take_tracked for classes above MAX_DIRECT: of a page without blocks at hand the lowest free one, so that no word
+/// need be taken to hand for the block or two that a page of few blocks has. Such a page has one word. Owner only.
+inline bool page_take_lowest(PageDesc* d, uptr& block, bool& fresh_zero) {
+    if (page_hand(d) != 0) return page_take_tracked(d, block, fresh_zero);
+    if (AEP_UNLIKELY(d->extended == 0)) return false;  // an empty queue's page has no bitmap
+    BlockBits& word = *d->bits;
+    const u64 live = live_word(word);
+    const u64 free = mask_of(0, d->extended) & ~live;
+    if (AEP_UNLIKELY(free == 0)) return false;
+    const u32 size = d->block_size;
+    const u32 offset = lowest_bit(free) * size;
+    set_live_word(word, live | (free & (0 - free)));  // the commit
+    ++d->until;
+    block = base_of(d) + offset;
+    fresh_zero = offset + size > d->touched;
+    if (fresh_zero) d->touched = offset + size;
+    return true;
+}
+static_assert([] {
+    for (u32 c = LAST_DIRECT_CLASS + 1; c < CLASS_COUNT; ++c) {
+        if ((usize{page_slices(c)} << SLICE_SHIFT) / class_size(c) > BLOCKS_A_WORD) return false;
+    }
+    return true;
+}());
 
 /// Whether the page has blocks that would be extended to, if more of it were committed, and no others.
 inline bool page_awaits_memory(const PageDesc* d) {

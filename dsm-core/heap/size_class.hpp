@@ -38,17 +38,18 @@ constexpr u32 class_of(usize size) {
 }
 
 /// The smallest class that holds `size` bytes at a multiple of `alignment` (a power of two <=
-/// SLICE_SIZE), or CLASS_COUNT when no class does.
+/// SLICE_SIZE), or CLASS_COUNT when no class does. It is simply the class of the next multiple of the alignment: the steps
+/// between classes are powers of two, so a class's size is a multiple of the alignment, or is that multiple itself.
 constexpr u32 class_of_aligned(usize size, usize alignment) {
     const usize padded = round_up(size == 0 ? 1 : size, alignment);
-    if (padded > MAX_CLASS_SIZE) return CLASS_COUNT;
-    u32 c = class_of(padded);
-    while (class_size(c) % alignment != 0) ++c;
-    return c;
+    return padded > MAX_CLASS_SIZE ? CLASS_COUNT : class_of(padded);
 }
 
 /// Index into the heap's `direct` table; size <= MAX_DIRECT.
 constexpr usize direct_index(usize size) { return (size + 15) >> 4; }
+
+/// The largest class of direct requests.
+inline constexpr u32 LAST_DIRECT_CLASS = class_of(MAX_DIRECT);
 
 /// Slices of a page of class `c`: the fewest that hold at least four blocks and leave at most an
 /// eighth unused.

@@ -24,12 +24,9 @@
 
 namespace aep {
 
-namespace {
+__thread u32 medium_requests AEP_TLS = 0;
 
-/// The clock is looked at once in so many requests that are above the direct sizes, so that memory
-/// freed before goes back to the system although a program now lives from its pages.
-constexpr u32 TICKS_PER_LOOK = 16;
-__thread u32 ticks __attribute__((tls_model("initial-exec"))) = 0;
+namespace {
 
 /// A page of class `c` in heap `h` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {
@@ -63,6 +60,7 @@ uptr take_block(Heap* h, u32 c, bool& fresh_zero) {
 /// one.
 [[gnu::always_inline]] inline bool take_here(Heap* h, u32 c, uptr& block, bool& fresh_zero) {
     PageDesc* d = h->queues[c].head;
+    if (c > LAST_DIRECT_CLASS && AEP_LIKELY(page_take_lowest(d, block, fresh_zero))) return true;
     return heap_refill(h, d) && page_take_tracked(d, block, fresh_zero);
 }
 
@@ -91,8 +89,8 @@ void* allocate_from(Heap* h, u32 c, bool& fresh_zero) {
     return h == nullptr ? nullptr : reinterpret_cast<void*>(take_from(h, c, fresh_zero));
 }
 
-/// A block of class `c` for the calling thread, whether it has a heap or not.
-void* allocate_class(u32 c, bool& fresh_zero) {
+/// A block of class `c`, which lies at multiples of `alignment`, for the calling thread, whether it has a heap or not.
+void* allocate_class(u32 c, usize alignment, bool& fresh_zero) {
     if (uptr block; AEP_LIKELY(take_here(thread_heap, c, block, fresh_zero))) {
         return reinterpret_cast<void*>(block);
     }
@@ -100,7 +98,7 @@ void* allocate_class(u32 c, bool& fresh_zero) {
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
         fresh_zero = false;
-        return emergency_allocate(class_size(c), 1);
+        return emergency_allocate(class_size(c), alignment);
     }
     return allocate_from(h, c, fresh_zero);
 }
@@ -328,6 +326,19 @@ void deallocate_outside(void* p) {
 }
 
 void deallocate_slow(void* p, PageDesc* d) {
+    // A further slice of one of our own pages.
+    if (d->tag.load(std::memory_order_relaxed) == (thread_tag ^ TAG_PAGE ^ TAG_TAIL)) {
+        const u32 before = d->head_delta;
+        PageDesc* head = d - before;
+        const usize offset =
+            (usize{before} << SLICE_SHIFT) + reinterpret_cast<uptr>(p) % SLICE_SIZE;
+        usize index;
+        if (AEP_LIKELY(head->tag.load(std::memory_order_relaxed) == thread_tag &&
+                       find_block(offset, head->magic, index) && page_clear_bit(head, index))) {
+            if (AEP_UNLIKELY(page_regain(head))) return deallocate_refile(p, head);
+            return;
+        }
+    }
     background_offer(__builtin_return_address(0));
     const Target t = target_of(p, d);
     if (AEP_UNLIKELY((t.tag & TAG_SHARED) != 0) && is_live_here(p, t) && others_keep(p)) return;
@@ -381,7 +392,7 @@ void* allocate_here(usize size) {
     if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || !take_here(h, class_of(size), block, fresh_zero))) {
         return nullptr;
     }
-    if (AEP_UNLIKELY(++ticks % TICKS_PER_LOOK == 0)) look_at_clock();
+    look_at_clock();
     return reinterpret_cast<void*>(block);
 }
 
@@ -407,20 +418,19 @@ void* allocate_zeroed(usize total) {
         return AEP_LIKELY(small != nullptr) ? std::memset(small, 0, total) : nullptr;
     }
     bool fresh_zero = false;
-    void* p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), fresh_zero)
+    void* p = total <= MAX_CLASS_SIZE ? allocate_class(class_of(total), 1, fresh_zero)
                                       : detail::allocate_large(total, SLICE_SIZE, fresh_zero);
     if (p == nullptr || fresh_zero) return p;
     zero_recycled(reinterpret_cast<uptr>(p), total);
     return p;
 }
 
-void* allocate_aligned(usize alignment, usize size) {
+void* allocate_aligned_beyond(usize alignment, usize size) {
     bool fresh_zero;
-    if (alignment <= MIN_ALIGNMENT) return allocate(size);
     if (AEP_UNLIKELY(stays_on_libc())) return libc_allocate_aligned(alignment, size);
     if (alignment <= SLICE_SIZE && size <= MAX_CLASS_SIZE) {
         const u32 c = class_of_aligned(size, alignment);
-        if (c < CLASS_COUNT) return allocate_class(c, fresh_zero);
+        if (c < CLASS_COUNT) return allocate_class(c, alignment, fresh_zero);
     }
     return detail::allocate_large(size, alignment, fresh_zero);
 }

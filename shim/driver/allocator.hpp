@@ -37,14 +37,40 @@ inline bool allocate_fast(usize size, void*& p) {
     return true;
 }
 
-/// malloc of what the fast path does not serve, from the pages at hand: another word of the same
-/// page, or a block above the direct sizes. Null: use allocate_beyond.
+/// Requests above the direct sizes, so far.
+extern __thread u32 medium_requests AEP_TLS;
+/// Once in so many of them the clock is looked at, so that memory freed before goes back to the system although a
+/// program now lives from its pages.
+inline constexpr u32 REQUESTS_PER_LOOK = 16;
+
+/// malloc of what the fast path has just not served, still without a call: a block of the next word in turn, or one above
+/// the direct sizes. False: use allocate_here.
+inline bool allocate_in_turn(usize size, void*& p) {
+    uptr block;
+    if (AEP_LIKELY(size <= MAX_DIRECT)) {
+        PageDesc* d = thread_heap->direct[direct_index(size)];
+        if (AEP_UNLIKELY(!page_turn(d) || !page_take(d, block))) return false;
+    } else {
+        bool fresh_zero;
+        if (AEP_UNLIKELY(
+                size > MAX_CLASS_SIZE || ++medium_requests % REQUESTS_PER_LOOK == 0 ||
+                !page_take_lowest(thread_heap->queues[class_of(size)].head, block, fresh_zero))) {
+            return false;
+        }
+    }
+    p = reinterpret_cast<void*>(block);
+    return true;
+}
+
+/// malloc from the pages at hand, which it extends or seeks through. Null: use allocate_beyond.
 void* allocate_here(usize size);
 /// The same for whatever else there is: with operations.
 void* allocate_beyond(usize size);
 /// malloc for whatever the fast path does not serve.
 inline void* allocate_slow(usize size) {
-    void* p = allocate_here(size);
+    void* p;
+    if (allocate_in_turn(size, p)) return p;
+    p = allocate_here(size);
     return AEP_LIKELY(p != nullptr) ? p : allocate_beyond(size);
 }
 
@@ -79,8 +105,43 @@ inline void deallocate(void* p) {
 /// for overflow.
 void* allocate_zeroed(usize total);
 
+/// A block at a multiple of `alignment` (any power of two), for whatever the pages at hand do not serve.
+void* allocate_aligned_beyond(usize alignment, usize size);
 /// A block at a multiple of `alignment` (any power of two).
-void* allocate_aligned(usize alignment, usize size);
+inline void* allocate_aligned(usize alignment, usize size) {
+    // Blocks of the class that holds a multiple of the alignment lie at multiples of it (class_of_aligned).
+    const usize padded = round_up(size == 0 ? 1 : size, alignment);
+    if (AEP_LIKELY(size <= MAX_CLASS_SIZE && padded <= MAX_CLASS_SIZE && alignment <= SLICE_SIZE)) {
+        void* p;
+        if (AEP_LIKELY(allocate_fast(padded, p) || allocate_in_turn(padded, p))) return p;
+        p = allocate_here(padded);
+        if (AEP_LIKELY(p != nullptr)) return p;
+    }
+    return allocate_aligned_beyond(alignment, size);
+}
+
+/// Whether a block of `usable` bytes stays where it is when it is resized to `size`: while at least half of it is used.
+inline bool fits_well(usize usable, usize size) {
+    return size <= usable && (size >= usable / 2 || usable <= 32);
+}
+
+/// realloc's fast path: whether the block is one of the calling thread's, that nobody else has to do with, and stays
+/// where it is. False: use reallocate.
+inline bool stays_in_place(const void* p, usize size) {
+    const uptr address = reinterpret_cast<uptr>(p);
+    if (AEP_UNLIKELY(
+            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
+        return false;
+    }
+    const PageDesc* d = desc_at(address);
+    usize index;
+    if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag) ||
+        !fits_well(d->block_size, size) || !find_block(address % SLICE_SIZE, d->magic, index)) {
+        return false;
+    }
+    const BlockBits* word = word_of(d, index);
+    return bit_of(page_without_hand(d, word, live_word(*word)), index);
+}
 
 /// realloc of a live block to a size > 0: in place when the block fits well or its neighbourhood is
 /// free, else moved. Null: no memory, the block is unchanged.

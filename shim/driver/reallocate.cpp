@@ -97,7 +97,7 @@ void* reallocate(void* p, usize size) {
     }
     if (AEP_UNLIKELY(must_move(p))) return move_block(p, usable, size, 0);
     // A block keeps its place while at least half of it is used; a large one gives back its end.
-    if (size <= usable && (size >= usable / 2 || usable <= 32)) {
+    if (fits_well(usable, size)) {
         if (usable > MAX_CLASS_SIZE && usable - size >= usable / GIVE_BACK_PART) {
             resize_large_in_place(p, desc_at(reinterpret_cast<uptr>(p)), slices_for(size));
         }

@@ -38,9 +38,13 @@ void on_signal(int) {
         deallocate(p);
         kept[i] = nullptr;
     } else {
-        u8* p =
-            static_cast<u8*>(r % 2 == 0 ? allocate(20 + r % 200) : allocate_zeroed(20 + r % 200));
+        const usize size = 20 + r % 200;
+        const usize alignment = r % 4 == 0 ? 256 : MIN_ALIGNMENT;
+        u8* p = static_cast<u8*>(r % 4 == 0   ? allocate_aligned(alignment, size)
+                                 : r % 2 == 0 ? allocate(size)
+                                              : allocate_zeroed(size));
         if (p == nullptr) return;
+        if (reinterpret_cast<uptr>(p) % alignment != 0) damaged.fetch_add(1);
         if (r % 2 != 0 && (p[0] != 0 || p[19] != 0)) damaged.fetch_add(1);
         served.fetch_add(1);
         memset(p, 0x5a, 20);

@@ -239,6 +239,78 @@ TEST(Page, TrackedTakesKnowWhatWasNeverUsed) {
     });
 }
 
+TEST(Page, OfFewBlocksTheLowestFreeOneIsTaken) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 4);
+        Heap* h = new_heap();
+        PageDesc* d = fresh_page(h, 4000);
+        bool fresh = true;
+        uptr block = 0;
+        const std::vector<uptr> blocks = exhaust(d);
+        d->touched = static_cast<u32>(blocks[5] - base_of(d));
+        ASSERT_FALSE(page_take_lowest(d, block, fresh));
+        for (const usize i : {9u, 3u, 5u}) give(d, blocks[i]);
+        const u32 live = page_live(d);
+        ASSERT_TRUE(page_take_lowest(d, block, fresh));
+        EXPECT_EQ(block, blocks[3]);
+        EXPECT_FALSE(fresh);
+        ASSERT_TRUE(page_take_lowest(d, block, fresh));
+        EXPECT_EQ(block, blocks[5]);
+        EXPECT_TRUE(fresh);
+        EXPECT_EQ(page_live(d), live + 2);
+        EXPECT_EQ(d->hand, 0u);
+        EXPECT_FALSE(page_clear_bit(d, index_of(blocks[9]))) << "it is not live";
+        // What is at hand comes first.
+        give(d, blocks[1]);
+        ASSERT_TRUE(page_seek(d));
+        give(d, blocks[0]);
+        ASSERT_TRUE(page_take_lowest(d, block, fresh));
+        EXPECT_EQ(block, blocks[1]);
+        expect_sound();
+        EXPECT_FALSE(page_take_lowest(h->queues[class_of(5000)].head, block, fresh))
+            << "the page of an empty queue";
+    });
+}
+
+TEST(Page, ATurnIsTakenJustIfThePageIsNeitherTightNorSpent) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 4);
+        Heap* h = new_heap();
+        std::mt19937 random(1);
+        for (const usize size : {16u, 48u, 1024u, 20000u}) {
+            PageDesc* d = fresh_page(h, size);
+            std::vector<uptr> blocks = take_all(d);
+            u32 worth = 0, not_worth = 0;
+            do {
+                for (u32 i = 0; i < 2 * d->extended; ++i) {
+                    page_give_hand(d);
+                    const bool turns = d->until < d->turn_below;
+                    ASSERT_EQ(turns, !page_is_tight(d) && !page_is_spent(d)) << size;
+                    ++(turns ? worth : not_worth);
+                    if (blocks.empty()) break;
+                    std::swap(blocks[random() % blocks.size()], blocks.back());
+                    give(d, blocks.back());
+                    blocks.pop_back();
+                }
+                for (const uptr block : take_all(d)) blocks.push_back(block);
+                page_give_hand(d);
+                d->turn_below = 99;
+                page_set_standing(d, random() % 2 == 0 ? Standing::queued : Standing::alone);
+            } while (page_extend(d));
+            EXPECT_GT(worth, 0u);
+            EXPECT_GT(not_worth, 0u);
+            while (!blocks.empty()) {
+                give(d, blocks.back());
+                blocks.pop_back();
+            }
+            page_set_standing(d, Standing::alone);
+        }
+        expect_sound();
+    });
+}
+
 TEST(Page, DirtyRunsAreNeverFresh) {
     in_child([] {
         make_domain();
@@ -271,6 +343,7 @@ TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
             ASSERT_NE(d->hand, 0u);
             d->hand_bits->live &= ~d->hand;
             d->until = 77;
+            d->turn_below = 77;
             page_rebuild(d);
             // And again, when it had got no further than the word's name.
             d->hand_turn.fetch_add(1);

@@ -336,8 +336,8 @@ inline bool page_turn(PageDesc* d) {
     return page_take_word(d, next * BLOCKS_A_WORD < d->extended ? next : 0);
 }
 
-/// page_take_tracked for classes above MAX_DIRECT: of a page without blocks at hand the lowest free one, so that no word
-/// need be taken to hand for the block or two that a page of few blocks has. Such a page has one word. Owner only.
+/// page_take_tracked for classes above MAX_DIRECT: of a page without blocks at hand the lowest free one, so that no
+/// word need be taken to hand for the block or two that a page of few blocks has. Such a page has one word. Owner only.
 inline bool page_take_lowest(PageDesc* d, uptr& block, bool& fresh_zero) {
     if (page_hand(d) != 0) return page_take_tracked(d, block, fresh_zero);
     if (AEP_UNLIKELY(d->extended == 0)) return false;  // an empty queue's page has no bitmap

@@ -38,8 +38,8 @@ constexpr u32 class_of(usize size) {
 }
 
 /// The smallest class that holds `size` bytes at a multiple of `alignment` (a power of two <=
-/// SLICE_SIZE), or CLASS_COUNT when no class does. It is simply the class of the next multiple of the alignment: the steps
-/// between classes are powers of two, so a class's size is a multiple of the alignment, or is that multiple itself.
+/// SLICE_SIZE), or CLASS_COUNT when no class does. It is simply the class of the next multiple of the alignment: the
+/// steps between classes are powers of two, so a class's size is a multiple of the alignment, or that multiple itself.
 constexpr u32 class_of_aligned(usize size, usize alignment) {
     const usize padded = round_up(size == 0 ? 1 : size, alignment);
     return padded > MAX_CLASS_SIZE ? CLASS_COUNT : class_of(padded);

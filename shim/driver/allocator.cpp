@@ -113,19 +113,26 @@ struct Target {
     u32 index;  // of the block; NO_BLOCK: none begins there
 };
 
-[[gnu::always_inline]] inline Target target_of(const void* p, PageDesc* d) {
-    const uptr address = reinterpret_cast<uptr>(p);
-    u32 tag = d->tag.load(std::memory_order_acquire);
-    u32 offset = address % SLICE_SIZE;
-    if (kind_of(tag) == TAG_TAIL) {
-        offset += d->head_delta << SLICE_SHIFT;
-        d -= d->head_delta;
-        tag = d->tag.load(std::memory_order_acquire);
-    }
+/// `head`: the descriptor of a page's or object's first slice, with its tag; `offset`: bytes from there.
+[[gnu::always_inline]] inline Target target_in(PageDesc* head, u32 tag, u32 offset) {
     const u32 kind = kind_of(tag);
-    Target t{d, tag, kind, NO_BLOCK};
-    if (AEP_LIKELY(kind == TAG_PAGE)) t.index = block_index(offset, d->magic);
+    Target t{head, tag, kind, NO_BLOCK};
+    if (AEP_LIKELY(kind == TAG_PAGE)) t.index = block_index(offset, head->magic);
     return t;
+}
+
+/// In a further slice of a page, which `d` describes.
+[[gnu::always_inline]] inline Target target_behind(const void* p, PageDesc* d) {
+    PageDesc* head = d - d->head_delta;
+    const u32 offset =
+        (d->head_delta << SLICE_SHIFT) + static_cast<u32>(reinterpret_cast<uptr>(p) % SLICE_SIZE);
+    return target_in(head, head->tag.load(std::memory_order_acquire), offset);
+}
+
+[[gnu::always_inline]] inline Target target_of(const void* p, PageDesc* d) {
+    const u32 tag = d->tag.load(std::memory_order_acquire);
+    return kind_of(tag) == TAG_TAIL ? target_behind(p, d)
+                                    : target_in(d, tag, reinterpret_cast<uptr>(p) % SLICE_SIZE);
 }
 
 Target target_of(const void* p) { return target_of(p, desc_at(reinterpret_cast<uptr>(p))); }
@@ -265,6 +272,23 @@ bool is_live_here(const void* p, const Target& t) {
     report_not_live(p);
 }
 
+/// free, but of what others still refer to.
+[[gnu::always_inline]] inline void deallocate_unless_kept(void* p, const Target& t) {
+    if (AEP_UNLIKELY((t.tag & TAG_SHARED) != 0) && is_live_here(p, t) && others_keep(p)) return;
+    deallocate_target(p, t);
+}
+
+/// free in a further slice of a page, as the fast path does it in the first.
+[[gnu::noinline]] void deallocate_behind(void* p, PageDesc* d) {
+    const Target t = target_behind(p, d);
+    if (AEP_LIKELY(t.tag == thread_tag && t.index != NO_BLOCK && page_clear_bit(t.page, t.index))) {
+        if (AEP_UNLIKELY(page_regain(t.page))) detail::deallocate_refile(p, t.page);
+        return;
+    }
+    background_offer(__builtin_return_address(0));
+    deallocate_unless_kept(p, t);
+}
+
 /// Bytes of an object that another client sent, or of a group's root; 0: it is neither.
 [[gnu::cold, gnu::noinline]] usize received_size(const void* p) {
     const SharedBlocks* sharing = sharing_answers();
@@ -326,23 +350,10 @@ void deallocate_outside(void* p) {
 }
 
 void deallocate_slow(void* p, PageDesc* d) {
-    // A further slice of one of our own pages.
-    if (d->tag.load(std::memory_order_relaxed) == (thread_tag ^ TAG_PAGE ^ TAG_TAIL)) {
-        const u32 before = d->head_delta;
-        PageDesc* head = d - before;
-        const usize offset =
-            (usize{before} << SLICE_SHIFT) + reinterpret_cast<uptr>(p) % SLICE_SIZE;
-        usize index;
-        if (AEP_LIKELY(head->tag.load(std::memory_order_relaxed) == thread_tag &&
-                       find_block(offset, head->magic, index) && page_clear_bit(head, index))) {
-            if (AEP_UNLIKELY(page_regain(head))) return deallocate_refile(p, head);
-            return;
-        }
-    }
+    const u32 tag = d->tag.load(std::memory_order_acquire);
+    if (AEP_UNLIKELY(kind_of(tag) == TAG_TAIL)) return deallocate_behind(p, d);
     background_offer(__builtin_return_address(0));
-    const Target t = target_of(p, d);
-    if (AEP_UNLIKELY((t.tag & TAG_SHARED) != 0) && is_live_here(p, t) && others_keep(p)) return;
-    deallocate_target(p, t);
+    deallocate_unless_kept(p, target_in(d, tag, reinterpret_cast<uptr>(p) % SLICE_SIZE));
 }
 
 }  // namespace detail

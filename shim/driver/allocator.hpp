@@ -43,8 +43,8 @@ extern __thread u32 medium_requests AEP_TLS;
 /// program now lives from its pages.
 inline constexpr u32 REQUESTS_PER_LOOK = 16;
 
-/// malloc of what the fast path has just not served, still without a call: a block of the next word in turn, or one above
-/// the direct sizes. False: use allocate_here.
+/// malloc of what the fast path has just not served, still without a call: a block of the next word in turn, or one
+/// above the direct sizes. False: use allocate_here.
 inline bool allocate_in_turn(usize size, void*& p) {
     uptr block;
     if (AEP_LIKELY(size <= MAX_DIRECT)) {

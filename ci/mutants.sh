@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Changes that an engineer would fear, made one at a time in a build of its own: do the tests notice? Long: an hour or
+# two; not part of ./aep test. The list and how it grows: tests/mutants/README.md. Needs root.
+# Usage: ci/mutants.sh [--only REGEX] [--tests REGEX] [-j WORKERS] [--least PERCENT]
+# The report is build/mutants/report.json.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/ci/setup.sh" build test
+place=$root/build/mutants
+mkdir -p "$place"
+exec 9>"$place/.lock"
+flock 9
+"$root/tests/mutants/write_sources.py" "$place/source"
+export CCACHE_BASEDIR=$place/source
+{
+    cmake -G Ninja -S "$place/source" -B "$place/built" -DCMAKE_BUILD_TYPE=Release -DAEP_BENCH=OFF &&
+        cmake --build "$place/built" -j "$(nproc)"
+} >"$place/build.log" 2>&1 || {
+    echo "mutants: the build failed; $place/build.log says:" >&2
+    grep -nE -m 1 -A 40 '^FAILED|CMake Error' "$place/build.log" >&2 || tail -n 40 "$place/build.log" >&2
+    exit 1
+}
+exec "$root/tests/mutants/run.py" "$place/built" "$@" 9>&-

@@ -61,7 +61,8 @@ class Mutant:
 
     @property
     def is_statement(self):
-        return self.text.rstrip().endswith((";", "}"))
+        text = self.text.rstrip()
+        return text.endswith(";") or (text.endswith("}") and ";" in text)
 
 
 def _read(path):

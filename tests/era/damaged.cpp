@@ -89,6 +89,25 @@ TEST(EraDamaged, aLaneReleasesNoReferenceToNothing) {
     EXPECT_EQ(g.t.ref(2, 3).load(), 0u);
 }
 
+TEST(EraDamaged, aReferenceThatNobodyCountsIsDropped) {
+    Guarded g;
+    ASSERT_EQ(g.lane(0).create(5, 5), Status::ok);
+    ASSERT_EQ(g.lane(0).release(5), Status::last);
+    const u64 none = g.t.count(5).load();
+    g.t.ref(2, 3) = Cell::of(5).bits;
+    EXPECT_EQ(g.lane(2).release(3), Status::damaged);
+    EXPECT_EQ(g.t.ref(2, 3).load(), 0u);
+    EXPECT_EQ(g.t.count(5).load(), none);
+}
+
+TEST(EraDamaged, aReferenceThatAnotherLaneHasClaimedIsLeftToIt) {
+    Guarded g;
+    ASSERT_EQ(g.lane(2).create(0, 0), Status::ok);
+    ASSERT_TRUE(g.lane(2, 1).claim(g.t.ref(2, 0), Cell::of(0)));
+    EXPECT_EQ(g.lane(2, 0).release(0), Status::busy);
+    EXPECT_EQ(CountWord{g.t.count(0).load()}.count(), 1u);
+}
+
 /// What is no affair of node 0: the rings between the others, and the hints of its own.
 std::string words_of_others(const Tables& t) {
     std::string words;

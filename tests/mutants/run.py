@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Runs mutants of a build, each with the tests that should notice it, and says which were noticed.
 
-Usage: tests/mutants/run.py BUILT [--only REGEX] [--tests REGEX] [-j WORKERS] [--least PERCENT]
+Usage: tests/mutants/run.py BUILT [--only REGEX] [--left] [--tests REGEX] [-j WORKERS] [--least PERCENT]
 Called by ci/mutants.sh; needs root. Every worker has its own copy of the build, bound over the build's own path, and
 its own process numbers, /dev/shm, /tmp, /run and bpf file system: what a mutant leaves ends with its run.
 
 First the tests run with the switch set to no mutant: one that fails so would notice nothing. Then each mutant runs; it
-is noticed when a test fails or does not end in time, and that test passes at once again without it. One that no
-test noticed runs once more as a trap: if the tests pass even so, none of them comes to its place. Writes report.json
-beside the build. Exits 1 when fewer than PERCENT of what is not equivalent were noticed.
+is noticed when a test fails or does not end in time, and that test passes at once again without it. Else it runs once
+more as a trap: if the tests pass even so, none of them comes to its place. Writes report.json beside the build. Exits 1 when fewer than PERCENT of what is not equivalent were noticed.
 """
 
 import argparse
@@ -19,7 +18,7 @@ import queue
 import re
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 import xml.etree.ElementTree
 from pathlib import Path
@@ -33,6 +32,7 @@ LIMIT_ONE = 300    # seconds for each test without a mutant
 LIMIT_LEAST = 20   # seconds for tests with a mutant, and for each second that they took without
 LIMIT_FACTOR = 10  #
 QUICK = 2          # seconds: such tests run together
+MEASURED_AT_ONCE = 20
 
 # What each run begins in. Bash is the first process there and takes in what is left behind.
 NAMESPACES = r"""
@@ -57,7 +57,7 @@ class Worker:
         self.log = built.parent / f"log-{number}.txt"
 
     def run(self, number, limit, *arguments):
-        """(test -> what ctest says of it, the test that was running when time was up)."""
+        """(test -> (what ctest says of it, seconds), the test that was running when time was up)."""
         self.binaries.switch(number)
         self.results.unlink(missing_ok=True)
         with open(self.log, "wb") as log:
@@ -75,7 +75,7 @@ class Worker:
         if process.returncode == 99 or not self.results.exists():
             raise RuntimeError(f"ctest did not run: see {self.log}")
         cases = xml.etree.ElementTree.parse(self.results).getroot().iter("testcase")
-        return {case.get("name"): case.get("status") for case in cases}, None
+        return {case.get("name"): (case.get("status"), float(case.get("time"))) for case in cases}, None
 
 
 def exactly(names):
@@ -93,7 +93,13 @@ class Job:
 
     def __init__(self, options):
         self.built = options.built.resolve()
-        self.chosen = [m for m in mutants() if re.search(options.only, m.name)]
+        self.report = self.built.parent / "report.json"
+        known = json.loads(self.report.read_text()) if self.report.exists() else {}
+        noticed = {name for name, result in known.items() if options.left and result["verdict"] == "noticed"}
+        listed = mutants()
+        self.chosen = [m for m in listed if re.search(options.only, m.name) and m.name not in noticed]
+        self.results = {m.name: known[m.name] for m in listed if m.name in known}
+        self.writing = threading.Lock()
         self.pattern = options.tests
         self.workers = queue.Queue()
         for number in range(options.jobs):
@@ -109,21 +115,23 @@ class Job:
         finally:
             self.workers.put(worker)
 
-    def measure(self, worker, test):
-        """Runs a test without a mutant."""
-        begin = time.monotonic()
-        results, _ = worker.run(NEUTRAL, LIMIT_ONE, "-R", exactly([test]))
-        if results.get(test) == "run":
-            self.seconds[test] = time.monotonic() - begin
-        else:
-            print(f"does not pass without a mutant: {test}: {results.get(test, 'no end')}", flush=True)
+    def measure(self, worker, tests):
+        """Runs tests without a mutant."""
+        results, _ = worker.run(NEUTRAL, LIMIT_ONE + len(tests), "-R", exactly(tests))
+        for test in tests:
+            status, seconds = results.get(test, ("no end", 0))
+            if status == "run":
+                self.seconds[test] = seconds
+            else:
+                print(f"does not pass without a mutant: {test}: {status}", flush=True)
 
     def learn_tests(self):
         patterns = {self.pattern or m.tests for m in self.chosen if not m.equivalent}
         found = {pattern: tests_of(self.built, pattern) for pattern in patterns}
         every = sorted({test for tests in found.values() for test in tests})
         print(f"{len(every)} tests without a mutant", flush=True)
-        list(self.pool.map(lambda test: self.with_worker(self.measure, test), every))
+        batches = [every[i:i + MEASURED_AT_ONCE] for i in range(0, len(every), MEASURED_AT_ONCE)]
+        list(self.pool.map(lambda batch: self.with_worker(self.measure, batch), batches))
         for pattern, tests in found.items():
             self.known[pattern] = sorted((t for t in tests if t in self.seconds), key=self.seconds.get)
             if not self.known[pattern]:
@@ -137,7 +145,7 @@ class Job:
             results, hangs = worker.run(number, limit, "-R", exactly(batch), "--stop-on-failure")
             if hangs:
                 return hangs, "no end"
-            for test, status in results.items():
+            for test, (status, _) in results.items():
                 if status == "fail":
                     return test, "fails"
         return None
@@ -162,17 +170,22 @@ class Job:
         took = time.monotonic() - begin
         print(f"{result['verdict']:12} {mutant.name}  {result.get('how', '')} {result.get('by', '')} ({took:.0f} s)",
               flush=True)
-        return mutant.name, result
+        with self.writing:
+            self.results[mutant.name] = result
+            self.report.write_text(json.dumps(self.results, indent=1) + "\n")
 
     def run(self):
+        """name -> result, of all that are known: of those that were not chosen by a former run."""
         self.learn_tests()
-        return dict(self.pool.map(lambda mutant: self.with_worker(self.tell, mutant), self.chosen))
+        list(self.pool.map(lambda mutant: self.with_worker(self.tell, mutant), self.chosen))
+        return self.results
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("built", type=Path)
     parser.add_argument("--only", default="", help="mutants whose names this regular expression finds")
+    parser.add_argument("--left", action="store_true", help="but those that the report says were noticed")
     parser.add_argument("--tests", help="these tests (ctest's -R) instead of those that the list names")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--least", type=float, default=95, help="per cent that must be noticed")
@@ -185,9 +198,6 @@ def main():
     except Wrong as error:
         print(f"mutants: {error}")
         return 1
-    report = options.built.parent / "report.json"
-    kept = json.loads(report.read_text()) if report.exists() and (options.only or options.tests) else {}
-    report.write_text(json.dumps(kept | results, indent=1) + "\n")
     counts = {}
     for result in results.values():
         counts[result["verdict"]] = counts.get(result["verdict"], 0) + 1

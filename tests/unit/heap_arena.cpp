@@ -48,6 +48,42 @@ TEST(Arena, PrefersTheTightestRank) {
     });
 }
 
+TEST(Arena, AChunkInWhichARunDoesNotFitIsNoReasonToStop) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 3);
+        for (u32 i = 0; i < 3; ++i) ASSERT_TRUE(arena().take(ALL_SLICES, 1, 0, false));
+        arena().give(SliceIndex{8}, 2, 0);
+        arena().give(SliceIndex{ALL_SLICES + 8}, 2, 0);
+        arena().give(SliceIndex{2 * ALL_SLICES + 8}, 3, 0);
+        EXPECT_EQ(raw_first(arena().take(3, 1, 0, false)), 2 * ALL_SLICES + 8)
+            << "the other two are as tight and come first";
+    });
+}
+
+TEST(Arena, WhatIsCommittedIsTakenFirst) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1, true, false);
+        arena().set_committed(SliceIndex{5}, 1);
+        EXPECT_EQ(raw_first(arena().take(1, 1, 0, false)), 5u);
+        EXPECT_EQ(raw_first(arena().take(1, 1, 0, false)), 0u);
+    });
+}
+
+TEST(Arena, AddedChunksAreWhatTheBackingSays) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1, false, true);
+        EXPECT_EQ(arena().next_purge(), Decay::NEVER);
+        EXPECT_FALSE(arena().take(1, 1, 0, false).zero);
+        perform({.op = Op::add_chunks, .a = 1, .b = 1, .now = 5, .mask = ~u64{0}, .committed = true});
+        const Arena::Purge purge = arena().purge_begin(5, 0);
+        EXPECT_EQ(raw(purge.chunk), 1u) << "what came dirty is to be purged";
+        EXPECT_EQ(purge.mask, ~u64{0});
+    });
+}
+
 TEST(Arena, AlignsWithinAndAcrossChunks) {
     in_child([] {
         make_domain();

@@ -100,6 +100,15 @@ TEST(Decay, TheFirstLookAfterALongPauseTakesNothing) {
     }
 }
 
+TEST(Decay, AfterALongPauseItGoesAlongTheCurve) {
+    Clocked c;
+    c.give(10'000);
+    c.now += 50 * WINDOW;
+    EXPECT_EQ(c.look(), 0u);
+    c.run_to(c.now + 5 * EPOCH);
+    EXPECT_LT(c.purged, 3000u);
+}
+
 TEST(Decay, WhoLooksRarelyIsRidOfItAtTheSecondLook) {
     Clocked c;
     c.give(1000);

@@ -117,8 +117,29 @@ TEST(Ops, IdlePagesAreReleasedAtTheSecondLook) {
         // 15 more fresh pages make the first look, the next sixteen the second.
         for (int i = 0; i < 40; ++i) {
             for (int k = 0; k < 8; ++k) ASSERT_NE(pop(h, class_of(8192)), 0u);
+            if (i == 20) {
+                EXPECT_NE(h->queues[class_of(512)].last, nullptr) << "it was looked at once";
+            }
         }
         EXPECT_EQ(h->queues[class_of(512)].last, nullptr);
+        expect_sound();
+    });
+}
+
+TEST(Ops, TheLastPageOfAClassStaysWhenOthersEmptyIt) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        const u32 c = class_of(8192);
+        std::vector<uptr> blocks;
+        for (int i = 0; i < 8; ++i) blocks.push_back(pop(h, c));
+        PageDesc* d = page_of(blocks[0]);
+        for (const uptr block : blocks) push_remote(block);
+        drain(h);
+        EXPECT_TRUE(page_all_free(d));
+        EXPECT_EQ(h->queues[c].head, d) << "the next block is not worth a page's birth";
+        EXPECT_EQ(h->page_count, 1u);
         expect_sound();
     });
 }

@@ -109,6 +109,31 @@ TEST(Repair, MarksOnOtherThreadsPagesAreTakenIn) {
     });
 }
 
+TEST(Repair, APageThatAListLinksIsNotGivenBack) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        Heap* mine = new_heap();
+        Heap* theirs = new_heap();
+        const u32 c = class_of(8192);
+        std::vector<uptr> blocks;
+        for (int i = 0; i < 9; ++i) blocks.push_back(pop(theirs, c));  // the second page has one
+        PageDesc* first = page_of(blocks[0]);
+        push_remote(blocks[0]);
+        repair(mine);  // takes the mark in; the page stays on the list
+        const uptr next = pop(mine, c);
+        ASSERT_EQ(owner(blocks[8]), mine->id()) << "adopted";
+        ASSERT_NE(first->remote_queued.load(), 0u);
+        std::vector<uptr> of_first(blocks.begin() + 1, blocks.begin() + 8);
+        if (page_of(next) == first) of_first.push_back(next);
+        for (const uptr block : of_first) ASSERT_TRUE(push(mine, block));
+        ASSERT_TRUE(page_all_free(first));
+        EXPECT_EQ(kind_of(first->tag.load()), TAG_PAGE) << "the list would lead to a free slice";
+        drain(mine);
+        expect_sound();
+    });
+}
+
 TEST(Repair, LocksAreFreeAndOperationsClosed) {
     in_child([] {
         Domain& dom = make_domain();

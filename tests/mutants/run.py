@@ -12,6 +12,7 @@ more as a trap: if the tests pass even so, none of them comes to its place. Writ
 
 import argparse
 import concurrent.futures
+import fcntl
 import json
 import os
 import queue
@@ -193,6 +194,12 @@ def main():
     if os.geteuid() != 0:
         print("mutants: needs root: each run has its own mounts and process numbers")
         return 1
+    with open(options.built.parent / ".run", "w", encoding="utf-8") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        return judge(options)
+
+
+def judge(options):
     try:
         results = Job(options).run()
     except Wrong as error:

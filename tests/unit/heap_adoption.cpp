@@ -59,6 +59,50 @@ TEST(Adoption, AMediumPagesTailsChangeHandsToo) {
     });
 }
 
+TEST(Adoption, WhatOthersFreedGoesWithTheThread) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        std::vector<uptr> blocks;
+        for (int i = 0; i < 8; ++i) blocks.push_back(pop(h, class_of(8192)));
+        for (const uptr block : blocks) push_remote(block);
+        abandon(h);
+        EXPECT_EQ(h->state.load(), HeapState::unused) << "nobody need adopt it";
+        EXPECT_EQ(h->page_count, 0u);
+        expect_sound();
+    });
+}
+
+TEST(Adoption, ATrimTakesOverWhatEndedThreadsLeft) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* ended = new_heap();
+        Heap* mine = new_heap();
+        const uptr block = pop(ended, class_of(512));
+        abandon(ended);
+        perform({.op = Op::trim, .heap = mine});
+        EXPECT_EQ(owner(block), mine->id());
+        EXPECT_EQ(ended->state.load(), HeapState::unused);
+        expect_sound();
+    });
+}
+
+TEST(Adoption, NothingStaysAtTheHandOfAThreadThatEnded) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        const uptr block = pop(h, class_of(512));
+        ASSERT_NE(page_hand(page_of(block)), 0u);
+        abandon(h);
+        EXPECT_EQ(page_hand(page_of(block)), 0u) << "in the middle of a queue nobody would see it";
+        EXPECT_EQ(page_live(page_of(block)), 1u);
+        expect_sound();
+    });
+}
+
 TEST(Adoption, AHeapWithoutBlocksLeavesNothing) {
     in_child([] {
         Domain& dom = make_domain();

@@ -3,7 +3,9 @@
 //          chunks.
 // Who calls it: ctest.
 // Crash rule: each test runs in a child of its own.
+#include <atomic>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "tests/unit/heap_fixture.hpp"
@@ -77,7 +79,8 @@ TEST(Arena, AddedChunksAreWhatTheBackingSays) {
         add_chunks(0, 1, false, true);
         EXPECT_EQ(arena().next_purge(), Decay::NEVER);
         EXPECT_FALSE(arena().take(1, 1, 0, false).zero);
-        perform({.op = Op::add_chunks, .a = 1, .b = 1, .now = 5, .mask = ~u64{0}, .committed = true});
+        perform(
+            {.op = Op::add_chunks, .a = 1, .b = 1, .now = 5, .mask = ~u64{0}, .committed = true});
         const Arena::Purge purge = arena().purge_begin(5, 0);
         EXPECT_EQ(raw(purge.chunk), 1u) << "what came dirty is to be purged";
         EXPECT_EQ(purge.mask, ~u64{0});
@@ -328,6 +331,32 @@ TEST(Arena, ACommitCoversExactlyItsRun) {
         EXPECT_TRUE(arena().take(65, 1, 0, false).committed);
         const auto next = arena().take(1, 1, 0, false);
         EXPECT_FALSE(next.committed);
+    });
+}
+
+TEST(Arena, ThreadsThatTakeAtOnceGetDifferentRuns) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        static std::atomic<bool> used[2 * ALL_SLICES];
+        std::atomic<bool> overlap{false};
+        std::vector<std::thread> threads;
+        for (u32 n = 0; n < 4; ++n) {
+            threads.emplace_back([&overlap, n] {
+                for (u32 i = 0; i < 20'000 && !overlap; ++i) {
+                    const auto run = arena().take(1 + n, 1, 0, false);
+                    if (!run) continue;
+                    const u32 first = raw_first(run);
+                    for (u32 s = first; s < first + run.slices; ++s)
+                        overlap = overlap | used[s].exchange(true);
+                    for (u32 s = first; s < first + run.slices; ++s) used[s] = false;
+                    arena().give(run.first, run.slices, 0);
+                }
+            });
+        }
+        for (std::thread& thread : threads) thread.join();
+        EXPECT_FALSE(overlap);
+        expect_sound();
     });
 }
 

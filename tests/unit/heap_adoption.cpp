@@ -139,6 +139,22 @@ TEST(Remote, FreesReachTheOwner) {
     });
 }
 
+TEST(Remote, APageIsOnAListOnce) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        const uptr block = pop(h, class_of(512));
+        push_remote(block);
+        queue_page(page_of(block));  // by a freer who was late
+        EXPECT_EQ(h->remote_pages.load(), page_of(block));
+        EXPECT_EQ(page_of(block)->remote_next, nullptr);
+        drain(h);
+        EXPECT_EQ(h->remote_pages.load(), nullptr);
+        expect_sound();
+    });
+}
+
 TEST(Remote, AMarkBeforeTheOwnerEndsIsFoundByTheAdopter) {
     in_child([] {
         make_domain();

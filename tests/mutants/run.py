@@ -2,8 +2,7 @@
 """Runs mutants of a build, each with the tests that should notice it, and says which were noticed.
 
 Usage: tests/mutants/run.py BUILT [--only REGEX] [--left] [--tests REGEX] [-j WORKERS] [--least PERCENT]
-Called by ci/mutants.sh; needs root. Every worker has its own copy of the build, bound over the build's own path, and
-its own process numbers, /dev/shm, /tmp, /run and bpf file system: what a mutant leaves ends with its run.
+Called by ci/mutants.sh; needs root.
 
 First the tests run with the switch set to no mutant: one that fails so would notice nothing. Then each mutant runs; it
 is noticed when a test fails or does not end in time, and that test passes at once again without it. Else it runs once
@@ -17,15 +16,13 @@ import json
 import os
 import queue
 import re
-import subprocess
 import sys
 import threading
 import time
-import xml.etree.ElementTree
 from pathlib import Path
 
-from binaries import Binaries
 from mutant_list import Wrong, mutants
+from worker import Worker, tests_of
 
 NEUTRAL = 0x7FFF_FFFE  # no mutant's: the switches are set all the same
 TRAP = 0x8000_0000
@@ -33,60 +30,15 @@ LIMIT_ONE = 300    # seconds for each test without a mutant
 LIMIT_LEAST = 20   # seconds for tests with a mutant, and for each second that they took without
 LIMIT_FACTOR = 10  #
 QUICK = 2          # seconds: such tests run together
-MEASURED_AT_ONCE = 20
-
-# What each run begins in. Bash is the first process there and takes in what is left behind.
-NAMESPACES = r"""
-mount --bind "$1" "$2" && mount -t tmpfs -o mode=1777 tmpfs /dev/shm && mount -t tmpfs -o mode=1777 tmpfs /tmp &&
-    mount -t tmpfs -o mode=755 tmpfs /run && mount -t bpf bpf /sys/fs/bpf || exit 99
-echo "$3" > /proc/sys/kernel/ns_last_pid
-ctest --test-dir "$2" --no-tests=error --output-junit "$4" "${@:5}"
-exit $?
-"""
+MEASURED_AT_ONCE = 40
 
 
-class Worker:
-    """Runs ctest on its own copy of the build."""
-
-    def __init__(self, built, number):
-        self.built = built
-        self.place = built.parent / f"worker-{number}"
-        self.binaries = Binaries(built, self.place)
-        self.first_pid = str(100_000 * (number + 1))
-        # Outside of what the worker hides: the results.
-        self.results = built.parent / f"results-{number}.xml"
-        self.log = built.parent / f"log-{number}.txt"
-
-    def run(self, number, limit, *arguments):
-        """(test -> (what ctest says of it, seconds), the test that was running when time was up)."""
-        self.binaries.switch(number)
-        self.results.unlink(missing_ok=True)
-        with open(self.log, "wb") as log:
-            process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", NAMESPACES,
-                 "mutants", self.place, self.built, self.first_pid, self.results, *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            try:
-                process.wait(limit)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                started = re.findall(r"^\s*Start\s+\d+: (.+)$", self.log.read_text(errors="replace"), re.M)
-                return {}, started[-1] if started else "ctest"
-        if process.returncode == 99 or not self.results.exists():
-            raise RuntimeError(f"ctest did not run: see {self.log}")
-        cases = xml.etree.ElementTree.parse(self.results).getroot().iter("testcase")
-        return {case.get("name"): (case.get("status"), float(case.get("time"))) for case in cases}, None
-
-
-def exactly(names):
-    return "^(" + "|".join(re.escape(name).replace("/", "[/]") for name in names) + ")$"
-
-
-def tests_of(built, pattern):
-    shown = subprocess.run(["ctest", "--test-dir", built, "-N", "--show-only=json-v1", "-R", pattern],
-                           check=True, capture_output=True, text=True).stdout
-    return [test["name"] for test in json.loads(shown[shown.index("{"):])["tests"]]
+def by_binary(tests):
+    """Lists of tests that can run together."""
+    lists = {}
+    for test in sorted(tests, key=lambda test: test.name):
+        lists.setdefault(test.binary, []).append(test)
+    return list(lists.values())
 
 
 class Job:
@@ -116,40 +68,49 @@ class Job:
         finally:
             self.workers.put(worker)
 
-    def measure(self, worker, tests):
+    def measure(self, worker, batch):
         """Runs tests without a mutant."""
-        results, _ = worker.run(NEUTRAL, LIMIT_ONE + len(tests), "-R", exactly(tests))
-        for test in tests:
-            status, seconds = results.get(test, ("no end", 0))
-            if status == "run":
-                self.seconds[test] = seconds
-            else:
-                print(f"does not pass without a mutant: {test}: {status}", flush=True)
+        limit = LIMIT_ONE + len(batch)
+        outcome = worker.run(NEUTRAL, limit, batch, stop=False)
+        lost = [test for test in batch if test.name not in outcome.passed]
+        if batch[0].binary and len(batch) > 1:  # one may have died of another
+            for test in lost:
+                outcome.passed |= worker.run(NEUTRAL, limit, [test]).passed
+        self.seconds |= outcome.passed
+        for test in batch:
+            if test.name not in outcome.passed:
+                print(f"does not pass without a mutant: {test.name}", flush=True)
 
     def learn_tests(self):
         patterns = {self.pattern or m.tests for m in self.chosen if not m.equivalent}
         found = {pattern: tests_of(self.built, pattern) for pattern in patterns}
-        every = sorted({test for tests in found.values() for test in tests})
+        every = {test for tests in found.values() for test in tests}
         print(f"{len(every)} tests without a mutant", flush=True)
-        batches = [every[i:i + MEASURED_AT_ONCE] for i in range(0, len(every), MEASURED_AT_ONCE)]
+        batches = [of_binary[i:i + MEASURED_AT_ONCE] for of_binary in by_binary(every)
+                   for i in range(0, len(of_binary), MEASURED_AT_ONCE)]
         list(self.pool.map(lambda batch: self.with_worker(self.measure, batch), batches))
         for pattern, tests in found.items():
-            self.known[pattern] = sorted((t for t in tests if t in self.seconds), key=self.seconds.get)
+            self.known[pattern] = [test for test in tests if test.name in self.seconds]
             if not self.known[pattern]:
                 print(f"no test that runs here is called {pattern!r}", flush=True)
 
+    def batches(self, tests):
+        """Quick tests together, others one by one; what takes least comes first."""
+        quick = [test for test in tests if self.seconds[test.name] < QUICK]
+        all_batches = [*by_binary(quick), *([test] for test in tests if test not in quick)]
+        return sorted(all_batches, key=lambda batch: sum(self.seconds[test.name] for test in batch))
+
     def noticed_by(self, worker, number, tests):
-        """The first test that fails with it, and how; None. Quick tests together, others one by one."""
-        quick = [test for test in tests if self.seconds[test] < QUICK]
-        for batch in [quick] * bool(quick) + [[test] for test in tests if test not in quick]:
-            limit = LIMIT_LEAST + LIMIT_FACTOR * sum(self.seconds[test] for test in batch)
-            results, hangs = worker.run(number, limit, "-R", exactly(batch), "--stop-on-failure")
-            if hangs:
-                return hangs, "no end"
-            for test, (status, _) in results.items():
-                if status == "fail":
-                    return test, "fails"
+        """The first test that does not pass with it, and how; None."""
+        for batch in self.batches(tests):
+            limit = LIMIT_LEAST + LIMIT_FACTOR * sum(self.seconds[test.name] for test in batch)
+            outcome = worker.run(number, limit, batch)
+            if outcome.failed:
+                return outcome.failed, outcome.how
         return None
+
+    def passes_without(self, worker, name, tests):
+        return self.noticed_by(worker, NEUTRAL, [test for test in tests if test.name == name]) is None
 
     def judge(self, worker, mutant):
         if mutant.equivalent:
@@ -158,7 +119,7 @@ class Job:
         if not tests:
             return {"verdict": "no tests"}
         by = self.noticed_by(worker, mutant.number, tests)
-        if by and self.noticed_by(worker, NEUTRAL, [by[0]]):
+        if by and not self.passes_without(worker, by[0], tests):
             return {"verdict": "doubtful", "by": by[0]}
         if by:
             return {"verdict": "noticed", "by": by[0], "how": by[1]}

@@ -467,6 +467,40 @@ struct PageModel {
     }
 };
 
+TEST(Page, WhatIsAtHandSaysNothingOfOtherWordsAndTurns) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        PageDesc* d = fresh_page(new_heap(), 64);
+        while (d->extended < 2 * BLOCKS_A_WORD) {
+            for (uptr block; page_take(d, block);) {
+            }
+            ASSERT_TRUE(page_extend(d));
+        }
+        ASSERT_EQ(page_hand_word(d), 1u);
+        ASSERT_TRUE(bit_of(page_hand(d), 63));
+        EXPECT_TRUE(page_is_at_hand(d, 127));
+        EXPECT_FALSE(page_is_at_hand(d, 63)) << "the same place of another word";
+        EXPECT_TRUE(page_is_live(d, 63));
+        const u32 turn = d->hand_turn.load();
+        page_give_hand(d);
+        ASSERT_TRUE(page_take_word(d, 1));
+        EXPECT_NE(d->hand_turn.load(), turn)
+            << "who read the blocks of the former turn must see it";
+    });
+}
+
+TEST(Page, TheOnlyOneOfItsClassStaysOnTheFastPath) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        const uptr block = pop(h, class_of(512));
+        ASSERT_EQ(page_of(block)->standing, Standing::alone);
+        EXPECT_FALSE(give(page_of(block), block)) << "empty, and nowhere else to be";
+    });
+}
+
 /// Against a model, with every kind of step, in memory that is committed bit by bit.
 TEST(Page, AgreesWithAModel) {
     in_child([] {

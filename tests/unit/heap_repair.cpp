@@ -109,6 +109,26 @@ TEST(Repair, MarksOnOtherThreadsPagesAreTakenIn) {
     });
 }
 
+TEST(Repair, RunsThatOthersHadJustTakenComeBack) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* mine = new_heap();
+        Heap* theirs = new_heap();
+        const auto take = [](Heap* h) {
+            return perform({.op = Op::take_run, .heap = h, .a = 4, .b = 1}).run.first;
+        };
+        const SliceIndex own = take(mine);
+        const SliceIndex lost = take(theirs);
+        repair(mine);
+        EXPECT_EQ(kind_of(desc_of(lost)->tag.load()), TAG_FREE);
+        EXPECT_EQ(kind_of(desc_of(own)->tag.load()), TAG_RESERVED)
+            << "the survivor goes on with it";
+        EXPECT_EQ(take(mine), lost);
+        expect_sound(CheckMoment::underway);
+    });
+}
+
 TEST(Repair, APageThatAListLinksIsNotGivenBack) {
     in_child([] {
         make_domain();

@@ -81,6 +81,8 @@ TEST(Tables, ClaimsFirstFitFromAPlace) {
     };
     EXPECT_EQ(claim(2, 1, 0, false), 0u);
     EXPECT_EQ(claim(1, 4, 1, false), 4u);
+    EXPECT_EQ(claim(2, 2, 3, false), 6u) << "aligned behind an obstacle, too";
+    EXPECT_TRUE(free_chunk(t, owner, 6) && free_chunk(t, owner, 7));
     h.bar(2);
     EXPECT_EQ(claim(1, 1, 0, false), 3u) << "a barred chunk is kept out";
     EXPECT_EQ(claim(1, 1, 2, true), raw(NO_CHUNK));

@@ -3,7 +3,9 @@
 // Who calls it: ctest; also under ThreadSanitizer.
 // Crash rule: no file is involved.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <csignal>
 #include <cstring>
 #include <memory>
 #include <thread>
@@ -102,11 +104,47 @@ TEST(Tables, ClaimsFirstFitFromAPlace) {
     EXPECT_TRUE(free_chunk(t, owner, 8));
     EXPECT_FALSE(free_chunk(t, owner, 8)) << "free already";
     EXPECT_EQ(claim(1, 1, 0, false), 8u);
+    EXPECT_FALSE(keep_chunk_in_pool(t, {3, 6}, 8)) << "another generation's";
     PoolReport report;
     EXPECT_TRUE(h.check(report));
     EXPECT_EQ(report.owned_chunks, 8u);
     EXPECT_EQ(report.free_chunks, 1u);
     EXPECT_EQ(report.live_nodes, 1u);
+}
+
+/// Somebody else is faster at the moment at which a claim looks at what lies on this OS page.
+struct Faster {
+    static inline void* page;
+    static inline std::atomic<u64>* word;
+    static void act(int) {
+        mprotect(page, OS_PAGE_SIZE, PROT_READ | PROT_WRITE);
+        word->store(ChunkWord::owned(4, 1).bits);
+    }
+};
+
+TEST(Tables, ARunWhoseSecondChunkIsTakenMeanwhileLeavesNothing) {
+    Header h(40 * MiB);
+    h.make_node(3, 7);
+    h.make_node(4, 1);
+    const PoolTables t = h.tables();
+    void* pages =
+        mmap(nullptr, 2 * OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(pages, MAP_FAILED);
+    Faster::page = static_cast<u8*>(pages) + OS_PAGE_SIZE;
+    Faster::word = &t.words[1];
+    const u8* barred = static_cast<const u8*>(Faster::page) - 2;  // chunk 2's is the page's first
+    ASSERT_EQ(mprotect(Faster::page, OS_PAGE_SIZE, PROT_NONE), 0);
+    struct sigaction action {
+    }, before{};
+    action.sa_handler = Faster::act;
+    sigaction(SIGSEGV, &action, &before);
+    const ChunkIndex run = claim_run(t, {3, 7}, 3, 1, 0, true, barred);
+    sigaction(SIGSEGV, &before, nullptr);
+    EXPECT_EQ(t.chunk(1).node(), 4u) << "it was not taken meanwhile";
+    EXPECT_EQ(run, NO_CHUNK);
+    EXPECT_EQ(t.chunk(0).bits, FREE_CHUNK.bits);
+    EXPECT_EQ(t.chunk(2).bits, FREE_CHUNK.bits);
+    munmap(pages, 2 * OS_PAGE_SIZE);
 }
 
 TEST(Tables, ManyThreadsNeverOwnAChunkTwice) {

@@ -16,6 +16,7 @@ from mutant_list import ROOT
 
 MARK = struct.pack("<3I", 0x9D3A71C5, 0x41B6E8F2, 0xC87D0593)
 IMAGE = "aep-lib/image/aep-image"
+FNV_PRIME = 0x100000001B3
 NOT_RUN = (".o", ".a", ".ninja", ".d", ".gch")  # what only the build needs
 
 
@@ -23,7 +24,14 @@ def _hash_of(data):
     spec = importlib.util.spec_from_file_location("check_image", ROOT / "aep-lib/image/check_image.py")
     check_image = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check_image)
-    return struct.pack("<Q", check_image.fnv1a(data))
+    return check_image.fnv1a(data)
+
+
+def _forms(hash_of_image):
+    """What compilers write into code that compares with it: the number, or, since a multiplication is the hash's last
+    step, what that makes the number of."""
+    word = 1 << 64
+    return [struct.pack("<Q", number % word) for number in (hash_of_image, hash_of_image * pow(FNV_PRIME, -1, word))]
 
 
 def _all(data, pattern):
@@ -53,8 +61,8 @@ class Binaries:
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(built, copy, symlinks=True, ignore=lambda _, names: {
             name for name in names if name.endswith(NOT_RUN) or name in ("CMakeFiles", "Testing")})
-        identity = _hash_of((self.copy / IMAGE).read_bytes())
-        self.switches, self.identities = {}, {}
+        forms = _forms(_hash_of((self.copy / IMAGE).read_bytes()))
+        self.switches, self.identities = {}, ({}, {})
         for path in self.copy.rglob("*"):
             if path.is_symlink() or not path.is_file():
                 continue
@@ -63,11 +71,12 @@ class Binaries:
                 continue
             if found := list(_all(data, MARK)):
                 self.switches[path] = found
-            if found := list(_all(data, identity)):
-                self.identities[path] = found
+            for places, form in zip(self.identities, forms):
+                if found := list(_all(data, form)):
+                    places[path] = found
         if not self.switches:
             raise RuntimeError(f"{built} has no switch: it was not built from the sources of write_sources.py")
-        if not self.identities:
+        if not any(self.identities):
             raise RuntimeError(f"no file in {built} knows the image's hash")
 
     def _write(self, places, word):
@@ -82,4 +91,5 @@ class Binaries:
         at_number = {path: [o + len(MARK) for o in offsets] for path, offsets in self.switches.items()}
         self._write(at_number, struct.pack("<I", number))
         if self.copy / IMAGE in self.switches:
-            self._write(self.identities, _hash_of((self.copy / IMAGE).read_bytes()))
+            for places, form in zip(self.identities, _forms(_hash_of((self.copy / IMAGE).read_bytes()))):
+                self._write(places, form)

@@ -76,7 +76,8 @@ class Worker:
         """What it said; None: time was up."""
         with open(self.log, "wb") as log:
             process = subprocess.Popen(
-                ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", NAMESPACES,
+                # With us, should we be killed.
+                ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", NAMESPACES,
                  "mutants", self.place, self.built, self.first_pid, folder, *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             try:

@@ -4,6 +4,7 @@
 // Who calls it: ctest.
 // Crash rule: each test runs in a child of its own.
 #include <atomic>
+#include <latch>
 #include <random>
 #include <thread>
 #include <vector>
@@ -340,10 +341,12 @@ TEST(Arena, ThreadsThatTakeAtOnceGetDifferentRuns) {
         add_chunks(0, 2);
         static std::atomic<bool> used[2 * ALL_SLICES];
         std::atomic<bool> overlap{false};
+        std::latch all_there(4);
         std::vector<std::thread> threads;
         for (u32 n = 0; n < 4; ++n) {
-            threads.emplace_back([&overlap, n] {
-                for (u32 i = 0; i < 20'000 && !overlap; ++i) {
+            threads.emplace_back([&overlap, &all_there, n] {
+                all_there.arrive_and_wait();
+                for (u32 i = 0; i < 200'000 && !overlap; ++i) {
                     const auto run = arena().take(1 + n, 1, 0, false);
                     if (!run) continue;
                     const u32 first = raw_first(run);

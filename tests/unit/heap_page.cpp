@@ -467,6 +467,21 @@ struct PageModel {
     }
 };
 
+TEST(Page, FreesByTheOwnerAreQuickAgainWhenMarksAreCollected) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        PageDesc* d = fresh_page(new_heap(), 64);
+        uptr block = 0;
+        ASSERT_TRUE(page_take(d, block));
+        mark(block);
+        EXPECT_NE(d->tag.load() & TAG_REMOTE, 0u);
+        uptr bad = 0;
+        EXPECT_EQ(page_collect_remote(d, bad), 1u);
+        EXPECT_EQ(d->tag.load() & TAG_REMOTE, 0u);
+    });
+}
+
 TEST(Page, WhatIsAtHandSaysNothingOfOtherWordsAndTurns) {
     in_child([] {
         make_domain();
@@ -497,6 +512,7 @@ TEST(Page, TheOnlyOneOfItsClassStaysOnTheFastPath) {
         Heap* h = new_heap();
         const uptr block = pop(h, class_of(512));
         ASSERT_EQ(page_of(block)->standing, Standing::alone);
+        page_give_hand(page_of(block));
         EXPECT_FALSE(give(page_of(block), block)) << "empty, and nowhere else to be";
     });
 }

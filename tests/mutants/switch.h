@@ -30,7 +30,8 @@ static inline
     }
 #endif
     const unsigned* at = aep_switch;
-    __asm__("" : "+r"(at));  // it does not know what is there: the file is changed after it is built
+    __asm__(""
+            : "+r"(at));  // it does not know what is there: the file is changed after it is built
     if (at[3] == (number | AEP_SWITCH_TRAP)) {
         __builtin_trap();
     }

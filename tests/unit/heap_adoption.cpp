@@ -82,7 +82,7 @@ TEST(Adoption, ATrimTakesOverWhatEndedThreadsLeft) {
         Heap* mine = new_heap();
         const uptr block = pop(ended, class_of(512));
         abandon(ended);
-        perform({.op = Op::trim, .heap = mine});
+        perform(op::Trim{.heap = mine});
         EXPECT_EQ(owner(block), mine->id());
         EXPECT_EQ(ended->state.load(), HeapState::unused);
         expect_sound();

@@ -80,8 +80,8 @@ TEST(Arena, AddedChunksAreWhatTheBackingSays) {
         add_chunks(0, 1, false, true);
         EXPECT_EQ(arena().next_purge(), Decay::NEVER);
         EXPECT_FALSE(arena().take(1, 1, 0, false).zero);
-        perform(
-            {.op = Op::add_chunks, .a = 1, .b = 1, .now = 5, .mask = ~u64{0}, .committed = true});
+        perform(op::AddChunks{
+            .first = ChunkIndex{1}, .count = 1, .now = 5, .dirty = true, .committed = true});
         const Arena::Purge purge = arena().purge_begin(5, 0);
         EXPECT_EQ(raw(purge.chunk), 1u) << "what came dirty is to be purged";
         EXPECT_EQ(purge.mask, ~u64{0});

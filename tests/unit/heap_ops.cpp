@@ -350,9 +350,9 @@ TEST(Ops, AFreeOfNoBlockChangesNothing) {
         make_domain();
         add_chunks(0, 1);
         Heap* h = new_heap();
-        const u64 page = reinterpret_cast<u64>(page_of(pop(h, class_of(512))));
+        PageDesc* page = page_of(pop(h, class_of(512)));
         const auto freed = [&](u32 index) {
-            return perform({.op = Op::free_block, .heap = h, .a = page, .b = index}).status;
+            return perform(op::FreeBlock{.heap = h, .page = page, .index = index}).status;
         };
         EXPECT_EQ(freed(NO_BLOCK), Status::not_live);
         EXPECT_EQ(freed(MAX_BLOCKS), Status::not_live);
@@ -366,12 +366,11 @@ TEST(Ops, ALargeObjectThatWasSentCanBeFreedOnce) {
     in_child([] {
         make_domain();
         add_chunks(0, 1);
-        const Reply taken = perform({.op = Op::take_run, .a = 4, .b = 1});
-        perform({.op = Op::large_birth, .run = taken.run});
+        const auto taken = perform(op::TakeRun{.slices = 4, .alignment = 1});
+        perform(op::MakeLarge{.run = taken.run});
         desc_of(taken.run.first)->tag.fetch_or(TAG_SHARED);
-        EXPECT_EQ(perform({.op = Op::free_large, .a = taken.run.address()}).status, Status::ok);
-        EXPECT_EQ(perform({.op = Op::free_large, .a = taken.run.address()}).status,
-                  Status::not_live);
+        EXPECT_EQ(perform(op::FreeLarge{.address = taken.run.address()}).status, Status::ok);
+        EXPECT_EQ(perform(op::FreeLarge{.address = taken.run.address()}).status, Status::not_live);
         expect_sound();
     });
 }

@@ -116,7 +116,7 @@ TEST(Repair, RunsThatOthersHadJustTakenComeBack) {
         Heap* mine = new_heap();
         Heap* theirs = new_heap();
         const auto take = [](Heap* h) {
-            return perform({.op = Op::take_run, .heap = h, .a = 4, .b = 1}).run.first;
+            return perform(op::TakeRun{.heap = h, .slices = 4, .alignment = 1}).run.first;
         };
         const SliceIndex own = take(mine);
         const SliceIndex lost = take(theirs);

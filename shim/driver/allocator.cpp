@@ -174,7 +174,7 @@ bool in_large_object(uptr address) {
 }
 
 /// Whether a live block of this process begins there.
-bool is_live_here(const void* p, const Target& t) {
+bool is_live_here(const void* p, Target t) {
     if (is_page(t)) {
         return is_own_heap(t.tag >> TAG_OWNER_SHIFT) && page_is_live(t.page, t.index) &&
                !page_is_marked(t.page, t.index);
@@ -231,7 +231,7 @@ bool is_live_here(const void* p, const Target& t) {
 }
 
 /// A block on a page by an operation alone (AEP_PURE).
-[[gnu::cold, gnu::noinline]] void deallocate_pure(void* p, const Target& t) {
+[[gnu::cold, gnu::noinline]] void deallocate_pure(void* p, Target t) {
     const SlowPath here;
     if (here.nested()) return deallocate_foreign(p, t);
     Heap* h = current_heap();
@@ -353,7 +353,8 @@ void deallocate_slow(void* p, PageDesc* d) {
     const u32 tag = d->tag.load(std::memory_order_acquire);
     if (AEP_UNLIKELY(kind_of(tag) == TAG_TAIL)) return deallocate_behind(p, d);
     background_offer(__builtin_return_address(0));
-    deallocate_unless_kept(p, target_in(d, tag, reinterpret_cast<uptr>(p) % SLICE_SIZE));
+    const Target t = target_in(d, tag, reinterpret_cast<uptr>(p) % SLICE_SIZE);
+    deallocate_unless_kept(p, t);
 }
 
 }  // namespace detail

@@ -10,6 +10,7 @@
 #include <random>
 
 #include "dsm-core/heap/check.hpp"
+#include "dsm-core/op/check_operation.hpp"
 #include "shim/driver/process.hpp"
 #include "tests/property/hostile_backing.hpp"
 #include "tests/property/session.hpp"

@@ -14,6 +14,7 @@
 
 #include <atomic>
 
+#include "dsm-core/base/thread_safety.hpp"
 #include "dsm-core/context/format.hpp"
 
 namespace aep {
@@ -42,8 +43,9 @@ extern __thread Slot* entered_slot __attribute__((tls_model("initial-exec")));
 /// The process's spare slot, for one thread without a slot of its own at a time; a scope.
 class SpareSlot {
   public:
-    SpareSlot();
-    ~SpareSlot();
+    // Not checked: the lock is slots.cpp's.
+    SpareSlot() AEP_NOT_CHECKED;
+    ~SpareSlot() AEP_NOT_CHECKED;
     SpareSlot(const SpareSlot&) = delete;
     SpareSlot& operator=(const SpareSlot&) = delete;
 

@@ -10,19 +10,11 @@
 #include <random>
 #include <vector>
 
-#include "dsm-core/context/node_ops.hpp"
-#include "dsm-core/sharing/share_ops.hpp"
+#include "aep-lib/image/enter.hpp"
+#include "dsm-core/op/operations.hpp"
 #include "tests/hosted/world.hpp"
 
 namespace aep::test {
-
-/// What an operation says, as far as tests look at it.
-struct Said {
-    Status status = Status::ok;
-    u64 value = 0;
-    u64 mask = 0;
-    u64 extra = 0;
-};
 
 /// One client's way in. Its thread is inside its node's context.
 class Hosted {
@@ -33,30 +25,27 @@ class Hosted {
     u32 index() const { return index_; }
     ShareId id() const { return id_of(index_, generation_); }
 
-    Said open(const char* name);
-    Said leave();
-    Said send(u64 address, u64 bytes, ShareId to);
-    Said receive(ShareId from = {});
-    Said reference(u64 address, u64 bytes);
-    Said drop(u64 address);
-    Said query(u64 address);
-    Said take_returned();
-    Said watch();
-    Said settle();
-    Said group_make(u64 address, u64 bytes);
-    Said group_find(u64 address);
-    Said group_extend(u64 group, u64 address, u64 bytes);
-    Said group_root(u64 group, u64 address, u64 bytes);
-    Said group_writer(u64 group, ShareId to);
-    Said claim_chunks(u32 count, u32 align = 1, u32 exact = raw(NO_CHUNK));
-    Said return_chunk(u32 chunk, bool clean);
+    /// Performs one operation; makes records present as it needs them, as the client side does.
+    template <ShareOperation O>
+    typename O::Reply ask(const O& o) {
+        typename O::Reply reply = perform_through(*slot_, o);
+        while (reply.status == Status::need_records) {
+            add_records();
+            reply = perform_through(*slot_, o);
+        }
+        return reply;
+    }
+    template <NodeOperation O>
+    typename O::Reply ask(const O& o) {
+        return perform_through(*slot_, o);
+    }
+    Status open(const char* name);
 
     /// As the host does when a client is dead: its references go, then its chunks.
     void die();
 
   private:
-    Said ask(u32 number, const Request& request);
-    Said share(ShareOp op, const ShareRequest& request);
+    void add_records();
 
     u32 index_;
     u32 generation_;

@@ -34,16 +34,17 @@ void churn(u32 node, u32 index, u64 seed, Owners& owners, int steps) {
         if (random() % 3 != 0) {
             const u32 count = 1 + static_cast<u32>(random() % 3);
             const u32 align = 1u << random() % 2;
-            const u32 exact = random() % 4 == 0 ? static_cast<u32>(random() % context().chunk_count)
-                                                : raw(NO_CHUNK);
-            const Said said = self.claim_chunks(count, align, exact);
+            const ChunkIndex exact =
+                random() % 4 == 0 ? ChunkIndex{static_cast<u32>(random() % context().chunk_count)}
+                                  : NO_CHUNK;
+            const auto said = self.ask(op::ClaimChunks{count, align, exact});
             if (have.size() + count > LIMIT) {
                 EXPECT_NE(said.status, Status::ok);
             }
             if (said.status == Status::ok) {
-                const u32 first = static_cast<u32>(said.value);
+                const u32 first = raw(said.first);
                 EXPECT_EQ(first % align, 0u);
-                EXPECT_TRUE(exact == raw(NO_CHUNK) || first == exact);
+                EXPECT_TRUE(exact == NO_CHUNK || said.first == exact);
                 owners.take(first, count, us);
                 for (u32 c = first; c < first + count; ++c) have.push_back(c);
             } else {
@@ -52,12 +53,13 @@ void churn(u32 node, u32 index, u64 seed, Owners& owners, int steps) {
         } else if (!have.empty()) {
             const usize at = random() % have.size();
             owners.give(have[at], us);
-            EXPECT_EQ(self.return_chunk(have[at], random() % 2 == 0).status, Status::ok);
+            EXPECT_EQ(self.ask(op::ReturnChunk{ChunkIndex{have[at]}, random() % 2 == 0}).status,
+                      Status::ok);
             have.erase(have.begin() + static_cast<long>(at));
         }
         const u32 others = static_cast<u32>(random() % context().chunk_count);
         if (i % 16 == 0 && std::find(have.begin(), have.end(), others) == have.end()) {
-            EXPECT_EQ(self.return_chunk(others, false).status, Status::miss);
+            EXPECT_EQ(self.ask(op::ReturnChunk{ChunkIndex{others}, false}).status, Status::miss);
         }
     }
     for (const u32 c : have) owners.give(c, us);

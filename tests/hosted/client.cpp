@@ -11,7 +11,7 @@
 #include "shim/backing/anonymous_backing.hpp"
 #include "shim/backing/pool_attach.hpp"
 #include "shim/context/client.hpp"
-#include "shim/context/slots.hpp"
+#include "shim/context/door.hpp"
 #include "shim/driver/process.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/sharing.hpp"
@@ -53,17 +53,16 @@ u32 slots_taken() {
 
 /// An object of client `client`, which keeps a reference to it, and so its memory.
 u64 make_object(Hosted& client, u64 bytes) {
-    const Said run = client.claim_chunks(1);
+    const auto run = client.ask(op::ClaimChunks{.count = 1});
     EXPECT_EQ(run.status, Status::ok);
-    const u64 object = chunk_address(ChunkIndex{static_cast<u32>(run.value)}) + 4096;
-    EXPECT_EQ(client.reference(object, bytes).status, Status::ok);
+    const u64 object = chunk_address(run.first) + 4096;
+    EXPECT_EQ(client.ask(op::Reference{object, bytes}).status, Status::ok);
     return object;
 }
 u64 make_own_object(u64 bytes) {
-    const Reply run =
-        perform_node_op(NodeOp::claim_chunks, {.op = Op{}, .a = 1, .b = 1, .mask = raw(NO_CHUNK)});
+    const auto run = perform_in_image(op::ClaimChunks{.count = 1});
     EXPECT_EQ(run.status, Status::ok);
-    const u64 object = chunk_address(ChunkIndex{static_cast<u32>(run.value)}) + 4096;
+    const u64 object = chunk_address(run.first) + 4096;
     EXPECT_EQ(share_reference(reinterpret_cast<void*>(object), bytes), 0);
     return object;
 }
@@ -88,12 +87,10 @@ TEST(HostedClient, SlotsAreOneThreadsAtATime) {
                     }
                     if (turn == 0) together.arrive_and_wait();
                     // One that exists, one that does not, and one of sharing.
-                    EXPECT_EQ(
-                        perform_node_op(NodeOp::return_chunk, {.op = Op{}, .a = 3, .b = 0}).status,
-                        Status::miss);
-                    EXPECT_EQ(perform_number(0x4711, {.op = Op{}}).status, Status::no_such_op);
-                    EXPECT_EQ(perform_share_op(ShareOp::query, {.a = HEAP_BASE + i}).status,
+                    EXPECT_EQ(perform_in_image(op::ReturnChunk{ChunkIndex{3}, false}).status,
                               Status::miss);
+                    EXPECT_EQ(perform_in_image(op::Leave{}, 0x4711).status, Status::no_such_op);
+                    EXPECT_EQ(perform_in_image(op::Query{HEAP_BASE + i}).status, Status::miss);
                     EXPECT_FALSE(inside_image());
                     if (thread_slot != nullptr) user[index_of(*thread_slot)] = 0;
                     give_thread_slot();
@@ -126,16 +123,17 @@ TEST(HostedClient, EveryMessageIsReceivedOnce) {
         std::atomic<bool> over{false};
         std::thread peer([&] {
             Hosted self(THEIRS);
-            EXPECT_EQ(self.open("theirs").status, Status::ok);
+            EXPECT_EQ(self.open("theirs"), Status::ok);
             theirs = make_object(self, 128);
             u64 came = 0, went = 0;
             while (came < EACH_WAY || went < EACH_WAY) {
-                if (went < EACH_WAY && self.send(theirs, 128, id_of(OURS, 1)).status == Status::ok)
+                if (went < EACH_WAY &&
+                    self.ask(op::Send{theirs, id_of(OURS, 1), 128}).status == Status::ok)
                     ++went;
-                const Said said = self.receive();
+                const auto said = self.ask(op::Receive{});
                 if (said.status != Status::ok) continue;
-                EXPECT_EQ(said.value, ours);
-                EXPECT_EQ(self.drop(ours).status, Status::ok);
+                EXPECT_EQ(said.object, ours);
+                EXPECT_EQ(self.ask(op::Drop{ours}).status, Status::ok);
                 ++came;
             }
             while (!over) std::this_thread::yield();
@@ -188,7 +186,8 @@ TEST(HostedClient, EveryMessageIsReceivedOnce) {
         EXPECT_EQ(arrived.load(), EACH_WAY);
         Received none{};
         EXPECT_EQ(share_receive({}, 0, none), -EAGAIN);
-        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours)).references, 2u);  // the first made it an export
+        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours)).references,
+                  2u);  // the first made it an export
         EXPECT_EQ(share_query(reinterpret_cast<void*>(theirs.load())).references, 0u);
         EXPECT_EQ(walk(), "");
     });
@@ -205,14 +204,14 @@ TEST(HostedClient, NoWakeUpIsLost) {
         std::atomic<int> asked{0}, answered{0};
         std::thread peer([&] {
             Hosted self(THEIRS);
-            EXPECT_EQ(self.open("theirs").status, Status::ok);
+            EXPECT_EQ(self.open("theirs"), Status::ok);
             const u64 object = make_object(self, 128);
             std::mt19937 random(1);
             for (int round = 0; round < ROUNDS; ++round) {
                 while (asked <= round) std::this_thread::yield();
                 for (u32 pauses = static_cast<u32>(random() % 4000); pauses != 0; --pauses)
                     __builtin_ia32_pause();
-                EXPECT_EQ(self.send(object, 128, id_of(OURS, 1)).status, Status::ok);
+                EXPECT_EQ(self.ask(op::Send{object, id_of(OURS, 1), 128}).status, Status::ok);
                 while (answered <= round) std::this_thread::yield();
             }
             self.die();
@@ -233,7 +232,8 @@ TEST(HostedClient, NoWakeUpIsLost) {
             ++answered;
         }
         peer.join();
-        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours)).references, 2u);  // the first made it an export
+        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours)).references,
+                  2u);  // the first made it an export
         EXPECT_EQ(walk(), "");
     });
 }

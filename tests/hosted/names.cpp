@@ -22,7 +22,7 @@ void look(u32 from, u32 nodes) {
     std::thread stays([&] {
         const Inside here(world, 0);
         Hosted self(2);
-        EXPECT_EQ(self.open("constant").status, Status::ok);
+        EXPECT_EQ(self.open("constant"), Status::ok);
         constant = self.id().bits;
         while (!looked) std::this_thread::yield();
         self.die();
@@ -36,9 +36,8 @@ void look(u32 from, u32 nodes) {
         for (int life = 0; life < 4 || found == 0; ++life) {
             Hosted self(1);
             for (int i = 0; i < 4000 / SLOWNESS; ++i) {
-                EXPECT_EQ(
-                    self.open((i % 2 == 0 ? name_of('A', 'A') : name_of('B', 'B')).c_str()).status,
-                    Status::ok);
+                EXPECT_EQ(self.open((i % 2 == 0 ? name_of('A', 'A') : name_of('B', 'B')).c_str()),
+                          Status::ok);
                 changing.store(self.id().bits, std::memory_order_relaxed);
             }
             self.die();

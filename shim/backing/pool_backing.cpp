@@ -20,6 +20,7 @@
 #include "shim/backing/headroom.hpp"
 #include "shim/backing/pool_attach.hpp"
 #include "shim/backing/pool_clean.hpp"
+#include "shim/backing/pool_pages.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/process_lock.hpp"
@@ -32,13 +33,9 @@ Backing backing{};
 
 ProcessLock lock{LockName::pool_chunks};      // provide and release, one at a time
 u32 next_candidate AEP_GUARDED_BY(lock) = 0;  // where the search for free chunks begins
-std::atomic<usize> in_use{0};                 // bytes committed and not purged since, about
 bool froze_chunks = false;                    // by the fork that is going on
 bool said_unreachable = false;                // one message is enough
 
-/// A process that uses less than this gets chunks of small pages; beyond it, and for long runs,
-/// huge pages where the mount gives them on request (tmpfs huge=advise).
-constexpr usize HUGE_PAGES_ABOVE = 16 * MiB;
 /// Dead nodes looked for when this process becomes one: keeps the memory of the dead from piling
 /// up.
 constexpr u32 SWEEP_AT_START = 32;
@@ -194,20 +191,13 @@ bool pool_commit(uptr address, usize bytes) {
     }
     // Below a private OS page that fills a hole the system puts one into the file, too.
     const bool twice = pool.state(chunk) != ChunkView::ours && !pool.file.is_copied_by_fork();
+    if (pool.state(chunk) == ChunkView::ours) choose_pool_pages_above(address);
     const CgroupRoom room(twice ? 2 * bytes : bytes);
     if (!room || !populate(address, bytes)) {
         return false;
     }
-    in_use.fetch_add(bytes, std::memory_order_relaxed);
+    note_pool_memory_used(bytes);
     return true;
-}
-
-/// Not exact: a range that is purged may have been committed in part only.
-void note_unused(usize bytes) {
-    usize had = in_use.load(std::memory_order_relaxed);
-    while (!in_use.compare_exchange_weak(had, had > bytes ? had - bytes : 0,
-                                         std::memory_order_relaxed)) {
-    }
 }
 
 /// Purges chunks that are private to this process. Where the pool's pages lie below the private
@@ -256,7 +246,7 @@ bool pool_purge(uptr address, usize bytes) {
     if (!in_pool(chunk)) {
         return anonymous_purge(address, bytes);
     }
-    note_unused(bytes);
+    note_pool_memory_unused(bytes);
     switch (pool.state(chunk)) {
         case ChunkView::ours:
             return purge_shared(address, bytes);
@@ -292,25 +282,6 @@ bool pool_release(ChunkIndex first, u32 count) {
     give_back(begin, count);
     next_candidate = begin < next_candidate ? begin : next_candidate;
     return true;
-}
-
-// ---- huge pages
-
-/// Whether this process uses much memory, and most of what it has: thousands of threads that have
-/// little each would have huge pages for each block.
-bool is_dense() {
-    const usize used = in_use.load(std::memory_order_relaxed);
-    return used >= HUGE_PAGES_ABOVE && used >= pool.bytes_open.load(std::memory_order_relaxed) / 2;
-}
-
-/// Whether the mount gave a huge page to a chunk that was to have them: what one OS page brings.
-bool are_huge(uptr address) {
-    constexpr usize HUGE_PAGE = 2 * MiB;
-    const CgroupRoom room(HUGE_PAGE);
-    u8 present = 0;
-    return room && populate(address, OS_PAGE_SIZE) &&
-           !sys::failed(sys::mincore(address + HUGE_PAGE - OS_PAGE_SIZE, OS_PAGE_SIZE, &present)) &&
-           (present & 1) != 0;
 }
 
 // ---- fork
@@ -365,16 +336,6 @@ const Backing* pool_backing(const char* path, usize bytes) {
         .max_chunks = MAX_CHUNKS,
     };
     return &backing;
-}
-
-bool choose_pool_pages(uptr address, u32 chunks) {
-    // A device has no other pages, and cannot be used after the advice against huge ones.
-    if (pool.file.memory == PoolMemory::device) {
-        return true;
-    }
-    const bool huge = chunks > 1 || is_dense();
-    sys::madvise(address, usize{chunks} * CHUNK_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    return huge && are_huge(address);
 }
 
 bool commit_pool_memory(uptr address, usize bytes) { return pool_commit(address, bytes); }

@@ -7,9 +7,7 @@
 
 namespace aep {
 
-/// The choice of small or huge pages for fresh chunks, and commit and purge: for chunks of ours,
-/// however they were taken. True: huge pages, where the mount has them.
-bool choose_pool_pages(uptr address, u32 chunks);
+/// Backing::commit and ::purge for chunks of ours, however they were taken.
 bool commit_pool_memory(uptr address, usize bytes);
 bool purge_pool_memory(uptr address, usize bytes);
 

@@ -19,6 +19,7 @@
 #include "shim/backing/pool_attach.hpp"
 #include "shim/backing/pool_backing.hpp"
 #include "shim/backing/pool_clean.hpp"
+#include "shim/backing/pool_pages.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/context/context_views.hpp"
 #include "shim/context/door.hpp"

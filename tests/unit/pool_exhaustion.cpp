@@ -120,18 +120,36 @@ TEST(PoolTmpfs, SmallProcessesGetSmallPagesUntilTheyUseMore) {
         own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
         const Backing* b = attach(directory.file(), SMALL);
         const usize empty = bytes_of(directory.file());
-        for (u32 chunk = 0; chunk < 5; ++chunk) {
-            const ChunkRun run = b->provide(1, 1, NO_CHUNK);
-            EXPECT_EQ(run.coarse, chunk == 4) << "16 MiB are in use then";
-            const uptr address = chunk_address(run.first);
-            ASSERT_TRUE(b->commit(address, OS_PAGE_SIZE));
-            EXPECT_EQ(bytes_of(directory.file()) - empty,
-                      chunk * CHUNK_SIZE + (chunk == 4 ? 2 * MiB : OS_PAGE_SIZE));
-            ASSERT_TRUE(b->commit(address + OS_PAGE_SIZE, CHUNK_SIZE - OS_PAGE_SIZE));
-        }
-        EXPECT_TRUE(b->purge(chunk_address(ChunkIndex{0}), CHUNK_SIZE));
-        EXPECT_TRUE(b->purge(chunk_address(ChunkIndex{1}), CHUNK_SIZE));
-        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "12 MiB are in use now";
+        const ChunkRun first = b->provide(1, 1, NO_CHUNK);
+        EXPECT_FALSE(first.coarse);
+        const uptr lower = chunk_address(first.first);
+        const uptr upper = lower + CHUNK_SIZE / 2;
+        ASSERT_TRUE(b->commit(lower, OS_PAGE_SIZE));
+        EXPECT_EQ(bytes_of(directory.file()) - empty, OS_PAGE_SIZE);
+        ASSERT_TRUE(b->commit(lower + OS_PAGE_SIZE, MiB - OS_PAGE_SIZE));
+        ASSERT_TRUE(b->commit(upper, OS_PAGE_SIZE));
+        EXPECT_EQ(bytes_of(directory.file()) - empty, MiB + 2 * MiB)
+            << "half of the lower half is in use";
+        ASSERT_TRUE(b->commit(upper + OS_PAGE_SIZE, MiB - OS_PAGE_SIZE));
+        const ChunkRun second = b->provide(1, 1, NO_CHUNK);
+        EXPECT_TRUE(second.coarse) << "half of the first chunk is in use";
+        ASSERT_TRUE(b->commit(chunk_address(second.first), MiB));
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "3 of 8 MiB are in use";
+    });
+}
+
+TEST(PoolTmpfs, AChunkOfWhichLittleIsUsedKeepsSmallPages) {
+    AEP_NEED_OWN_MOUNTS();
+    const Directory directory;
+    in_child([&] {
+        own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
+        const Backing* b = attach(directory.file(), SMALL);
+        const usize empty = bytes_of(directory.file());
+        const uptr lower = chunk_address(b->provide(1, 1, NO_CHUNK).first);
+        ASSERT_TRUE(b->commit(lower, MiB - OS_PAGE_SIZE));
+        ASSERT_TRUE(b->commit(lower + CHUNK_SIZE / 2, OS_PAGE_SIZE));
+        EXPECT_EQ(bytes_of(directory.file()) - empty, MiB);
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse);
     });
 }
 

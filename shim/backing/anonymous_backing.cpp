@@ -8,8 +8,7 @@
 
 #include <errno.h>
 
-#include <atomic>
-
+#include "shim/backing/huge_pages.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -57,17 +56,13 @@ u32 first_taken(u32 first, u32 count) {
     return MAX_CHUNKS;
 }
 
-/// From this many chunks on new ones are of huge pages.
-u32 huge_from = MAX_CHUNKS;
-std::atomic<u32> heaps = 0;
 u32 held = 0;  // chunks
 
-/// Whether a fresh run is made of huge pages. A single chunk fills from below with small things; a
-/// longer run is one object, of which the program may use a few places only, and a huge page for
-/// each of them could cost many times what the object holds. And so would thousands of threads that
-/// have little each.
+/// Whether a fresh run is made of huge pages. A longer run than a chunk is one object, of which the
+/// program may use a few places only, and a huge page for each of them could cost many times what
+/// the object holds.
 bool make_huge(uptr address, u32 count) {
-    return count == 1 && held > huge_from && held > heaps.load(std::memory_order_relaxed) &&
+    return count == 1 && wants_huge_pages(held) &&
            !sys::failed(sys::madvise(address, CHUNK_SIZE, MADV_HUGEPAGE));
 }
 
@@ -101,13 +96,6 @@ ChunkRun run_at(u32 first, u32 count) {
 }
 
 }  // namespace
-
-void anonymous_use_huge_pages(usize from) {
-    const usize chunks = from / CHUNK_SIZE;
-    huge_from = chunks < MAX_CHUNKS ? static_cast<u32>(chunks) : MAX_CHUNKS;
-}
-
-void anonymous_serve_heaps(u32 count) { heaps.store(count, std::memory_order_relaxed); }
 
 void anonymous_begin_at(ChunkIndex first) {
     if (raw(first) > window_first) {

@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "shim/backing/headroom.hpp"
+#include "shim/backing/huge_pages.hpp"
 #include "shim/backing/pool_attach.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/sys/syscall.hpp"
@@ -15,22 +16,17 @@ namespace {
 
 constexpr usize HUGE_PAGE = 2 * MiB;
 
-/// A process that uses less than this has small pages; beyond it, and for long runs, huge pages
-/// where the mount gives them on request (tmpfs huge=advise).
-constexpr usize HUGE_PAGES_ABOVE = HUGE_PAGE / 2;
-
 std::atomic<usize> in_use{0};
 
 /// Where the upper half of the last chunk that was begun with small pages lies; 0: there is none,
 /// or something of it was committed already.
 std::atomic<uptr> upper_half{0};
 
-/// Whether this process uses much memory, and most of what it has but for the last `fresh` bytes:
-/// thousands of threads that have little each would have huge pages for each block.
-bool is_dense(usize fresh) {
-    const usize used = in_use.load(std::memory_order_relaxed);
-    const usize open = pool.bytes_open.load(std::memory_order_relaxed) - fresh;
-    return used >= HUGE_PAGES_ABOVE && used >= open / 2;
+/// Whether a quarter of all chunks but for that half is in use. A quarter, because 4 KiB cost
+/// several times what they do in a huge page.
+bool is_dense() {
+    const usize open = pool.bytes_open.load(std::memory_order_relaxed) - CHUNK_SIZE / 2;
+    return in_use.load(std::memory_order_relaxed) >= open / 4;
 }
 
 /// Whether the mount gave a huge page to a chunk that was to have them: what one OS page brings.
@@ -49,9 +45,12 @@ bool choose_pool_pages(uptr address, u32 chunks) {
     if (pool.file.memory == PoolMemory::device) {
         return true;
     }
-    const bool huge = chunks > 1 || is_dense(CHUNK_SIZE);
+    const u32 held = static_cast<u32>(pool.bytes_open.load(std::memory_order_relaxed) / CHUNK_SIZE);
+    const bool huge = chunks > 1 || wants_huge_pages(held);
     sys::madvise(address, usize{chunks} * CHUNK_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    if (!huge) upper_half.store(address + CHUNK_SIZE / 2, std::memory_order_relaxed);
+    if (!huge && wants_huge_pages(held + 1)) {
+        upper_half.store(address + CHUNK_SIZE / 2, std::memory_order_relaxed);
+    }
     return huge && are_huge(address);
 }
 
@@ -60,7 +59,7 @@ void choose_pool_pages_above(uptr address) {
     if (AEP_LIKELY(address - half >= CHUNK_SIZE / 2)) return;
     // Relaxed: one of several threads gets it, and no more is needed.
     if (!upper_half.compare_exchange_strong(half, 0, std::memory_order_relaxed)) return;
-    if (!is_dense(CHUNK_SIZE / 2)) return;
+    if (!is_dense()) return;
     sys::madvise(half, CHUNK_SIZE / 2, MADV_HUGEPAGE);
     // Not without room: what asks for room for little would take a huge page.
     if (!are_huge(half)) sys::madvise(half, CHUNK_SIZE / 2, MADV_NOHUGEPAGE);

@@ -12,12 +12,12 @@ namespace aep {
 /// the mount gives them. Makes system calls; in one thread at a time.
 bool choose_pool_pages(uptr address, u32 chunks);
 
-/// To be called before memory at `address` is committed: a chunk that was begun with small pages
-/// has huge ones in its upper half, if its lower half is in use by then. Any thread; one load
-/// unless it is so.
+/// To be called before memory at `address` is committed: the last chunk of small pages has huge
+/// ones in its upper half, if a quarter of what lies before is in use by then. Any thread; one load
+/// but for the first time.
 void choose_pool_pages_above(uptr address);
 
-/// Keeps count of what is committed and was not purged since: for both choices. Not exact, since a
+/// Keeps count of what is committed and was not purged since: for that choice. Not exact, since a
 /// range that is purged may have been committed in part only.
 void note_pool_memory_used(usize bytes);
 void note_pool_memory_unused(usize bytes);

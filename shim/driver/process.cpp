@@ -5,6 +5,7 @@
 
 #include "shim/backing/anonymous_backing.hpp"
 #include "shim/backing/domain_memory.hpp"
+#include "shim/backing/huge_pages.hpp"
 #include "shim/context/join.hpp"
 #include "shim/context/joined_backing.hpp"
 #include "shim/driver/aside.hpp"
@@ -52,7 +53,7 @@ void choose_backing() {
         if (process_backing == nullptr) go_on_privately("the pool");
     }
     if (process_backing == nullptr) process_backing = anonymous_backing();
-    anonymous_use_huge_pages(process_settings.huge_from);
+    use_huge_pages(process_settings.huge_from);
 }
 
 /// Memory for the domain, unless it is the context's.

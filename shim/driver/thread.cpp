@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-#include "shim/backing/anonymous_backing.hpp"
+#include "shim/backing/huge_pages.hpp"
 #include "shim/backing/pool_attach.hpp"
 #include "shim/context/client.hpp"
 #include "shim/context/slots.hpp"
@@ -45,7 +45,7 @@ Heap* acquire_heap(bool unused = false) {
     for (;;) {
         const auto reply = transact(op::AcquireHeap{.unused = unused});
         if (reply.status == Status::ok) {
-            anonymous_serve_heaps(domain().heaps_used.load(std::memory_order_relaxed));
+            serve_heaps(domain().heaps_used.load(std::memory_order_relaxed));
             return reply.heap;
         }
         if (reply.status != Status::need_heaps || !add_heaps()) return nullptr;

@@ -11,6 +11,7 @@
 
 #include "shim/backing/anonymous_backing.hpp"
 #include "shim/backing/backing.hpp"
+#include "shim/backing/huge_pages.hpp"
 #include "tests/unit/in_child.hpp"
 
 namespace aep {
@@ -73,7 +74,7 @@ TEST(Anonymous, ChunksOfALargeHeapAreOfHugePagesAndLargeBlocksAreNot) {
     if (!have) return test::cannot_run("huge-pages", "the system has no transparent ones");
     in_child([] {
         const Backing* b = anonymous_backing();
-        anonymous_use_huge_pages(3 * CHUNK_SIZE);
+        use_huge_pages(3 * CHUNK_SIZE);
         for (u32 i = 0; i < 6; ++i) {
             const ChunkRun run = b->provide(1, 1, NO_CHUNK);
             ASSERT_TRUE(run);
@@ -84,7 +85,7 @@ TEST(Anonymous, ChunksOfALargeHeapAreOfHugePagesAndLargeBlocksAreNot) {
         ASSERT_TRUE(large);
         EXPECT_FALSE(asked_for_huge_pages(chunk_address(large.first)));
         EXPECT_FALSE(large.coarse);
-        anonymous_use_huge_pages(~usize{0});
+        use_huge_pages(~usize{0});
         EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "never";
     });
 }

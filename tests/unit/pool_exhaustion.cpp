@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "shim/backing/huge_pages.hpp"
 #include "tests/unit/own_mounts.hpp"
 #include "tests/unit/pool_fixture.hpp"
 #include "tests/unit/refused_call.hpp"
@@ -119,6 +120,7 @@ TEST(PoolTmpfs, SmallProcessesGetSmallPagesUntilTheyUseMore) {
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
         const Backing* b = attach(directory.file(), SMALL);
+        use_huge_pages(CHUNK_SIZE);
         const usize empty = bytes_of(directory.file());
         const ChunkRun first = b->provide(1, 1, NO_CHUNK);
         EXPECT_FALSE(first.coarse);
@@ -126,30 +128,31 @@ TEST(PoolTmpfs, SmallProcessesGetSmallPagesUntilTheyUseMore) {
         const uptr upper = lower + CHUNK_SIZE / 2;
         ASSERT_TRUE(b->commit(lower, OS_PAGE_SIZE));
         EXPECT_EQ(bytes_of(directory.file()) - empty, OS_PAGE_SIZE);
-        ASSERT_TRUE(b->commit(lower + OS_PAGE_SIZE, MiB - OS_PAGE_SIZE));
+        ASSERT_TRUE(b->commit(lower + OS_PAGE_SIZE, MiB / 2 - OS_PAGE_SIZE));
         ASSERT_TRUE(b->commit(upper, OS_PAGE_SIZE));
-        EXPECT_EQ(bytes_of(directory.file()) - empty, MiB + 2 * MiB)
-            << "half of the lower half is in use";
-        ASSERT_TRUE(b->commit(upper + OS_PAGE_SIZE, MiB - OS_PAGE_SIZE));
-        const ChunkRun second = b->provide(1, 1, NO_CHUNK);
-        EXPECT_TRUE(second.coarse) << "half of the first chunk is in use";
-        ASSERT_TRUE(b->commit(chunk_address(second.first), MiB));
-        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "3 of 8 MiB are in use";
+        EXPECT_EQ(bytes_of(directory.file()) - empty, MiB / 2 + 2 * MiB)
+            << "a quarter of the lower half is in use";
+        serve_heaps(2);
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "a chunk for each of two threads";
+        EXPECT_TRUE(b->provide(1, 1, NO_CHUNK).coarse);
+        serve_heaps(0);
+        use_huge_pages(~usize{0});
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "never";
     });
 }
 
-TEST(PoolTmpfs, AChunkOfWhichLittleIsUsedKeepsSmallPages) {
+TEST(PoolTmpfs, TheUpperHalfOfAChunkKeepsSmallPagesWhereLittleIsUsed) {
     AEP_NEED_OWN_MOUNTS();
     const Directory directory;
     in_child([&] {
         own_mount(directory.path(), "tmpfs", "huge=advise,size=64m,mode=0700");
         const Backing* b = attach(directory.file(), SMALL);
+        use_huge_pages(CHUNK_SIZE);
         const usize empty = bytes_of(directory.file());
         const uptr lower = chunk_address(b->provide(1, 1, NO_CHUNK).first);
-        ASSERT_TRUE(b->commit(lower, MiB - OS_PAGE_SIZE));
+        ASSERT_TRUE(b->commit(lower, MiB / 2 - OS_PAGE_SIZE));
         ASSERT_TRUE(b->commit(lower + CHUNK_SIZE / 2, OS_PAGE_SIZE));
-        EXPECT_EQ(bytes_of(directory.file()) - empty, MiB);
-        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse);
+        EXPECT_EQ(bytes_of(directory.file()) - empty, MiB / 2);
     });
 }
 

@@ -31,9 +31,10 @@ from driver import report, stats, targets, workloads  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 QUICK_BUDGET_S = 210  # of the measuring; building comes before it
-# Cases that take many fresh pages: memory is warmed before each of their runs, whatever the allocator.
-WARMED = re.compile(r"^(huge/|large/live|realloc/large_64m|synthetic/fragment|synthetic/bursts)")
-WARM_BYTES = 256 << 20
+# Cases that take many fresh pages, programs among them: memory is warmed before each of their runs, whatever the
+# allocator.
+WARMED = re.compile(r"^(huge/|large/live|realloc/large_64m|synthetic/|program/)")
+WARM_BYTES = 512 << 20
 
 
 def parse_arguments():

@@ -16,19 +16,33 @@ namespace {
 
 constexpr u32 WORD_BITS = 64;
 
-/// One bit a chunk: ours, or found occupied by somebody else's mapping. Untouched parts of it cost
-/// nothing.
-u64 taken[MAX_CHUNKS / WORD_BITS];
+/// One bit a chunk. Untouched parts of it cost nothing.
+struct ChunkBits {
+    u64 words[MAX_CHUNKS / WORD_BITS];
+    bool has(u32 chunk) const { return (words[chunk / WORD_BITS] >> (chunk % WORD_BITS) & 1) != 0; }
+    void set(u32 first, u32 count) {
+        for (u32 c = first; c < first + count; ++c) {
+            words[c / WORD_BITS] |= u64{1} << (c % WORD_BITS);
+        }
+    }
+    /// How many of them were set.
+    u32 clear(u32 first, u32 count) {
+        u32 were = 0;
+        for (u32 c = first; c < first + count; ++c) {
+            were += has(c) ? 1 : 0;
+            words[c / WORD_BITS] &= ~(u64{1} << (c % WORD_BITS));
+        }
+        return were;
+    }
+};
+
+ChunkBits taken;       // ours, or found occupied by somebody else's mapping
 u32 window_first = 0;  // no chunk below it is ever taken
 u32 lowest_free = 0;   // no chunk below it is free
 u32 top = 0;           // no chunk at or above it is taken
 
-bool is_taken(u32 chunk) { return (taken[chunk / WORD_BITS] >> (chunk % WORD_BITS) & 1) != 0; }
-
 void set_taken(u32 first, u32 count) {
-    for (u32 c = first; c < first + count; ++c) {
-        taken[c / WORD_BITS] |= u64{1} << (c % WORD_BITS);
-    }
+    taken.set(first, count);
     if (first + count > top) {
         top = first + count;
     }
@@ -38,9 +52,7 @@ void set_taken(u32 first, u32 count) {
 }
 
 void set_free(u32 first, u32 count) {
-    for (u32 c = first; c < first + count; ++c) {
-        taken[c / WORD_BITS] &= ~(u64{1} << (c % WORD_BITS));
-    }
+    taken.clear(first, count);
     if (first < lowest_free) {
         lowest_free = first;
     }
@@ -49,7 +61,7 @@ void set_free(u32 first, u32 count) {
 /// The first chunk of [first, first+count) that is taken; MAX_CHUNKS if none is.
 u32 first_taken(u32 first, u32 count) {
     for (u32 c = first; c < first + count && c < top; ++c) {
-        if (is_taken(c)) {
+        if (taken.has(c)) {
             return c;
         }
     }
@@ -58,12 +70,29 @@ u32 first_taken(u32 first, u32 count) {
 
 u32 held = 0;  // chunks
 
-/// Whether a fresh run is made of huge pages. A longer run than a chunk is one object, of which the
-/// program may use a few places only, and a huge page for each of them could cost many times what
-/// the object holds.
-bool make_huge(uptr address, u32 count) {
-    return count == 1 && wants_huge_pages(held) &&
-           !sys::failed(sys::madvise(address, CHUNK_SIZE, MADV_HUGEPAGE));
+ChunkBits in_long_run;  // of huge pages, in runs of several chunks
+u32 held_in_long_runs = 0;
+
+/// Whether a fresh run of several chunks is made of huge pages. It is one object, of which the
+/// program may use a few places only: a sparse table, or the stack of a coroutine. So not those
+/// above 32 MiB, and not more than 64 MiB or half of what the heap has.
+bool wants_long_run(u32 count) {
+    constexpr u32 LONGEST = 32 * MiB / CHUNK_SIZE;
+    constexpr u32 ALWAYS = 64 * MiB / CHUNK_SIZE;
+    const u32 then = held_in_long_runs + count;
+    return count <= LONGEST && (then <= ALWAYS || then <= held / 2);
+}
+
+/// Makes a fresh run one of huge pages, if it is to be.
+bool make_huge(u32 first, u32 count) {
+    if (!wants_huge_pages(held) || (count > 1 && !wants_long_run(count))) return false;
+    const uptr address = chunk_address(ChunkIndex{first});
+    if (sys::failed(sys::madvise(address, usize{count} * CHUNK_SIZE, MADV_HUGEPAGE))) return false;
+    if (count > 1) {
+        in_long_run.set(first, count);
+        held_in_long_runs += count;
+    }
+    return true;
 }
 
 enum class Mapped { yes, occupied, no_memory };
@@ -92,7 +121,7 @@ ChunkRun run_at(u32 first, u32 count) {
     return {.first = ChunkIndex{first},
             .count = count,
             .zero = true,
-            .coarse = make_huge(chunk_address(ChunkIndex{first}), count)};
+            .coarse = make_huge(first, count)};
 }
 
 }  // namespace
@@ -153,6 +182,7 @@ bool anonymous_release(ChunkIndex first, u32 count) {
     }
     set_free(raw(first), count);
     held -= count;
+    held_in_long_runs -= in_long_run.clear(raw(first), count);
     return true;
 }
 

@@ -14,8 +14,9 @@ namespace aep {
 void use_huge_pages(usize from);
 void serve_heaps(u32 count);
 
-/// Whether a fresh single chunk is to be of huge pages, in a heap that has `held` chunks with it. It
-/// fills from below with small things; a longer run is one object, which its backing has to judge.
+/// Whether a fresh chunk is to be of huge pages, in a heap that has `held` chunks with it. A single
+/// one fills from below with small things; a longer run is one object, which its backing has to
+/// judge.
 bool wants_huge_pages(u32 held);
 
 }  // namespace aep

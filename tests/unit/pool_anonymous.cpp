@@ -67,7 +67,7 @@ bool asked_for_huge_pages(uptr address) {
     return false;
 }
 
-TEST(Anonymous, ChunksOfALargeHeapAreOfHugePagesAndLargeBlocksAreNot) {
+TEST(Anonymous, ChunksOfALargeHeapAreOfHugePagesAndLargeBlocksToAPart) {
     void* probe = mmap(nullptr, 4 * MiB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     const bool have = madvise(probe, 4 * MiB, MADV_HUGEPAGE) == 0;
     munmap(probe, 4 * MiB);
@@ -81,10 +81,18 @@ TEST(Anonymous, ChunksOfALargeHeapAreOfHugePagesAndLargeBlocksAreNot) {
             EXPECT_EQ(asked_for_huge_pages(chunk_address(run.first)), i >= 3) << i;
             EXPECT_EQ(run.coarse, i >= 3) << i;
         }
-        const ChunkRun large = b->provide(2, 1, NO_CHUNK);
-        ASSERT_TRUE(large);
-        EXPECT_FALSE(asked_for_huge_pages(chunk_address(large.first)));
-        EXPECT_FALSE(large.coarse);
+        EXPECT_FALSE(b->provide(9, 1, NO_CHUNK).coarse) << "above 32 MiB";
+        const ChunkRun large = b->provide(8, 1, NO_CHUNK);
+        EXPECT_TRUE(large.coarse);
+        EXPECT_TRUE(
+            asked_for_huge_pages(chunk_address(large.first) + 8 * CHUNK_SIZE - OS_PAGE_SIZE));
+        EXPECT_TRUE(b->provide(8, 1, NO_CHUNK).coarse);
+        EXPECT_FALSE(b->provide(2, 1, NO_CHUNK).coarse) << "64 MiB are, of 132";
+        EXPECT_TRUE(b->release(large.first, 1));
+        EXPECT_TRUE(b->release(ChunkIndex{raw(large.first) + 1}, 1));
+        EXPECT_TRUE(b->provide(2, 1, NO_CHUNK).coarse) << "56 MiB were";
+        for (u32 i = 0; i < 12; ++i) b->provide(1, 1, NO_CHUNK);
+        EXPECT_TRUE(b->provide(2, 1, NO_CHUNK).coarse) << "72 of 188 MiB, below half";
         use_huge_pages(~usize{0});
         EXPECT_FALSE(b->provide(1, 1, NO_CHUNK).coarse) << "never";
     });

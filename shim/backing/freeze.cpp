@@ -86,14 +86,12 @@ bool freeze_own_parts(PoolHere& pool, uptr begin, uptr end, int protection) {
 }
 
 /// Freezes all that is ours, each part with the protection that the program gave it; what is
-/// private already stays as it is.
+/// private already stays as it is. Where the system does not say what that is: readable and
+/// writable.
 bool freeze_by_map(PoolHere& pool) {
     const uptr heap_end = HEAP_BASE + usize{pool.tables.chunk_count} * CHUNK_SIZE;
     MemoryMap map;
-    if (!map.opened()) {
-        return freeze_own_parts(pool, HEAP_BASE, heap_end, PROT_READ | PROT_WRITE);
-    }
-    MappedRange range;
+    MappedRange range{HEAP_BASE, HEAP_BASE, PROT_NONE, false};
     while (map.next(range) && range.begin < heap_end) {
         const uptr begin = range.begin > HEAP_BASE ? range.begin : HEAP_BASE;
         const uptr end = range.end < heap_end ? range.end : heap_end;
@@ -101,7 +99,10 @@ bool freeze_by_map(PoolHere& pool) {
             return false;
         }
     }
-    return true;
+    // What was not read would stay shared, and no child has that.
+    const uptr read_to = range.end > HEAP_BASE ? range.end : HEAP_BASE;
+    return !map.failed() || read_to >= heap_end ||
+           freeze_own_parts(pool, read_to, heap_end, PROT_READ | PROT_WRITE);
 }
 
 // ---- Where fork copies
@@ -126,7 +127,8 @@ void copy_present(const PoolHere& pool, OwnRun run, uptr to) {
     for (usize at = 0; at < bytes_of(run); at += page) {
         u8 present[CHUNK_SIZE / OS_PAGE_SIZE];
         const uptr from = address_of(run) + at;
-        if (!sys::failed(sys::mincore(from, page, present)) && (present[0] & 1) != 0) {
+        // Not known: copied, which costs a page where there was none.
+        if (sys::failed(sys::mincore(from, page, present)) || (present[0] & 1) != 0) {
             __builtin_memcpy(reinterpret_cast<void*>(to + at), reinterpret_cast<void*>(from), page);
         }
     }
@@ -187,7 +189,13 @@ bool freeze_own_chunks(PoolHere& pool) {
     }
     // From now on children keep this node alive. Chunks taken later must not depend on them: they
     // get a new node.
-    if (pool.token != 0) sys::madvise(pool.token, pool.file.page_bytes, MADV_DOFORK);
+    if (pool.token != 0) {
+        const long kept = sys::madvise(pool.token, pool.file.page_bytes, MADV_DOFORK);
+        if (sys::failed(kept)) {
+            message("fork: cannot hand the heap's lock on to the child: ", Errno{kept});
+            return false;
+        }
+    }
     pool.has_node = false;
     AEP_POOL_CRASH_POINT("freeze: token inherited");
     if (!freeze_by_map(pool)) {
@@ -210,8 +218,8 @@ bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes) {
         return true;
     }
     MemoryMap map;
-    MappedRange range;
-    while (map.opened() && map.next(range) && range.begin < end) {
+    MappedRange range{};
+    while (map.next(range) && range.begin < end) {
         const uptr from = range.begin > begin ? range.begin : begin;
         const uptr to = range.end < end ? range.end : end;
         if (from >= to || !range.shared) {
@@ -223,7 +231,12 @@ bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes) {
             return false;
         }
     }
-    return true;
+    const uptr read_to = range.end > begin ? range.end : begin;
+    if (!map.failed() || read_to >= end) {
+        return true;
+    }
+    pin_own_parts(pool, read_to, end);
+    return freeze_own_parts(pool, read_to, end, PROT_READ | PROT_WRITE);
 }
 
 void drop_staged_copies() {

@@ -3,6 +3,8 @@
 // Crash rule: no state but an open descriptor while it is used.
 #include "shim/backing/memory_map.hpp"
 
+#include <errno.h>
+
 #include "shim/sys/files.hpp"
 #include "shim/sys/syscall.hpp"
 
@@ -11,6 +13,7 @@ namespace aep {
 MemoryMap::MemoryMap() {
     const long opened = sys::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     fd_ = sys::failed(opened) ? -1 : away_from_stdio(static_cast<int>(opened));
+    failed_ = fd_ < 0;  // there is no /proc, or no descriptor left
 }
 
 MemoryMap::~MemoryMap() {
@@ -22,8 +25,12 @@ MemoryMap::~MemoryMap() {
 /// The next character without taking it; -1 at the end.
 int MemoryMap::peek() {
     if (at_ == have_) {
-        const long got = sys::read(fd_, buffer_, sizeof buffer_);
+        long got = failed_ ? 0 : -EINTR;
+        while (got == -EINTR) {
+            got = sys::read(fd_, buffer_, sizeof buffer_);
+        }
         if (got <= 0) {
+            failed_ = failed_ || got < 0;
             return -1;
         }
         at_ = 0;
@@ -46,11 +53,11 @@ bool MemoryMap::next(MappedRange& range) {
         }
         ++at_;
     }
-    range = {bounds[0], bounds[1], PROT_NONE, false};
+    MappedRange found{bounds[0], bounds[1], PROT_NONE, false};
     int c;
     while ((c = peek()) >= 0 && c != ' ') {
-        range.protection |= c == 'r' ? PROT_READ : c == 'w' ? PROT_WRITE : c == 'x' ? PROT_EXEC : 0;
-        range.shared = range.shared || c == 's';
+        found.protection |= c == 'r' ? PROT_READ : c == 'w' ? PROT_WRITE : c == 'x' ? PROT_EXEC : 0;
+        found.shared = found.shared || c == 's';
         ++at_;
     }
     while ((c = peek()) >= 0 && c != '\n') {
@@ -60,6 +67,7 @@ bool MemoryMap::next(MappedRange& range) {
         return false;
     }
     ++at_;
+    range = found;
     return true;
 }
 

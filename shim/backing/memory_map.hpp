@@ -24,15 +24,16 @@ class MemoryMap {
     MemoryMap(const MemoryMap&) = delete;
     MemoryMap& operator=(const MemoryMap&) = delete;
 
-    /// False: there is no /proc, or no descriptor left.
-    bool opened() const { return fd_ >= 0; }
-    /// False at the end.
+    /// False at the end, and where it cannot be read further: `range` stays as it is.
     bool next(MappedRange& range);
+    /// Whether it could not be opened, or not be read to its end: there may be more than was said.
+    bool failed() const { return failed_; }
 
   private:
     int peek();
 
     int fd_;
+    bool failed_;
     usize at_ = 0;
     usize have_ = 0;
     char buffer_[2048];

@@ -27,6 +27,16 @@ void say(const char* path, const char* what, long error) {
     message("pool ", path, ": cannot create it: ", what, ": ", Errno{error});
 }
 
+/// What `call` says once no signal has interrupted it.
+template <class Call>
+long uninterrupted(Call call) {
+    long result;
+    do {
+        result = call();
+    } while (result == -EINTR);
+    return result;
+}
+
 /// The directory part of `path` ("." if it has none), as openat needs it.
 void directory_of(const char* path, char (&directory)[MAX_PATH]) {
     usize end = __builtin_strlen(path);
@@ -40,8 +50,9 @@ void directory_of(const char* path, char (&directory)[MAX_PATH]) {
 /// Ending a process by SIGXFSZ for a pool would be rude: asks first.
 bool file_size_allowed(const char* path, usize bytes) {
     rlimit limit{};
-    sys::call(__NR_prlimit64, 0, RLIMIT_FSIZE, 0, sys::word(&limit));
-    if (limit.rlim_cur >= bytes) {
+    // A sandbox that does not let us ask is no limit.
+    const long asked = sys::call(__NR_prlimit64, 0, RLIMIT_FSIZE, 0, sys::word(&limit));
+    if (sys::failed(asked) || limit.rlim_cur >= bytes) {
         return true;
     }
     message("pool ", path, ": cannot create it: its size ", Bytes{bytes},
@@ -54,8 +65,9 @@ bool file_size_allowed(const char* path, usize bytes) {
 /// memory. False after a message.
 bool write_tables(const char* path, int fd, usize bytes) {
     u8 uuid[16];
-    if (sys::getrandom(uuid, sizeof uuid, 0) != static_cast<long>(sizeof uuid)) {
-        say(path, "getrandom", -EIO);
+    const long got = uninterrupted([&] { return sys::getrandom(uuid, sizeof uuid, 0); });
+    if (got != static_cast<long>(sizeof uuid)) {
+        say(path, "getrandom", sys::failed(got) ? got : -EIO);
         return false;
     }
     Superblock made;
@@ -83,11 +95,13 @@ bool write_tables(const char* path, int fd, usize bytes) {
 /// What the pool will need of the file system: holes and locks. False after a message.
 bool file_system_fits(const char* path, int fd, usize bytes) {
     constexpr int PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    const long punched = sys::fallocate(fd, PUNCH, bytes - CHUNK_SIZE, CHUNK_SIZE);
+    const long punched =
+        uninterrupted([&] { return sys::fallocate(fd, PUNCH, bytes - CHUNK_SIZE, CHUNK_SIZE); });
     if (sys::failed(punched)) {
+        const bool lacks_it = punched == -EOPNOTSUPP || punched == -ENOSYS;
         message("pool ", path,
                 ": cannot create it: the file system cannot punch holes: ", Errno{punched},
-                ": use tmpfs, hugetlbfs, ext4 or xfs");
+                lacks_it ? ": use tmpfs, hugetlbfs, ext4 or xfs" : "");
         return false;
     }
     const NodeLock tried = try_node_lock(fd, 0);
@@ -108,7 +122,7 @@ bool fill(const char* path, int fd, usize bytes) {
         say(path, "fchmod", result);
         return false;
     }
-    result = sys::ftruncate(fd, bytes);
+    result = uninterrupted([&] { return sys::ftruncate(fd, bytes); });
     if (sys::failed(result)) {
         message("pool ", path, ": cannot create it: cannot make it ", Bytes{bytes},
                 " long: ", Errno{result}, ": lower AEP_POOL_SIZE");

@@ -11,12 +11,13 @@ namespace aep {
 namespace {
 
 /// Whether a node ever took part: until then all of it are holes, and to look at one takes memory.
-bool somebody_ever_shared(const PoolFile& file, int fd) {
+/// What cannot be read may say so.
+bool somebody_may_have_shared(const PoolFile& file, int fd) {
     const Superblock& s = file.superblock;
     for (u32 i = 0; i < s.era.nodes; ++i) {
         u64 word = 0;
         const u64 at = s.era_offset + i * sizeof(era::NodeEntry);
-        if (read_pool(file, fd, &word, sizeof word, at) && word != 0) return true;
+        if (!read_pool(file, fd, &word, sizeof word, at) || word != 0) return true;
     }
     return false;
 }
@@ -25,7 +26,7 @@ bool somebody_ever_shared(const PoolFile& file, int fd) {
 
 LivingChunks::LivingChunks(const PoolFile& file, int fd) {
     const Superblock& s = file.superblock;
-    if (!somebody_ever_shared(file, fd)) return;
+    if (!somebody_may_have_shared(file, fd)) return;
     // A mapping of its own: the process's may be without access.
     const u64 begin = round_down(s.era_offset, file.page_bytes);
     const usize mapped = round_up(s.era_offset + s.era_bytes - begin, file.page_bytes);

@@ -47,8 +47,13 @@ void describe(PoolNodeEntry& entry) {
 /// -errno.
 long map_token(const PoolFile& file, int fd) {
     const long at = sys::mmap(0, file.page_bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (!sys::failed(at)) {
-        sys::madvise(static_cast<uptr>(at), file.page_bytes, MADV_DONTFORK);
+    if (sys::failed(at)) {
+        return at;
+    }
+    const long advised = sys::madvise(static_cast<uptr>(at), file.page_bytes, MADV_DONTFORK);
+    if (sys::failed(advised)) {
+        sys::munmap(static_cast<uptr>(at), file.page_bytes);
+        return advised;
     }
     return at;
 }

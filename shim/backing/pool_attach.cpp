@@ -49,7 +49,10 @@ bool map_everything(int fd) {
     }
     pool.here = reinterpret_cast<u8*>(local);
     mark = reinterpret_cast<std::atomic<u8>*>(local + table_bytes);
-    sys::madvise(local + table_bytes, OS_PAGE_SIZE, MADV_WIPEONFORK);
+    const long wiped = sys::madvise(local + table_bytes, OS_PAGE_SIZE, MADV_WIPEONFORK);
+    if (sys::failed(wiped) && wiped != -EINVAL) {  // kernels before 4.14 do not know it
+        return say_unmapped("its local tables", wiped);
+    }
     const long mapped = map_pool_file(pool.file, fd, nullptr);
     if (sys::failed(mapped)) {
         return say_unmapped("it", mapped);

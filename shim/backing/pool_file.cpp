@@ -12,6 +12,7 @@
 #include "shim/backing/pool_device.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/sys/message.hpp"
+#include "shim/sys/read_all.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -254,7 +255,7 @@ int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user)
 
 bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at) {
     if (file.memory != PoolMemory::device) {
-        return sys::pread(fd, to, bytes, at) == static_cast<long>(bytes);
+        return sys::read_all(fd, to, bytes, at);
     }
     const u64 begin = round_down(at, file.page_bytes);
     const usize mapped = round_up(at + bytes - begin, file.page_bytes);
@@ -288,9 +289,11 @@ long map_part(const PoolFile& file, int fd, uptr begin, uptr end, int protection
     const long mapped =
         sys::map_exactly(begin, bytes, protection, FLAGS, fd, begin - pool_mapping_base(file));
     if (sys::failed(mapped)) return mapped;
-    sys::madvise(begin, bytes, MADV_DONTFORK);
     sys::keep_from_dumps(begin, bytes);  // but chunks of ours: open_chunks()
-    return 0;
+    const long advised = sys::madvise(begin, bytes, MADV_DONTFORK);
+    if (!sys::failed(advised)) return 0;
+    sys::munmap(begin, bytes);
+    return advised;
 }
 
 /// Bytes of the mapping of the tables.

@@ -29,7 +29,9 @@ long map_part(int fd, uptr address, usize bytes, u64 offset, int protection) {
     if (sys::failed(mapped)) return mapped;
     sys::keep_from_dumps(address, bytes);
     const long advised = sys::madvise(address, bytes, MADV_DONTFORK);
-    return sys::failed(advised) ? advised : 0;
+    if (!sys::failed(advised)) return 0;
+    sys::munmap(address, bytes);
+    return advised;
 }
 
 u64 checksum_of(const ContextConstants& header) {

@@ -1,5 +1,5 @@
 // Purpose: reads a part of a file whole.
-// Who calls it: context_file.cpp, node/metadata.cpp.
+// Who calls it: pool_file.cpp, context_file.cpp, node/metadata.cpp.
 // Crash rule: reads only.
 #pragma once
 

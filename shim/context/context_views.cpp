@@ -39,6 +39,13 @@ u32 mapped_chunks = 0;  // that have metadata in the context
 /// One byte a chunk, one bit an array: that metadata is this process's own. In private memory.
 u8* private_arrays = nullptr;
 static_assert(ARRAYS <= 8);
+/// Behind it: present_bitmaps(). Of `mapped_chunks`, both.
+constexpr usize PRIVATE_BYTES_OF_CHUNK = sizeof(u64) + sizeof(u8);
+
+/// The views are gone, and what was shared still is: close_gaps() has to follow.
+bool gaps_open = false;
+/// What of the domain is private already; a fork that was refused may have left a part.
+usize domain_moved = 0;
 
 bool is_private(usize array, u32 chunk) { return (private_arrays[chunk] >> array & 1) != 0; }
 void set_private(usize array, u32 first, u32 count) {
@@ -94,15 +101,22 @@ void drop_context_views() {
     for (uptr& view : array_views) view = 0;
 }
 
+bool say_refused(long error) {
+    message("fork: cannot make the heap's metadata private: ", Errno{error});
+    return false;
+}
+
 /// Metadata of chunks that are not ours reads as zero from now on, so that a wild pointer finds
 /// something, here and in every child: the system's one zero page, as mlockall sees it.
-bool fill_gaps() {
+bool close_gaps() {
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
-    return for_each_shared_run(
+    gaps_open = !for_each_shared_run(
         0, mapped_chunks, any_chunk, [](const MetaArray& array, usize, u32 first, u32 count) {
-            return !sys::failed(sys::mmap(array.base + array.stride * first, array.stride * count,
-                                          PROT_READ, FLAGS));
+            const long mapped = sys::mmap(array.base + array.stride * first, array.stride * count,
+                                          PROT_READ, FLAGS);
+            return !sys::failed(mapped) || say_refused(mapped);
         });
+    return !gaps_open;
 }
 
 /// What is not in use yet stays without access, as it was.
@@ -110,10 +124,14 @@ bool freeze_domain() {
     const Domain& dom = *reinterpret_cast<const Domain*>(domain_place);
     usize done = 0;
     const auto move = [&](usize end, int protection) {
-        const usize begin = done;
+        const usize begin = done > domain_moved ? done : domain_moved;
         done = end;
-        return begin == end ||
-               make_private(domain_view + begin, domain_place + begin, end - begin, protection);
+        if (end <= begin) return true;
+        if (!make_private(domain_view + begin, domain_place + begin, end - begin, protection)) {
+            return false;
+        }
+        domain_moved = end;
+        return true;
     };
     return for_each_domain_part(
                dom, pool.tables.chunk_count, dom.heaps_mapped.load(std::memory_order_relaxed),
@@ -129,10 +147,10 @@ bool freeze_domain() {
 long make_context_views(int fd, const ContextConstants& header, u32 index) {
     mapped_chunks = static_cast<u32>(round_up(header.chunk_count, CHUNKS_PER_META_GROUP));
     domain_place = reinterpret_cast<uptr>(&domain_at(index));
-    const long bits = sys::mmap(0, mapped_chunks, PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-    if (sys::failed(bits)) return bits;
-    private_arrays = reinterpret_cast<u8*>(bits);
+    const long words = sys::mmap(0, mapped_chunks * PRIVATE_BYTES_OF_CHUNK, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (sys::failed(words)) return words;
+    private_arrays = reinterpret_cast<u8*>(words) + mapped_chunks * sizeof(u64);
     long result = map_view(fd, domain_place, DOMAIN_STRIDE, domain_view);
     for (usize i = 0; i < ARRAYS && !sys::failed(result); ++i) {
         const MetaArray array = by_chunk(i);
@@ -145,30 +163,37 @@ long make_context_views(int fd, const ContextConstants& header, u32 index) {
 void forget_context_views() {
     if (private_arrays == nullptr) return;
     drop_context_views();
-    sys::munmap(reinterpret_cast<uptr>(private_arrays), mapped_chunks);
+    sys::munmap(reinterpret_cast<uptr>(present_bitmaps()), mapped_chunks * PRIVATE_BYTES_OF_CHUNK);
     private_arrays = nullptr;
 }
 
+std::atomic<u64>* present_bitmaps() {
+    return reinterpret_cast<std::atomic<u64>*>(private_arrays - mapped_chunks * sizeof(u64));
+}
+
 bool freeze_context_metadata() {
-    if (array_views[0] == 0) return true;
+    if (array_views[0] == 0) return !gaps_open || close_gaps();
     const auto freeze = [](const MetaArray& array, usize i, u32 first, u32 count) {
         const usize offset = array.stride * first;
         const usize bytes = array.stride * count;
         const uptr view = array_views[i] + offset;
-        sys::madvise(view, bytes, MADV_DOFORK);
+        const long inherited = sys::madvise(view, bytes, MADV_DOFORK);
+        if (sys::failed(inherited)) return say_refused(inherited);
         if (!make_private(view, array.base + offset, bytes, PROT_READ | PROT_WRITE)) return false;
         set_private(i, first, count);
         return true;
     };
     if (!for_each_shared_run(0, pool.tables.chunk_count, is_own, freeze)) return false;
     if (domain_view != 0) {
-        sys::madvise(domain_view, DOMAIN_STRIDE, MADV_DOFORK);
+        const long inherited =
+            sys::madvise(domain_view + domain_moved, DOMAIN_STRIDE - domain_moved, MADV_DOFORK);
+        if (sys::failed(inherited)) return say_refused(inherited);
         if (!freeze_domain()) return false;
         domain_view = 0;  // moved
     }
     // What is taken from now on has metadata of its own.
     drop_context_views();
-    return fill_gaps();
+    return close_gaps();
 }
 
 bool map_private_metadata(u32 first, u32 count) {

@@ -38,8 +38,6 @@ u32 present_end = 0;            // chunks below it have their descriptors in mem
 /// memory.
 std::atomic<u64>* present = nullptr;
 
-usize present_bytes() { return usize{pool.tables.chunk_count} * sizeof *present; }
-
 // ---- chunks
 
 usize bytes_of(const MetaArray& array, u32 chunks) {
@@ -241,10 +239,7 @@ constexpr Backing JOINED = {
 }  // namespace
 
 const Backing* joined_backing() {
-    const long bits = sys::mmap(0, present_bytes(), PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-    if (sys::failed(bits)) fatal("context ", this_client.name, ": no address space: ", Errno{bits});
-    present = reinterpret_cast<std::atomic<u64>*>(bits);
+    present = present_bitmaps();
     metadata_begins_at(
         ChunkIndex{static_cast<u32>(round_up(pool.tables.chunk_count, CHUNKS_PER_META_GROUP))});
     heap_in_context.store(true, std::memory_order_relaxed);

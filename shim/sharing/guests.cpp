@@ -15,7 +15,7 @@ bool inherited = false;
 
 /// Whether it has been done for them, and for the pool as a whole.
 bool is_accessible(ChunkSpan span) {
-    if (!pool.guests_everywhere.load(std::memory_order_acquire)) return false;
+    if (!pool_is_accessible()) return false;
     do {
         if (pool.state(span.first) == ChunkView::other) return false;
     } while (++span.first < span.end);
@@ -50,6 +50,10 @@ bool is_accessible(ChunkSpan span) {
 }
 
 }  // namespace
+
+bool pool_is_accessible() { return pool.guests_everywhere.load(std::memory_order_acquire); }
+
+bool make_pool_accessible() { return open_chunks({0, pool.tables.chunk_count}); }
 
 bool make_accessible(u64 address, usize bytes) {
     const ChunkSpan span = chunks_of(address, bytes);

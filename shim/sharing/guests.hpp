@@ -8,6 +8,11 @@
 
 namespace aep {
 
+/// Whether all chunks of others are accessible: since something was received, or was about to be.
+bool pool_is_accessible();
+/// Makes them so. False: too many mappings.
+bool make_pool_accessible();
+
 /// Makes the chunks of others accessible that an object lies in. Until a process receives
 /// something, a wild store of its own reaches nobody else's memory. False: too many mappings.
 bool make_accessible(u64 address, usize bytes);

@@ -30,9 +30,9 @@
 #include <sys/prctl.h>
 
 #include "dsm-core/base/lock.hpp"
-#include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/format.hpp"
 #include "shim/context/client.hpp"
+#include "shim/sharing/share_mailbox.hpp"
 #include "shim/sharing/share_operation.hpp"
 #include "shim/sharing/share_wait.hpp"
 #include "shim/sys/raw_thread.hpp"
@@ -48,23 +48,6 @@ int event_fd AEP_GUARDED_BY(fd_lock) = -1;
 std::atomic<u32> level{DOWN};
 u32 noted_arrivals = 0;  // written before `level` goes down
 RawThread thread;
-
-// ---- the mailbox, without taking anything out
-
-bool waits_in_a_ring() {
-    const era::Tables t = era_tables();
-    const u32 node = context().era_node;
-    const u64 own = id_of(this_client.index, this_client.generation).bits;
-    return with_pool_memory([&](auto& memory) {
-        const auto is_ours = [&](const era::RemoteMessage& w) { return w.envelope.to == own; };
-        return era::each_message_to(memory, t, node, 0, false, is_ours);
-    });
-}
-
-bool a_message_waits() {
-    const ShareClient& own = share_client(this_client.index);
-    return own.messages.load() != 0 || (shares_between_nodes() && waits_in_a_ring());
-}
 
 // ---- the thread
 

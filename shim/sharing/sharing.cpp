@@ -16,6 +16,7 @@
 #include "shim/sharing/group_view.hpp"
 #include "shim/sharing/guests.hpp"
 #include "shim/sharing/share_fd.hpp"
+#include "shim/sharing/share_mailbox.hpp"
 #include "shim/sharing/share_wait.hpp"
 #include "shim/sys/syscall.hpp"
 
@@ -169,13 +170,22 @@ namespace {
     return result;
 }
 
+/// A receive. The first message of a process makes the pool accessible, before it is taken: one that
+/// cannot be looked at is dropped. (What comes between the look and the receive is taken first.)
+op::Receive::Reply take_message(const op::Receive& request) {
+    if (AEP_UNLIKELY(!pool_is_accessible()) && a_message_waits() && !make_pool_accessible()) {
+        return {Status::limit};
+    }
+    return share_with_records(request);
+}
+
 /// A receive that found nothing, again.
 [[gnu::noinline]] op::Receive::Reply receive_what_comes(const op::Receive& request, int timeout_ms,
                                                         long& result) {
     ShareClient& own = share_client(this_client.index);
     return wait_for({own.arrivals, own.arrival_waiters, Status::miss,
                      shares_between_nodes() ? sent_to : nullptr, context().era_node},
-                    timeout_ms, result, [&] { return share_with_records(request); });
+                    timeout_ms, result, [&] { return take_message(request); });
 }
 
 }  // namespace
@@ -202,7 +212,7 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     share_collect();
     const u32 arrivals = share_client(this_client.index).arrivals.load(std::memory_order_acquire);
     const op::Receive request{.from = from};
-    auto reply = share_with_records(request);
+    auto reply = take_message(request);
     if (AEP_UNLIKELY(reply.status != Status::ok)) {
         long result = error_of(reply.status);
         if (reply.status == Status::miss && timeout_ms != 0) {

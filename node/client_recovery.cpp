@@ -3,9 +3,8 @@
 // Crash rule: see client_recovery.hpp.
 #include "node/client_recovery.hpp"
 
-#include <fcntl.h>
+#include <errno.h>
 #include <fmt/format.h>
-#include <linux/falloc.h>
 
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/directory.hpp"
@@ -15,6 +14,7 @@
 #include "node/context_state.hpp"
 #include "node/crash_points.hpp"
 #include "node/metadata.hpp"
+#include "node/node_error.hpp"
 #include "node/process_facts.hpp"
 
 namespace aep {
@@ -139,10 +139,12 @@ u32 ClientRecovery::take_chunks_back(u32 client) {
     return chunks;
 }
 
-void ClientRecovery::empty_domain(u32 client) {
+bool ClientRecovery::empty_domain(u32 client) {
     const u64 at = context_offset_of_meta(reinterpret_cast<uptr>(&domain_at(client)));
-    fallocate(served_.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
-              static_cast<off_t>(DOMAIN_STRIDE));
+    if (punch_range(served_.fd(), at, DOMAIN_STRIDE)) return true;
+    log_(LogLevel::error,
+         fmt::format("client {}: its domain cannot be emptied: {}", client, errno_text(errno)));
+    return false;
 }
 
 void ClientRecovery::say_gone(u32 client, const Recovery& done) const {
@@ -173,7 +175,7 @@ Recovery ClientRecovery::recover(u32 client) {
     if (verifier_ != nullptr && !begun_before && !is_poisoned()) verifier_->verify(client);
     const u32 chunks = take_chunks_back(client);
     AEP_NODE_CRASH_POINT("recover: all chunks");
-    empty_domain(client);
+    if (!empty_domain(client)) return {.state = RecoveryState::waiting, .chunks = chunks};
     AEP_NODE_CRASH_POINT("recover: domain emptied");
     entry.chunks.store(0, std::memory_order_relaxed);
     const Recovery done{RecoveryState::recovered, chunks, monotonic_ns() - begin};

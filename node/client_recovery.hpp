@@ -43,8 +43,9 @@ class ClientRecovery {
     Recovery recover(u32 client);
     /// recover() for all; what came of it is added to `done`.
     void recover_all(Sweep& done);
-    /// Gives the memory of a client's domain back.
-    void empty_domain(u32 client);
+    /// Gives the memory of a client's domain back. False after a message: it could not be, and the next
+    /// client must not get it.
+    bool empty_domain(u32 client);
 
   private:
     bool finish_slots(u32 client);

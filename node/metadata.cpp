@@ -50,12 +50,17 @@ bool has_data(int fd, u64 at, u64 bytes) {
 }
 
 /// Up to as many bytes as a chunk's bitmaps have. Where the file has no memory and gets none, they
-/// are zero.
+/// are zero; what cannot be written loses its memory.
 void clear(int fd, u64 at, u64 bytes) {
     for (const u64 end = at + bytes; at < end;) {
         const ssize_t done = pwrite(fd, ZEROS, end - at, static_cast<off_t>(at));
-        if (done < 0 && errno == EINTR) continue;
-        at = done > 0 ? at + static_cast<u64>(done) : round_up(at + 1, OS_PAGE_SIZE);
+        if (done > 0) {
+            at += static_cast<u64>(done);
+        } else if (done == 0 || errno != EINTR) {
+            const u64 next = std::min(end, round_up(at + 1, OS_PAGE_SIZE));
+            punch_range(fd, at, next - at);
+            at = next;
+        }
     }
 }
 
@@ -89,12 +94,19 @@ void clear_bitmaps(int fd, SliceIndex first, u64 used, const Copy<PageDesc, SLIC
 }
 
 void punch(int fd, u64 at, u64 bytes) {
-    if (!has_data(fd, at, bytes)) return;
-    fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
-              static_cast<off_t>(bytes));
+    if (has_data(fd, at, bytes)) punch_range(fd, at, bytes);
 }
 
 }  // namespace
+
+bool punch_range(int fd, u64 at, u64 bytes) {
+    constexpr int PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    int result;
+    do {
+        result = fallocate(fd, PUNCH, static_cast<off_t>(at), static_cast<off_t>(bytes));
+    } while (result != 0 && errno == EINTR);
+    return result == 0;
+}
 
 bool clear_chunk_metadata(int fd, u32 client, u32 chunk) {
     const SliceIndex first = first_slice(ChunkIndex{chunk});

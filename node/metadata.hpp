@@ -13,6 +13,9 @@ namespace aep {
 /// present. Whether its memory comes in large pieces, as the client said: a hint.
 bool clear_chunk_metadata(int context_fd, u32 client, u32 chunk);
 
+/// Gives the memory of a part of the file back: it reads as zero. False with errno.
+bool punch_range(int context_fd, u64 at, u64 bytes);
+
 /// Gives the memory of a slot's stack back: nobody is on it.
 void punch_stack(int context_fd, u32 slot);
 

@@ -58,11 +58,16 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     if (!epoll_ || !timer_ || !signals_) {
         throw NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
     }
-    watch(Source::listening, 0, listener_.fd(), EPOLLIN);
-    watch(Source::signal, 0, signals_.get(), EPOLLIN);
-    watch(Source::timer, 0, timer_.get(), EPOLLIN);
-    if (capture_.doorbell_fd() >= 0) watch(Source::doorbell, 0, capture_.doorbell_fd(), EPOLLIN);
-    if (completion_.event_fd() >= 0) watch(Source::completer, 0, completion_.event_fd(), EPOLLIN);
+    const auto always = [this](Source source, int fd) {
+        if (fd >= 0 && !watch(source, 0, fd, EPOLLIN)) {
+            throw NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
+        }
+    };
+    always(Source::listening, listener_.fd());
+    always(Source::signal, signals_.get());
+    always(Source::timer, timer_.get());
+    always(Source::doorbell, capture_.doorbell_fd());
+    always(Source::completer, completion_.event_fd());
     // Clients that an earlier daemon let in.
     for (u32 i = 1; i <= context().max_clients; ++i) {
         if (!is_free(i)) {
@@ -82,13 +87,12 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     }
 }
 
-void Server::watch(Source source, u32 id, int fd, u32 events) {
+bool Server::watch(Source source, u32 id, int fd, u32 events) {
     epoll_event event{};
     event.events = events;
     event.data.u64 = static_cast<u64>(source) << 32 | id;
-    if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0 && errno == EEXIST) {
-        epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event);
-    }
+    return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0 ||
+           (errno == EEXIST && epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event) == 0);
 }
 
 bool Server::run() {
@@ -181,7 +185,12 @@ void Server::accept_connection() {
         return;
     }
     const u32 id = next_connection_++;
-    watch(Source::connection, id, connection.fd(), EPOLLIN);
+    if (!watch(Source::connection, id, connection.fd(), EPOLLIN)) {
+        const std::string why = fmt::format("cannot be listened to: {}", errno_text(errno));
+        log_(LogLevel::warning, fmt::format("pid {}: {}", connection.pid(), why));
+        connection.send_answer(make_answer(EAGAIN, why));
+        return;
+    }
     connections_[id] = std::make_unique<Connection>(std::move(connection));
 }
 
@@ -195,8 +204,7 @@ void Server::pause_accepting() {
 
 void Server::accept_again() {
     if (accepting_) return;
-    accepting_ = true;
-    watch(Source::listening, 0, listener_.fd(), EPOLLIN);
+    accepting_ = watch(Source::listening, 0, listener_.fd(), EPOLLIN);
 }
 
 void Server::end_idle() {
@@ -222,8 +230,11 @@ void Server::flush(u32 id) {
     const auto found = connections_.find(id);
     if (found == connections_.end()) return;
     Connection& connection = *found->second;
-    const bool more = connection.flush();
-    if (more) watch(Source::connection, id, connection.fd(), EPOLLIN | EPOLLOUT);
+    bool more = connection.flush();
+    if (more && !watch(Source::connection, id, connection.fd(), EPOLLIN | EPOLLOUT)) {
+        connection.close_when_sent = true;  // the rest of it is lost, and he sees that by the end
+        more = false;
+    }
     if (connection.ended() || (!more && connection.close_when_sent && !removes_)) {
         end_connection(id);
     }
@@ -397,7 +408,7 @@ void Server::watch_process(u32 client) {
     // Another process with its number: the client is dead, or in a pid namespace that we do not
     // see. The locks know.
     if (!fd || start_time_of(static_cast<pid_t>(entry.pid)) != entry.start_time) return;
-    watch(Source::process, client, fd.get(), EPOLLIN);
+    if (!watch(Source::process, client, fd.get(), EPOLLIN)) return;  // sweeps find its end
     processes_[client] = std::move(fd);
 }
 

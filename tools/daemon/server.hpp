@@ -28,7 +28,7 @@ class Server {
   private:
     enum class Source : u32 { listening, signal, timer, doorbell, completer, connection, process };
 
-    void watch(Source source, u32 id, int fd, u32 events);
+    bool watch(Source source, u32 id, int fd, u32 events);  // false with errno
     void take(Source source, u32 id, u32 events);
     void remove();
     void accept_connection();

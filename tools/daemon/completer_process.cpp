@@ -28,10 +28,19 @@ CompleterProcess::CompleterProcess() : events_(epoll_create1(EPOLL_CLOEXEC)) {}
 
 std::string CompleterProcess::prepare(const WatchedContext& watched, const std::string& program) {
     program_ = program.empty() ? own_program() : program;
-    context_ = describe_again(watched.context_fd, O_RDWR);
-    image_ = describe_again(watched.image_fd, O_RDONLY);
-    pool_ = describe_again(watched.pool_fd, O_RDWR);
-    constants_ = describe_again(watched.constants_fd, O_RDONLY);
+    const struct {
+        UniqueFd& own;
+        int of;
+        int flags;
+    } files[] = {{context_, watched.context_fd, O_RDWR},
+                 {image_, watched.image_fd, O_RDONLY},
+                 {pool_, watched.pool_fd, O_RDWR},
+                 {constants_, watched.constants_fd, O_RDONLY}};
+    if (!events_) return "a loop for the completer: " + errno_text(errno);
+    for (const auto& file : files) {
+        file.own = describe_again(file.of, file.flags);
+        if (!file.own) return "what the completer needs: " + errno_text(errno);
+    }
     return access(program_.c_str(), X_OK) == 0 ? "" : program_ + " is missing";
 }
 

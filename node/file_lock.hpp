@@ -3,6 +3,7 @@
 // Crash rule: the kernel drops a lock with the last descriptor and mapping of its description.
 #pragma once
 
+#include <errno.h>
 #include <fcntl.h>
 
 #include "dsm-core/base/types.hpp"
@@ -19,6 +20,9 @@ inline bool set_file_lock(int fd, short type, u64 at, u64 bytes = 1) {
     lock.l_len = static_cast<off_t>(bytes);
     return fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
+
+/// Whether the errno of set_file_lock() says that another description has the lock.
+inline bool is_in_the_way(int error) { return error == EAGAIN || error == EACCES; }
 
 /// Whether another description than that of `fd` has a lock in the range.
 inline bool somebody_locks(int fd, u64 at, u64 bytes = 1) {

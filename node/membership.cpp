@@ -106,6 +106,9 @@ u32 Membership::join() {
     const u32 node = options_.node;
     const std::string what = fmt::format("pool {}: node {}", pool_.file.path, number(node));
     if (!set_file_lock(pool_fd_, F_WRLCK, DAEMON_LOCKS_OFFSET + node)) {
+        if (!is_in_the_way(errno)) {
+            throw NodeError(errno, what + " cannot be locked: " + errno_text(errno));
+        }
         throw NodeError(EBUSY, what + " is served by another daemon: give another --node");
     }
     make_present();

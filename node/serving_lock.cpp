@@ -48,6 +48,7 @@ UniqueFd take_serving_lock(const ContextPaths& paths) {
         UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
         if (!fd) fail(path);
         if (!set_file_lock(fd.get(), F_WRLCK, 0)) {
+            if (!is_in_the_way(errno)) fail(path);
             const std::string pid = holder_of(fd.get());
             // A completer that a killed daemon had just forked has its lock until it is executed.
             if (is_ending(static_cast<pid_t>(std::atoi(pid.c_str()))) && monotonic_ns() < end) {

@@ -196,7 +196,10 @@ bool freeze_context_metadata() {
     return close_gaps();
 }
 
+bool metadata_is_shared() { return array_views[0] != 0; }
+
 bool map_private_metadata(u32 first, u32 count) {
+    if (gaps_open && !close_gaps()) return false;
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
     return for_each_shared_run(
         first, first + count, any_chunk,

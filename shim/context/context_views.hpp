@@ -27,6 +27,10 @@ std::atomic<u64>* present_bitmaps();
 /// after a message: no memory; what was frozen by then stays so. Does nothing when all is private.
 bool freeze_context_metadata();
 
+/// Whether metadata of chunks that are taken now is still the context's: no fork has been prepared, or
+/// one was refused before all was private.
+bool metadata_is_shared();
+
 /// Private, zero metadata for chunks that were taken after a fork. False: no memory.
 bool map_private_metadata(u32 first, u32 count);
 

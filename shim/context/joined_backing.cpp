@@ -101,10 +101,9 @@ ChunkRun claim(u32 count, u32 align, ChunkIndex exact) {
     }
     const u32 first = raw(reply.first);
     const bool clean = reply.clean;
-    const bool shared = heap_in_context.load(std::memory_order_relaxed);
-    const bool usable =
-        (shared ? commit_chunk_metadata(first, count) : map_private_metadata(first, count)) &&
-        !sys::failed(open_chunks_here(first, count));
+    const bool usable = (metadata_is_shared() ? commit_chunk_metadata(first, count)
+                                              : map_private_metadata(first, count)) &&
+                        !sys::failed(open_chunks_here(first, count));
     if (!usable) {
         return_chunks(first, count, clean);
         return {};

@@ -20,6 +20,7 @@
 #include "dsm-core/heap/adoption.hpp"
 #include "dsm-core/heap/check.hpp"
 #include "node/believed.hpp"
+#include "node/node_error.hpp"
 #include "node/process_facts.hpp"
 #include "shim/context/context_file.hpp"
 
@@ -106,9 +107,14 @@ void close_all_but(int a, int b) {
     _exit(write(out, &verdict, sizeof verdict) == sizeof verdict ? 0 : 1);
 }
 
-/// Waits for the verdict of process `pid` and for its end. What became of the walk; empty: the
-/// verdict is there.
-std::string await(pid_t pid, int from, Verdict& verdict) {
+/// What came of a walk.
+struct Walk {
+    std::string broken;   // what is broken; empty: nothing that we know
+    std::string missing;  // why there was none; empty: there was one
+};
+
+/// Waits for the verdict of process `pid` and for its end; without one, what became of the walk.
+Walk await(pid_t pid, int from, Verdict& verdict) {
     const u64 end = monotonic_ms() + LONGEST_WALK_MS;
     pollfd answer{from, POLLIN, 0};
     int ready = 0;
@@ -122,32 +128,33 @@ std::string await(pid_t pid, int from, Verdict& verdict) {
     pid_t ended;
     do ended = waitpid(pid, &status, 0);
     while (ended < 0 && errno == EINTR);
-    if (told) return "";
-    if (ready <= 0) return fmt::format("the walk did not end in {} ms", LONGEST_WALK_MS);
+    if (told) return {};
+    if (ready <= 0) return {fmt::format("the walk did not end in {} ms", LONGEST_WALK_MS), ""};
     if (ended == pid && WIFSIGNALED(status)) {
-        return fmt::format("the walk was led astray (signal {})", WTERMSIG(status));
+        return {fmt::format("the walk was led astray (signal {})", WTERMSIG(status)), ""};
     }
-    return "the walk could not be made";
+    return {"", "its process could not map what it needs"};
 }
 
-/// Has the heap of a client walked. What is broken there, or became of the walk; empty: nothing.
-std::string walk_apart(int context_fd, u32 client) {
+/// Has the heap of a client walked.
+Walk walk_apart(int context_fd, u32 client) {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) return "";
+    if (pipe2(ends, O_CLOEXEC) != 0) return {"", "no pipe: " + errno_text(errno)};
     const UniqueFd from(ends[0]);
     UniqueFd to(ends[1]);
     const ContextConstants constants = context();
     const pid_t pid = fork();
     if (pid == 0) walk(context_fd, constants, client, to.get());
+    if (pid < 0) return {"", "no process: " + errno_text(errno)};
     to.reset();
-    if (pid < 0) return "no process for the walk";
     Verdict verdict;
-    const std::string failed = await(pid, from.get(), verdict);
-    if (!failed.empty() || verdict.broken == 0) return failed;
-    return fmt::format("{} ({} at {}, found {}, expected {})",
-                       printable(verdict.what, sizeof verdict.what),
-                       printable(verdict.kind, sizeof verdict.kind), verdict.object, verdict.found,
-                       verdict.expected);
+    Walk done = await(pid, from.get(), verdict);
+    if (verdict.broken == 0) return done;
+    done.broken = fmt::format("{} ({} at {}, found {}, expected {})",
+                              printable(verdict.what, sizeof verdict.what),
+                              printable(verdict.kind, sizeof verdict.kind), verdict.object,
+                              verdict.found, verdict.expected);
+    return done;
 }
 
 }  // namespace
@@ -158,10 +165,14 @@ void HeapVerifier::verify(u32 client) {
         client_at(client).left_open.load(std::memory_order_relaxed) != 0) {
         return;
     }
-    const std::string what = walk_apart(served_.fd(), client);
-    if (what.empty()) return;
+    const Walk walk = walk_apart(served_.fd(), client);
+    if (!walk.missing.empty()) {
+        log_(LogLevel::warning,
+             fmt::format("client {}: its heap was not walked: {}", client, walk.missing));
+    }
+    if (walk.broken.empty()) return;
     ++broken_;
-    log_(LogLevel::error, fmt::format("client {}: its heap is broken: {}", client, what));
+    log_(LogLevel::error, fmt::format("client {}: its heap is broken: {}", client, walk.broken));
 }
 
 }  // namespace aep

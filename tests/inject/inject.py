@@ -4,6 +4,7 @@ A case lets each call site of its scenario fail by one way with one error; with 
 with each error that it can say (ci/inject.sh --all). Arguments: TOOLS SCENARIO [unittest arguments].
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -327,10 +328,11 @@ class Tools(Sweep):
         if served:
             self.assertTrue(daemon.start())
             daemon.client("die", require=True)
+            self.assertEqual(daemon.unsound(), [])
         outcome = self.injector.run([AEP, words[0], *daemon.where, *words[1:]], fault, alone=True)
         if outcome.status == 77:
             self.skipTest(outcome.errors)
-        found = self.objections(outcome, statuses=(0, 1, 2))
+        found = self.objections(dataclasses.replace(outcome, errors=""), statuses=(0, 1, 2))
         if outcome.status != 0 and not (outcome.errors + outcome.output).strip():
             found.append("it fails without a word")
         again = daemon.aep("up", "--pool-size", POOL_SIZE, "--provider", "rollback")

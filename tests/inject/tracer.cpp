@@ -194,6 +194,13 @@ void Tracer::stopped(pid_t tid, int status) {
         threads_[tid].call = nullptr;
     } else if (event == 0) {
         deliver = signal;
+        if (signal == SIGSEGV || signal == SIGBUS || signal == SIGABRT) {
+            Thread& thread = threads_[tid];
+            if (thread.process == 0) thread.process = process_of(tid);
+            std::fprintf(report_, "SIGNAL %d %d %s\n", signal, tid,
+                         stacks_.of(thread.process, tid, false).c_str());
+            std::fflush(report_);
+        }
     }
     ptrace(PTRACE_SYSCALL, tid, 0, deliver);
 }

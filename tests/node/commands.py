@@ -134,7 +134,7 @@ class Commands(NodeTest):
         self.assertIn("poisoned", status.stdout)
         check = self.aep("check")
         self.assertEqual(check.returncode, 1)
-        self.assertIn(f"operation 1 of tester (pid {client.process.pid})", check.stdout)
+        self.assertIn(f"operation take_run of tester (pid {client.process.pid})", check.stdout)
         refused = self.client()
         self.assertIn(f"refused {errno.ENOTRECOVERABLE} the context is poisoned", refused.greeting)
         self.good("down")

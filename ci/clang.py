@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = ROOT / "build" / "release"
 PLACE = ROOT / "build" / "clang"
-PRODUCT = ("dsm-core", "aep-lib", "shim", "preload", "node", "tools")
+PRODUCT = ("dsm-core", "shim", "preload")
 # What clang does not know, or what changes nothing of the analysis.
 DROPPED = re.compile(r"-(W|flto|mmemset|mmemcpy|mgeneral|ffile-prefix|fno-sanitize|fsanitize|g)")
 OUR_WARNINGS = ["-Wthread-safety", "-Wthread-safety-reference", "-Wno-unknown-attributes"]

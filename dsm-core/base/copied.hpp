@@ -15,6 +15,8 @@ namespace detail {
 template <class T>
 using WordOf =
     std::conditional_t<alignof(T) % 8 == 0, u64, std::conditional_t<alignof(T) % 4 == 0, u32, u8>>;
+template <class T>
+inline constexpr usize WORDS_OF = sizeof(T) / alignof(WordOf<T>);
 }  // namespace detail
 
 /// A copy of `shared` in the caller's memory, word by word; the words need not be of one moment. The compiler cannot go
@@ -23,10 +25,10 @@ template <class T>
 T copied(const T& shared) {
     static_assert(std::is_trivially_copy_constructible_v<T> && std::is_trivially_destructible_v<T>);
     using Word = detail::WordOf<T>;
-    alignas(T) Word own[sizeof(T) / sizeof(Word)];
+    alignas(T) Word own[detail::WORDS_OF<T>];
     const Word* from = reinterpret_cast<const Word*>(&shared);
     // relaxed: whoever needs an order has a version or a lock beside it.
-    for (usize i = 0; i < sizeof(T) / sizeof(Word); ++i)
+    for (usize i = 0; i < detail::WORDS_OF<T>; ++i)
         own[i] = __atomic_load_n(from + i, __ATOMIC_RELAXED);
     return *reinterpret_cast<const T*>(own);
 }
@@ -38,7 +40,7 @@ void put_copy(T& shared, const T& own) {
     using Word = detail::WordOf<T>;
     const Word* from = reinterpret_cast<const Word*>(&own);
     // relaxed: as above.
-    for (usize i = 0; i < sizeof(T) / sizeof(Word); ++i) {
+    for (usize i = 0; i < detail::WORDS_OF<T>; ++i) {
         Word word;
         __builtin_memcpy(&word, from + i, sizeof word);
         __atomic_store_n(reinterpret_cast<Word*>(&shared) + i, word, __ATOMIC_RELAXED);

@@ -27,6 +27,8 @@ constexpr u32 CHUNKS = 16;  // of which the process maps the address
 
 /// Client OURS, as joining would have made it (shim/context/join.cpp), but for the mappings.
 void become_client() {
+    // To the end of the process: the thread behind a descriptor looks at it until then.
+    static const World world({.clients = 2, .slots = SLOTS});
     void* heap = reinterpret_cast<void*>(HEAP_BASE);
     ASSERT_EQ(mmap(heap, CHUNKS * CHUNK_SIZE, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0),
@@ -69,7 +71,6 @@ u64 make_own_object(u64 bytes) {
 
 TEST(HostedClient, SlotsAreOneThreadsAtATime) {
     in_child([] {
-        World world({.clients = 2, .slots = SLOTS});
         become_client();
         constexpr u32 THREADS = 12;  // more than there are slots: some use the spare one
         std::atomic<u32> user[SLOTS] = {};
@@ -115,7 +116,6 @@ TEST(HostedClient, SlotsAreOneThreadsAtATime) {
 /// Threads of the process send to a client and receive from it, by calls that wait, by the descriptor, and at once.
 TEST(HostedClient, EveryMessageIsReceivedOnce) {
     in_child([] {
-        World world({.clients = 2, .slots = SLOTS});
         become_client();
         constexpr u64 EACH_WAY = 20'000 / SLOWNESS;
         const u64 ours = make_own_object(64);
@@ -196,7 +196,6 @@ TEST(HostedClient, EveryMessageIsReceivedOnce) {
 /// One message at a time, each waited for without an end: a wake-up that is lost is a test that never ends.
 TEST(HostedClient, NoWakeUpIsLost) {
     in_child([] {
-        World world({.clients = 2, .slots = SLOTS});
         become_client();
         constexpr int ROUNDS = 3000 / SLOWNESS;
         const u64 ours = make_own_object(64);

@@ -120,7 +120,7 @@ class Arena {
     /// Calls f(address, bytes) for each part of the arena that chunks below `limit` touch, while it
     /// returns true: for whoever makes its memory present ahead.
     template <class F>
-    bool for_each_memory(u32 limit, F&& f) const {
+    bool for_each_memory(u32 limit, F&& f) const AEP_NOT_CHECKED {  // looks at addresses alone
         const uptr begin = reinterpret_cast<uptr>(this);
         return f(begin, reinterpret_cast<uptr>(&by_rank_) - begin) &&
                by_rank_.for_each_memory(limit, f);

@@ -27,7 +27,11 @@ DYING = "the process is about to end by SIGABRT"
 RELATIVE = "a path that is not absolute"
 LOCK_HELD = "another daemon is there already: tests/node"
 
+# The first that fits counts.
 EXCEPTIONS = (
+    Excepted("shim/sys/message.cpp", "sys::tgkill", DYING),
+    Excepted("shim/sys/message.cpp", "__NR_rt_sigaction", DYING),
+    Excepted("shim/backing/populate.cpp", "FUTEX_WAKE_OP", OLD),
     Excepted("", "sys::getpid()", NEVER),
     Excepted("", "sys::gettid()", NEVER),
     Excepted("", "sys::geteuid()", NEVER),
@@ -35,8 +39,6 @@ EXCEPTIONS = (
     Excepted("", "__NR_rt_sigprocmask", NEVER),
     Excepted("", "__NR_brk, 0", NEVER),
     Excepted("", "FUTEX_WAKE", NEVER),
-    Excepted("shim/sys/message.cpp", "sys::tgkill", DYING),
-    Excepted("shim/sys/message.cpp", "__NR_rt_sigaction", DYING),
     Excepted("shim/sys/message.cpp", "sys::write(2", "the message of another failure; what cannot be written is lost"),
     Excepted("shim/driver/slow_path.cpp", "__NR_sigaltstack, 0", NEVER),
     # ---- after a failure
@@ -56,7 +58,7 @@ EXCEPTIONS = (
     Excepted("shim/context/daemon_link.cpp", "sys::close(received)", "a daemon that sends more descriptors than it should"),
     Excepted("shim/context/daemon_link.cpp", "sys::close(fd); return result", UNDOING),
     Excepted("shim/context/join.cpp", "sys::munmap(ranges_", UNDOING),
-    Excepted("shim/sharing/share_fd.cpp", "sys::munmap(base, THREAD_BYTES); return result", UNDOING),
+    Excepted("shim/sys/raw_thread.cpp", "sys::munmap(base, THREAD_BYTES)", UNDOING),
     Excepted("shim/sharing/share_fd.cpp", "sys::close(event_fd); event_fd = -1; level", UNDOING),
     Excepted("shim/context/slots.cpp", "sys::madvise(stack, STACK_BYTES, MADV_REMOVE)", UNDOING),
     Excepted("shim/context/slots.cpp", "sys::mprotect(stack, STACK_BYTES, PROT_NONE)", UNDOING),
@@ -78,7 +80,6 @@ EXCEPTIONS = (
     Excepted("shim/backing/pool_create.cpp", "__NR_renameat2", OLD),
     Excepted("shim/backing/pool_create.cpp", "sys::linkat(AT_FDCWD, temporary", OLD),
     Excepted("shim/backing/pool_create.cpp", "sys::unlink(temporary)", OLD),
-    Excepted("shim/backing/populate.cpp", "FUTEX_WAKE_OP", OLD),
     Excepted("node/image_copy.cpp", "errno == EINVAL ? memfd_create", OLD),
     Excepted("node/heap_verifier.cpp", "SYS_close_range", "its child keeps descriptors that it does not use"),
     # ---- situations that no scenario has

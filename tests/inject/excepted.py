@@ -30,7 +30,6 @@ LOCK_HELD = "another daemon is there already: tests/node"
 # The first that fits counts.
 EXCEPTIONS = (
     Excepted("shim/sys/message.cpp", "sys::tgkill", DYING),
-    Excepted("shim/sys/message.cpp", "__NR_rt_sigaction", DYING),
     Excepted("shim/backing/populate.cpp", "FUTEX_WAKE_OP", OLD),
     Excepted("", "sys::getpid()", NEVER),
     Excepted("", "sys::gettid()", NEVER),

@@ -111,7 +111,8 @@ void check_unused(int fd, u32 chunk, Findings& found) {
         copy_of(reinterpret_cast<uptr>(chunk_desc(ChunkIndex{chunk})), sizeof(ChunkDesc));
     if (!own.empty()) {
         const auto* d = reinterpret_cast<const ChunkDesc*>(own.data());
-        if ((d->free | d->zero | d->committed | d->dirty | d->rank | d->holder.load()) != 0) {
+        if ((d->free | d->zero | d->committed | d->dirty | d->bitmaps | d->rank |
+             d->holder.load()) != 0) {
             found.add(named("chunk", chunk), "nobody holds it, but it has a descriptor",
                       d->holder.load(), 0);
         }

@@ -244,6 +244,13 @@ void Arena::set_committed(SliceIndex first, u32 slices) {
     });
 }
 
+void Arena::set_bitmaps(ChunkIndex c, u64 slices) {
+    LockScope scope(lock_);
+    ChunkDesc* d = chunk_desc(c);
+    // relaxed: who looks without the lock has made those present himself that he asks about.
+    __atomic_store_n(&d->bitmaps, d->bitmaps | slices, __ATOMIC_RELAXED);
+}
+
 GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added) {
     LockScope scope(lock_);
     const u32 begin = raw(first) + old_slices;
@@ -269,6 +276,7 @@ void Arena::add(ChunkIndex first, u32 count, const Added& what, u64 now) {
     for (u32 c = raw(first); c < raw(first) + count; ++c) {
         ChunkDesc* d = chunk_desc(ChunkIndex{c});
         d->coarse = what.coarse ? 1 : 0;
+        d->bitmaps = what.sparse ? 0 : ~u64{0};
         d->free = ~u64{0};
         d->zero = what.zero ? ~u64{0} : 0;
         d->committed = what.committed ? ~u64{0} : 0;
@@ -364,7 +372,7 @@ ChunkIndex Arena::detach_free_chunk(u32 keep) {
     if (spare <= keep) return NO_CHUNK;
     ChunkDesc* d = chunk_desc(ChunkIndex{found});
     d->holder.store(0, std::memory_order_relaxed);
-    d->free = d->zero = d->committed = 0;
+    d->free = d->zero = d->committed = d->bitmaps = 0;
     refile(ChunkIndex{found}, d);
     --chunks_held_;
     AEP_HEAP_CRASH_POINT("arena: chunk detached");

@@ -19,6 +19,7 @@ struct ChunkDesc {
     u64 zero;        // free slices that read as zero
     u64 committed;   // writing cannot fail (PageDesc::committed has parts of others)
     u64 dirty;       // free slices with memory behind them
+    u64 bitmaps;     // a page that begins there has bitmaps that can be written
     u32 next_dirty;  // FIFO of chunks with dirty slices, NO_CHUNK-terminated
     u8 on_dirty_list;
     u8 given_again;  // since it came to its place there: it goes to the end once more
@@ -77,6 +78,15 @@ class Arena {
     /// Marks slices of a taken run as committed.
     void set_committed(SliceIndex first, u32 slices);
 
+    /// Marks slices of a chunk as such whose bitmaps can be written.
+    void set_bitmaps(ChunkIndex c, u64 slices);
+    /// Whether those of a page that begins at the first slice of a taken run can.
+    static bool has_bitmaps(SliceIndex first) {
+        const ChunkDesc* d = chunk_desc(chunk_of(first));
+        return (__atomic_load_n(&d->bitmaps, __ATOMIC_RELAXED) >> (raw(first) % SLICES_PER_CHUNK) &
+                1) != 0;
+    }
+
     /// Extends the run [first, first+old_slices) to `new_slices` if the slices behind it are free.
     /// On `grown`, `added` is the new part.
     GrowResult grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added);
@@ -87,6 +97,7 @@ class Arena {
         bool committed;  // writing them cannot fail
         bool dirty;      // they hold memory, which decays
         bool coarse;     // their memory comes in large pieces
+        bool sparse;     // the bitmaps of their pages must be made present
     };
     /// Adds chunks, wholly free. `now` in ms starts the decay of dirty ones.
     void add(ChunkIndex first, u32 count, const Added& what, u64 now);

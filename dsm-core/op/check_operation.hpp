@@ -40,8 +40,7 @@ Touched touched_by(const O& o, const typename O::Reply& reply) {
     if constexpr (requires { reply.chunk; })
         return detail::touched_chunk(t, reply.status, reply.chunk);
     if constexpr (requires { o.chunk; }) return detail::touched_chunk(t, Status::ok, o.chunk);
-    if constexpr (std::is_same_v<O, ExtendPage>) t.page = o.page;
-    if constexpr (std::is_same_v<O, GiveRun> || std::is_same_v<O, CommitRun>) {
+    if constexpr (std::is_same_v<O, GiveRun>) {
         t.first = o.first, t.slices = o.slices;
     }
     if constexpr (std::is_same_v<O, AddChunks>) {

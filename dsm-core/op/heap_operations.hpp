@@ -14,18 +14,51 @@ namespace aep::op {
 
 // ---- Pages and runs
 
-/// Finds a page of a class that has free blocks: one of the heap's, or of a heap that nobody has.
-struct FindPage {
-    static constexpr const char* NAME = "find_page";
+/// Chunks that the backing has provided become the domain's.
+struct AddChunks {
+    static constexpr const char* NAME = "add_chunks";
+    ChunkIndex first{};
+    u32 count = 0;
+    u64 now = 0;
+    bool dirty = false;      // they hold memory, which decays
+    bool zero = false;       // they read as zero
+    bool committed = false;  // writing them cannot fail
+    bool coarse = false;     // their memory comes in large pieces
+    bool sparse = false;     // the bitmaps of a page must be made present before it is made
+    using Reply = Done;
+};
+
+/// Gets a page of a class with a block at hand: one of the heap's, one of a heap that nobody has, or
+/// a fresh one. Resumable: what it cannot do itself it asks for, and is asked again with that. In
+/// between the caller has at most a reserved run, which belongs to the heap.
+struct Refill {
+    static constexpr const char* NAME = "refill";
     Heap* heap = nullptr;
     u32 size_class = 0;
     u64 now = 0;
-    bool thorough = false;  // full pages' few free blocks count, too
+    // Full pages' few free blocks count, too, and runs over a chunk's border.
+    bool thorough = false;
     bool own_only = false;  // no page of others' is adopted
+    bool fresh = false;     // a page may be made of slices that are free
+
+    // What the last answer asked for, one of them.
+    PageDesc* page = nullptr;  // `committed` bytes of it can be written now
+    Run run{};                 // reserved; run.committed bytes of it can be written now
+    AddChunks chunks{};        // the first `committed` bytes of them can be written at once
+    u64 committed = 0;
+    // Slices of the run's or the chunks' first chunk whose bitmaps are present now, a bit each.
+    u64 bitmaps = 0;
+
     struct Reply {
-        Status status = Status::ok;  // miss; uncommitted: it has room that must be committed first
-        bool tight = false;          // it has few blocks, and had better be committed further
+        Status status = Status::ok;  // miss; uncommitted; need_chunks
+        bool fresh = false;          // the page is
+        bool bitmaps = false;        // uncommitted, a run: those of its first slice must be present
+        // ok; uncommitted: more of it must be writable; null: of the run.
         PageDesc* page = nullptr;
+        Run run{};  // uncommitted: reserved
+        // Bytes from the start of page or run to be writable; with ok: that had better be, for the
+        // page has few blocks; 0: none.
+        u64 goal = 0;
         uptr twice_freed = 0;  // a block that another thread freed although it was not live
     };
 };
@@ -38,18 +71,11 @@ struct TakeRun {
     u32 alignment = 0;                   // in slices; a power of two
     u32 first_chunk = 0, end_chunk = 0;  // that it must lie in; both 0: any
     bool thorough = false;               // also over a chunk's border, however short
+    friend constexpr bool operator==(const TakeRun&, const TakeRun&) = default;
     struct Reply {
         Status status = Status::ok;  // miss
         Run run{};
     };
-};
-
-/// The slices of a reserved run can be written.
-struct CommitRun {
-    static constexpr const char* NAME = "commit_run";
-    SliceIndex first{};
-    u32 slices = 0;
-    using Reply = Done;
 };
 
 /// Gives back a reserved run, or chunks' worth of one.
@@ -58,27 +84,6 @@ struct GiveRun {
     SliceIndex first{};
     u32 slices = 0;
     u64 now = 0;
-    using Reply = Done;
-};
-
-/// A reserved run becomes a page of the heap's.
-struct MakePage {
-    static constexpr const char* NAME = "make_page";
-    Heap* heap = nullptr;
-    u32 size_class = 0;
-    Run run{};
-    struct Reply {
-        Status status = Status::ok;
-        PageDesc* page = nullptr;
-    };
-};
-
-/// More of a page can be written.
-struct ExtendPage {
-    static constexpr const char* NAME = "extend_page";
-    Heap* heap = nullptr;
-    PageDesc* page = nullptr;
-    u64 committed = 0;  // bytes of it, from its start
     using Reply = Done;
 };
 
@@ -101,11 +106,21 @@ struct QueuePage {
 
 // ---- Large objects
 
-/// A reserved run becomes a large object.
+/// Makes a large object. Resumable, as Refill is.
 struct MakeLarge {
     static constexpr const char* NAME = "make_large";
-    Run run{};
-    using Reply = Done;
+    Heap* heap = nullptr;
+    u32 slices = 0;
+    u32 alignment = 1;      // in slices; a power of two
+    u64 bytes = 0;          // from its start, to be writable
+    bool thorough = false;  // runs over a chunk's border, too
+    Run run{};              // see Refill; the object is made of it
+    AddChunks chunks{};
+    struct Reply {
+        Status status = Status::ok;  // uncommitted; need_chunks
+        Run run{};                   // ok: the object; uncommitted: reserved
+        u64 goal = 0;                // uncommitted: bytes of the run to be writable
+    };
 };
 
 struct FreeLarge {
@@ -145,19 +160,6 @@ struct CommitLarge {
 
 // ---- Chunks and free memory
 
-/// Chunks that the backing has provided become the domain's.
-struct AddChunks {
-    static constexpr const char* NAME = "add_chunks";
-    ChunkIndex first{};
-    u32 count = 0;
-    u64 now = 0;
-    bool dirty = false;      // they hold memory, which decays
-    bool zero = false;       // they read as zero
-    bool committed = false;  // writing them cannot fail
-    bool coarse = false;     // their memory comes in large pieces
-    using Reply = Done;
-};
-
 /// Withdraws free slices of one chunk whose memory is due to go back; EndPurge returns them.
 struct BeginPurge {
     static constexpr const char* NAME = "begin_purge";
@@ -194,6 +196,7 @@ struct DetachChunk {
 struct AcquireHeap {
     static constexpr const char* NAME = "acquire_heap";
     bool unused = false;  // only one without pages
+    friend constexpr bool operator==(const AcquireHeap&, const AcquireHeap&) = default;
     struct Reply {
         Status status = Status::ok;  // need_heaps
         Heap* heap = nullptr;
@@ -283,9 +286,9 @@ struct FreeForeign {
 };
 
 using HeapOperations =
-    OperationList<0, FindPage, TakeRun, CommitRun, GiveRun, MakePage, ExtendPage, RefilePage,
-                  QueuePage, MakeLarge, FreeLarge, GrowLarge, ShrinkLarge, CommitLarge, AddChunks,
-                  BeginPurge, EndPurge, DetachChunk, AcquireHeap, AbandonHeap, AddHeaps, Trim,
-                  RepairAfterFork, TakeBack, TakeBlock, FreeBlock, FreeForeign>;
+    OperationList<0, Refill, TakeRun, GiveRun, RefilePage, QueuePage, MakeLarge, FreeLarge,
+                  GrowLarge, ShrinkLarge, CommitLarge, AddChunks, BeginPurge, EndPurge, DetachChunk,
+                  AcquireHeap, AbandonHeap, AddHeaps, Trim, RepairAfterFork, TakeBack, TakeBlock,
+                  FreeBlock, FreeForeign>;
 
 }  // namespace aep::op

@@ -129,11 +129,13 @@ void unfile_full_pages(Heap* h, u32 c) {
     }
 }
 
-}  // namespace
+/// What a look for a page of the heap's has found.
+struct Found {
+    PageDesc* page;  // null: none; with no block at hand: more of it must be committed
+    uptr twice_freed;
+};
 
-// ---- Pages and runs
-
-op::FindPage::Reply perform(Domain& dom, const op::FindPage& o) {
+Found find_page(Domain& dom, const op::Refill& o) {
     uptr bad = 0;
     Heap* h = o.heap;
     const u32 c = o.size_class;
@@ -141,14 +143,115 @@ op::FindPage::Reply perform(Domain& dom, const op::FindPage& o) {
     PageDesc* d = usable_page(dom, h, c, o.thorough, bad, o.now);
     if (d == nullptr && !o.own_only && adopt_one(dom, h))
         d = usable_page(dom, h, c, o.thorough, bad, o.now);
-    if (d == nullptr) {
-        if (++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, o.now);
-        return {.status = Status::miss, .twice_freed = bad};
+    if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, o.now);
+    return {d, bad};
+}
+
+bool is_coarse(SliceIndex first) { return chunk_desc(chunk_of(first))->coarse != 0; }
+
+/// So many bytes of a run or a page that begins there are committed if `bytes` are.
+u64 whole_pieces(SliceIndex first, u64 bytes) {
+    return is_coarse(first) ? round_up(bytes, SLICE_SIZE) : bytes;
+}
+
+op::Refill::Reply describe(PageDesc* d, uptr twice_freed) {
+    const bool ready = page_hand(d) != 0;
+    op::Refill::Reply reply{
+        .status = ready ? Status::ok : Status::uncommitted, .page = d, .twice_freed = twice_freed};
+    if (!ready || (page_is_tight(d) && page_awaits_memory(d))) {
+        reply.goal = whole_pieces(slice_of(d),
+                                  commit_goal(d->size_class, usize{d->extended} * d->block_size));
     }
-    return {.status = page_hand(d) == 0 ? Status::uncommitted : Status::ok,
-            .tight = page_is_tight(d) && page_awaits_memory(d),
-            .page = d,
-            .twice_freed = bad};
+    return reply;
+}
+
+/// A reserved run becomes a page of the heap's.
+PageDesc* make_page(Heap* h, u32 c, const Run& run) {
+    PageDesc* d = desc_of(run.first);
+    page_init(d, c, h->id(), run.zero, run.committed);
+    page_extend(d);
+    AEP_HEAP_CRASH_POINT("page: made");
+    ++h->page_count;
+    heap_enqueue(h, d);
+    AEP_HEAP_CRASH_POINT("page: listed");
+    return d;
+}
+
+/// The same, or what the run lacks.
+op::Refill::Reply page_of_run(const op::Refill& o, const Run& run, uptr twice_freed) {
+    op::Refill::Reply reply{.fresh = true, .twice_freed = twice_freed};
+    const u64 goal = whole_pieces(run.first, commit_goal(o.size_class, 0));
+    reply.bitmaps = !Arena::has_bitmaps(run.first);
+    if (run.committed >= goal && !reply.bitmaps) {
+        reply.page = make_page(o.heap, o.size_class, run);
+        return reply;
+    }
+    reply.status = Status::uncommitted;
+    reply.run = run;
+    reply.goal = goal;
+    return reply;
+}
+
+void make_large(Domain& dom, const Run& run) {
+    PageDesc* d = desc_of(run.first);
+    d->slices = run.slices;
+    d->block_size = 0;
+    d->committed = round_down(run.committed, SLICE_SIZE);
+    dom.large_bytes.fetch_add(run.bytes(), std::memory_order_relaxed);
+    dom.large_count.fetch_add(1, std::memory_order_relaxed);
+    AEP_HEAP_CRASH_POINT("large: born");
+    d->tag.store(TAG_LARGE, std::memory_order_release);
+}
+
+/// The caller has made the first run.committed bytes of a reserved run writable.
+void note_committed(Domain& dom, const Run& run) {
+    const u32 whole = static_cast<u32>(run.committed >> SLICE_SHIFT);
+    if (whole != 0) dom.arena.set_committed(run.first, whole);
+}
+
+/// A run of slices, of chunks that were just added unless others were quicker; else of any.
+Run take_run(Domain& dom, const op::Refill& o) {
+    const u32 slices = page_slices(o.size_class), owner = o.heap->id();
+    if (o.chunks.count != 0) {
+        const u32 first = raw(o.chunks.first);
+        const u32 end = first + o.chunks.count;
+        if (const Run run = dom.arena.take_between(first, end, slices, 1, owner)) return run;
+    }
+    return dom.arena.take(slices, 1, owner, o.thorough);
+}
+
+}  // namespace
+
+// ---- Pages and runs
+
+op::Refill::Reply perform(Domain& dom, const op::Refill& o) {
+    if (o.page != nullptr) {
+        o.page->committed = o.committed;
+        if (page_hand(o.page) == 0) extend(o.page);
+        return {.page = o.page};
+    }
+    if (o.run) {
+        if (o.bitmaps != 0) dom.arena.set_bitmaps(chunk_of(o.run.first), o.bitmaps);
+        note_committed(dom, o.run);
+        return page_of_run(o, o.run, 0);
+    }
+    Found found{};
+    if (o.chunks.count != 0) {
+        perform(dom, o.chunks);
+        if (o.bitmaps != 0) dom.arena.set_bitmaps(o.chunks.first, o.bitmaps);
+    } else {
+        found = find_page(dom, o);
+        if (found.page != nullptr) return describe(found.page, found.twice_freed);
+    }
+    if (!o.fresh) return {.status = Status::miss, .twice_freed = found.twice_freed};
+    Run run = take_run(dom, o);
+    if (!run) return {.status = Status::need_chunks, .twice_freed = found.twice_freed};
+    if (o.chunks.count != 0 && run.first == first_slice(o.chunks.first) &&
+        o.committed > run.committed) {
+        run.committed = o.committed;
+        note_committed(dom, run);
+    }
+    return page_of_run(o, run, found.twice_freed);
 }
 
 op::TakeRun::Reply perform(Domain& dom, const op::TakeRun& o) {
@@ -162,30 +265,8 @@ op::TakeRun::Reply perform(Domain& dom, const op::TakeRun& o) {
     return {.status = run ? Status::ok : Status::miss, .run = run};
 }
 
-op::CommitRun::Reply perform(Domain& dom, const op::CommitRun& o) {
-    dom.arena.set_committed(o.first, o.slices);
-    return {};
-}
-
 op::GiveRun::Reply perform(Domain& dom, const op::GiveRun& o) {
     dom.arena.give(o.first, o.slices, o.now);
-    return {};
-}
-
-op::MakePage::Reply perform(Domain&, const op::MakePage& o) {
-    PageDesc* d = desc_of(o.run.first);
-    page_init(d, o.size_class, o.heap->id(), o.run.zero, o.run.committed);
-    page_extend(d);
-    AEP_HEAP_CRASH_POINT("page: made");
-    ++o.heap->page_count;
-    heap_enqueue(o.heap, d);
-    AEP_HEAP_CRASH_POINT("page: listed");
-    return {.page = d};
-}
-
-op::ExtendPage::Reply perform(Domain&, const op::ExtendPage& o) {
-    o.page->committed = o.committed;
-    if (page_hand(o.page) == 0) extend(o.page);
     return {};
 }
 
@@ -203,15 +284,20 @@ op::QueuePage::Reply perform(Domain&, const op::QueuePage& o) {
 // ---- Large objects
 
 op::MakeLarge::Reply perform(Domain& dom, const op::MakeLarge& o) {
-    PageDesc* d = desc_of(o.run.first);
-    d->slices = o.run.slices;
-    d->block_size = 0;
-    d->committed = round_down(o.run.committed, SLICE_SIZE);
-    dom.large_bytes.fetch_add(o.run.bytes(), std::memory_order_relaxed);
-    dom.large_count.fetch_add(1, std::memory_order_relaxed);
-    AEP_HEAP_CRASH_POINT("large: born");
-    d->tag.store(TAG_LARGE, std::memory_order_release);
-    return {};
+    if (o.chunks.count != 0) perform(dom, o.chunks);
+    Run run = o.run;
+    if (run) {
+        note_committed(dom, run);
+    } else {
+        if (o.slices == 0 || o.alignment == 0) return {.status = Status::miss};
+        const u32 owner = o.heap == nullptr ? 0 : o.heap->id();
+        run = dom.arena.take(o.slices, o.alignment, owner, o.thorough);
+        if (!run) return {.status = Status::need_chunks};
+    }
+    const u64 goal = whole_pieces(run.first, o.bytes);
+    if (run.committed < goal) return {.status = Status::uncommitted, .run = run, .goal = goal};
+    make_large(dom, run);
+    return {.run = run};
 }
 
 op::FreeLarge::Reply perform(Domain& dom, const op::FreeLarge& o) {
@@ -269,7 +355,7 @@ op::CommitLarge::Reply perform(Domain& dom, const op::CommitLarge& o) {
 // ---- Chunks and free memory
 
 op::AddChunks::Reply perform(Domain& dom, const op::AddChunks& o) {
-    dom.arena.add(o.first, o.count, {o.zero, o.committed, o.dirty, o.coarse}, o.now);
+    dom.arena.add(o.first, o.count, {o.zero, o.committed, o.dirty, o.coarse, o.sparse}, o.now);
     return {};
 }
 
@@ -358,11 +444,12 @@ op::TakeBlock::Reply perform(Domain& dom, const op::TakeBlock& o) {
     PageDesc* d = o.heap->queues[o.size_class].head;
     op::TakeBlock::Reply reply{};
     if (page_hand(d) == 0) {
-        const auto found = perform(dom, op::FindPage{o.heap, o.size_class, o.now});
-        reply.status = found.status;
-        reply.twice_freed = found.twice_freed;
-        if (reply.status != Status::ok) return reply;
+        const Found found =
+            find_page(dom, {.heap = o.heap, .size_class = o.size_class, .now = o.now});
         d = found.page;
+        reply.twice_freed = found.twice_freed;
+        reply.status = d == nullptr ? Status::miss : describe(d, 0).status;
+        if (reply.status != Status::ok) return reply;
     }
     if (d->block_size > MAX_DIRECT) {
         page_take_tracked(d, reply.block, reply.fresh_zero);

@@ -11,12 +11,9 @@
 
 namespace aep {
 
-op::FindPage::Reply perform(Domain& dom, const op::FindPage& o);
+op::Refill::Reply perform(Domain& dom, const op::Refill& o);
 op::TakeRun::Reply perform(Domain& dom, const op::TakeRun& o);
-op::CommitRun::Reply perform(Domain& dom, const op::CommitRun& o);
 op::GiveRun::Reply perform(Domain& dom, const op::GiveRun& o);
-op::MakePage::Reply perform(Domain& dom, const op::MakePage& o);
-op::ExtendPage::Reply perform(Domain& dom, const op::ExtendPage& o);
 op::RefilePage::Reply perform(Domain& dom, const op::RefilePage& o);
 op::QueuePage::Reply perform(Domain& dom, const op::QueuePage& o);
 op::MakeLarge::Reply perform(Domain& dom, const op::MakeLarge& o);

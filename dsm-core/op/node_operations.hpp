@@ -14,6 +14,7 @@ struct ClaimChunks {
     u32 count = 0;
     u32 alignment = 1;         // in chunks; a power of two
     ChunkIndex at = NO_CHUNK;  // where it must begin; NO_CHUNK: anywhere
+    friend constexpr bool operator==(const ClaimChunks&, const ClaimChunks&) = default;
     struct Reply {
         Status status = Status::ok;  // miss: there is no such run; limit
         ChunkIndex first = NO_CHUNK;

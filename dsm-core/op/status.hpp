@@ -23,6 +23,7 @@ enum class Status : u32 {
     need_heaps,   // more heaps must be mapped first
     beyond_end,   // what lies behind is not the heap's yet
     uncommitted,  // memory must be made present first
+    need_chunks,  // the domain has none that are free
 
     // Of sharing.
     gone,          // the client does not take part, or not any more

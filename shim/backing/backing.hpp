@@ -34,9 +34,10 @@ struct Backing {
     /// memory. Both are multiples of an OS page. Null when the backing never needs it (anonymous
     /// memory).
     bool (*commit)(uptr address, usize bytes);
-    /// Makes sure that the bitmaps of a page that begins at `first` can be written: false (ENOMEM)
-    /// if there is no memory. Null when it never fails.
-    bool (*commit_page)(SliceIndex first) = nullptr;
+    /// Makes sure that the bitmaps of a page that begins at `first` can be written. The slices of
+    /// its chunk of which that holds now, a bit each; 0 (ENOMEM): there is no memory. Null when it
+    /// never fails.
+    u64 (*commit_page)(SliceIndex first) = nullptr;
     /// Gives the memory behind the range back to the system; the addresses stay ours. True when it
     /// reads as zero afterwards. A purged range must be committed again before use.
     bool (*purge)(uptr address, usize bytes);

@@ -39,8 +39,6 @@ u32 mapped_chunks = 0;  // that have metadata in the context
 /// One byte a chunk, one bit an array: that metadata is this process's own. In private memory.
 u8* private_arrays = nullptr;
 static_assert(ARRAYS <= 8);
-/// Behind it: present_bitmaps(). Of `mapped_chunks`, both.
-constexpr usize PRIVATE_BYTES_OF_CHUNK = sizeof(u64) + sizeof(u8);
 
 /// The views are gone, and what was shared still is: close_gaps() has to follow.
 bool gaps_open = false;
@@ -147,10 +145,10 @@ bool freeze_domain() {
 long make_context_views(int fd, const ContextConstants& header, u32 index) {
     mapped_chunks = static_cast<u32>(round_up(header.chunk_count, CHUNKS_PER_META_GROUP));
     domain_place = reinterpret_cast<uptr>(&domain_at(index));
-    const long words = sys::mmap(0, mapped_chunks * PRIVATE_BYTES_OF_CHUNK, PROT_READ | PROT_WRITE,
+    const long bytes = sys::mmap(0, mapped_chunks, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
-    if (sys::failed(words)) return words;
-    private_arrays = reinterpret_cast<u8*>(words) + mapped_chunks * sizeof(u64);
+    if (sys::failed(bytes)) return bytes;
+    private_arrays = reinterpret_cast<u8*>(bytes);
     long result = map_view(fd, domain_place, DOMAIN_STRIDE, domain_view);
     for (usize i = 0; i < ARRAYS && !sys::failed(result); ++i) {
         const MetaArray array = by_chunk(i);
@@ -163,12 +161,8 @@ long make_context_views(int fd, const ContextConstants& header, u32 index) {
 void forget_context_views() {
     if (private_arrays == nullptr) return;
     drop_context_views();
-    sys::munmap(reinterpret_cast<uptr>(present_bitmaps()), mapped_chunks * PRIVATE_BYTES_OF_CHUNK);
+    sys::munmap(reinterpret_cast<uptr>(private_arrays), mapped_chunks);
     private_arrays = nullptr;
-}
-
-std::atomic<u64>* present_bitmaps() {
-    return reinterpret_cast<std::atomic<u64>*>(private_arrays - mapped_chunks * sizeof(u64));
 }
 
 bool freeze_context_metadata() {

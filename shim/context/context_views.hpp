@@ -18,10 +18,6 @@ long make_context_views(int fd, const ContextConstants& header, u32 index);
 /// Undoes it: the client was not to be.
 void forget_context_views();
 
-/// One word a chunk, zero at first, for the backing: of which slices the bitmaps are present. In
-/// private memory that is there from make_context_views() on.
-std::atomic<u64>* present_bitmaps();
-
 /// In the parent, before the first fork, with the allocator at rest: the domain and the metadata of
 /// all chunks in `pool` that are ours become private, and all other metadata reads as zero. False
 /// after a message: no memory; what was frozen by then stays so. Does nothing when all is private.

@@ -34,10 +34,6 @@ bool froze_chunks = false;      // by the fork that is going on
 bool said_unreachable = false;  // one message is enough
 u32 present_end = 0;            // chunks below it have their descriptors in memory
 
-/// For each chunk one bit a slice: the bitmaps of a page that begins there are present. In private
-/// memory.
-std::atomic<u64>* present = nullptr;
-
 // ---- chunks
 
 usize bytes_of(const MetaArray& array, u32 chunks) {
@@ -68,14 +64,8 @@ bool commit_chunk_metadata(u32 first, u32 count) {
 
 /// Bitmaps of chunks that go back: they are clear, and their memory is the context's.
 void drop_bitmaps(u32 first, u32 count) {
-    bool any = false;
-    for (u32 c = first; c < first + count; ++c) {
-        any = present[c].exchange(0, std::memory_order_relaxed) != 0 || any;
-    }
-    if (any) {
-        sys::madvise(BLOCK_BITS.base + bytes_of(BLOCK_BITS, first), bytes_of(BLOCK_BITS, count),
-                     MADV_REMOVE);
-    }
+    sys::madvise(BLOCK_BITS.base + bytes_of(BLOCK_BITS, first), bytes_of(BLOCK_BITS, count),
+                 MADV_REMOVE);
     protect_bitmaps(first, count, PROT_NONE);
 }
 
@@ -162,24 +152,21 @@ bool joined_release(ChunkIndex first, u32 count) {
 
 // ---- what is in them
 
-bool joined_commit_page(SliceIndex first) {
+u64 joined_commit_page(SliceIndex first) {
     const u32 chunk = raw(chunk_of(first));
-    if (!in_pool(chunk)) return true;
-    const u64 bit = u64{1} << (raw(first) % SLICES_PER_CHUNK);
-    if ((present[chunk].load(std::memory_order_relaxed) & bit) != 0) return true;
+    if (!in_pool(chunk)) return ~u64{0};
     const uptr bits = reinterpret_cast<uptr>(block_bits_of(first));
     const uptr begin = round_down(bits, OS_PAGE_SIZE);
     const uptr end = round_up(bits + BLOCK_BITS.stride, OS_PAGE_SIZE);
-    if (!populate(begin, end - begin)) return false;
+    if (!populate(begin, end - begin)) return 0;
     // All slices whose bitmaps share these OS pages are present, too.
-    u64 all = bit;
+    u64 all = 0;
     for (u32 s = 0; s < SLICES_PER_CHUNK; ++s) {
         const SliceIndex slice{raw(first_slice(ChunkIndex{chunk})) + s};
         const uptr at = reinterpret_cast<uptr>(block_bits_of(slice));
         if (at >= begin && at + BLOCK_BITS.stride <= end) all |= u64{1} << s;
     }
-    present[chunk].fetch_or(all, std::memory_order_relaxed);
-    return true;
+    return all;
 }
 
 bool joined_commit_domain(uptr address, usize bytes) {
@@ -189,21 +176,21 @@ bool joined_commit_domain(uptr address, usize bytes) {
 
 // ---- fork
 
+bool is_own(u32 chunk) {
+    const ChunkView state = pool.state(chunk);
+    return state == ChunkView::ours || state == ChunkView::pinned;
+}
+
 bool joined_fork_prepare() {
     froze_chunks = false;
-    for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
-        const ChunkView state = pool.state(i);
-        froze_chunks = froze_chunks || state == ChunkView::ours || state == ChunkView::pinned;
-    }
+    for (u32 i = 0; i < pool.tables.chunk_count; ++i) froze_chunks = froze_chunks || is_own(i);
     if (heap_in_context.load(std::memory_order_relaxed)) {
         // From here on nobody else may look at it: operations run directly.
         client_at(this_client.index).private_heap.store(1, std::memory_order_release);
         heap_in_context.store(false, std::memory_order_relaxed);
         // What is private must be made present anew before it is written.
         for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
-            if (present[c].load(std::memory_order_relaxed) != 0) {
-                present[c].store(0, std::memory_order_relaxed);
-            }
+            if (is_own(c)) chunk_desc(ChunkIndex{c})->bitmaps = 0;
         }
     }
     return freeze_context_metadata() && freeze_own_chunks(pool);
@@ -238,7 +225,6 @@ constexpr Backing JOINED = {
 }  // namespace
 
 const Backing* joined_backing() {
-    present = present_bitmaps();
     metadata_begins_at(
         ChunkIndex{static_cast<u32>(round_up(pool.tables.chunk_count, CHUNKS_PER_META_GROUP))});
     heap_in_context.store(true, std::memory_order_relaxed);

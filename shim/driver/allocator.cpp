@@ -32,16 +32,7 @@ namespace {
 PageDesc* page_with_room(Heap* h, u32 c) {
     const u64 now = now_ms();
     purge_if_due(now);
-    const auto found = transact(op::FindPage{.heap = h, .size_class = c, .now = now});
-    if (found.status != Status::miss) return page_found(h, found);
-    if (AEP_UNLIKELY(!may_take_page(h, c))) return nullptr;
-    const Run run = obtain_run(h, page_slices(c), 1, commit_goal(c, 0));
-    if (!run || !commit_page_metadata(run)) {
-        const auto last =
-            transact(op::FindPage{.heap = h, .size_class = c, .now = now, .thorough = true});
-        return last.status == Status::ok ? last.page : nullptr;
-    }
-    return transact(op::MakePage{.heap = h, .size_class = c, .run = run}).page;
+    return refill({.heap = h, .size_class = c, .now = now, .fresh = may_take_page(h, c)});
 }
 
 /// A block by operations alone.
@@ -311,10 +302,11 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) 
     const u32 alignment_slices =
         alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
     if (size == 0) size = 1;
-    const Run run = obtain_run(current_heap(), slices_for(size + room), alignment_slices,
-                               round_up(size, SLICE_SIZE));
+    const Run run = make_large({.heap = current_heap(),
+                                .slices = slices_for(size + room),
+                                .alignment = alignment_slices,
+                                .bytes = round_up(size, SLICE_SIZE)});
     if (!run) return nullptr;
-    transact(op::MakeLarge{.run = run});
     fresh_zero = run.zero;
     return reinterpret_cast<void*>(run.address());
 }

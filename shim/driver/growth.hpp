@@ -13,20 +13,18 @@ namespace aep {
 /// One thread at a time takes chunks from the backing. Here for fork.
 extern ProcessLock growth_lock;
 
-/// A run of slices whose first `bytes` (a multiple of an OS page) have memory behind them, reserved
-/// for `heap` (may be null); empty: out of memory. Adds chunks as needed.
-Run obtain_run(Heap* heap, u32 slices, u32 alignment_slices, usize bytes);
+/// Asks for a page of a class, with all that the operation lacks: memory, chunks. Null: there is no
+/// memory, or, of a wish that is not `fresh`, no such page. Before there is said to be none, memory
+/// that is only kept for reuse goes back.
+PageDesc* refill(const op::Refill& wanted);
 
-/// The same in chunks that suit alone, adding some if need be. Linear in the number of chunks.
-Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, usize bytes,
-                      bool (*suits)(u32 chunk));
+/// The same for a large object; empty: no memory.
+Run make_large(const op::MakeLarge& wanted);
 
-/// The page that find_page has found (`found` is no miss), with memory for its next blocks. Null: there is none for a page
-/// that needs some; before that is said, memory that is only kept for reuse goes back.
-PageDesc* page_found(Heap* heap, const op::FindPage::Reply& found);
-/// Makes the metadata of a run writable that becomes a page; false, and the run is given back: no
-/// memory.
-bool commit_page_metadata(const Run& run);
+/// Reserves a run of slices for `heap` (may be null) in chunks that suit, adding some if need be;
+/// empty: there are none. Linear in the number of chunks.
+Run obtain_run_within(Heap* heap, u32 slices, u32 alignment_slices, bool (*suits)(u32 chunk));
+
 /// Adds chunks so that the one at index `at` exists; false if that place cannot be had.
 bool extend_window(u32 at, u32 chunks);
 /// Maps memory for further heaps. False: no memory or too many.

@@ -50,7 +50,8 @@ void release_free_chunks(u32 keep) {
         if (reply.status != Status::ok) return;
         const ChunkIndex chunk = reply.chunk;
         if (backing().release(chunk, 1)) continue;
-        transact(op::AddChunks{.first = chunk, .count = 1});
+        transact(
+            op::AddChunks{.first = chunk, .count = 1, .sparse = backing().commit_page != nullptr});
         return;
     }
 }

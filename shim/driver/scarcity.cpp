@@ -29,9 +29,10 @@ bool may_take_page(const Heap* h, u32 c) {
     const usize page = usize{page_slices(c)} << SLICE_SHIFT;
     debt.refused =
         memory_is_scarce.load(std::memory_order_relaxed) && debt.bytes < page / PAGE_PART;
-    if (!debt.refused) debt.bytes = 0;
     return !debt.refused;
 }
+
+void note_page_taken() { debt.bytes = 0; }
 
 void note_borrowed(u32 c) { debt.bytes += class_size(c); }
 

@@ -18,6 +18,9 @@ void note_scarcity(bool scarce);
 /// when there was no memory. Cost: a load of a variable that nobody writes.
 bool may_take_page(const Heap* h, u32 c);
 
+/// The thread has taken a fresh page.
+void note_page_taken();
+
 /// The thread takes a block of class `c` from the shared heap instead.
 void note_borrowed(u32 c);
 

@@ -21,12 +21,11 @@ bool is_shared(u32 chunk) { return in_pool(chunk) && pool.state(chunk) == ChunkV
 
 /// A page of class `c` that has a free block; null: no memory.
 PageDesc* page_with_room(Heap* h, u32 c) {
-    const auto found =
-        transact(op::FindPage{.heap = h, .size_class = c, .now = now_ms(), .own_only = true});
-    if (found.status != Status::miss) return page_found(h, found);
-    const Run run = obtain_run_within(h, page_slices(c), 1, commit_goal(c, 0), is_shared);
-    if (!run || !commit_page_metadata(run)) return nullptr;
-    return transact(op::MakePage{.heap = h, .size_class = c, .run = run}).page;
+    const op::Refill own{.heap = h, .size_class = c, .now = now_ms(), .own_only = true};
+    if (PageDesc* d = refill(own)) return d;
+    op::Refill made = own;
+    made.run = obtain_run_within(h, page_slices(c), 1, is_shared);
+    return made.run ? refill(made) : nullptr;
 }
 
 void* small_block(u32 c) {
@@ -44,10 +43,12 @@ void* small_block(u32 c) {
 void* large_block(usize size, usize alignment) {
     const u32 slices = static_cast<u32>((size + SLICE_SIZE - 1) >> SLICE_SHIFT);
     const u32 aligned = alignment <= SLICE_SIZE ? 1 : static_cast<u32>(alignment >> SLICE_SHIFT);
-    const Run run =
-        obtain_run_within(current_heap(), slices, aligned, round_up(size, SLICE_SIZE), is_shared);
+    op::MakeLarge made{.heap = current_heap(), .slices = slices, .alignment = aligned};
+    made.bytes = round_up(size, SLICE_SIZE);
+    made.run = obtain_run_within(made.heap, slices, aligned, is_shared);
+    if (!made.run) return nullptr;
+    const Run run = make_large(made);
     if (!run) return nullptr;
-    transact(op::MakeLarge{.run = run});
     return reinterpret_cast<void*>(run.address());
 }
 

@@ -51,7 +51,7 @@ EXCEPTIONS = (
     Excepted("shim/backing/pool_file.cpp", "sys::munmap(begin, bytes); return advised", UNDOING),
     Excepted("shim/backing/pool_file.cpp", "sys::munmap(base, tables_bytes(file))", UNDOING),
     Excepted("shim/context/context_file.cpp", "sys::munmap(", UNDOING),
-    Excepted("shim/context/context_views.cpp", "sys::munmap(reinterpret_cast<uptr>(present_bitmaps())", UNDOING),
+    Excepted("shim/context/context_views.cpp", "sys::munmap(reinterpret_cast<uptr>(private_arrays)", UNDOING),
     Excepted("shim/context/context_views.cpp", "if (domain_view != 0) sys::munmap", UNDOING),
     Excepted("shim/context/daemon_link.cpp", "sys::close(fds[i])", UNDOING),
     Excepted("shim/context/daemon_link.cpp", "sys::close(received)", "a daemon that sends more descriptors than it should"),

@@ -96,7 +96,7 @@ class Client {
     PageDesc* take_block(u32 c) {
         PageDesc* page = heap_->queues[c].head;
         if (page_hand(page) == 0) {
-            const auto found = ask(op::FindPage{.heap = heap_, .size_class = c});
+            const auto found = ask(op::Refill{.heap = heap_, .size_class = c});
             page = found.status == Status::ok ? found.page : new_page(c);
             if (page == nullptr) return nullptr;
         }
@@ -111,7 +111,7 @@ class Client {
             if (claim(1) == raw(NO_CHUNK)) return nullptr;
             taken = ask(take);
         }
-        return ask(op::MakePage{.heap = heap_, .size_class = c, .run = taken.run}).page;
+        return ask(op::Refill{.heap = heap_, .size_class = c, .run = taken.run}).page;
     }
     /// A page's worth of live blocks; how many; fewer: no memory.
     u32 fill_page(u32 c) {

@@ -21,19 +21,6 @@
 #include "tests/unit/in_child.hpp"
 #include "tests/unit/pool_fixture.hpp"
 
-namespace aep::op {
-
-// Of operations that tests alone have the host perform.
-inline bool operator==(const AcquireHeap& a, const AcquireHeap& b) { return a.unused == b.unused; }
-inline bool operator==(const TakeRun& a, const TakeRun& b) {
-    return a.heap == b.heap && a.slices == b.slices && a.alignment == b.alignment;
-}
-inline bool operator==(const ClaimChunks& a, const ClaimChunks& b) {
-    return a.count == b.count && a.alignment == b.alignment && a.at == b.at;
-}
-
-}  // namespace aep::op
-
 namespace aep::test {
 
 inline NodeOptions options_in(const Directory& directory, u64 pool_bytes = 64 * MiB) {

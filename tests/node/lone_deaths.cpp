@@ -152,7 +152,7 @@ TEST(LoneDeaths, AnOperationOfTheHeapStaysOpen) {
         ClientProcess process([](Client& client) {
             in_thread_that_dies([&] {
                 client.slot_entry().tid.store(own_tid());
-                client.pretend_inside(number_of<op::FindPage>());
+                client.pretend_inside(number_of<op::Refill>());
             });
         });
         process.attach_and_wait(host);

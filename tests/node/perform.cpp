@@ -223,7 +223,7 @@ TEST(Perform, WhatALivingClientLeftIsUndoneWhenItAsks) {
         };
         EXPECT_EQ(ask_about(number_of<op::Open>()), 0u);
         EXPECT_EQ(ask_about(number_of<op::ClaimChunks>()), 0u);
-        EXPECT_EQ(ask_about(number_of<op::FindPage>()), u32{ENOTRECOVERABLE});
+        EXPECT_EQ(ask_about(number_of<op::Refill>()), u32{ENOTRECOVERABLE});
         EXPECT_FALSE(host.poisoned());
         expect_all_back(host);
     });

@@ -30,7 +30,7 @@ Heap* heap_of(Session& session) {
 PageDesc* new_page(Heap* heap, u32 size_class) {
     const Run run = take_run(0, heap, 1);
     const auto reply =
-        perform_in_image(0, op::MakePage{.heap = heap, .size_class = size_class, .run = run});
+        perform_in_image(0, op::Refill{.heap = heap, .size_class = size_class, .run = run});
     return reply.page;
 }
 
@@ -42,8 +42,8 @@ u32 page_pop_one(PageDesc* d) {
 }
 
 const Way WAYS[] = {
-    {"heap_acquire", [](Session&) { traced(op::AcquireHeap{}); }},
-    {"heap_abandon",
+    {"acquire_heap", [](Session&) { traced(op::AcquireHeap{}); }},
+    {"abandon_heap",
      [](Session& s) {
          Heap* heap = take_heap(s, 0);
          new_page(heap, 4);
@@ -62,20 +62,27 @@ const Way WAYS[] = {
          const Run run = take_run(0, nullptr, 2);
          traced(op::GiveRun{.first = run.first, .slices = 2, .now = 1});
      }},
-    {"page_birth",
+    {"refill with a run",
      [](Session& s) {
          Heap* heap = heap_of(s);
          const Run run = take_run(0, heap, 1);
-         traced(op::MakePage{.heap = heap, .size_class = 9, .run = run});
+         traced(op::Refill{.heap = heap, .size_class = 9, .run = run});
      }},
-    {"find_page", [](Session& s) { traced(op::FindPage{.heap = heap_of(s), .size_class = 9}); }},
-    {"find_page that adopts",
+    {"refill with a chunk",
+     [](Session& s) {
+         op::Refill ask{.heap = heap_of(s), .size_class = 9, .fresh = true};
+         const auto claimed = perform_in_image(0, op::ClaimChunks{.count = 1});
+         ask.chunks = {.first = claimed.first, .count = 1, .committed = true};
+         traced(ask);
+     }},
+    {"refill", [](Session& s) { traced(op::Refill{.heap = heap_of(s), .size_class = 9}); }},
+    {"refill that adopts",
      [](Session& s) {
          Heap* other = take_heap(s, 0);
          page_pop_one(new_page(other, 20));
          Heap* heap = take_heap(s, 0);
          perform_in_image(0, op::AbandonHeap{.heap = other});
-         traced(op::FindPage{.heap = heap, .size_class = 30});
+         traced(op::Refill{.heap = heap, .size_class = 30});
      }},
     {"queue_page",
      [](Session& s) {
@@ -92,21 +99,21 @@ const Way WAYS[] = {
          perform_in_image(0, op::QueuePage{.page = d});
          traced(op::Trim{.heap = heap, .now = 1});
      }},
-    {"free_local",
+    {"refile_page",
      [](Session& s) {
          Heap* heap = take_heap(s, 0);
          PageDesc* d = new_page(heap, 50);
          u32 index = 0;
          do {
              while (page_hand(d) != 0) index = page_pop_one(d);
-         } while (perform_in_image(0, op::FindPage{.heap = heap, .size_class = 50}).status ==
+         } while (perform_in_image(0, op::Refill{.heap = heap, .size_class = 50}).status ==
                   Status::ok);
          page_clear_bit(d, index);
          page_regain(d);
          traced(op::RefilePage{.heap = heap, .page = d, .now = 1});
      },
      true},
-    {"large_birth",
+    {"make_large",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
          traced(op::MakeLarge{.run = run});
@@ -135,13 +142,13 @@ const Way WAYS[] = {
          PageDesc* d = new_page(heap, 50);
          do {
              while (page_hand(d) != 0) page_pop_one(d);
-         } while (perform_in_image(0, op::FindPage{.heap = heap, .size_class = 50}).status ==
+         } while (perform_in_image(0, op::Refill{.heap = heap, .size_class = 50}).status ==
                   Status::ok);
          for (u32 i = 0; i < d->capacity; ++i) page_mark_remote(d, i);
          perform_in_image(0, op::QueuePage{.page = d});
          traced(op::TakeBack{.heap = heap, .now = 1});
      }},
-    {"purge_begin",
+    {"begin_purge",
      [](Session&) {
          const Run run = take_run(0, nullptr, 2);
          perform_in_image(0, op::GiveRun{.first = run.first, .slices = 2, .now = 1});

@@ -57,12 +57,11 @@ void one_round(Session& session, u32 slot) {
     Heap* heap = take_heap(session, slot);
     for (u32 c = 1; c < 12; c += 5) {
         const Run run = take_run(slot, heap, 1);
-        perform_in_image(slot, op::MakePage{.heap = heap, .size_class = c, .run = run});
-        perform_in_image(slot, op::FindPage{.heap = heap, .size_class = c});
+        perform_in_image(slot, op::Refill{.heap = heap, .size_class = c, .run = run});
+        perform_in_image(slot, op::Refill{.heap = heap, .size_class = c});
     }
     large_object(slot, heap);
     const Run spare = take_run(slot, nullptr, 2);
-    perform_in_image(slot, op::CommitRun{.first = spare.first, .slices = 2});
     perform_in_image(slot, op::GiveRun{.first = spare.first, .slices = 2, .now = 1});
     perform_in_image(slot, op::Trim{.heap = heap, .now = 2});
     const auto purge = perform_in_image(slot, op::BeginPurge{.decay_ms = 0, .now = 100});

@@ -267,7 +267,7 @@ TEST(Remote, ADoubleFreeByAnotherThreadIsReported) {
         push_remote(a);
         push(h, a);  // the owner too
         push_remote(b);
-        const auto reply = perform(op::FindPage{.heap = h, .size_class = class_of(100'000)});
+        const auto reply = perform(op::Refill{.heap = h, .size_class = class_of(100'000)});
         EXPECT_EQ(reply.twice_freed, a);
         EXPECT_FALSE(page_is_live(page_of(b), index_of(b)));
         expect_sound();

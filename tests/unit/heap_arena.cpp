@@ -238,8 +238,9 @@ TEST(Arena, ALittleIsPurgedFromAbove) {
 TEST(Arena, HugePagesGoWholeOrNotAtAll) {
     in_child([] {
         make_domain();
-        arena().add(ChunkIndex{0}, 1,
-                    {.zero = true, .committed = true, .dirty = false, .coarse = true}, 0);
+        const Arena::Added coarse{
+            .zero = true, .committed = true, .dirty = false, .coarse = true, .sparse = false};
+        arena().add(ChunkIndex{0}, 1, coarse, 0);
         const auto run = arena().take(64, 1, 0, false);
         arena().give(run.first, 40, 0);
         u64 now = 0;

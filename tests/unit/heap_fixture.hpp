@@ -63,12 +63,8 @@ inline void abandon(Heap* h, u64 now = 0) { perform(op::AbandonHeap{.heap = h, .
 
 /// A page of class `c` with room, fresh from the arena if need be.
 inline PageDesc* page_for(Heap* h, u32 c, u64 now = 0) {
-    const auto found = perform(op::FindPage{.heap = h, .size_class = c, .now = now});
-    if (found.status == Status::ok) return found.page;
-    const auto taken = perform(op::TakeRun{.heap = h, .slices = page_slices(c), .alignment = 1});
-    if (taken.status != Status::ok) return nullptr;
-    const auto born = perform(op::MakePage{.heap = h, .size_class = c, .run = taken.run});
-    return born.page;
+    const auto r = perform(op::Refill{.heap = h, .size_class = c, .now = now, .fresh = true});
+    return r.status == Status::ok ? r.page : nullptr;
 }
 
 /// malloc of class `c` as the driver does it; 0: no memory.
@@ -108,7 +104,7 @@ inline void push_remote(uptr block) {
 }
 
 /// Collects what was freed remotely: the next request of a class that has no page.
-inline void drain(Heap* h) { perform(op::FindPage{.heap = h, .size_class = class_of(100'000)}); }
+inline void drain(Heap* h) { perform(op::Refill{.heap = h, .size_class = class_of(100'000)}); }
 /// The id of the heap whose page it is.
 inline u32 owner(uptr block) { return page_of(block)->tag.load() >> TAG_OWNER_SHIFT; }
 

@@ -80,8 +80,8 @@ TEST(Ops, BeforeMemoryRunsOutTheLastBlocksOfFullPagesAreUsed) {
         std::vector<uptr> blocks;
         for (int i = 0; i < 64 * 3; ++i) blocks.push_back(pop(h, c));
         push(h, blocks[0]);
-        EXPECT_EQ(perform(op::FindPage{.heap = h, .size_class = c}).status, Status::miss);
-        const auto found = perform(op::FindPage{.heap = h, .size_class = c, .thorough = true});
+        EXPECT_EQ(perform(op::Refill{.heap = h, .size_class = c}).status, Status::miss);
+        const auto found = perform(op::Refill{.heap = h, .size_class = c, .thorough = true});
         EXPECT_EQ(found.page, page_of(blocks[0]));
         EXPECT_EQ(pop(h, c), blocks[0]);
         expect_sound();
@@ -186,7 +186,7 @@ TEST(Ops, RunsAreReservedUntilTheyBecomeSomething) {
 PageDesc* birth(Heap* h, u32 c, usize committed) {
     auto taken = perform(op::TakeRun{.heap = h, .slices = page_slices(c), .alignment = 1});
     if (taken.run.committed < committed) taken.run.committed = committed;
-    const auto born = perform(op::MakePage{.heap = h, .size_class = c, .run = taken.run});
+    const auto born = perform(op::Refill{.heap = h, .size_class = c, .run = taken.run});
     return born.page;
 }
 
@@ -194,11 +194,59 @@ PageDesc* birth(Heap* h, u32 c, usize committed) {
 std::vector<uptr> pop_writable(Heap* h, u32 c) {
     std::vector<uptr> blocks;
     for (;;) {
-        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
+        const auto found = perform(op::Refill{.heap = h, .size_class = c});
         if (found.status != Status::ok) return blocks;
         PageDesc* d = found.page;
         for (uptr block; page_take(d, block);) blocks.push_back(block);
     }
+}
+
+TEST(Ops, ARefillSaysWhatItLacksAndGoesOnWithIt) {
+    in_child([] {
+        make_domain();
+        Heap* h = new_heap();
+        const u32 c = class_of(1024);
+        const op::Refill ask{.heap = h, .size_class = c, .fresh = true};
+        EXPECT_EQ(perform(ask).status, Status::need_chunks);
+        op::Refill with = ask;
+        with.chunks = {.first = ChunkIndex{0}, .count = 1, .zero = true, .sparse = true};
+        const auto lacks = perform(with);
+        ASSERT_EQ(lacks.status, Status::uncommitted);
+        EXPECT_EQ(lacks.page, nullptr);
+        EXPECT_EQ(lacks.run.slices, page_slices(c));
+        EXPECT_EQ(lacks.goal, commit_goal(c, 0));
+        EXPECT_TRUE(lacks.bitmaps);
+        CheckReport report;
+        EXPECT_TRUE(check_domain(domain(), report, CheckMoment::underway)) << report;
+        EXPECT_EQ(report.reserved_runs, 1u) << "what a kill would leave";
+        op::Refill again = ask;
+        again.run = lacks.run;
+        again.run.committed = lacks.goal;
+        EXPECT_EQ(perform(again).status, Status::uncommitted) << "it has no bitmaps yet";
+        again.bitmaps = 0b11;
+        const auto made = perform(again);
+        ASSERT_EQ(made.status, Status::ok);
+        EXPECT_TRUE(made.fresh);
+        EXPECT_EQ(made.page, desc_of(lacks.run.first));
+        EXPECT_EQ(made.goal, 0u);
+        EXPECT_FALSE(perform(ask).fresh) << "there is one now";
+        expect_sound();
+        // The next slice's bitmaps are present, its memory is not.
+        const auto next =
+            perform(op::Refill{.heap = h, .size_class = class_of(2048), .fresh = true});
+        EXPECT_EQ(next.status, Status::uncommitted);
+        EXPECT_FALSE(next.bitmaps);
+        perform(op::GiveRun{.first = next.run.first, .slices = next.run.slices});
+        // Chunks whose beginning is ready make a page at once.
+        op::Refill ready{.heap = h, .size_class = class_of(4096), .fresh = true};
+        ready.chunks = {.first = ChunkIndex{1}, .count = 1, .zero = true, .sparse = true};
+        ready.committed = commit_goal(ready.size_class, 0);
+        ready.bitmaps = 1;
+        const auto at_once = perform(ready);
+        EXPECT_EQ(at_once.status, Status::ok);
+        EXPECT_EQ(at_once.page, desc_of(first_slice(ChunkIndex{1})));
+        expect_sound();
+    });
 }
 
 TEST(Ops, PagesAreExtendedAsFarAsTheyAreCommitted) {
@@ -217,15 +265,15 @@ TEST(Ops, PagesAreExtendedAsFarAsTheyAreCommitted) {
         const u32 c = class_of(1024);
         PageDesc* d = birth(h, c, commit_goal(c, 0));
         EXPECT_EQ(pop_writable(h, c).size(), 4u);
-        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
+        const auto found = perform(op::Refill{.heap = h, .size_class = c});
         EXPECT_EQ(found.status, Status::uncommitted);
         EXPECT_EQ(found.page, d);
         expect_sound();
-        perform(op::ExtendPage{.heap = h, .page = found.page, .committed = 2 * OS_PAGE_SIZE});
+        perform(op::Refill{.heap = h, .page = found.page, .committed = 2 * OS_PAGE_SIZE});
         EXPECT_EQ(pop_writable(h, c).size(), 4u);
-        perform(op::ExtendPage{.heap = h, .page = found.page, .committed = SLICE_SIZE});
+        perform(op::Refill{.heap = h, .page = found.page, .committed = SLICE_SIZE});
         EXPECT_EQ(pop_writable(h, c).size(), 56u);
-        EXPECT_EQ(perform(op::FindPage{.heap = h, .size_class = c}).status, Status::miss);
+        EXPECT_EQ(perform(op::Refill{.heap = h, .size_class = c}).status, Status::miss);
         expect_sound();
     });
 }
@@ -244,18 +292,18 @@ TEST(Ops, APageThatIsNearlyFullAsksForMoreMemoryAndDoesWithoutIt) {
         };
         ASSERT_EQ(free_one(), Status::ok);
         EXPECT_FALSE(heap_refill(h, d)) << "nobody is asked";
-        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
+        const auto found = perform(op::Refill{.heap = h, .size_class = c});
         EXPECT_EQ(found.status, Status::ok);
         EXPECT_EQ(found.page, d);
-        EXPECT_TRUE(found.tight);
+        EXPECT_NE(found.goal, 0u);
         uptr block = 0;  // with no memory: the one that there is
         ASSERT_TRUE(page_take(d, block));
         EXPECT_EQ(block, base_of(d) + 5 * 1024);
         EXPECT_FALSE(page_take(d, block));
         // With some, blocks at hand stay, and the page is extended when they are used up.
         ASSERT_EQ(free_one(), Status::ok);
-        ASSERT_TRUE(perform(op::FindPage{.heap = h, .size_class = c}).tight);
-        perform(op::ExtendPage{.heap = h, .page = d, .committed = SLICE_SIZE});
+        ASSERT_TRUE(perform(op::Refill{.heap = h, .size_class = c}).goal != 0);
+        perform(op::Refill{.heap = h, .page = d, .committed = SLICE_SIZE});
         ASSERT_TRUE(page_take(d, block));
         EXPECT_EQ(block, base_of(d) + 5 * 1024);
         ASSERT_TRUE(heap_refill(h, d));
@@ -277,14 +325,14 @@ TEST(Ops, FreeBlocksOfOtherPagesComeBeforeACommit) {
         const std::vector<uptr> blocks = pop_writable(h, c);
         ASSERT_EQ(blocks.size(), 4u);
         EXPECT_TRUE(push(h, blocks[1]));
-        const auto found = perform(op::FindPage{.heap = h, .size_class = c});
+        const auto found = perform(op::Refill{.heap = h, .size_class = c});
         EXPECT_EQ(found.status, Status::ok);
         EXPECT_EQ(found.page, second);
         EXPECT_EQ(pop(h, c), blocks[1]);
         expect_sound();
         push_remote(base_of(first));
         EXPECT_EQ(pop_writable(h, c), std::vector<uptr>{base_of(first)}) << "so do remote frees";
-        EXPECT_EQ(perform(op::FindPage{.heap = h, .size_class = c}).status, Status::uncommitted);
+        EXPECT_EQ(perform(op::Refill{.heap = h, .size_class = c}).status, Status::uncommitted);
         expect_sound();
     });
 }
@@ -296,11 +344,11 @@ TEST(Ops, AFreeSliceRemembersHowMuchOfItIsCommitted) {
         Heap* h = new_heap();
         const u32 c = class_of(80 * KiB);
         ASSERT_GT(page_slices(c), 2u);
-        birth(h, c, SLICE_SIZE + 3 * OS_PAGE_SIZE);
+        birth(h, c, SLICE_SIZE + 4 * OS_PAGE_SIZE);
         perform(op::Trim{.heap = h, .now = 1});
         expect_sound();
         const auto again = perform(op::TakeRun{.heap = h, .slices = 3, .alignment = 1});
-        EXPECT_EQ(again.run.committed, SLICE_SIZE + 3 * OS_PAGE_SIZE);
+        EXPECT_EQ(again.run.committed, SLICE_SIZE + 4 * OS_PAGE_SIZE);
         perform(op::GiveRun{.first = again.run.first, .slices = 3, .now = 1});
         const auto begun = perform(op::BeginPurge{.decay_ms = 0, .now = 1});
         perform(op::EndPurge{
@@ -380,7 +428,6 @@ TEST(Ops, LargeObjectsAreCommittedFromTheirStart) {
         make_domain();
         add_chunks(0, 2, true, false);
         auto taken = perform(op::TakeRun{.slices = 5, .alignment = 1});
-        perform(op::CommitRun{.first = taken.run.first, .slices = 3});
         taken.run.committed = 3 * SLICE_SIZE;
         perform(op::MakeLarge{.run = taken.run});
         const u64 a = taken.run.address();

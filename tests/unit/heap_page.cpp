@@ -401,7 +401,7 @@ struct PageModel {
             perform(op::TakeRun{.heap = heap, .slices = page_slices(size_class), .alignment = 1});
         aep::Run run = taken.run;
         run.committed = commit_goal(size_class, 0);
-        page = perform(op::MakePage{.heap = heap, .size_class = size_class, .run = run}).page;
+        page = perform(op::Refill{.heap = heap, .size_class = size_class, .run = run}).page;
     }
 
     void step() {

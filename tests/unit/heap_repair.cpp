@@ -75,7 +75,7 @@ TEST(Repair, AMarkWithoutSummaryOnAPageOfOursIsNotLost) {
         d->bits[index_of(blocks[7]) / 64].freed.fetch_or(u64{1} << (index_of(blocks[7]) % 64));
         repair(mine);
         expect_sound();
-        perform(op::FindPage{.heap = mine, .size_class = class_of(100'000)});
+        perform(op::Refill{.heap = mine, .size_class = class_of(100'000)});
         EXPECT_FALSE(page_is_live(d, index_of(blocks[7])));
         expect_sound();
     });

@@ -11,12 +11,44 @@
 namespace aep {
 
 namespace detail {
+
+// Whatever lies there is read and written as words. No template's arguments: those lose the attribute.
+using AliasWord [[gnu::may_alias]] = u64;
+using AliasHalf [[gnu::may_alias]] = u32;
+using AliasByte [[gnu::may_alias]] = u8;
+
+// relaxed: whoever needs an order has a version or a lock beside it.
+[[gnu::always_inline]] inline void read_word(uptr to, uptr from) {
+    *reinterpret_cast<AliasWord*>(to) =
+        __atomic_load_n(reinterpret_cast<const AliasWord*>(from), __ATOMIC_RELAXED);
+}
+[[gnu::always_inline]] inline void read_half(uptr to, uptr from) {
+    *reinterpret_cast<AliasHalf*>(to) =
+        __atomic_load_n(reinterpret_cast<const AliasHalf*>(from), __ATOMIC_RELAXED);
+}
+[[gnu::always_inline]] inline void read_byte(uptr to, uptr from) {
+    *reinterpret_cast<AliasByte*>(to) =
+        __atomic_load_n(reinterpret_cast<const AliasByte*>(from), __ATOMIC_RELAXED);
+}
+inline void write_word(uptr to, uptr from) {
+    __atomic_store_n(reinterpret_cast<AliasWord*>(to), *reinterpret_cast<const AliasWord*>(from),
+                     __ATOMIC_RELAXED);
+}
+inline void write_half(uptr to, uptr from) {
+    __atomic_store_n(reinterpret_cast<AliasHalf*>(to), *reinterpret_cast<const AliasHalf*>(from),
+                     __ATOMIC_RELAXED);
+}
+inline void write_byte(uptr to, uptr from) {
+    __atomic_store_n(reinterpret_cast<AliasByte*>(to), *reinterpret_cast<const AliasByte*>(from),
+                     __ATOMIC_RELAXED);
+}
+
 /// How much of a T is read or written at once.
 template <class T>
-using WordOf =
-    std::conditional_t<alignof(T) % 8 == 0, u64, std::conditional_t<alignof(T) % 4 == 0, u32, u8>>;
-template <class T>
-inline constexpr usize WORDS_OF = sizeof(T) / alignof(WordOf<T>);
+inline constexpr usize WORD_OF = alignof(T) % 8 == 0   ? 8
+                                 : alignof(T) % 4 == 0 ? 4
+                                                       : 1;
+
 }  // namespace detail
 
 /// A copy of `shared` in the caller's memory, word by word; the words need not be of one moment. The compiler cannot go
@@ -24,12 +56,14 @@ inline constexpr usize WORDS_OF = sizeof(T) / alignof(WordOf<T>);
 template <class T>
 T copied(const T& shared) {
     static_assert(std::is_trivially_copy_constructible_v<T> && std::is_trivially_destructible_v<T>);
-    using Word = detail::WordOf<T>;
-    alignas(T) Word own[detail::WORDS_OF<T>];
-    const Word* from = reinterpret_cast<const Word*>(&shared);
-    // relaxed: whoever needs an order has a version or a lock beside it.
-    for (usize i = 0; i < detail::WORDS_OF<T>; ++i)
-        own[i] = __atomic_load_n(from + i, __ATOMIC_RELAXED);
+    alignas(T) u8 own[sizeof(T)];
+    const uptr to = reinterpret_cast<uptr>(own), from = reinterpret_cast<uptr>(&shared);
+    constexpr usize STEP = detail::WORD_OF<T>;
+    for (usize at = 0; at < sizeof(T); at += STEP) {
+        if constexpr (STEP == 8) detail::read_word(to + at, from + at);
+        if constexpr (STEP == 4) detail::read_half(to + at, from + at);
+        if constexpr (STEP == 1) detail::read_byte(to + at, from + at);
+    }
     return *reinterpret_cast<const T*>(own);
 }
 
@@ -37,13 +71,12 @@ T copied(const T& shared) {
 template <class T>
 void put_copy(T& shared, const T& own) {
     static_assert(std::is_trivially_copy_constructible_v<T>);
-    using Word = detail::WordOf<T>;
-    const Word* from = reinterpret_cast<const Word*>(&own);
-    // relaxed: as above.
-    for (usize i = 0; i < detail::WORDS_OF<T>; ++i) {
-        Word word;
-        __builtin_memcpy(&word, from + i, sizeof word);
-        __atomic_store_n(reinterpret_cast<Word*>(&shared) + i, word, __ATOMIC_RELAXED);
+    const uptr to = reinterpret_cast<uptr>(&shared), from = reinterpret_cast<uptr>(&own);
+    constexpr usize STEP = detail::WORD_OF<T>;
+    for (usize at = 0; at < sizeof(T); at += STEP) {
+        if constexpr (STEP == 8) detail::write_word(to + at, from + at);
+        if constexpr (STEP == 4) detail::write_half(to + at, from + at);
+        if constexpr (STEP == 1) detail::write_byte(to + at, from + at);
     }
 }
 

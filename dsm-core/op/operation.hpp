@@ -11,6 +11,7 @@
 #include <concepts>
 #include <type_traits>
 
+#include "dsm-core/base/copied.hpp"
 #include "dsm-core/op/status.hpp"
 
 namespace aep {
@@ -59,19 +60,6 @@ struct OperationList {
     }
 };
 
-namespace detail {
-
-using Word [[gnu::may_alias]] = u64;
-using HalfWord [[gnu::may_alias]] = u32;
-
-template <class T>
-[[gnu::always_inline]] inline void copy_one(uptr to, uptr from) {
-    // relaxed: the other side writes when it likes, and what was read is what is used.
-    *reinterpret_cast<T*>(to) = __atomic_load_n(reinterpret_cast<const T*>(from), __ATOMIC_RELAXED);
-}
-
-}  // namespace detail
-
 /// Copies a request or a reply into or out of a slot, each word read once. Never two words with one
 /// load: one that spans two stores that were just made waits for the processor to be done with them
 /// (measured: 12 % of a send). The first word in halves: a status is written alone.
@@ -80,11 +68,10 @@ template <Travels T>
     if constexpr (!std::is_empty_v<T>) {
         const uptr out = reinterpret_cast<uptr>(to), in = reinterpret_cast<uptr>(from);
         usize at = 0;
-        for (; at + 4 <= sizeof(T) && at < 8; at += 4)
-            detail::copy_one<detail::HalfWord>(out + at, in + at);
-        for (; at + 8 <= sizeof(T); at += 8) detail::copy_one<detail::Word>(out + at, in + at);
-        for (; at + 4 <= sizeof(T); at += 4) detail::copy_one<detail::HalfWord>(out + at, in + at);
-        for (; at < sizeof(T); ++at) detail::copy_one<u8>(out + at, in + at);
+        for (; at + 4 <= sizeof(T) && at < 8; at += 4) detail::read_half(out + at, in + at);
+        for (; at + 8 <= sizeof(T); at += 8) detail::read_word(out + at, in + at);
+        for (; at + 4 <= sizeof(T); at += 4) detail::read_half(out + at, in + at);
+        for (; at < sizeof(T); ++at) detail::read_byte(out + at, in + at);
     }
 }
 

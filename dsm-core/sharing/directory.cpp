@@ -178,7 +178,9 @@ void announce(u32 client) {
 bool is_claiming(u32 client) {
     if (!shares_between_nodes()) return false;
     const era::Tables t = era_tables();
-    return client < t.shape.clients && t.client(context().era_node, client).claim.load() != 0;
+    if (client >= t.shape.clients) return false;
+    const era::DirectoryEntry& entry = t.client(context().era_node, client);
+    return entry.claim.load() != 0 || entry.version.load() % 2 != 0;
 }
 
 bool is_reachable(const era::Tables& t, ShareId id) {

@@ -25,8 +25,8 @@ bool claim_name(u32 client, const char* name);
 /// Tells other nodes that the client takes part, or (`open` 0) that it does not any more.
 void announce(u32 client);
 
-/// Whether an entry of this node's client says that a name is being claimed: announce() was not
-/// reached.
+/// Whether an entry of this node's client says that a name is being claimed, or is in the middle of
+/// a change: announce() was not reached, or not finished.
 bool is_claiming(u32 client);
 
 /// Whether that client of another node takes part.

@@ -25,8 +25,8 @@ class Programs(Sweep):
     def sweep_scenario(self, name, **more):
         """The scenario in a fresh place for each fault."""
         report = self.recorded(self.once(name, None, **more)).report
-        if name != "heap" and not EVERY:  # the start of a program is that case's
-            report = without(report, self.recorded(self.once("heap", None)).report)
+        if not EVERY:
+            report = self.own_part(name, report)
 
         def judge(fault):
             outcome = self.once(name, fault, **more)
@@ -36,7 +36,12 @@ class Programs(Sweep):
 
         self.sweep(report, judge)
 
+    def own_part(self, name, report):
+        """What no simpler case of the kind does: the start of a program is that of the heap."""
+        return report if name == "heap" else without(report, self.recorded(self.once("heap", None)).report)
+
     def once(self, name, fault, **env):
+        """One run in a fresh place, whatever the one before it has left."""
         return self.scenario(name, fault, AEP_CONTEXT="none", **env)
 
     def left_behind(self):
@@ -64,7 +69,17 @@ class Private(Programs):
 
 
 class Pool(Programs):
+    """Each run makes the pool: one that a run before it has left would be another scenario."""
+
+    def clear(self):
+        for name in sweep.files_in(self.home):
+            os.unlink(f"{self.home}/{name}")
+
     def once(self, name, fault, **env):
+        self.clear()
+        return self.on_pool(name, fault, **env)
+
+    def on_pool(self, name, fault, **env):
         self.pool = f"{self.home}/pool"
         outcome = self.scenario(name, fault, AEP_CONTEXT="none", AEP_POOL=self.pool, AEP_POOL_SIZE=POOL_SIZE, **env)
         return outcome
@@ -77,8 +92,7 @@ class Pool(Programs):
         after = run(SCENARIO, "heap", AEP_CONTEXT="none", AEP_POOL=self.pool, AEP_POOL_SIZE=POOL_SIZE, AEP_REQUIRE="1")
         if after.returncode != 0:
             found.append(f"the next process on the pool: {after.returncode} {after.stdout} {after.stderr}")
-        for name in sweep.files_in(self.home):
-            os.unlink(f"{self.home}/{name}")
+        self.clear()
         return found
 
     def test_heap(self):
@@ -100,11 +114,18 @@ class Pool(Programs):
 class Reclaim(Programs):
     """The pool has a dead process's chunks when the program starts."""
 
+    clear = Pool.clear
+    on_pool = Pool.on_pool
     left_behind = Pool.left_behind
 
     def once(self, name, fault, **env):
+        self.clear()
         run(SCENARIO, "die", AEP_CONTEXT="none", AEP_POOL=f"{self.home}/pool", AEP_POOL_SIZE=POOL_SIZE)
-        return Pool.once(self, name, fault, **env)
+        return self.on_pool(name, fault, **env)
+
+    def own_part(self, name, report):
+        usual = self.recorded(Pool.once(self, name, None)).report
+        return without(report, usual)
 
     def test_attach(self):
         self.sweep_scenario("heap")
@@ -159,6 +180,7 @@ class Served(Sweep):
     """The faults are the daemon's. Afterwards it serves, or it has said why it does not, and the next one does."""
 
     modules = ("aepd",)
+    most = 16
     words = ()
     goes_on = False  # the context of a former daemon, with a dead client
 

@@ -214,8 +214,11 @@ void forks() {
     CHECK(waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD, "no child is left");
 }
 
-/// Other programs, in the usual ways.
+/// Other programs, in the usual ways, under the library as this one is.
 void spawns() {
+    Dl_info library{};
+    CHECK(dladdr(reinterpret_cast<void*>(dsm_attach), &library) != 0);
+    CHECK(setenv("LD_PRELOAD", library.dli_fname, 1) == 0);
     Block block;
     block.allocate(100000, 1);
     char* const words[] = {const_cast<char*>("true"), nullptr};

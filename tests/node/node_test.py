@@ -25,7 +25,7 @@ AEP, AEPD = f"{TOOLS}/aep", f"{TOOLS}/aepd"
 LIBRARY = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "preload/libaepmalloc.so")
 BPFFS = "/sys/fs/bpf"
 FUTEX = "202"  # the system call's number
-POISONED = 7  # Status::poisoned
+POISONED = 4  # Status::poisoned
 ATTACH_BYTES = 56  # of an AskMessage
 
 

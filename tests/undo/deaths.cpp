@@ -39,7 +39,7 @@ void recover_slots(u32 victim) {
         undo_operation(slot, [](uptr, u64) { return true; });
         if (shares_between_nodes()) {
             settle_lanes(slot, pin_of(slot));
-            if (pin_of(slot) != NO_RECORD) {
+            if (pin_of(slot) != NO_RECORD || may_have_told_a_name(slot)) {
                 perform(Caller{0, host_slot()}, op::FinishAway{.slot = slot});
             }
         }
@@ -81,6 +81,7 @@ Words Exhaustion::recovered(const Caller& caller, const Step& step) {
 
 Status Exhaustion::run(const Step& step) {
     Stores& s = test::stores;
+    step.enter();
     const auto perform = [&] { step.perform(step.caller); };
     const usize begin = s.mark();
     const Words before = live_words(pool);

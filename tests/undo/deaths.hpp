@@ -18,13 +18,21 @@ struct Step {
     Caller caller;
     std::function<Status(Caller)> perform;
     bool leaves;  // a part of all that its client had: to be done again until it is done
+    u32 number;   // of the operation
 
     template <class O>
     Step(const char* step, Caller by, const O& o)
         : name(step),
           caller(by),
           perform([o](Caller c) { return aep::perform(c, o).status; }),
-          leaves(std::is_same_v<O, op::Leave>) {}
+          leaves(std::is_same_v<O, op::Leave>),
+          number(number_of<O>()) {}
+
+    /// What its way into the image has left in the slot.
+    void enter() const {
+        slot_at(caller.slot).op = number;
+        slot_at(caller.slot).owner.store(SlotOwner::make(caller.client, 1).bits);
+    }
 };
 
 struct Exhaustion {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lets system calls of the library, the daemon and the tools fail, each once, and judges what comes of it.
 # Usage: ci/inject.sh [--all] [CTEST ARGS...]
-#     without --all: what ctest runs, too: each call site by one way with one error, some seconds a case
+#     without --all: what ctest runs, too: a sample of the call sites, each by one way with one error, some seconds a case
 #     --all: each call of each way with each error that it can say: some thousand runs, an hour or more
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

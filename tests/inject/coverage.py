@@ -1,8 +1,8 @@
 """Every place in shim/ and node/ that makes a system call is one that a case of inject.py lets fail.
 
-Runs each case's scenario once, without a fault, and compares the call sites that were met (each of them is injected by
-that case) with those that the programs have. What no case meets is in EXCEPTIONS with its reason; an entry that is not
-needed any more, or names no site, fails too. Arguments: TOOLS SCENARIO [unittest arguments].
+Runs each case's scenario once, without a fault, and compares the call sites that were met (each is one that the case can
+choose, and that ci/inject.sh --all injects) with those that the programs have. What no case meets is in EXCEPTIONS with its
+reason; an entry that is not needed any more, or names no site, fails too. Arguments: TOOLS SCENARIO [unittest arguments].
 """
 
 import re

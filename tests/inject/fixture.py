@@ -74,7 +74,7 @@ class Sweep(unittest.TestCase):
     """What all cases share: the plan, its run, and a list of what was wrong."""
 
     modules = (LIBRARY,)
-    most = 24  # faults by default, so that a case takes some seconds
+    most = 20  # faults by default, so that a case takes some seconds
 
     def setUp(self):
         if EVERY:
@@ -107,13 +107,14 @@ class Sweep(unittest.TestCase):
                 said = judge(fault)  # what happens beside it may differ from run to run
             if said is None:
                 missed += 1
+                print(f"not met: {fault} ({lines[fault.site()[1]]})", flush=True)
             elif said:
                 wrong.append(f"{fault} ({lines[fault.site()[1]]}):\n    " + said.replace("\n", "\n    "))
                 print(wrong[-1], flush=True)
         print(f"injected: {len(faults) - missed} of {len(faults)}, chosen of {there}", flush=True)
         self.assertEqual(len(wrong), 0, f"of {len(faults)}, said above")
         # What threads do to each other is not the same in each run.
-        self.assertTrue(missed < len(faults) or len(faults) < 10, "what was recorded is met again")
+        self.assertTrue(missed < len(faults) or len(faults) < 4, "what was recorded is met again")
 
     @staticmethod
     def objections(outcome, statuses=(0,)):
@@ -175,7 +176,7 @@ class Daemon:
             if done.returncode == 0:
                 done = self.aep("status", "--json")
             if done.returncode != 0:
-                if time.monotonic() < end and self.process.poll() is None:
+                if time.monotonic() < end and (self.process is None or self.process.poll() is None):
                     continue  # the fault has met this command, or the daemon is busy
                 return [f"{done.args[1]}: {done.stderr}"]
             status = json.loads(done.stdout)

@@ -71,6 +71,8 @@ class Private(Programs):
 class Pool(Programs):
     """Each run makes the pool: one that a run before it has left would be another scenario."""
 
+    most = 14
+
     def clear(self):
         for name in sweep.files_in(self.home):
             os.unlink(f"{self.home}/{name}")
@@ -180,7 +182,7 @@ class Served(Sweep):
     """The faults are the daemon's. Afterwards it serves, or it has said why it does not, and the next one does."""
 
     modules = ("aepd",)
-    most = 16
+    most = 10
     words = ()
     goes_on = False  # the context of a former daemon, with a dead client
 

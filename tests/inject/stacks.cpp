@@ -28,8 +28,8 @@ struct Stacks::Walk {
     const Stacks& stacks;
     Dwfl* dwfl;
     std::string text;
-    bool lost = false;  // the innermost frame is in no file that was mapped when we looked
-    bool first = true;
+    bool lost = false;  // a frame is in no file that was mapped when we looked
+    bool first = true;  // no frame is known yet
     bool own = false;
 };
 
@@ -59,7 +59,7 @@ int Stacks::frame(Dwfl_Frame* state, void* argument) {
     if (!dwfl_frame_pc(state, &pc, nullptr)) return DWARF_CB_ABORT;
     Dwfl_Module* module = dwfl_addrmodule(walk.dwfl, pc - 1);
     if (module == nullptr) {
-        walk.lost = walk.first;
+        walk.lost = true;
         return DWARF_CB_OK;
     }
     const char* path =
@@ -80,16 +80,17 @@ int Stacks::frame(Dwfl_Frame* state, void* argument) {
 }
 
 std::string Stacks::of(pid_t process, pid_t thread, bool own) {
-    for (int attempt = 0; attempt < 2; ++attempt) {
+    for (bool again = false;; again = true) {
         Session& session = sessions_[process];
         if (session == nullptr) session = open(process);
         if (session == nullptr) return "";
         Walk walk{*this, session.get(), "", false, true, own};
         dwfl_getthread_frames(session.get(), thread, frame, &walk);
         if (!walk.lost) return walk.text;
-        session.reset();  // a library was loaded since
+        if (again) return walk.first ? "" : walk.text;
+        // A library was loaded since; which ones were there depends on the calls that are looked at, and ways must not.
+        session.reset();
     }
-    return "";
 }
 
 }  // namespace aep::inject

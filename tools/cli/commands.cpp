@@ -54,7 +54,8 @@ int missing_program(const std::string& program) {
     for (std::string folder; std::getline(folders, folder, ':');) {
         const std::string candidate = (folder.empty() ? "." : folder) + "/" + program;
         if (access(candidate.c_str(), X_OK) == 0) return 0;
-        if (errno == EACCES) why = EACCES;
+        // In a folder that cannot be looked into there is none, for us.
+        if (access(candidate.c_str(), F_OK) == 0) why = EACCES;
     }
     return why;
 }

@@ -17,30 +17,38 @@ using AliasWord [[gnu::may_alias]] = u64;
 using AliasHalf [[gnu::may_alias]] = u32;
 using AliasByte [[gnu::may_alias]] = u8;
 
-// relaxed: whoever needs an order has a version or a lock beside it.
-[[gnu::always_inline]] inline void read_word(uptr to, uptr from) {
-    *reinterpret_cast<AliasWord*>(to) =
-        __atomic_load_n(reinterpret_cast<const AliasWord*>(from), __ATOMIC_RELAXED);
+/// Reads so many bytes (8, 4 or 1) that others may write.
+template <usize BYTES>
+[[gnu::always_inline]] inline void read_once(uptr to, uptr from) {
+    // relaxed: whoever needs an order has a version or a lock beside it.
+    if constexpr (BYTES == 8) {
+        *reinterpret_cast<AliasWord*>(to) =
+            __atomic_load_n(reinterpret_cast<const AliasWord*>(from), __ATOMIC_RELAXED);
+    } else if constexpr (BYTES == 4) {
+        *reinterpret_cast<AliasHalf*>(to) =
+            __atomic_load_n(reinterpret_cast<const AliasHalf*>(from), __ATOMIC_RELAXED);
+    } else {
+        static_assert(BYTES == 1);
+        *reinterpret_cast<AliasByte*>(to) =
+            __atomic_load_n(reinterpret_cast<const AliasByte*>(from), __ATOMIC_RELAXED);
+    }
 }
-[[gnu::always_inline]] inline void read_half(uptr to, uptr from) {
-    *reinterpret_cast<AliasHalf*>(to) =
-        __atomic_load_n(reinterpret_cast<const AliasHalf*>(from), __ATOMIC_RELAXED);
-}
-[[gnu::always_inline]] inline void read_byte(uptr to, uptr from) {
-    *reinterpret_cast<AliasByte*>(to) =
-        __atomic_load_n(reinterpret_cast<const AliasByte*>(from), __ATOMIC_RELAXED);
-}
-inline void write_word(uptr to, uptr from) {
-    __atomic_store_n(reinterpret_cast<AliasWord*>(to), *reinterpret_cast<const AliasWord*>(from),
-                     __ATOMIC_RELAXED);
-}
-inline void write_half(uptr to, uptr from) {
-    __atomic_store_n(reinterpret_cast<AliasHalf*>(to), *reinterpret_cast<const AliasHalf*>(from),
-                     __ATOMIC_RELAXED);
-}
-inline void write_byte(uptr to, uptr from) {
-    __atomic_store_n(reinterpret_cast<AliasByte*>(to), *reinterpret_cast<const AliasByte*>(from),
-                     __ATOMIC_RELAXED);
+
+/// The other way: writes what others may read.
+template <usize BYTES>
+[[gnu::always_inline]] inline void write_once(uptr to, uptr from) {
+    // relaxed: as above.
+    if constexpr (BYTES == 8) {
+        __atomic_store_n(reinterpret_cast<AliasWord*>(to),
+                         *reinterpret_cast<const AliasWord*>(from), __ATOMIC_RELAXED);
+    } else if constexpr (BYTES == 4) {
+        __atomic_store_n(reinterpret_cast<AliasHalf*>(to),
+                         *reinterpret_cast<const AliasHalf*>(from), __ATOMIC_RELAXED);
+    } else {
+        static_assert(BYTES == 1);
+        __atomic_store_n(reinterpret_cast<AliasByte*>(to),
+                         *reinterpret_cast<const AliasByte*>(from), __ATOMIC_RELAXED);
+    }
 }
 
 /// How much of a T is read or written at once.
@@ -59,11 +67,7 @@ T copied(const T& shared) {
     alignas(T) u8 own[sizeof(T)];
     const uptr to = reinterpret_cast<uptr>(own), from = reinterpret_cast<uptr>(&shared);
     constexpr usize STEP = detail::WORD_OF<T>;
-    for (usize at = 0; at < sizeof(T); at += STEP) {
-        if constexpr (STEP == 8) detail::read_word(to + at, from + at);
-        if constexpr (STEP == 4) detail::read_half(to + at, from + at);
-        if constexpr (STEP == 1) detail::read_byte(to + at, from + at);
-    }
+    for (usize at = 0; at < sizeof(T); at += STEP) detail::read_once<STEP>(to + at, from + at);
     return *reinterpret_cast<const T*>(own);
 }
 
@@ -73,11 +77,7 @@ void put_copy(T& shared, const T& own) {
     static_assert(std::is_trivially_copy_constructible_v<T>);
     const uptr to = reinterpret_cast<uptr>(&shared), from = reinterpret_cast<uptr>(&own);
     constexpr usize STEP = detail::WORD_OF<T>;
-    for (usize at = 0; at < sizeof(T); at += STEP) {
-        if constexpr (STEP == 8) detail::write_word(to + at, from + at);
-        if constexpr (STEP == 4) detail::write_half(to + at, from + at);
-        if constexpr (STEP == 1) detail::write_byte(to + at, from + at);
-    }
+    for (usize at = 0; at < sizeof(T); at += STEP) detail::write_once<STEP>(to + at, from + at);
 }
 
 /// The same where it is done often: as plain stores, which on x86 are seen word by word, too, and are fewer instructions

@@ -68,10 +68,10 @@ template <Travels T>
     if constexpr (!std::is_empty_v<T>) {
         const uptr out = reinterpret_cast<uptr>(to), in = reinterpret_cast<uptr>(from);
         usize at = 0;
-        for (; at + 4 <= sizeof(T) && at < 8; at += 4) detail::read_half(out + at, in + at);
-        for (; at + 8 <= sizeof(T); at += 8) detail::read_word(out + at, in + at);
-        for (; at + 4 <= sizeof(T); at += 4) detail::read_half(out + at, in + at);
-        for (; at < sizeof(T); ++at) detail::read_byte(out + at, in + at);
+        for (; at + 4 <= sizeof(T) && at < 8; at += 4) detail::read_once<4>(out + at, in + at);
+        for (; at + 8 <= sizeof(T); at += 8) detail::read_once<8>(out + at, in + at);
+        for (; at + 4 <= sizeof(T); at += 4) detail::read_once<4>(out + at, in + at);
+        for (; at < sizeof(T); ++at) detail::read_once<1>(out + at, in + at);
     }
 }
 

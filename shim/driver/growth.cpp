@@ -145,9 +145,8 @@ PageDesc* refill(const op::Refill& wanted) {
     for (;;) {
         const u32 seen = growths.load(std::memory_order_relaxed);
         op::Refill::Reply reply = transact(ask);
-        bool thorough = ask.thorough;
         ask = wanted;
-        ask.thorough = thorough;
+        ask.thorough = wanted.thorough || purged;
         if (reply.status == Status::need_chunks) {
             ask_with_chunks(ask, reply, seen, page_slices(ask.size_class), 1);
         }

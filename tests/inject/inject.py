@@ -48,7 +48,9 @@ class Programs(Sweep):
         return []
 
 
-class Private(Programs):
+class Anywhere:
+    """What programs do wherever their memory is."""
+
     def test_heap(self):
         self.sweep_scenario("heap")
 
@@ -61,30 +63,37 @@ class Private(Programs):
     def test_fork(self):
         self.sweep_scenario("fork")
 
+
+class Alone(Anywhere):
+    """And without a daemon."""
+
     def test_spawn(self):
         self.sweep_scenario("spawn")
 
+
+class Private(Alone, Programs):
     def test_background(self):
         self.sweep_scenario("background", AEP_BACKGROUND="1")
 
 
-class Pool(Programs):
+class OnPool(Programs):
     """Each run makes the pool: one that a run before it has left would be another scenario."""
-
-    most = 14
 
     def clear(self):
         for name in sweep.files_in(self.home):
             os.unlink(f"{self.home}/{name}")
 
-    def once(self, name, fault, **env):
-        self.clear()
-        return self.on_pool(name, fault, **env)
+    def before(self):
+        """What the pool has seen when the program starts."""
 
     def on_pool(self, name, fault, **env):
         self.pool = f"{self.home}/pool"
-        outcome = self.scenario(name, fault, AEP_CONTEXT="none", AEP_POOL=self.pool, AEP_POOL_SIZE=POOL_SIZE, **env)
-        return outcome
+        return self.scenario(name, fault, AEP_CONTEXT="none", AEP_POOL=self.pool, AEP_POOL_SIZE=POOL_SIZE, **env)
+
+    def once(self, name, fault, **env):
+        self.clear()
+        self.before()
+        return self.on_pool(name, fault, **env)
 
     def left_behind(self):
         """Whoever comes next finds a pool that is whole, and all of it; then it is removed."""
@@ -97,43 +106,26 @@ class Pool(Programs):
         self.clear()
         return found
 
-    def test_heap(self):
-        self.sweep_scenario("heap")
 
-    def test_many(self):
-        self.sweep_scenario("many")
-
-    def test_threads(self):
-        self.sweep_scenario("threads")
-
-    def test_fork(self):
-        self.sweep_scenario("fork")
-
-    def test_spawn(self):
-        self.sweep_scenario("spawn")
+class Pool(Alone, OnPool):
+    most = 14
 
 
-class Reclaim(Programs):
+class Reclaim(OnPool):
     """The pool has a dead process's chunks when the program starts."""
 
-    clear = Pool.clear
-    on_pool = Pool.on_pool
-    left_behind = Pool.left_behind
-
-    def once(self, name, fault, **env):
-        self.clear()
+    def before(self):
         run(SCENARIO, "die", AEP_CONTEXT="none", AEP_POOL=f"{self.home}/pool", AEP_POOL_SIZE=POOL_SIZE)
-        return self.on_pool(name, fault, **env)
 
     def own_part(self, name, report):
-        usual = self.recorded(Pool.once(self, name, None)).report
-        return without(report, usual)
+        self.clear()
+        return without(report, self.recorded(self.on_pool(name, None)).report)
 
     def test_attach(self):
         self.sweep_scenario("heap")
 
 
-class Joined(Programs):
+class Joined(Anywhere, Programs):
     """Clients of one daemon, which stays sound whatever happens to them."""
 
     def setUp(self):
@@ -158,18 +150,6 @@ class Joined(Programs):
             found.append(f"the daemon has {descriptors} descriptors, and had {self.descriptors}")
         self.descriptors = descriptors
         return found
-
-    def test_heap(self):
-        self.sweep_scenario("heap")
-
-    def test_many(self):
-        self.sweep_scenario("many")
-
-    def test_threads(self):
-        self.sweep_scenario("threads")
-
-    def test_fork(self):
-        self.sweep_scenario("fork")
 
     def test_share(self):
         self.sweep_scenario("share")

@@ -89,6 +89,8 @@ void World::make_context(u32 node) {
     context().node = node;
     context().node_generation = 1;
     open_records(shape_.records, shape_.records);
+    sharing().exports_present.put(shape_.records);  // nobody else is there yet
+    sharing().holders_present.put(shape_.records);
     if (!shared) return;
     era::LocalMemory memory;
     const era::NodeWord live = era::join(memory, era_tables(), node);
@@ -104,8 +106,6 @@ void open_records(u32 exports, u32 holders) {
     ASAN_POISON_MEMORY_REGION(&holder_at(holders), FORBIDDEN);
     ASAN_POISON_MEMORY_REGION(mailbox_of(0),
                               MAILBOX_MESSAGES * sizeof(Message));  // client 0 is the host
-    if (sharing().exports_present.load() < exports) sharing().exports_present.put(exports);
-    if (sharing().holders_present.load() < holders) sharing().holders_present.put(holders);
 }
 
 std::string walk() {

@@ -54,11 +54,9 @@ void count() {
     dsm::receive<int>(words.sender());
     const dsm::Group group(empty.release());
     Counts& counts = *group.root<Counts>();
-    for (const auto& [length, same] : *words) {
-        for (const std::pmr::string& word : same) {
+    for (const auto& [length, same] : *words)
+        for (const std::pmr::string& word : same)
             ++counts[Text(word.data(), word.size(), group.allocator<char>())];
-        }
-    }
     for (const auto& [word, times] : counts) std::printf("%s %u\n", word.c_str(), times);
 }
 

@@ -67,9 +67,8 @@ int send(unsigned long nodes) {
 
 int main(int count, char** words) {
     if (count == 2 && std::strcmp(words[1], "receive") == 0) return receive();
-    if (count == 3 && std::strcmp(words[1], "send") == 0) {
+    if (count == 3 && std::strcmp(words[1], "send") == 0)
         return send(std::strtoul(words[2], nullptr, 10));
-    }
     std::fputs("usage: list receive | list send NODES\n", stderr);
     return 2;
 }

@@ -15,9 +15,8 @@
 
 enum publish_result publish(const char* receiver, void* block) {
     if (dsm_self == NULL) return PUBLISH_ALONE; /* no preload */
-    if (dsm_self() == 0 && dsm_attach(NULL) != 0) {
+    if (dsm_self() == 0 && dsm_attach(NULL) != 0)
         return errno == ENOTCONN ? PUBLISH_ALONE : PUBLISH_FAILED;
-    }
     dsm_id to = dsm_lookup(receiver);
     if (to == 0) return PUBLISH_ALONE;
     return dsm_send_wait(to, block, -1) == 0 ? PUBLISH_SENT : PUBLISH_FAILED;

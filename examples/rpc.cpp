@@ -126,9 +126,8 @@ int call(unsigned long calls) {
 int main(int count, char** words) {
     try {
         if (count == 2 && std::string_view(words[1]) == "serve") return serve();
-        if (count == 3 && std::string_view(words[1]) == "call") {
+        if (count == 3 && std::string_view(words[1]) == "call")
             return call(std::strtoul(words[2], nullptr, 10));
-        }
     } catch (const std::system_error& error) {
         std::fprintf(stderr, "rpc: %s: %s\n", error.what(), dsm_strerror(error.code().value()));
         return 1;

@@ -86,11 +86,10 @@ int main(int count, char** words) {
     }
     const auto nodes = static_cast<std::uint32_t>(std::strtoul(words[2], nullptr, 10));
     try {
-        if (std::string_view(words[1]) == "sow") {
+        if (std::string_view(words[1]) == "sow")
             sow(nodes);
-        } else {
+        else
             grow(nodes);
-        }
         return 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "tree: %s\n", error.what());

@@ -70,9 +70,8 @@ class Walk {
             const u64 expected = in_chunk_[c];
             wrong(named("chunk", c), "the count of its exports is wrong", chunk_exports(c).load(),
                   expected);
-            if (chunk_owner(c).load() == OWNER_KEPT && expected == 0) {
+            if (chunk_owner(c).load() == OWNER_KEPT && expected == 0)
                 found_.add(named("chunk", c), "it is kept, but no export lies in it", 0, 1);
-            }
         }
     }
 
@@ -132,9 +131,8 @@ class Walk {
         }
         extents_ += extents;
         if (e.root != NO_RECORD && e.root <= exports_) ++parts_[e.root];
-        if (extents > MAX_EXTENTS) {
+        if (extents > MAX_EXTENTS)
             found_.add(named("group", index), "it has too many extents", extents, MAX_EXTENTS);
-        }
         if (!root_inside) found_.add(named("group", index), "its root is outside", 0, 1);
         if (e.writer == 0) return;
         bool holds = false;
@@ -142,9 +140,7 @@ class Walk {
             named("group", index), e.first_holder, of_groups_, a_holder,
             [](const Holder& h) { return h.next; },
             [&](u32, const Holder& h) { holds = holds || h.client == e.writer; });
-        if (!holds) {
-            found_.add(named("group", index), "its writer does not hold it", e.writer, 0);
-        }
+        if (!holds) found_.add(named("group", index), "its writer does not hold it", e.writer, 0);
     }
 
     void part(u32 index, const Export& e) {
@@ -152,9 +148,8 @@ class Walk {
         const bool of_group = whole.group == e.group && e.group != NO_RECORD && is_whole(whole);
         wrong(named("export", index), "it is part of no group", of_group, 1);
         wrong(named("export", index), "so many groups have it", parts_[index], 1);
-        if (of_group && is(e, ExportState::root)) {
+        if (of_group && is(e, ExportState::root))
             wrong(named("export", index), "its group has another root", whole.root, index);
-        }
     }
 
     void client(u32 index) {
@@ -162,9 +157,8 @@ class Walk {
         if (c.open.load() == 0) {
             const bool left = has_shares(c);
             // A dead client that is being taken back may still have some.
-            if (client_at(index).state.load() == static_cast<u32>(ClientState::free)) {
+            if (client_at(index).state.load() == static_cast<u32>(ClientState::free))
                 wrong(named("client", index), "it is gone, but has references", left, 0);
-            }
             if (!left) return;
         }
         const u32 first = c.first_message.load();
@@ -195,25 +189,21 @@ class Walk {
 
     /// References that a holder or a message is.
     void count(const std::string& where, u64 object, u64 references) {
-        if (object <= exports_) {
+        if (object <= exports_)
             counted_[object] += references;
-        } else {
+        else
             found_.add(where, "it refers to no export", object, exports_);
-        }
     }
 
     void object(u32 index, const Export& e) {
         wrong(named("export", index), "its count of references is wrong", e.references,
               counted_[index]);
-        if (e.state == static_cast<u32>(ExportState::live) && e.references == 0 && e.pins == 0) {
+        if (e.state == static_cast<u32>(ExportState::live) && e.references == 0 && e.pins == 0)
             found_.add(named("export", index), "nobody refers to it, but it is there", 0, 1);
-        }
-        if (is(e, ExportState::lingering) && !e.listed && e.pins == 0) {
+        if (is(e, ExportState::lingering) && !e.listed && e.pins == 0)
             found_.add(named("export", index), "it lingers, but is on no list", 0, 1);
-        }
-        if (e.owner == OWNER_ELSEWHERE && e.address == 0 && e.references == 0) {
+        if (e.owner == OWNER_ELSEWHERE && e.address == 0 && e.references == 0)
             return;  // on its way in, or refused
-        }
         const ChunkSpan span = chunks_of(e.address, e.bytes);
         if (span.first >= span.end || span.end > context().chunk_count) {
             found_.add(named("export", index), "it lies outside the pool", e.address, 0);
@@ -224,9 +214,8 @@ class Walk {
             ++in_chunk_[c];
             const u32 owner = chunk_owner(c).load();
             if (owner != e.owner && !(e.owner == 0 && owner == OWNER_KEPT) &&
-                !(e.owner == 0 && still_dying(owner))) {
+                !(e.owner == 0 && still_dying(owner)))
                 found_.add(named("export", index), "its chunk is another's", owner, e.owner);
-            }
         }
     }
 
@@ -250,9 +239,8 @@ class Walk {
             if (whole == 0) return;  // a send that did not happen: it is told anew with the next
             wrong(named("extent", index), "other nodes know it as another group's",
                   entry.root.load(), whole);
-            if (!era::is_living(era_tables(), entry)) {
+            if (!era::is_living(era_tables(), entry))
                 found_.add(named("extent", index), "other nodes take it for gone", 0, 1);
-            }
             return;
         }
         if (e.node_ref == NodeRef::none) {

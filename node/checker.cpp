@@ -57,9 +57,8 @@ void check_slot(u32 index, const ServedContext& served, Findings& found) {
     const Slot& slot = slot_at(index);
     const std::string name = named("slot", index);
     const uptr top = stack_top_of(index);
-    if (const u64 stack = copied(slot.stack_top); stack != top) {
+    if (const u64 stack = copied(slot.stack_top); stack != top)
         found.add(name, "its stack is another's", stack, top);
-    }
     const auto owner = [&] { return SlotOwner{slot.owner.load(std::memory_order_acquire)}; };
     const auto operation = [&] { return copied(slot.op); };
     const auto is_odd = [&] { return (slot.sequence.load() & 1) != 0; };
@@ -71,9 +70,8 @@ void check_slot(u32 index, const ServedContext& served, Findings& found) {
         return;
     }
     if (index == host_slot() &&
-        found.stays([&] { return owner().bits != 0 && served.lives(owner().client()); })) {
+        found.stays([&] { return owner().bits != 0 && served.lives(owner().client()); }))
         found.add(name, "the host's, but a living client has it", owner().client(), 0);
-    }
     const auto strange = [&] {
         const SlotOwner o = owner();
         if (o.bits == 0) return false;
@@ -84,11 +82,10 @@ void check_slot(u32 index, const ServedContext& served, Findings& found) {
                client_at(c).generation.load() != o.generation();
     };
     const auto unknown = [&] { return !is_operation(operation()); };
-    if (found.stays(strange)) {
+    if (found.stays(strange))
         found.add(name, "it belongs to no client", owner().bits, 0);
-    } else if (is_odd() && operation() != 0 && found.stays(unknown)) {
+    else if (is_odd() && operation() != 0 && found.stays(unknown))
         found.add(name, "an operation is open that is none", operation(), 0);
-    }
 }
 
 void check_slots(const ServedContext& served, Findings& found) {
@@ -125,14 +122,12 @@ void check_unused(int fd, u32 chunk, Findings& found) {
         for (u32 i = 0; i < SLICES_PER_CHUNK && !words.empty(); ++i) {
             const u64* slice = words.data() + each * i;
             u64 bits = 0;
-            if (array.base == DESCS.base) {
+            if (array.base == DESCS.base)
                 bits = kind_of(reinterpret_cast<const PageDesc*>(slice)->tag.load());
-            } else {
+            else
                 for (usize w = 0; w < each; ++w) bits |= slice[w];
-            }
-            if (bits != 0) {
+            if (bits != 0)
                 found.add(named("slice", first + i), "nobody holds it, but it is in use", bits, 0);
-            }
         }
     }
 }
@@ -166,9 +161,8 @@ void Checker::check_chunk(u32 chunk, Findings& found) const {
         return now() == owner &&
                client_at(client).state.load() == static_cast<u32>(ClientState::free);
     };
-    if (!special && found.stays(of_free_client)) {
+    if (!special && found.stays(of_free_client))
         found.add(named("chunk", chunk), "its owner is a client that is none", owner, 0);
-    }
     const auto not_in_pool = [&] {
         const u32 o = now();
         return o != OWNER_NOBODY && o != OWNER_RETURNING && (o & OWNER_CLAIMING) == 0 &&
@@ -215,9 +209,8 @@ void Checker::check_verdicts(Findings& found) const {
         found.add("nodes", "words that no sound node wrote were skipped by recovery",
                   membership->damaged(), 0);
     }
-    if (verifier_.broken() != 0) {
+    if (verifier_.broken() != 0)
         found.add("clients", "heaps of dead clients were broken", verifier_.broken(), 0);
-    }
 }
 
 std::vector<Finding> Checker::check(u64 longest_ns) const {
@@ -227,9 +220,8 @@ std::vector<Finding> Checker::check(u64 longest_ns) const {
     check_slots(served_, found);
     for (u32 c = 0; c < context().chunk_count && !found.over(); ++c) check_chunk(c, found);
     check_sharing(found);
-    if (member_.membership() != nullptr) {
+    if (member_.membership() != nullptr)
         check_words_of_nodes(member_.membership()->tables(), found);
-    }
     check_pool(found);
     check_verdicts(found);
     return std::move(found).list();

@@ -19,11 +19,10 @@ bool ChunkCache::give_back(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     u32 expected = OWNER_CACHED;
     // acquire: its metadata is as the last holder's recovery left it.
-    if (owner.compare_exchange_strong(expected, OWNER_RETURNING, std::memory_order_acq_rel)) {
+    if (owner.compare_exchange_strong(expected, OWNER_RETURNING, std::memory_order_acq_rel))
         taken_from_cache();
-    } else if (expected != OWNER_RETURNING) {
+    else if (expected != OWNER_RETURNING)
         return false;
-    }
     AEP_NODE_CRASH_POINT("decay: announced");
     const Owner us = pool_.owner();
     // Given back before a crash: it may be another node's by now.
@@ -39,9 +38,8 @@ bool ChunkCache::give_back(u32 chunk) {
         free_chunk(pool_.tables(), us, chunk);
         // A hint: who gets low chunks has few descriptors below its own, all of which it needs.
         std::atomic<u32>& next = context().next_chunk;
-        if (chunk < next.load(std::memory_order_relaxed)) {
+        if (chunk < next.load(std::memory_order_relaxed))
             next.store(chunk, std::memory_order_relaxed);
-        }
     }
     AEP_NODE_CRASH_POINT("decay: free in the pool");
     owner.store(OWNER_NOBODY, std::memory_order_release);
@@ -53,29 +51,25 @@ bool ChunkCache::pool_is_short() const {
     const PoolTables& tables = pool_.tables();
     const u32 enough = tables.chunk_count / 64 + 1;
     u32 free = 0;
-    for (u32 i = 0; i < tables.chunk_count && free < enough; ++i) {
+    for (u32 i = 0; i < tables.chunk_count && free < enough; ++i)
         free += tables.chunk(i).bits == FREE_CHUNK.bits;
-    }
     if (free >= enough) return false;
-    for (u32 i = 0; i < tables.node_count; ++i) {  // alone, we need not hurry
+    for (u32 i = 0; i < tables.node_count; ++i)  // alone, we need not hurry
         if (i != pool_.owner().node && tables.node(i).state() == PoolNodeState::live) return true;
-    }
     return false;
 }
 
 void ChunkCache::finish_returns() {
-    for (u32 c = 0; c < context().chunk_count; ++c) {
+    for (u32 c = 0; c < context().chunk_count; ++c)
         if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_RETURNING) give_back(c);
-    }
 }
 
 void ChunkCache::recount() {
     std::atomic<u64>& count = context().chunks_cached;
     u64 said = count.load(std::memory_order_relaxed);
     u64 cached = 0;
-    for (u32 c = 0; c < context().chunk_count; ++c) {
+    for (u32 c = 0; c < context().chunk_count; ++c)
         cached += chunk_owner(c).load(std::memory_order_relaxed) == OWNER_CACHED;
-    }
     if (cached != said) count.compare_exchange_strong(said, cached, std::memory_order_relaxed);
 }
 

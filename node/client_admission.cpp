@@ -57,9 +57,8 @@ u32 ClientAdmission::free_client() const {
         const u32 state = client_at(i).state.load(std::memory_order_acquire);
         // A lock without an entry: damage, or a client that never belonged to this host's table.
         if (state == static_cast<u32>(ClientState::free) && !served_.lives(i) &&
-            !served_.has_descendants(i)) {
+            !served_.has_descendants(i))
             return i;
-        }
     }
     return 0;
 }
@@ -79,9 +78,8 @@ bool ClientAdmission::open_descriptions(u32 client, Admission& admission) {
     fds[FD_CONTEXT] = describe_again(served_.fd(), O_RDWR);
     fds[FD_IMAGE] = describe_again(image_fd_, O_RDONLY);
     fds[FD_POOL] = describe_again(pool_.fd(), O_RDWR);
-    for (const UniqueFd& fd : fds) {
+    for (const UniqueFd& fd : fds)
         if (!fd) return false;
-    }
     const u64 node_byte = static_cast<u64>(NODE_LOCK_OFFSET) + pool_.owner().node;
     return set_file_lock(fds[FD_LIFE].get(), F_WRLCK, CLIENT_LOCKS_OFFSET + client) &&
            set_file_lock(fds[FD_CONTEXT].get(), F_WRLCK, FROZEN_LOCKS_OFFSET + client) &&
@@ -97,9 +95,8 @@ std::optional<ClientAdmission::Objection> ClientAdmission::objection(uid_t uid,
             EPERM,
             fmt::format("the context belongs to user {}, the process to user {}", h.uid, uid)};
     }
-    if (ask.magic != PROTOCOL_MAGIC) {
+    if (ask.magic != PROTOCOL_MAGIC)
         return Objection{EPROTO, "the message does not begin as ours do"};
-    }
     if (ask.version != PROTOCOL_VERSION) {
         return differs("protocol version", fmt::to_string(ask.version),
                        fmt::to_string(PROTOCOL_VERSION));

@@ -99,9 +99,8 @@ void ClientRecovery::free_slots(u32 client) {
 /// Its descendants still use its heap, which goes with the last of them.
 void ClientRecovery::freeze(u32 client) {
     if (client_at(client).state.load(std::memory_order_acquire) ==
-        static_cast<u32>(ClientState::frozen)) {
+        static_cast<u32>(ClientState::frozen))
         return;
-    }
     set_state(client, ClientState::frozen);
     log_(LogLevel::info,
          fmt::format("client {} is gone, its descendants still use its heap", client));
@@ -119,11 +118,10 @@ u32 ClientRecovery::take_chunks_back(u32 client) {
         const u32 owner = chunk_owner(c).load(std::memory_order_acquire);
         if (owner != client && owner != (client | OWNER_CLAIMING)) continue;
         bool coarse = false;
-        if (wipe) {
+        if (wipe)
             punch_chunk_metadata(fd, c);
-        } else {
+        else
             coarse = clear_chunk_metadata(fd, client, c);
-        }
         AEP_NODE_CRASH_POINT("recover: metadata cleared");
         // Exports in it: the chunk stays until the last of them goes, which may be just now.
         if (!exports_gone(c) && keep_chunk(client, c)) {

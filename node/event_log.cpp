@@ -74,9 +74,7 @@ void EventLog::say_new() {
         log_(LogLevel::warning,
              fmt::format("{} {}{}", writer_of(key.first), text_of(s.last), often));
     }
-    if (lost != 0) {
-        log_(LogLevel::warning, fmt::format("{} records of operations were lost", lost));
-    }
+    if (lost != 0) log_(LogLevel::warning, fmt::format("{} records of operations were lost", lost));
 }
 
 }  // namespace aep

@@ -31,11 +31,10 @@ class Findings {
     explicit Findings(u64 end_ns) : end_ns_(end_ns) {}
 
     void add(std::string where, std::string what, u64 found, u64 expected) {
-        if (list_.size() < MOST) {
+        if (list_.size() < MOST)
             list_.push_back({std::move(where), std::move(what), found, expected});
-        } else {
+        else
             full_ = true;
-        }
     }
     void add(const Findings& others) {
         for (const Finding& f : others.list_) add(f.where, f.what, f.found, f.expected);

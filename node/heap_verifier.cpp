@@ -50,11 +50,10 @@ void restore_withdrawn(Domain& dom) {
             const u32 slice = raw(first_slice(ChunkIndex{c})) + lowest_bit(used);
             if (slice < inside_until) continue;
             const PageDesc* d = desc_of(SliceIndex{slice});
-            if (kind_of(d->tag.load(std::memory_order_relaxed)) == TAG_FREE) {
+            if (kind_of(d->tag.load(std::memory_order_relaxed)) == TAG_FREE)
                 withdrawn |= used & -used;
-            } else {
+            else
                 inside_until = slice + d->slices;
-            }
         }
         if (withdrawn != 0) dom.arena.purge_end({ChunkIndex{c}, withdrawn}, 0, true);
     }
@@ -70,9 +69,8 @@ bool drop_privileges() {
 /// The host's locks and sockets end with the host, not with this process.
 void close_all_but(int a, int b) {
     const auto close_from = [](int first, unsigned last) {
-        if (static_cast<unsigned>(first) <= last) {
+        if (static_cast<unsigned>(first) <= last)
             syscall(SYS_close_range, static_cast<unsigned>(first), last, 0);
-        }
     };
     const int low = std::min(a, b), high = std::max(a, b);
     close_from(3, static_cast<unsigned>(low) - 1);
@@ -86,9 +84,8 @@ void close_all_but(int a, int b) {
     close_all_but(fd, out);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (!drop_privileges() || map_control(fd, constants) < 0 ||
-        map_heap_metadata(fd, constants) < 0 || map_domain(fd, client) < 0) {
+        map_heap_metadata(fd, constants) < 0 || map_domain(fd, client) < 0)
         _exit(1);
-    }
     Domain& dom = domain_at(client);
     Verdict verdict;
     if (dom.heaps_mapped.load(std::memory_order_relaxed) != 0) {  // else it was never made whole
@@ -130,9 +127,8 @@ Walk await(pid_t pid, int from, Verdict& verdict) {
     while (ended < 0 && errno == EINTR);
     if (told) return {};
     if (ready <= 0) return {fmt::format("the walk did not end in {} ms", LONGEST_WALK_MS), ""};
-    if (ended == pid && WIFSIGNALED(status)) {
+    if (ended == pid && WIFSIGNALED(status))
         return {fmt::format("the walk was led astray (signal {})", WTERMSIG(status)), ""};
-    }
     return {"", "its process could not map what it needs"};
 }
 
@@ -162,9 +158,8 @@ Walk walk_apart(int context_fd, u32 client) {
 void HeapVerifier::verify(u32 client) {
     // What left the context, and what nobody could end, is not as a heap is.
     if (client_at(client).private_heap.load(std::memory_order_relaxed) != 0 ||
-        client_at(client).left_open.load(std::memory_order_relaxed) != 0) {
+        client_at(client).left_open.load(std::memory_order_relaxed) != 0)
         return;
-    }
     const Walk walk = walk_apart(served_.fd(), client);
     if (!walk.missing.empty()) {
         log_(LogLevel::warning,

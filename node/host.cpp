@@ -45,9 +45,8 @@ void NodeHost::adopt_state() {
     if (options_.client_limit) h.client_limit.store(*options_.client_limit);
     cache_.finish_returns();
     cache_.recount();
-    if (is_poisoned()) {
+    if (is_poisoned())
         log_(LogLevel::error, fmt::format("the context is poisoned: {}", aep::poison_text()));
-    }
 }
 
 bool NodeHost::somebody_is_left() const {
@@ -89,9 +88,8 @@ void NodeHost::remove() {
         member_.leave();
         // What is left has objects in it that other nodes hold. Other machines do not see that we
         // are at it, now that we are no node any more: on a device the next of them does it.
-        if (!is_fenced() && pool_.file().memory != PoolMemory::device) {
+        if (!is_fenced() && pool_.file().memory != PoolMemory::device)
             reclaim_node(pool_.file(), pool_.tables(), pool_.fd(), pool_.owner().node, 0);
-        }
     }
     const ContextPaths& paths = options_.paths;
     unlink(paths.context().c_str());

@@ -58,9 +58,8 @@ void HostSlot::free_what_the_dead_hold() {
     for (u32 i = 0; i < host_slot(); ++i) {
         const Slot& slot = slot_at(i);
         const SlotOwner owner = owner_of(slot);
-        if (owner.state() != SlotState::used || !is_open(slot) || served_.lives(owner.client())) {
+        if (owner.state() != SlotState::used || !is_open(slot) || served_.lives(owner.client()))
             continue;
-        }
         // Asked once more: its client may have ended the operation before it died.
         if (protection_.completion().complete(i) != SlotOutcome::no_capture) continue;
         if (!protection_.undoes() || !undo_.undo(i)) poison(i, log_);

@@ -57,9 +57,8 @@ UniqueFd sealed_copy(const std::string& what, std::string_view bytes) {
                         fmt::format("{}: cannot copy it to memory: {}", what, errno_text(errno)));
     }
     constexpr int SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
-    if (fcntl(fd.get(), F_ADD_SEALS, SEALS) != 0) {
+    if (fcntl(fd.get(), F_ADD_SEALS, SEALS) != 0)
         throw NodeError(errno, fmt::format("{}: cannot seal it: {}", what, errno_text(errno)));
-    }
     return fd;
 }
 

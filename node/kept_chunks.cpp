@@ -19,14 +19,12 @@ u32 free_kept_chunks(const NodePool& pool, ChunkCache& cache) {
         if (tables.chunk(c).bits != KEPT_CHUNK.bits || living.contain(c)) continue;
         std::atomic<u32>& owner = chunk_owner(c);
         u32 nobody = OWNER_NOBODY;
-        if (!owner.compare_exchange_strong(nobody, OWNER_RETURNING, std::memory_order_acq_rel)) {
+        if (!owner.compare_exchange_strong(nobody, OWNER_RETURNING, std::memory_order_acq_rel))
             continue;
-        }
-        if (claim_kept_chunk(tables, pool.owner(), c)) {
+        if (claim_kept_chunk(tables, pool.owner(), c))
             freed += cache.give_back(c);
-        } else {
+        else
             owner.store(OWNER_NOBODY, std::memory_order_release);
-        }
     }
     return freed;
 }

@@ -20,9 +20,8 @@ Leftovers remove_leftovers(const ContextPaths& paths, bool force,
     if (context && !force && somebody_lives_in(context.get())) return Leftovers::in_use;
     before();
     for (const std::string& file : {paths.context(), paths.pool(), paths.socket, paths.log(),
-                                    paths.older_log(), paths.lock()}) {
+                                    paths.older_log(), paths.lock()})
         unlink(file.c_str());
-    }
     rmdir(paths.directory.c_str());
     if (paths.own_runtime) rmdir(paths.runtime_directory().c_str());
     return Leftovers::removed;

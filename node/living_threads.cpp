@@ -53,9 +53,8 @@ std::vector<u32> numbers_in(const fs::path& directory) {
     for (fs::directory_iterator at(directory, failed), end; !failed && at != end;
          at.increment(failed)) {
         const std::string name = at->path().filename();
-        if (name.find_first_not_of("0123456789") == std::string::npos) {
+        if (name.find_first_not_of("0123456789") == std::string::npos)
             numbers.push_back(static_cast<u32>(std::stoul(name)));
-        }
     }
     return numbers;
 }

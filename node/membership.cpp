@@ -106,9 +106,8 @@ u32 Membership::join() {
     const u32 node = options_.node;
     const std::string what = fmt::format("pool {}: node {}", pool_.file.path, number(node));
     if (!set_file_lock(pool_fd_, F_WRLCK, DAEMON_LOCKS_OFFSET + node)) {
-        if (!is_in_the_way(errno)) {
+        if (!is_in_the_way(errno))
             throw NodeError(errno, what + " cannot be locked: " + errno_text(errno));
-        }
         throw NodeError(EBUSY, what + " is served by another daemon: give another --node");
     }
     make_present();
@@ -125,13 +124,11 @@ u32 Membership::join() {
             with_memory([&](auto& m) { return era::recover_former(m, t, node, disposal()); });
             continue;
         }
-        if (!recovered && is_told_by_locks(node)) {
+        if (!recovered && is_told_by_locks(node))
             throw NodeError(EBUSY, what + " is taken: its daemon or clients of it live");
-        }
         const Sign& sign = signs_[node];
-        if (!recovered && sign.since_ms != 0 && t.entry(node).beat.load() != sign.beat) {
+        if (!recovered && sign.since_ms != 0 && t.entry(node).beat.load() != sign.beat)
             throw NodeError(EBUSY, what + " is taken: it gives signs of life");
-        }
         poll(nullptr, 0, LOOK_AGAIN_MS);
     }
     for (u32 i = 0; i < t.shape.clients; ++i) {
@@ -201,9 +198,7 @@ bool Membership::was_silent(u32 node, u64 now_ms) {
     Sign& sign = signs_[node];
     const u64 word = tables_.node(node).load();
     const u64 beat = tables_.entry(node).beat.load();
-    if (sign.since_ms == 0 || sign.word != word || sign.beat != beat) {
-        sign = {word, beat, now_ms};
-    }
+    if (sign.since_ms == 0 || sign.word != word || sign.beat != beat) sign = {word, beat, now_ms};
     return now_ms - sign.since_ms >= options_.lease_ms;
 }
 

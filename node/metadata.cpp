@@ -117,9 +117,8 @@ bool clear_chunk_metadata(int fd, u32 client, u32 chunk) {
         return false;
     }
     if (!slices.is_zero()) {
-        if (desc[0].holder.load(std::memory_order_relaxed) == client + 1) {
+        if (desc[0].holder.load(std::memory_order_relaxed) == client + 1)
             clear_bitmaps(fd, first, ~desc[0].free, slices);
-        }
         // Free slices, too, say something of their memory.
         clear(fd, slices.at, sizeof slices.bytes);
     }

@@ -40,9 +40,8 @@ void describe(PoolNodeEntry& entry, const std::string& name, const Membership* m
 bool take(NodePool& pool, u32 i, const std::string& name, const Membership* member) {
     const PoolTables& tables = pool.tables();
     if (tables.node(i).state() != PoolNodeState::free &&
-        reclaim_node(pool.file(), tables, pool.fd(), i, pool.here().reclaimer) < 0) {
+        reclaim_node(pool.file(), tables, pool.fd(), i, pool.here().reclaimer) < 0)
         return false;
-    }
     describe(tables.nodes[i], name, member);
     const Owner owner{i, tables.node(i).generation() + 1};
     // release: who sees the node live sees who it is.

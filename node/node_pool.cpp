@@ -29,9 +29,8 @@ NodePool::~NodePool() {
 
 std::string NodePool::path_by(const NodeOptions& options) {
     char real[PATH_MAX];
-    if (!options.pool.empty()) {
+    if (!options.pool.empty())
         return realpath(options.pool.c_str(), real) != nullptr ? real : options.pool;
-    }
     // What leave_link() left, or the context's own pool.
     const std::string own = options.paths.pool();
     const ssize_t length = readlink(own.c_str(), real, sizeof real - 1);
@@ -70,9 +69,8 @@ void NodePool::leave_link(const ContextPaths& paths) const {
     if (target == link) return;
     // A pool of the context's own that is no longer used goes: it holds nothing that anyone has.
     if (there) unlink(link.c_str());
-    if (symlink(target.c_str(), link.c_str()) != 0) {
+    if (symlink(target.c_str(), link.c_str()) != 0)
         throw NodeError(errno, fmt::format("link {}: {}", link, errno_text(errno)));
-    }
 }
 
 bool NodePool::is_of(const ContextConstants& constants) const {

@@ -31,9 +31,8 @@ bool NodeUpkeep::settle_lingering() {
     const u64 end = monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
     op::Settle::Reply reply;
     Performed performed = host_slot_.perform_for(0, op::Tidy{}, reply);
-    while (performed == Performed::done && reply.given_up != 0 && monotonic_ns() < end) {
+    while (performed == Performed::done && reply.given_up != 0 && monotonic_ns() < end)
         performed = host_slot_.perform_for(0, op::Settle{}, reply);
-    }
     return performed == Performed::pending ||
            (performed == Performed::done && reply.status == Status::ok);
 }

@@ -61,9 +61,8 @@ class Opening {
 ContextConstants Opening::verified() const {
     struct stat st {};
     if (served_.fd() < 0 || fstat(served_.fd(), &st) != 0) fail();
-    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
+    if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
         fail(EPERM, "is not a file of ours with mode 0600");
-    }
     ContextConstants constants;
     if (const ContextFault fault = verify_context(served_.fd(), constants)) {
         fail(EINVAL, "{} is {:#x}, expected {:#x}: {}", fault.field, fault.found, fault.expected,
@@ -151,9 +150,8 @@ void Opening::give_name() {
 }
 
 void Opening::make() {
-    if (!pool_.is_open()) {
+    if (!pool_.is_open())
         pool_.open(options_, NodePool::path_by(options_), member_.wanted() != era::NO_NODE);
-    }
     // Whoever finds the name finds the context that is being made, or none.
     if (unlink(path_.c_str()) != 0 && errno != ENOENT) fail();
     served_.take_file(

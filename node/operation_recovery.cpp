@@ -32,9 +32,8 @@ SlotOutcome OperationRecovery::roll_back(u32 index) {
     AEP_ROLLBACK_CRASH_POINT("rollback: nothing pinned");
     SlotUndo::pay(index);
     const SlotOwner owner{slot.owner.load(std::memory_order_relaxed)};
-    if (is_of_heap(slot) && owner.client() <= context().max_clients) {
+    if (is_of_heap(slot) && owner.client() <= context().max_clients)
         client_at(owner.client()).left_open.store(1, std::memory_order_relaxed);
-    }
     context().undone.fetch_add(1, std::memory_order_relaxed);
     // release: who sees it even sees nothing of the operation.
     slot.sequence.fetch_add(1, std::memory_order_release);
@@ -50,9 +49,8 @@ AnswerMessage OperationRecovery::complete_slot(pid_t pid, const AskMessage& ask)
     if (ask.slot >= context().max_slots) return make_answer(EINVAL, "there is no such slot");
     const Slot& slot = slot_at(ask.slot);
     const u32 client = owner_of(slot).client();
-    if (client == 0 || ask.slot == host_slot() || facts_of(client).pid != static_cast<u32>(pid)) {
+    if (client == 0 || ask.slot == host_slot() || facts_of(client).pid != static_cast<u32>(pid))
         return make_answer(EPERM, "the slot is not the client's");
-    }
     if (is_at_rest(slot)) return make_answer(0, "");
     SlotOutcome outcome = protection_.completion().complete(ask.slot);
     if (outcome == SlotOutcome::no_capture && protection_.undoes()) {

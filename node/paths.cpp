@@ -66,11 +66,10 @@ ContextPaths context_paths(const std::string& name, const std::string& directory
     if (socket.empty()) {
         const char* runtime = std::getenv("XDG_RUNTIME_DIR");
         std::string base = fmt::format("/tmp/aep-{}", uid);
-        if (uid == 0) {
+        if (uid == 0)
             base = "/run/aep";
-        } else if (runtime != nullptr && runtime[0] == '/') {
+        else if (runtime != nullptr && runtime[0] == '/')
             base = fmt::format("{}/aep", runtime);
-        }
         paths.socket = fmt::format("{}/{}/{}", base, name, SOCKET_NAME);
     } else if (socket[0] != '/') {
         throw NodeError(EINVAL, fmt::format("socket {}: expected an absolute path", socket));
@@ -82,25 +81,18 @@ void make_private_directory(const std::string& path) {
     for (size_t at = path.find('/', 1); at != std::string::npos; at = path.find('/', at + 1)) {
         const std::string above = path.substr(0, at);
         // What is missing above is made ours alone, too.
-        if (mkdir(above.c_str(), 0700) != 0 && errno != EEXIST && errno != EROFS &&
-            errno != EACCES) {
+        if (mkdir(above.c_str(), 0700) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES)
             fail(above);
-        }
     }
-    if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
-        fail(path);
-    }
+    if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) fail(path);
     require_private_directory(path);
 }
 
 void require_private_directory(const std::string& path) {
     struct stat st {};
-    if (lstat(path.c_str(), &st) != 0) {
-        fail(path);
-    }
-    if (!S_ISDIR(st.st_mode)) {
+    if (lstat(path.c_str(), &st) != 0) fail(path);
+    if (!S_ISDIR(st.st_mode))
         throw NodeError(ENOTDIR, fmt::format("directory {}: is something else; remove it", path));
-    }
     if (st.st_uid != geteuid()) {
         throw NodeError(EPERM,
                         fmt::format("directory {}: belongs to user {}, expected {}: somebody "
@@ -117,9 +109,7 @@ void require_private_directory(const std::string& path) {
 
 void require_tmpfs(const std::string& directory) {
     struct statfs fs {};
-    if (statfs(directory.c_str(), &fs) != 0) {
-        fail(directory);
-    }
+    if (statfs(directory.c_str(), &fs) != 0) fail(directory);
     if (static_cast<unsigned long>(fs.f_type) != TMPFS_MAGIC) {
         throw NodeError(EINVAL,
                         fmt::format("directory {}: is not on tmpfs, where a context must lie: "

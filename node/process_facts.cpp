@@ -22,9 +22,8 @@ std::string read_file(const std::string& path) {
     const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
     std::string text;
     char part[1024];
-    for (ssize_t got; fd && (got = read(fd.get(), part, sizeof part)) > 0;) {
+    for (ssize_t got; fd && (got = read(fd.get(), part, sizeof part)) > 0;)
         text.append(part, static_cast<size_t>(got));
-    }
     return text;
 }
 
@@ -62,9 +61,8 @@ bool is_of_user(pid_t pid, uid_t user) {
     std::istringstream lines(read_file(fmt::format("/proc/{}/status", pid)));
     std::string word;
     while (lines >> word && word != "Uid:") lines.ignore(LONGEST_LINE, '\n');
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; ++i)
         if (uid_t id = 0; lines >> id && id == user) return true;
-    }
     return false;
 }
 

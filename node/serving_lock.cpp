@@ -64,9 +64,8 @@ UniqueFd take_serving_lock(const ContextPaths& paths) {
             continue;
         }
         const std::string pid = fmt::to_string(getpid());
-        if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), pid.data(), pid.size(), 0) < 0) {
+        if (ftruncate(fd.get(), 0) != 0 || pwrite(fd.get(), pid.data(), pid.size(), 0) < 0)
             fail(path);
-        }
         return fd;
     }
 }

@@ -23,9 +23,8 @@ void free_stray_lock(const Log& log) {
         // order (acquire, each).
         const u32 before = sequence.load(std::memory_order_acquire);
         if (before % 2 != 0 || s.lock.holder() != holder ||
-            sequence.load(std::memory_order_acquire) != before) {
+            sequence.load(std::memory_order_acquire) != before)
             return;
-        }
     }
     const std::string text = fmt::format(
         "the lock of sharing names slot {}, which is in no "

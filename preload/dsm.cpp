@@ -38,9 +38,8 @@ int with_object(void* object, F&& f) {
     if (object == nullptr) return errno_result(-EINVAL);
     const usize bytes = mark_shared(object);
     // What was exported before a fork still is: the operation finds it.
-    if (bytes != 0 && !can_be_shared(object, bytes) && share_query(object).own == 0) {
+    if (bytes != 0 && !can_be_shared(object, bytes) && share_query(object).own == 0)
         return errno_result(-EXDEV);
-    }
     return errno_result(f(bytes));
 }
 
@@ -61,7 +60,8 @@ AEP_EXPORT dsm_id dsm_lookup(const char* name) noexcept {
 }
 
 AEP_EXPORT void* dsm_malloc(size_t size) noexcept {
-    return for_client(size, MIN_ALIGNMENT, 0, [size] { return allocate(size); });
+    return for_client(
+        size, MIN_ALIGNMENT, 0, [size] { return allocate(size); });
 }
 
 AEP_EXPORT void* dsm_calloc(size_t count, size_t size) noexcept {
@@ -111,7 +111,8 @@ AEP_EXPORT int dsm_free(void* object) noexcept {
 AEP_EXPORT int dsm_unref(void* object) noexcept { return dsm_free(object); }
 
 AEP_EXPORT int dsm_ref(void* object) noexcept {
-    return with_object(object, [&](usize bytes) { return share_reference(object, bytes); });
+    return with_object(
+        object, [&](usize bytes) { return share_reference(object, bytes); });
 }
 
 AEP_EXPORT size_t dsm_usable_size(void* object) noexcept { return usable_size(object); }

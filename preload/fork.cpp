@@ -148,9 +148,8 @@ AEP_EXPORT int clone(int (*run)(void*), void* stack, int flags, void* argument, 
     void* const tls = va_arg(rest, void*);
     void* const child_tid = va_arg(rest, void*);
     va_end(rest);
-    if ((flags & CLONE_VM) != 0 || run == nullptr || stack == nullptr) {
+    if ((flags & CLONE_VM) != 0 || run == nullptr || stack == nullptr)
         return next(run, stack, flags, argument, parent_tid, tls, child_tid);
-    }
     if (const int error = aep_before_fork(); error != 0) {
         aep_after_fork_parent();
         refused = 0;

@@ -68,11 +68,9 @@ void avoid_library(uptr base) {
     const auto* header = reinterpret_cast<const Elf64_Ehdr*>(base);
     const auto* segment = reinterpret_cast<const Elf64_Phdr*>(base + header->e_phoff);
     uptr end = base;
-    for (u32 i = 0; i < header->e_phnum; ++i, ++segment) {
-        if (segment->p_type == PT_LOAD) {
+    for (u32 i = 0; i < header->e_phnum; ++i, ++segment)
+        if (segment->p_type == PT_LOAD)
             end = std::max(end, base + segment->p_vaddr + segment->p_memsz);
-        }
-    }
     background_avoid(base, end);
 }
 
@@ -112,20 +110,24 @@ __attribute__((constructor)) void meet_libc() {
     };
     PageRange pages;
     for (const Replacement& r : replacements) {
-        for_each_symbol(libc, r.name, [&](const Elf64_Sym& symbol) {
-            const uptr at = reinterpret_cast<uptr>(&symbol);
-            pages.begin = std::min(pages.begin, round_down(at, OS_PAGE_SIZE));
-            pages.end = std::max(pages.end, round_up(at + sizeof symbol, OS_PAGE_SIZE));
-        });
+        for_each_symbol(
+            libc, r.name,
+            [&](const Elf64_Sym& symbol) {
+                const uptr at = reinterpret_cast<uptr>(&symbol);
+                pages.begin = std::min(pages.begin, round_down(at, OS_PAGE_SIZE));
+                pages.end = std::max(pages.end, round_up(at + sizeof symbol, OS_PAGE_SIZE));
+            });
     }
     // A system that forbids this keeps libc's symbols: such a library then uses libc's heap for
     // itself.
     if (pages.end == 0 || !pages.protect(PROT_READ | PROT_WRITE)) return;
     for (const Replacement& r : replacements) {
-        for_each_symbol(libc, r.name, [&](const Elf64_Sym& symbol) {
-            const_cast<Elf64_Sym&>(symbol).st_value =
-                reinterpret_cast<uptr>(r.function) - libc.base;
-        });
+        for_each_symbol(
+            libc, r.name,
+            [&](const Elf64_Sym& symbol) {
+                const_cast<Elf64_Sym&>(symbol).st_value =
+                    reinterpret_cast<uptr>(r.function) - libc.base;
+            });
     }
     pages.protect(PROT_READ);
 }

@@ -74,9 +74,8 @@ void for_each_symbol(const LoadedLibrary& library, const char* name, F&& f) {
         const u32 entry = chains[i - first_symbol];
         const Elf64_Sym& symbol = library.symbols[i];
         if ((entry | 1) == (hash | 1) && symbol.st_shndx != SHN_UNDEF &&
-            detail::is_same_name(library.strings + symbol.st_name, name)) {
+            detail::is_same_name(library.strings + symbol.st_name, name))
             f(symbol);
-        }
         if ((entry & 1) != 0) return;  // end of the chain
     }
 }

@@ -152,9 +152,8 @@ std::optional<Registers> find_capture(u32 index, u32 sequence, volatile CaptureE
     Registers r;
     memcpy(&r, const_cast<const Registers*>(&entry.registers), sizeof r);
     if (kind == static_cast<u32>(CAPTURE_NONE) || !current || !is_in_image(index, r.rip, r.rsp) ||
-        (client != 0 && client != owner)) {
+        (client != 0 && client != owner))
         return std::nullopt;
-    }
     return r;
 }
 
@@ -179,9 +178,8 @@ long prepare_completing() {
     // What leads in or out is not interrupted by what leads out.
     sigaddset(&action.sa_mask, LEAVE_SIGNAL);
     action.sa_sigaction = come_out;
-    for (const int signal : FAULT_SIGNALS) {
+    for (const int signal : FAULT_SIGNALS)
         if (sigaction(signal, &action, nullptr) != 0) return -errno;
-    }
     action.sa_sigaction = go_in;
     if (sigaction(GO_SIGNAL, &action, nullptr) != 0) return -errno;
     action.sa_sigaction = leave;

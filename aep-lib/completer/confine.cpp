@@ -46,9 +46,8 @@ bool empty_bounding_set() {
                                           SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
                                           SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
     if (prctl(PR_SET_SECUREBITS, NEVER_AGAIN, 0, 0, 0) != 0) return false;
-    for (unsigned which = 0; prctl(PR_CAPBSET_READ, which, 0, 0, 0) >= 0; ++which) {
+    for (unsigned which = 0; prctl(PR_CAPBSET_READ, which, 0, 0, 0) >= 0; ++which)
         if (prctl(PR_CAPBSET_DROP, which, 0, 0, 0) != 0) return false;
-    }
     return true;
 }
 
@@ -80,9 +79,8 @@ int fill(const Filter& filter, int socket) {
     const auto must = [&error](int result) {
         if (error == 0) error = result;
     };
-    for (const int operation : {FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET}) {
+    for (const int operation : {FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET})
         must(allow_futex(filter, operation));
-    }
     for (const int number : {GO_SIGNAL, LEAVE_SIGNAL}) {
         must(allow(filter, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, own),
                    SCMP_A2(SCMP_CMP_EQ, static_cast<scmp_datum_t>(number))));
@@ -106,19 +104,16 @@ const char* give_up_privileges(CompleterUser user) {
     if (!capabilities.read()) return "reading capabilities";
     if (capabilities.has(CAP_SETPCAP) && !empty_bounding_set()) return "the bounding set";
     if (capabilities.has(CAP_SETGID) &&
-        (setgroups(0, nullptr) != 0 || setresgid(user.gid, user.gid, user.gid) != 0)) {
+        (setgroups(0, nullptr) != 0 || setresgid(user.gid, user.gid, user.gid) != 0))
         return "the tenant's group";
-    }
-    if (capabilities.has(CAP_SETUID) && setresuid(user.uid, user.uid, user.uid) != 0) {
+    if (capabilities.has(CAP_SETUID) && setresuid(user.uid, user.uid, user.uid) != 0)
         return "the tenant's user";
-    }
     if (!is_all(user.uid)) {
         errno = EPERM;
         return "the tenant's user";
     }
-    if (!Capabilities{}.write() || !capabilities.read() || !capabilities.none()) {
+    if (!Capabilities{}.write() || !capabilities.read() || !capabilities.none())
         return "capabilities";
-    }
     // Becoming another user would have undone it.
     return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 ? nullptr : "ending with the daemon";
 }
@@ -134,9 +129,7 @@ const char* enter_filter(int socket) {
     int error = fill(filter, socket);
     // In every thread; and numbers of other ABIs are no way around it.
     if (error == 0) error = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1);
-    if (error == 0) {
-        error = seccomp_attr_set(filter.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP);
-    }
+    if (error == 0) error = seccomp_attr_set(filter.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP);
     if (error == 0) error = seccomp_load(filter.get());
     errno = -error;
     return error == 0 ? nullptr : "entering the filter";

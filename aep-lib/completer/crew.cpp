@@ -161,9 +161,8 @@ long start_crew(u32 count, u32 most_jobs, Work work_of_one, Tell tell_of_one) {
     workers = std::vector<Worker>(count);
     idle.reserve(count);  // nobody allocates once the filter is on
     long error = add_thread(keep_turns, nullptr);
-    for (Worker& worker : workers) {
+    for (Worker& worker : workers)
         if (error == 0) error = add_thread(work, &worker);
-    }
     if (error != 0) return error;
     pthread_mutex_lock(&mutex);
     while (ready != count + 1) pthread_cond_wait(&changed, &mutex);

@@ -110,9 +110,8 @@ int prepare_performing() {
 int serve(CompleterUser user) {
     // Before anything is opened in its place.
     const bool completes = fcntl(CAPTURES_FD, F_GETFD) >= 0;
-    if (const long error = become_only_completer(CONTEXT_FD); error < 0) {
+    if (const long error = become_only_completer(CONTEXT_FD); error < 0)
         return fail("the completers' lock", error);
-    }
     if (const char* what = give_up_privileges(user)) return fail(what, -errno);
     const int prepared = completes ? prepare() : prepare_performing();
     if (prepared != 0) return prepared;

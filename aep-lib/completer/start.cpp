@@ -29,13 +29,11 @@ namespace {
         away[i] = given[i] < 0 ? -1 : fcntl(given[i], F_DUPFD_CLOEXEC, BEYOND);
         if (away[i] < 0 && given[i] >= 0) _exit(127);
     }
-    for (int i = 0; i < COMPLETER_FDS; ++i) {
-        if (away[i] < 0) {
+    for (int i = 0; i < COMPLETER_FDS; ++i)
+        if (away[i] < 0)
             close(FIRST_COMPLETER_FD + i);
-        } else if (dup2(away[i], FIRST_COMPLETER_FD + i) < 0) {
+        else if (dup2(away[i], FIRST_COMPLETER_FD + i) < 0)
             _exit(127);
-        }
-    }
     syscall(SYS_close_range, BEYOND, ~0U, 0);
     sigset_t none;
     sigemptyset(&none);
@@ -45,9 +43,8 @@ namespace {
     char* environment[] = {nullptr};
     execve(path, arguments, environment);
     const char* const words[] = {"aep-completer: it cannot be executed: ", path, "\n"};
-    for (const char* text : words) {
+    for (const char* text : words)
         if (write(STDERR_FILENO, text, strlen(text)) < 0) break;
-    }
     _exit(127);
 }
 

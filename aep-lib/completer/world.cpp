@@ -44,9 +44,8 @@ long become_only_completer(int context_fd) {
     byte.l_whence = SEEK_SET;
     byte.l_start = static_cast<off_t>(COMPLETER_LOCK_OFFSET);
     byte.l_len = 1;
-    while (fcntl(own, F_OFD_SETLKW, &byte) != 0) {
+    while (fcntl(own, F_OFD_SETLKW, &byte) != 0)
         if (errno != EINTR) return -errno;
-    }
     return 0;  // `own` stays open
 }
 
@@ -54,12 +53,10 @@ namespace {
 
 /// What is outside of the context's own range.
 const char* map_heap(int context_fd, int pool_fd, const ContextConstants& header, long& error) {
-    if (error = map_heap_metadata(context_fd, header); error < 0) {
+    if (error = map_heap_metadata(context_fd, header); error < 0)
         return "mapping the heap's metadata";
-    }
-    for (u32 i = 1; i <= header.max_clients; ++i) {
+    for (u32 i = 1; i <= header.max_clients; ++i)
         if (error = map_domain(context_fd, i); error < 0) return "mapping the domains";
-    }
     error = map_pool_tables(pool_fd, header);
     return error < 0 ? "mapping the pool's tables" : nullptr;
 }

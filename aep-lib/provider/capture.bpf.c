@@ -193,11 +193,10 @@ int BPF_PROG(on_signal, int signal, void* info, struct k_sigaction* action) {
     struct task_struct* task = bpf_get_current_task_btf();
     void* handler = action->sa.sa_handler;
     if (handler == IGNORE_ACTION) return 0;
-    if (handler != DEFAULT_ACTION) {
+    if (handler != DEFAULT_ACTION)
         capture(task, CAPTURE_HANDLER, signal);
-    } else if (default_is_death(task, signal)) {
+    else if (default_is_death(task, signal))
         capture(task, CAPTURE_FATAL, signal);
-    }
     return 0;
 }
 
@@ -206,9 +205,8 @@ int BPF_PROG(on_exit, struct task_struct* task) {
     // Ended by a signal: captured there; and its operation may have been completed since.
     if ((task->flags & ENDED_BY_SIGNAL) == 0) capture(task, CAPTURE_FATAL, 0);
     struct member member;
-    if (task->signal->live.counter == 0 && find_member(task, &member)) {
+    if (task->signal->live.counter == 0 && find_member(task, &member))
         ring(DOORBELL_EXITED, &member, 0);
-    }
     return 0;
 }
 

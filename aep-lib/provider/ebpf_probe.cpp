@@ -51,27 +51,22 @@ std::vector<std::string> missing_for_ebpf() {
     unsigned major = 0, minor = 0;
     uname(&name);
     if (sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
-        (major < 5 || (major == 5 && minor < 15))) {
+        (major < 5 || (major == 5 && minor < 15)))
         missing.push_back(std::string("Linux 5.15 or later: this is ") + name.release);
-    }
     if (access("/sys/kernel/btf/vmlinux", R_OK) != 0) {
         missing.push_back(
             "/sys/kernel/btf/vmlinux: a kernel built with CONFIG_DEBUG_INFO_BTF, and /sys mounted");
     }
     const u64 have = capabilities();
     const bool admin = has(have, CAP_SYS_ADMIN);
-    if (!admin && !has(have, CAP_BPF)) {
+    if (!admin && !has(have, CAP_BPF))
         missing.push_back("CAP_BPF: run the daemon as root or give it that capability");
-    }
-    if (!admin && !has(have, CAP_PERFMON)) {
+    if (!admin && !has(have, CAP_PERFMON))
         missing.push_back("CAP_PERFMON: run the daemon as root or give it that capability");
-    }
-    if (is_confidential()) {
+    if (is_confidential())
         missing.push_back("kernel lockdown is 'confidentiality': eBPF may not read memory");
-    }
-    if (!is_bpffs(BPFFS) && (!admin || access(BPFFS, F_OK) != 0)) {
+    if (!is_bpffs(BPFFS) && (!admin || access(BPFFS, F_OK) != 0))
         missing.push_back(std::string("a bpffs: mount -t bpf bpf ") + BPFFS);
-    }
     // Whether root's folder can be made is seen when it is.
     const std::string pins = pins_of_user();
     if (geteuid() != 0 && access(pins.c_str(), W_OK | X_OK) != 0) {

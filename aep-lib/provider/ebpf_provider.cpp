@@ -127,18 +127,16 @@ class EbpfProvider final : public CaptureProvider {
 
     std::string look_after() override {
         std::string gone;
-        for (usize i = 0; i < PINS; ++i) {
+        for (usize i = 0; i < PINS; ++i)
             if (!is_pinned(i)) gone += (gone.empty() ? "" : ", ") + std::string(NAMES[i]);
-        }
         if (gone.empty()) return {};
         // They are open here: nothing was missed.
         std::string error = make_pins_directory(directory_);
         for (usize i = 0; i < PINS && error.empty(); ++i) {
             if (is_pinned(i)) continue;
             unlink(path_of(i).c_str());
-            if (bpf_obj_pin(pins_[i].get(), path_of(i).c_str()) != 0) {
+            if (bpf_obj_pin(pins_[i].get(), path_of(i).c_str()) != 0)
                 error = failed("eBPF: pinning " + path_of(i), errno);
-            }
         }
         return "somebody has removed from " + directory_ + ": " + gone + "; " +
                (error.empty() ? "pinned again" : "captures end with this daemon: " + error);
@@ -151,9 +149,8 @@ class EbpfProvider final : public CaptureProvider {
 
     void remove_member(u32 tgid, u32 client) override {
         u32 found = 0;
-        if (bpf_map_lookup_elem(members(), &tgid, &found) == 0 && found == client) {
+        if (bpf_map_lookup_elem(members(), &tgid, &found) == 0 && found == client)
             bpf_map_delete_elem(members(), &tgid);
-        }
     }
 
     void keep_completer(u32 tgid) override {
@@ -164,9 +161,8 @@ class EbpfProvider final : public CaptureProvider {
             all.push_back(member);
             before = &all.back();
         }
-        for (const u32 other : all) {
+        for (const u32 other : all)
             if (other != tgid) remove_member(other, COMPLETER_CLIENT);
-        }
     }
 
     CaptureEntry* captures() const override { return captures_; }
@@ -234,12 +230,10 @@ std::string load_and_pin(const EbpfPlan& plan) {
     bpf->rodata->config = config_of(plan);
     bpf_map__set_max_entries(bpf->maps.captures, plan.max_slots);
     bpf_map__set_max_entries(bpf->maps.members, plan.max_members);
-    if (const int error = capture_bpf::load(bpf.get()); error != 0) {
+    if (const int error = capture_bpf::load(bpf.get()); error != 0)
         return libbpf_failed("loading the programs", error);
-    }
-    if (const int error = capture_bpf::attach(bpf.get()); error != 0) {
+    if (const int error = capture_bpf::attach(bpf.get()); error != 0)
         return libbpf_failed("attaching the programs", error);
-    }
     const u32 zero = 0;
     CaptureIdentity identity{};
     identity.build = identity_of(plan);
@@ -251,12 +245,10 @@ std::string load_and_pin(const EbpfPlan& plan) {
     int error = bpf_map__update_elem(bpf->maps.identity, &zero, sizeof zero, &identity,
                                      sizeof identity, BPF_ANY);
     const std::string base = plan.directory + "/";
-    for (usize i = 0; i < std::size(maps) && error == 0; ++i) {
+    for (usize i = 0; i < std::size(maps) && error == 0; ++i)
         error = bpf_map__pin(maps[i], (base + PINNED_MAPS[i]).c_str());
-    }
-    for (usize i = 0; i < std::size(links) && error == 0; ++i) {
+    for (usize i = 0; i < std::size(links) && error == 0; ++i)
         error = bpf_link__pin(links[i], (base + PINNED_LINKS[i]).c_str());
-    }
     if (error == 0) error = bpf_map__pin(bpf->maps.identity, (base + PINNED_IDENTITY).c_str());
     return error == 0 ? std::string() : libbpf_failed("pinning the programs", error);
 }
@@ -303,9 +295,8 @@ Outcome<std::unique_ptr<CaptureProvider>> open_ebpf_provider(const EbpfPlan& pla
         error = remove_contents(plan.directory);
         if (error.empty()) error = load_and_pin(plan);
         provider = std::make_unique<EbpfProvider>();
-        if (error.empty() && !provider->find(plan)) {
+        if (error.empty() && !provider->find(plan))
             error = "eBPF: what was just pinned in " + plan.directory + " is not there";
-        }
         if (!error.empty()) {
             remove_pins(plan.directory);
             return Failure{error};

@@ -18,9 +18,8 @@ Outcome<std::vector<Elf64_Phdr>> loaded_segments(int fd) {
     const Elf64_Phdr* headers = elf64_getphdr(elf.get());
     if (headers == nullptr) return none;  // of another kind, or cut short
     std::vector<Elf64_Phdr> loaded;
-    for (size_t i = 0; i < count; ++i) {
+    for (size_t i = 0; i < count; ++i)
         if (headers[i].p_type == PT_LOAD) loaded.push_back(headers[i]);
-    }
     return loaded;
 }
 

@@ -56,9 +56,8 @@ std::string map_data(int kernel_context, int context_fd, const ContextHeader& he
                        address, bytes, offset);
     };
     long mapped = map(CONTROL_BASE, round_up(header.window_bytes, OS_PAGE_SIZE), 0);
-    if (mapped == 0) {
+    if (mapped == 0)
         mapped = map(STACKS_BASE, usize{header.max_slots} * STACK_STRIDE, STACKS_OFFSET);
-    }
     return mapped == 0 ? "" : failed("mapping the context's tables and stacks", mapped);
 }
 
@@ -78,9 +77,8 @@ std::vector<std::string> missing_for_kernel() {
     constexpr u64 NO_SUCH_FLAG = ~u64{0};
     const long answer = aep_ops(AEP_INIT, 0, NO_SUCH_FLAG);
     if (answer == -EINVAL) return {};
-    if (access(SETTINGS, F_OK) != 0 || answer != -EPERM) {
+    if (access(SETTINGS, F_OK) != 0 || answer != -EPERM)
         return {"a kernel with atomic execution protection: docs/kernel.md says how to build it"};
-    }
     return {"CAP_SYS_ADMIN: run the daemon as root, outside of any user namespace"};
 }
 

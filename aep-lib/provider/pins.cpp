@@ -55,12 +55,10 @@ std::string fault_of(const std::string& path, bool last) {
                ", who could take the programs away: let the administrator remove it";
     }
     const bool sticky = (status.st_mode & S_ISVTX) != 0;
-    if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (last || !sticky)) {
+    if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (last || !sticky))
         return "eBPF: " + path + ": others may write to it: chmod go-w " + path;
-    }
-    if (last && (status.st_mode & 077) != 0) {
+    if (last && (status.st_mode & 077) != 0)
         return "eBPF: " + path + ": is open to others: chmod 700 " + path;
-    }
     return "";
 }
 
@@ -135,9 +133,8 @@ void identify_context(const std::string& context_file, CaptureIdentity& identity
     const std::string path = std::filesystem::canonical(context_file, ignored).string();
     // Cut short it would name another file, which is not there: too long a path is none.
     if (path.empty() || path.size() >= sizeof identity.context_file ||
-        stat(path.c_str(), &status) != 0) {
+        stat(path.c_str(), &status) != 0)
         return;
-    }
     path.copy(identity.context_file, sizeof identity.context_file - 1);
     identity.file = {status.st_dev, status.st_ino};
     std::string folder = path;
@@ -155,20 +152,17 @@ std::string remove_contents(const std::string& directory) {
         return unlink(path.c_str()) == 0 || errno == ENOENT ? std::string() : failed(path, errno);
     };
     std::string error = remove(PINNED_IDENTITY);
-    for (const char* name : PINNED_LINKS) {
+    for (const char* name : PINNED_LINKS)
         if (error.empty()) error = remove(name);
-    }
-    for (const char* name : PINNED_MAPS) {
+    for (const char* name : PINNED_MAPS)
         if (error.empty()) error = remove(name);
-    }
     return error;
 }
 
 std::string remove_pins(const std::string& directory) {
     std::string error = remove_contents(directory);
-    if (error.empty() && rmdir(directory.c_str()) != 0 && errno != ENOENT) {
+    if (error.empty() && rmdir(directory.c_str()) != 0 && errno != ENOENT)
         error = failed(directory, errno);
-    }
     return error;
 }
 

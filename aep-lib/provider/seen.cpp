@@ -10,9 +10,8 @@ namespace aep {
 
 pid_t pid_of(int pidfd) {
     std::ifstream facts("/proc/self/fdinfo/" + std::to_string(pidfd));
-    for (std::string line; std::getline(facts, line);) {
+    for (std::string line; std::getline(facts, line);)
         if (line.rfind("Pid:", 0) == 0) return std::max(0, std::stoi(line.substr(4)));
-    }
     return 0;
 }
 

@@ -169,9 +169,8 @@ int main(int count, char** arguments) {
     expect(fd >= 0 && !verify_context(fd, constants) && map_control(fd, constants) == 0,
            arguments[3]);
     const unsigned n = static_cast<unsigned>(std::strtoul(arguments[5], nullptr, 10));
-    if (std::string_view(arguments[4]) == "lock") {
+    if (std::string_view(arguments[4]) == "lock")
         waits_for_the_lock(where, n);
-    } else {
+    else
         taken_back(where, n);
-    }
 }

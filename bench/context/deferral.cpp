@@ -71,21 +71,18 @@ struct Client {
         FILE* said = fdopen(out[0], "r");
         char line[256];
         if (said == nullptr || std::fgets(line, sizeof line, said) == nullptr ||
-            std::sscanf(line, "client %u", &index) != 1) {
+            std::sscanf(line, "client %u", &index) != 1)
             fail("the client does not attach");
-        }
-        if (write(in[1], "churn\n", 6) != 6 || std::fgets(line, sizeof line, said) == nullptr) {
+        if (write(in[1], "churn\n", 6) != 6 || std::fgets(line, sizeof line, said) == nullptr)
             fail("the client does not work");
-        }
         std::fclose(said);
         close(in[1]);
     }
 };
 
 Slot* slot_of(u32 client) {
-    for (u32 i = 0; i < context().max_slots; ++i) {
+    for (u32 i = 0; i < context().max_slots; ++i)
         if (SlotOwner{slot_at(i).owner.load()}.client() == client) return &slot_at(i);
-    }
     return nullptr;
 }
 

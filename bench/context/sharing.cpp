@@ -72,12 +72,14 @@ int reference(unsigned n) {
 }
 
 int first(unsigned n) {
-    return measure(n, [] {
-        void* object = allocate(64);
-        good(dsm_ref(object));
-        good(dsm_free(object));
-        good(dsm_free(object));
-    });
+    return measure(
+        n,
+        [] {
+            void* object = allocate(64);
+            good(dsm_ref(object));
+            good(dsm_free(object));
+            good(dsm_free(object));
+        });
 }
 
 /// As examples/rpc.cpp has it, without the second process: what is left is the operations.

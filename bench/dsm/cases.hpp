@@ -61,11 +61,10 @@ void refill(System& s, unsigned count, double ticks_per_ns, const std::string& n
         object = s.allocate(BLOCK);
         const std::uint64_t end = ticks();
         const double ns = (static_cast<double>(end - begin) - overhead) / ticks_per_ns;
-        if (s.chunk_of(object) != chunk) {
+        if (s.chunk_of(object) != chunk)
             chunks.push_back(ns);
-        } else if (s.page_of(object) != page) {
+        else if (s.page_of(object) != page)
             pages.push_back(ns);
-        }
         page = s.page_of(object);
         chunk = s.chunk_of(object);
     }

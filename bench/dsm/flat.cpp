@@ -55,9 +55,8 @@ class World {
         region.populate(&t.count(0), &t.count(pages * BLOCKS_OF_A_PAGE - 1) + 1);
         region.populate(&pool.header(0), &pool.header(pages));
         region.populate(pool.page_address(0), pool.page_address(pages));
-        for (u32 i = 0; i < pool.geometry().clients; ++i) {
+        for (u32 i = 0; i < pool.geometry().clients; ++i)
             region.populate(&t.ref(i, 0), &t.ref(i, std::min(objects, t.shape.refs - 1)) + 1);
-        }
     }
 
     const Region region;
@@ -131,13 +130,11 @@ struct FlatEnd {
     /// Long spins: the other end answers in microseconds, but for a time slice of a neighbour's.
     template <class Ready>
     static void wait(Ready&& ready) {
-        for (u32 spins = 0; !ready(); ++spins) {
-            if (spins < 20'000) {
+        for (u32 spins = 0; !ready(); ++spins)
+            if (spins < 20'000)
                 _mm_pause();
-            } else {
+            else
                 sched_yield();
-            }
-        }
     }
     Ref receive() {
         Ref ref{};
@@ -149,9 +146,8 @@ struct FlatEnd {
     /// in an object without taking any, for the root keeps them all.
     Ref take(u64 handle) {
         Ref ref{0, static_cast<u32>(handle) - 1};
-        if constexpr (!flat::is_published<Memory>) {
+        if constexpr (!flat::is_published<Memory>)
             expect(client().attach(ref.object, ref) == Status::ok, "a node is gone");
-        }
         return ref;
     }
     void let_go(Ref ref) {
@@ -280,10 +276,14 @@ void costs() {
     };
     for (Ref& ref : objects) ref = s.allocate(BLOCK);
     for (const Ref& ref : objects) s.drop(ref);
-    counted("alloc", s.first.memory, [&](u32 i) { objects[i] = s.allocate(BLOCK); });
-    counted("send", s.first.memory, [&](u32 i) { s.send(objects[i]); });
-    counted("receive", s.second.memory, [&](u32 i) { received[i] = s.receive(); });
-    counted("drop", s.second.memory, [&](u32 i) { s.drop_received(received[i]); });
+    counted(
+        "alloc", s.first.memory, [&](u32 i) { objects[i] = s.allocate(BLOCK); });
+    counted(
+        "send", s.first.memory, [&](u32 i) { s.send(objects[i]); });
+    counted(
+        "receive", s.second.memory, [&](u32 i) { received[i] = s.receive(); });
+    counted(
+        "drop", s.second.memory, [&](u32 i) { s.drop_received(received[i]); });
     counted("free_shared", s.first.memory, [&](u32 i) { s.drop(objects[i]); });
     for (Ref& ref : objects) ref = s.allocate(BLOCK);
     counted("free", s.first.memory, [&](u32 i) { s.drop(objects[i]); });
@@ -353,9 +353,7 @@ int run_case(std::string_view what, unsigned n, u64 latency) {
         World<Memory> world(geometry_for(2 * n, 100'000 / n), latency);
         world.populate(100'000 + 2048 * n);
         std::vector<std::unique_ptr<Flat<Memory>>> systems;
-        for (u32 i = 0; i < n; ++i) {
-            systems.push_back(std::make_unique<Flat<Memory>>(world, 2 * i));
-        }
+        for (u32 i = 0; i < n; ++i) systems.push_back(std::make_unique<Flat<Memory>>(world, 2 * i));
         threadtest(n, 2, [&systems](unsigned i) -> Flat<Memory>& { return *systems[i]; });
     } else if (what == "metadata") {
         metadata<era::CxlMemory>(n);
@@ -394,12 +392,10 @@ int main(int count, char** arguments) {
         const unsigned n = static_cast<unsigned>(std::strtoul(arguments[3], nullptr, 10));
         const u64 latency = count == 5 ? std::strtoull(arguments[4], nullptr, 10) : 0;
         if (n != 0 && rule == "durable") status = run<Durable>(arguments[2], n, latency);
-        if (n != 0 && rule == "published") {
+        if (n != 0 && rule == "published")
             status = run<flat::PublishedMemory>(arguments[2], n, latency);
-        }
     }
-    if (status == 2) {
+    if (status == 2)
         std::fputs("usage: aep_bench_flat published|durable CASE N [LATENCY_NS]\n", stderr);
-    }
     return status;
 }

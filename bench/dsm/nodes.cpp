@@ -133,9 +133,7 @@ void transfer(unsigned batches, u64 latency) {
     std::vector<double> exports;
     for (unsigned i = 0; i < batches; ++i) {
         const double begin = now_ns();
-        for (unsigned k = 0; k < BATCH; ++k) {
-            s.drop(s.allocate(BLOCK));
-        }
+        for (unsigned k = 0; k < BATCH; ++k) s.drop(s.allocate(BLOCK));
         exports.push_back((now_ns() - begin) / BATCH);
     }
     print("export", median(exports));
@@ -159,13 +157,12 @@ void recovery(u32 objects, u64 latency) {
 
 template <class Memory>
 int run(std::string_view what, unsigned n, u64 latency) {
-    if (what == "transfers") {
+    if (what == "transfers")
         transfer<Memory>(n, latency);
-    } else if (what == "recovery") {
+    else if (what == "recovery")
         recovery<Memory>(n, latency);
-    } else {
+    else
         return 2;
-    }
     return 0;
 }
 
@@ -180,8 +177,7 @@ int main(int count, char** arguments) {
                  : latency == 0 ? run<era::CxlMemory>(arguments[1], n, 0)
                                 : run<flat::EmulatedMemory>(arguments[1], n, latency);
     }
-    if (status == 2) {
+    if (status == 2)
         std::fputs("usage: aep_bench_nodes transfers|recovery N [LATENCY_NS]\n", stderr);
-    }
     return status;
 }

@@ -81,9 +81,7 @@ struct Flushed : Ours {
         line(d);
         line(&d->bits[index / aep::BLOCKS_A_WORD]);
         memory.fence();
-        if (wait != 0) {
-            aep::flat::wait_ticks(wait);
-        }
+        if (wait != 0) aep::flat::wait_ticks(wait);
     }
     void* allocate(std::size_t size) {
         void* block = Ours::allocate(size);
@@ -226,7 +224,8 @@ int in_one_process(std::string_view what, unsigned n, unsigned latency) {
         ours.self = dsm_self();
         transfers(ours, n);
     } else if (what == "threadtest") {
-        threadtest(n, 40, [&ours](unsigned) -> Ours& { return ours; });
+        threadtest(
+            n, 40, [&ours](unsigned) -> Ours& { return ours; });
     } else if (what == "survivor") {
         const double begin = now_ns();
         std::printf("begin_ns %.0f\n", begin);
@@ -259,7 +258,8 @@ int with_peer(std::string_view what, unsigned n, const char* peer) {
     } else if (what == "stream") {
         stream(end, n);
     } else if (what.starts_with("list")) {
-        print_structure(n, [&] { return structure(end, Command::walk_list, n, 0, apart); });
+        print_structure(
+            n, [&] { return structure(end, Command::walk_list, n, 0, apart); });
     } else if (what.starts_with("tree")) {
         const std::uint64_t nodes = (std::uint64_t{2} << n) - 1;
         print_structure(nodes, [&] { return structure(end, Command::walk_tree, nodes, n, apart); });
@@ -285,8 +285,6 @@ int main(int count, char** arguments) {
         status = *peer == '-' ? in_one_process(arguments[1], n, latency)
                               : with_peer(arguments[1], n, peer);
     }
-    if (status == 2) {
-        std::fputs("usage: aep_bench_dsm CASE N PEER|- [LATENCY_NS]\n", stderr);
-    }
+    if (status == 2) std::fputs("usage: aep_bench_dsm CASE N PEER|- [LATENCY_NS]\n", stderr);
     return status;
 }

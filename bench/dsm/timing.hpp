@@ -36,9 +36,7 @@ inline std::uint64_t ticks() {
 
 /// 0 for no values.
 inline double median(std::vector<double> values) {
-    if (values.empty()) {
-        return 0;
-    }
+    if (values.empty()) return 0;
     const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
     std::nth_element(values.begin(), middle, values.end());
     return *middle;
@@ -53,9 +51,8 @@ inline void print(const char* name, double value) { std::printf("%s %.6g\n", nam
 }
 
 inline void expect(bool good, const char* what) {
-    if (!good) [[unlikely]] {
+    if (!good) [[unlikely]]
         give_up(what);
-    }
 }
 
 }  // namespace aep::bench

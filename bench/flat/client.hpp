@@ -55,20 +55,14 @@ class Client {
     /// A new object with one reference. full: no page, or no cell for the reference; invalid: too
     /// large; fenced. Cost: 4 fences, and 1 for a new page.
     Status allocate(usize size, Ref& ref) {
-        if (size > p.geometry().largest()) {
-            return Status::invalid;
-        }
+        if (size > p.geometry().largest()) return Status::invalid;
         u32 cell = 0;
-        if (!take_cell(cell)) {
-            return Status::full;
-        }
+        if (!take_cell(cell)) return Status::full;
         u32 object = 0;
         Status status = take_block(flat_class_of(size), object);
         if (status == Status::ok) {
             status = create(cell, object);
-            if (status != Status::ok) {
-                give_block(object);
-            }
+            if (status != Status::ok) give_block(object);
         }
         return gained(status, cell, object, ref);
     }
@@ -76,11 +70,10 @@ class Client {
     /// Drops the reference, and the object with its last one. Cost: 4 to 7 fences.
     Status release(Ref ref) {
         const Status status = lane_.release(ref.cell);
-        if (status == Status::last) {
+        if (status == Status::last)
             reclaim(ref.object);
-        } else if (status != Status::ok) {
+        else if (status != Status::ok)
             return status;
-        }
         free_cells_.push_back(ref.cell);
         return Status::ok;
     }
@@ -88,9 +81,7 @@ class Client {
     /// One more reference to an object that somebody keeps alive meanwhile. full: no cell.
     Status attach(u32 object, Ref& ref) {
         u32 cell = 0;
-        if (!take_cell(cell)) {
-            return Status::full;
-        }
+        if (!take_cell(cell)) return Status::full;
         return gained(lane_.attach(cell, object), cell, object, ref);
     }
 
@@ -107,9 +98,7 @@ class Client {
     /// The next object that client `from` sent. empty, full (no cell), fenced.
     Status receive(u32 from, Ref& ref) {
         u32 cell = 0;
-        if (!take_cell(cell)) {
-            return Status::full;
-        }
+        if (!take_cell(cell)) return Status::full;
         u32 object = 0;
         const Status status = era::receive(lane_, from, cell, object);
         return gained(status, cell, object, ref);
@@ -118,8 +107,8 @@ class Client {
     /// Whether a message of client `from` is there: cheaper than to try. False may be wrong when a
     /// client died in the middle of a message; receive() looks at all cells.
     bool has_message(u32 from) const {
-        return era::each_message(m, t, from, number_, false,
-                                 [](const era::RemoteMessage&) { return true; });
+        return era::each_message(
+            m, t, from, number_, false, [](const era::RemoteMessage&) { return true; });
     }
     /// Whether the next cell for client `to` is empty; as has_message().
     bool has_room(u32 to) const {
@@ -151,9 +140,8 @@ class Client {
     /// Bytes of this process's own memory that are kept for references and pages.
     usize local_bytes() const {
         usize bytes = free_cells_.capacity() * sizeof(u32);
-        for (const Class& k : classes_) {
+        for (const Class& k : classes_)
             bytes += sizeof k + (k.pages.capacity() + k.available.capacity()) * sizeof(u32);
-        }
         return bytes;
     }
 
@@ -179,11 +167,10 @@ class Client {
     }
 
     Status gained(Status status, u32 cell, u32 object, Ref& ref) {
-        if (status == Status::ok) {
+        if (status == Status::ok)
             ref = {cell, object};
-        } else {
+        else
             free_cells_.push_back(cell);
-        }
         return status;
     }
 
@@ -200,11 +187,10 @@ class Client {
 
     /// A new page's class is durable before its first object is.
     void publish_class(const PageHeader& h) {
-        if constexpr (is_published<Memory>) {
+        if constexpr (is_published<Memory>)
             m.page_begins(t.lane(t.writer(number_, 0)).redo.head, h.size_class);
-        } else {
+        else
             m.flush(h.size_class);  // the fence of the first create
-        }
     }
 
     /// After Status::last.
@@ -226,9 +212,7 @@ class Client {
         Class& k = classes_[size_class];
         while (k.current == NONE || !pop(k.current, size_class, object)) {
             const Status status = refill(k, size_class);
-            if (status != Status::ok) {
-                return status;
-            }
+            if (status != Status::ok) return status;
         }
         return Status::ok;
     }
@@ -241,9 +225,7 @@ class Client {
             return true;
         }
         const u64 used = m.load(h.used);
-        if (used == p.capacity(size_class)) {
-            return false;
-        }
+        if (used == p.capacity(size_class)) return false;
         m.store(h.used, used + 1);
         object = p.object(page, static_cast<u32>(used));
         return true;
@@ -252,15 +234,11 @@ class Client {
     /// Back on its page's list, if the page is ours; else its owner finds it by the count word.
     void give_block(u32 object) {
         const u32 page = p.page_of(object);
-        if (!mine(page)) {
-            return;
-        }
+        if (!mine(page)) return;
         PageHeader& h = p.header(page);
         const u32 size_class = static_cast<u32>(m.load(h.size_class));
         Class& k = classes_[size_class];
-        if (page != k.current && !has_free(page, size_class)) {
-            k.available.push_back(page);
-        }
+        if (page != k.current && !has_free(page, size_class)) k.available.push_back(page);
         m.store(p.link(object), m.load(h.free));
         m.store(h.free, p.block_of(object) + 1);
     }
@@ -269,20 +247,14 @@ class Client {
     /// or a new one. full: there is none.
     Status refill(Class& k, u32 size_class) {
         k.current = NONE;
-        if (use_available(k)) {
-            return Status::ok;
-        }
+        if (use_available(k)) return Status::ok;
         // As many pages were used up as half of all: a look at all their counts costs little.
         if (k.used_up >= k.pages.size() / 2 + 1) {
             sweep(k, size_class, 8);
-            if (use_available(k)) {
-                return Status::ok;
-            }
+            if (use_available(k)) return Status::ok;
         }
         Status status = claim_page(k, size_class);
-        if (status != Status::full) {
-            return status;
-        }
+        if (status != Status::full) return status;
         for (u32 c = 0; c < CLASS_COUNT; ++c) {
             sweep(classes_[c], c, ~u32{0});
             give_back_empty(classes_[c], c);
@@ -291,9 +263,7 @@ class Client {
     }
 
     bool use_available(Class& k) {
-        if (k.available.empty()) {
-            return false;
-        }
+        if (k.available.empty()) return false;
         k.current = k.available.back();
         k.available.pop_back();
         ++k.used_up;
@@ -304,13 +274,9 @@ class Client {
         for (u32 i = 0; i < t.chunk_count; ++i) {
             const u32 page = next_page_;
             next_page_ = (next_page_ + 1) % t.chunk_count;
-            if (m.load(t.chunks[page]) != FREE_CHUNK.bits) {
-                continue;
-            }
+            if (m.load(t.chunks[page]) != FREE_CHUNK.bits) continue;
             const Status status = era::claim_chunk(m, t, number_, standing_, page);
-            if (status == Status::fenced) {
-                return status;
-            }
+            if (status == Status::fenced) return status;
             if (status == Status::ok) {
                 PageHeader& h = p.header(page);
                 m.store(h.free, 0);
@@ -349,9 +315,7 @@ class Client {
         k.used_up = 0;
         const u32 least = std::max(p.capacity(size_class) / part, u32{1});
         for (const u32 page : k.pages) {
-            if (has_free(page, size_class)) {
-                continue;
-            }
+            if (has_free(page, size_class)) continue;
             if (make_list(page, size_class) < least) {
                 m.store(p.header(page).free, 0);  // later, when there is more
                 continue;
@@ -363,34 +327,29 @@ class Client {
 
     /// Pages without objects go back to the pool: another class or client needs one.
     void give_back_empty(Class& k, u32 size_class) {
-        std::erase_if(k.pages, [&](u32 page) {
-            for (u32 block = 0; block < p.capacity(size_class); ++block) {
-                if (m.load(t.count(p.object(page, block))) != era::FREE_OBJECT.bits) {
-                    return false;
-                }
-            }
-            std::erase(k.available, page);
-            k.current = k.current == page ? NONE : k.current;
-            era::return_chunk(m, t, number_, standing_, page);
-            return true;
-        });
+        std::erase_if(
+            k.pages,
+            [&](u32 page) {
+                for (u32 block = 0; block < p.capacity(size_class); ++block)
+                    if (m.load(t.count(p.object(page, block))) != era::FREE_OBJECT.bits)
+                        return false;
+                std::erase(k.available, page);
+                k.current = k.current == page ? NONE : k.current;
+                era::return_chunk(m, t, number_, standing_, page);
+                return true;
+            });
     }
 
     /// A dead client's page. False: it is empty. True: it is ours from now on.
     bool adopt(u32 page) {
         bool empty = true;
-        for (u32 block = 0; empty && block < p.geometry().blocks(); ++block) {
+        for (u32 block = 0; empty && block < p.geometry().blocks(); ++block)
             empty = m.load(t.count(p.object(page, block))) == era::FREE_OBJECT.bits;
-        }
-        if (empty) {
-            return false;
-        }
+        if (empty) return false;
         const u32 size_class = static_cast<u32>(m.load(p.header(page).size_class));
         Class& k = classes_[size_class];
         k.pages.push_back(page);
-        if (make_list(page, size_class) != 0) {
-            k.available.push_back(page);
-        }
+        if (make_list(page, size_class) != 0) k.available.push_back(page);
         return true;
     }
 

@@ -41,9 +41,7 @@ inline void wait_ticks(u64 ticks) {
     _mm_mfence();
     _mm_lfence();
     const u64 begin = __rdtsc();
-    while (__rdtsc() - begin < ticks) {
-        _mm_pause();
-    }
+    while (__rdtsc() - begin < ticks) _mm_pause();
 }
 
 /// One for each client. `versions`: VERSIONS counters that all clients of the pool share.

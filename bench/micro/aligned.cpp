@@ -14,20 +14,17 @@ void aligned_batch(benchmark::State& state, std::size_t alignment, std::size_t s
         for (void*& block : blocks) {
             block = std::aligned_alloc(alignment, size);
             benchmark::DoNotOptimize(block);
-            if (block == nullptr) [[unlikely]] {
+            if (block == nullptr) [[unlikely]]
                 out_of_memory(size);
-            }
         }
-        for (void* block : blocks) {
-            std::free(block);
-        }
+        for (void* block : blocks) std::free(block);
     });
 }
 
 void add(std::size_t alignment, std::size_t size, std::size_t count, std::int64_t iterations) {
-    add_case("aligned/" + std::to_string(size) + "_at_" + std::to_string(alignment), Clock::cpu,
-             iterations,
-             [=](benchmark::State& state) { aligned_batch(state, alignment, size, count); });
+    add_case(
+        "aligned/" + std::to_string(size) + "_at_" + std::to_string(alignment), Clock::cpu,
+        iterations, [=](benchmark::State& state) { aligned_batch(state, alignment, size, count); });
 }
 
 }  // namespace

@@ -18,14 +18,11 @@ enum class Order { lifo, fifo, random };
 std::vector<std::uint32_t> free_order(Order order) {
     std::vector<std::uint32_t> indices(BATCH);
     std::iota(indices.begin(), indices.end(), 0U);
-    if (order == Order::lifo) {
-        std::reverse(indices.begin(), indices.end());
-    }
+    if (order == Order::lifo) std::reverse(indices.begin(), indices.end());
     if (order == Order::random) {
         Rng rng(1);
-        for (std::uint32_t i = BATCH - 1; i > 0; --i) {
+        for (std::uint32_t i = BATCH - 1; i > 0; --i)
             std::swap(indices[i], indices[rng.below(i + 1)]);
-        }
     }
     return indices;
 }
@@ -34,18 +31,15 @@ void batch(benchmark::State& state, const Sizes& sizes, Order order) {
     const std::vector<std::uint32_t> indices = free_order(order);
     std::vector<void*> blocks(BATCH);
     measure(state, BATCH, [&] {
-        for (std::size_t i = 0; i < BATCH; ++i) {
-            blocks[i] = take(sizes[i]);
-        }
-        for (const std::uint32_t index : indices) {
-            std::free(blocks[index]);
-        }
+        for (std::size_t i = 0; i < BATCH; ++i) blocks[i] = take(sizes[i]);
+        for (const std::uint32_t index : indices) std::free(blocks[index]);
     });
 }
 
 void add(const std::string& name, const Sizes& sizes, Order order, std::int64_t iterations) {
-    add_case("batch/" + name, Clock::cpu, iterations,
-             [sizes, order](benchmark::State& state) { batch(state, sizes, order); });
+    add_case(
+        "batch/" + name, Clock::cpu, iterations,
+        [sizes, order](benchmark::State& state) { batch(state, sizes, order); });
 }
 
 }  // namespace

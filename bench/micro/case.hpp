@@ -62,9 +62,8 @@ void add_threads();
 inline void* take(std::size_t size) {
     void* block = std::malloc(size);
     benchmark::DoNotOptimize(block);
-    if (block == nullptr) [[unlikely]] {
+    if (block == nullptr) [[unlikely]]
         out_of_memory(size);
-    }
     return block;
 }
 
@@ -74,9 +73,7 @@ inline void touch(void* block) { *static_cast<volatile std::uint64_t*>(block) = 
 /// Writes one word in each OS page of the block.
 inline void touch_pages(void* block, std::size_t size) {
     auto* bytes = static_cast<volatile unsigned char*>(block);
-    for (std::size_t at = 0; at < size; at += 4096) {
-        bytes[at] = 1;
-    }
+    for (std::size_t at = 0; at < size; at += 4096) bytes[at] = 1;
 }
 
 /// xorshift64*: about 1 ns, no memory, the same sequence for the same seed everywhere.
@@ -119,12 +116,8 @@ class Sizes {
 /// performs `operations` operations; the result is time an operation.
 template <class Step>
 void measure(benchmark::State& state, std::int64_t operations, Step&& step) {
-    for (std::int64_t i = 0; i <= static_cast<std::int64_t>(state.max_iterations) / 8; ++i) {
-        step();
-    }
-    for (auto _ : state) {
-        step();
-    }
+    for (std::int64_t i = 0; i <= static_cast<std::int64_t>(state.max_iterations) / 8; ++i) step();
+    for (auto _ : state) step();
     state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * operations);
 }
 

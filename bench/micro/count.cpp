@@ -71,27 +71,19 @@ __attribute__((noinline)) void* aep_count_nothing(std::size_t size) {
 }
 
 __attribute__((noinline)) void aep_count_malloc() {
-    for (void*& block : blocks) {
-        block = std::malloc(SIZE);
-    }
+    for (void*& block : blocks) block = std::malloc(SIZE);
 }
 
 __attribute__((noinline)) void aep_count_free() {
-    for (void* block : blocks) {
-        std::free(block);
-    }
+    for (void* block : blocks) std::free(block);
 }
 
 __attribute__((noinline)) void aep_count_remote_free() {
-    for (void* block : blocks) {
-        std::free(block);
-    }
+    for (void* block : blocks) std::free(block);
 }
 
 __attribute__((noinline)) void aep_count_control() {
-    for (void*& block : blocks) {
-        block = aep_count_nothing(SIZE);
-    }
+    for (void*& block : blocks) block = aep_count_nothing(SIZE);
 }
 
 __attribute__((noinline)) void aep_count_spread() {
@@ -115,9 +107,7 @@ namespace {
 
 void run_spread(int rounds, void (*phase)()) {
     spread = static_cast<void**>(std::malloc(SPREAD * sizeof(void*)));
-    for (unsigned i = 0; i < SPREAD; ++i) {
-        spread[i] = std::malloc(SIZE);
-    }
+    for (unsigned i = 0; i < SPREAD; ++i) spread[i] = std::malloc(SIZE);
     for (int round = 0; round < rounds; ++round) {
         draw_places();
         phase();
@@ -157,18 +147,15 @@ int main(int argc, char** argv) {
         return 2;
     }
     const int rounds = std::atoi(argv[2]);
-    if (std::strcmp(argv[1], "local") == 0) {
+    if (std::strcmp(argv[1], "local") == 0)
         run_local(rounds);
-    } else if (std::strcmp(argv[1], "remote") == 0) {
+    else if (std::strcmp(argv[1], "remote") == 0)
         run_remote(rounds);
-    } else if (std::strcmp(argv[1], "spread") == 0) {
+    else if (std::strcmp(argv[1], "spread") == 0)
         run_spread(rounds, aep_count_spread);
-    } else if (std::strcmp(argv[1], "spread_control") == 0) {
+    else if (std::strcmp(argv[1], "spread_control") == 0)
         run_spread(rounds, aep_count_spread_control);
-    } else {
-        for (int round = 0; round < rounds; ++round) {
-            aep_count_control();
-        }
-    }
+    else
+        for (int round = 0; round < rounds; ++round) aep_count_control();
     return 0;
 }

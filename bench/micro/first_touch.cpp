@@ -13,21 +13,16 @@ namespace {
 void touched_batch(benchmark::State& state, std::size_t size, std::size_t count) {
     std::vector<void*> blocks(count);
     measure(state, static_cast<std::int64_t>(count), [&] {
-        for (void*& block : blocks) {
-            block = take(size);
-        }
-        for (void* block : blocks) {
-            touch(block);
-        }
-        for (void* block : blocks) {
-            std::free(block);
-        }
+        for (void*& block : blocks) block = take(size);
+        for (void* block : blocks) touch(block);
+        for (void* block : blocks) std::free(block);
     });
 }
 
 void add(std::size_t size, std::size_t count, std::int64_t iterations) {
-    add_case("touch/" + std::to_string(size) + "x" + std::to_string(count), Clock::cpu, iterations,
-             [=](benchmark::State& state) { touched_batch(state, size, count); });
+    add_case(
+        "touch/" + std::to_string(size) + "x" + std::to_string(count), Clock::cpu, iterations,
+        [=](benchmark::State& state) { touched_batch(state, size, count); });
 }
 
 }  // namespace

@@ -15,9 +15,8 @@ constexpr std::size_t MIB = 1024 * KIB;
 void* regrow(void* block, std::size_t size) {
     void* const grown = std::realloc(block, size);
     benchmark::DoNotOptimize(grown);
-    if (grown == nullptr) [[unlikely]] {
+    if (grown == nullptr) [[unlikely]]
         out_of_memory(size);
-    }
     return grown;
 }
 
@@ -72,34 +71,35 @@ std::int64_t grow_side_by_side() {
             ++steps;
         }
     }
-    for (void* block : blocks) {
-        std::free(block);
-    }
+    for (void* block : blocks) std::free(block);
     return steps;
 }
 
 /// The number of steps is the same in each run; the first warm-up run counts them.
 template <class Grow>
 void add(const std::string& name, std::int64_t iterations, Grow grow) {
-    add_case("realloc/" + name, Clock::cpu, iterations, [grow](benchmark::State& state) {
-        const std::int64_t steps = grow();
-        for (std::int64_t i = 0; i < static_cast<std::int64_t>(state.max_iterations) / 8; ++i) {
-            grow();
-        }
-        for (auto _ : state) {
-            grow();
-        }
-        state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * steps);
-    });
+    add_case(
+        "realloc/" + name, Clock::cpu, iterations,
+        [grow](benchmark::State& state) {
+            const std::int64_t steps = grow();
+            for (std::int64_t i = 0; i < static_cast<std::int64_t>(state.max_iterations) / 8; ++i)
+                grow();
+            for (auto _ : state) grow();
+            state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * steps);
+        });
 }
 
 }  // namespace
 
 void add_growth() {
-    add("vector_64k", 10'000, [] { return grow_by_half(64 * KIB); });
-    add("vector_4m", 200, [] { return grow_by_half(4 * MIB); });
-    add("by_16_to_16k", 1000, [] { return grow_by_16(16 * KIB); });
-    add("side_by_side_8k", 200, [] { return grow_side_by_side(); });
+    add(
+        "vector_64k", 10'000, [] { return grow_by_half(64 * KIB); });
+    add(
+        "vector_4m", 200, [] { return grow_by_half(4 * MIB); });
+    add(
+        "by_16_to_16k", 1000, [] { return grow_by_16(16 * KIB); });
+    add(
+        "side_by_side_8k", 200, [] { return grow_side_by_side(); });
     add("large_64m", 2, [] { return grow_large(); });
 }
 

@@ -17,11 +17,10 @@ void pairs(benchmark::State& state, const Sizes& sizes, bool every_page) {
     measure(state, 1, [&] {
         const std::size_t size = sizes[draw++];
         void* const block = take(size);
-        if (every_page) {
+        if (every_page)
             touch_pages(block, size);
-        } else {
+        else
             touch(block);
-        }
         std::free(block);
     });
 }
@@ -40,9 +39,7 @@ void live_set(benchmark::State& state, std::uint32_t live, const Sizes& sizes) {
         block = take(sizes[draw++]);
         touch(block);
     });
-    for (void* block : blocks) {
-        std::free(block);
-    }
+    for (void* block : blocks) std::free(block);
 }
 
 }  // namespace
@@ -50,16 +47,21 @@ void live_set(benchmark::State& state, std::uint32_t live, const Sizes& sizes) {
 void add_large() {
     const Sizes large = Sizes::log_uniform(40 * KIB, MIB);
     const Sizes huge = Sizes::log_uniform(4 * MIB, 32 * MIB);
-    add_case("large/pair", Clock::cpu, 100'000,
-             [large](benchmark::State& state) { pairs(state, large, false); });
-    add_case("large/pair_used", Clock::cpu, 8000,
-             [large](benchmark::State& state) { pairs(state, large, true); });
-    add_case("large/live", Clock::cpu, 50'000,
-             [large](benchmark::State& state) { live_set(state, 64, large); });
-    add_case("huge/pair", Clock::cpu, 4000,
-             [huge](benchmark::State& state) { pairs(state, huge, false); });
-    add_case("huge/pair_used", Clock::cpu, 16,
-             [huge](benchmark::State& state) { pairs(state, huge, true); });
+    add_case(
+        "large/pair", Clock::cpu, 100'000,
+        [large](benchmark::State& state) { pairs(state, large, false); });
+    add_case(
+        "large/pair_used", Clock::cpu, 8000,
+        [large](benchmark::State& state) { pairs(state, large, true); });
+    add_case(
+        "large/live", Clock::cpu, 50'000,
+        [large](benchmark::State& state) { live_set(state, 64, large); });
+    add_case(
+        "huge/pair", Clock::cpu, 4000,
+        [huge](benchmark::State& state) { pairs(state, huge, false); });
+    add_case(
+        "huge/pair_used", Clock::cpu, 16,
+        [huge](benchmark::State& state) { pairs(state, huge, true); });
     add_case("huge/live", Clock::cpu, 3000,
              [huge](benchmark::State& state) { live_set(state, 8, huge); });
 }

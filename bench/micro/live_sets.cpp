@@ -26,14 +26,10 @@ void replace(benchmark::State& state, std::uint32_t live, const Sizes& sizes, Us
             void*& block = blocks[rng.below(live)];
             std::free(block);
             block = take(sizes[draw++]);
-            if (use == Use::first_word) {
-                touch(block);
-            }
+            if (use == Use::first_word) touch(block);
         }
     });
-    for (void* block : blocks) {
-        std::free(block);
-    }
+    for (void* block : blocks) std::free(block);
 }
 
 /// Pairs of malloc and free beside a large live set full of holes, and nothing else.
@@ -58,15 +54,14 @@ void pairs_beside(benchmark::State& state, std::uint32_t live, const Sizes& size
             std::free(block);
         }
     });
-    for (void* block : blocks) {
-        std::free(block);
-    }
+    for (void* block : blocks) std::free(block);
 }
 
 void add(const std::string& name, std::uint32_t live, const Sizes& sizes, Use use,
          std::int64_t iterations) {
-    add_case(name, Clock::cpu, iterations,
-             [=](benchmark::State& state) { replace(state, live, sizes, use); });
+    add_case(
+        name, Clock::cpu, iterations,
+        [=](benchmark::State& state) { replace(state, live, sizes, use); });
 }
 
 }  // namespace

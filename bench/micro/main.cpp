@@ -70,22 +70,19 @@ int main(int argc, char** argv) {
     int kept = 1;
     for (int i = 1; i < argc; ++i) {
         if (std::strcmp(argv[i], "--list") == 0) {
-            for (const Case& one : all_cases()) {
-                std::printf("%s\n", one.name.c_str());
-            }
+            for (const Case& one : all_cases()) std::printf("%s\n", one.name.c_str());
             return 0;
         }
         if (std::strcmp(argv[i], "--allocator") == 0) {
             std::printf("%s\n%s\n", provider_of("malloc"), provider_of("free"));
             return 0;
         }
-        if (const char* value = value_of(argv[i], "--case=")) {
+        if (const char* value = value_of(argv[i], "--case="))
             wanted = value;
-        } else if (const char* factor = value_of(argv[i], "--scale=")) {
+        else if (const char* factor = value_of(argv[i], "--scale="))
             scale = std::strtod(factor, nullptr);
-        } else {
+        else
             argv[kept++] = argv[i];
-        }
     }
     argc = kept;
 
@@ -101,9 +98,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
-        return 2;
-    }
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
     benchmark::RunSpecifiedBenchmarks();
     return 0;
 }

@@ -9,19 +9,20 @@ namespace {
 constexpr int PAIRS = 1000;
 
 void pair(benchmark::State& state, std::size_t size) {
-    measure(state, PAIRS, [size] {
-        for (int i = 0; i < PAIRS; ++i) {
-            std::free(take(size));
-        }
-    });
+    measure(
+        state, PAIRS,
+        [size] {
+            for (int i = 0; i < PAIRS; ++i) std::free(take(size));
+        });
 }
 
 }  // namespace
 
 void add_pairs() {
     for (const std::size_t size : {16, 64, 256, 1024}) {
-        add_case("pair/" + std::to_string(size), Clock::cpu, 10000,
-                 [size](benchmark::State& state) { pair(state, size); });
+        add_case(
+            "pair/" + std::to_string(size), Clock::cpu, 10000,
+            [size](benchmark::State& state) { pair(state, size); });
     }
 }
 

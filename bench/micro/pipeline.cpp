@@ -39,9 +39,7 @@ void consume(Ring& ring) {
     for (std::uint64_t next = 0;; ++next) {
         wait_until([&] { return ring.filled.load(std::memory_order_acquire) > next; });
         void* const* const cell = ring.cells[next % RING];
-        if (cell[0] == nullptr) {
-            return;
-        }
+        if (cell[0] == nullptr) return;
         const double start = thread_seconds();
         for (std::size_t i = 0; i < BATCH; ++i) {
             benchmark::DoNotOptimize(*static_cast<volatile std::uint64_t*>(cell[i]));
@@ -69,12 +67,14 @@ double run_batches(Ring& ring, const Sizes& sizes, std::size_t& draw) {
     const double before = ring.drain();
     double seconds = 0;
     for (std::size_t batch = 0; batch < BATCHES_PER_ITERATION; ++batch) {
-        seconds += produce(ring, [&](void** cell) {
-            for (std::size_t i = 0; i < BATCH; ++i) {
-                cell[i] = take(sizes[draw++]);
-                touch(cell[i]);
-            }
-        });
+        seconds += produce(
+            ring,
+            [&](void** cell) {
+                for (std::size_t i = 0; i < BATCH; ++i) {
+                    cell[i] = take(sizes[draw++]);
+                    touch(cell[i]);
+                }
+            });
     }
     return seconds + ring.drain() - before;
 }
@@ -91,12 +91,9 @@ void pipeline(benchmark::State& state, const Sizes& sizes) {
     wait_until([&] { return bound.load(); });
     bind_to_processor(0);
     std::size_t draw = 0;
-    for (std::int64_t i = 0; i <= static_cast<std::int64_t>(state.max_iterations) / 8; ++i) {
+    for (std::int64_t i = 0; i <= static_cast<std::int64_t>(state.max_iterations) / 8; ++i)
         run_batches(ring, sizes, draw);
-    }
-    for (auto _ : state) {
-        state.SetIterationTime(run_batches(ring, sizes, draw));
-    }
+    for (auto _ : state) state.SetIterationTime(run_batches(ring, sizes, draw));
     produce(ring, [](void** cell) { cell[0] = nullptr; });
     consumer.join();
     state.SetItemsProcessed(
@@ -104,8 +101,9 @@ void pipeline(benchmark::State& state, const Sizes& sizes) {
 }
 
 void add(const std::string& name, const Sizes& sizes, std::int64_t iterations) {
-    add_case("pipeline/" + name, Clock::manual, iterations,
-             [sizes](benchmark::State& state) { pipeline(state, sizes); });
+    add_case(
+        "pipeline/" + name, Clock::manual, iterations,
+        [sizes](benchmark::State& state) { pipeline(state, sizes); });
 }
 
 }  // namespace

@@ -30,13 +30,9 @@ struct Batch {
 void free_batches(Batch& batch) {
     for (;;) {
         wait_until([&] { return batch.turn.load(std::memory_order_acquire) != Turn::owner; });
-        if (batch.turn.load(std::memory_order_relaxed) == Turn::over) {
-            return;
-        }
+        if (batch.turn.load(std::memory_order_relaxed) == Turn::over) return;
         const double start = thread_seconds();
-        for (const std::uint32_t index : batch.order) {
-            std::free(batch.blocks[index]);
-        }
+        for (const std::uint32_t index : batch.order) std::free(batch.blocks[index]);
         batch.free_seconds = thread_seconds() - start;
         batch.turn.store(Turn::owner, std::memory_order_release);
     }
@@ -45,9 +41,7 @@ void free_batches(Batch& batch) {
 /// One turn of each thread; returns the owner's CPU time.
 double hand_over(Batch& batch, const Sizes& sizes) {
     const double start = thread_seconds();
-    for (std::size_t i = 0; i < BATCH; ++i) {
-        batch.blocks[i] = take(sizes[i]);
-    }
+    for (std::size_t i = 0; i < BATCH; ++i) batch.blocks[i] = take(sizes[i]);
     const double seconds = thread_seconds() - start;
     batch.turn.store(Turn::freer, std::memory_order_release);
     wait_until([&] { return batch.turn.load(std::memory_order_acquire) == Turn::owner; });
@@ -57,12 +51,9 @@ double hand_over(Batch& batch, const Sizes& sizes) {
 void remote(benchmark::State& state, const Sizes& sizes, bool shuffled) {
     Batch batch;
     Rng rng(4);
-    for (std::uint32_t i = 0; i < BATCH; ++i) {
-        batch.order[i] = i;
-    }
-    for (std::uint32_t i = BATCH - 1; shuffled && i > 0; --i) {
+    for (std::uint32_t i = 0; i < BATCH; ++i) batch.order[i] = i;
+    for (std::uint32_t i = BATCH - 1; shuffled && i > 0; --i)
         std::swap(batch.order[i], batch.order[rng.below(i + 1)]);
-    }
     // The second processor is asked for before the first thread gives up its right to it.
     std::thread freer([&batch] {
         bind_to_processor(1);
@@ -71,9 +62,8 @@ void remote(benchmark::State& state, const Sizes& sizes, bool shuffled) {
     });
     wait_until([&] { return batch.turn.load(std::memory_order_acquire) == Turn::owner; });
     bind_to_processor(0);
-    for (std::int64_t i = 0; i <= static_cast<std::int64_t>(state.max_iterations) / 8; ++i) {
+    for (std::int64_t i = 0; i <= static_cast<std::int64_t>(state.max_iterations) / 8; ++i)
         hand_over(batch, sizes);
-    }
     double alloc_seconds = 0;
     double free_seconds = 0;
     for (auto _ : state) {
@@ -91,8 +81,9 @@ void remote(benchmark::State& state, const Sizes& sizes, bool shuffled) {
 }
 
 void add(const std::string& name, const Sizes& sizes, bool shuffled, std::int64_t iterations) {
-    add_case("remote/" + name, Clock::manual, iterations,
-             [=](benchmark::State& state) { remote(state, sizes, shuffled); });
+    add_case(
+        "remote/" + name, Clock::manual, iterations,
+        [=](benchmark::State& state) { remote(state, sizes, shuffled); });
 }
 
 }  // namespace

@@ -12,22 +12,18 @@ namespace aep::bench {
 
 template <class Ready>
 void wait_until(Ready&& ready) {
-    for (int spins = 0; !ready(); ++spins) {
-        if (spins < 200) {
+    for (int spins = 0; !ready(); ++spins)
+        if (spins < 200)
             __builtin_ia32_pause();
-        } else {
+        else
             sched_yield();
-        }
-    }
 }
 
 /// Binds the calling thread to the n-th processor it may run on, so that two threads always meet
 /// across caches; with too few processors it stays as it is.
 inline void bind_to_processor(int n) {
     cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) <= n) {
-        return;
-    }
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) <= n) return;
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
         if (CPU_ISSET(cpu, &allowed) && n-- == 0) {
             cpu_set_t one;

@@ -19,9 +19,8 @@ namespace {
 class Team {
   public:
     Team(unsigned count, std::function<void(unsigned)> work) : work_(std::move(work)) {
-        for (unsigned index = 0; index < count; ++index) {
+        for (unsigned index = 0; index < count; ++index)
             threads_.emplace_back([this, index] { serve(index); });
-        }
     }
     Team(const Team&) = delete;
     Team& operator=(const Team&) = delete;
@@ -29,17 +28,14 @@ class Team {
     ~Team() {
         over_.store(true, std::memory_order_relaxed);
         start_round();
-        for (std::thread& thread : threads_) {
-            thread.join();
-        }
+        for (std::thread& thread : threads_) thread.join();
     }
 
     void run_round() {
         start_round();
         for (unsigned left = busy_.load(std::memory_order_acquire); left != 0;
-             left = busy_.load(std::memory_order_acquire)) {
+             left = busy_.load(std::memory_order_acquire))
             busy_.wait(left, std::memory_order_acquire);
-        }
     }
 
   private:
@@ -52,13 +48,9 @@ class Team {
     void serve(unsigned index) {
         for (unsigned round = 0;; ++round) {
             round_.wait(round, std::memory_order_acquire);
-            if (over_.load(std::memory_order_relaxed)) {
-                return;
-            }
+            if (over_.load(std::memory_order_relaxed)) return;
             work_(index);
-            if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-                busy_.notify_one();
-            }
+            if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
         }
     }
 
@@ -91,18 +83,14 @@ void many_threads(benchmark::State& state, unsigned threads) {
     const Sizes sizes = Sizes::log_uniform(16, 512);
     const int replacements = static_cast<int>(200'000 / threads);
     std::vector<Private> owns(threads);
-    for (unsigned i = 0; i < threads; ++i) {
-        owns[i].rng = Rng(100 + i);
-    }
+    for (unsigned i = 0; i < threads; ++i) owns[i].rng = Rng(100 + i);
     {
-        Team team(threads, [&](unsigned index) { replace_own(owns[index], sizes, replacements); });
+        Team team(
+            threads, [&](unsigned index) { replace_own(owns[index], sizes, replacements); });
         measure(state, std::int64_t{replacements} * threads, [&] { team.run_round(); });
     }
-    for (const Private& own : owns) {
-        for (void* block : own.blocks) {
-            std::free(block);
-        }
-    }
+    for (const Private& own : owns)
+        for (void* block : own.blocks) std::free(block);
 }
 
 /// One thread's array of blocks that is filled and emptied in turns; a fifth stays for one turn
@@ -131,12 +119,8 @@ struct Cycle {
     /// Those before the kept ones in order of allocation, those after them in reverse.
     void empty() {
         kept_from = kept_from + KEPT < LENGTH ? kept_from + KEPT : 0;
-        for (std::size_t i = 0; i < kept_from; ++i) {
-            std::free(blocks[i]);
-        }
-        for (std::size_t i = LENGTH; i > kept_from + KEPT; --i) {
-            std::free(blocks[i - 1]);
-        }
+        for (std::size_t i = 0; i < kept_from; ++i) std::free(blocks[i]);
+        for (std::size_t i = LENGTH; i > kept_from + KEPT; --i) std::free(blocks[i - 1]);
     }
 };
 
@@ -145,18 +129,18 @@ void cycle_batches(benchmark::State& state, unsigned threads) {
     const Sizes sizes = Sizes::log_uniform(1, 1000);
     std::vector<Cycle> cycles(threads);
     {
-        Team team(threads, [&](unsigned index) {
-            cycles[index].fill(sizes);
-            cycles[index].empty();
-        });
+        Team team(
+            threads,
+            [&](unsigned index) {
+                cycles[index].fill(sizes);
+                cycles[index].empty();
+            });
         measure(state, std::int64_t{Cycle::LENGTH - Cycle::KEPT} * threads,
                 [&] { team.run_round(); });
     }
-    for (const Cycle& cycle : cycles) {
-        for (std::size_t i = cycle.kept_from; i < cycle.kept_from + Cycle::KEPT; ++i) {
+    for (const Cycle& cycle : cycles)
+        for (std::size_t i = cycle.kept_from; i < cycle.kept_from + Cycle::KEPT; ++i)
             std::free(cycle.blocks[i]);
-        }
-    }
 }
 
 constexpr std::uint32_t TABLE = 4096;
@@ -166,23 +150,22 @@ void exchange(benchmark::State& state, unsigned threads) {
     const int exchanges = static_cast<int>(100'000 / threads);
     std::vector<std::atomic<void*>> table(TABLE);
     std::vector<Private> owns(threads);
-    for (unsigned i = 0; i < threads; ++i) {
-        owns[i].rng = Rng(200 + i);
-    }
+    for (unsigned i = 0; i < threads; ++i) owns[i].rng = Rng(200 + i);
     {
-        Team team(threads, [&](unsigned index) {
-            Private& own = owns[index];
-            for (int i = 0; i < exchanges; ++i) {
-                void* const fresh = take(sizes[own.draw++]);
-                touch(fresh);
-                std::free(table[own.rng.below(TABLE)].exchange(fresh, std::memory_order_acq_rel));
-            }
-        });
+        Team team(
+            threads,
+            [&](unsigned index) {
+                Private& own = owns[index];
+                for (int i = 0; i < exchanges; ++i) {
+                    void* const fresh = take(sizes[own.draw++]);
+                    touch(fresh);
+                    std::free(
+                        table[own.rng.below(TABLE)].exchange(fresh, std::memory_order_acq_rel));
+                }
+            });
         measure(state, std::int64_t{exchanges} * threads, [&] { team.run_round(); });
     }
-    for (std::atomic<void*>& cell : table) {
-        std::free(cell.load());
-    }
+    for (std::atomic<void*>& cell : table) std::free(cell.load());
 }
 
 void relay(benchmark::State& state) {
@@ -193,21 +176,21 @@ void relay(benchmark::State& state) {
         std::thread runner([&] { replace_own(passed_on, sizes, REPLACEMENTS); });
         runner.join();
     });
-    for (void* block : passed_on.blocks) {
-        std::free(block);
-    }
+    for (void* block : passed_on.blocks) std::free(block);
 }
 
 }  // namespace
 
 void add_threads() {
     for (const unsigned threads : {2U, 8U, 32U}) {
-        add_case("threads/replace_" + std::to_string(threads), Clock::cpu, 20,
-                 [threads](benchmark::State& state) { many_threads(state, threads); });
+        add_case(
+            "threads/replace_" + std::to_string(threads), Clock::cpu, 20,
+            [threads](benchmark::State& state) { many_threads(state, threads); });
     }
     for (const unsigned threads : {2U, 8U}) {
-        add_case("threads/exchange_" + std::to_string(threads), Clock::cpu, 15,
-                 [threads](benchmark::State& state) { exchange(state, threads); });
+        add_case(
+            "threads/exchange_" + std::to_string(threads), Clock::cpu, 15,
+            [threads](benchmark::State& state) { exchange(state, threads); });
     }
     add_case("threads/cycle_4", Clock::cpu, 60,
              [](benchmark::State& state) { cycle_batches(state, 4); });

@@ -18,23 +18,19 @@ void zeroed_batch(benchmark::State& state, std::size_t size, std::size_t count, 
         for (void*& block : blocks) {
             block = std::calloc(1, size);
             benchmark::DoNotOptimize(block);
-            if (block == nullptr) [[unlikely]] {
+            if (block == nullptr) [[unlikely]]
                 out_of_memory(size);
-            }
-            if (use == Use::all) {
-                std::memset(block, 1, size);
-            }
+            if (use == Use::all) std::memset(block, 1, size);
         }
-        for (void* block : blocks) {
-            std::free(block);
-        }
+        for (void* block : blocks) std::free(block);
     });
 }
 
 void add(const std::string& name, std::size_t size, std::size_t count, std::int64_t iterations,
          Use use = Use::none) {
-    add_case("calloc/" + name, Clock::cpu, iterations,
-             [=](benchmark::State& state) { zeroed_batch(state, size, count, use); });
+    add_case(
+        "calloc/" + name, Clock::cpu, iterations,
+        [=](benchmark::State& state) { zeroed_batch(state, size, count, use); });
 }
 
 }  // namespace

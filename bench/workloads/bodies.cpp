@@ -41,9 +41,7 @@ struct Cell {
 template <class Object>
 Object* make() {
     void* const memory = std::malloc(sizeof(Object));
-    if (memory == nullptr) {
-        std::exit(3);
-    }
+    if (memory == nullptr) std::exit(3);
     return new (memory) Object{};
 }
 
@@ -70,9 +68,7 @@ void into_part(Cell* cell, Body* body, int depth) {
         which |= upper ? 1U << axis : 0U;
         centre[axis] += upper ? cell->half / 2 : -cell->half / 2;
     }
-    if (cell->parts[which] == nullptr) {
-        cell->parts[which] = make_cell(centre, cell->half / 2);
-    }
+    if (cell->parts[which] == nullptr) cell->parts[which] = make_cell(centre, cell->half / 2);
     insert(cell->parts[which], body, depth + 1);
 }
 
@@ -80,9 +76,8 @@ void into_part(Cell* cell, Body* body, int depth) {
 void insert(Cell* cell, Body* body, int depth) {
     const bool was_empty = cell->mass == 0;
     cell->mass += body->mass;
-    for (unsigned axis = 0; axis < 3; ++axis) {
+    for (unsigned axis = 0; axis < 3; ++axis)
         cell->weighted[axis] += body->position[axis] * body->mass;
-    }
     if (was_empty || depth == DEEPEST) {
         body->next = cell->bodies;
         cell->bodies = body;
@@ -97,14 +92,9 @@ void insert(Cell* cell, Body* body, int depth) {
 }
 
 void find_centres(Cell* cell) {
-    for (double& sum : cell->weighted) {
-        sum /= cell->mass;
-    }
-    for (Cell* const part : cell->parts) {
-        if (part != nullptr) {
-            find_centres(part);
-        }
-    }
+    for (double& sum : cell->weighted) sum /= cell->mass;
+    for (Cell* const part : cell->parts)
+        if (part != nullptr) find_centres(part);
 }
 
 void attract(Body* body, const Cell* cell) {
@@ -116,34 +106,23 @@ void attract(Body* body, const Cell* cell) {
     }
     if (cell->bodies != nullptr || 4 * cell->half * cell->half < OPENING * OPENING * square) {
         const double pull = cell->mass / (square * std::sqrt(square));
-        for (unsigned axis = 0; axis < 3; ++axis) {
-            body->force[axis] += away[axis] * pull;
-        }
+        for (unsigned axis = 0; axis < 3; ++axis) body->force[axis] += away[axis] * pull;
         return;
     }
-    for (const Cell* const part : cell->parts) {
-        if (part != nullptr) {
-            attract(body, part);
-        }
-    }
+    for (const Cell* const part : cell->parts)
+        if (part != nullptr) attract(body, part);
 }
 
 void release(Cell* cell) {
-    for (Cell* const part : cell->parts) {
-        if (part != nullptr) {
-            release(part);
-        }
-    }
+    for (Cell* const part : cell->parts)
+        if (part != nullptr) release(part);
     std::free(cell);
 }
 
 void step(std::vector<Body*>& bodies) {
     double half = 1;
-    for (const Body* const body : bodies) {
-        for (const double at : body->position) {
-            half = std::fmax(half, std::fabs(at));
-        }
-    }
+    for (const Body* const body : bodies)
+        for (const double at : body->position) half = std::fmax(half, std::fabs(at));
     Cell* const root = make_cell({}, half * 1.001);
     for (Body* const body : bodies) {
         body->next = nullptr;
@@ -181,14 +160,10 @@ int main(int argc, char** argv) {
     std::vector<Body*> bodies(static_cast<std::size_t>(std::atoi(argv[1])));
     for (Body*& body : bodies) {
         body = make<Body>();
-        for (unsigned axis = 0; axis < 3; ++axis) {
-            body->position[axis] = 2 * draw() - 1;
-        }
+        for (unsigned axis = 0; axis < 3; ++axis) body->position[axis] = 2 * draw() - 1;
         body->mass = 1.0 / static_cast<double>(bodies.size());
     }
-    for (int i = 0; i < std::atoi(argv[2]); ++i) {
-        step(bodies);
-    }
+    for (int i = 0; i < std::atoi(argv[2]); ++i) step(bodies);
     double sum = 0;
     for (Body* const body : bodies) {
         sum += body->position[0] + body->velocity[1];

@@ -44,9 +44,7 @@ struct Object {
 Object make(Range range) {
     const std::uint32_t size = range.low + below(range.high - range.low + 1);
     auto* const block = static_cast<unsigned char*>(std::malloc(size));
-    if (block == nullptr) {
-        std::exit(3);
-    }
+    if (block == nullptr) std::exit(3);
     std::memset(block, static_cast<int>(size & 0xFFU), size);
     return {block, size};
 }
@@ -80,9 +78,7 @@ std::size_t thin_out(std::vector<Object>& objects, std::uint32_t of) {
 long resident_kib() {
     long pages = 0;
     if (std::FILE* const file = std::fopen("/proc/self/statm", "r")) {
-        if (std::fscanf(file, "%*d %ld", &pages) != 1) {
-            pages = 0;
-        }
+        if (std::fscanf(file, "%*d %ld", &pages) != 1) pages = 0;
         std::fclose(file);
     }
     return pages * (sysconf(_SC_PAGESIZE) / 1024);
@@ -114,9 +110,7 @@ int main(int argc, char** argv) {
     std::size_t live = 0;
     long full = 0;
     for (int phase = 0; phase < phases; ++phase) {
-        if (phase > 0) {
-            live = thin_out(objects, 10);
-        }
+        if (phase > 0) live = thin_out(objects, 10);
         while (live < target) {
             objects.push_back(make(PHASES[static_cast<std::size_t>(phase) % std::size(PHASES)]));
             live += objects.back().size;
@@ -129,8 +123,6 @@ int main(int argc, char** argv) {
     light_work(200);
     std::printf("# rss_later_kib %ld\n", resident_kib());
     std::printf("fragment: %zu objects left\n", objects.size());
-    for (const Object object : objects) {
-        drop(object);
-    }
+    for (const Object object : objects) drop(object);
     return 0;
 }

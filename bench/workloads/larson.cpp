@@ -35,9 +35,7 @@ void replace(Inheritance& mine, int replacements) {
         std::free(block);
         const std::uint32_t size = SMALLEST + mine.below(LARGEST - SMALLEST);
         block = static_cast<unsigned char*>(std::malloc(size));
-        if (block == nullptr) {
-            std::exit(3);
-        }
+        if (block == nullptr) std::exit(3);
         block[0] = static_cast<unsigned char>(size);
         block[size - 1] = static_cast<unsigned char>(size);
     }
@@ -54,17 +52,12 @@ int main(int argc, char** argv) {
     const int generations = std::atoi(argv[2]);
     const int replacements = std::atoi(argv[3]);
     std::vector<Inheritance> tables(chains);
-    for (std::size_t i = 0; i < chains; ++i) {
-        tables[i].random = 1000 + i;
-    }
+    for (std::size_t i = 0; i < chains; ++i) tables[i].random = 1000 + i;
     for (int generation = 0; generation < generations; ++generation) {
         std::vector<std::thread> threads;
-        for (Inheritance& table : tables) {
+        for (Inheritance& table : tables)
             threads.emplace_back([&table, replacements] { replace(table, replacements); });
-        }
-        for (std::thread& thread : threads) {
-            thread.join();
-        }
+        for (std::thread& thread : threads) thread.join();
         std::swap(tables.front().blocks, tables.back().blocks);
     }
     unsigned sum = 0;

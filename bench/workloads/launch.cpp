@@ -50,14 +50,10 @@ long footprint_kib(pid_t pid, const char* pool) {
     std::snprintf(path, sizeof path, "/proc/%d/status", static_cast<int>(pid));
     char status[4096];
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return 0;
-    }
+    if (fd < 0) return 0;
     const ssize_t got = read(fd, status, sizeof status - 1);
     close(fd);
-    if (got <= 0) {
-        return 0;
-    }
+    if (got <= 0) return 0;
     status[got] = 0;
     const long resident = status_kib(status, "VmRSS:");
     const long mapped = status_kib(status, "RssShmem:");
@@ -66,12 +62,8 @@ long footprint_kib(pid_t pid, const char* pool) {
 
 [[noreturn]] void become(char** command, const char* preload, pid_t launcher) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != launcher) {
-        _exit(126);
-    }
-    if (*preload != 0) {
-        setenv("LD_PRELOAD", preload, 1);
-    }
+    if (getppid() != launcher) _exit(126);
+    if (*preload != 0) setenv("LD_PRELOAD", preload, 1);
     execvp(command[0], command);
     std::fprintf(stderr, "bench: %s: %s\n", command[0], std::strerror(errno));
     _exit(127);
@@ -86,13 +78,9 @@ double seconds(const timeval& time) {
 long watch(pid_t pid, const char* pool) {
     long peak = 0;
     const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-    if (pidfd < 0 || *pool == 0) {
-        return peak;
-    }
+    if (pidfd < 0 || *pool == 0) return peak;
     pollfd ended{pidfd, POLLIN, 0};
-    while (poll(&ended, 1, SAMPLE_MS) == 0) {
-        peak = std::max(peak, footprint_kib(pid, pool));
-    }
+    while (poll(&ended, 1, SAMPLE_MS) == 0) peak = std::max(peak, footprint_kib(pid, pool));
     close(pidfd);
     return peak;
 }
@@ -115,9 +103,7 @@ int main(int argc, char** argv) {
         std::perror("bench: fork");
         return 2;
     }
-    if (child == 0) {
-        become(argv + 4, argv[2], launcher);
-    }
+    if (child == 0) become(argv + 4, argv[2], launcher);
     long peak = watch(child, pool);
     int status = 0;
     rusage usage{};

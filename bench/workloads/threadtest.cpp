@@ -18,14 +18,10 @@ void work(std::size_t objects, int rounds) {
     for (int round = 0; round < rounds; ++round) {
         for (void*& block : blocks) {
             block = std::malloc(SIZE);
-            if (block == nullptr) {
-                std::exit(3);
-            }
+            if (block == nullptr) std::exit(3);
             *static_cast<volatile int*>(block) = round;
         }
-        for (void* block : blocks) {
-            std::free(block);
-        }
+        for (void* block : blocks) std::free(block);
     }
 }
 
@@ -39,12 +35,8 @@ int main(int argc, char** argv) {
     const auto count = static_cast<std::size_t>(std::atoi(argv[1]));
     const int rounds = std::atoi(argv[2]);
     std::vector<std::thread> threads;
-    for (std::size_t i = 0; i < count; ++i) {
-        threads.emplace_back(work, OBJECTS / count, rounds);
-    }
-    for (std::thread& thread : threads) {
-        thread.join();
-    }
+    for (std::size_t i = 0; i < count; ++i) threads.emplace_back(work, OBJECTS / count, rounds);
+    for (std::thread& thread : threads) thread.join();
     std::printf("threadtest: %zu threads, %d rounds\n", count, rounds);
     return 0;
 }

@@ -24,9 +24,7 @@ consteval const char* known_crash_point(const char* name, const auto& list) {
             ++a;
             ++b;
         }
-        if (*a == *b) {
-            return known;
-        }
+        if (*a == *b) return known;
     }
     this_crash_point_is_not_in_the_list_of_its_folder();
     return nullptr;

@@ -48,9 +48,8 @@ class AEP_LOCK("lock") Lock {
     /// Takes the lock; uncontended cost is one compare-and-swap.
     void lock() AEP_TAKES() {
         u32 expected = FREE;
-        if (AEP_LIKELY(word_.compare_exchange_strong(expected, HELD, std::memory_order_acquire))) {
+        if (AEP_LIKELY(word_.compare_exchange_strong(expected, HELD, std::memory_order_acquire)))
             return;
-        }
         lock_contended();
     }
 
@@ -83,9 +82,8 @@ class AEP_LOCK("lock") Lock {
         for (int spin = 0; spin < 100; ++spin) {
             u32 expected = FREE;
             if (word_.load(std::memory_order_relaxed) == FREE &&
-                word_.compare_exchange_weak(expected, HELD, std::memory_order_acquire)) {
+                word_.compare_exchange_weak(expected, HELD, std::memory_order_acquire))
                 return;
-            }
             __builtin_ia32_pause();
         }
         // Longer from time to time: thousands that wait would be busy with their timers alone.

@@ -27,20 +27,18 @@ class AEP_LOCK("lock") SlotLock {
         u32 expected = FREE;
         // acquire: what the former holder wrote is seen.
         if (AEP_LIKELY(
-                word_.compare_exchange_strong(expected, slot + 1, std::memory_order_acquire))) {
+                word_.compare_exchange_strong(expected, slot + 1, std::memory_order_acquire)))
             return;
-        }
         lock_contended(slot);
     }
 
     /// Uncontended cost: one store. As with Lock, a thread that goes to sleep between the load and
     /// the store is not woken: nobody sleeps for longer than LONGEST_SLEEP.
     void unlock() AEP_GIVES() {
-        if (AEP_LIKELY((word_.load(std::memory_order_relaxed) & CONTENDED) == 0)) {
+        if (AEP_LIKELY((word_.load(std::memory_order_relaxed) & CONTENDED) == 0))
             word_.store(FREE, std::memory_order_release);  // what the holder wrote comes before
-        } else {
+        else
             give_up();
-        }
     }
 
     /// Makes the lock free whoever holds it, and wakes all who wait: when what it protects is given
@@ -78,9 +76,8 @@ class AEP_LOCK("lock") SlotLock {
         for (int spin = 0; spin < 100; ++spin) {
             u32 expected = FREE;
             if (word_.load(std::memory_order_relaxed) == FREE &&
-                word_.compare_exchange_weak(expected, slot + 1, std::memory_order_acquire)) {
+                word_.compare_exchange_weak(expected, slot + 1, std::memory_order_acquire))
                 return;
-            }
             __builtin_ia32_pause();
         }
         for (;;) {
@@ -88,9 +85,8 @@ class AEP_LOCK("lock") SlotLock {
             if (found == FREE) {
                 // Others may sleep still: who takes it now wakes them.
                 if (word_.compare_exchange_weak(found, (slot + 1) | CONTENDED,
-                                                std::memory_order_acquire)) {
+                                                std::memory_order_acquire))
                     return;
-                }
             } else if ((found & CONTENDED) != 0 ||
                        // The holder stays named: only whoever takes the lock writes its own slot.
                        word_.compare_exchange_weak(found, found | CONTENDED,

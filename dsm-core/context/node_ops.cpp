@@ -136,9 +136,8 @@ op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o) {
         u32 ignored = 0;
         if (exact != raw(NO_CHUNK)) {
             if (exact <= pool.chunk_count - count &&
-                take_all(pool, client, exact, count, clean, ignored)) {
+                take_all(pool, client, exact, count, clean, ignored))
                 first = exact;
-            }
         } else {
             const u32 hint = ctx.next_chunk.load(std::memory_order_relaxed);
             if (count == 1 && align == 1) first = take_cached(pool, client);
@@ -166,9 +165,8 @@ op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o) {
     }
     AEP_NODE_CRASH_POINT("node: run complete");
     if (clean) ctx.next_chunk.store(first + count, std::memory_order_relaxed);
-    if (held > entry.peak.load(std::memory_order_relaxed)) {
+    if (held > entry.peak.load(std::memory_order_relaxed))
         entry.peak.store(held, std::memory_order_relaxed);
-    }
     return {.first = ChunkIndex{first}, .clean = clean};
 }
 
@@ -201,9 +199,8 @@ void taken_from_cache() {
 
 u64 bytes_of_clients() {
     u64 chunks = 0;
-    for (u32 i = 1; i <= context().max_clients; ++i) {
+    for (u32 i = 1; i <= context().max_clients; ++i)
         chunks += client_at(i).chunks.load(std::memory_order_relaxed);
-    }
     return chunks * CHUNK_SIZE;
 }
 
@@ -230,9 +227,8 @@ bool keep_chunk(u32 client, u32 chunk) { return change(chunk_owner(chunk), clien
 void give_kept_chunk(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     if (owner.load(std::memory_order_seq_cst) != OWNER_KEPT) return;
-    if (change(owner, OWNER_KEPT, OWNER_CACHED)) {
+    if (change(owner, OWNER_KEPT, OWNER_CACHED))
         context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
-    }
 }
 
 }  // namespace aep

@@ -14,13 +14,9 @@ namespace aep::era {
 /// fenced. Safe from any number of lanes. Cost: 1 fence.
 template <class Memory>
 Status claim_chunk(Memory& m, const Tables& t, u32 node, NodeWord live, u32 chunk) {
-    if (m.load(t.node(node)) != live.bits) {
-        return Status::fenced;
-    }
+    if (m.load(t.node(node)) != live.bits) return Status::fenced;
     const u64 owned = ChunkWord::owned(node, live.generation()).bits;
-    if (!m.cas(t.chunks[chunk], FREE_CHUNK.bits, owned)) {
-        return Status::busy;
-    }
+    if (!m.cas(t.chunks[chunk], FREE_CHUNK.bits, owned)) return Status::busy;
     m.flush(t.chunks[chunk]);
     m.fence();  // before anything in the chunk is shared: a free chunk holds nothing
     // Declared dead meanwhile: recovery may have passed this word already, so give it back; if
@@ -37,14 +33,10 @@ Status claim_chunk(Memory& m, const Tables& t, u32 node, NodeWord live, u32 chun
 /// Gives a clean chunk back. busy: it is not the node's. fenced. Cost: 2 fences.
 template <class Memory>
 Status return_chunk(Memory& m, const Tables& t, u32 node, NodeWord live, u32 chunk) {
-    if (m.load(t.node(node)) != live.bits) {
-        return Status::fenced;
-    }
+    if (m.load(t.node(node)) != live.bits) return Status::fenced;
     m.fence();  // the caller has flushed the chunk's zeros: they come before the word
     const u64 owned = ChunkWord::owned(node, live.generation()).bits;
-    if (!m.cas(t.chunks[chunk], owned, FREE_CHUNK.bits)) {
-        return Status::busy;
-    }
+    if (!m.cas(t.chunks[chunk], owned, FREE_CHUNK.bits)) return Status::busy;
     m.flush(t.chunks[chunk]);
     m.fence();
     return Status::ok;

@@ -59,11 +59,10 @@ struct CxlMemory : LocalMemory {
 
     /// Starts to write the line back. About 1 us alone, little more for several under one fence.
     void flush(const Word& word) const {
-        if (clwb) {
+        if (clwb)
             asm volatile("clwb %0" : : "m"(word) : "memory");
-        } else {
+        else
             asm volatile("clflushopt %0" : : "m"(word) : "memory");
-        }
     }
     /// Waits until all lines flushed before are in the pool.
     void fence() const { asm volatile("sfence" : : : "memory"); }

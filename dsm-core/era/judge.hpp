@@ -38,12 +38,9 @@ inline bool is_sound(const Tables& t, NodeWord word) {
 /// or a message to or from it. Null: there is none.
 inline Word* cell_of(const Tables& t, u32 node, u64 offset) {
     const u64 refs = t.at.refs + node * t.at.refs_row;
-    if (offset - refs < t.shape.refs * sizeof(Word)) {
+    if (offset - refs < t.shape.refs * sizeof(Word))
         return offset % sizeof(Word) == 0 ? &t.word_at(offset) : nullptr;
-    }
-    if (offset < t.at.rings || offset >= t.at.objects) {
-        return nullptr;
-    }
+    if (offset < t.at.rings || offset >= t.at.objects) return nullptr;
     const u64 ring = (offset - t.at.rings) / t.at.ring;
     const u64 inside = (offset - t.at.rings) % t.at.ring - 2 * CACHE_LINE;  // wraps: a hint
     const bool is_cell =
@@ -67,9 +64,7 @@ bool read_step(Memory& m, const Tables& t, u32 node, u32 writer, Step& step) {
     const RedoRecord& redo = t.lane(writer).redo;
     const RedoHead head{m.load(redo.head)};
     step = {head.kind(), head.era()};
-    if (head.kind() == RedoKind::none) {
-        return true;
-    }
+    if (head.kind() == RedoKind::none) return true;
     const u64 object = m.load(redo.object);
     step.object = static_cast<u32>(object);
     step.cell = cell_of(t, node, m.load(redo.cell));
@@ -85,14 +80,10 @@ void each_damage(Memory& m, const Tables& t, Visit&& visit) {
     const auto took_part = [&](u32 node) { return m.load(t.node(node)) != 0; };
     const auto judge = [&](const char* what, u32 node, const Word& word, auto kind) {
         const decltype(kind) found{m.load(word)};
-        if (!is_sound(t, found)) {
-            visit(Damage{what, node, t.offset_of(word), found.bits});
-        }
+        if (!is_sound(t, found)) visit(Damage{what, node, t.offset_of(word), found.bits});
     };
     for (u32 node = 0; node < t.shape.nodes; ++node) {
-        if (!took_part(node)) {
-            continue;
-        }
+        if (!took_part(node)) continue;
         judge("node word", node, t.node(node), NodeWord{});
         for (u32 i = 0; i < t.shape.lanes; ++i) {
             const u32 writer = t.writer(node, i);
@@ -101,17 +92,12 @@ void each_damage(Memory& m, const Tables& t, Visit&& visit) {
                 visit(Damage{"redo record", node, t.offset_of(head), m.load(head)});
             }
         }
-        for (u32 i = 0; i < t.shape.refs; ++i) {
-            judge("reference", node, t.ref(node, i), Cell{});
-        }
-        for (u32 to = 0; to < t.shape.nodes; ++to) {
-            for (u32 i = 0; to != node && took_part(to) && i < t.shape.slots; ++i) {
+        for (u32 i = 0; i < t.shape.refs; ++i) judge("reference", node, t.ref(node, i), Cell{});
+        for (u32 to = 0; to < t.shape.nodes; ++to)
+            for (u32 i = 0; to != node && took_part(to) && i < t.shape.slots; ++i)
                 judge("message", node, t.message(node, to, i), Cell{});
-            }
-        }
-        for (u32 i = 0; i < t.objects_per_node(); ++i) {
+        for (u32 i = 0; i < t.objects_per_node(); ++i)
             judge("count", node, t.count(t.first_object(node) + i), CountWord{});
-        }
     }
 }
 

@@ -18,26 +18,18 @@ Status settle_lane(Lane<Memory>& lane, u32 object) {
     const Tables& t = lane.tables();
     Memory& m = lane.memory();
     const u32 node = lane.node();
-    if (!lane.stands()) {
-        return Status::fenced;
-    }
+    if (!lane.stands()) return Status::fenced;
     // An object's memory is its chunk's business. A record that no operation wrote tells nothing.
-    if (!lane.settle([](u32) {})) {
-        lane.retire();
-    }
+    if (!lane.settle([](u32) {})) lane.retire();
     const auto release = [&](Word& word) {
         const Cell found{m.load(word)};
-        if (found.claimer() == lane.writer()) {
+        if (found.claimer() == lane.writer())
             lane.unclaim(word, found.holds() ? Cell::of(found.object()) : Cell::empty());
-        }
     };
-    if (object < t.shape.refs) {
-        release(t.ref(node, object));
-    }
+    if (object < t.shape.refs) release(t.ref(node, object));
     for (u32 other = 0; other < t.shape.nodes; ++other) {
-        if (other == node || m.load(t.node(other)) == 0) {
+        if (other == node || m.load(t.node(other)) == 0)
             continue;  // ours, or one that never took part
-        }
         const bool lives = NodeWord{m.load(t.node(other))}.state() == NodeState::live;
         for (u32 slot = 0; slot < t.shape.slots; ++slot) {
             release(t.message(other, node, slot));
@@ -46,12 +38,9 @@ Status settle_lane(Lane<Memory>& lane, u32 object) {
             // A sender looks whether the receiver lives when its message lies there; this one
             // cannot any more.
             const Cell left{m.load(sent)};
-            if (lives || !left.holds() || left.claimer() != NOBODY || !lane.claim(sent, left)) {
+            if (lives || !left.holds() || left.claimer() != NOBODY || !lane.claim(sent, left))
                 continue;
-            }
-            if (lane.drop_claimed(sent, left.object()) == Status::last) {
-                lane.reclaimed();
-            }
+            if (lane.drop_claimed(sent, left.object()) == Status::last) lane.reclaimed();
         }
     }
     return Status::ok;

@@ -45,9 +45,7 @@ void ring_doorbell(Memory& m, const Tables& t, u32 node) {
 /// Moves a hint forward, never back.
 template <class Memory>
 void advance(Memory& m, Word& hint, u64 position) {
-    for (u64 now = m.load(hint); now < position && !m.cas(hint, now, position);) {
-        now = m.load(hint);
-    }
+    for (u64 now = m.load(hint); now < position && !m.cas(hint, now, position);) now = m.load(hint);
 }
 
 /// Corrects the hint if it does not tell of the message in that slot. True: it did not.
@@ -79,33 +77,23 @@ Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
     const Tables& t = lane.tables();
     Memory& m = lane.memory();
     const u32 from = lane.node();
-    if (to >= t.shape.nodes || to == from || object >= t.shape.objects) {
-        return Status::invalid;
-    }
-    if (!lane.stands()) {
-        return Status::fenced;
-    }
+    if (to >= t.shape.nodes || to == from || object >= t.shape.objects) return Status::invalid;
+    if (!lane.stands()) return Status::fenced;
     const auto receiver_lives = [&] {
         return NodeWord{m.load(t.node(to))}.state() == NodeState::live;
     };
-    if (!receiver_lives()) {
-        return Status::no_node;
-    }
+    if (!receiver_lives()) return Status::no_node;
     const u64 tail = m.load(t.tail(from, to));
     for (u32 i = 0; i < t.shape.slots; ++i) {
         MessageEntry& entry =
             t.message_entry(from, to, static_cast<u32>((tail + i) % t.shape.slots));
         Word& cell = entry.cell;
-        if (m.load(cell) != Cell::empty().bits || !lane.claim(cell, Cell::empty())) {
-            continue;
-        }
+        if (m.load(cell) != Cell::empty().bits || !lane.claim(cell, Cell::empty())) continue;
         // On the cell's line, and so in the pool with the claim, before the message is there.
         m.store(entry.to, envelope.to);
         m.store(entry.from, envelope.from);
         const Status status = lane.attach_claimed(cell, object, false);
-        if (status != Status::ok) {
-            return status;
-        }
+        if (status != Status::ok) return status;
         if (m.load(t.tail(from, to)) == tail) {
             advance(m, t.tail(from, to), tail + i + 1);
         } else {
@@ -114,13 +102,10 @@ Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
         }
         // The receiver may have been declared dead meanwhile, and its recovery have passed this
         // cell already. Then the message is ours again, unless recovery or its heir has it.
-        if (receiver_lives()) {
-            return Status::ok;
-        }
+        if (receiver_lives()) return Status::ok;
         const Cell left{m.load(cell)};
-        if (!left.holds() || left.claimer() != NOBODY || !lane.claim(cell, left)) {
+        if (!left.holds() || left.claimer() != NOBODY || !lane.claim(cell, left))
             return Status::no_node;
-        }
         const Status dropped = lane.drop_claimed(cell, left.object());
         return dropped == Status::ok ? Status::no_node : dropped;
     }
@@ -139,13 +124,10 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
     for (; position < end; ++position) {
         const MessageEntry& entry = t.message_entry(from, to, static_cast<u32>(position % slots));
         const Cell found{m.load(entry.cell)};
-        if (!found.holds() || found.claimer() != NOBODY) {
-            continue;
-        }
+        if (!found.holds() || found.claimer() != NOBODY) continue;
         if (visit(RemoteMessage{
-                from, position, found.object(), {m.load(entry.to), m.load(entry.from)}})) {
+                from, position, found.object(), {m.load(entry.to), m.load(entry.from)}}))
             return true;
-        }
     }
     return false;
 }
@@ -164,13 +146,9 @@ bool has_room(Memory& m, const Tables& t, u32 from, u32 to, u64 receiver,
     const auto is_half_empty = [&] {
         return head_seen.load(std::memory_order_relaxed) + slots / 2 > tail;
     };
-    if (is_half_empty()) {
-        return true;
-    }
+    if (is_half_empty()) return true;
     head_seen.store(oldest(m, t, from, to, tail), std::memory_order_relaxed);
-    if (is_half_empty()) {
-        return true;
-    }
+    if (is_half_empty()) return true;
     u64 taken = 0;
     u64 of_receiver = 0;
     each_message(m, t, from, to, false, [&](const RemoteMessage& w) {
@@ -187,9 +165,7 @@ bool each_message_to(Memory& m, const Tables& t, u32 to, u32 first, bool all, Vi
     for (u32 i = 0; i < t.shape.nodes; ++i) {
         const u32 from = (first + i) % t.shape.nodes;
         const bool took_part = from != to && m.load(t.node(from)) != 0;
-        if (took_part && each_message(m, t, from, to, all, visit)) {
-            return true;
-        }
+        if (took_part && each_message(m, t, from, to, all, visit)) return true;
     }
     return false;
 }
@@ -199,13 +175,9 @@ template <class Memory>
 bool claim_message(Lane<Memory>& lane, const RemoteMessage& w, MessageEntry& entry) {
     Memory& m = lane.memory();
     const Cell found = Cell::of(w.object);
-    if (!lane.claim(entry.cell, found)) {
-        return false;
-    }
+    if (!lane.claim(entry.cell, found)) return false;
     // The cell may have been used again for the same object.
-    if (m.load(entry.to) == w.envelope.to && m.load(entry.from) == w.envelope.from) {
-        return true;
-    }
+    if (m.load(entry.to) == w.envelope.to && m.load(entry.from) == w.envelope.from) return true;
     lane.unclaim(entry.cell, found);
     return false;
 }
@@ -225,15 +197,12 @@ void pass_taken(Lane<Memory>& lane, u32 from) {
     const u64 first = oldest(m, t, from, to, tail);
     u64 position = first;
     while (position < tail && is_empty(position)) ++position;
-    if (position == first) {
-        return;
-    }
+    if (position == first) return;
     advance(m, t.head(from, to), position);
     // Another sender, which read the hint long ago, may have filled such a slot meanwhile: either
     // it sees the new head, or we its message.
-    while (position-- != first) {
+    while (position-- != first)
         if (!is_empty(position)) note_stray(m, t, from, to, position);
-    }
 }
 
 /// Takes a message into the node's reference `ref`. gone: somebody else has it; busy (the reference
@@ -242,16 +211,10 @@ template <class Memory>
 Status take_message(Lane<Memory>& lane, const RemoteMessage& w, u32 ref) {
     const Tables& t = lane.tables();
     const u32 to = lane.node();
-    if (ref >= t.shape.refs || w.from >= t.shape.nodes || w.from == to) {
-        return Status::invalid;
-    }
-    if (!lane.stands()) {
-        return Status::fenced;
-    }
+    if (ref >= t.shape.refs || w.from >= t.shape.nodes || w.from == to) return Status::invalid;
+    if (!lane.stands()) return Status::fenced;
     Word& target = t.ref(to, ref);
-    if (!lane.claim(target, Cell::empty())) {
-        return Status::busy;
-    }
+    if (!lane.claim(target, Cell::empty())) return Status::busy;
     MessageEntry& entry = t.message_entry(w.from, to, static_cast<u32>(w.position % t.shape.slots));
     if (!claim_message(lane, w, entry)) {
         lane.unclaim(target, Cell::empty());
@@ -268,16 +231,10 @@ template <class Memory>
 Status drop_message(Lane<Memory>& lane, const RemoteMessage& w) {
     const Tables& t = lane.tables();
     const u32 to = lane.node();
-    if (w.from >= t.shape.nodes || w.from == to) {
-        return Status::invalid;
-    }
-    if (!lane.stands()) {
-        return Status::fenced;
-    }
+    if (w.from >= t.shape.nodes || w.from == to) return Status::invalid;
+    if (!lane.stands()) return Status::fenced;
     MessageEntry& entry = t.message_entry(w.from, to, static_cast<u32>(w.position % t.shape.slots));
-    if (!claim_message(lane, w, entry)) {
-        return Status::gone;
-    }
+    if (!claim_message(lane, w, entry)) return Status::gone;
     const Status status = lane.drop_claimed(entry.cell, w.object);
     pass_taken(lane, w.from);
     return status;
@@ -288,28 +245,19 @@ Status drop_message(Lane<Memory>& lane, const RemoteMessage& w) {
 template <class Memory>
 Status receive(Lane<Memory>& lane, u32 from, u32 ref, u32& object) {
     const Tables& t = lane.tables();
-    if (from >= t.shape.nodes || from == lane.node() || ref >= t.shape.refs) {
-        return Status::invalid;
-    }
-    if (!lane.stands()) {
-        return Status::fenced;
-    }
-    if (lane.memory().load(t.ref(lane.node(), ref)) != Cell::empty().bits) {
-        return Status::busy;
-    }
+    if (from >= t.shape.nodes || from == lane.node() || ref >= t.shape.refs) return Status::invalid;
+    if (!lane.stands()) return Status::fenced;
+    if (lane.memory().load(t.ref(lane.node(), ref)) != Cell::empty().bits) return Status::busy;
     Status status = Status::empty;
     const auto take = [&](const RemoteMessage& w) {
         const Status taken = take_message(lane, w, ref);
-        if (taken == Status::gone) {
-            return false;
-        }
+        if (taken == Status::gone) return false;
         status = taken;
         object = w.object;
         return true;
     };
-    if (!each_message(lane.memory(), t, from, lane.node(), false, take)) {
+    if (!each_message(lane.memory(), t, from, lane.node(), false, take))
         each_message(lane.memory(), t, from, lane.node(), true, take);
-    }
     return status;
 }
 

@@ -33,9 +33,7 @@ template <class Memory>
 NodeWord join(Memory& m, const Tables& t, u32 node) {
     const NodeWord old{m.load(t.node(node))};
     const NodeWord live = NodeWord::make(NodeState::live, old.generation() + 1);
-    if (old.state() != NodeState::free || !m.cas(t.node(node), old.bits, live.bits)) {
-        return {0};
-    }
+    if (old.state() != NodeState::free || !m.cas(t.node(node), old.bits, live.bits)) return {0};
     m.flush(t.node(node));
     m.fence();  // before a lane writes anything that only recovery can undo
     return live;
@@ -54,25 +52,15 @@ class Recovery {
     /// goes on meanwhile. Cost: one transaction for each reference of the dead node and for each
     /// message, and a look at each of its cells and at each chunk word.
     Status recover(u32 dead) {
-        if (dead >= t.shape.nodes || dead == mine_.node()) {
-            return Status::invalid;
-        }
-        if (!mine_.stands()) {
-            return Status::fenced;
-        }
+        if (dead >= t.shape.nodes || dead == mine_.node()) return Status::invalid;
+        if (!mine_.stands()) return Status::fenced;
         const NodeWord found{m.load(t.node(dead))};
-        if (found.state() == NodeState::free) {
-            return Status::no_node;
-        }
+        if (found.state() == NodeState::free) return Status::no_node;
         if (!is_mine(found)) {
             // By itself: recover_former(). By none that there is, or no state at all: damage.
             const bool begun = found.state() == NodeState::recovering && is_sound(t, found);
-            if ((begun && t.node_of(found.by()) != dead) || !take(dead, found)) {
-                return Status::busy;
-            }
-            if (!is_sound(t, found)) {
-                tell("node word", dead, t.node(dead), found.bits);
-            }
+            if ((begun && t.node_of(found.by()) != dead) || !take(dead, found)) return Status::busy;
+            if (!is_sound(t, found)) tell("node word", dead, t.node(dead), found.bits);
         }
         inherit();
         return undo_others() ? result_ : Status::fenced;
@@ -116,11 +104,8 @@ class Recovery {
     }
 
     bool undo_others() {
-        for (u32 i = 0; i < t.shape.nodes; ++i) {
-            if (i != mine_.node() && is_mine(word_of(i)) && !undo(i)) {
-                return false;
-            }
-        }
+        for (u32 i = 0; i < t.shape.nodes; ++i)
+            if (i != mine_.node() && is_mine(word_of(i)) && !undo(i)) return false;
         return true;
     }
 
@@ -137,20 +122,12 @@ class Recovery {
             }
         }
         Writer as(m, t, dead, 0, standing);
-        for (u32 i = 0; i < t.shape.refs; ++i) {
-            if (!clear(as, t.ref(dead, i), {m.load(t.ref(dead, i))})) {
-                return false;
-            }
-        }
-        for (u32 other = 0; other < t.shape.nodes; ++other) {
-            if (other != dead && !clear_rings(as, dead, other)) {
-                return false;
-            }
-        }
+        for (u32 i = 0; i < t.shape.refs; ++i)
+            if (!clear(as, t.ref(dead, i), {m.load(t.ref(dead, i))})) return false;
+        for (u32 other = 0; other < t.shape.nodes; ++other)
+            if (other != dead && !clear_rings(as, dead, other)) return false;
         give_back_chunks(dead, standing);
-        if (!mine_.stands()) {
-            return false;
-        }
+        if (!mine_.stands()) return false;
         m.cas(t.node(dead), standing.bits,
               NodeWord::make(NodeState::free, standing.generation()).bits);
         m.flush(t.node(dead));
@@ -165,9 +142,7 @@ class Recovery {
             Word& in = t.message(other, dead, slot);
             const Cell waiting{m.load(in)};
             const bool due = waiting.holds() ? free_or_of(waiting, dead) : !is_sound(t, waiting);
-            if (due && !clear(as, in, waiting)) {
-                return false;
-            }
+            if (due && !clear(as, in, waiting)) return false;
             // From the dead node: what it was changing; and what it sent to a node that is dead
             // itself, for it cannot look at that node's word any more.
             Word& out = t.message(dead, other, slot);
@@ -175,9 +150,7 @@ class Recovery {
             const bool ours = sent.claimer() != NOBODY && free_or_of(sent, dead);
             const bool stranded = sent.holds() && sent.claimer() == NOBODY &&
                                   word_of(other).state() != NodeState::live;
-            if ((ours || stranded) && !clear(as, out, sent)) {
-                return false;
-            }
+            if ((ours || stranded) && !clear(as, out, sent)) return false;
         }
         return true;
     }
@@ -189,41 +162,32 @@ class Recovery {
     /// Empties a cell that is the dead node's as long as it is as `found`, which the caller judged:
     /// its sender may take a message back at the same time. False: we were declared dead ourselves.
     bool clear(Writer& as, Word& cell, Cell found) {
-        if (found.bits == Cell::empty().bits) {
-            return true;
-        }
-        if (!mine_.stands()) {
-            return false;
-        }
+        if (found.bits == Cell::empty().bits) return true;
+        if (!mine_.stands()) return false;
         const bool sound = is_sound(t, found);
-        if (!sound) {
-            tell("cell", as.node(), cell, found.bits);
-        }
+        if (!sound) tell("cell", as.node(), cell, found.bits);
         if (!found.holds() || !t.has_object(found.object())) {
             m.cas(cell, found.bits, Cell::empty().bits);
             m.flush(cell);
             m.fence();  // before the node is free: nobody would look for the claim again
             return true;
         }
-        if (!as.claim(cell, found)) {
+        if (!as.claim(cell, found))
             return true;  // a message that its sender took back, or the receiver's recovery
-        }
         const Status status = as.drop_claimed(cell, found.object());
         if (status == Status::last) {
             disposal_.reclaim(disposal_.context, found.object());
             as.reclaimed();
         }
-        if (status == Status::damaged) {
+        if (status == Status::damaged)
             tell("count of what a cell refers to", as.node(), cell, found.bits);
-        }
         return status != Status::fenced;
     }
 
     void tell(const char* what, u32 node, const Word& word, u64 found) {
         result_ = Status::damaged;
-        if (disposal_.damaged != nullptr) {
+        if (disposal_.damaged != nullptr)
             disposal_.damaged(disposal_.context, {what, node, t.offset_of(word), found});
-        }
     }
 
     void give_back_chunks(u32 dead, NodeWord standing) {
@@ -257,14 +221,11 @@ template <class Memory>
 Status recover_former(Memory& m, const Tables& t, u32 node, const Disposal& disposal) {
     const u32 lane = t.shape.lanes - 1;
     const NodeWord found{m.load(t.node(node))};
-    if (found.state() == NodeState::free) {
-        return Status::no_node;
-    }
+    if (found.state() == NodeState::free) return Status::no_node;
     const NodeWord standing =
         NodeWord::make(NodeState::recovering, found.generation(), t.writer(node, lane));
-    if (found.bits != standing.bits && !m.cas(t.node(node), found.bits, standing.bits)) {
+    if (found.bits != standing.bits && !m.cas(t.node(node), found.bits, standing.bits))
         return Status::fenced;
-    }
     m.flush(t.node(node));
     m.fence();  // before its state changes: it must not be taken for alive
     Lane<Memory> mine(m, t, node, lane, standing);

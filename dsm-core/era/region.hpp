@@ -17,14 +17,10 @@ inline constexpr u32 MIN_LANES = 2;   // of each: one for clients, the last one 
 /// The shape for a new pool of `pool_bytes`; all zero: too small to be shared between nodes. About
 /// 1.5 % of the pool's addresses, of which a node uses what is its own.
 constexpr Shape shape_for(usize pool_bytes) {
-    if (pool_bytes < MIN_SHARED_POOL_BYTES) {
-        return {};
-    }
+    if (pool_bytes < MIN_SHARED_POOL_BYTES) return {};
     constexpr u32 MOST = 64 * 1024;
     u32 objects = 1024;  // of each node: one for each 64 KiB of the pool
-    while (objects < MOST && usize{objects} * 64 * KiB < pool_bytes) {
-        objects *= 2;
-    }
+    while (objects < MOST && usize{objects} * 64 * KiB < pool_bytes) objects *= 2;
     return {.nodes = POOL_NODES,
             .lanes = 64,
             .refs = POOL_NODES * objects,  // number i is for object i
@@ -45,9 +41,7 @@ inline PoolFault verify_region(const Superblock& s) {
                          : valid(s.era) && s.era.nodes <= POOL_NODES && s.era.lanes >= MIN_LANES &&
                                s.era.refs == s.era.objects && s.era.objects % s.era.nodes == 0 &&
                                s.era_bytes == region_bytes(s.era);
-    if (sound) {
-        return {};
-    }
+    if (sound) return {};
     return {"era_bytes", offsetof(Superblock, era_bytes), s.era_bytes, region_bytes(s.era),
             "it was created by another version of the library, or the file is damaged: let a new "
             "one be created"};
@@ -71,12 +65,8 @@ inline bool is_live(const Tables& t, u32 i) {
 /// one.
 inline bool is_living(const Tables& t, const ObjectEntry& entry) {
     const u64 root = entry.root.load();
-    if (root == 0) {
-        return entry.count.load() != FREE_OBJECT.bits;
-    }
-    if (root > t.shape.objects) {
-        return false;
-    }
+    if (root == 0) return entry.count.load() != FREE_OBJECT.bits;
+    if (root > t.shape.objects) return false;
     const ObjectEntry& whole = t.object(static_cast<u32>(root - 1));
     return whole.count.load() != FREE_OBJECT.bits &&
            whole.serial.load() == entry.root_serial.load();
@@ -88,15 +78,11 @@ inline bool is_living(const Tables& t, const ObjectEntry& entry) {
 template <class Visit>
 void each_living_span(const Tables& t, u32 chunk_count, Visit&& visit) {
     for (u32 node = 0; node < t.shape.nodes; ++node) {
-        if (!was_used(t, node)) {
-            continue;
-        }
+        if (!was_used(t, node)) continue;
         const u32 first = t.first_object(node);
         for (u32 i = first; i < first + t.objects_per_node(); ++i) {
             const ObjectEntry& entry = t.object(i);
-            if (entry.serial.load() == 0 || !is_living(t, entry)) {
-                continue;
-            }
+            if (entry.serial.load() == 0 || !is_living(t, entry)) continue;
             const u64 begin = entry.address.load() - HEAP_BASE;
             const u64 bytes = entry.bytes.load();
             const u64 window = u64{chunk_count} * CHUNK_SIZE;

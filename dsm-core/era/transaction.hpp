@@ -60,17 +60,11 @@ class Lane {
     /// Drops the reference `ref`. last: the lane is taken until reclaimed(). busy (also for a
     /// second release of it), invalid, fenced, damaged. Cost: as attach.
     Status release(u32 ref) {
-        if (ref >= t.shape.refs) {
-            return Status::invalid;
-        }
-        if (!stands()) {
-            return Status::fenced;
-        }
+        if (ref >= t.shape.refs) return Status::invalid;
+        if (!stands()) return Status::fenced;
         Word& cell = t.ref(node_, ref);
         const Cell held{m.load(cell)};
-        if (!held.holds() || held.claimer() != NOBODY || !claim(cell, held)) {
-            return Status::busy;
-        }
+        if (!held.holds() || held.claimer() != NOBODY || !claim(cell, held)) return Status::busy;
         return drop_claimed(cell, held.object());
     }
 
@@ -92,19 +86,14 @@ class Lane {
     template <class Reclaim>
     bool settle(Reclaim&& reclaim) {
         Step step;
-        if (!read_step(m, t, node_, me_, step)) {
-            return false;
-        }
-        if (step.kind == RedoKind::none) {
-            return true;
-        }
-        if (step.kind == RedoKind::move) {
+        if (!read_step(m, t, node_, me_, step)) return false;
+        if (step.kind == RedoKind::none) return true;
+        if (step.kind == RedoKind::move)
             finish_move(*step.cell, *step.to, step.object);
-        } else if (step.kind == RedoKind::attach && committed(step.object, step.era)) {
+        else if (step.kind == RedoKind::attach && committed(step.object, step.era))
             fill(*step.cell, step.object);
-        } else if (step.kind == RedoKind::release && committed(step.object, step.era)) {
+        else if (step.kind == RedoKind::release && committed(step.object, step.era))
             vacate(*step.cell, step.object);
-        }
         const bool dropped = step.kind == RedoKind::release || step.kind == RedoKind::reclaim;
         const u64 last = CountWord::make(me_, step.era, 0).bits;
         // Nobody changes a count of 0 but its writer, so this is still so or the object is free.
@@ -138,16 +127,11 @@ class Lane {
         const u64 era = begin(RedoKind::attach, object, cell, cell);
         for (;;) {
             const CountWord found{m.load(t.count(object))};
-            if (create ? found.bits != FREE_OBJECT.bits : found.count() == 0) {
+            if (create ? found.bits != FREE_OBJECT.bits : found.count() == 0)
                 return abandon(cell, create ? Status::exists : Status::gone);
-            }
-            if (found.count() == MAX_COUNT) {
-                return abandon(cell, Status::too_many);
-            }
+            if (found.count() == MAX_COUNT) return abandon(cell, Status::too_many);
             const Attempt attempt = commit(object, found, era, found.count() + 1);
-            if (attempt == Attempt::fenced) {
-                return Status::fenced;
-            }
+            if (attempt == Attempt::fenced) return Status::fenced;
             if (attempt == Attempt::committed) {
                 fill(cell, object);
                 retire();
@@ -171,9 +155,7 @@ class Lane {
                 return Status::damaged;
             }
             const Attempt attempt = commit(object, found, era, found.count() - 1);
-            if (attempt == Attempt::fenced) {
-                return Status::fenced;
-            }
+            if (attempt == Attempt::fenced) return Status::fenced;
             if (attempt == Attempt::committed) {
                 vacate(cell, object);
                 if (found.count() == 1) {
@@ -221,12 +203,8 @@ class Lane {
     }
 
     Status attach_ref(u32 ref, u32 object, bool create) {
-        if (ref >= t.shape.refs || object >= t.shape.objects) {
-            return Status::invalid;
-        }
-        if (!stands()) {
-            return Status::fenced;
-        }
+        if (ref >= t.shape.refs || object >= t.shape.objects) return Status::invalid;
+        if (!stands()) return Status::fenced;
         Word& cell = t.ref(node_, ref);
         return claim(cell, Cell::empty()) ? attach_claimed(cell, object, create) : Status::busy;
     }
@@ -250,16 +228,10 @@ class Lane {
     /// One try to change the count from `found`.
     Attempt commit(u32 object, CountWord found, u64 era, u32 count) {
         Word& word = t.count(object);
-        if (!tell(word, found)) {
-            return Attempt::again;
-        }
+        if (!tell(word, found)) return Attempt::again;
         m.fence();  // record, claim and what was told are in the pool before anybody sees the count
-        if (!stands()) {
-            return Attempt::fenced;
-        }
-        if (!m.cas(word, found.bits, CountWord::make(me_, era, count).bits)) {
-            return Attempt::again;
-        }
+        if (!stands()) return Attempt::fenced;
+        if (!m.cas(word, found.bits, CountWord::make(me_, era, count).bits)) return Attempt::again;
         persist(word);  // before the cell and the record: else a reference could outlive its count
         return Attempt::committed;
     }
@@ -268,23 +240,18 @@ class Lane {
     /// says so is about to be overwritten. False: it has been already.
     bool tell(const Word& word, CountWord found) {
         const u32 writer = found.writer();
-        if (writer == me_ || !t.has_writer(writer)) {
+        if (writer == me_ || !t.has_writer(writer))
             return true;  // our own last transaction is complete; NOBODY's, and what is none, too
-        }
         const u64 epoch = m.load(t.lane(writer).epoch);
         // A lane's words are gone before its epoch changes: the same word, so its era is of
         // `epoch`.
-        if (m.load(word) != found.bits) {
-            return false;
-        }
+        if (m.load(word) != found.bits) return false;
         // If the writer shares our cache, memory may not have the word yet: never tell of a commit
         // that may still be lost.
         persist(word);
         Word& seen = t.seen(node_, writer);
         const u64 era = full_era(epoch, found.era());
-        for (u64 old = m.load(seen); old < era && !m.cas(seen, old, era);) {
-            old = m.load(seen);
-        }
+        for (u64 old = m.load(seen); old < era && !m.cas(seen, old, era);) old = m.load(seen);
         m.flush(seen);  // even if another lane of ours was first: it may not have flushed yet
         return true;
     }
@@ -293,15 +260,10 @@ class Lane {
     /// saw it and said so before it was overwritten.
     bool committed(u32 object, u64 era) {
         const CountWord now{m.load(t.count(object))};
-        if (now.writer() == me_ && now.era() == era) {
-            return true;
-        }
+        if (now.writer() == me_ && now.era() == era) return true;
         const u64 full = full_era(m.load(t.lane(me_).epoch), era);
-        for (u32 i = 0; i < t.shape.nodes; ++i) {
-            if (m.load(t.seen(i, me_)) >= full) {
-                return true;
-            }
-        }
+        for (u32 i = 0; i < t.shape.nodes; ++i)
+            if (m.load(t.seen(i, me_)) >= full) return true;
         return false;
     }
 
@@ -318,9 +280,8 @@ class Lane {
     }
 
     void finish_move(Word& cell, Word& to, u32 object) {
-        if (m.load(cell) != Cell::of(object, me_).bits) {
+        if (m.load(cell) != Cell::of(object, me_).bits)
             return;  // finished before, or its claim was lost: then it never began
-        }
         m.store(to, Cell::of(object).bits);  // our node's own cell, claimed by us or not at all
         persist(to);                         // before the other one forgets the reference
         vacate(cell, object);

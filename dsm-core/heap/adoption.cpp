@@ -105,9 +105,8 @@ void repair_page(PageDesc* d, Heap* owner, bool survivors) {
     }
     // A freer may have been stopped between its mark and the summary.
     u64 summary = 0;
-    for (u32 w = 0; w < page_words(d); ++w) {
+    for (u32 w = 0; w < page_words(d); ++w)
         if (d->bits[w].freed.load(std::memory_order_relaxed) != 0) summary |= u64{1} << w;
-    }
     if (summary == 0) return;
     d->remote_summary.store(summary, std::memory_order_relaxed);
     d->tag.fetch_or(TAG_REMOTE, std::memory_order_relaxed);

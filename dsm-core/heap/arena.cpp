@@ -152,9 +152,8 @@ Run Arena::take(u32 slices, u32 alignment, u32 owner, bool thorough) {
 Run Arena::take_between(u32 first, u32 end, u32 slices, u32 alignment, u32 owner) {
     LockScope scope(lock_);
     if (end > chunk_limit()) end = chunk_limit();  // no chunk is described behind it
-    if (slices > SLICES_PER_CHUNK || alignment > SLICES_PER_CHUNK) {
+    if (slices > SLICES_PER_CHUNK || alignment > SLICES_PER_CHUNK)
         return take_across_chunks(first, end, slices, alignment, owner);
-    }
     const u64 positions = aligned_positions(alignment);
     for (u32 c = first; c < end; ++c) {
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
@@ -172,11 +171,10 @@ void keep_committed(SliceIndex first, u32 slices, usize bytes) {
     for (u32 i = 0; i < slices; ++i) {
         const SliceIndex s{raw(first) + i};
         const usize before = usize{i} << SLICE_SHIFT;
-        if (bytes >= before + SLICE_SIZE) {
+        if (bytes >= before + SLICE_SIZE)
             chunk_desc(chunk_of(s))->committed |= mask_of(raw(s) % SLICES_PER_CHUNK, 1);
-        } else {
+        else
             desc_of(s)->committed = bytes > before ? bytes - before : 0;
-        }
     }
 }
 
@@ -186,11 +184,10 @@ void Arena::push_dirty(ChunkIndex c, ChunkDesc* d) {
     d->on_dirty_list = 1;
     d->given_again = 0;
     d->next_dirty = raw(NO_CHUNK);
-    if (dirty_first_ == raw(NO_CHUNK)) {
+    if (dirty_first_ == raw(NO_CHUNK))
         dirty_first_ = raw(c);
-    } else {
+    else
         chunk_desc(ChunkIndex{dirty_last_})->next_dirty = raw(c);
-    }
     dirty_last_ = raw(c);
 }
 
@@ -215,11 +212,10 @@ void Arena::return_dirty(ChunkIndex c, ChunkDesc* d) {
 void Arena::mark_dirty(ChunkIndex c, ChunkDesc* d, u64 mask, u64 now) {
     decay_.gave(bits_in(mask & ~d->dirty), now);
     d->dirty |= mask;
-    if (d->on_dirty_list) {
+    if (d->on_dirty_list)
         d->given_again = 1;
-    } else {
+    else
         push_dirty(c, d);
-    }
 }
 
 void Arena::give(SliceIndex first, u32 slices, u64 now, usize committed) {

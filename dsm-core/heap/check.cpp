@@ -27,14 +27,12 @@ bool HeapCheck::heap_state(const Heap* h) {
 
 bool HeapCheck::list_of_heaps(const Heap* first, HeapState state, u64& length) {
     length = 0;
-    for (const Heap* h = first; h != nullptr; h = h->next) {
+    for (const Heap* h = first; h != nullptr; h = h->next)
         if (!require(++length <= dom_.heaps_used, "a list of heaps has no end", "heap",
                      address_of(h)) ||
             !require(h->state.load(std::memory_order_relaxed) == state,
-                     "a heap is on the list of another state", "heap", address_of(h))) {
+                     "a heap is on the list of another state", "heap", address_of(h)))
             return false;
-        }
-    }
     return true;
 }
 
@@ -47,9 +45,8 @@ bool HeapCheck::heaps() {
         u64 pages_listed = 0;
         if (!require(h->id() == id && kind_of(h->tag) == TAG_PAGE, "a heap has another's tag",
                      "heap", address_of(h), h->tag, id) ||
-            !heap_state(h) || !heap_lists(h, pages_listed)) {
+            !heap_state(h) || !heap_lists(h, pages_listed))
             return false;
-        }
         const HeapState state = h->state.load(std::memory_order_relaxed);
         heaps_pages_ += h->page_count;
         abandoned += state == HeapState::abandoned;
@@ -73,18 +70,15 @@ bool HeapCheck::remote_lists() {
     for (u32 n = 0; n <= dom_.heaps_used; ++n) {
         const PageDesc* d = heap_at(dom_, n)->remote_pages.load(std::memory_order_relaxed);
         if (!require(n != 0 || d == nullptr, "a page is queued to no heap: it is never collected",
-                     "page", d == nullptr ? 0 : slice_address(slice_of(d)))) {
+                     "page", d == nullptr ? 0 : slice_address(slice_of(d))))
             return false;
-        }
-        for (; d != nullptr; d = d->remote_next) {
+        for (; d != nullptr; d = d->remote_next)
             if (!require(d->remote_queued.load(std::memory_order_relaxed) != 0,
                          "a page on a remote list does not know it", "page",
                          slice_address(slice_of(d))) ||
                 !require(++listed <= queued_pages_, "the remote lists hold a page twice", "page",
-                         slice_address(slice_of(d)))) {
+                         slice_address(slice_of(d))))
                 return false;
-            }
-        }
     }
     return require(listed == queued_pages_, "a page thinks that it is on a remote list", "domain",
                    domain_address(), queued_pages_, listed);

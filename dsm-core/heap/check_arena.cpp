@@ -27,15 +27,13 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
         !require(d->rank == run_rank(d->free), "the rank is not that of the free mask", "chunk", at,
                  d->rank, run_rank(d->free)) ||
         !require(d->dirty == 0 || d->on_dirty_list, "a dirty chunk is not on the dirty list",
-                 "chunk", at)) {
+                 "chunk", at))
         return false;
-    }
     for (u32 r = 0; r < Arena::RANKS; ++r) {
         const bool in_bin = arena.by_rank_.contains(r, raw(c));
         if (!require(in_bin == (d->rank == r + 1), "the chunk is in the wrong bin", "chunk", at, r,
-                     d->rank)) {
+                     d->rank))
             return false;
-        }
     }
     for (u64 free = d->free; free != 0; free &= free - 1) {
         const SliceIndex s{raw(first_slice(c)) + lowest_bit(free)};
@@ -45,9 +43,8 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
                      TAG_FREE) ||
             !require(whole || desc_of(s)->committed < SLICE_SIZE,
                      "an uncommitted slice is committed", "slice", slice_address(s),
-                     desc_of(s)->committed)) {
+                     desc_of(s)->committed))
             return false;
-        }
     }
     return true;
 }
@@ -55,9 +52,8 @@ bool HeapCheck::chunk_masks(ChunkIndex c) {
 bool HeapCheck::chunk_masks_locked(SliceIndex first, u32 slices) {
     LockScope scope(const_cast<Domain&>(dom_).arena.lock());
     const u32 last = raw(first) + (slices == 0 ? 0 : slices - 1);
-    for (u32 c = raw(chunk_of(first)); c <= last / SLICES_PER_CHUNK; ++c) {
+    for (u32 c = raw(chunk_of(first)); c <= last / SLICES_PER_CHUNK; ++c)
         if (!chunk_masks(ChunkIndex{c})) return false;
-    }
     return true;
 }
 
@@ -85,9 +81,8 @@ bool HeapCheck::run_at(SliceIndex first) {
                  "a run begins with a tag that is none", "slice", at, kind) ||
         !require(d->slices != 0, "a run of no slices", "run", at) ||
         !require(d->slices <= dom_.arena.chunk_limit() * SLICES_PER_CHUNK - raw(first),
-                 "a run reaches beyond the last chunk", "run", at, d->slices)) {
+                 "a run reaches beyond the last chunk", "run", at, d->slices))
         return false;
-    }
     run_end_ = raw(first) + d->slices;
     run_kind_ = kind;
     if (is_page) {
@@ -125,17 +120,15 @@ bool HeapCheck::slices_of_chunk(ChunkIndex c) {
             if (!require(!free, "a slice of a run is free", "slice", slice_address(s)) ||
                 !require(kind == expected, "a further slice of a run has the wrong tag", "slice",
                          slice_address(s), kind, expected) ||
-                !clean_bitmaps(s, "slice")) {
+                !clean_bitmaps(s, "slice"))
                 return false;
-            }
         } else if (free) {
             if (!clean_bitmaps(s, "free slice")) return false;
         } else if (kind == TAG_FREE) {
             ++report_.withdrawn_slices;
             if (!require(moment_ != CheckMoment::idle, "a slice is neither free nor in a run",
-                         "slice", slice_address(s))) {
+                         "slice", slice_address(s)))
                 return false;
-            }
         } else if (!run_at(s)) {
             return false;
         }
@@ -146,18 +139,16 @@ bool HeapCheck::slices_of_chunk(ChunkIndex c) {
 bool HeapCheck::chunks() {
     const u32 limit = dom_.arena.chunk_limit();
     if (!require(limit <= MAX_CHUNKS, "the chunk limit is beyond the window", "domain",
-                 domain_address(), limit)) {
+                 domain_address(), limit))
         return false;
-    }
     u64 dirty_slices = 0;
     for (u32 c = 0; c < limit; ++c) {
         const ChunkDesc* d = chunk_desc(ChunkIndex{c});
         if (!chunk_masks(ChunkIndex{c})) return false;
         if (!dom_.arena.holds(d)) {
             if (!require(run_end_ <= c * SLICES_PER_CHUNK, "a run reaches into a chunk not held",
-                         "chunk", chunk_address(ChunkIndex{c}))) {
+                         "chunk", chunk_address(ChunkIndex{c})))
                 return false;
-            }
             continue;
         }
         dirty_chunks_ += d->on_dirty_list;
@@ -178,11 +169,9 @@ bool HeapCheck::chunks() {
 bool HeapCheck::bins() {
     u64 members = 0;
     const Arena::ChunkSets& bins = dom_.arena.by_rank_;
-    for (u32 r = 0; r < Arena::RANKS; ++r) {
-        for (u32 c = bins.next(r, 0); c != Arena::ChunkSets::NONE; c = bins.next(r, c + 1)) {
+    for (u32 r = 0; r < Arena::RANKS; ++r)
+        for (u32 c = bins.next(r, 0); c != Arena::ChunkSets::NONE; c = bins.next(r, c + 1))
             ++members;
-        }
-    }
     return require(members == binned_, "the bins hold other chunks than those with a rank",
                    "domain", domain_address(), members, binned_);
 }
@@ -199,9 +188,8 @@ bool HeapCheck::dirty_list() {
                      "a chunk on the dirty list does not know it", "chunk",
                      chunk_address(ChunkIndex{c})) ||
             !require(++length <= dirty_chunks_, "the dirty list holds a chunk twice", "chunk",
-                     chunk_address(ChunkIndex{c}))) {
+                     chunk_address(ChunkIndex{c})))
             return false;
-        }
         last = c;
     }
     return require(length == dirty_chunks_, "a chunk thinks that it is on the dirty list", "domain",

@@ -18,15 +18,13 @@ bool HeapCheck::live_bits(const PageDesc* d) {
         const u64 word = d->bits[w].live;
         const u64 extended = page_extended_mask(d, w);
         if (!require((word & ~extended) == 0, "a live block was never extended", "page",
-                     address_of(d), word, extended)) {
+                     address_of(d), word, extended))
             return false;
-        }
         live += bits_in(word);
     }
     if (!require(live == page_out(d), "the count of live blocks is wrong", "page", address_of(d),
-                 page_out(d), live)) {
+                 page_out(d), live))
         return false;
-    }
     report_.live_blocks += page_live(d);
     return true;
 }
@@ -47,10 +45,8 @@ bool HeapCheck::hand(const PageDesc* d) {
 
 bool HeapCheck::page(const PageDesc* d, bool blocks) {
     const uptr at = address_of(d);
-    if (!require(d->size_class < CLASS_COUNT, "a page of no size class", "page", at,
-                 d->size_class)) {
+    if (!require(d->size_class < CLASS_COUNT, "a page of no size class", "page", at, d->size_class))
         return false;
-    }
     const usize size = class_size(d->size_class);
     const u32 slices = page_slices(d->size_class);
     const usize bytes = usize{slices} << SLICE_SHIFT;
@@ -77,17 +73,15 @@ bool HeapCheck::page(const PageDesc* d, bool blocks) {
                  at, d->extended * size, d->committed) ||
         !require(d->touched <= bytes, "touched beyond the page", "page", at, d->touched, bytes) ||
         !require(d->turn_below == page_turn_limit(d), "the limit of turns is wrong", "page", at,
-                 d->turn_below, page_turn_limit(d))) {
+                 d->turn_below, page_turn_limit(d)))
         return false;
-    }
     for (u32 i = 1; i < slices; ++i) {
         const u32 tail = tag_of(d + i);
         if (!require(tail == ((tag >> TAG_OWNER_SHIFT << TAG_OWNER_SHIFT) | TAG_TAIL),
                      "a further slice's tag is not the page's", "page", at, tail, tag) ||
             !require(d[i].head_delta == i, "a further slice does not find its page", "page", at,
-                     d[i].head_delta, i)) {
+                     d[i].head_delta, i))
             return false;
-        }
     }
     return !blocks || live_bits(d);
 }
@@ -101,9 +95,8 @@ bool HeapCheck::remote_marks(const PageDesc* d) {
         words |= u64{1} << w;
         report_.remote_marks += u64{bits_in(marks)};
         if (!require((marks & ~d->bits[w].live) == 0, "a remote mark on a block that is not live",
-                     "page", address_of(d), marks, d->bits[w].live)) {
+                     "page", address_of(d), marks, d->bits[w].live))
             return false;
-        }
     }
     return require(summary == 0 || (tag_of(d) & TAG_REMOTE) != 0,
                    "a page with remote marks has no remote flag", "page", address_of(d), summary) &&
@@ -128,10 +121,8 @@ bool HeapCheck::queue(const Heap* h, u32 c, u64& pages_listed) {
     const PageQueue& q = h->queues[c];
     const uptr at = reinterpret_cast<uptr>(h);
     const bool occupied = bit_of(h->occupied[c / 64], c);
-    if (!require(occupied == !queue_empty(q), "the occupied bit is wrong for class", "heap", at,
-                 c)) {
+    if (!require(occupied == !queue_empty(q), "the occupied bit is wrong for class", "heap", at, c))
         return false;
-    }
     if (queue_empty(q)) {
         return require(q.head == h->empty_page, "an empty queue does not point at the empty page",
                        "heap", at, c);
@@ -146,9 +137,8 @@ bool HeapCheck::queue(const Heap* h, u32 c, u64& pages_listed) {
             !require(d->size_class == c, "a page is in the queue of another class", "page",
                      address_of(d), d->size_class, c) ||
             !require(d->standing == standing, "a queued page stands elsewhere", "page",
-                     address_of(d), static_cast<u64>(d->standing), static_cast<u64>(standing))) {
+                     address_of(d), static_cast<u64>(d->standing), static_cast<u64>(standing)))
             return false;
-        }
     }
     return require(q.last == before, "a queue ends elsewhere", "heap", at, c);
 }
@@ -157,16 +147,15 @@ bool HeapCheck::direct_table(const Heap* h) {
     for (u32 i = 0; i < DIRECT_COUNT; ++i) {
         const u32 c = class_of(usize{i} * MIN_ALIGNMENT);
         if (!require(h->direct[i] == h->queues[c].head, "a direct entry is not its queue's head",
-                     "heap", reinterpret_cast<uptr>(h), i, c)) {
+                     "heap", reinterpret_cast<uptr>(h), i, c))
             return false;
-        }
     }
     return true;
 }
 
 bool HeapCheck::full_list(const Heap* h, u64& pages_listed) {
     const PageDesc* before = nullptr;
-    for (const PageDesc* d = h->full; d != nullptr; before = d, d = d->next) {
+    for (const PageDesc* d = h->full; d != nullptr; before = d, d = d->next)
         if (!require(++pages_listed <= h->page_count, "a heap lists more pages than it has", "heap",
                      reinterpret_cast<uptr>(h), h->page_count) ||
             !linked_page(h, d) ||
@@ -175,18 +164,15 @@ bool HeapCheck::full_list(const Heap* h, u64& pages_listed) {
                      "page", address_of(d)) ||
             !require(!page_must_move(d) && d->until <= page_slack(d),
                      "a page on the full list is not full", "page", address_of(d), page_live(d),
-                     d->capacity)) {
+                     d->capacity))
             return false;
-        }
-    }
     return true;
 }
 
 bool HeapCheck::heap_lists(const Heap* h, u64& pages_listed) {
     pages_listed = 0;
-    for (u32 c = 0; c < CLASS_COUNT; ++c) {
+    for (u32 c = 0; c < CLASS_COUNT; ++c)
         if (!queue(h, c, pages_listed)) return false;
-    }
     return direct_table(h) && full_list(h, pages_listed) &&
            require(pages_listed == h->page_count, "a heap has more pages than it lists", "heap",
                    reinterpret_cast<uptr>(h), h->page_count, pages_listed);

@@ -52,9 +52,8 @@ u32 Decay::due(u64 now, u64 window) {
         if (unneeded > unneeded_) surplus_[epoch_] = unneeded - unneeded_;
         unneeded_ = unneeded;
         u64 kept = 0;
-        for (u32 age = 0; age < EPOCHS; ++age) {
+        for (u32 age = 0; age < EPOCHS; ++age)
             kept += u64{surplus_[(epoch_ + EPOCHS - age) % EPOCHS]} * CURVE.kept[age];
-        }
         kept /= WHOLE;
         owed_ = unneeded > kept ? static_cast<u32>(unneeded - kept) : 0;
     }

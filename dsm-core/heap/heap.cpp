@@ -49,11 +49,10 @@ void heap_enqueue(Heap* h, PageDesc* d) {
 
 void heap_dequeue(Heap* h, PageDesc* d) {
     PageQueue& q = h->queues[d->size_class];
-    if (d->next != nullptr) {
+    if (d->next != nullptr)
         d->next->prev = d->prev;
-    } else {
+    else
         q.last = d->prev;
-    }
     if (d->prev != nullptr) {
         d->prev->next = d->next;
     } else {
@@ -75,11 +74,10 @@ void heap_add_full(Heap* h, PageDesc* d) {
 
 void heap_remove_full(Heap* h, PageDesc* d) {
     if (d->next != nullptr) d->next->prev = d->prev;
-    if (d->prev != nullptr) {
+    if (d->prev != nullptr)
         d->prev->next = d->next;
-    } else {
+    else
         h->full = d->next;
-    }
     d->next = d->prev = nullptr;
     page_set_standing(d, Standing::queued);
 }

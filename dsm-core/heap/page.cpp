@@ -40,12 +40,10 @@ bool page_seek(PageDesc* d, bool thorough) {
     if (page_free(d) == 0 || (page_is_spent(d) && !thorough)) return false;
     const u32 words = (d->extended + BLOCKS_A_WORD - 1) / BLOCKS_A_WORD;
     const u32 last = page_hand_word(d);
-    for (u32 w = last + 1; w < words; ++w) {
+    for (u32 w = last + 1; w < words; ++w)
         if (page_take_word(d, w)) return true;
-    }
-    for (u32 w = 0; w <= last; ++w) {
+    for (u32 w = 0; w <= last; ++w)
         if (page_take_word(d, w)) return true;
-    }
     return false;
 }
 
@@ -93,9 +91,8 @@ u32 page_collect_remote(PageDesc* d, uptr& bad) {
         const u64 freed = word.freed.exchange(0, std::memory_order_acquire);
         const u64 out = live_word(word);
         const u64 live = w == page_hand_word(d) ? out & ~page_hand(d) : out;
-        if (const u64 stray = freed & ~live; AEP_UNLIKELY(stray != 0)) {
+        if (const u64 stray = freed & ~live; AEP_UNLIKELY(stray != 0))
             bad = base_of(d) + usize{w * BLOCKS_A_WORD + lowest_bit(stray)} * d->block_size;
-        }
         set_live_word(word, out & ~(freed & live));
         collected += bits_in(freed & live);
     }
@@ -142,9 +139,7 @@ void page_rebuild(PageDesc* d) {
 
 u32 page_live_blocks(const PageDesc* d) {
     u32 live = 0;
-    for (u32 w = 0, words = page_words(d); w < words; ++w) {
-        live += bits_in(live_word(d->bits[w]));
-    }
+    for (u32 w = 0, words = page_words(d); w < words; ++w) live += bits_in(live_word(d->bits[w]));
     const u32 at_hand = bits_in(page_hand(d));
     return at_hand < live ? live - at_hand : 0;
 }

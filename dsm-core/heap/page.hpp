@@ -355,9 +355,8 @@ inline bool page_take_lowest(PageDesc* d, uptr& block, bool& fresh_zero) {
     return true;
 }
 static_assert([] {
-    for (u32 c = LAST_DIRECT_CLASS + 1; c < CLASS_COUNT; ++c) {
+    for (u32 c = LAST_DIRECT_CLASS + 1; c < CLASS_COUNT; ++c)
         if ((usize{page_slices(c)} << SLICE_SHIFT) / class_size(c) > BLOCKS_A_WORD) return false;
-    }
     return true;
 }());
 

@@ -79,9 +79,8 @@ constexpr u64 class_magic(u32 c) { return ~u64{0} / class_size(c) + 1; }
 static_assert(class_size(CLASS_COUNT - 1) == MAX_CLASS_SIZE);
 static_assert(class_of(MAX_CLASS_SIZE) == CLASS_COUNT - 1);
 static_assert([] {
-    for (u32 c = 0; c < CLASS_COUNT; ++c) {
+    for (u32 c = 0; c < CLASS_COUNT; ++c)
         if (page_slices(c) > MAX_PAGE_SLICES) return false;
-    }
     return true;
 }());
 static_assert(class_of(0) == 0 && class_of(16) == 0 && class_of(17) == 1 && class_of(129) == 8);

@@ -32,11 +32,10 @@ void release(Domain& dom, Heap* h, PageDesc* d, u64 now) {
     remote_unqueue(d);
     uptr stray = 0;  // none: each mark is that of a live block
     page_collect_remote(d, stray);
-    if (d->standing == Standing::full) {
+    if (d->standing == Standing::full)
         heap_remove_full(h, d);
-    } else {
+    else
         heap_dequeue(h, d);
-    }
     AEP_HEAP_CRASH_POINT("heap: page taken back");
     give_page(dom, h, d, now);
 }
@@ -80,9 +79,8 @@ u32 take_back_here(Domain& dom, Heap* h, u64 now) {
 
 u32 take_back(Domain& dom, Heap* h, u64 now) {
     if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return 0;
-    if (h->state.load(std::memory_order_relaxed) == HeapState::live) {
+    if (h->state.load(std::memory_order_relaxed) == HeapState::live)
         return take_back_here(dom, h, now);
-    }
     // Whoever adopts or acquires it finds it in its list, under this lock.
     LockScope scope(dom.heaps_lock);
     return h->state.load(std::memory_order_relaxed) == HeapState::abandoned

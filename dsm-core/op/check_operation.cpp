@@ -29,9 +29,8 @@ bool check_touched(const Domain& dom, const Touched& touched, CheckReport& repor
     HeapCheck check(dom, report, CheckMoment::underway);
     const Heap* h = touched.heap;
     const PageDesc* deep = touched.page;
-    if (touched.slices != 0 && !check.chunk_masks_locked(touched.first, touched.slices)) {
+    if (touched.slices != 0 && !check.chunk_masks_locked(touched.first, touched.slices))
         return false;
-    }
     if (h == nullptr || (h->page_count > WALK_ALWAYS && count % (h->page_count / 64) != 0))
         return deep == nullptr || check.page(deep, true);
     return check_heap(h, deep, report);

@@ -40,12 +40,9 @@ Touched touched_by(const O& o, const typename O::Reply& reply) {
     if constexpr (requires { reply.chunk; })
         return detail::touched_chunk(t, reply.status, reply.chunk);
     if constexpr (requires { o.chunk; }) return detail::touched_chunk(t, Status::ok, o.chunk);
-    if constexpr (std::is_same_v<O, GiveRun>) {
-        t.first = o.first, t.slices = o.slices;
-    }
-    if constexpr (std::is_same_v<O, AddChunks>) {
+    if constexpr (std::is_same_v<O, GiveRun>) t.first = o.first, t.slices = o.slices;
+    if constexpr (std::is_same_v<O, AddChunks>)
         t.first = first_slice(o.first), t.slices = o.count * SLICES_PER_CHUNK;
-    }
     // The heap's owner goes on taking and freeing blocks; another thread may have the heap by now.
     if constexpr (std::is_same_v<O, TakeBack> || std::is_same_v<O, AbandonHeap>) t.heap = nullptr;
     return t;

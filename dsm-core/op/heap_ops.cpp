@@ -69,11 +69,10 @@ void drain_remote(Domain& dom, Heap* h, uptr& bad, u64 now) {
     while (d != nullptr) {
         PageDesc* next = d->remote_next;
         remote_unqueue(d);
-        if (owner_of(d) == h->id()) {
+        if (owner_of(d) == h->id())
             collect_page(dom, h, d, bad, now);
-        } else {
+        else
             remote_requeue(d);
-        }
         d = next;
     }
 }
@@ -304,9 +303,8 @@ op::FreeLarge::Reply perform(Domain& dom, const op::FreeLarge& o) {
     PageDesc* d = desc_of(slice_at(o.address));
     // The exchange is the commit: of two threads that free the same object one sees it gone.
     u32 expected = TAG_LARGE | (d->tag.load(std::memory_order_relaxed) & TAG_SHARED);
-    if (!d->tag.compare_exchange_strong(expected, TAG_RESERVED, std::memory_order_acq_rel)) {
+    if (!d->tag.compare_exchange_strong(expected, TAG_RESERVED, std::memory_order_acq_rel))
         return {.status = Status::not_live};
-    }
     AEP_HEAP_CRASH_POINT("large: freed");
     dom.large_bytes.fetch_sub(usize{d->slices} << SLICE_SHIFT, std::memory_order_relaxed);
     dom.large_count.fetch_sub(1, std::memory_order_relaxed);
@@ -326,9 +324,8 @@ op::GrowLarge::Reply perform(Domain& dom, const op::GrowLarge& o) {
         case GrowResult::grown:
             break;
     }
-    if (d->committed == usize{old_slices} << SLICE_SHIFT) {
+    if (d->committed == usize{old_slices} << SLICE_SHIFT)
         d->committed += round_down(added.committed, SLICE_SIZE);
-    }
     dom.large_bytes.fetch_add(added.bytes(), std::memory_order_relaxed);
     return {.added = added};
 }
@@ -386,9 +383,8 @@ op::AcquireHeap::Reply perform(Domain& dom, const op::AcquireHeap& o) {
     }
     Heap* h = pop_heap(dom.unused);
     if (h == nullptr) {
-        if (dom.heaps_used == dom.heaps_mapped.load(std::memory_order_relaxed)) {
+        if (dom.heaps_used == dom.heaps_mapped.load(std::memory_order_relaxed))
             return {.status = Status::need_heaps};
-        }
         h = heap_at(dom, ++dom.heaps_used);
         heap_init(h, index_of(dom) * HEAP_IDS + dom.heaps_used, &dom.empty_page);
     }
@@ -403,9 +399,8 @@ op::AbandonHeap::Reply perform(Domain& dom, const op::AbandonHeap& o) {
     drain_remote(dom, h, bad, o.now);
     // Only heads have blocks at hand, and what was a head may be in the middle of a queue later,
     // where nobody would see that it is wholly free.
-    for (const PageQueue& q : h->queues) {
+    for (const PageQueue& q : h->queues)
         if (!queue_empty(q)) page_give_hand(q.head);
-    }
     release_idle(dom, h, true, o.now);
     AEP_HEAP_CRASH_POINT("heap: idle pages released");
     LockScope scope(dom.heaps_lock);
@@ -451,18 +446,16 @@ op::TakeBlock::Reply perform(Domain& dom, const op::TakeBlock& o) {
         reply.status = d == nullptr ? Status::miss : describe(d, 0).status;
         if (reply.status != Status::ok) return reply;
     }
-    if (d->block_size > MAX_DIRECT) {
+    if (d->block_size > MAX_DIRECT)
         page_take_tracked(d, reply.block, reply.fresh_zero);
-    } else {
+    else
         page_take(d, reply.block);
-    }
     return reply;
 }
 
 op::FreeBlock::Reply perform(Domain& dom, const op::FreeBlock& o) {
-    if (o.index >= MAX_BLOCKS || !page_clear_bit(o.page, o.index)) {
+    if (o.index >= MAX_BLOCKS || !page_clear_bit(o.page, o.index))
         return {.status = Status::not_live};
-    }
     return page_regain(o.page) ? perform(dom, op::RefilePage{o.heap, o.page, o.now}) : Done{};
 }
 

@@ -19,16 +19,11 @@ constexpr int LOOKS = 1000;
 bool owner_exists(const PoolTables& t, u32 chunk, ChunkWord& word, PoolNodeWord& node) {
     for (int look = 0; look < LOOKS; ++look) {
         word = t.chunk(chunk);
-        if (!word.valid(t.node_count)) {
-            return false;
-        }
-        if (word.state() != ChunkState::owned) {
-            return true;
-        }
+        if (!word.valid(t.node_count)) return false;
+        if (word.state() != ChunkState::owned) return true;
         node = t.node(word.node());
-        if (t.chunk(chunk).bits == word.bits) {
+        if (t.chunk(chunk).bits == word.bits)
             return node.state() != PoolNodeState::free && node.generation() == word.generation();
-        }
     }
     return true;  // it has changed hands each time
 }
@@ -43,16 +38,12 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
     }
     const Superblock s = copied(*static_cast<const Superblock*>(mapped));
     report.fault = verify_superblock(s, bytes);
-    if (report.fault) {
-        return false;
-    }
+    if (report.fault) return false;
     const PoolTables t = tables_of(const_cast<void*>(mapped), shape_of(s));
     report.chunks = t.chunk_count;
     report.nodes = t.node_count;
     report.fault = verify_words(t, s);
-    if (report.fault) {
-        return false;
-    }
+    if (report.fault) return false;
     for (u32 i = 0; i < t.node_count; ++i) {
         const PoolNodeState state = t.node(i).state();
         report.live_nodes += state == PoolNodeState::live;
@@ -77,22 +68,16 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
 
 u64 first_dirty_byte(const void* mapped, usize bytes) {
     const Superblock s = copied(*static_cast<const Superblock*>(mapped));
-    if (verify_superblock(s, bytes)) {
-        return 0;
-    }
+    if (verify_superblock(s, bytes)) return 0;
     const PoolTables t = tables_of(const_cast<void*>(mapped), shape_of(s));
     for (u32 i = 0; i < t.chunk_count; ++i) {
-        if (t.chunk(i).state() != ChunkState::free) {
-            continue;
-        }
+        if (t.chunk(i).state() != ChunkState::free) continue;
         const u64 begin = s.chunks_offset + usize{i} * CHUNK_SIZE;
         const u8* base = static_cast<const u8*>(mapped);
         for (u64 at = begin; at < begin + CHUNK_SIZE; at += sizeof(u64)) {
             u64 value;
             __builtin_memcpy(&value, base + at, sizeof value);
-            if (value != 0) {
-                return at;
-            }
+            if (value != 0) return at;
         }
     }
     return 0;

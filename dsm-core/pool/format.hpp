@@ -141,9 +141,7 @@ static_assert(std::atomic<u64>::is_always_lock_free && sizeof(std::atomic<u64>) 
 
 /// FNV-1a, 64 bit.
 constexpr u64 fnv1a(const u8* bytes, usize count, u64 hash = 0xcbf2'9ce4'8422'2325) {
-    for (usize i = 0; i < count; ++i) {
-        hash = (hash ^ bytes[i]) * 0x100'0000'01b3;
-    }
+    for (usize i = 0; i < count; ++i) hash = (hash ^ bytes[i]) * 0x100'0000'01b3;
     return hash;
 }
 /// The same of numbers, each as its eight bytes, the lowest first.

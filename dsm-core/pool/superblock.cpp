@@ -72,72 +72,43 @@ void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16], cons
 
 PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
 #define AEP_FIELD(name) #name, offsetof(Superblock, name), s.name
-    if (file_bytes < SUPERBLOCK_BYTES) {
+    if (file_bytes < SUPERBLOCK_BYTES)
         return {"file size", 0, file_bytes, SUPERBLOCK_BYTES, RECREATE};
-    }
     // First who wrote it, then whether it is whole, then what it says.
-    if (s.magic != POOL_MAGIC) {
-        return {AEP_FIELD(magic), POOL_MAGIC, RECREATE};
-    }
-    if (s.version != POOL_VERSION) {
-        return {AEP_FIELD(version), POOL_VERSION, OTHER_PROGRAM};
-    }
-    if (s.checksum != checksum_of(s)) {
-        return {AEP_FIELD(checksum), checksum_of(s), RECREATE};
-    }
-    if (s.layout_hash != POOL_LAYOUT_HASH) {
+    if (s.magic != POOL_MAGIC) return {AEP_FIELD(magic), POOL_MAGIC, RECREATE};
+    if (s.version != POOL_VERSION) return {AEP_FIELD(version), POOL_VERSION, OTHER_PROGRAM};
+    if (s.checksum != checksum_of(s)) return {AEP_FIELD(checksum), checksum_of(s), RECREATE};
+    if (s.layout_hash != POOL_LAYOUT_HASH)
         return {AEP_FIELD(layout_hash), POOL_LAYOUT_HASH, OTHER_PROGRAM};
-    }
-    if (s.superblock_bytes != SUPERBLOCK_BYTES) {
+    if (s.superblock_bytes != SUPERBLOCK_BYTES)
         return {AEP_FIELD(superblock_bytes), SUPERBLOCK_BYTES, RECREATE};
-    }
-    if (s.file_bytes < MIN_POOL_BYTES) {
-        return {AEP_FIELD(file_bytes), MIN_POOL_BYTES, RECREATE};
-    }
-    if (s.file_bytes > MAX_POOL_BYTES) {
-        return {AEP_FIELD(file_bytes), MAX_POOL_BYTES, RECREATE};
-    }
-    if (s.file_bytes % CHUNK_SIZE != 0) {
+    if (s.file_bytes < MIN_POOL_BYTES) return {AEP_FIELD(file_bytes), MIN_POOL_BYTES, RECREATE};
+    if (s.file_bytes > MAX_POOL_BYTES) return {AEP_FIELD(file_bytes), MAX_POOL_BYTES, RECREATE};
+    if (s.file_bytes % CHUNK_SIZE != 0)
         return {AEP_FIELD(file_bytes), round_down(s.file_bytes, CHUNK_SIZE), RECREATE};
-    }
     if (s.file_bytes != file_bytes) {
         return {"file size", 0, file_bytes, s.file_bytes,
                 "the file was cut or extended: move it away and let a new one be created"};
     }
-    if (s.era_bytes > s.file_bytes / 2 || s.era_bytes % OS_PAGE_SIZE != 0) {
+    if (s.era_bytes > s.file_bytes / 2 || s.era_bytes % OS_PAGE_SIZE != 0)
         return {AEP_FIELD(era_bytes), 0, RECREATE};
-    }
     const Geometry g = geometry_of(s.file_bytes, s.era_bytes);
-    if (s.chunk_bytes != CHUNK_SIZE) {
-        return {AEP_FIELD(chunk_bytes), CHUNK_SIZE, RECREATE};
-    }
-    if (s.chunk_count != g.chunks || g.chunks == 0) {
+    if (s.chunk_bytes != CHUNK_SIZE) return {AEP_FIELD(chunk_bytes), CHUNK_SIZE, RECREATE};
+    if (s.chunk_count != g.chunks || g.chunks == 0)
         return {AEP_FIELD(chunk_count), g.chunks, RECREATE};
-    }
-    if (s.node_count != g.nodes) {
-        return {AEP_FIELD(node_count), g.nodes, RECREATE};
-    }
-    if (s.nodes_offset != g.nodes_offset) {
+    if (s.node_count != g.nodes) return {AEP_FIELD(node_count), g.nodes, RECREATE};
+    if (s.nodes_offset != g.nodes_offset)
         return {AEP_FIELD(nodes_offset), g.nodes_offset, RECREATE};
-    }
-    if (s.chunk_words_offset != g.chunk_words_offset) {
+    if (s.chunk_words_offset != g.chunk_words_offset)
         return {AEP_FIELD(chunk_words_offset), g.chunk_words_offset, RECREATE};
-    }
-    if (s.era_offset != g.era_offset) {
-        return {AEP_FIELD(era_offset), g.era_offset, RECREATE};
-    }
-    if (s.chunks_offset != g.chunks_offset) {
+    if (s.era_offset != g.era_offset) return {AEP_FIELD(era_offset), g.era_offset, RECREATE};
+    if (s.chunks_offset != g.chunks_offset)
         return {AEP_FIELD(chunks_offset), g.chunks_offset, RECREATE};
-    }
-    if (s.heap_base != HEAP_BASE) {
-        return {AEP_FIELD(heap_base), HEAP_BASE, OTHER_PROGRAM};
-    }
+    if (s.heap_base != HEAP_BASE) return {AEP_FIELD(heap_base), HEAP_BASE, OTHER_PROGRAM};
 #undef AEP_FIELD
-    for (usize i = 0; i < sizeof s.reserved; ++i) {
-        if (s.reserved[i] != 0) {
+    for (usize i = 0; i < sizeof s.reserved; ++i)
+        if (s.reserved[i] != 0)
             return {"reserved", offsetof(Superblock, reserved) + i, s.reserved[i], 0, RECREATE};
-        }
-    }
     return {};
 }
 

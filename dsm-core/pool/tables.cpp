@@ -39,9 +39,8 @@ bool claim_all(const PoolTables& t, u64 owned, u32 first, u32 count, u32& obstac
 u32 first_obstacle(const PoolTables& t, u32 first, u32 count, const u8* barred) {
     u32 i = first;
     while (i < first + count && barred[i] == 0 &&
-           t.words[i].load(std::memory_order_relaxed) == FREE_CHUNK.bits) {
+           t.words[i].load(std::memory_order_relaxed) == FREE_CHUNK.bits)
         ++i;
-    }
     return i;
 }
 
@@ -56,21 +55,16 @@ PoolTables tables_of(void* mapped, const PoolShape& s) {
 
 ChunkIndex claim_run(const PoolTables& t, Owner owner, u32 count, u32 align, u32 from, bool exact,
                      const u8* barred) {
-    if (count == 0 || count > t.chunk_count) {
-        return NO_CHUNK;
-    }
+    if (count == 0 || count > t.chunk_count) return NO_CHUNK;
     const u64 owned = ChunkWord::owned(owner.node, owner.generation).bits;
     const u32 last = t.chunk_count - count;
     usize first = exact ? from : round_up(from, align);
     while (first <= last) {
         const u32 candidate = static_cast<u32>(first);
         u32 obstacle = first_obstacle(t, candidate, count, barred);
-        if (obstacle == candidate + count && claim_all(t, owned, candidate, count, obstacle)) {
+        if (obstacle == candidate + count && claim_all(t, owned, candidate, count, obstacle))
             return ChunkIndex{candidate};
-        }
-        if (exact) {
-            break;
-        }
+        if (exact) break;
         first = round_up(usize{obstacle} + 1, align);
     }
     return NO_CHUNK;
@@ -102,9 +96,7 @@ bool claim_kept_chunk(const PoolTables& t, Owner owner, u32 chunk) {
 u32 next_chunk_of_node(const PoolTables& t, u32 node, u32 from) {
     for (u32 i = from; i < t.chunk_count; ++i) {
         const ChunkWord word = t.chunk(i);
-        if (word.state() == ChunkState::owned && word.node() == node) {
-            return i;
-        }
+        if (word.state() == ChunkState::owned && word.node() == node) return i;
     }
     return t.chunk_count;
 }

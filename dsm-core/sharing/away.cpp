@@ -75,10 +75,8 @@ bool number_extents(const era::Tables& t, u32 group, bool anew) {
 /// What number_extents() wrote, on its way to the pool. The group is pinned, or the lock held.
 template <class Memory>
 void flush_extents(Memory& m, const era::Tables& t, u32 group) {
-    for (u32 i = export_at(group).next_extent.load(); i != NO_RECORD;
-         i = export_at(i).next_extent) {
+    for (u32 i = export_at(group).next_extent.load(); i != NO_RECORD; i = export_at(i).next_extent)
         if (export_at(i).object != 0) m.flush(t.object(export_at(i).object - 1).serial);
-    }
 }
 
 enum class Begun { no, known, first, wait };
@@ -157,9 +155,8 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
     const era::Status status = in_lane(t, caller, [&](auto& lane) {
         auto& memory = lane.memory();
         if (!era::has_room(memory, t, lane.node(), to.node(), to.bits,
-                           sharing().heads_seen[to.node()])) {
+                           sharing().heads_seen[to.node()]))
             return era::Status::full;
-        }
         flush_extents(memory, t, index);  // the fence of what follows is theirs, too
         memory.flush(t.count(object));
         if (!created) {
@@ -176,11 +173,10 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
     const SharingLock lock(caller);
     if (!lock.is_sound()) return {.status = Status::poisoned};
     if (begun == Begun::first) {
-        if (created) {
+        if (created)
             export_at(index).node_ref = NodeRef::held;
-        } else {
+        else
             forget_number(index);
-        }
     }
     if (status == era::Status::ok) {
         ++sharing().sent;
@@ -264,20 +260,18 @@ bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
     if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
     u32 index = NO_RECORD;
     Taking taking;
-    while ((taking = begin_receive(caller, w, index, reply)) == Taking::wait) {
+    while ((taking = begin_receive(caller, w, index, reply)) == Taking::wait)
         __builtin_ia32_pause();  // the operation that is at it ends
-    }
     if (taking == Taking::nothing) return true;
     const era::Status status = in_lane(t, caller, [&](auto& lane) {
         // The node has a reference already, or gets the message's.
         return taking == Taking::first ? era::take_message(lane, w, w.object)
                                        : era::drop_message(lane, w);
     });
-    if (taking == Taking::first) {
+    if (taking == Taking::first)
         AEP_AWAY_CRASH_POINT("away: message taken");
-    } else {
+    else
         AEP_AWAY_CRASH_POINT("away: message dropped");
-    }
     if (status == era::Status::fenced) reply.status = status_of(status);
     return end_receive(caller, t, w, index, taking, status, reply) || status == era::Status::fenced;
 }
@@ -298,9 +292,7 @@ op::Receive::Reply receive_from_away(Caller caller, const op::Receive& o) {
         // Not all begin with the same node.
         return era::each_message_to(memory, t, node, client, false, take);
     });
-    if (!found && is_elsewhere(o.from) && !is_reachable(t, o.from)) {
-        reply.status = Status::gone;
-    }
+    if (!found && is_elsewhere(o.from) && !is_reachable(t, o.from)) reply.status = Status::gone;
     return reply;
 }
 

@@ -46,9 +46,8 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
     u32 settled = 0;
     u32 told = era::NO_NODE;  // that fewer refer to objects of its own
     const auto tell = [&](u32 home) {
-        if (told != era::NO_NODE && told != home) {
+        if (told != era::NO_NODE && told != home)
             with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, told); });
-        }
         told = home;
     };
     for (u32 index; (index = begin_settle(caller, list, looks)) != NO_RECORD; ++settled) {
@@ -80,11 +79,13 @@ void tidy_rings(Caller caller) {
                 [&](auto& memory) { return era::note_stray(memory, t, w.from, node, w.position); });
             return false;
         }
-        const era::Status status = in_lane(t, caller, [&](auto& lane) {
-            const era::Status dropped = era::drop_message(lane, w);
-            if (dropped == era::Status::last) lane.reclaimed();
-            return dropped;
-        });
+        const era::Status status = in_lane(
+            t, caller,
+            [&](auto& lane) {
+                const era::Status dropped = era::drop_message(lane, w);
+                if (dropped == era::Status::last) lane.reclaimed();
+                return dropped;
+            });
         return status == era::Status::fenced;
     };
     with_pool_memory(

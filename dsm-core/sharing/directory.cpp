@@ -146,9 +146,8 @@ bool claim_name(u32 client, const char* name) {
         std::atomic_thread_fence(std::memory_order_seq_cst);
         for (u32 other = 0; other < t.shape.nodes; ++other) {
             if (other == node || !era::is_live(t, other)) continue;
-            for (u32 i = 1; i < t.shape.clients; ++i) {
+            for (u32 i = 1; i < t.shape.clients; ++i)
                 if (has_name(memory, t.client(other, i), other < node, name)) return false;
-            }
         }
         return true;
     });

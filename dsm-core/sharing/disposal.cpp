@@ -21,11 +21,10 @@ void linger(u32 index) {
     Lingering& list = list_of(index);
     e.listed = true;
     e.next_lingering = NO_RECORD;
-    if (list.last != NO_RECORD) {
+    if (list.last != NO_RECORD)
         export_at(list.last).next_lingering = index;
-    } else {
+    else
         list.first = index;
-    }
     list.last = index;
     ++list.count;
     list.bytes += e.bytes;
@@ -34,9 +33,8 @@ void linger(u32 index) {
 /// An export that nobody refers to: to its owner, or away with it if that is dead or elsewhere.
 void give_back(u32 index) {
     Export& e = export_at(index);
-    if (e.owner == 0 || e.owner == OWNER_ELSEWHERE || share_client(e.owner).open == 0) {
+    if (e.owner == 0 || e.owner == OWNER_ELSEWHERE || share_client(e.owner).open == 0)
         return free_export(index);
-    }
     ShareClient& owner = share_client(e.owner);
     e.state = static_cast<u32>(ExportState::returned);  // found, but held by nobody
     e.next_returned = owner.first_returned;

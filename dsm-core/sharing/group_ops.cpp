@@ -33,9 +33,8 @@ bool lies_in(const Export& e, u64 address, u64 bytes) {
 /// Whether the bytes lie in one part of the group.
 bool lies_in_group(u32 group, u64 address, u64 bytes) {
     u32 part = group;
-    while (part != NO_RECORD && !lies_in(export_at(part), address, bytes)) {
+    while (part != NO_RECORD && !lies_in(export_at(part), address, bytes))
         part = export_at(part).next_extent;
-    }
     return part != NO_RECORD && bytes != 0;
 }
 
@@ -70,9 +69,8 @@ op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, Shar
     u32 extents = 0;
     for (u32 i = e.next_extent; i != NO_RECORD; i = export_at(i).next_extent) ++extents;
     if (extents >= MAX_EXTENTS) return {.status = Status::limit};
-    if (!is_memory_of(client, o.extent, o.bytes) || find_export(o.extent) != NO_RECORD) {
+    if (!is_memory_of(client, o.extent, o.bytes) || find_export(o.extent) != NO_RECORD)
         return {.status = Status::not_held};
-    }
     if (!records_left(1, 0)) return {.status = Status::need_records};
     const bool known_elsewhere = e.node_ref != NodeRef::none;
     if (known_elsewhere && !has_free_number()) return {.status = Status::limit};
@@ -95,22 +93,18 @@ op::SetRoot::Reply perform_locked(u32 client, const op::SetRoot& o, SharingLock&
     if (status != Status::ok) return {.status = status};
     Export& e = export_at(group);
     // Others drop their references by the root's address.
-    if (holder_at(find_holder(client, group)).count != e.references ||
-        references_elsewhere(e) != 0) {
+    if (holder_at(find_holder(client, group)).count != e.references || references_elsewhere(e) != 0)
         return {.status = Status::busy};
-    }
     if (o.root != 0) {
         const bool same = e.root != NO_RECORD && export_at(e.root).address == o.root;
-        if (!lies_in_group(group, o.root, o.bytes) || (!same && find_export(o.root) != NO_RECORD)) {
+        if (!lies_in_group(group, o.root, o.bytes) || (!same && find_export(o.root) != NO_RECORD))
             return {.status = Status::not_live};
-        }
         if (e.root == NO_RECORD && !records_left(1, 0)) return {.status = Status::need_records};
     }
-    if (o.root == 0) {
+    if (o.root == 0)
         remove_root(group);
-    } else {
+    else
         add_root(group, o.root, o.bytes);
-    }
     return {};
 }
 

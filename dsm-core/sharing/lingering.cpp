@@ -65,9 +65,8 @@ void after_drop(Caller caller, u32 waited_before) {
     const u32 visiting = s.visiting.count.load(std::memory_order_relaxed);
     if (visiting == 0) return;
     if (visiting > MOST_VISITING ||
-        s.visiting.bytes.load(std::memory_order_relaxed) > MOST_VISITING_BYTES || others_wait()) {
+        s.visiting.bytes.load(std::memory_order_relaxed) > MOST_VISITING_BYTES || others_wait())
         settle(s.visiting, caller, SETTLE_STEP);
-    }
 }
 
 }  // namespace aep

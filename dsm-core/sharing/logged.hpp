@@ -156,12 +156,10 @@ class Logged {
 /// Logs that `count` words from `first` on have the value `old`, and gives all of them another.
 inline void fill_logged(Logged<u32>* first, u32 count, u32 old, u32 value) {
     if (count == 0) return;
-    if (undo_log_works) {
+    if (undo_log_works)
         undo_log().add(reinterpret_cast<uptr>(first), UndoEntry::FILL, u64{count} << 32 | old);
-    }
-    for (u32 i = 0; i < count; ++i) {
+    for (u32 i = 0; i < count; ++i)
         __atomic_store_n(reinterpret_cast<u32*>(first + i), value, __ATOMIC_RELEASE);  // as above
-    }
 }
 
 /// Writes memory that nobody reaches if the operation is undone: not logged. A walk without the lock may read it all the

@@ -71,18 +71,16 @@ void SharingLock::give_freed_chunks(u32 length) {
         const uptr at = (entry.address() - first) / sizeof(u32);
         if (entry.address() < first || at >= chunks) continue;
         const u32 count = entry.kind() == UndoEntry::FILL ? entry.count() : 1;
-        for (u32 c = static_cast<u32>(at); c < at + count && c < chunks; ++c) {
+        for (u32 c = static_cast<u32>(at); c < at + count && c < chunks; ++c)
             if (chunk_exports(c) == 0) give_kept_chunk(c);
-        }
     }
 }
 
 void wake(SleepWords words) {
     // seq_cst: a waiter raises `waiters` and then reads the sequence; one of us sees the other.
     words.sequence.fetch_add(1, std::memory_order_seq_cst);
-    if (words.waiters.load(std::memory_order_seq_cst) != 0) {
+    if (words.waiters.load(std::memory_order_seq_cst) != 0)
         detail::futex(&words.sequence, detail::FUTEX_WAKE, ~0u >> 1);
-    }
 }
 
 bool is_open(ShareId id) {
@@ -135,14 +133,12 @@ void recycle_export(u32 index) {
 
 void unlink_from_owner(u32 index) {
     Export& e = export_at(index);
-    if (e.previous_of_owner != NO_RECORD) {
+    if (e.previous_of_owner != NO_RECORD)
         export_at(e.previous_of_owner).next_of_owner = e.next_of_owner;
-    } else {
+    else
         share_client(e.owner).first_export = e.next_of_owner;
-    }
-    if (e.next_of_owner != NO_RECORD) {
+    if (e.next_of_owner != NO_RECORD)
         export_at(e.next_of_owner).previous_of_owner = e.previous_of_owner;
-    }
 }
 
 u32 make_export(u32 client, u64 address, u64 bytes) {
@@ -195,11 +191,10 @@ void free_export(u32 index) {
     const Export& e = export_at(index);
     if (e.owner != OWNER_ELSEWHERE) {
         const bool orphan = e.owner == 0;
-        if (!orphan) {
+        if (!orphan)
             unlink_from_owner(index);
-        } else {
+        else
             --sharing().orphans;
-        }
         count_in_chunks(e.address, e.bytes, orphan ? Count::one_orphan_less : Count::one_less);
     }
     recycle_export(index);
@@ -278,14 +273,12 @@ void free_holder(u32 index) {
     Logged<u32>* link = &e.first_holder;
     while (*link != index) link = &holder_at(*link).next;
     *link = h.next;
-    if (h.previous_of_client != NO_RECORD) {
+    if (h.previous_of_client != NO_RECORD)
         holder_at(h.previous_of_client).next_of_client = h.next_of_client;
-    } else {
+    else
         share_client(h.client).first_holder = h.next_of_client;
-    }
-    if (h.next_of_client != NO_RECORD) {
+    if (h.next_of_client != NO_RECORD)
         holder_at(h.next_of_client).previous_of_client = h.previous_of_client;
-    }
     h.next = sharing().free_holders;
     sharing().free_holders = index;
     --sharing().live_holders;
@@ -293,26 +286,23 @@ void free_holder(u32 index) {
 
 /// Chunks that it fills have no export so far: count_in_chunks() relies on that.
 bool is_memory_of(u32 client, u64 address, u64 bytes) {
-    if (!in_heap_window(address) || bytes == 0 || bytes > HEAP_WINDOW - (address - HEAP_BASE)) {
+    if (!in_heap_window(address) || bytes == 0 || bytes > HEAP_WINDOW - (address - HEAP_BASE))
         return false;
-    }
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
         const bool filled = c != span.first && c + 1 != span.end;
         if (c >= context().chunk_count ||
             chunk_owner(c).load(std::memory_order_relaxed) != client ||
-            (filled && chunk_exports(c) != 0)) {
+            (filled && chunk_exports(c) != 0))
             return false;
-        }
     }
     return true;
 }
 
 Status find_held(u32 client, u64 address, u64 bytes, u32& object) {
     object = find_export(address);
-    if (object != NO_RECORD) {
+    if (object != NO_RECORD)
         return find_holder(client, object) != NO_RECORD ? Status::ok : Status::not_held;
-    }
     if (!is_memory_of(client, address, bytes)) return Status::not_held;
     if (!records_left(1, 1)) return Status::need_records;
     object = make_export(client, address, bytes);

@@ -30,9 +30,8 @@ op::Open::Reply perform_locked(u32 client, const op::Open& o, SharingLock&) {
     name.text[SHARE_NAME_BYTES - 1] = '\0';
     ShareClient& own = share_client(client);
     const bool anew = own.open == 0;
-    for (u32 i = 1; i <= context().max_clients && name.text[0] != '\0'; ++i) {
+    for (u32 i = 1; i <= context().max_clients && name.text[0] != '\0'; ++i)
         if (i != client && is_called(share_client(i), name.text)) return {.status = Status::exists};
-    }
     if (shares_between_nodes() && name.text[0] != '\0' && !claim_name(client, name.text)) {
         announce(client);  // as it was
         return {.status = Status::exists};
@@ -146,11 +145,10 @@ op::Drop::Reply perform_locked(u32 client, const op::Drop& o, SharingLock&) {
     if (!take_references(object, 1)) return {.left_group = forgotten};
     const Export& e = export_at(object);
     const bool own = e.owner == client && !group && e.node_ref == NodeRef::none && e.pins == 0;
-    if (own) {
+    if (own)
         free_export(object);
-    } else {
+    else
         dispose(object);
-    }
     return {.memory = own ? Memory::yours_to_free : Memory::kept, .left_group = forgotten};
 }
 
@@ -221,9 +219,8 @@ op::Leave::Reply perform_locked(u32 client, const op::Leave&, SharingLock& lock)
     wake(words_of(client, Sleep::departures));
     for (u32 i = 1; left != 0 && i <= context().max_clients; ++i) {
         ShareClient& other = share_client(i);
-        if (other.open != 0 && other.arrival_waiters.load(std::memory_order_seq_cst) != 0) {
+        if (other.open != 0 && other.arrival_waiters.load(std::memory_order_seq_cst) != 0)
             wake(words_of(i, Sleep::arrivals));
-        }
     }
     return {.status = left == 0 ? Status::ok : Status::miss};
 }
@@ -247,9 +244,8 @@ template <class O>
 op::Open::Reply perform(Caller caller, const op::Open& o) { return within_lock(caller, o); }
 
 op::Send::Reply perform(Caller caller, const op::Send& o) {
-    if (shares_between_nodes() && is_elsewhere(o.to) && is_client(caller)) {
+    if (shares_between_nodes() && is_elsewhere(o.to) && is_client(caller))
         return send_away(caller, o);
-    }
     return within_lock(caller, o);
 }
 

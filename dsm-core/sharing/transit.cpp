@@ -27,9 +27,8 @@ bool learn(const era::Tables& t, u32 index) {
     const u64 window = u64{context().chunk_count} * CHUNK_SIZE;
     // What another machine says is believed within the pool's bounds.
     if (address - HEAP_BASE >= window || bytes == 0 || bytes > window - (address - HEAP_BASE) ||
-        find_export(address) != NO_RECORD) {
+        find_export(address) != NO_RECORD)
         return false;
-    }
     name_export(index, address, bytes);
     AEP_AWAY_CRASH_POINT("away: foreign export made");
     const u64 head = entry.head.load();

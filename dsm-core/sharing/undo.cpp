@@ -25,9 +25,8 @@ bool may_be_logged(const UndoEntry& entry) {
     const Range header{reinterpret_cast<uptr>(&sharing().exports_present),
                        fixed + at.present_bytes};
     const Range counts{fixed + at.counts, fixed + at.counts + context().chunk_count * sizeof(u32)};
-    if (entry.kind() == UndoEntry::FILL) {
+    if (entry.kind() == UndoEntry::FILL)
         return entry.address() % sizeof(u32) == 0 && counts.holds(entry.address(), entry.size());
-    }
     const u64 bytes = entry.size();
     return is_power_of_two(bytes) && bytes <= sizeof(u64) && entry.address() % bytes == 0 &&
            (header.holds(entry.address(), bytes) ||
@@ -38,9 +37,7 @@ void pay_what_is_owed(u32 slot) {
     std::atomic<u32>& owes = slot_at(slot).owes;
     const Owed owed{owes.load(std::memory_order_acquire)};
     if (owed.bits == 0) return;
-    if (owed.client() <= context().max_clients) {
-        wake(words_of(owed.client(), owed.sleep()));
-    }
+    if (owed.client() <= context().max_clients) wake(words_of(owed.client(), owed.sleep()));
     owes.store(0, std::memory_order_release);  // after they are awake
 }
 
@@ -59,11 +56,9 @@ bool exports_gone(u32 chunk) {
 }
 
 void give_forgotten_chunks() {
-    for (u32 c = 0; c < context().chunk_count; ++c) {
-        if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_KEPT && exports_gone(c)) {
+    for (u32 c = 0; c < context().chunk_count; ++c)
+        if (chunk_owner(c).load(std::memory_order_acquire) == OWNER_KEPT && exports_gone(c))
             give_kept_chunk(c);
-        }
-    }
 }
 
 }  // namespace aep

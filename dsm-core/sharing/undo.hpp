@@ -33,9 +33,8 @@ Undo undo_operation(u32 slot, MakePresent&& make_present) {
     if (length > UndoLog::CAPACITY) return Undo::refused;
     for (u32 i = length; i-- > 0;) {
         const UndoEntry entry = log.seen_entry(i);
-        if (!may_be_logged(entry) || !make_present(entry.address(), entry.size())) {
+        if (!may_be_logged(entry) || !make_present(entry.address(), entry.size()))
             return Undo::refused;
-        }
         entry.restore();
     }
     __atomic_store_n(&log.freed, 0, __ATOMIC_RELEASE);

@@ -335,9 +335,8 @@ static bool outlives_its_maker(const struct test* test) {
     pid_t member = test->value[0] ? fork() : spawn(context, body_hold_data, r);
     int pidfd;
 
-    if (!member) {
+    if (!member)
         for (;;) pause();
-    }
     CHECK(test->value[0] || EVENTUALLY(r->inside));
     close(context);
     pidfd = pidfd_of(member);

@@ -21,9 +21,8 @@ struct ChunkBits {
     u64 words[MAX_CHUNKS / WORD_BITS];
     bool has(u32 chunk) const { return (words[chunk / WORD_BITS] >> (chunk % WORD_BITS) & 1) != 0; }
     void set(u32 first, u32 count) {
-        for (u32 c = first; c < first + count; ++c) {
+        for (u32 c = first; c < first + count; ++c)
             words[c / WORD_BITS] |= u64{1} << (c % WORD_BITS);
-        }
     }
     /// How many of them were set.
     u32 clear(u32 first, u32 count) {
@@ -43,28 +42,19 @@ u32 top = 0;           // no chunk at or above it is taken
 
 void set_taken(u32 first, u32 count) {
     taken.set(first, count);
-    if (first + count > top) {
-        top = first + count;
-    }
-    if (first == lowest_free) {
-        lowest_free = first + count;
-    }
+    if (first + count > top) top = first + count;
+    if (first == lowest_free) lowest_free = first + count;
 }
 
 void set_free(u32 first, u32 count) {
     taken.clear(first, count);
-    if (first < lowest_free) {
-        lowest_free = first;
-    }
+    if (first < lowest_free) lowest_free = first;
 }
 
 /// The first chunk of [first, first+count) that is taken; MAX_CHUNKS if none is.
 u32 first_taken(u32 first, u32 count) {
-    for (u32 c = first; c < first + count && c < top; ++c) {
-        if (taken.has(c)) {
-            return c;
-        }
-    }
+    for (u32 c = first; c < first + count && c < top; ++c)
+        if (taken.has(c)) return c;
     return MAX_CHUNKS;
 }
 
@@ -105,9 +95,7 @@ Mapped map_run(u32 first, u32 count) {
     const uptr address = chunk_address(ChunkIndex{first});
     const usize bytes = usize{count} * CHUNK_SIZE;
     const long mapped = sys::map_exactly(address, bytes, PROT_READ | PROT_WRITE, FLAGS);
-    if (sys::failed(mapped)) {
-        return mapped == -EEXIST ? Mapped::occupied : Mapped::no_memory;
-    }
+    if (sys::failed(mapped)) return mapped == -EEXIST ? Mapped::occupied : Mapped::no_memory;
     if (!map_metadata(ChunkIndex{first}, count)) {
         sys::munmap(address, bytes);
         return Mapped::no_memory;
@@ -135,9 +123,7 @@ void anonymous_begin_at(ChunkIndex first) {
 }
 
 ChunkRun anonymous_provide(u32 count, u32 align, ChunkIndex at) {
-    if (count == 0 || count > MAX_CHUNKS || !is_power_of_two(align)) {
-        return {};
-    }
+    if (count == 0 || count > MAX_CHUNKS || !is_power_of_two(align)) return {};
     if (at != NO_CHUNK) {
         const u32 first = raw(at);
         const bool possible = first >= window_first && first <= MAX_CHUNKS - count &&
@@ -159,9 +145,7 @@ ChunkRun anonymous_provide(u32 count, u32 align, ChunkIndex at) {
             case Mapped::no_memory:
                 return {};
             case Mapped::occupied:
-                if (count == 1) {
-                    set_taken(candidate, 1);  // known exactly: never asked for again
-                }
+                if (count == 1) set_taken(candidate, 1);  // known exactly: never asked for again
                 first += skip;
                 skip *= 2;
         }

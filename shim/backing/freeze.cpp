@@ -29,13 +29,9 @@ bool is_own(const PoolHere& pool, u32 chunk) {
 /// The first run at or after `from`; count 0 if there is none.
 OwnRun next_own_run(const PoolHere& pool, u32 from) {
     const u32 chunks = pool.tables.chunk_count;
-    while (from < chunks && !is_own(pool, from)) {
-        ++from;
-    }
+    while (from < chunks && !is_own(pool, from)) ++from;
     u32 end = from;
-    while (end < chunks && is_own(pool, end)) {
-        ++end;
-    }
+    while (end < chunks && is_own(pool, end)) ++end;
     return {from, end - from};
 }
 
@@ -47,17 +43,13 @@ uptr address_of(OwnRun run) { return chunk_address(ChunkIndex{run.first}); }
 void pin_own_parts(PoolHere& pool, uptr begin, uptr end) {
     const u32 first = static_cast<u32>((begin - HEAP_BASE) >> CHUNK_SHIFT);
     const u32 last = static_cast<u32>((end - 1 - HEAP_BASE) >> CHUNK_SHIFT);
-    for (u32 i = first; i <= last; ++i) {
-        if (pool.state(i) == ChunkView::ours) {
-            pool.set_state(i, 1, ChunkView::pinned);
-        }
-    }
+    for (u32 i = first; i <= last; ++i)
+        if (pool.state(i) == ChunkView::ours) pool.set_state(i, 1, ChunkView::pinned);
 }
 
 bool freeze_range(PoolHere& pool, uptr begin, uptr end, int protection) {
-    if (!make_private(pool.private_view + (begin - HEAP_BASE), begin, end - begin, protection)) {
+    if (!make_private(pool.private_view + (begin - HEAP_BASE), begin, end - begin, protection))
         return false;
-    }
     // Should the next range fail, there is no fork, and this one stays as it is.
     pin_own_parts(pool, begin, end);
     sys::madvise(begin, end - begin, MADV_DODUMP);  // the dormant view is not
@@ -75,12 +67,8 @@ bool freeze_own_parts(PoolHere& pool, uptr begin, uptr end, int protection) {
         const uptr run_end = address_of(run) + bytes_of(run);
         const uptr from = begin > address_of(run) ? begin : address_of(run);
         const uptr to = end < run_end ? end : run_end;
-        if (from >= to) {
-            break;
-        }
-        if (!freeze_range(pool, from, to, protection)) {
-            return false;
-        }
+        if (from >= to) break;
+        if (!freeze_range(pool, from, to, protection)) return false;
     }
     return true;
 }
@@ -95,9 +83,8 @@ bool freeze_by_map(PoolHere& pool) {
     while (map.next(range) && range.begin < heap_end) {
         const uptr begin = range.begin > HEAP_BASE ? range.begin : HEAP_BASE;
         const uptr end = range.end < heap_end ? range.end : heap_end;
-        if (begin < end && range.shared && !freeze_own_parts(pool, begin, end, range.protection)) {
+        if (begin < end && range.shared && !freeze_own_parts(pool, begin, end, range.protection))
             return false;
-        }
     }
     // What was not read would stay shared, and no child has that.
     const uptr read_to = range.end > HEAP_BASE ? range.end : HEAP_BASE;
@@ -128,21 +115,17 @@ void copy_present(const PoolHere& pool, OwnRun run, uptr to) {
         u8 present[CHUNK_SIZE / OS_PAGE_SIZE];
         const uptr from = address_of(run) + at;
         // Not known: copied, which costs a page where there was none.
-        if (sys::failed(sys::mincore(from, page, present)) || (present[0] & 1) != 0) {
+        if (sys::failed(sys::mincore(from, page, present)) || (present[0] & 1) != 0)
             __builtin_memcpy(reinterpret_cast<void*>(to + at), reinterpret_cast<void*>(from), page);
-        }
     }
 }
 
 bool stage_copies(const PoolHere& pool) {
     usize bytes = 0;
     for (OwnRun run = next_own_run(pool, 0); run.count != 0;
-         run = next_own_run(pool, run.first + run.count)) {
+         run = next_own_run(pool, run.first + run.count))
         bytes += bytes_of(run);
-    }
-    if (bytes == 0) {
-        return true;
-    }
+    if (bytes == 0) return true;
     const long at = cgroup_has_room(bytes)
                         ? sys::mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS)
                         : -ENOMEM;
@@ -169,9 +152,8 @@ bool make_private(uptr view, uptr address, usize bytes, int protection) {
     sys::call(__NR_munlock, static_cast<long>(view), static_cast<long>(bytes));
     // Accessible only now: with strict overcommit the system counts it from here on.
     long result = sys::mprotect(view, bytes, protection);
-    if (!sys::failed(result)) {
+    if (!sys::failed(result))
         result = sys::mremap(view, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, address);
-    }
     if (sys::failed(result)) {
         message("fork: cannot make ", Bytes{bytes}, " of heap at ", Hex{address},
                 " private: ", Errno{result});
@@ -180,13 +162,9 @@ bool make_private(uptr view, uptr address, usize bytes, int protection) {
 }
 
 bool freeze_own_chunks(PoolHere& pool) {
-    if (pool.file.is_copied_by_fork()) {
-        return stage_copies(pool);
-    }
+    if (pool.file.is_copied_by_fork()) return stage_copies(pool);
     OwnRun run = next_own_run(pool, 0);
-    if (run.count == 0) {
-        return true;
-    }
+    if (run.count == 0) return true;
     // From now on children keep this node alive. Chunks taken later must not depend on them: they
     // get a new node.
     if (pool.token != 0) {
@@ -198,12 +176,9 @@ bool freeze_own_chunks(PoolHere& pool) {
     }
     pool.has_node = false;
     AEP_POOL_CRASH_POINT("freeze: token inherited");
-    if (!freeze_by_map(pool)) {
-        return false;
-    }
-    for (; run.count != 0; run = next_own_run(pool, run.first + run.count)) {
+    if (!freeze_by_map(pool)) return false;
+    for (; run.count != 0; run = next_own_run(pool, run.first + run.count))
         pool.set_state(run.first, run.count, ChunkView::frozen);
-    }
     ++pool.freezes;
     AEP_POOL_CRASH_POINT("freeze: all runs");
     return true;
@@ -214,27 +189,19 @@ bool freeze_before_advice(PoolHere& pool, uptr address, usize bytes) {
     const uptr begin = address > HEAP_BASE ? round_down(address, OS_PAGE_SIZE) : HEAP_BASE;
     const uptr end =
         address + bytes < heap_end ? round_up(address + bytes, OS_PAGE_SIZE) : heap_end;
-    if (begin >= end || pool.file.is_copied_by_fork()) {
-        return true;
-    }
+    if (begin >= end || pool.file.is_copied_by_fork()) return true;
     MemoryMap map;
     MappedRange range{};
     while (map.next(range) && range.begin < end) {
         const uptr from = range.begin > begin ? range.begin : begin;
         const uptr to = range.end < end ? range.end : end;
-        if (from >= to || !range.shared) {
-            continue;
-        }
+        if (from >= to || !range.shared) continue;
         // First the mark: whoever purges afterwards leaves the chunk alone.
         pin_own_parts(pool, from, to);
-        if (!freeze_own_parts(pool, from, to, range.protection)) {
-            return false;
-        }
+        if (!freeze_own_parts(pool, from, to, range.protection)) return false;
     }
     const uptr read_to = range.end > begin ? range.end : begin;
-    if (!map.failed() || read_to >= end) {
-        return true;
-    }
+    if (!map.failed() || read_to >= end) return true;
     pin_own_parts(pool, read_to, end);
     return freeze_own_parts(pool, read_to, end, PROT_READ | PROT_WRITE);
 }

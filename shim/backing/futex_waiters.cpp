@@ -32,15 +32,11 @@ uptr map_once_more(const PoolFile& file) {
 bool read_thread(int directory, const char* thread, char* to, usize room) {
     char path[40];
     usize length = __builtin_strlen(thread);
-    if (length > 20) {
-        return false;
-    }
+    if (length > 20) return false;
     __builtin_memcpy(path, thread, length);
     __builtin_memcpy(path + length, "/syscall", sizeof "/syscall");
     const long fd = sys::openat(directory, path, O_RDONLY | O_CLOEXEC);
-    if (sys::failed(fd)) {
-        return false;
-    }
+    if (sys::failed(fd)) return false;
     const long got = sys::read(static_cast<int>(fd), to, room - 1);
     sys::close(static_cast<int>(fd));
     to[got > 0 ? got : 0] = '\0';
@@ -50,12 +46,8 @@ bool read_thread(int directory, const char* thread, char* to, usize room) {
 /// Wakes whoever sleeps at the heap address `address` by its place in the file.
 void wake_by_file(const PoolHere& pool, uptr& second, uptr address) {
     const uptr heap_end = HEAP_BASE + usize{pool.tables.chunk_count} * CHUNK_SIZE;
-    if (address < HEAP_BASE || address >= heap_end) {
-        return;
-    }
-    if (second == 0) {
-        second = map_once_more(pool.file);
-    }
+    if (address < HEAP_BASE || address >= heap_end) return;
+    if (second == 0) second = map_once_more(pool.file);
     if (second != 0) {
         const uptr word = second + (address - pool_mapping_base(pool.file));
         sys::call(__NR_futex, static_cast<long>(word), FUTEX_WAKE, INT_MAX);
@@ -63,9 +55,7 @@ void wake_by_file(const PoolHere& pool, uptr& second, uptr address) {
 }
 
 const char* next_number(const char* text, u64& value) {
-    while (*text == ' ') {
-        ++text;
-    }
+    while (*text == ' ') ++text;
     const bool hex = text[0] == '0' && text[1] == 'x';
     text += hex ? 2 : 0;
     for (value = 0;; ++text) {
@@ -73,9 +63,7 @@ const char* next_number(const char* text, u64& value) {
         const int digit = c >= '0' && c <= '9'          ? c - '0'
                           : hex && c >= 'a' && c <= 'f' ? c - 'a' + 10
                                                         : -1;
-        if (digit < 0) {
-            return text;
-        }
+        if (digit < 0) return text;
         value = value * (hex ? 16 : 10) + static_cast<u64>(digit);
     }
 }
@@ -84,33 +72,25 @@ const char* next_number(const char* text, u64& value) {
 
 bool parse_shared_wait(const char* text, uptr& address) {
     // NUMBER ARG0 ARG1 …, or "running", or -1 … outside a system call
-    if (*text < '0' || *text > '9') {
-        return false;
-    }
+    if (*text < '0' || *text > '9') return false;
     u64 number;
     u64 operation;
     text = next_number(text, number);
     text = next_number(text, address);
     next_number(text, operation);
-    if (number != __NR_futex || (operation & FUTEX_PRIVATE_FLAG) != 0) {
-        return false;
-    }
+    if (number != __NR_futex || (operation & FUTEX_PRIVATE_FLAG) != 0) return false;
     const u64 kind = operation & FUTEX_CMD_MASK;
     return kind == FUTEX_WAIT || kind == FUTEX_WAIT_BITSET;
 }
 
 void wake_shared_waiters(const PoolHere& pool) {
     const long directory = sys::open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (sys::failed(directory)) {
-        return;
-    }
+    if (sys::failed(directory)) return;
     uptr second = 0;
     alignas(8) char entries[1024];
     for (;;) {
         const long got = sys::call(__NR_getdents64, directory, sys::word(entries), sizeof entries);
-        if (got <= 0) {
-            break;
-        }
+        if (got <= 0) break;
         for (long at = 0; at < got;) {
             const auto* entry = reinterpret_cast<const DirectoryEntry*>(entries + at);
             at += entry->length;
@@ -118,15 +98,12 @@ void wake_shared_waiters(const PoolHere& pool) {
             uptr address;
             if (entry->name[0] != '.' &&
                 read_thread(static_cast<int>(directory), entry->name, text, sizeof text) &&
-                parse_shared_wait(text, address)) {
+                parse_shared_wait(text, address))
                 wake_by_file(pool, second, address);
-            }
         }
     }
     sys::close(static_cast<int>(directory));
-    if (second != 0) {
-        sys::munmap(second, pool.file.superblock.file_bytes);
-    }
+    if (second != 0) sys::munmap(second, pool.file.superblock.file_bytes);
 }
 
 }  // namespace aep

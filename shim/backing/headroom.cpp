@@ -35,9 +35,8 @@ bool take_credit(u64 bytes) {
     u64 have = credit.load(std::memory_order_relaxed);
     while (have >= bytes) {
         // seq_cst: see CgroupRoom.
-        if (credit.compare_exchange_weak(have, have - bytes, std::memory_order_seq_cst)) {
+        if (credit.compare_exchange_weak(have, have - bytes, std::memory_order_seq_cst))
             return true;
-        }
     }
     return false;
 }
@@ -64,15 +63,11 @@ bool read_file(const char* directory, usize directory_bytes, const char* name, c
     path.add(directory, directory_bytes);
     path.add(name);
     const long fd = sys::open(path.text, O_RDONLY | O_CLOEXEC);
-    if (sys::failed(fd)) {
-        return false;
-    }
+    if (sys::failed(fd)) return false;
     usize length = 0;
     for (;;) {
         const long got = sys::read(static_cast<int>(fd), to + length, room - 1 - length);
-        if (got <= 0) {
-            break;
-        }
+        if (got <= 0) break;
         length += static_cast<usize>(got);
     }
     sys::close(static_cast<int>(fd));
@@ -94,16 +89,12 @@ constexpr Names V2 = {"/memory.max", "/memory.current", "inactive_file", "active
 u64 headroom_at(const char* directory, usize bytes, const Names& names) {
     char text[8192];
     CgroupMemory memory;
-    if (!read_file(directory, bytes, names.limit, text, sizeof text)) {
+    if (!read_file(directory, bytes, names.limit, text, sizeof text))
         return NO_LIMIT;  // the root cgroup has no such file
-    }
     memory.limit = parse_limit(text);
-    if (memory.limit == NO_LIMIT) {
-        return NO_LIMIT;
-    }
-    if (read_file(directory, bytes, names.usage, text, sizeof text)) {
+    if (memory.limit == NO_LIMIT) return NO_LIMIT;
+    if (read_file(directory, bytes, names.usage, text, sizeof text))
         memory.usage = parse_limit(text);
-    }
     if (read_file(directory, bytes, "/memory.stat", text, sizeof text)) {
         memory.inactive_file = parse_stat(text, names.inactive);
         memory.active_file = parse_stat(text, names.active);
@@ -113,9 +104,7 @@ u64 headroom_at(const char* directory, usize bytes, const Names& names) {
 
 u64 own_headroom() {
     char text[4096];
-    if (!read_file("", 0, "/proc/self/cgroup", text, sizeof text)) {
-        return NO_LIMIT;
-    }
+    if (!read_file("", 0, "/proc/self/cgroup", text, sizeof text)) return NO_LIMIT;
     const CgroupPlace place = parse_cgroup_place(text);
     switch (place.version) {
         case CgroupPlace::Version::v1:
@@ -137,12 +126,9 @@ bool list_has(const char* from, const char* to, const char* word) {
     const usize length = __builtin_strlen(word);
     while (from < to) {
         const char* end = from;
-        while (end < to && *end != ',') {
-            ++end;
-        }
-        if (static_cast<usize>(end - from) == length && __builtin_memcmp(from, word, length) == 0) {
+        while (end < to && *end != ',') ++end;
+        if (static_cast<usize>(end - from) == length && __builtin_memcmp(from, word, length) == 0)
             return true;
-        }
         from = end + 1;
     }
     return false;
@@ -161,30 +147,19 @@ CgroupPlace parse_cgroup_place(const char* text) {
     CgroupPlace place;
     for (; *text != '\0'; text = after_line(text)) {
         const char* controllers = text;
-        while (*controllers != ':' && *controllers != '\n' && *controllers != '\0') {
-            ++controllers;
-        }
-        if (*controllers != ':') {
-            continue;
-        }
+        while (*controllers != ':' && *controllers != '\n' && *controllers != '\0') ++controllers;
+        if (*controllers != ':') continue;
         const char* end = ++controllers;
-        while (*end != ':' && *end != '\n' && *end != '\0') {
-            ++end;
-        }
-        if (*end != ':') {
-            continue;
-        }
+        while (*end != ':' && *end != '\n' && *end != '\0') ++end;
+        if (*end != ':') continue;
         const bool v1 = list_has(controllers, end, "memory");
         const bool v2 = end == controllers && starts_with(text, "0:");
-        if (!v1 && (!v2 || place.version == CgroupPlace::Version::v1)) {
-            continue;
-        }
+        if (!v1 && (!v2 || place.version == CgroupPlace::Version::v1)) continue;
         place.version = v1 ? CgroupPlace::Version::v1 : CgroupPlace::Version::v2;
         usize length = 0;
         for (const char* c = end + 1; *c != '\n' && *c != '\0' && length < sizeof place.path - 1;
-             ++c) {
+             ++c)
             place.path[length++] = *c;
-        }
         place.path[length] = '\0';
     }
     return place;
@@ -192,13 +167,9 @@ CgroupPlace parse_cgroup_place(const char* text) {
 
 u64 parse_limit(const char* text) {
     u64 value = 0;
-    if (*text < '0' || *text > '9') {
-        return NO_LIMIT;
-    }
+    if (*text < '0' || *text > '9') return NO_LIMIT;
     for (; *text >= '0' && *text <= '9'; ++text) {
-        if (value > (u64{1} << 60)) {
-            return NO_LIMIT;
-        }
+        if (value > (u64{1} << 60)) return NO_LIMIT;
         value = value * 10 + static_cast<u64>(*text - '0');
     }
     // v1 has no "max" but the largest multiple of a page that a long holds.
@@ -217,9 +188,7 @@ u64 parse_stat(const char* text, const char* key) {
 }
 
 u64 headroom_of(const CgroupMemory& memory) {
-    if (memory.limit == NO_LIMIT) {
-        return NO_LIMIT;
-    }
+    if (memory.limit == NO_LIMIT) return NO_LIMIT;
     const u64 reclaimable = memory.inactive_file + memory.active_file / 2;
     const u64 used = memory.usage > reclaimable ? memory.usage - reclaimable : 0;
     return memory.limit > used ? memory.limit - used : 0;
@@ -237,12 +206,8 @@ u64 cgroup_headroom(const char* root, const CgroupPlace& place) {
     while (path.length >= root_length && path.length != 0) {
         const u64 here = headroom_at(path.text, path.length, names);
         least = here < least ? here : least;
-        if (path.length == root_length) {
-            break;
-        }
-        while (path.length > root_length && path.text[path.length - 1] != '/') {
-            --path.length;
-        }
+        if (path.length == root_length) break;
+        while (path.length > root_length && path.text[path.length - 1] != '/') --path.length;
         path.length -= path.length > root_length;  // the slash
     }
     return least;
@@ -269,9 +234,7 @@ CgroupRoom::CgroupRoom(u64 bytes)
     // `granted` before we take credit and leave it after we are charged. So each grant is seen in
     // one of the two. seq_cst: that argument needs one order of both variables.
     granted.fetch_add(charge_, std::memory_order_seq_cst);
-    if (take_credit(charge_)) {
-        return;
-    }
+    if (take_credit(charge_)) return;
     undisturbed_.begin();  // a handler that jumped out would leave the lock held
     look_lock.lock();
     if (take_credit(charge_)) {  // another thread has looked meanwhile
@@ -303,13 +266,9 @@ CgroupRoom::CgroupRoom(u64 bytes)
 }
 
 CgroupRoom::~CgroupRoom() {
-    if (!granted_ || process_ != process) {
-        return;
-    }
+    if (!granted_ || process_ != process) return;
     granted.fetch_sub(charge_, std::memory_order_seq_cst);
-    if (alone_) {
-        unlock();
-    }
+    if (alone_) unlock();
 }
 
 bool cgroup_has_room(u64 bytes) {

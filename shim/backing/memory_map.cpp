@@ -17,18 +17,14 @@ MemoryMap::MemoryMap() {
 }
 
 MemoryMap::~MemoryMap() {
-    if (fd_ >= 0) {
-        sys::close(fd_);
-    }
+    if (fd_ >= 0) sys::close(fd_);
 }
 
 /// The next character without taking it; -1 at the end.
 int MemoryMap::peek() {
     if (at_ == have_) {
         long got = failed_ ? 0 : -EINTR;
-        while (got == -EINTR) {
-            got = sys::read(fd_, buffer_, sizeof buffer_);
-        }
+        while (got == -EINTR) got = sys::read(fd_, buffer_, sizeof buffer_);
         if (got <= 0) {
             failed_ = failed_ || got < 0;
             return -1;
@@ -48,9 +44,7 @@ bool MemoryMap::next(MappedRange& range) {
             bound = bound << 4 | static_cast<uptr>(c <= '9' ? c - '0' : c - 'a' + 10);
             ++at_;
         }
-        if (c < 0) {
-            return false;
-        }
+        if (c < 0) return false;
         ++at_;
     }
     MappedRange found{bounds[0], bounds[1], PROT_NONE, false};
@@ -60,12 +54,8 @@ bool MemoryMap::next(MappedRange& range) {
         found.shared = found.shared || c == 's';
         ++at_;
     }
-    while ((c = peek()) >= 0 && c != '\n') {
-        ++at_;
-    }
-    if (c < 0) {
-        return false;
-    }
+    while ((c = peek()) >= 0 && c != '\n') ++at_;
+    if (c < 0) return false;
     ++at_;
     range = found;
     return true;

@@ -29,9 +29,7 @@ u64 writable[MAX_GROUPS / 64];
 bool is_writable(u32 group) { return (writable[group / 64] >> (group % 64) & 1) != 0; }
 
 void set_writable(u32 first, u32 end) {
-    for (u32 group = first; group < end; ++group) {
-        writable[group / 64] |= u64{1} << (group % 64);
-    }
+    for (u32 group = first; group < end; ++group) writable[group / 64] |= u64{1} << (group % 64);
 }
 
 /// What one array needs for `groups` groups.
@@ -71,9 +69,7 @@ bool map_part(const Part& part, int protection) {
         return false;
     }
     // A huge page for the first touch of a sparse array would cost 2 MiB where 4 KiB are wanted.
-    if (part.keep_small) {
-        sys::madvise(part.address, part.bytes, MADV_NOHUGEPAGE);
-    }
+    if (part.keep_small) sys::madvise(part.address, part.bytes, MADV_NOHUGEPAGE);
     return true;
 }
 
@@ -100,9 +96,8 @@ bool open_groups(u32 first, u32 end) {
     for (usize array = 0; array < ARRAYS; ++array) {
         if (!is_looked_at(array)) continue;
         const Part part = part_of(array, first, end - first);
-        if (sys::failed(sys::mprotect(part.address, part.bytes, PROT_READ | PROT_WRITE))) {
+        if (sys::failed(sys::mprotect(part.address, part.bytes, PROT_READ | PROT_WRITE)))
             return false;
-        }
     }
     set_writable(first, end);
     return true;
@@ -123,30 +118,18 @@ void metadata_begins_at(ChunkIndex end) {
 bool map_metadata(ChunkIndex first, u32 count) {
     const u32 begin = raw(first) / CHUNKS_PER_META_GROUP;
     const u32 end = (raw(first) + count + CHUNKS_PER_META_GROUP - 1) / CHUNKS_PER_META_GROUP;
-    if (end > MAX_GROUPS) {
-        return false;
-    }
-    if (begin > mapped_groups && !map_groups(begin, PROT_READ)) {
-        return false;
-    }
+    if (end > MAX_GROUPS) return false;
+    if (begin > mapped_groups && !map_groups(begin, PROT_READ)) return false;
     if (end > mapped_groups) {
         const u32 fresh = mapped_groups;
-        if (!map_groups(end, PROT_READ | PROT_WRITE)) {
-            return false;
-        }
+        if (!map_groups(end, PROT_READ | PROT_WRITE)) return false;
         set_writable(fresh, end);
     }
     for (u32 group = begin; group < end; ++group) {
-        if (is_writable(group)) {
-            continue;
-        }
+        if (is_writable(group)) continue;
         const u32 closed = group;
-        while (group < end && !is_writable(group)) {
-            ++group;
-        }
-        if (!open_groups(closed, group)) {
-            return false;
-        }
+        while (group < end && !is_writable(group)) ++group;
+        if (!open_groups(closed, group)) return false;
     }
     return protect_bitmaps(raw(first), count, PROT_READ | PROT_WRITE);
 }

@@ -22,16 +22,11 @@ u64 read_start_time() {
     const usize length = read_small_file("/proc/self/stat", text, sizeof text);
     // The name in parentheses may hold anything: fields are counted from the last ')'.
     usize at = length;
-    while (at != 0 && text[at - 1] != ')') {
-        --at;
-    }
-    for (int field = 2; at < length && field < 22; ++at) {
-        field += text[at] == ' ';
-    }
+    while (at != 0 && text[at - 1] != ')') --at;
+    for (int field = 2; at < length && field < 22; ++at) field += text[at] == ' ';
     u64 value = 0;
-    for (; at < length && text[at] >= '0' && text[at] <= '9'; ++at) {
+    for (; at < length && text[at] >= '0' && text[at] <= '9'; ++at)
         value = value * 10 + static_cast<u64>(text[at] - '0');
-    }
     return value;
 }
 
@@ -47,9 +42,7 @@ void describe(PoolNodeEntry& entry) {
 /// -errno.
 long map_token(const PoolFile& file, int fd) {
     const long at = sys::mmap(0, file.page_bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (sys::failed(at)) {
-        return at;
-    }
+    if (sys::failed(at)) return at;
     const long advised = sys::madvise(static_cast<uptr>(at), file.page_bytes, MADV_DONTFORK);
     if (sys::failed(advised)) {
         sys::munmap(static_cast<uptr>(at), file.page_bytes);
@@ -62,9 +55,7 @@ long map_token(const PoolFile& file, int fd) {
 /// or -errno.
 long take_entry(PoolHere& pool, int fd, u32 i) {
     const NodeLock lock = try_node_lock(fd, i);
-    if (lock != NodeLock::taken) {
-        return lock == NodeLock::failed ? -ENOLCK : 0;
-    }
+    if (lock != NodeLock::taken) return lock == NodeLock::failed ? -ENOLCK : 0;
     AEP_POOL_CRASH_POINT("node: locked");
     if (pool.tables.node(i).state() != PoolNodeState::free) {
         const long freed = reclaim_node(pool.file, pool.tables, fd, i, pool.reclaimer);
@@ -97,17 +88,13 @@ long take_entry(PoolHere& pool, int fd, u32 i) {
 
 long take_node(PoolHere& pool) {
     const int fd = reopen_pool_file(pool.file);
-    if (fd < 0) {
-        return fd;
-    }
+    if (fd < 0) return fd;
     long result = 0;
     // Free entries first: where all live long, nobody's lock is tried.
     for (int round = 0; round < 2 && result == 0; ++round) {
         for (u32 i = 0; i < pool.tables.node_count && result == 0; ++i) {
             const bool free = pool.tables.node(i).state() == PoolNodeState::free;
-            if (free == (round == 0)) {
-                result = take_entry(pool, fd, i);
-            }
+            if (free == (round == 0)) result = take_entry(pool, fd, i);
         }
     }
     sys::close(fd);

@@ -30,9 +30,7 @@ inline NodeLock try_node_lock(int fd, u32 i) {
     lock.l_start = NODE_LOCK_OFFSET + i;
     lock.l_len = 1;
     const long result = sys::fcntl(fd, F_OFD_SETLK, &lock);
-    if (!sys::failed(result)) {
-        return NodeLock::taken;
-    }
+    if (!sys::failed(result)) return NodeLock::taken;
     return result == -EAGAIN || result == -EACCES ? NodeLock::held : NodeLock::failed;
 }
 

@@ -44,28 +44,21 @@ bool map_everything(int fd) {
     const usize heap_bytes = usize{s.chunk_count} * CHUNK_SIZE;
     const usize table_bytes = round_up(s.chunk_count, OS_PAGE_SIZE);
     const uptr local = map_private(table_bytes + OS_PAGE_SIZE);
-    if (local == 0) {
-        return say_unmapped("its local tables", -ENOMEM);
-    }
+    if (local == 0) return say_unmapped("its local tables", -ENOMEM);
     pool.here = reinterpret_cast<u8*>(local);
     mark = reinterpret_cast<std::atomic<u8>*>(local + table_bytes);
     const long wiped = sys::madvise(local + table_bytes, OS_PAGE_SIZE, MADV_WIPEONFORK);
-    if (sys::failed(wiped) && wiped != -EINVAL) {  // kernels before 4.14 do not know it
+    if (sys::failed(wiped) && wiped != -EINVAL)  // kernels before 4.14 do not know it
         return say_unmapped("its local tables", wiped);
-    }
     const long mapped = map_pool_file(pool.file, fd, nullptr);
-    if (sys::failed(mapped)) {
-        return say_unmapped("it", mapped);
-    }
+    if (sys::failed(mapped)) return say_unmapped("it", mapped);
     pool.attached = true;
     if (!pool.file.is_copied_by_fork()) {
         // Without access until freeze moves parts of it: costs neither memory nor a promise of
         // memory.
         const long view = sys::mmap(PRIVATE_VIEW_HINT, heap_bytes, PROT_NONE,
                                     MAP_PRIVATE | MAP_NORESERVE, fd, s.chunks_offset);
-        if (sys::failed(view)) {
-            return say_unmapped("a second view of it", view);
-        }
+        if (sys::failed(view)) return say_unmapped("a second view of it", view);
         pool.private_view = static_cast<uptr>(view);
         sys::keep_from_dumps(pool.private_view, heap_bytes);
     }
@@ -100,24 +93,19 @@ bool map_whole_pool(int fd) {
 
 long map_pool_again(int fd) {
     const long mapped = map_pool_file(pool.file, fd, pool.here);
-    if (!sys::failed(mapped)) {
-        pool.attached = true;
-    }
+    if (!sys::failed(mapped)) pool.attached = true;
     return mapped;
 }
 
 void unmap_whole_pool() {
     const Superblock& s = pool.file.superblock;
-    if (pool.attached) {
+    if (pool.attached)
         unmap_pool_file(pool.file, nullptr, pool_mapping_base(pool.file) + s.file_bytes);
-    }
     if (pool.here != nullptr) {
         sys::munmap(reinterpret_cast<uptr>(pool.here),
                     round_up(s.chunk_count, OS_PAGE_SIZE) + OS_PAGE_SIZE);
     }
-    if (pool.private_view != 0) {
-        sys::munmap(pool.private_view, usize{s.chunk_count} * CHUNK_SIZE);
-    }
+    if (pool.private_view != 0) sys::munmap(pool.private_view, usize{s.chunk_count} * CHUNK_SIZE);
     pool.attached = false;
     pool.here = nullptr;
     pool.private_view = 0;

@@ -48,14 +48,10 @@ constexpr long RECLAIM_WAIT_NS = 100'000;
 /// In a forked child that needs its first chunk. 0 or -errno.
 long attach_again() {
     const int fd = reopen_pool_file(pool.file);
-    if (fd < 0) {
-        return fd;
-    }
+    if (fd < 0) return fd;
     const long mapped = map_pool_again(fd);
     sys::close(fd);
-    if (sys::failed(mapped)) {
-        return mapped;
-    }
+    if (sys::failed(mapped)) return mapped;
     AEP_POOL_CRASH_POINT("attach again: mapped");
     return 0;
 }
@@ -65,15 +61,11 @@ long attach_again() {
 long become_node() {
     if (!pool.attached) {
         const long result = attach_again();
-        if (sys::failed(result)) {
-            return result;
-        }
+        if (sys::failed(result)) return result;
     }
     if (!pool.has_node) {
         const long result = take_node(pool);
-        if (sys::failed(result)) {
-            return result;
-        }
+        if (sys::failed(result)) return result;
         pool.has_node = true;
         reclaim_dead_nodes(pool, pool.owner.node + 1, SWEEP_AT_START);
     }
@@ -96,9 +88,7 @@ void give_back(u32 first, u32 count) {
 ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
     const ChunkIndex first =
         claim_run(pool.tables, pool.owner, count, align, from, exact, pool.here);
-    if (first == NO_CHUNK) {
-        return {};
-    }
+    if (first == NO_CHUNK) return {};
     const bool usable =
         map_metadata(first, count) && !sys::failed(open_chunks_here(raw(first), count));
     if (!usable) {  // no memory for metadata, or too many mappings
@@ -115,12 +105,8 @@ ChunkRun claim(u32 count, u32 align, u32 from, bool exact) {
 
 ChunkRun claim_anywhere(u32 count, u32 align) AEP_UNDER(lock) {
     ChunkRun run = claim(count, align, next_candidate, false);
-    if (!run && next_candidate != 0) {
-        run = claim(count, align, 0, false);
-    }
-    if (run) {
-        next_candidate = raw(run.first) + count;
-    }
+    if (!run && next_candidate != 0) run = claim(count, align, 0, false);
+    if (run) next_candidate = raw(run.first) + count;
     return run;
 }
 
@@ -136,12 +122,8 @@ void sleep_a_little() {
 ChunkRun claim_after_reclaim(u32 count, u32 align) AEP_UNDER(lock) {
     for (int wait = 0;; ++wait) {
         const long freed = reclaim_dead_nodes(pool, 0, pool.tables.node_count);
-        if (const ChunkRun run = claim_anywhere(count, align)) {
-            return run;
-        }
-        if (freed < 0 || wait == RECLAIM_WAITS || !somebody_reclaims(pool.tables)) {
-            return {};
-        }
+        if (const ChunkRun run = claim_anywhere(count, align)) return run;
+        if (freed < 0 || wait == RECLAIM_WAITS || !somebody_reclaims(pool.tables)) return {};
         sleep_a_little();
     }
 }
@@ -161,41 +143,27 @@ ChunkRun provide_beyond(long error, u32 count, u32 align) {
 ChunkRun pool_provide(u32 count, u32 align, ChunkIndex at) {
     // No holder of it is lost by a fork: the driver forks while nobody provides or releases.
     const ProcessLockScope scope(lock);
-    if (count == 0 || !is_power_of_two(align)) {
-        return {};
-    }
-    if (at != NO_CHUNK && !in_pool(raw(at))) {
-        return anonymous_provide(count, align, at);
-    }
+    if (count == 0 || !is_power_of_two(align)) return {};
+    if (at != NO_CHUNK && !in_pool(raw(at))) return anonymous_provide(count, align, at);
     const long result = become_node();
-    if (sys::failed(result)) {
+    if (sys::failed(result))
         return at == NO_CHUNK ? provide_beyond(result, count, align) : ChunkRun{};
-    }
-    if (at != NO_CHUNK) {
+    if (at != NO_CHUNK)
         return raw(at) % align == 0 ? claim(count, align, raw(at), true) : ChunkRun{};
-    }
-    if (const ChunkRun run = claim_anywhere(count, align)) {
-        return run;
-    }
+    if (const ChunkRun run = claim_anywhere(count, align)) return run;
     return count <= pool.tables.chunk_count ? claim_after_reclaim(count, align) : ChunkRun{};
 }
 
 bool pool_commit(uptr address, usize bytes) {
     const u32 chunk = chunk_index(address);
-    if (!in_pool(chunk)) {
-        return true;
-    }
+    if (!in_pool(chunk)) return true;
     // A device has all the memory it will ever have, and no group is charged for it.
-    if (pool.file.memory == PoolMemory::device && pool.state(chunk) == ChunkView::ours) {
-        return true;
-    }
+    if (pool.file.memory == PoolMemory::device && pool.state(chunk) == ChunkView::ours) return true;
     // Below a private OS page that fills a hole the system puts one into the file, too.
     const bool twice = pool.state(chunk) != ChunkView::ours && !pool.file.is_copied_by_fork();
     if (pool.state(chunk) == ChunkView::ours) choose_pool_pages_above(address);
     const CgroupRoom room(twice ? 2 * bytes : bytes);
-    if (!room || !populate(address, bytes)) {
-        return false;
-    }
+    if (!room || !populate(address, bytes)) return false;
     note_pool_memory_used(bytes);
     return true;
 }
@@ -209,12 +177,8 @@ bool purge_frozen(uptr address, usize bytes) {
 
 /// Makes [address, address+bytes), part of one OS page, zero; not if that would need new memory.
 bool clear_part(uptr address, usize bytes) {
-    if (bytes == 0) {
-        return true;
-    }
-    if (!populate(address, bytes)) {
-        return false;
-    }
+    if (bytes == 0) return true;
+    if (!populate(address, bytes)) return false;
     __builtin_memset(reinterpret_cast<void*>(address), 0, bytes);
     return true;
 }
@@ -222,19 +186,15 @@ bool clear_part(uptr address, usize bytes) {
 /// Gives back the whole OS pages of a range of shared chunks and clears the rest: on hugetlbfs a
 /// range may begin and end within a page whose other part is in use. All of it or nothing.
 bool purge_shared(uptr address, usize bytes) {
-    if (pool.file.memory == PoolMemory::device) {
+    if (pool.file.memory == PoolMemory::device)
         return false;  // nobody but a new owner of the chunk could use it
-    }
     const usize page = pool.file.page_bytes;
     const uptr begin = round_up(address, page);
     const uptr end = round_down(address + bytes, page);
     if (begin >= end || !clear_part(address, begin - address) ||
-        !clear_part(end, address + bytes - end)) {
+        !clear_part(end, address + bytes - end))
         return false;
-    }
-    if (!sys::failed(sys::madvise(begin, end - begin, MADV_REMOVE))) {
-        return true;
-    }
+    if (!sys::failed(sys::madvise(begin, end - begin, MADV_REMOVE))) return true;
     // Locked, or in part protected by the program: what was given back meanwhile must be there
     // again, because the range counts as usable.
     populate(begin, end - begin);
@@ -243,9 +203,7 @@ bool purge_shared(uptr address, usize bytes) {
 
 bool pool_purge(uptr address, usize bytes) {
     const u32 chunk = chunk_index(address);
-    if (!in_pool(chunk)) {
-        return anonymous_purge(address, bytes);
-    }
+    if (!in_pool(chunk)) return anonymous_purge(address, bytes);
     note_pool_memory_unused(bytes);
     switch (pool.state(chunk)) {
         case ChunkView::ours:
@@ -260,24 +218,17 @@ bool pool_purge(uptr address, usize bytes) {
 bool pool_release(ChunkIndex first, u32 count) {
     const ProcessLockScope scope(lock);
     const u32 begin = raw(first);
-    if (!in_pool(begin)) {
-        return anonymous_release(first, count);
-    }
+    if (!in_pool(begin)) return anonymous_release(first, count);
     const uptr address = chunk_address(first);
     const usize bytes = usize{count} * CHUNK_SIZE;
     bool all_ours = true;
-    for (u32 i = begin; i < begin + count; ++i) {
+    for (u32 i = begin; i < begin + count; ++i)
         all_ours = all_ours && pool.state(i) == ChunkView::ours;
-    }
     if (!all_ours) {
-        for (usize at = 0; at < bytes; at += CHUNK_SIZE) {
-            pool_purge(address + at, CHUNK_SIZE);
-        }
+        for (usize at = 0; at < bytes; at += CHUNK_SIZE) pool_purge(address + at, CHUNK_SIZE);
         return false;
     }
-    if (!clean_chunks(pool.file, address, bytes)) {
-        return false;
-    }
+    if (!clean_chunks(pool.file, address, bytes)) return false;
     AEP_POOL_CRASH_POINT("release: punched");
     give_back(begin, count);
     next_candidate = begin < next_candidate ? begin : next_candidate;
@@ -312,18 +263,12 @@ void pool_fork_child() {
 }  // namespace
 
 const Backing* pool_backing(const char* path, usize bytes) {
-    if (pool.attached) {
-        return &backing;
-    }
+    if (pool.attached) return &backing;
     const int fd = open_pool_file(pool.file, path, bytes, PoolUser::process);
-    if (fd < 0) {
-        return nullptr;
-    }
+    if (fd < 0) return nullptr;
     const bool mapped = map_whole_pool(fd);
     sys::close(fd);
-    if (!mapped) {
-        return nullptr;
-    }
+    if (!mapped) return nullptr;
     backing = {
         .provide = pool_provide,
         .commit = pool_commit,
@@ -342,9 +287,7 @@ bool commit_pool_memory(uptr address, usize bytes) { return pool_commit(address,
 bool purge_pool_memory(uptr address, usize bytes) { return pool_purge(address, bytes); }
 
 bool before_fork_advice(uptr address, usize bytes) {
-    if (pool.here == nullptr) {
-        return true;
-    }
+    if (pool.here == nullptr) return true;
     const ProcessLockScope scope(lock);
     return freeze_before_advice(pool, address, bytes);
 }

@@ -15,9 +15,8 @@ namespace {
 /// Past the caches: what a machine has in its caches is lost when it dies, and the chunk may be
 /// another's by then. The fence orders them before the store that gives the chunk away.
 void write_zeros(uptr address, usize bytes) {
-    for (uptr at = address; at < address + bytes; at += sizeof(long long)) {
+    for (uptr at = address; at < address + bytes; at += sizeof(long long))
         _mm_stream_si64(reinterpret_cast<long long*>(at), 0);
-    }
     _mm_sfence();
 }
 

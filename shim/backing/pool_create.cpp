@@ -40,9 +40,7 @@ long uninterrupted(Call call) {
 /// The directory part of `path` ("." if it has none), as openat needs it.
 void directory_of(const char* path, char (&directory)[MAX_PATH]) {
     usize end = __builtin_strlen(path);
-    while (end > 1 && path[end - 1] != '/') {
-        --end;
-    }
+    while (end > 1 && path[end - 1] != '/') --end;
     __builtin_memcpy(directory, path, end);
     directory[end] = '\0';
 }
@@ -52,9 +50,7 @@ bool file_size_allowed(const char* path, usize bytes) {
     rlimit limit{};
     // A sandbox that does not let us ask is no limit.
     const long asked = sys::call(__NR_prlimit64, 0, RLIMIT_FSIZE, 0, sys::word(&limit));
-    if (sys::failed(asked) || limit.rlim_cur >= bytes) {
-        return true;
-    }
+    if (sys::failed(asked) || limit.rlim_cur >= bytes) return true;
     message("pool ", path, ": cannot create it: its size ", Bytes{bytes},
             " is above this process's file size limit of ", limit.rlim_cur,
             " bytes: raise ulimit -f or lower AEP_POOL_SIZE");
@@ -128,9 +124,7 @@ bool fill(const char* path, int fd, usize bytes) {
                 " long: ", Errno{result}, ": lower AEP_POOL_SIZE");
         return false;
     }
-    if (!write_tables(path, fd, bytes) || !file_system_fits(path, fd, bytes)) {
-        return false;
-    }
+    if (!write_tables(path, fd, bytes) || !file_system_fits(path, fd, bytes)) return false;
     sys::call(__NR_fsync, fd);  // after a power cut the name must not lead to an empty file
     AEP_POOL_CRASH_POINT("create: header written");
     return true;
@@ -150,9 +144,8 @@ enum class Created { yes, no, not_possible_here };
 
 Created create_nameless(const char* path, const char* directory, usize bytes) {
     const long opened = sys::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (opened == -EOPNOTSUPP || opened == -EISDIR || opened == -EINVAL || opened == -ENOENT) {
+    if (opened == -EOPNOTSUPP || opened == -EISDIR || opened == -EINVAL || opened == -ENOENT)
         return Created::not_possible_here;
-    }
     if (sys::failed(opened)) {
         say(path, directory, opened);
         return Created::no;
@@ -167,14 +160,12 @@ Created create_nameless(const char* path, const char* directory, usize bytes) {
     if (fill(path, fd, bytes)) {
         const ProcPath name(fd);
         long linked = sys::linkat(AT_FDCWD, name.text, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
-        if (linked == -ENOENT) {  // no /proc
+        if (linked == -ENOENT)  // no /proc
             linked = sys::linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH);
-        }
-        if (!sys::failed(linked) || linked == -EEXIST) {
+        if (!sys::failed(linked) || linked == -EEXIST)
             created = Created::yes;
-        } else {
+        else
             created = Created::not_possible_here;
-        }
     }
     sys::close(fd);
     return created;
@@ -186,12 +177,9 @@ void temporary_name(const char* path, char (&name)[MAX_PATH]) {
     sys::getrandom(&random, sizeof random, 0);
     usize at = __builtin_strlen(path);
     __builtin_memcpy(name, path, at);
-    for (const char* c = ".new."; *c != '\0'; ++c) {
-        name[at++] = *c;
-    }
-    for (int shift = 60; shift >= 0; shift -= 4) {
+    for (const char* c = ".new."; *c != '\0'; ++c) name[at++] = *c;
+    for (int shift = 60; shift >= 0; shift -= 4)
         name[at++] = "0123456789abcdef"[(random >> shift) & 15];
-    }
     name[at] = '\0';
 }
 
@@ -209,18 +197,15 @@ bool create_named(const char* path, usize bytes) {
     if (created) {
         long named = sys::call(__NR_renameat2, AT_FDCWD, sys::word(temporary), AT_FDCWD,
                                sys::word(path), RENAME_NOREPLACE);
-        if (named == -EINVAL || named == -ENOSYS) {
+        if (named == -EINVAL || named == -ENOSYS)
             named = sys::linkat(AT_FDCWD, temporary, AT_FDCWD, path, 0);
-        }
         if (sys::failed(named) && named != -EEXIST) {
             say(path, "rename", named);
             created = false;
         }
     }
     sys::unlink(temporary);  // gone already if it was renamed
-    if (fd >= 0) {
-        sys::close(fd);
-    }
+    if (fd >= 0) sys::close(fd);
     return created;
 }
 
@@ -233,9 +218,7 @@ bool create_pool_file(const char* path, usize bytes) {
         return false;
     }
     bytes = round_down(bytes, CHUNK_SIZE);
-    if (!file_size_allowed(path, bytes)) {
-        return false;
-    }
+    if (!file_size_allowed(path, bytes)) return false;
     char directory[MAX_PATH];
     directory_of(path, directory);
     struct stat above;
@@ -246,9 +229,8 @@ bool create_pool_file(const char* path, usize bytes) {
     }
     const Created created = create_nameless(path, directory, bytes);
     if (created == Created::no ||
-        (created == Created::not_possible_here && !create_named(path, bytes))) {
+        (created == Created::not_possible_here && !create_named(path, bytes)))
         return false;
-    }
     AEP_POOL_CRASH_POINT("create: named");
     return true;
 }

@@ -47,9 +47,8 @@ u64 read_number(dev_t device, const char* name) {
     char text[32];
     const usize length = read_small_file(SysPath(device, name).text, text, sizeof text);
     u64 value = 0;
-    for (usize i = 0; i < length && text[i] >= '0' && text[i] <= '9'; ++i) {
+    for (usize i = 0; i < length && text[i] >= '0' && text[i] <= '9'; ++i)
         value = value * 10 + static_cast<u64>(text[i] - '0');
-    }
     return value;
 }
 
@@ -103,11 +102,9 @@ long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
     for (u64 begin = round_down(from, align); begin < bytes; begin += WINDOW) {
         const View view(fd, begin, bytes - begin < WINDOW ? bytes - begin : WINDOW, PROT_READ);
         if (view.failed()) return view.error();
-        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0; i < view.count(); ++i) {
-            if (view.words()[i].load(std::memory_order_relaxed) != 0) {
+        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0; i < view.count(); ++i)
+            if (view.words()[i].load(std::memory_order_relaxed) != 0)
                 return static_cast<long>(begin + i * sizeof(u64));
-            }
-        }
     }
     return static_cast<long>(bytes);
 }
@@ -126,9 +123,8 @@ void write_superblock(std::atomic<u64>* words, u64 bytes) {
     Superblock made;
     superblock_of(made, seed, bytes);
     const u64* wanted = reinterpret_cast<const u64*>(&made);
-    for (usize i = 0; i < WORDS; ++i) {
+    for (usize i = 0; i < WORDS; ++i)
         if (i != MAGIC_WORD && wanted[i] != 0) write_word(words[i], wanted[i]);
-    }
     _mm_sfence();
     write_word(words[MAGIC_WORD], wanted[MAGIC_WORD]);
     _mm_sfence();
@@ -167,9 +163,8 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, usize b
     };
     if (is_pool()) return true;
     long used = static_cast<long>(first_foreign_byte(head.words(), size));
-    if (used == static_cast<long>(SUPERBLOCK_BYTES)) {
+    if (used == static_cast<long>(SUPERBLOCK_BYTES))
         used = first_used_byte(fd, SUPERBLOCK_BYTES, size, device.align);
-    }
     // Another machine may have made it a pool meanwhile, and use it.
     if (is_pool()) return true;
     if (sys::failed(used)) {

@@ -47,9 +47,8 @@ struct Octal {
     explicit Octal(unsigned mode) {
         usize at = 0;
         text[at++] = '0';
-        for (int shift = 6; shift >= 0; shift -= 3) {
+        for (int shift = 6; shift >= 0; shift -= 3)
             text[at++] = static_cast<char>('0' + ((mode >> shift) & 7));
-        }
         text[at] = '\0';
     }
 };
@@ -138,9 +137,8 @@ bool same_pool(const PoolFile& file, int fd) {
 bool prepare_device(PoolFile& file, int fd, usize bytes, PoolUser user) {
     DaxDevice device;
     struct stat st;
-    if (sys::failed(sys::fstat(fd, &st)) || !find_dax_device(st, device)) {
+    if (sys::failed(sys::fstat(fd, &st)) || !find_dax_device(st, device))
         return true;  // examine_pool_file() says what it is
-    }
     if (user == PoolUser::process) {
         message("pool ", file.path,
                 ": is a DAX device, which other machines may use, too: start a context on it (aep "
@@ -154,9 +152,7 @@ bool prepare_device(PoolFile& file, int fd, usize bytes, PoolUser user) {
 /// Opens what is at the path, judges it. The descriptor; -ENOENT; or -1 after a message.
 int open_existing(PoolFile& file, usize bytes, PoolUser user) {
     const long opened = sys::open(file.path, OPEN_FLAGS);
-    if (opened == -ENOENT) {
-        return -ENOENT;
-    }
+    if (opened == -ENOENT) return -ENOENT;
     if (opened == -ELOOP) {
         message("pool ", file.path,
                 ": is a symbolic link, expected a regular file: name the file itself");
@@ -171,9 +167,7 @@ int open_existing(PoolFile& file, usize bytes, PoolUser user) {
         message("pool ", file.path, ": cannot open it: ", Errno{fd});
         return -1;
     }
-    if (prepare_device(file, fd, bytes, user) && examine_pool_file(file, fd)) {
-        return fd;
-    }
+    if (prepare_device(file, fd, bytes, user) && examine_pool_file(file, fd)) return fd;
     sys::close(fd);
     return -1;
 }
@@ -189,9 +183,7 @@ bool set_path(PoolFile& file, const char* path) {
             return false;
         }
         length = static_cast<usize>(got) - 1;
-        if (length > 1) {
-            file.path[length++] = '/';
-        }
+        if (length > 1) file.path[length++] = '/';
     }
     const usize more = __builtin_strlen(path);
     if (more == 0 || length + more >= sizeof file.path - PATH_SLACK) {
@@ -219,25 +211,20 @@ bool examine_pool_file(PoolFile& file, int fd) {
     }
     const u64 bytes = dax ? round_down(device.bytes, CHUNK_SIZE) : static_cast<u64>(st.st_size);
     if (!acceptable(file.path, st, dax) || !(dax || read_file_system(file, fd)) ||
-        !read_superblock(file, fd, bytes)) {
+        !read_superblock(file, fd, bytes))
         return false;
-    }
     file.device = st.st_dev;
     file.inode = st.st_ino;
     return true;
 }
 
 int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user) {
-    if (!set_path(file, path)) {
-        return -1;
-    }
+    if (!set_path(file, path)) return -1;
     // Whoever loses the race for creation opens the winner's; a few rounds only if somebody keeps
     // removing it.
     for (int round = 0; round < 8; ++round) {
         const int fd = open_existing(file, bytes, user);
-        if (fd != -ENOENT) {
-            return fd;
-        }
+        if (fd != -ENOENT) return fd;
         if (is_device_path(file.path)) {
             message(
                 "pool ", file.path,
@@ -245,18 +232,14 @@ int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user)
                 "put a pool of one machine into /dev/shm");
             return -1;
         }
-        if (!create_pool_file(file.path, bytes == 0 ? DEFAULT_POOL_BYTES : bytes)) {
-            return -1;
-        }
+        if (!create_pool_file(file.path, bytes == 0 ? DEFAULT_POOL_BYTES : bytes)) return -1;
     }
     message("pool ", file.path, ": somebody removes it as often as it is created");
     return -1;
 }
 
 bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at) {
-    if (file.memory != PoolMemory::device) {
-        return sys::read_all(fd, to, bytes, at);
-    }
+    if (file.memory != PoolMemory::device) return sys::read_all(fd, to, bytes, at);
     const u64 begin = round_down(at, file.page_bytes);
     const usize mapped = round_up(at + bytes - begin, file.page_bytes);
     const long view = sys::mmap(0, mapped, PROT_READ, MAP_SHARED, fd, begin);
@@ -268,9 +251,7 @@ bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at) {
 
 int reopen_pool_file(const PoolFile& file) {
     const long opened = sys::open(file.path, OPEN_FLAGS);
-    if (sys::failed(opened)) {
-        return static_cast<int>(opened);
-    }
+    if (sys::failed(opened)) return static_cast<int>(opened);
     const int fd = away_from_stdio(static_cast<int>(opened));
     if (fd >= 0 && !same_pool(file, fd)) {
         sys::close(fd);
@@ -318,9 +299,7 @@ uptr run_end(const u8* barred, uptr at, uptr end) {
         return barred != nullptr && barred[(chunk - HEAP_BASE) >> CHUNK_SHIFT] != 0;
     };
     const bool first = is_barred(at);
-    while (at < end && is_barred(at) == first) {
-        at += CHUNK_SIZE;
-    }
+    while (at < end && is_barred(at) == first) at += CHUNK_SIZE;
     return at;
 }
 
@@ -332,9 +311,7 @@ long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
     const uptr end = base + s.file_bytes;
     // What lies between the tables and chunk 0 stays unmapped.
     long result = map_part(file, fd, base, base + tables_bytes(file), PROT_READ | PROT_WRITE);
-    if (sys::failed(result)) {
-        return result;
-    }
+    if (sys::failed(result)) return result;
     if (era_end(file) != era_begin(file)) {
         result = map_part(file, fd, era_begin(file), era_end(file), PROT_NONE);
         if (sys::failed(result)) {
@@ -364,9 +341,7 @@ long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
 }
 
 long open_era_region(const PoolFile& file) {
-    if (era_end(file) == era_begin(file)) {
-        return 0;
-    }
+    if (era_end(file) == era_begin(file)) return 0;
     return sys::mprotect(era_begin(file), era_end(file) - era_begin(file), PROT_READ | PROT_WRITE);
 }
 
@@ -376,9 +351,8 @@ void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end) {
     sys::munmap(era_begin(file), era_end(file) - era_begin(file));
     for (uptr at = HEAP_BASE; at < end;) {
         const uptr stop = run_end(barred, at, end);
-        if (barred == nullptr || barred[(at - HEAP_BASE) >> CHUNK_SHIFT] == 0) {
+        if (barred == nullptr || barred[(at - HEAP_BASE) >> CHUNK_SHIFT] == 0)
             sys::munmap(at, stop - at);
-        }
         at = stop;
     }
 }

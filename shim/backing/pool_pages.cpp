@@ -42,15 +42,12 @@ bool are_huge(uptr address) {
 
 bool choose_pool_pages(uptr address, u32 chunks) {
     // A device has no other pages, and cannot be used after the advice against huge ones.
-    if (pool.file.memory == PoolMemory::device) {
-        return true;
-    }
+    if (pool.file.memory == PoolMemory::device) return true;
     const u32 held = static_cast<u32>(pool.bytes_open.load(std::memory_order_relaxed) / CHUNK_SIZE);
     const bool huge = chunks > 1 || wants_huge_pages(held);
     sys::madvise(address, usize{chunks} * CHUNK_SIZE, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    if (!huge && wants_huge_pages(held + 1)) {
+    if (!huge && wants_huge_pages(held + 1))
         upper_half.store(address + CHUNK_SIZE / 2, std::memory_order_relaxed);
-    }
     return huge && are_huge(address);
 }
 

@@ -47,9 +47,8 @@ struct PoolHere {
                                     false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     }
     void set_state(u32 first, u32 count, ChunkView state) {
-        for (u32 i = first; i < first + count; ++i) {
+        for (u32 i = first; i < first + count; ++i)
             __atomic_store_n(&here[i], static_cast<u8>(state), __ATOMIC_RELAXED);
-        }
     }
 };
 

@@ -30,9 +30,7 @@ bool populate_by_futex(uptr address, usize bytes) {
         const long woken =
             sys::call(__NR_futex, sys::word(&nobody_waits_here), FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG,
                       0, 0, static_cast<long>(page), ADD_ZERO);
-        if (sys::failed(woken)) {
-            return false;
-        }
+        if (sys::failed(woken)) return false;
     }
     return true;
 }
@@ -40,15 +38,9 @@ bool populate_by_futex(uptr address, usize bytes) {
 bool populate(uptr address, usize bytes) {
     while (!kernel_is_old.load(std::memory_order_relaxed)) {
         const long result = sys::madvise(address, bytes, POPULATE_WRITE);
-        if (!sys::failed(result)) {
-            return true;
-        }
-        if (result == -EINTR || result == -EAGAIN) {
-            continue;
-        }
-        if (result != -EINVAL) {
-            return false;
-        }
+        if (!sys::failed(result)) return true;
+        if (result == -EINTR || result == -EAGAIN) continue;
+        if (result != -EINVAL) return false;
         kernel_is_old.store(true, std::memory_order_relaxed);
     }
     return populate_by_futex(address, bytes);

@@ -31,9 +31,8 @@ bool lives_elsewhere(const PoolFile& file, const PoolNodeEntry& entry, int fd) {
     read_boot_id(here);
     if (__builtin_memcmp(here, entry.boot_id, sizeof here) == 0) return false;
     // A file is this system's alone: who is no node of machines is one from before a reboot.
-    if (entry.era_node == 0 || entry.era_node > s.era.nodes) {
+    if (entry.era_node == 0 || entry.era_node > s.era.nodes)
         return file.memory == PoolMemory::device;
-    }
     era::NodeWord node{};
     return !read_era_node(file, fd, entry.era_node - 1, node) ||
            (node.state() != era::NodeState::free && node.generation() == entry.era_generation);
@@ -57,20 +56,16 @@ long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i,
     AEP_POOL_CRASH_POINT("reclaim: locked");
     std::atomic<u64>& entry = tables.nodes[i].word;
     PoolNodeWord word = tables.node(i);  // before it is judged: it may become another's meanwhile
-    if (lives_elsewhere(file, tables.nodes[i], fd) || somebody_is_at_it(file, word, by, fd)) {
+    if (lives_elsewhere(file, tables.nodes[i], fd) || somebody_is_at_it(file, word, by, fd))
         return -EBUSY;
-    }
     const u32 generation = word.generation();
     const PoolNodeWord ours = PoolNodeWord::make(PoolNodeState::reclaiming, generation, by);
     // Machines exclude each other by this word. acquire: what a former reclaimer did is seen.
-    if (!entry.compare_exchange_strong(word.bits, ours.bits, std::memory_order_acq_rel)) {
+    if (!entry.compare_exchange_strong(word.bits, ours.bits, std::memory_order_acq_rel))
         return -EBUSY;
-    }
     AEP_POOL_CRASH_POINT("reclaim: announced");
     const LivingChunks living(file, fd);
-    if (living.unknown()) {
-        return -ENOMEM;
-    }
+    if (living.unknown()) return -ENOMEM;
     long freed = 0;
     u32 chunk = 0;
     while ((chunk = next_chunk_of_node(tables, i, chunk)) < tables.chunk_count) {
@@ -81,9 +76,7 @@ long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i,
             continue;
         }
         const long result = clean_chunk(file, fd, chunk);
-        if (sys::failed(result)) {
-            return result;
-        }
+        if (sys::failed(result)) return result;
         AEP_POOL_CRASH_POINT("reclaim: punched");
         freed += free_chunk(tables, dead, chunk) ? 1 : 0;
         AEP_POOL_CRASH_POINT("reclaim: one chunk");
@@ -98,11 +91,8 @@ long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i,
 }
 
 bool somebody_reclaims(const PoolTables& tables) {
-    for (u32 i = 0; i < tables.node_count; ++i) {
-        if (tables.node(i).state() == PoolNodeState::reclaiming) {
-            return true;
-        }
-    }
+    for (u32 i = 0; i < tables.node_count; ++i)
+        if (tables.node(i).state() == PoolNodeState::reclaiming) return true;
     return false;
 }
 
@@ -113,20 +103,14 @@ long reclaim_dead_nodes(PoolHere& pool, u32 from, u32 limit) {
     for (u32 step = 0; step < tables.node_count && limit != 0; ++step) {
         const u32 i = (from + step) % tables.node_count;
         const bool own = pool.has_node && i == pool.owner.node;
-        if (own || tables.node(i).state() == PoolNodeState::free) {
-            continue;
-        }
+        if (own || tables.node(i).state() == PoolNodeState::free) continue;
         // A description of its own: our own nodes' locks are held by others and count as alive.
         if (fd < 0) {
             fd = reopen_pool_file(pool.file);
-            if (fd < 0) {
-                return fd;
-            }
+            if (fd < 0) return fd;
         }
         --limit;
-        if (try_node_lock(fd, i) != NodeLock::taken) {
-            continue;
-        }
+        if (try_node_lock(fd, i) != NodeLock::taken) continue;
         if (tables.node(i).state() != PoolNodeState::free) {
             const long result = reclaim_node(pool.file, tables, fd, i, pool.reclaimer);
             freed += result > 0 ? result : 0;
@@ -134,9 +118,7 @@ long reclaim_dead_nodes(PoolHere& pool, u32 from, u32 limit) {
         // By hand, not by close: a child of a raw clone may have inherited the descriptor.
         release_node_lock(fd, i);
     }
-    if (fd >= 0) {
-        sys::close(fd);
-    }
+    if (fd >= 0) sys::close(fd);
     return freed;
 }
 

@@ -106,9 +106,8 @@ ContextFault misplaced_part(const ContextConstants& h, const char* advice) {
         {"control area's size", h.control_bytes, sound.control_bytes},
         {"window's size", h.window_bytes, sound.window_bytes},
     };
-    for (const auto& part : parts) {
+    for (const auto& part : parts)
         if (part.found != part.expected) return {part.name, part.found, part.expected, advice};
-    }
     return {};
 }
 
@@ -181,9 +180,8 @@ long format_context(int fd, const ContextPlan& plan) {
 ContextFault verify_constants(const ContextConstants& h) {
     if (h.magic != CONTEXT_MAGIC) return {"magic", h.magic, CONTEXT_MAGIC, FOREIGN};
     if (h.version != CONTEXT_VERSION) return {"version", h.version, CONTEXT_VERSION, OLD};
-    if (h.layout_hash != CONTEXT_LAYOUT_HASH) {
+    if (h.layout_hash != CONTEXT_LAYOUT_HASH)
         return {"layout hash", h.layout_hash, CONTEXT_LAYOUT_HASH, OLD};
-    }
     if (h.checksum != checksum_of(h)) return {"checksum", h.checksum, checksum_of(h), DAMAGED};
     return misplaced_part(h, DAMAGED);
 }
@@ -193,17 +191,14 @@ ContextFault verify_context(int fd, ContextConstants& h) {
     u32 state = 0;
     constexpr u64 STATE_OFFSET = CONTEXT_CONSTANTS_BYTES + offsetof(ContextWords, state);
     if (sys::failed(sys::fstat(fd, &status)) || !sys::read_all(fd, &h, sizeof h, 0) ||
-        !sys::read_all(fd, &state, sizeof state, STATE_OFFSET)) {
+        !sys::read_all(fd, &state, sizeof state, STATE_OFFSET))
         return {"header", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, FOREIGN};
-    }
     if (const ContextFault fault = verify_constants(h)) return fault;
-    if (static_cast<u64>(status.st_size) != CONTEXT_FILE_BYTES) {
+    if (static_cast<u64>(status.st_size) != CONTEXT_FILE_BYTES)
         return {"size", static_cast<u64>(status.st_size), CONTEXT_FILE_BYTES, DAMAGED};
-    }
     if (state < static_cast<u32>(ContextState::live) ||
-        state > static_cast<u32>(ContextState::fenced)) {
+        state > static_cast<u32>(ContextState::fenced))
         return {"state", state, static_cast<u64>(ContextState::live), DAMAGED};
-    }
     return {};
 }
 
@@ -296,9 +291,8 @@ long open_domain(u32 index) {
 long check_membership(const ContextConstants& header) {
     u8 present;
     // Nothing is mapped there: asked of the kernel, a look would be the end.
-    if (const long seen = sys::mincore(CONTEXT_BASE, OS_PAGE_SIZE, &present); sys::failed(seen)) {
+    if (const long seen = sys::mincore(CONTEXT_BASE, OS_PAGE_SIZE, &present); sys::failed(seen))
         return seen;
-    }
     if (!image_is_right()) return -ENOEXEC;
     const bool same = __builtin_memcmp(context().uuid, header.uuid, sizeof header.uuid) == 0;
     return same ? 0 : -ESTALE;
@@ -320,17 +314,15 @@ long map_image(int fd, u64 expected_bytes, ImageUse use) {
     if (static_cast<u64>(status.st_size) != expected_bytes ||
         !sys::read_all(fd, &head, sizeof head, 0) || head.elf.e_phoff != sizeof head.elf ||
         head.elf.e_phentsize != sizeof *head.segments ||
-        head.elf.e_phnum > std::size(head.segments)) {
+        head.elf.e_phnum > std::size(head.segments))
         return -ENOEXEC;
-    }
     for (u32 i = 0; i < head.elf.e_phnum; ++i) {
         const Elf64_Phdr& segment = head.segments[i];
         if (segment.p_type != PT_LOAD) continue;
         const bool shadow = segment.p_vaddr == SHADOW_ENTRY;
         if ((!shadow && segment.p_vaddr != CONTEXT_BASE) || segment.p_flags != (PF_R | PF_X) ||
-            segment.p_memsz != segment.p_filesz || segment.p_filesz > IMAGE_WINDOW) {
+            segment.p_memsz != segment.p_filesz || segment.p_filesz > IMAGE_WINDOW)
             return -ENOEXEC;
-        }
         long at;
         if (shadow && use == ImageUse::complete) {
             at = map_trap_page();

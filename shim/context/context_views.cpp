@@ -23,11 +23,9 @@ constexpr MetaArray by_chunk(usize i) {
                : CHUNK_DESCS;
 }
 static_assert([] {
-    for (usize i = 0; i < ARRAYS; ++i) {
-        if (by_chunk(i).base % OS_PAGE_SIZE != 0 || by_chunk(i).stride % OS_PAGE_SIZE != 0) {
+    for (usize i = 0; i < ARRAYS; ++i)
+        if (by_chunk(i).base % OS_PAGE_SIZE != 0 || by_chunk(i).stride % OS_PAGE_SIZE != 0)
             return false;
-        }
-    }
     return true;
 }());
 
@@ -47,9 +45,8 @@ usize domain_moved = 0;
 
 bool is_private(usize array, u32 chunk) { return (private_arrays[chunk] >> array & 1) != 0; }
 void set_private(usize array, u32 first, u32 count) {
-    for (u32 c = first; c < first + count; ++c) {
+    for (u32 c = first; c < first + count; ++c)
         private_arrays[c] = static_cast<u8>(private_arrays[c] | 1u << array);
-    }
 }
 
 long map_view(int fd, uptr address, usize bytes, uptr& view) {
@@ -125,9 +122,8 @@ bool freeze_domain() {
         const usize begin = done > domain_moved ? done : domain_moved;
         done = end;
         if (end <= begin) return true;
-        if (!make_private(domain_view + begin, domain_place + begin, end - begin, protection)) {
+        if (!make_private(domain_view + begin, domain_place + begin, end - begin, protection))
             return false;
-        }
         domain_moved = end;
         return true;
     };

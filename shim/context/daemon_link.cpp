@@ -38,7 +38,8 @@ class PathWriter {
         to_[length_] = '\0';
     }
     void add(unsigned number) {
-        each_digit(number, [this](char digit) { add(digit); });
+        each_digit(
+            number, [this](char digit) { add(digit); });
     }
     bool fits() const { return fits_; }
 
@@ -50,9 +51,8 @@ class PathWriter {
 
 bool is_name(const char* name) {
     if (name[0] == '.') return false;
-    for (; *name != '\0'; ++name) {
+    for (; *name != '\0'; ++name)
         if (*name == '/') return false;
-    }
     return true;
 }
 
@@ -155,11 +155,10 @@ long receive_message(const DaemonLink& link, AnswerMessage& answer, int* fds, u3
         for (u32 i = 0; i < count; ++i) {
             int received;
             __builtin_memcpy(&received, CMSG_DATA(rights) + i * sizeof(int), sizeof received);
-            if (i < fd_count) {
+            if (i < fd_count)
                 fds[i] = received;
-            } else {
+            else
                 sys::close(received);
-            }
         }
     }
     const bool sound = got == static_cast<long>(sizeof answer) && answer.magic == PROTOCOL_MAGIC &&
@@ -254,9 +253,8 @@ bool daemon_is_stopped(const DaemonLink& link) {
     if (read_small_file(path, stat, sizeof stat) == 0) return false;
     // The state follows the name in parentheses, which may hold anything.
     const char* state = nullptr;
-    for (const char* c = stat; *c != '\0'; ++c) {
+    for (const char* c = stat; *c != '\0'; ++c)
         if (c[0] == ')' && c[1] == ' ') state = c + 2;
-    }
     return state != nullptr && *state == 'T';
 }
 

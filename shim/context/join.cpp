@@ -37,16 +37,14 @@ struct Descriptors {
     int fds[ATTACH_FDS] = {-1, -1, -1, -1};
     int operator[](AttachFd which) const { return fds[which]; }
     bool complete() const {
-        for (const int fd : fds) {
+        for (const int fd : fds)
             if (fd < 0) return false;
-        }
         return true;
     }
     Descriptors() = default;
     ~Descriptors() {
-        for (const int fd : fds) {
+        for (const int fd : fds)
             if (fd >= 0) sys::close(fd);
-        }
     }
     Descriptors(const Descriptors&) = delete;
     Descriptors& operator=(const Descriptors&) = delete;
@@ -146,9 +144,8 @@ bool map_shared_parts(int fd, const ContextConstants& h, Mapped& mapped) {
 bool map_own_image(const Descriptors& got, Mapped& mapped) {
     if (this_client.is_member()) return true;
     const long result = map_image(got[FD_IMAGE], IMAGE_BYTES, ImageUse::enter);
-    if (sys::failed(result)) {
+    if (sys::failed(result))
         return refuse(result == -ENOEXEC ? "its image is another build's" : "its image", result);
-    }
     mapped.add(0, SHADOW_ENTRY, OS_PAGE_SIZE);
     mapped.add(0, CONTEXT_BASE, round_up(IMAGE_BYTES, OS_PAGE_SIZE));
     return true;
@@ -159,14 +156,12 @@ bool map_heap_parts(const Descriptors& got, const ContextConstants& h, u32 index
     long result = map_heap_metadata(got[FD_CONTEXT], h, false);
     if (sys::failed(result)) return refuse("the heap's metadata", result);
     const usize chunks = round_up(h.chunk_count, CHUNKS_PER_META_GROUP);
-    for (const MetaArray& array : SLICE_ARRAYS) {
+    for (const MetaArray& array : SLICE_ARRAYS)
         mapped.add(0, array.base, array.stride * SLICES_PER_CHUNK * chunks);
-    }
     mapped.add(0, CHUNK_DESCS.base, CHUNK_DESCS.stride * chunks);
     result = map_domain(got[FD_CONTEXT], index, false);
-    if (!mapped.add(result, reinterpret_cast<uptr>(&domain_at(index)), DOMAIN_STRIDE)) {
+    if (!mapped.add(result, reinterpret_cast<uptr>(&domain_at(index)), DOMAIN_STRIDE))
         return refuse("its domain", result);
-    }
     result = make_context_views(got[FD_CONTEXT], h, index);
     return !sys::failed(result) || refuse("private views", result);
 }
@@ -179,9 +174,8 @@ bool map_pool(int fd, const ContextConstants& h) {
     if (!examine_pool_file(file, fd)) return false;
     if (file.superblock.chunk_count != h.chunk_count ||
         __builtin_memcmp(file.superblock.uuid, h.pool_uuid, sizeof h.pool_uuid) != 0 ||
-        pool_mapping_base(file) != h.pool_address) {
+        pool_mapping_base(file) != h.pool_address)
         return refuse("its pool is another one", -ESTALE);
-    }
     if (!map_whole_pool(fd)) return false;
     if (h.era_node == era::NO_NODE) return true;
     const long opened = open_era_region(file);
@@ -192,9 +186,8 @@ bool map_pool(int fd, const ContextConstants& h) {
 /// alone. So the words that each operation of the node reads are written to once, without a change.
 void touch_shared_words() {
     context().attached.fetch_add(0, std::memory_order_relaxed);
-    for (u32 chunk = 0; chunk < context().chunk_count; chunk += OS_PAGE_SIZE / sizeof(u32)) {
+    for (u32 chunk = 0; chunk < context().chunk_count; chunk += OS_PAGE_SIZE / sizeof(u32))
         chunk_owner(chunk).fetch_or(0, std::memory_order_relaxed);
-    }
 }
 
 void become(const AnswerMessage& answer) {
@@ -213,9 +206,8 @@ bool map_context(const AnswerMessage& answer, const Descriptors& got) {
                 ", expected ", Hex{fault.expected}, ": ", fault.advice);
         return false;
     }
-    if (answer.client == 0 || answer.client > h.max_clients || h.image_hash != IMAGE_HASH) {
+    if (answer.client == 0 || answer.client > h.max_clients || h.image_hash != IMAGE_HASH)
         return refuse("the daemon's answer", -EPROTO);
-    }
     this_client.provider = answer.provider;
     Mapped mapped;
     if (!map_tokens(got, mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped) ||
@@ -268,11 +260,10 @@ Join join_context(const Settings& settings) {
         no_answer(this_client.link, this_client.name, asked).send();
         return Join::failed;
     }
-    if (answer.error != 0) {
+    if (answer.error != 0)
         message("context ", this_client.name, ": refused: ", answer.text);
-    } else if (map_context(answer, got)) {
+    else if (map_context(answer, got))
         return Join::joined;
-    }
     close_link(this_client.link);
     return Join::failed;
 }
@@ -291,22 +282,18 @@ long join_again() {
     if (answer.error != 0) return give_up(-static_cast<long>(answer.error));
     ContextConstants h;
     if (!got.complete() || verify_context(got[FD_CONTEXT], h) || h.image_hash != IMAGE_HASH ||
-        answer.client == 0 || answer.client > h.max_clients) {
+        answer.client == 0 || answer.client > h.max_clients)
         return give_up(-EPROTO);
-    }
     // The same pool: our frozen chunks are part of it. The image is inherited.
     if (h.chunk_count != pool.file.superblock.chunk_count ||
-        __builtin_memcmp(pool.file.superblock.uuid, h.pool_uuid, sizeof h.pool_uuid) != 0) {
+        __builtin_memcmp(pool.file.superblock.uuid, h.pool_uuid, sizeof h.pool_uuid) != 0)
         return give_up(-ESTALE);
-    }
     this_client.provider = answer.provider;
     Mapped mapped;
-    if (!map_tokens(got, mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped)) {
+    if (!map_tokens(got, mapped) || !map_shared_parts(got[FD_CONTEXT], h, mapped))
         return give_up(-ENOMEM);
-    }
-    if (const long result = map_pool_again(got[FD_POOL]); sys::failed(result)) {
+    if (const long result = map_pool_again(got[FD_POOL]); sys::failed(result))
         return give_up(result);
-    }
     if (h.era_node != era::NO_NODE) open_era_region(pool.file);
     mapped.keep();
     become(answer);

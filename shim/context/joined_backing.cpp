@@ -51,9 +51,8 @@ bool commit_chunk_metadata(u32 first, u32 count) {
         if (sys::failed(sys::mprotect(descs, bytes_of(DESCS, more), BOTH)) ||
             sys::failed(sys::mprotect(chunk_descs, CHUNK_DESCS.stride * more, BOTH)) ||
             !populate(descs, bytes_of(DESCS, more)) ||
-            !populate(chunk_descs, CHUNK_DESCS.stride * more)) {
+            !populate(chunk_descs, CHUNK_DESCS.stride * more))
             return false;
-        }
         present_end = end;
     }
     // Recovery may have emptied them since.
@@ -77,9 +76,8 @@ void return_chunks(u32 first, u32 count, bool clean) {
         close_chunks_here(first, count, stays);
         pool.set_state(first, count, stays ? ChunkView::guest : ChunkView::other);
     }
-    for (u32 i = first; i < first + count; ++i) {
+    for (u32 i = first; i < first + count; ++i)
         perform_in_image(op::ReturnChunk{.chunk = ChunkIndex{i}, .clean = clean});
-    }
 }
 
 ChunkRun claim(u32 count, u32 align, ChunkIndex exact) {
@@ -125,9 +123,8 @@ ChunkRun joined_provide(u32 count, u32 align, ChunkIndex at) {
     }
     if (!this_client.attached) {
         const long result = join_again();
-        if (sys::failed(result)) {
+        if (sys::failed(result))
             return at == NO_CHUNK ? provide_beyond(result, count, align) : ChunkRun{};
-        }
     }
     if (at != NO_CHUNK && raw(at) % align != 0) return {};
     return claim(count, align, at);
@@ -189,9 +186,8 @@ bool joined_fork_prepare() {
         client_at(this_client.index).private_heap.store(1, std::memory_order_release);
         heap_in_context.store(false, std::memory_order_relaxed);
         // What is private must be made present anew before it is written.
-        for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
+        for (u32 c = 0; c < pool.tables.chunk_count; ++c)
             if (is_own(c)) chunk_desc(ChunkIndex{c})->bitmaps = 0;
-        }
     }
     return freeze_context_metadata() && freeze_own_chunks(pool);
 }

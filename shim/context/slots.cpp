@@ -53,9 +53,8 @@ bool rest(Slot* slot) {
         Slot* none = nullptr;
         // release: see take_resting().
         if (place.load(std::memory_order_relaxed) == nullptr &&
-            place.compare_exchange_strong(none, slot, std::memory_order_release)) {
+            place.compare_exchange_strong(none, slot, std::memory_order_release))
             return true;
-        }
     }
     return false;
 }
@@ -112,9 +111,8 @@ void free_slot(Slot* slot) {
     const uptr stack = stack_of_slot(index_of(*slot));
     if (!this_client.is_member()) {
         // A completer's worker on its way out of an operation that it completed is still on it.
-        if (slot->completer.load(std::memory_order_acquire) == 0) {
+        if (slot->completer.load(std::memory_order_acquire) == 0)
             sys::madvise(stack, STACK_BYTES, MADV_REMOVE);
-        }
         sys::mprotect(stack, STACK_BYTES, PROT_NONE);
     }
     slot->owner.store(0, std::memory_order_release);

@@ -82,9 +82,8 @@ void* allocate_from(Heap* h, u32 c, bool& fresh_zero) {
 
 /// A block of class `c`, which lies at multiples of `alignment`, for the calling thread, whether it has a heap or not.
 void* allocate_class(u32 c, usize alignment, bool& fresh_zero) {
-    if (uptr block; AEP_LIKELY(take_here(thread_heap, c, block, fresh_zero))) {
+    if (uptr block; AEP_LIKELY(take_here(thread_heap, c, block, fresh_zero)))
         return reinterpret_cast<void*>(block);
-    }
     Heap* h = attached_heap();
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) {
@@ -204,9 +203,8 @@ bool is_live_here(const void* p, Target t) {
 /// slow path that is every page: the thread's heap looks empty then, and a mark is always right.
 [[gnu::always_inline]] inline void deallocate_foreign(void* p, const Target& t) {
     // Bitmaps of another client's pages are not accessible.
-    if (AEP_UNLIKELY(!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.index))) {
+    if (AEP_UNLIKELY(!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.index)))
         return report_not_live(p);
-    }
     const RemoteMark mark = page_mark_remote(t.page, t.index);
     if (AEP_LIKELY(mark == RemoteMark::marked)) return;
     return mark == RemoteMark::first_of_page ? queue_page(t.page) : report_twice(p);
@@ -227,9 +225,8 @@ bool is_live_here(const void* p, Target t) {
     if (here.nested()) return deallocate_foreign(p, t);
     Heap* h = current_heap();
     const bool own = h != nullptr && t.tag >> TAG_OWNER_SHIFT == h->id();
-    if (!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.index)) {
+    if (!is_own_heap(t.tag >> TAG_OWNER_SHIFT) || !page_is_live(t.page, t.index))
         return report_not_live(p);
-    }
     if (page_is_marked(t.page, t.index)) return report_twice(p);
     const u64 now = now_ms();
     const auto r =
@@ -393,9 +390,8 @@ void* allocate_here(usize size) {
         return reinterpret_cast<void*>(block);
     }
     bool fresh_zero;
-    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || !take_here(h, class_of(size), block, fresh_zero))) {
+    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || !take_here(h, class_of(size), block, fresh_zero)))
         return nullptr;
-    }
     look_at_clock();
     return reinterpret_cast<void*>(block);
 }

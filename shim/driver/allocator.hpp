@@ -54,9 +54,8 @@ inline bool allocate_in_turn(usize size, void*& p) {
         bool fresh_zero;
         if (AEP_UNLIKELY(
                 size > MAX_CLASS_SIZE || ++medium_requests % REQUESTS_PER_LOOK == 0 ||
-                !page_take_lowest(thread_heap->queues[class_of(size)].head, block, fresh_zero))) {
+                !page_take_lowest(thread_heap->queues[class_of(size)].head, block, fresh_zero)))
             return false;
-        }
     }
     p = reinterpret_cast<void*>(block);
     return true;
@@ -85,19 +84,16 @@ inline void* allocate(usize size) {
 inline void deallocate(void* p) {
     const uptr address = reinterpret_cast<uptr>(p);
     if (AEP_UNLIKELY(
-            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
+            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices)))
         return detail::deallocate_outside(p);
-    }
     PageDesc* d = desc_at(address);
     // The first slice of a page of ours, without a flag.
-    if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag)) {
+    if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag))
         return detail::deallocate_slow(p, d);
-    }
     usize index;
     if (AEP_UNLIKELY(!find_block(address % SLICE_SIZE, d->magic, index) ||
-                     !page_clear_bit(d, index))) {
+                     !page_clear_bit(d, index)))
         return detail::deallocate_slow(p, d);
-    }
     if (AEP_UNLIKELY(page_regain(d))) detail::deallocate_refile(p, d);
 }
 
@@ -130,15 +126,13 @@ inline bool fits_well(usize usable, usize size) {
 inline bool stays_in_place(const void* p, usize size) {
     const uptr address = reinterpret_cast<uptr>(p);
     if (AEP_UNLIKELY(
-            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices))) {
+            !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices)))
         return false;
-    }
     const PageDesc* d = desc_at(address);
     usize index;
     if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag) ||
-        !fits_well(d->block_size, size) || !find_block(address % SLICE_SIZE, d->magic, index)) {
+        !fits_well(d->block_size, size) || !find_block(address % SLICE_SIZE, d->magic, index))
         return false;
-    }
     const BlockBits* word = word_of(d, index);
     return bit_of(page_without_hand(d, word, live_word(*word)), index);
 }

@@ -37,9 +37,8 @@ template <class... Parts>
 bool step_aside(Parts... why) {
     message(why..., ": process ", sys::getpid(), " runs without it");
     const Settings wanted = read_settings();
-    if (wanted.require && (wanted.names_context() || wanted.pool != nullptr)) {
+    if (wanted.require && (wanted.names_context() || wanted.pool != nullptr))
         fatal("AEP_REQUIRE=1 and the heap cannot be used: giving up");
-    }
     return true;
 }
 
@@ -57,9 +56,8 @@ const char* foreign_sanitizer() {
 }
 
 bool is_aside() {
-    if (const char* sanitizer = foreign_sanitizer()) {
+    if (const char* sanitizer = foreign_sanitizer())
         return step_aside(sanitizer, " keeps addresses of the heap for itself");
-    }
     const Domain& own = domain_at(0);
     if (claim_own_domain(own, HEAPS_PER_STEP) != Place::taken) return false;
     return step_aside("the place of the heap's own data, ", Hex{reinterpret_cast<uptr>(&own)},
@@ -84,9 +82,8 @@ bool decide_aside() {
     }
     const SignalsBlocked undisturbed;  // a handler that jumped out would leave the lock held
     LockScope scope(decision_lock);
-    if (aside.load(std::memory_order_relaxed) == Aside::undecided) {
+    if (aside.load(std::memory_order_relaxed) == Aside::undecided)
         aside.store(is_aside() ? Aside::yes : Aside::no, std::memory_order_relaxed);
-    }
     return aside.load(std::memory_order_relaxed) == Aside::yes;
 }
 

@@ -11,9 +11,8 @@ constinit std::atomic<u32> state{OFF};
 
 void wake() {
     u32 expected = ASLEEP;
-    if (state.compare_exchange_strong(expected, AWAKE, std::memory_order_relaxed)) {
+    if (state.compare_exchange_strong(expected, AWAKE, std::memory_order_relaxed))
         detail::futex(&state, detail::FUTEX_WAKE, 1);
-    }
 }
 
 }  // namespace background

@@ -35,9 +35,8 @@ inline bool background_serves() {
 /// signal handlers too. One load as a rule.
 inline void background_notice(u64 next_purge) {
     if (AEP_UNLIKELY(background::state.load(std::memory_order_relaxed) == background::ASLEEP) &&
-        next_purge != ~u64{0}) {
+        next_purge != ~u64{0})
         background::wake();
-    }
 }
 
 /// At the process's start: whether a thread is wanted.

@@ -36,9 +36,8 @@ u32 ranges = 0;
 
 bool may_start_at(const void* caller) {
     const uptr at = reinterpret_cast<uptr>(caller);
-    for (u32 i = 0; i < ranges; ++i) {
+    for (u32 i = 0; i < ranges; ++i)
         if (at - avoided[i].begin < avoided[i].end - avoided[i].begin) return false;
-    }
     return ranges != 0;
 }
 
@@ -58,9 +57,8 @@ void sleep_until(u64 time) {
         purge_due(now_ms());
         u64 next = domain().arena.next_purge();
         quiet = next == Decay::NEVER ? quiet + 1 : 0;
-        if (next == Decay::NEVER && quiet <= Decay::EPOCHS && pages_wait()) {
+        if (next == Decay::NEVER && quiet <= Decay::EPOCHS && pages_wait())
             next = now_ms() + settings().decay_ms / Decay::EPOCHS;
-        }
         if (next == Decay::NEVER) {
             // The look after this takes the arena's lock: who gives memory before it is seen by it,
             // and who does after it sees that we sleep.
@@ -69,9 +67,8 @@ void sleep_until(u64 time) {
             next = domain().arena.next_purge();
             if (next == Decay::NEVER) {
                 quiet = 0;
-                while (state.load(std::memory_order_relaxed) == ASLEEP) {
+                while (state.load(std::memory_order_relaxed) == ASLEEP)
                     detail::futex(&state, detail::FUTEX_WAIT, ASLEEP);
-                }
                 continue;
             }
             state.store(AWAKE, std::memory_order_relaxed);

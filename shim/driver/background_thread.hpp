@@ -19,9 +19,8 @@ void start(const void* caller);
 /// Starts the thread if it is wanted, worth it, and `caller` (a return address) is none of those
 /// to be avoided. Outside the slow path and all locks; leaves errno alone. One load as a rule.
 inline void background_offer(const void* caller) {
-    if (AEP_UNLIKELY(background::state.load(std::memory_order_relaxed) == background::WANTED)) {
+    if (AEP_UNLIKELY(background::state.load(std::memory_order_relaxed) == background::WANTED))
         background::start(caller);
-    }
 }
 
 /// No thread is started at calls from [begin, end), code that may hold locks of libc; and none at

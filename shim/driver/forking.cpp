@@ -75,9 +75,8 @@ const ForkParticipant* participant(u32 i) {
 u32 asked = 0;  // participants that the fork which is going on has asked
 
 void tell_parent(u32 from) {
-    for (u32 i = from; i < asked; ++i) {
+    for (u32 i = from; i < asked; ++i)
         if (participant(i)->in_parent != nullptr) participant(i)->in_parent();
-    }
     asked = 0;
 }
 
@@ -94,10 +93,8 @@ bool may_freeze_here() {
 void take_part_in_forks(const ForkParticipant& one) {
     for (auto& place : above) {
         const ForkParticipant* there = nullptr;
-        if (place.compare_exchange_strong(there, &one, std::memory_order_release) ||
-            there == &one) {
+        if (place.compare_exchange_strong(there, &one, std::memory_order_release) || there == &one)
             return;
-        }
     }
     __builtin_trap();  // MOST_ABOVE is how many there are
 }
@@ -123,9 +120,8 @@ void fork_child() {
     if (asked == 0) return;
     asked = 0;
     free_process_locks();
-    for (u32 i = 0; participant(i) != nullptr; ++i) {
+    for (u32 i = 0; participant(i) != nullptr; ++i)
         if (participant(i)->in_child != nullptr) participant(i)->in_child();
-    }
 }
 
 }  // namespace aep

@@ -39,9 +39,8 @@ op::AddChunks provide(u32 chunks, u32 alignment, ChunkIndex at) AEP_UNDER(growth
     const usize end = (usize{raw(run.first)} + run.count) * SLICES_PER_CHUNK;
     // Release: whoever passes the window check may read the metadata behind it. Under the growth
     // lock.
-    if (end > window_slices.load(std::memory_order_relaxed)) {
+    if (end > window_slices.load(std::memory_order_relaxed))
         window_slices.store(end, std::memory_order_release);
-    }
     growths.fetch_add(1, std::memory_order_relaxed);
     note_scarcity(backing().is_scarce != nullptr && backing().is_scarce());
     return {.first = run.first,
@@ -147,9 +146,8 @@ PageDesc* refill(const op::Refill& wanted) {
         op::Refill::Reply reply = transact(ask);
         ask = wanted;
         ask.thorough = wanted.thorough || purged;
-        if (reply.status == Status::need_chunks) {
+        if (reply.status == Status::need_chunks)
             ask_with_chunks(ask, reply, seen, page_slices(ask.size_class), 1);
-        }
         if (reply.status == Status::miss) return nullptr;
         if (reply.status == Status::ok) {
             if (reply.fresh) note_page_taken();
@@ -174,9 +172,8 @@ Run make_large(const op::MakeLarge& wanted) {
         const u32 seen = growths.load(std::memory_order_relaxed);
         op::MakeLarge::Reply reply = transact(ask);
         ask.run = {};
-        if (reply.status == Status::need_chunks) {
+        if (reply.status == Status::need_chunks)
             ask_with_chunks(ask, reply, seen, ask.slices, ask.alignment);
-        }
         if (reply.status == Status::ok) return reply.run;
         if (reply.status == Status::miss) return {};
         if (reply.status == Status::uncommitted) {
@@ -233,9 +230,8 @@ bool add_heaps() {
     if (count == have) return false;
     const uptr begin = domain_address + heaps_end(have);
     const usize bytes = heaps_end(count) - heaps_end(have);
-    if (!(shared ? backing().commit_domain(begin, bytes) : map_own_heaps(begin, bytes))) {
+    if (!(shared ? backing().commit_domain(begin, bytes) : map_own_heaps(begin, bytes)))
         return false;
-    }
     transact(op::AddHeaps{.mapped = count});
     return true;
 }

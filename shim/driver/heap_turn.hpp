@@ -21,11 +21,10 @@ inline void begin_turn(Heap* h) {
     constexpr detail::Timespec LONGEST_SLEEP{0, 1'000'000};
     for (u32 tries = 0; AEP_UNLIKELY(!try_begin_turn(h)); ++tries) {
         const u32 seen = h->sequence.load(std::memory_order_relaxed);
-        if (tries < 100 || (seen & 1) == 0) {
+        if (tries < 100 || (seen & 1) == 0)
             __builtin_ia32_pause();
-        } else {
+        else
             detail::futex(&h->sequence, detail::FUTEX_WAIT, seen, &LONGEST_SLEEP);
-        }
     }
 }
 

@@ -22,9 +22,8 @@ bool has_remote_frees(const Heap* h) {
 
 bool pages_wait() {
     const Domain& dom = domain();
-    for (u32 n = 1; n <= dom.heaps_used; ++n) {
+    for (u32 n = 1; n <= dom.heaps_used; ++n)
         if (has_remote_frees(heap_at(dom, n))) return true;
-    }
     return false;
 }
 

@@ -46,9 +46,8 @@ bool in_brk_heap(uptr address) {
     if (length <= 0) return false;
     text[length] = '\0';
     const char* at = text;
-    for (const char* c = text; *c != '\0'; ++c) {
+    for (const char* c = text; *c != '\0'; ++c)
         if (*c == ')') at = c + 1;
-    }
     for (int field = 3; field < 47; ++field) {
         while (*at == ' ') ++at;
         while (*at != ' ' && *at != '\0') ++at;

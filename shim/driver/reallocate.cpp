@@ -43,9 +43,8 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
     const u32 old_slices = d->slices;
     const usize bytes = usize{slices} << SLICE_SHIFT;
     if (bytes <= d->committed) {
-        if (slices < old_slices) {
+        if (slices < old_slices)
             transact(op::ShrinkLarge{.address = address, .slices = slices, .now = now_ms()});
-        }
         return true;
     }
     if (slices > old_slices && !grow_large(p, slices)) return false;
@@ -54,9 +53,8 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
         transact(op::CommitLarge{.address = address, .slices = slices});
         return true;
     }
-    if (slices > old_slices) {
+    if (slices > old_slices)
         transact(op::ShrinkLarge{.address = address, .slices = old_slices, .now = now_ms()});
-    }
     return false;
 }
 
@@ -87,9 +85,8 @@ void* move_block(void* p, usize old_usable, usize size, usize room) {
 
 void* reallocate(void* p, usize size) {
     if (AEP_UNLIKELY(stays_on_libc())) return libc_realloc(p, size);
-    if (AEP_UNLIKELY(!owns(p)) && !emergency_owns(p) && is_libc_block(p)) {
+    if (AEP_UNLIKELY(!owns(p)) && !emergency_owns(p) && is_libc_block(p))
         return libc_realloc(p, size);
-    }
     const usize usable = usable_size(p);
     if (AEP_UNLIKELY(usable == 0)) {
         deallocate(p);  // reports what it is
@@ -98,9 +95,8 @@ void* reallocate(void* p, usize size) {
     if (AEP_UNLIKELY(must_move(p))) return move_block(p, usable, size, 0);
     // A block keeps its place while at least half of it is used; a large one gives back its end.
     if (fits_well(usable, size)) {
-        if (usable > MAX_CLASS_SIZE && usable - size >= usable / GIVE_BACK_PART) {
+        if (usable > MAX_CLASS_SIZE && usable - size >= usable / GIVE_BACK_PART)
             resize_large_in_place(p, desc_at(reinterpret_cast<uptr>(p)), slices_for(size));
-        }
         return p;
     }
     if (AEP_UNLIKELY(size > HEAP_WINDOW)) return nullptr;

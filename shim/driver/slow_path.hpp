@@ -65,9 +65,8 @@ class SlowPath {
         slow_frame = nullptr;
         marker_ = nullptr;
         std::atomic_signal_fence(std::memory_order_seq_cst);
-        if (AEP_UNLIKELY(deferred_frees.load(std::memory_order_relaxed) != nullptr)) {
+        if (AEP_UNLIKELY(deferred_frees.load(std::memory_order_relaxed) != nullptr))
             free_deferred();
-        }
     }
     SlowPath(const SlowPath&) = delete;
     SlowPath& operator=(const SlowPath&) = delete;

@@ -111,9 +111,8 @@ void forget_shared_heaps() { the_shared_heap = the_sending_heap = nullptr; }
 
 void trim_shared_heaps(u64 now) {
     const ProcessLockScope scope(shared_heap_lock);
-    for (Heap* h : {the_shared_heap, the_sending_heap}) {
+    for (Heap* h : {the_shared_heap, the_sending_heap})
         if (h != nullptr) transact(op::Trim{.heap = h, .now = now});
-    }
 }
 
 void thread_end() {

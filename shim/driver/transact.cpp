@@ -79,9 +79,8 @@ void after_operation(uptr twice_freed) {
 }  // namespace detail
 
 void leave_operations(Heap* own) {
-    if (own != nullptr && (own->sequence.load(std::memory_order_relaxed) & 1) != 0) {
+    if (own != nullptr && (own->sequence.load(std::memory_order_relaxed) & 1) != 0)
         own->sequence.fetch_add(1, std::memory_order_release);
-    }
     if (own_visits != 0) domain().visitors.fetch_sub(own_visits, std::memory_order_release);
     own_visits = 0;
 }

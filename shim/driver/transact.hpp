@@ -78,11 +78,10 @@ typename O::Reply transact(const O& o) {
         return detail::perform_behind_gate(o);
     };
     const typename O::Reply reply = perform_it();
-    if constexpr (requires { reply.twice_freed; }) {
+    if constexpr (requires { reply.twice_freed; })
         detail::after_operation(reply.twice_freed);
-    } else {
+    else
         detail::after_operation(0);
-    }
     return reply;
 }
 

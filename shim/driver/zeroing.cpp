@@ -19,9 +19,8 @@ constexpr usize WINDOW_SLICES = 64;  // looked at by one call: a chunk's worth, 
 
 /// Whether any page of a slice is present.
 bool is_present(const u8* pages) {
-    for (usize i = 0; i < SLICE_PAGES; ++i) {
+    for (usize i = 0; i < SLICE_PAGES; ++i)
         if ((pages[i] & 1) != 0) return true;
-    }
     return false;
 }
 

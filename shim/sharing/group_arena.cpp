@@ -83,9 +83,8 @@ void GroupArena::seal(u64 block, u32 units, State state) {
 /// The end of the part in which a block may begin at that address; 0: none.
 u64 GroupArena::end_of(u64 block) const {
     if (block % GROUP_UNIT != 0) return 0;
-    for (const GroupPart& part : parts_) {
+    for (const GroupPart& part : parts_)
         if (block >= first_of(part) && block < limit_of(part)) return limit_of(part);
-    }
     return 0;
 }
 
@@ -138,11 +137,10 @@ u64 GroupArena::take_from(u32 bin, u64 units, usize alignment, u32 looks) {
         const u64 place = round_up(block, alignment);
         const bool fits = sound && (place - block) / GROUP_UNIT + units <= b.units;
         if (!sound || fits) {
-            if (previous != NO_BLOCK) {
+            if (previous != NO_BLOCK)
                 store(previous, next);
-            } else {
+            else
                 h_.bins[bin] = next;
-            }
             if (h_.bins[bin] == NO_BLOCK) h_.filled[bin / 64] &= ~(u64{1} << bin % 64);
         }
         if (fits) {
@@ -165,9 +163,8 @@ u64 GroupArena::take(u64 units, usize alignment) {
         }
         bin += lowest_bit(filled);
         if (bin >= GROUP_BINS) break;
-        if (const u64 block = take_from(bin, units, alignment, LOOKS); block != NO_BLOCK) {
+        if (const u64 block = take_from(bin, units, alignment, LOOKS); block != NO_BLOCK)
             return block;
-        }
         ++bin;
     }
     return NO_BLOCK;
@@ -196,9 +193,8 @@ void GroupArena::part_added() {
     if (parts_.size() > 1) {
         const GroupPart& former = parts_[1];
         const u64 at = h_.bump;
-        if (at % GROUP_UNIT == 0 && at >= first_of(former) && at < limit_of(former)) {
+        if (at % GROUP_UNIT == 0 && at >= first_of(former) && at < limit_of(former))
             put(at, static_cast<u32>((limit_of(former) - at) / GROUP_UNIT));
-        }
     }
     h_.bump = first_of(parts_.front());
 }
@@ -266,11 +262,10 @@ void GroupArena::sweep(bool with_deferred) {
         const u64 used = newest ? h_.bump : limit_of(part);
         if (used % GROUP_UNIT != 0 || used < first_of(part) || used > limit_of(part)) continue;
         const u64 rest = sweep_part(part, used, with_deferred);
-        if (newest) {
+        if (newest)
             h_.bump = rest;
-        } else if (rest != used) {
+        else if (rest != used)
             put(rest, static_cast<u32>((used - rest) / GROUP_UNIT));
-        }
     }
 }
 

@@ -27,9 +27,8 @@ bool is_accessible(ChunkSpan span) {
 [[gnu::noinline]] bool open_chunks(ChunkSpan span) {
     // Another thread's first object may be opening the pool: what ours points at is part of that.
     const LockScope scope(pool.guests_lock);
-    if (!pool.guests_everywhere.load(std::memory_order_relaxed)) {
+    if (!pool.guests_everywhere.load(std::memory_order_relaxed))
         span = {0, pool.tables.chunk_count};
-    }
     for (u32 c = span.first; c < span.end;) {
         u32 end = c;
         while (end < span.end && pool.state(end) == ChunkView::other) ++end;
@@ -39,9 +38,8 @@ bool is_accessible(ChunkSpan span) {
         }
         // What another thread claims meanwhile is accessible, too.
         if (sys::failed(sys::mprotect(chunk_address(ChunkIndex{c}), usize{end - c} * CHUNK_SIZE,
-                                      PROT_READ | PROT_WRITE))) {
+                                      PROT_READ | PROT_WRITE)))
             return false;
-        }
         for (; c < end; ++c) pool.become_guest(c);
     }
     // release: whoever sees it finds all chunks accessible.
@@ -68,9 +66,8 @@ bool is_copy_of_the_parents(const void* p) {
 bool can_be_shared(const void* p, usize bytes) {
     const u64 address = reinterpret_cast<u64>(p);
     const ChunkSpan span = chunks_of(address, bytes);
-    for (u32 c = span.first; c < span.end; ++c) {
+    for (u32 c = span.first; c < span.end; ++c)
         if (!in_pool(c) || pool.state(c) != ChunkView::ours) return false;
-    }
     return true;
 }
 
@@ -78,9 +75,8 @@ void forget_guests() {
     inherited = true;
     pool.guests_lock.reset();
     pool.guests_everywhere.store(false, std::memory_order_relaxed);
-    for (u32 i = 0; i < pool.tables.chunk_count; ++i) {
+    for (u32 i = 0; i < pool.tables.chunk_count; ++i)
         if (pool.state(i) == ChunkView::guest) pool.set_state(i, 1, ChunkView::other);
-    }
 }
 
 }  // namespace aep

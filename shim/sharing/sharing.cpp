@@ -173,9 +173,8 @@ namespace {
 /// A receive. The first message of a process makes the pool accessible, before it is taken: one that
 /// cannot be looked at is dropped. (What comes between the look and the receive is taken first.)
 op::Receive::Reply take_message(const op::Receive& request) {
-    if (AEP_UNLIKELY(!pool_is_accessible()) && a_message_waits() && !make_pool_accessible()) {
+    if (AEP_UNLIKELY(!pool_is_accessible()) && a_message_waits() && !make_pool_accessible())
         return {Status::limit};
-    }
     return share_with_records(request);
 }
 
@@ -215,9 +214,8 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     auto reply = take_message(request);
     if (AEP_UNLIKELY(reply.status != Status::ok)) {
         long result = error_of(reply.status);
-        if (reply.status == Status::miss && timeout_ms != 0) {
+        if (reply.status == Status::miss && timeout_ms != 0)
             reply = receive_what_comes(request, timeout_ms, result);
-        }
         if (reply.status == Status::miss) lower_share_fd(arrivals);
         if (result != 0) return result;
     }
@@ -294,9 +292,8 @@ ShareFacts share_query(const void* p) {
 
 long share_attach(const char* name) {
     if (!process_start()) return -ENOTCONN;
-    if (const long attached = attach_again(); sys::failed(attached)) {
+    if (const long attached = attach_again(); sys::failed(attached))
         return attached == -ENOMEM || attached == -EDEADLK ? attached : -ENOTCONN;
-    }
     ShareName own{};
     if (name != nullptr) {
         usize length = 0;

@@ -23,11 +23,10 @@ void use_clock(ClockFunction* function) {
 
 u64 now_ms() {
     timespec t{};
-    if (ClockFunction* clock = clock_function.load(std::memory_order_relaxed)) {
+    if (ClockFunction* clock = clock_function.load(std::memory_order_relaxed))
         clock(CLOCK_MONOTONIC_COARSE, &t);
-    } else {
+    else
         sys::call(__NR_clock_gettime, CLOCK_MONOTONIC_COARSE, sys::word(&t));
-    }
     return static_cast<u64>(t.tv_sec) * 1000 + static_cast<u64>(t.tv_nsec) / 1'000'000;
 }
 

@@ -58,23 +58,20 @@ void apply(Settings& s, const char* entry) {
             refuse("AEP_POOL_SIZE", size, "bytes, or with K, M, G");
     } else if (const char* decay = value_of(entry, "AEP_DECAY_MS")) {
         usize ms = 0;
-        if (parse_size(decay, ms)) {
+        if (parse_size(decay, ms))
             s.decay_ms = ms;
-        } else {
+        else
             refuse("AEP_DECAY_MS", decay, "milliseconds");
-        }
     } else if (const char* huge = value_of(entry, "AEP_HUGE")) {
-        if (equal(huge, "never")) {
+        if (equal(huge, "never"))
             s.huge_from = ~usize{0};
-        } else if (!parse_size(huge, s.huge_from)) {
+        else if (!parse_size(huge, s.huge_from))
             refuse("AEP_HUGE", huge, "never, or bytes, or with K, M, G");
-        }
     } else if (const char* mode = value_of(entry, "AEP_ON_ERROR")) {
-        if (equal(mode, "ignore")) {
+        if (equal(mode, "ignore"))
             s.on_error = OnError::ignore;
-        } else if (!equal(mode, "abort")) {
+        else if (!equal(mode, "abort"))
             refuse("AEP_ON_ERROR", mode, "abort or ignore");
-        }
     } else if (const char* stats = value_of(entry, "AEP_STATS")) {
         s.stats = parse_flag("AEP_STATS", stats);
     } else if (const char* background = value_of(entry, "AEP_BACKGROUND")) {

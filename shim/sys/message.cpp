@@ -65,24 +65,19 @@ void MessageLine::add(char c) {
 }
 
 void MessageLine::add(const char* text) {
-    for (; *text != '\0'; ++text) {
-        add(*text);
-    }
+    for (; *text != '\0'; ++text) add(*text);
 }
 
 void MessageLine::add_decimal(u64 value) {
-    each_digit(value, [this](char digit) { add(digit); });
+    each_digit(
+        value, [this](char digit) { add(digit); });
 }
 
 void MessageLine::add(Hex hex) {
     add("0x");
     int shift = 60;
-    while (shift > 0 && (hex.value >> shift) == 0) {
-        shift -= 4;
-    }
-    for (; shift >= 0; shift -= 4) {
-        add("0123456789abcdef"[(hex.value >> shift) & 15]);
-    }
+    while (shift > 0 && (hex.value >> shift) == 0) shift -= 4;
+    for (; shift >= 0; shift -= 4) add("0123456789abcdef"[(hex.value >> shift) & 15]);
 }
 
 void MessageLine::add(Errno error) {
@@ -115,12 +110,8 @@ void MessageLine::send() {
     usize left = length_ + 1;
     while (left != 0) {
         const long written = sys::write(2, from, left);
-        if (written == -EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return;  // fd 2 closed or full: nobody to tell
-        }
+        if (written == -EINTR) continue;
+        if (written <= 0) return;  // fd 2 closed or full: nobody to tell
         from += written;
         left -= static_cast<usize>(written);
     }

@@ -11,9 +11,7 @@ namespace aep {
 
 usize read_small_file(const char* path, char* to, usize room) {
     const long fd = sys::open(path, O_RDONLY | O_CLOEXEC);
-    if (sys::failed(fd)) {
-        return 0;
-    }
+    if (sys::failed(fd)) return 0;
     const long got = sys::read(static_cast<int>(fd), to, room - 1);
     sys::close(static_cast<int>(fd));
     const usize length = got > 0 ? static_cast<usize>(got) : 0;

@@ -48,11 +48,10 @@ class AEP_LOCK("lock") ProcessLock {
     bool try_lock() AEP_TRIES() {
         want();
         const bool taken = lock_.try_lock();
-        if (taken) {
+        if (taken)
             detail::held_locks |= bit();
-        } else {
+        else
             detail::held_locks &= ~(bit() << WANTED);
-        }
         return taken;
     }
     void unlock() AEP_GIVES() {

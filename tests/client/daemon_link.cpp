@@ -21,9 +21,8 @@ namespace {
 [[noreturn]] void listen_and_stop(const sockaddr_un& at) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 || listen(fd, 8) != 0) {
+    if (bind(fd, reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 || listen(fd, 8) != 0)
         _exit(1);
-    }
     raise(SIGSTOP);
     for (;;) pause();
 }

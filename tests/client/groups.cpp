@@ -47,9 +47,8 @@ TEST(Groups, OneAtTheAddressOfAFormerOneIsAnother) {
             deallocate(p);
         }
         std::vector<void*> groups;
-        while (groups.size() < MANY && (groups.empty() || groups.back() != former)) {
+        while (groups.size() < MANY && (groups.empty() || groups.back() != former))
             groups.push_back(make_group());
-        }
         ASSERT_EQ(groups.back(), former) << "its memory is not used again";
         for (void* group : groups) {
             void* root = nullptr;

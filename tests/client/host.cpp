@@ -164,9 +164,8 @@ void recover_leaving() { std::erase_if(leaving, recover); }
 
 u32 free_client() {
     for (int round = 0; round < 2; ++round) {
-        for (u32 i = 1; i <= context().max_clients; ++i) {
+        for (u32 i = 1; i <= context().max_clients; ++i)
             if (client_at(i).state.load() == static_cast<u32>(ClientState::free)) return i;
-        }
         recover_leaving();
     }
     return 0;
@@ -180,9 +179,8 @@ AnswerMessage refusal(int error, const char* text) {
 }
 
 AnswerMessage attach(int connection, const AskMessage& ask, std::vector<int>& fds) {
-    if (ask.image_hash != context().image_hash || ask.layout_hash != CONTEXT_LAYOUT_HASH) {
+    if (ask.image_hash != context().image_hash || ask.layout_hash != CONTEXT_LAYOUT_HASH)
         return refusal(ENOEXEC, "it runs another build's image: restart its daemon");
-    }
     const u32 index = free_client();
     if (index == 0) return refusal(EAGAIN, "its client table is full");
     ucred peer{};
@@ -202,9 +200,8 @@ AnswerMessage attach(int connection, const AskMessage& ask, std::vector<int>& fd
            open_again("pool")};
     if (!lock_byte(fds[FD_LIFE], F_WRLCK, CLIENT_LOCKS_OFFSET + index) ||
         !lock_byte(fds[FD_CONTEXT], F_WRLCK, FROZEN_LOCKS_OFFSET + index) ||
-        !lock_byte(fds[FD_POOL], F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node)) {
+        !lock_byte(fds[FD_POOL], F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node))
         die("client locks");
-    }
     AnswerMessage answer{};
     answer.client = index;
     answer.generation = entry.generation.load();
@@ -242,9 +239,8 @@ struct Connection {
 bool serve(Connection& from) {
     const int connection = from.fd;
     AskMessage ask{};
-    if (recv(connection, &ask, sizeof ask, 0) != sizeof ask || ask.magic != PROTOCOL_MAGIC) {
+    if (recv(connection, &ask, sizeof ask, 0) != sizeof ask || ask.magic != PROTOCOL_MAGIC)
         return false;
-    }
     std::vector<int> fds;
     if (ask.ask == static_cast<u32>(Ask::attach)) {
         const AnswerMessage answer = attach(connection, ask, fds);
@@ -262,9 +258,8 @@ void serve_all() {
     address.sun_family = AF_UNIX;
     std::snprintf(address.sun_path, sizeof address.sun_path, "%s", path("socket").c_str());
     if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-        listen(listener, 64) != 0) {
+        listen(listener, 64) != 0)
         die("socket");
-    }
     if (write(1, "ready\n", 6) != 6) die("stdout");
     std::vector<Connection> connections;
     for (;;) {

@@ -74,9 +74,8 @@ void stress(int threads, int rounds) {
             const usize size = r % 64 == 0 ? r % 700'000 : r % 16 == 0 ? r % 30'000 : r % 900;
             u8* p = static_cast<u8*>(r % 5 == 0 ? allocate_zeroed(size) : allocate(size));
             ASSERT_NE(p, nullptr);
-            if (r % 5 == 0) {
+            if (r % 5 == 0)
                 for (usize at = 0; at < size; at += 97) ASSERT_EQ(p[at], 0) << size;
-            }
             memset(p, static_cast<int>(seed & 0x7f), size);
             own.emplace_back(p, size);
             if (own.size() < 100) continue;
@@ -121,9 +120,8 @@ TEST(Join, ManyThreadsLeaveTheDomainWhole) {
 /// How many slots are this client's.
 u32 own_slots() {
     u32 count = 0;
-    for (u32 i = 0; i < host_slot(); ++i) {
+    for (u32 i = 0; i < host_slot(); ++i)
         count += SlotOwner{slot_at(i).owner.load()}.client() == this_client.index;
-    }
     return count;
 }
 
@@ -132,13 +130,12 @@ TEST(Join, ThreadsOneAfterTheOtherUseTheSameSlot) {
     host.in_client([] {
         deallocate(allocate(64));
         Slot* first = nullptr;
-        for (int i = 0; i < 50; ++i) {
+        for (int i = 0; i < 50; ++i)
             std::thread([&] {
                 deallocate(allocate(64));
                 if (first == nullptr) first = thread_slot;
                 EXPECT_EQ(thread_slot, first);
             }).join();
-        }
         EXPECT_EQ(own_slots(), 3u);  // one in reserve
     });
 }
@@ -149,14 +146,13 @@ TEST(Join, AThreadsStackIsGivenBackUnlessItRests) {
         constexpr u32 THREADS = 40;
         std::atomic<u32> inside{0};
         std::vector<std::thread> threads;
-        for (u32 t = 0; t < THREADS; ++t) {
+        for (u32 t = 0; t < THREADS; ++t)
             threads.emplace_back([&] {
                 deallocate(allocate(64));
                 EXPECT_NE(thread_slot, nullptr);
                 inside.fetch_add(1);
                 while (inside.load() < THREADS) std::this_thread::yield();
             });
-        }
         for (std::thread& t : threads) t.join();
         const u32 left = own_slots();
         EXPECT_LE(left, 1 + 1 + 8u);
@@ -234,13 +230,12 @@ TEST(Join, AFullFileSystemMeansNoMemoryAndNoSignal) {
         own_mount(here.path(), "tmpfs", "size=24M");
         {
             const Host host({"pool-size=512M"}, here.path().c_str());
-            for (const usize size : {64, 1'000, 40'000, 1'000'000}) {
+            for (const usize size : {64, 1'000, 40'000, 1'000'000})
                 host.in_client([size] {
                     EXPECT_GT(exhaust(size), 8 * MiB);
                     trim();
                     expect_sound();
                 });
-            }
         }
         umount(here.path().c_str());
     });
@@ -322,9 +317,8 @@ TEST(Join, AFullClientTableIsRefused) {
 
 TEST(Join, MemoryOfAProcessThatEndedComesBack) {
     const Host host({"pool-size=32M"});
-    for (int round = 0; round < 3; ++round) {
+    for (int round = 0; round < 3; ++round)
         host.in_client([] { EXPECT_GT(exhaust(50'000), 20 * MiB); });
-    }
     EXPECT_GE(host.attached(), 3u);
 }
 
@@ -370,9 +364,8 @@ TEST(Operations, UnknownNumbers) {
     const Host host;
     host.in_client([] {
         EXPECT_TRUE(process_start());
-        for (const u32 number : {op::HeapOperations::END, 0xffu, 0x1000u, ~0u}) {
+        for (const u32 number : {op::HeapOperations::END, 0xffu, 0x1000u, ~0u})
             EXPECT_EQ(perform_in_image(op::Trim{}, number).status, Status::no_such_op) << number;
-        }
         void* p = allocate(100);
         EXPECT_NE(p, nullptr);
         deallocate(p);

@@ -70,9 +70,8 @@ void start_storm(bool own_stack) {
 pid_t signaller(pid_t to) {
     const pid_t pid = fork();
     if (pid == 0) {
-        while (kill(to, SIGALRM) == 0 && getppid() == to) {
+        while (kill(to, SIGALRM) == 0 && getppid() == to)
             for (int i = 0; i < 50; ++i) __builtin_ia32_pause();
-        }
         _exit(0);
     }
     return pid;

@@ -38,9 +38,8 @@ static void expect_report(const char* name, void* p, const char* const* words, F
     char text[2000];
     size_t have = 0;
     for (ssize_t got; have < sizeof text - 1 &&
-                      (got = read(pipe.ends[0], text + have, sizeof text - 1 - have)) > 0;) {
+                      (got = read(pipe.ends[0], text + have, sizeof text - 1 - have)) > 0;)
         have += static_cast<size_t>(got);
-    }
     text[have] = 0;
     const int status = check::wait_status(pid);
     char hex[32];
@@ -89,24 +88,32 @@ static void double_frees() {
             free(r);
             free(x);
         });
-        expect_report("double free by delete", p, k_double, [](void* x) {
-            ::operator delete(x);
-            ::operator delete(x);
-        });
-        expect_report("freed here, then by another thread", p, k_double, [](void* x) {
-            free(x);
-            in_thread([x] { free(x); });
-        });
-        expect_report("freed by another thread, then here", p, k_double, [](void* x) {
-            in_thread([x] { free(x); });
-            free(x);
-        });
-        expect_report("freed twice by another thread", p, k_double, [](void* x) {
-            in_thread([x] {
+        expect_report(
+            "double free by delete", p, k_double,
+            [](void* x) {
+                ::operator delete(x);
+                ::operator delete(x);
+            });
+        expect_report(
+            "freed here, then by another thread", p, k_double,
+            [](void* x) {
                 free(x);
+                in_thread([x] { free(x); });
+            });
+        expect_report(
+            "freed by another thread, then here", p, k_double,
+            [](void* x) {
+                in_thread([x] { free(x); });
                 free(x);
             });
-        });
+        expect_report(
+            "freed twice by another thread", p, k_double,
+            [](void* x) {
+                in_thread([x] {
+                    free(x);
+                    free(x);
+                });
+            });
         expect_report("freed by two other threads", p, k_double, [](void* x) {
             in_thread([x] { free(x); });
             in_thread([x] { free(x); });
@@ -196,7 +203,8 @@ static void foreign_frees() {
         {"metadata window", reinterpret_cast<void*>(0x300000001000u)},
     };
     for (const auto& one : cases) {
-        expect_report(one.name, one.p, k_foreign, [](void* x) { free(x); });
+        expect_report(
+            one.name, one.p, k_foreign, [](void* x) { free(x); });
         expect_report(one.name, one.p, k_foreign, [](void* x) { in_thread([x] { free(x); }); });
         expect_report(one.name, one.p, k_foreign, [](void* x) {
             void* y = realloc(x, 100);

@@ -56,22 +56,20 @@ static void make_group() {
         v1 ? write_file("memory.limit_in_bytes", "67108864") : write_file("memory.max", "67108864");
     if (!limited) rmdir(s_group);
     REQUIRE(limited, "cannot limit %s", s_group);
-    if (v1) {
+    if (v1)
         write_file("memory.memsw.limit_in_bytes", "67108864");
-    } else {
+    else
         write_file("memory.swap.max", "0");
-    }
 }
 
 int main(int argc, char** argv) {
     check::begin();
     if (argc > 1) {
         check::begin_case(argv[1]);
-        if (strcmp(argv[1], "threads") == 0) {
+        if (strcmp(argv[1], "threads") == 0)
             check::exhaust_in_threads(3000, k_limit / 2);
-        } else {
+        else
             check::exhaust(static_cast<size_t>(atol(argv[1])), k_limit / 2, 4 * k_limit);
-        }
         return check::result();
     }
     make_group();

@@ -153,9 +153,8 @@ inline ssize_t first_damage(const void* p, size_t n, uint64_t seed) {
         __builtin_memcpy(&word, bytes + i, 8);
         differs |= word ^ pattern_word(i / 8, seed);
     }
-    for (size_t i = differs == 0 ? n / 8 * 8 : 0; i < n; ++i) {
+    for (size_t i = differs == 0 ? n / 8 * 8 : 0; i < n; ++i)
         if (bytes[i] != pattern_byte(i, seed)) return static_cast<ssize_t>(i);
-    }
     return -1;
 }
 #define CHECK_PATTERN(p, n, seed)                                                             \
@@ -175,9 +174,8 @@ inline bool all_zero(const void* p, size_t n) {
 /// Waits for a child, restarting on EINTR; -1 when there is none.
 inline int wait_status(pid_t pid) {
     int status = -1;
-    while (waitpid(pid, &status, 0) < 0) {
+    while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR) return -1;
-    }
     return status;
 }
 
@@ -223,9 +221,8 @@ inline long status_bytes(const char* name) {
     if (fd < 0) return -1;
     size_t have = 0;
     for (ssize_t got;
-         have < sizeof text - 1 && (got = read(fd, text + have, sizeof text - 1 - have)) > 0;) {
+         have < sizeof text - 1 && (got = read(fd, text + have, sizeof text - 1 - have)) > 0;)
         have += static_cast<size_t>(got);
-    }
     close(fd);
     text[have] = 0;
     const char* at = strstr(text, name);

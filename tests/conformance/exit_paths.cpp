@@ -184,15 +184,13 @@ static void one_end(const Way& way, bool statistics) {
     char text[64] = "";
     size_t have = 0;
     for (ssize_t got; have < sizeof text - 1 &&
-                      (got = read(output.ends[0], text + have, sizeof text - 1 - have)) > 0;) {
+                      (got = read(output.ends[0], text + have, sizeof text - 1 - have)) > 0;)
         have += static_cast<size_t>(got);
-    }
     const int status = check::wait_status(pid);
-    if (strcmp(way.name, "abort") == 0) {
+    if (strcmp(way.name, "abort") == 0)
         CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "wait status 0x%x", status);
-    } else {
+    else
         CHECK_CHILD(status);
-    }
     CHECK(strcmp(text, "end\n") == 0, "wrote '%s'", text);
 }
 

@@ -75,16 +75,15 @@ int main() {
     REQUIRE(pthread_barrier_init(&s_ready, nullptr, k_threads + 1) == 0);
     REQUIRE(pthread_barrier_init(&s_end, nullptr, k_threads + 1) == 0);
     pthread_t threads[k_threads];
-    for (uintptr_t t = 0; t < k_threads; ++t) {
+    for (uintptr_t t = 0; t < k_threads; ++t)
         REQUIRE(pthread_create(&threads[t], nullptr, thread_main, reinterpret_cast<void*>(t)) == 0);
-    }
     pthread_barrier_wait(&s_ready);
     check::begin_case("child frees what living threads allocated");
     CHECK_CHILD(check::run_in_child(child_main));
     check::begin_case("child starts threads of its own that free it");
     CHECK_CHILD(check::run_in_child([] {
         pthread_t own[k_threads];
-        for (uintptr_t t = 0; t < k_threads; ++t) {
+        for (uintptr_t t = 0; t < k_threads; ++t)
             REQUIRE(pthread_create(
                         &own[t], nullptr,
                         [](void* argument) -> void* {
@@ -97,7 +96,6 @@ int main() {
                             return nullptr;
                         },
                         reinterpret_cast<void*>(t)) == 0);
-        }
         for (const pthread_t thread : own) REQUIRE(pthread_join(thread, nullptr) == 0);
         allocate_all();
         check_and_free_all();

@@ -95,11 +95,10 @@ static void outlive(bool parent_is_killed) {
         exit(check::result());
     }
     const int status = check::wait_status(parent);
-    if (parent_is_killed) {
+    if (parent_is_killed)
         CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    } else {
+    else
         CHECK_CHILD(status);
-    }
     ready.receive();
     CHECK_CHILD(run_hogs(1, "50"));
     go.send();

@@ -30,9 +30,8 @@ static long shared_below(uintptr_t address) {
     const int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     REQUIRE(fd >= 0);
     size_t have = 0;
-    for (ssize_t got; (got = read(fd, text + have, sizeof text - 1 - have)) > 0;) {
+    for (ssize_t got; (got = read(fd, text + have, sizeof text - 1 - have)) > 0;)
         have += static_cast<size_t>(got);
-    }
     close(fd);
     text[have] = 0;
     long bytes = 0;
@@ -40,9 +39,8 @@ static long shared_below(uintptr_t address) {
         unsigned long begin = 0, end = 0;
         char access[5] = "";
         REQUIRE(sscanf(line, "%lx-%lx %4s", &begin, &end, access) == 3);
-        if (begin < 0x1200'0000'0000 || begin >= address || access[0] != 'r' || access[3] != 's') {
+        if (begin < 0x1200'0000'0000 || begin >= address || access[0] != 'r' || access[3] != 's')
             continue;
-        }
         bytes += static_cast<long>((end < address ? end : address) - begin);
     }
     return bytes;
@@ -144,8 +142,7 @@ int main(int argc, char** argv) {
     REQUIRE(check::pool_path() != nullptr, "pool and joined mode only");
     REQUIRE(argc == 3);
     static constexpr const char* k_ways[] = {"fork", "_Fork", "clone"};
-    for (int way = 0; way < 3; ++way) {
+    for (int way = 0; way < 3; ++way)
         if (strcmp(argv[1], k_ways[way]) == 0) refused(argv[2], way, strcmp(argv[2], "late") == 0);
-    }
     return check::result();
 }

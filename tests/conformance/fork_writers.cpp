@@ -97,18 +97,16 @@ static void* reader_main(void*) {
 static void wait_for_writers() {
     uint64_t start[k_writers];
     for (int w = 0; w < k_writers; ++w) start[w] = s_passes[w].load();
-    for (int w = 0; w < k_writers; ++w) {
+    for (int w = 0; w < k_writers; ++w)
         while (s_passes[w].load() < start[w] + 2) sched_yield();
-    }
 }
 
 static uint64_t hash_active() {
     uint64_t hash = 1;
     for (auto& blocks : s_active) {
-        for (const Active& active : blocks) {
+        for (const Active& active : blocks)
             for (size_t i = 0; i < active.count; ++i)
                 hash = (hash ^ active.words[i]) * 0x100000001b3u;
-        }
     }
     return hash;
 }
@@ -132,9 +130,8 @@ static void child_main(check::Pipe& to_parent, check::Pipe& to_child) {
     CHECK(hash_active() == before, "the parent's writes reach the child");
     s_quiet.check();
     s_quiet.repaint(77);
-    for (auto& blocks : s_active) {
+    for (auto& blocks : s_active)
         for (Active& active : blocks) memset(active.words, 0xdd, active.count * sizeof(uint64_t));
-    }
     s_own.make(100000, 1234);
     s_quiet.check();
     to_parent.send();
@@ -168,9 +165,8 @@ int main() {
         }
     }
     pthread_t threads[k_writers + 1];
-    for (intptr_t w = 0; w < k_writers; ++w) {
+    for (intptr_t w = 0; w < k_writers; ++w)
         REQUIRE(pthread_create(&threads[w], nullptr, writer_main, reinterpret_cast<void*>(w)) == 0);
-    }
     REQUIRE(pthread_create(&threads[k_writers], nullptr, reader_main, nullptr) == 0);
     wait_for_writers();
     for (int round = 0; round < k_rounds; ++round) {

@@ -100,9 +100,8 @@ static void turns() {
     const long one = check::heap_footprint() - before;
     REQUIRE(pthread_barrier_init(&s_turn, nullptr, k_workers) == 0);
     pthread_t threads[k_workers];
-    for (long i = 0; i < k_workers; ++i) {
+    for (long i = 0; i < k_workers; ++i)
         REQUIRE(pthread_create(&threads[i], nullptr, worker, reinterpret_cast<void*>(i)) == 0);
-    }
     for (pthread_t t : threads) pthread_join(t, nullptr);
     const long after = check::heap_footprint() - before;
     CHECK(after <= one * 5 / 2, "%ld after all turns, %ld after one", after, one);

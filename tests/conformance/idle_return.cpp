@@ -37,9 +37,8 @@ static bool read_line(const char* thread, const char* name, const char* begin, c
     FILE* file = fopen(path, "re");
     if (file == nullptr) return false;
     bool found = false;
-    while (!found && fgets(line, sizeof line, file) != nullptr) {
+    while (!found && fgets(line, sizeof line, file) != nullptr)
         found = strncmp(line, begin, strlen(begin)) == 0;
-    }
     fclose(file);
     return found;
 }
@@ -78,9 +77,8 @@ static void inspect_thread() {
         }
         unsigned long long word, operation, value;
         if (sscanf(line, "%llu %llx %llx %llx %llx", &number, &word, &operation, &value,
-                   &timeout) != 5) {
+                   &timeout) != 5)
             number = 0;
-        }
         const struct timespec pause = {0, 5000000};
         nanosleep(&pause, nullptr);
     } while ((number != SYS_futex || timeout != 0) && check::now_ms() < deadline);

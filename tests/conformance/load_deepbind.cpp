@@ -55,9 +55,8 @@ int main(int argc, char** argv) {
         check::begin_case(one.name);
         // In a child, since the wrong free ends the process.
         CHECK_CHILD(check::run_in_child([&] {
-            for (const size_t size : {size_t{20}, size_t{3000}, size_t{100000}, size_t{1000000}}) {
+            for (const size_t size : {size_t{20}, size_t{3000}, size_t{100000}, size_t{1000000}})
                 for (int i = 0; i < 50; ++i) one.step(allocate, give_back, duplicate, grow, size);
-            }
         }));
     }
     check::begin_case("dlclose");

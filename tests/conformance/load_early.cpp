@@ -39,9 +39,8 @@ static void preinit(int, char**, char**) {
                 free(p);
                 return p;
             },
-            nullptr) == 0) {
+            nullptr) == 0)
         pthread_join(thread, nullptr);
-    }
     ++s_seen;
 }
 [[gnu::constructor(65535)]] static void last() {

@@ -28,22 +28,20 @@ static void plain_forms() {
         for (int how = 0; how < 4; ++how) {
             void* p = how & 1 ? ::operator new(size, std::nothrow) : ::operator new(size);
             use(p, size, 16);
-            if (how < 2) {
+            if (how < 2)
                 ::operator delete(p);
-            } else if (how == 2) {
+            else if (how == 2)
                 ::operator delete(p, size);
-            } else {
+            else
                 ::operator delete(p, std::nothrow);
-            }
             p = how & 1 ? ::operator new[](size, std::nothrow) : ::operator new[](size);
             use(p, size, 16);
-            if (how < 2) {
+            if (how < 2)
                 ::operator delete[](p);
-            } else if (how == 2) {
+            else if (how == 2)
                 ::operator delete[](p, size);
-            } else {
+            else
                 ::operator delete[](p, std::nothrow);
-            }
         }
     }
 }
@@ -57,23 +55,21 @@ static void aligned_forms() {
                 void* p = how & 1 ? ::operator new(size, align, std::nothrow)
                                   : ::operator new(size, align);
                 use(p, size, alignment);
-                if (how < 2) {
+                if (how < 2)
                     ::operator delete(p, align);
-                } else if (how == 2) {
+                else if (how == 2)
                     ::operator delete(p, size, align);
-                } else {
+                else
                     ::operator delete(p, align, std::nothrow);
-                }
                 p = how & 1 ? ::operator new[](size, align, std::nothrow)
                             : ::operator new[](size, align);
                 use(p, size, alignment);
-                if (how < 2) {
+                if (how < 2)
                     ::operator delete[](p, align);
-                } else if (how == 2) {
+                else if (how == 2)
                     ::operator delete[](p, size, align);
-                } else {
+                else
                     ::operator delete[](p, align, std::nothrow);
-                }
             }
         }
     }

@@ -99,9 +99,8 @@ void read_all_readable() {
         char rights[5];
         if (sscanf(line, "%lx-%lx %4s", &begin, &end, rights) != 3) return;
         if (rights[0] != 'r' || !is_heaps(begin)) return;
-        for (; begin < end; begin += sizeof page) {
+        for (; begin < end; begin += sizeof page)
             if (pread(memory, page, sizeof page, static_cast<off_t>(begin)) < 0) return;
-        }
     });
     close(memory);
 }
@@ -128,9 +127,8 @@ void become_ordinary(rlim_t lockable) {
 /// limit, so it may have none.
 void lock_all() {
     const long before = present().bytes;
-    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
         return check::cannot_run("mlockall", "needs a limit of locked memory above the addresses");
-    }
     if (!check::reading_costs_memory()) check_growth("locked", before);
     errno = 0;
     void* p = malloc(3 << 20);

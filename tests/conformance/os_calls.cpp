@@ -67,12 +67,11 @@ static void locking() {
         }
         REQUIRE(result == 0);
         const long locked = check::heap_footprint();
-        if (check::reading_costs_memory()) {
+        if (check::reading_costs_memory())
             check::cannot_run("what-mlockall-costs", "this kernel shares no page of zeros");
-        } else {
+        else
             CHECK(locked - before < (64 << 20), "footprint %ld before mlockall, %ld after", before,
                   locked);
-        }
         all.renew();
         all.check();
         all.free_all();

@@ -21,9 +21,8 @@ static void fork_when_full() {
             check::fill(check::blocks[i], size, i);
         }
         CHECK(again * 10 >= n / 2 * 9, "the child got %zu of %zu blocks back", again, n / 2);
-        for (size_t i = 0; i < n; ++i) {
+        for (size_t i = 0; i < n; ++i)
             if (check::blocks[i] != nullptr) CHECK_PATTERN(check::blocks[i], size, i);
-        }
     });
     CHECK_CHILD(status);
     for (size_t i = 0; i < n; ++i) {

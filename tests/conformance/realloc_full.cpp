@@ -10,9 +10,8 @@ static constexpr size_t k_give_up = 64u << 20;
 /// Fills up with blocks of that size, then with smaller and smaller ones: nothing can be had.
 static size_t fill_up_wholly(size_t size) {
     size_t n = check::fill_up(size, k_give_up);
-    for (size_t filler = size / 2; filler >= 16; filler /= 2) {
+    for (size_t filler = size / 2; filler >= 16; filler /= 2)
         while (n < check::k_most_blocks && (check::blocks[n] = malloc(filler)) != nullptr) ++n;
-    }
     return n;
 }
 

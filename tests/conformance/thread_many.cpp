@@ -45,9 +45,8 @@ static void run(int count, bool detached) {
             REQUIRE(pthread_create(&threads[k], &attributes, short_life,
                                    reinterpret_cast<void*>(static_cast<intptr_t>(i + k))) == 0);
         }
-        for (const pthread_t thread : threads) {
+        for (const pthread_t thread : threads)
             if (!detached) REQUIRE(pthread_join(thread, nullptr) == 0);
-        }
     }
     while (s_ended < before + count) sched_yield();
     pthread_attr_destroy(&attributes);

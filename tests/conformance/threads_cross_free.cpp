@@ -90,9 +90,8 @@ static void* swap_blocks(void* argument) {
 
 static void run_all(void* (*function)(void*)) {
     pthread_t threads[k_threads];
-    for (uintptr_t t = 0; t < k_threads; ++t) {
+    for (uintptr_t t = 0; t < k_threads; ++t)
         REQUIRE(pthread_create(&threads[t], nullptr, function, reinterpret_cast<void*>(t)) == 0);
-    }
     for (const pthread_t thread : threads) REQUIRE(pthread_join(thread, nullptr) == 0);
 }
 

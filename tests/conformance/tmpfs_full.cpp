@@ -41,13 +41,12 @@ int main(int argc, char** argv) {
     check::begin();
     if (argc > 1) {
         check::begin_case(argv[1]);
-        if (strcmp(argv[1], "threads") == 0) {
+        if (strcmp(argv[1], "threads") == 0)
             check::exhaust_in_threads(3000, k_room / 2);
-        } else if (strcmp(argv[1], "others") == 0) {
+        else if (strcmp(argv[1], "others") == 0)
             room_taken_by_others();
-        } else {
+        else
             check::exhaust(static_cast<size_t>(atol(argv[1])), k_room / 2, 4 * k_room);
-        }
         return check::result();
     }
     check::begin_case("mount");

@@ -21,15 +21,9 @@ class Choices {
 
     /// A number below `n`.
     u32 choose(u32 n) {
-        if (n < 2) {
-            return 0;
-        }
-        if (random_) {
-            return engine_() % (calm_ + 1) != 0 ? 0 : static_cast<u32>(engine_() % n);
-        }
-        if (at_ == taken_.size()) {
-            taken_.push_back({0, n});
-        }
+        if (n < 2) return 0;
+        if (random_) return engine_() % (calm_ + 1) != 0 ? 0 : static_cast<u32>(engine_() % n);
+        if (at_ == taken_.size()) taken_.push_back({0, n});
         return taken_[at_++].choice;
     }
     /// An even choice, also at random.
@@ -38,15 +32,9 @@ class Choices {
     /// Prepares the next execution. False: all have been.
     bool next() {
         at_ = 0;
-        if (random_) {
-            return true;
-        }
-        while (!taken_.empty() && taken_.back().choice + 1 == taken_.back().of) {
-            taken_.pop_back();
-        }
-        if (taken_.empty()) {
-            return false;
-        }
+        if (random_) return true;
+        while (!taken_.empty() && taken_.back().choice + 1 == taken_.back().of) taken_.pop_back();
+        if (taken_.empty()) return false;
         ++taken_.back().choice;
         return true;
     }

@@ -70,8 +70,7 @@ TEST_P(EveryAccess, thenRecovery) {
     World world(plan);
     bool died = true;
     for (u64 last = 1; died; ++last) {
-        for (u64 evicted = 1; evicted <= last; ++evicted) {
-            do {
+        for (u64 evicted = 1; evicted <= last; ++evicted) do {
                 died = die(world, last, evicted);
                 world.crash(0);
                 world.recover_dead(1);
@@ -79,7 +78,6 @@ TEST_P(EveryAccess, thenRecovery) {
                 ++cases;
                 ASSERT_EQ(world.failure(), "") << "access " << last << " evicted " << evicted;
             } while (world.choices().next());
-        }
     }
     std::printf("%s: %lu cases\n", plan.name, cases);
 }
@@ -89,8 +87,7 @@ TEST_P(EveryAccess, thenRecoveryThatDiesAnywhereToo) {
     bool died = true;
     for (u64 last = 1; died; ++last) {
         bool recoverer_died = true;
-        for (u64 second = 1; recoverer_died; ++second) {
-            do {
+        for (u64 second = 1; recoverer_died; ++second) do {
                 died = die(world, last);
                 world.crash(0);
                 recoverer_died = dies_at(world, 1, second, NEVER, [&] { world.recover_dead(1); });
@@ -100,7 +97,6 @@ TEST_P(EveryAccess, thenRecoveryThatDiesAnywhereToo) {
                 ++cases;
                 ASSERT_EQ(world.failure(), "") << "access " << last << " and " << second;
             } while (world.choices().next());
-        }
     }
     std::printf("%s: %lu cases\n", plan.name, cases);
 }
@@ -146,9 +142,7 @@ TEST(ThreeLanes, stopAnywhereAndBothMachinesDie) {
 INSTANTIATE_TEST_SUITE_P(Operations, EveryAccess, testing::ValuesIn(OPERATIONS),
                          [](const auto& operation) {
                              std::string name = operation.param.name;
-                             for (char& c : name) {
-                                 c = c == ' ' ? '_' : c;
-                             }
+                             for (char& c : name) c = c == ' ' ? '_' : c;
                              return name;
                          });
 

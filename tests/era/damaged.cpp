@@ -114,12 +114,10 @@ std::string words_of_others(const Tables& t) {
     const auto add = [&words](const Word& first, usize bytes) {
         words.append(reinterpret_cast<const char*>(&first), bytes);
     };
-    for (const auto& [from, to] : {std::pair{1u, 2u}, std::pair{2u, 1u}}) {
+    for (const auto& [from, to] : {std::pair{1u, 2u}, std::pair{2u, 1u}})
         add(t.tail(from, to), t.at.ring);
-    }
-    for (const auto& [from, to] : {std::pair{0u, 1u}, std::pair{1u, 0u}}) {
+    for (const auto& [from, to] : {std::pair{0u, 1u}, std::pair{1u, 0u}})
         add(t.tail(from, to), 2 * CACHE_LINE);
-    }
     return words;
 }
 

@@ -18,14 +18,9 @@ bool dies_at(World& world, u32 host, u64 last, u64 evicted, Operation&& operatio
     world.act_as(host, 0);
     world.memory.before = [&](Access, const Word&) {
         ++accesses;
-        if (accesses == evicted) {
-            for (const usize line : world.memory.dirty(host)) {
-                world.memory.evict(line);
-            }
-        }
-        if (accesses == last) {
-            throw Died{};
-        }
+        if (accesses == evicted)
+            for (const usize line : world.memory.dirty(host)) world.memory.evict(line);
+        if (accesses == last) throw Died{};
     };
     bool died = false;
     try {

@@ -18,9 +18,7 @@ class Fiber {
   public:
     /// Prepares to run `body`; `finished` says where to go afterwards and must not return.
     void start(const std::function<void()>& body, const std::function<void()>& finished) {
-        if (stack_ == nullptr) {
-            stack_ = std::make_unique<char[]>(STACK);
-        }
+        if (stack_ == nullptr) stack_ = std::make_unique<char[]>(STACK);
         body_ = &body;
         finished_ = &finished;
         getcontext(&context_);

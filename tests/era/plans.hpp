@@ -63,9 +63,7 @@ inline Plan message() {
                        c.release(0);
                    }},
                   {1, 0, [](Client& c) {
-                       if (c.receive(0, 0) == Status::ok) {
-                           c.release(0);
-                       }
+                       if (c.receive(0, 0) == Status::ok) c.release(0);
                    }}};
     return plan;
 }
@@ -240,9 +238,7 @@ inline u32 deeper() {
 /// The name as GoogleTest wants it.
 inline std::string test_name(const Plan& plan) {
     std::string name = plan.name;
-    for (char& c : name) {
-        c = c == ' ' ? '_' : c;
-    }
+    for (char& c : name) c = c == ' ' ? '_' : c;
     return name;
 }
 

@@ -38,9 +38,8 @@ TEST(Era, senderKilledAfterItsMessageWasConsumedAndDropped) {
         }
         world.crash(0);  // its record may still say that the message is to be written
         world.act_as(1, 0);
-        if (receiver.receive(0, 0) == Status::ok) {
+        if (receiver.receive(0, 0) == Status::ok)
             receiver.release(0);  // and now it was, for the first time
-        }
         world.check();
         ASSERT_EQ(world.failure(), "") << last;
         ASSERT_EQ(count_of(world, 0), 0U) << last;
@@ -221,12 +220,8 @@ TEST(Era, recoveryLeavesTheLivingAlone) {
         for (u32 host = 1; host < 3; ++host) {
             words.push_back(world.t.node(host));
             words.push_back(world.t.chunks[host - 1]);
-            for (u32 i = 0; i < 4; ++i) {
-                words.push_back(world.t.ref(host, i));
-            }
-            for (u32 i = 0; i < 2; ++i) {
-                words.push_back(world.t.message(host, 3 - host, i));
-            }
+            for (u32 i = 0; i < 4; ++i) words.push_back(world.t.ref(host, i));
+            for (u32 i = 0; i < 2; ++i) words.push_back(world.t.message(host, 3 - host, i));
             words.push_back(world.t.count(host));
         }
         return words;
@@ -247,9 +242,7 @@ TEST(Era, seventyThousandReferences) {
     for (u32 i = 0; i < MANY; ++i) {
         const u32 host = i % 2;
         world.act_as(host, 0);
-        if (i != 0) {
-            ASSERT_EQ(world.client(host, 0).attach(i / 2, 0), Status::ok);
-        }
+        if (i != 0) ASSERT_EQ(world.client(host, 0).attach(i / 2, 0), Status::ok);
     }
     EXPECT_EQ(count_of(world, 0), MANY);
     world.crash(0);

@@ -58,18 +58,14 @@ class SimMemory {
     }
     bool cas(Word& word, u64 expected, u64 desired) {
         before(Access::cas, word);
-        if (sabotage.no_tell && region_of(word) == Region::seen) {
-            return true;
-        }
+        if (sabotage.no_tell && region_of(word) == Region::seen) return true;
         touch(word, true);
         return word.compare_exchange_strong(expected, desired, std::memory_order_relaxed);
     }
     /// Notes the line as it is; it reaches memory at the caller's next fence, at the latest.
     void flush(const Word& word) {
         before(Access::flush, word);
-        if (ignored(word)) {
-            return;
-        }
+        if (ignored(word)) return;
         const usize line = line_of(word);
         Flush f{caller, line, state_[line].version, {}};
         std::memcpy(f.content, t->base + line * CACHE_LINE, CACHE_LINE);
@@ -78,9 +74,7 @@ class SimMemory {
     void fence() {
         before(Access::fence, t->node(0));
         std::erase_if(pending_, [this](const Flush& f) {
-            if (f.caller != caller) {
-                return false;
-            }
+            if (f.caller != caller) return false;
             Line& line = state_[f.line];
             if (f.version > line.saved) {
                 std::memcpy(memory_.data() + f.line * WORDS, f.content, CACHE_LINE);
@@ -94,11 +88,8 @@ class SimMemory {
     /// The dirty lines of a machine.
     std::vector<usize> dirty(u32 of) const {
         std::vector<usize> found;
-        for (usize i = 0; i < lines_; ++i) {
-            if (state_[i].owner == of) {
-                found.push_back(i);
-            }
-        }
+        for (usize i = 0; i < lines_; ++i)
+            if (state_[i].owner == of) found.push_back(i);
         return found;
     }
     /// A dirty line is lost with its machine, or was written back at the last moment.
@@ -115,9 +106,7 @@ class SimMemory {
     void evict(usize line) { write_back(line); }
     /// Nothing is in any cache.
     void write_back_all() {
-        for (usize i = 0; i < lines_; ++i) {
-            write_back(i);
-        }
+        for (usize i = 0; i < lines_; ++i) write_back(i);
         pending_.clear();
     }
 
@@ -164,9 +153,7 @@ class SimMemory {
     /// Another machine's dirty line is written back before we see it.
     void touch(const Word& word, bool write) {
         const usize i = line_of(word);
-        if (state_[i].owner != NO_HOST && state_[i].owner != host) {
-            write_back(i);
-        }
+        if (state_[i].owner != NO_HOST && state_[i].owner != host) write_back(i);
         if (write) {
             state_[i].owner = host;
             state_[i].writer = caller;

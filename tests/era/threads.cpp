@@ -56,9 +56,7 @@ void use(Memory memory, const Tables& t, u32 node, u32 number, NodeWord word, u3
                 status = receive(lane, other, ref, object);
                 break;
         }
-        if (status == Status::last) {
-            lane.reclaimed();
-        }
+        if (status == Status::last) lane.reclaimed();
         ASSERT_NE(status, Status::damaged);
     }
 }
@@ -68,9 +66,7 @@ void run(Memory memory, u32 operations) {
     Pool pool;
     const Tables& t = pool.t;
     NodeWord words[SHAPE.nodes];
-    for (u32 i = 0; i < SHAPE.nodes; ++i) {
-        words[i] = join(memory, t, i);
-    }
+    for (u32 i = 0; i < SHAPE.nodes; ++i) words[i] = join(memory, t, i);
     std::vector<std::thread> dying;
     std::vector<std::thread> living;
     for (u32 lane = 0; lane < 2; ++lane) {
@@ -80,30 +76,21 @@ void run(Memory memory, u32 operations) {
                               node == 0 ? operations / 4 : operations);
         }
     }
-    for (std::thread& thread : dying) {
-        thread.join();
-    }
+    for (std::thread& thread : dying) thread.join();
     Disposal disposal;
     disposal.reclaim = [](void*, u32) {};
     disposal.clean = [](void*, u32) { return true; };
     Lane<Memory> mine(memory, t, 1, 2, words[1]);
     EXPECT_EQ(Recovery<Memory>(mine, disposal).recover(0), Status::ok);
-    for (std::thread& thread : living) {
-        thread.join();
-    }
+    for (std::thread& thread : living) thread.join();
     // All that is left goes when the others are dead, too.
     EXPECT_EQ(Recovery<Memory>(mine, disposal).recover(2), Status::ok);
     words[2] = join(memory, t, 2);
     Lane<Memory> last(memory, t, 2, 2, words[2]);
     EXPECT_EQ(Recovery<Memory>(last, disposal).recover(1), Status::ok);
-    for (u32 i = 0; i < SHAPE.objects; ++i) {
-        EXPECT_EQ(t.count(i).load(), FREE_OBJECT.bits) << i;
-    }
-    for (u32 node = 0; node < SHAPE.nodes; ++node) {
-        for (u32 i = 0; i < SHAPE.refs; ++i) {
-            EXPECT_EQ(t.ref(node, i).load(), Cell::empty().bits);
-        }
-    }
+    for (u32 i = 0; i < SHAPE.objects; ++i) EXPECT_EQ(t.count(i).load(), FREE_OBJECT.bits) << i;
+    for (u32 node = 0; node < SHAPE.nodes; ++node)
+        for (u32 i = 0; i < SHAPE.refs; ++i) EXPECT_EQ(t.ref(node, i).load(), Cell::empty().bits);
 }
 
 TEST(EraThreads, onLocalMemory) { run(LocalMemory{}, OPERATIONS); }

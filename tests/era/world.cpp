@@ -12,9 +12,7 @@ Client::Client(World& world, u32 host, u32 lane)
     : w(world), host_(host), lane_(world.memory, world.t, host, lane, world.standing(host)) {}
 
 Status Client::gained(Status status, u32 ref, u32 object) {
-    if (status == Status::ok) {
-        w.held[{host_, ref}] = object;
-    }
+    if (status == Status::ok) w.held[{host_, ref}] = object;
     return status;
 }
 
@@ -55,9 +53,7 @@ Status Client::receive(u32 from, u32 ref) {
 
 Status Client::claim(u32 chunk) {
     const Status status = claim_chunk(w.memory, w.t, host_, w.standing(host_), chunk);
-    if (status == Status::ok) {
-        w.chunks[chunk] = host_;
-    }
+    if (status == Status::ok) w.chunks[chunk] = host_;
     return status;
 }
 
@@ -126,15 +122,9 @@ void World::begin() {
     steps_ = 0;
     preemptions_ = plan_.preemptions;
     crashes_ = plan_.crashes;
-    for (auto& running : running_) {
-        running->done = true;
-    }
-    for (u32 i = 0; i < plan_.shape.nodes; ++i) {
-        words_[i] = join(memory, t, i);
-    }
-    if (plan_.setup) {
-        plan_.setup(*this);
-    }
+    for (auto& running : running_) running->done = true;
+    for (u32 i = 0; i < plan_.shape.nodes; ++i) words_[i] = join(memory, t, i);
+    if (plan_.setup) plan_.setup(*this);
     memory.write_back_all();
 }
 
@@ -154,23 +144,16 @@ void World::execute() {
     memory.caller = first;
     swapcontext(&main_, running_[first]->fiber.context());
     exploring_ = false;
-    if (failure_.empty()) {
-        check();
-    }
+    if (failure_.empty()) check();
 }
 
 /// One of the tasks that can go on. False: there is none.
 bool World::another(u32& task) {
     u32 ready[16];
     u32 count = 0;
-    for (u32 i = 0; i < running_.size(); ++i) {
-        if (!running_[i]->done) {
-            ready[count++] = i;
-        }
-    }
-    if (count == 0) {
-        return false;
-    }
+    for (u32 i = 0; i < running_.size(); ++i)
+        if (!running_[i]->done) ready[count++] = i;
+    if (count == 0) return false;
     task = ready[choices_.choose_evenly(count)];
     return true;
 }
@@ -188,9 +171,7 @@ void World::switch_to(u32 task) {
 void World::leave() {
     running_[current_]->done = true;
     u32 next = 0;
-    if (!failure_.empty() || !another(next)) {
-        setcontext(&main_);
-    }
+    if (!failure_.empty() || !another(next)) setcontext(&main_);
     current_ = next;
     memory.host = running_[next]->host;
     memory.caller = next;
@@ -199,16 +180,10 @@ void World::leave() {
 
 /// Before each access: go on, let somebody else run, or let a machine die.
 void World::at(Access access, const Word& word) {
-    if (!exploring_) {
-        return;
-    }
+    if (!exploring_) return;
     ++accesses_;
-    if (++steps_ > TOO_LONG) {
-        fail("somebody waits");
-    }
-    if (!failure_.empty()) {
-        leave();
-    }
+    if (++steps_ > TOO_LONG) fail("somebody waits");
+    if (!failure_.empty()) leave();
     // What only its own lane reads needs no switch before it: any other order looks the same. A
     // fence does: what another lane of the machine sees before it may still be lost.
     // Words of a message are written before it is there, and read once more by who has it.
@@ -220,28 +195,18 @@ void World::at(Access access, const Word& word) {
     const bool changes = access != Access::flush && access != Access::load;
     u32 options[32];
     u32 count = 1;
-    for (u32 i = 0; shared && preemptions_ != 0 && i < running_.size(); ++i) {
-        if (i != current_ && !running_[i]->done) {
-            options[count++] = i;
-        }
-    }
+    for (u32 i = 0; shared && preemptions_ != 0 && i < running_.size(); ++i)
+        if (i != current_ && !running_[i]->done) options[count++] = i;
     const u32 switches = count;
-    for (u32 i = 0; changes && crashes_ != 0 && i < plan_.shape.nodes; ++i) {
-        if (alive_[i]) {
-            options[count++] = i;
-        }
-    }
+    for (u32 i = 0; changes && crashes_ != 0 && i < plan_.shape.nodes; ++i)
+        if (alive_[i]) options[count++] = i;
     if (plan_.evictions) {
         const std::vector<usize> lines = memory.dirty(memory.host);
         const u32 line = choices_.choose(static_cast<u32>(lines.size()) + 1);
-        if (line != 0) {
-            memory.evict(lines[line - 1]);
-        }
+        if (line != 0) memory.evict(lines[line - 1]);
     }
     const u32 choice = choices_.choose(count);
-    if (choice == 0) {
-        return;
-    }
+    if (choice == 0) return;
     if (choice < switches) {
         --preemptions_;
         switch_to(options[choice]);
@@ -249,27 +214,23 @@ void World::at(Access access, const Word& word) {
     }
     --crashes_;
     crash(options[choice]);
-    if (!alive_[running_[current_]->host]) {
-        leave();
-    }
+    if (!alive_[running_[current_]->host]) leave();
 }
 
 void World::crash(u32 host) {
-    for (auto& running : running_) {
-        running->done |= running->host == host;
-    }
+    for (auto& running : running_) running->done |= running->host == host;
     const std::vector<usize> lines = memory.dirty(host);
     const u32 subsets = lines.size() <= 4 ? 1U << lines.size() : 2;
     const u32 kept = choices_.choose_evenly(subsets);
-    for (usize i = 0; i < lines.size(); ++i) {
+    for (usize i = 0; i < lines.size(); ++i)
         memory.settle(lines[i], lines.size() <= 4 ? (kept >> i & 1) == 0 : kept == 0);
-    }
     declare_dead(host);
 }
 
 void World::declare_dead(u32 host) {
     alive_[host] = false;
-    std::erase_if(held, [host](const auto& entry) { return entry.first.first == host; });
+    std::erase_if(
+        held, [host](const auto& entry) { return entry.first.first == host; });
     std::erase_if(chunks, [host](const auto& entry) { return entry.second == host; });
     u32 recoverers = 0;
     for (u32 i = 0; i < plan_.shape.nodes && recoverers < plan_.recoverers; ++i) {
@@ -312,11 +273,8 @@ void World::recover_all(u32 host) {
     Recovery<SimMemory> recovery(mine, disposal);
     while (recover_again_[host]) {
         recover_again_[host] = false;
-        for (u32 i = 0; i < plan_.shape.nodes; ++i) {
-            if (!alive_[i]) {
-                recovery.recover(i);
-            }
-        }
+        for (u32 i = 0; i < plan_.shape.nodes; ++i)
+            if (!alive_[i]) recovery.recover(i);
     }
 }
 

@@ -10,14 +10,10 @@ namespace {
 template <class Visit>
 void each_cell(const Tables& t, Visit&& visit) {
     for (u32 node = 0; node < t.shape.nodes; ++node) {
-        for (u32 i = 0; i < t.shape.refs; ++i) {
-            visit(node, i, Cell{t.ref(node, i).load()});
-        }
-        for (u32 to = 0; to < t.shape.nodes; ++to) {
-            for (u32 i = 0; i < t.shape.slots; ++i) {
+        for (u32 i = 0; i < t.shape.refs; ++i) visit(node, i, Cell{t.ref(node, i).load()});
+        for (u32 to = 0; to < t.shape.nodes; ++to)
+            for (u32 i = 0; i < t.shape.slots; ++i)
                 visit(NO_HOST, i, Cell{t.message(node, to, i).load()});
-            }
-        }
     }
 }
 
@@ -32,9 +28,7 @@ u32 references(const Tables& t, u32 object) {
 }  // namespace
 
 void World::fail(const std::string& what) {
-    if (failure_.empty()) {
-        failure_ = std::string(plan_.name) + ": " + what;
-    }
+    if (failure_.empty()) failure_ = std::string(plan_.name) + ": " + what;
 }
 
 void World::reclaim(u32 object) {
@@ -43,22 +37,17 @@ void World::reclaim(u32 object) {
         fail("object " + std::to_string(object) + " freed twice, or while its count is " +
              std::to_string(word.count()));
     }
-    if (references(t, object) != 0) {
+    if (references(t, object) != 0)
         fail("object " + std::to_string(object) + " freed while referred to");
-    }
 }
 
 void World::check() {
     check_objects();
     check_cells();
-    for (u32 host = 0; host < t.shape.nodes; ++host) {
-        check_node(host);
-    }
+    for (u32 host = 0; host < t.shape.nodes; ++host) check_node(host);
     check_chunks();
     check_hints();
-    if (failure_.empty()) {
-        use_again();
-    }
+    if (failure_.empty()) use_again();
 }
 
 void World::check_objects() {
@@ -76,38 +65,29 @@ void World::check_objects() {
 
 void World::check_cells() {
     each_cell(t, [this](u32, u32 i, Cell cell) {
-        if (cell.claimer() != NOBODY) {
-            fail("cell " + std::to_string(i) + " is still claimed");
-        }
+        if (cell.claimer() != NOBODY) fail("cell " + std::to_string(i) + " is still claimed");
     });
-    for (u32 writer = 1; writer <= t.shape.nodes * t.shape.lanes; ++writer) {
-        if (RedoHead{t.lane(writer).redo.head.load()}.kind() != RedoKind::none) {
+    for (u32 writer = 1; writer <= t.shape.nodes * t.shape.lanes; ++writer)
+        if (RedoHead{t.lane(writer).redo.head.load()}.kind() != RedoKind::none)
             fail("writer " + std::to_string(writer) + " has a transaction that nobody finished");
-        }
-    }
 }
 
 /// A dead machine has nothing, a live one exactly what its clients count on.
 void World::check_node(u32 host) {
     const std::string name = "node " + std::to_string(host);
     const NodeWord word{t.node(host).load()};
-    if (alive_[host] ? word.bits != words_[host].bits : word.state() != NodeState::free) {
+    if (alive_[host] ? word.bits != words_[host].bits : word.state() != NodeState::free)
         fail(name + " is in the wrong state");
-    }
     for (u32 i = 0; i < t.shape.refs; ++i) {
         const auto expected = held.find({host, i});
         const Cell cell{t.ref(host, i).load()};
-        if (cell.bits !=
-            (expected == held.end() ? Cell::empty() : Cell::of(expected->second)).bits) {
+        if (cell.bits != (expected == held.end() ? Cell::empty() : Cell::of(expected->second)).bits)
             fail(name + " lost or kept reference " + std::to_string(i));
-        }
     }
     for (u32 from = 0; !alive_[host] && from < t.shape.nodes; ++from) {
-        for (u32 i = 0; i < t.shape.slots; ++i) {
-            if (Cell{t.message(from, host, i).load()}.holds()) {
+        for (u32 i = 0; i < t.shape.slots; ++i)
+            if (Cell{t.message(from, host, i).load()}.holds())
                 fail(name + " is dead and has a message");
-            }
-        }
     }
 }
 
@@ -117,9 +97,8 @@ void World::check_hints() {
     for (u32 from = 0; from < t.shape.nodes; ++from) {
         for (u32 to = 0; alive_[from] && to < t.shape.nodes; ++to) {
             u32 there = 0;
-            for (u32 i = 0; i < t.shape.slots; ++i) {
+            for (u32 i = 0; i < t.shape.slots; ++i)
                 there += Cell{t.message(from, to, i).load()}.holds();
-            }
             u32 told = 0;
             each_message(local, t, from, to, false,
                          [&](const RemoteMessage&) { return ++told, false; });
@@ -138,9 +117,8 @@ void World::check_chunks() {
             expected == chunks.end()
                 ? FREE_CHUNK.bits
                 : ChunkWord::owned(expected->second, words_[expected->second].generation()).bits;
-        if (t.chunks[chunk].load() != word) {
+        if (t.chunks[chunk].load() != word)
             fail("chunk " + std::to_string(chunk) + " was lost or not given back");
-        }
     }
 }
 
@@ -148,21 +126,16 @@ void World::check_chunks() {
 void World::use_again() {
     for (u32 host = 0; host < t.shape.nodes; ++host) {
         act_as(host, 0);
-        if (!alive_[host]) {
-            words_[host] = join(memory, t, host);
-        }
+        if (!alive_[host]) words_[host] = join(memory, t, host);
         Client again = client(host, 0);
         for (u32 object = 0; object < t.shape.objects; ++object) {
             for (u32 ref = 0; ref < t.shape.refs; ++ref) {
-                if (held.contains({host, ref})) {
-                    continue;
-                }
+                if (held.contains({host, ref})) continue;
                 const bool there = CountWord{t.count(object).load()}.count() != 0;
                 const Status made = there ? again.attach(ref, object) : again.create(ref, object);
                 const Status dropped = again.release(ref);
-                if (made != Status::ok || dropped != (there ? Status::ok : Status::last)) {
+                if (made != Status::ok || dropped != (there ? Status::ok : Status::last))
                     fail("object " + std::to_string(object) + " cannot be used any more");
-                }
                 break;
             }
         }

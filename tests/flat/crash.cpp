@@ -18,9 +18,7 @@ struct Operation {
 
 void allocate(FlatWorld& w, u32 who) {
     Ref ref{};
-    if (w.as(who).allocate(GRANULE, ref) == Status::ok) {
-        w.keep(who, ref);
-    }
+    if (w.as(who).allocate(GRANULE, ref) == Status::ok) w.keep(who, ref);
 }
 
 void release(FlatWorld& w, u32 who, u32 index) {
@@ -35,11 +33,8 @@ void release(FlatWorld& w, u32 who, u32 index) {
 void usual(FlatWorld& w) {
     w.begin();
     Ref ref{};
-    for (u32 who = 0; who < 2; ++who) {
-        for (u32 i = 0; i < 3; ++i) {
-            allocate(w, who);
-        }
-    }
+    for (u32 who = 0; who < 2; ++who)
+        for (u32 i = 0; i < 3; ++i) allocate(w, who);
     w.as(0).send(1, w.held(0, 1));
     w.as(1).receive(0, ref);
     w.keep(1, ref);
@@ -61,9 +56,7 @@ void allocate_twice(FlatWorld& w) {
 
 void allocate_until_full(FlatWorld& w) {
     Ref ref{};
-    while (w.as(0).allocate(GRANULE, ref) == Status::ok) {
-        w.keep(0, ref);
-    }
+    while (w.as(0).allocate(GRANULE, ref) == Status::ok) w.keep(0, ref);
 }
 
 /// Client 0 has no free block on its lists: client 1 has freed all objects of one of its pages and
@@ -92,18 +85,14 @@ const Operation OPERATIONS[] = {
     {"attach",
      [](FlatWorld& w) {
          Ref ref{};
-         if (w.as(0).attach(w.held(0, 1).object, ref) == Status::ok) {
-             w.keep(0, ref);
-         }
+         if (w.as(0).attach(w.held(0, 1).object, ref) == Status::ok) w.keep(0, ref);
      },
      usual},
     {"send", [](FlatWorld& w) { w.as(0).send(1, w.held(0, 0)); }, usual},
     {"receive",
      [](FlatWorld& w) {
          Ref ref{};
-         if (w.as(0).receive(1, ref) == Status::ok) {
-             w.keep(0, ref);
-         }
+         if (w.as(0).receive(1, ref) == Status::ok) w.keep(0, ref);
      },
      usual},
 };
@@ -121,8 +110,7 @@ TEST_P(FlatCrash, thenRecovery) {
     FlatWorld w;
     bool died = true;
     for (u64 last = 1; died; ++last) {
-        for (u64 evicted = last < 60 ? 1 : last; evicted <= last; ++evicted) {
-            do {
+        for (u64 evicted = last < 60 ? 1 : last; evicted <= last; ++evicted) do {
                 died = die(w, last, evicted);
                 w.crash(0);
                 w.recover(0, 1);
@@ -130,7 +118,6 @@ TEST_P(FlatCrash, thenRecovery) {
                 ++cases;
                 ASSERT_EQ(w.failure(), "") << "access " << last << " evicted " << evicted;
             } while (w.choices().next());
-        }
     }
     std::printf("%s: %lu cases\n", GetParam().name, cases);
 }
@@ -140,8 +127,7 @@ TEST_P(FlatCrash, thenRecoveryThatDiesAnywhereToo) {
     bool died = true;
     for (u64 last = 1; died; last += last < 60 ? 1 : 7) {
         bool recoverer_died = true;
-        for (u64 second = 1; recoverer_died; ++second) {
-            do {
+        for (u64 second = 1; recoverer_died; ++second) do {
                 died = die(w, last);
                 w.crash(0);
                 recoverer_died = w.dies_at(1, second, NEVER, [&] { w.recover(0, 1); });
@@ -152,7 +138,6 @@ TEST_P(FlatCrash, thenRecoveryThatDiesAnywhereToo) {
                 ++cases;
                 ASSERT_EQ(w.failure(), "") << "access " << last << " and " << second;
             } while (w.choices().next());
-        }
     }
     std::printf("%s: %lu cases\n", GetParam().name, cases);
 }
@@ -183,9 +168,7 @@ TEST(FlatCrashBroken, isFound) {
                 w.crash(0);
                 w.recover(0, 1);
                 w.check();
-                if (!w.failure().empty()) {
-                    return true;
-                }
+                if (!w.failure().empty()) return true;
             } while (w.choices().next());
         }
         return false;

@@ -14,14 +14,10 @@ struct Died {};
 template <class Visit>
 void each_cell(const era::Tables& t, Visit&& visit) {
     for (u32 client = 0; client < t.shape.nodes; ++client) {
-        for (u32 i = 0; i < t.shape.refs; ++i) {
-            visit(client, era::Cell{t.ref(client, i).load()});
-        }
-        for (u32 to = 0; to < t.shape.nodes; ++to) {
-            for (u32 i = 0; i < t.shape.slots; ++i) {
+        for (u32 i = 0; i < t.shape.refs; ++i) visit(client, era::Cell{t.ref(client, i).load()});
+        for (u32 to = 0; to < t.shape.nodes; ++to)
+            for (u32 i = 0; i < t.shape.slots; ++i)
                 visit(t.shape.nodes, era::Cell{t.message(client, to, i).load()});
-            }
-        }
     }
 }
 
@@ -56,14 +52,9 @@ bool FlatWorld::dies_at(u32 who, u64 last, u64 evicted, const std::function<void
     as(who);
     memory.before = [&](Access, const Word&) {
         ++accesses;
-        if (accesses == evicted) {
-            for (const usize line : memory.dirty(who)) {
-                memory.evict(line);
-            }
-        }
-        if (accesses == last) {
-            throw Died{};
-        }
+        if (accesses == evicted)
+            for (const usize line : memory.dirty(who)) memory.evict(line);
+        if (accesses == last) throw Died{};
     };
     bool died = false;
     try {
@@ -79,9 +70,8 @@ void FlatWorld::crash(u32 who) {
     const std::vector<usize> lines = memory.dirty(who);
     const bool few = lines.size() <= 4;
     const u32 kept = choices_.choose_evenly(few ? 1U << lines.size() : 2);
-    for (usize i = 0; i < lines.size(); ++i) {
+    for (usize i = 0; i < lines.size(); ++i)
         memory.settle(lines[i], few ? (kept >> i & 1) == 0 : kept == 0);
-    }
     alive_[who] = false;
     held_[who].clear();
 }
@@ -95,17 +85,13 @@ void FlatWorld::recover(u32 dead, u32 by) {
 }
 
 void FlatWorld::fail(const std::string& what) {
-    if (failure_.empty()) {
-        failure_ = what;
-    }
+    if (failure_.empty()) failure_ = what;
 }
 
 void FlatWorld::check() {
     check_counts();
     check_held();
-    if (failure_.empty()) {
-        use_all();
-    }
+    if (failure_.empty()) use_all();
 }
 
 /// Every count is the number of references, and no cell is half changed.
@@ -113,11 +99,10 @@ void FlatWorld::check_counts() {
     const era::Tables& t = pool_->tables();
     std::vector<u32> references(t.shape.objects);
     each_cell(t, [&](u32, era::Cell cell) {
-        if (cell.claimer() != era::NOBODY) {
+        if (cell.claimer() != era::NOBODY)
             fail("a cell is still claimed");
-        } else if (cell.holds()) {
+        else if (cell.holds())
             ++references[cell.object()];
-        }
     });
     for (u32 i = 0; i < t.shape.objects; ++i) {
         const era::CountWord word{t.count(i).load()};
@@ -136,19 +121,15 @@ void FlatWorld::check_held() {
     usize found[GEOMETRY.clients + 1] = {};
     each_cell(t, [&](u32 client, era::Cell cell) { found[client] += cell.holds(); });
     for (u32 i = 0; i < GEOMETRY.clients; ++i) {
-        for (const Ref ref : held_[i]) {
-            if (t.ref(i, ref.cell).load() != era::Cell::of(ref.object).bits) {
+        for (const Ref ref : held_[i])
+            if (t.ref(i, ref.cell).load() != era::Cell::of(ref.object).bits)
                 fail("client " + std::to_string(i) + " lost a reference");
-            }
-        }
-        if (found[i] != held_[i].size()) {
+        if (found[i] != held_[i].size())
             fail("client " + std::to_string(i) + " has a reference too many");
-        }
         for (u32 page = 0; page < t.chunk_count; ++page) {
             const ChunkWord word{t.chunks[page].load()};
-            if (!alive_[i] && word.bits != FREE_CHUNK.bits && word.node() == i) {
+            if (!alive_[i] && word.bits != FREE_CHUNK.bits && word.node() == i)
                 fail("a page is still the dead client's");
-            }
         }
     }
 }
@@ -164,16 +145,12 @@ void FlatWorld::use_all() {
                 return;
             }
         }
-        for (const Ref ref : held_[i]) {
-            if (as(i).release(ref) != Status::ok) {
+        for (const Ref ref : held_[i])
+            if (as(i).release(ref) != Status::ok)
                 fail("client " + std::to_string(i) + " cannot drop a reference");
-            }
-        }
         for (u32 from = 0; from < GEOMETRY.clients; ++from) {
             Ref ref{};
-            while (from != i && as(i).receive(from, ref) == Status::ok) {
-                as(i).release(ref);
-            }
+            while (from != i && as(i).receive(from, ref) == Status::ok) as(i).release(ref);
         }
     }
     std::set<u32> objects;
@@ -186,9 +163,7 @@ void FlatWorld::use_all() {
             }
         }
     }
-    if (objects.size() != BLOCKS) {
-        fail(std::to_string(BLOCKS - objects.size()) + " blocks leaked");
-    }
+    if (objects.size() != BLOCKS) fail(std::to_string(BLOCKS - objects.size()) + " blocks leaked");
 }
 
 }  // namespace aep::flat::test

@@ -39,9 +39,7 @@ class Model {
         .clients = 3, .refs = 400, .pages = 12, .slots = 8, .page_shift = 11};
 
     explicit Model(u32 seed) : random_(seed) {
-        for (u32 i = 0; i < GEOMETRY.clients; ++i) {
-            join(i);
-        }
+        for (u32 i = 0; i < GEOMETRY.clients; ++i) join(i);
     }
 
     void step() {
@@ -65,15 +63,11 @@ class Model {
 
     /// Everything goes, and then every block of the pool is there to be allocated once.
     void finish() {
-        for (u32 who = 0; who < GEOMETRY.clients; ++who) {
+        for (u32 who = 0; who < GEOMETRY.clients; ++who)
             while (!held_[who].empty()) release(who);
-        }
-        for (u32 who = 0; who < GEOMETRY.clients; ++who) {
-            die(who);
-        }
-        for (u32 i = 0; i < GEOMETRY.pages * GEOMETRY.blocks(); ++i) {
+        for (u32 who = 0; who < GEOMETRY.clients; ++who) die(who);
+        for (u32 i = 0; i < GEOMETRY.pages * GEOMETRY.blocks(); ++i)
             ASSERT_EQ(space_.pool.tables().count(i).load(), era::FREE_OBJECT.bits);
-        }
         usize blocks = 0;
         for (u32 who = 0; who < GEOMETRY.clients; ++who) {
             Ref ref{};
@@ -108,9 +102,7 @@ class Model {
         const usize size = SIZES[below(std::size(SIZES))];
         Ref ref{};
         const Status status = clients_[who]->allocate(size, ref);
-        if (status == Status::full) {
-            return;
-        }
+        if (status == Status::full) return;
         ASSERT_EQ(status, Status::ok);
         ASSERT_FALSE(references_.contains(ref.object));
         std::memset(clients_[who]->address(ref.object), static_cast<int>(ref.object & 0xff), size);
@@ -121,17 +113,14 @@ class Model {
     /// The object is whole, at the address that this client finds.
     void look(u32 who, u32 object) {
         const u8* bytes = static_cast<const u8*>(clients_[who]->address(object));
-        for (usize i = 0; i < sizes_.at(object); ++i) {
+        for (usize i = 0; i < sizes_.at(object); ++i)
             ASSERT_EQ(bytes[i], static_cast<u8>(object)) << "object " << object;
-        }
         const era::CountWord word{space_.pool.tables().count(object).load()};
         ASSERT_EQ(word.count(), references_.at(object));
     }
 
     void release(u32 who) {
-        if (held_[who].empty()) {
-            return;
-        }
+        if (held_[who].empty()) return;
         std::swap(held_[who][below(static_cast<u32>(held_[who].size()))], held_[who].back());
         const Ref ref = held_[who].back();
         held_[who].pop_back();
@@ -142,9 +131,7 @@ class Model {
 
     void send(u32 who) {
         const u32 to = (who + 1 + below(GEOMETRY.clients - 1)) % GEOMETRY.clients;
-        if (held_[who].empty()) {
-            return;
-        }
+        if (held_[who].empty()) return;
         const Ref ref = held_[who][below(static_cast<u32>(held_[who].size()))];
         std::deque<u32>& ring = rings_[{who, to}];
         ASSERT_FALSE(clients_[who]->has_room(to) && ring.size() == GEOMETRY.slots);
@@ -179,9 +166,7 @@ class Model {
     }
 
     void attach(u32 who) {
-        if (held_[who].empty() || held_[who].size() == GEOMETRY.refs) {
-            return;
-        }
+        if (held_[who].empty() || held_[who].size() == GEOMETRY.refs) return;
         Ref ref{};
         const u32 object = held_[who][below(static_cast<u32>(held_[who].size()))].object;
         ASSERT_EQ(clients_[who]->attach(object, ref), Status::ok);
@@ -191,16 +176,12 @@ class Model {
     /// Recovered by another one, the client comes back with nothing. What it sent still arrives.
     void die(u32 who) {
         ASSERT_EQ(clients_[(who + 1) % GEOMETRY.clients]->recover(who), Status::ok);
-        for (const Ref ref : held_[who]) {
-            dropped(ref.object);
-        }
+        for (const Ref ref : held_[who]) dropped(ref.object);
         held_[who].clear();
         for (u32 from = 0; from < GEOMETRY.clients; ++from) {
             disturbed_.insert({from, who});
             disturbed_.insert({who, from});
-            for (const u32 object : rings_[{from, who}]) {
-                dropped(object);
-            }
+            for (const u32 object : rings_[{from, who}]) dropped(object);
             rings_[{from, who}].clear();
         }
         Ref ref{};
@@ -223,9 +204,7 @@ template <class Memory>
 void use_randomly() {
     for (u32 seed = 1; seed <= 8; ++seed) {
         Model<Memory> model(seed);
-        for (int i = 0; i < 20'000 && !testing::Test::HasFatalFailure(); ++i) {
-            model.step();
-        }
+        for (int i = 0; i < 20'000 && !testing::Test::HasFatalFailure(); ++i) model.step();
         model.finish();
         ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
     }
@@ -255,9 +234,8 @@ TEST(FlatThreads, exchangeObjects) {
     const Space space(SHARED);
     std::vector<std::unique_ptr<Local>> clients;
     era::LocalMemory memory;
-    for (u32 i = 0; i < SHARED.clients; ++i) {
+    for (u32 i = 0; i < SHARED.clients; ++i)
         clients.push_back(std::make_unique<Local>(memory, space.pool, i));
-    }
     std::vector<std::thread> threads;
     for (u32 me = 0; me < SHARED.clients; ++me) {
         threads.emplace_back([&clients, me] {
@@ -279,21 +257,16 @@ TEST(FlatThreads, exchangeObjects) {
             }
         });
     }
-    for (std::thread& thread : threads) {
-        thread.join();
-    }
-    for (u32 dead = 1; dead < SHARED.clients; ++dead) {
+    for (std::thread& thread : threads) thread.join();
+    for (u32 dead = 1; dead < SHARED.clients; ++dead)
         EXPECT_EQ(clients[0]->recover(dead), Status::ok);
-    }
     for (u32 from = 1; from < SHARED.clients; ++from) {
         Ref ref{};
-        while (clients[0]->receive(from, ref) == Status::ok) {
+        while (clients[0]->receive(from, ref) == Status::ok)
             EXPECT_EQ(clients[0]->release(ref), Status::ok);
-        }
     }
-    for (u32 i = 0; i < space.pool.tables().shape.objects; ++i) {
+    for (u32 i = 0; i < space.pool.tables().shape.objects; ++i)
         ASSERT_EQ(space.pool.tables().count(i).load(), era::FREE_OBJECT.bits) << i;
-    }
 }
 
 }  // namespace

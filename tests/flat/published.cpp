@@ -30,9 +30,8 @@ class FlatPublished : public testing::Test {
 
     FlatPublished() {
         // The first allocation of a client takes a page, the second one does not.
-        for (Client<Counted>* client : {&first, &second}) {
+        for (Client<Counted>* client : {&first, &second})
             EXPECT_EQ(client->allocate(64, ref), Status::ok);
-        }
         EXPECT_EQ(first.allocate(64, ref), Status::ok);
     }
 
@@ -54,7 +53,9 @@ class FlatPublished : public testing::Test {
 };
 
 TEST_F(FlatPublished, AnAllocationWritesItsRootReferenceBackUnderOneFence) {
-    EXPECT_EQ(cost(of_first, [&] { return first.allocate(64, ref); }), (Cost{1, 1}));
+    EXPECT_EQ(cost(
+                  of_first, [&] { return first.allocate(64, ref); }),
+              (Cost{1, 1}));
 }
 
 TEST_F(FlatPublished, TheFirstOneFromAPageAlsoTheRedoAreaAndThePage) {
@@ -64,10 +65,18 @@ TEST_F(FlatPublished, TheFirstOneFromAPageAlsoTheRedoAreaAndThePage) {
 
 TEST_F(FlatPublished, AChangeOfAReferenceWritesTheRedoRecordBack) {
     Ref more{};
-    EXPECT_EQ(cost(of_first, [&] { return first.attach(ref.object, more); }), (Cost{1, 0}));
-    EXPECT_EQ(cost(of_first, [&] { return first.release(more); }), (Cost{1, 0}));
-    EXPECT_EQ(cost(of_first, [&] { return first.send(1, ref); }), (Cost{1, 0}));
-    EXPECT_EQ(cost(of_second, [&] { return second.receive(0, more); }), (Cost{1, 0}));
+    EXPECT_EQ(cost(
+                  of_first, [&] { return first.attach(ref.object, more); }),
+              (Cost{1, 0}));
+    EXPECT_EQ(cost(
+                  of_first, [&] { return first.release(more); }),
+              (Cost{1, 0}));
+    EXPECT_EQ(cost(
+                  of_first, [&] { return first.send(1, ref); }),
+              (Cost{1, 0}));
+    EXPECT_EQ(cost(
+                  of_second, [&] { return second.receive(0, more); }),
+              (Cost{1, 0}));
     EXPECT_EQ(cost(of_first, [&] { return first.release(ref); }), (Cost{1, 0}));
 }
 
@@ -76,7 +85,9 @@ TEST_F(FlatPublished, AndOnceMoreWhereTheCountWordShowsAnEraNotSeenBefore) {
     ASSERT_EQ(first.send(1, ref), Status::ok);
     ASSERT_EQ(second.receive(0, received), Status::ok);
     // The last one to change the count was the other client.
-    EXPECT_EQ(cost(of_second, [&] { return second.release(received); }), (Cost{2, 0}));
+    EXPECT_EQ(cost(
+                  of_second, [&] { return second.release(received); }),
+              (Cost{2, 0}));
     EXPECT_EQ(cost(of_first, [&] { return first.release(ref); }), (Cost{2, 0}));
 }
 

@@ -131,9 +131,8 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
     AskMessage ask{};
     ask.slot = input.take<u32>() % 32;
     const AnswerMessage answer = w.host.complete_slot(static_cast<pid_t>(input.take<u16>()), ask);
-    if (ask.slot >= context().max_slots && answer.error != EINVAL) {
+    if (ask.slot >= context().max_slots && answer.error != EINVAL)
         fuzz::broken("a slot that there is not was looked at");
-    }
     ask.magic = PROTOCOL_MAGIC;
     ask.version = PROTOCOL_VERSION;
     ask.layout_hash = CONTEXT_LAYOUT_HASH;
@@ -141,19 +140,15 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
     std::memset(ask.name, input.take<u8>(), sizeof ask.name);
     {
         const Admission admission = w.host.admit(getpid(), geteuid(), ask);
-        if (admission.answer.error == 0 && admission.answer.client > context().max_clients) {
+        if (admission.answer.error == 0 && admission.answer.client > context().max_clients)
             fuzz::broken("admitted as nobody");
-        }
     }
     w.host.sweep(60'000);
     w.host.check(5'000'000);
-    for (u32 i = 0; i < context().max_slots; ++i) {
-        if (owner_of(slot_at(i)).client() > context().max_clients) {
+    for (u32 i = 0; i < context().max_slots; ++i)
+        if (owner_of(slot_at(i)).client() > context().max_clients)
             fuzz::broken("a slot is said to be of a client that there is not");
-        }
-    }
-    if (std::memcmp(&w.constants, &context(), sizeof w.constants) != 0) {
+    if (std::memcmp(&w.constants, &context(), sizeof w.constants) != 0)
         fuzz::broken("a constant has changed");
-    }
     return 0;
 }

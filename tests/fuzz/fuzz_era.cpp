@@ -25,9 +25,8 @@ u8* tables_between_guards() {
     const usize bytes = round_up(AT.bytes, OS_PAGE_SIZE);
     void* at = mmap(nullptr, bytes + 2 * GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     u8* const begin = static_cast<u8*>(at) + GUARD;
-    if (at == MAP_FAILED || mprotect(begin, bytes, PROT_READ | PROT_WRITE) != 0) {
+    if (at == MAP_FAILED || mprotect(begin, bytes, PROT_READ | PROT_WRITE) != 0)
         fuzz::broken("no memory");
-    }
     return begin + bytes - AT.bytes;  // the end is exact
 }
 
@@ -80,22 +79,21 @@ void run(const u8* data, usize bytes) {
     u32 object = 0;
     receive(lane, 0, 1, object);
     send(lane, 2, 2, {3, 4});
-    for (u32 i = 0; i < SHAPE.refs; ++i) {
+    for (u32 i = 0; i < SHAPE.refs; ++i)
         if (lane.release(i) == Status::last) lane.reclaimed();
-    }
     each_message_to(m, t, 1, 0, true, [](const RemoteMessage& w) { return w.from > 77; });
     Lane recoverer(m, t, 1, SHAPE.lanes - 1, words[1]);
     Recovery<LocalMemory> recovery(recoverer, disposal);
     recovery.recover(0);
     if (t.node(1).load() == words[1].bits &&
-        NodeWord{t.node(0).load()}.state() != NodeState::free &&
-        recovery.recover(0) == Status::ok) {
+        NodeWord{t.node(0).load()}.state() != NodeState::free && recovery.recover(0) == Status::ok)
         fuzz::broken("a recovered node is not free");
-    }
     recover_former(m, t, 2, disposal);
-    each_damage(m, t, [](const Damage& d) {
-        if (d.offset >= AT.bytes) fuzz::broken("damage outside");
-    });
+    each_damage(
+        m, t,
+        [](const Damage& d) {
+            if (d.offset >= AT.bytes) fuzz::broken("damage outside");
+        });
     each_living_span(t, 4, [](u32 first, u32 end) {
         if (first >= end || end > 4) fuzz::broken("a span outside");
     });

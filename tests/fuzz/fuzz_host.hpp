@@ -33,9 +33,8 @@ class Folder {
         std::filesystem::permissions(path_, std::filesystem::perms::owner_all);
         FILE* image = std::fopen((path_ + "/image").c_str(), "w");
         if (image == nullptr ||
-            std::fwrite(FUZZ_IMAGE, 1, sizeof FUZZ_IMAGE, image) != sizeof FUZZ_IMAGE) {
+            std::fwrite(FUZZ_IMAGE, 1, sizeof FUZZ_IMAGE, image) != sizeof FUZZ_IMAGE)
             broken("cannot write the image");
-        }
         std::fclose(image);
     }
     ~Folder() { std::filesystem::remove_all(path_); }

@@ -91,9 +91,8 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
         if (kind % 4 == 0) {
             AskMessage ask = good;
             fuzz::Input edits(input.at(), length);
-            for (u32 e = 0; e < kind / 64u && !edits.empty(); ++e) {
+            for (u32 e = 0; e < kind / 64u && !edits.empty(); ++e)
                 fuzz::edit(edits, reinterpret_cast<u8*>(&ask), sizeof ask);
-            }
             send_message(fd.get(), &ask, sizeof ask);
             whole = true;
         } else if (kind % 4 == 2) {

@@ -286,9 +286,8 @@ void Actor::live(int steps) {
     EXPECT_EQ(self_.open(""), Status::ok);
     roster_.put(node_, self_.index(), self_.id());
     for (int i = 0; i < steps && !testing::Test::HasFatalFailure(); ++i) step();
-    if (pick(2) == 0) {  // some let go of all that they have first
+    if (pick(2) == 0)  // some let go of all that they have first
         while (!held_.empty() && !testing::Test::HasFatalFailure()) drop(held_.begin()->first);
-    }
     roster_.put(node_, self_.index(), {});
     self_.die();
 }

@@ -38,9 +38,7 @@ void churn(u32 node, u32 index, u64 seed, Owners& owners, int steps) {
                 random() % 4 == 0 ? ChunkIndex{static_cast<u32>(random() % context().chunk_count)}
                                   : NO_CHUNK;
             const auto said = self.ask(op::ClaimChunks{count, align, exact});
-            if (have.size() + count > LIMIT) {
-                EXPECT_NE(said.status, Status::ok);
-            }
+            if (have.size() + count > LIMIT) EXPECT_NE(said.status, Status::ok);
             if (said.status == Status::ok) {
                 const u32 first = raw(said.first);
                 EXPECT_EQ(first % align, 0u);
@@ -58,9 +56,8 @@ void churn(u32 node, u32 index, u64 seed, Owners& owners, int steps) {
             have.erase(have.begin() + static_cast<long>(at));
         }
         const u32 others = static_cast<u32>(random() % context().chunk_count);
-        if (i % 16 == 0 && std::find(have.begin(), have.end(), others) == have.end()) {
+        if (i % 16 == 0 && std::find(have.begin(), have.end(), others) == have.end())
             EXPECT_EQ(self.ask(op::ReturnChunk{ChunkIndex{others}, false}).status, Status::miss);
-        }
     }
     for (const u32 c : have) owners.give(c, us);
     self.die();  // with what it has
@@ -68,12 +65,14 @@ void churn(u32 node, u32 index, u64 seed, Owners& owners, int steps) {
 
 /// Every record is one that somebody wrote, as a whole.
 void read_log(const LogRing& ring, LogReader& reader, u64& seen) {
-    seen += reader.read(ring, [](const LogEntry& e) {
-        EXPECT_TRUE(e.event == Event::client_limit || e.event == Event::no_run ||
-                    e.event == Event::not_its_chunk);
-        EXPECT_TRUE(e.client >= 1 && e.client <= context().max_clients) << e.client;
-        EXPECT_EQ(e.b, e.event == Event::client_limit ? LIMIT * CHUNK_SIZE : 0);
-    });
+    seen += reader.read(
+        ring,
+        [](const LogEntry& e) {
+            EXPECT_TRUE(e.event == Event::client_limit || e.event == Event::no_run ||
+                        e.event == Event::not_its_chunk);
+            EXPECT_TRUE(e.client >= 1 && e.client <= context().max_clients) << e.client;
+            EXPECT_EQ(e.b, e.event == Event::client_limit ? LIMIT * CHUNK_SIZE : 0);
+        });
 }
 
 TEST(HostedChunks, NobodyHasAnothers) {

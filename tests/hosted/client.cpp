@@ -81,11 +81,10 @@ TEST(HostedClient, SlotsAreOneThreadsAtATime) {
             threads.emplace_back([&, i] {
                 for (int turn = 0; turn < 2000 / SLOWNESS; ++turn) {
                     take_thread_slot();
-                    if (thread_slot != nullptr) {
+                    if (thread_slot != nullptr)
                         EXPECT_EQ(user[index_of(*thread_slot)].exchange(i), 0u);
-                    } else {
+                    else
                         ++without;
-                    }
                     if (turn == 0) together.arrive_and_wait();
                     // One that exists, one that does not, and one of sharing.
                     EXPECT_EQ(perform_in_image(op::ReturnChunk{ChunkIndex{3}, false}).status,
@@ -178,9 +177,8 @@ TEST(HostedClient, EveryMessageIsReceivedOnce) {
             }
         });
         for (std::thread& t : threads) t.join();
-        while (sent < EACH_WAY) {
+        while (sent < EACH_WAY)
             if (share_send(to, reinterpret_cast<void*>(ours), 64, 1000) == 0) ++sent;
-        }
         over = true;
         peer.join();
         EXPECT_EQ(arrived.load(), EACH_WAY);

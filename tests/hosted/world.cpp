@@ -112,9 +112,8 @@ std::string walk() {
     Findings found(Findings::ALL_DAY);
     check_sharing(found);
     std::string text;
-    for (const Finding& f : std::move(found).list()) {
+    for (const Finding& f : std::move(found).list())
         text += fmt::format("{}: {} ({}, expected {})\n", f.where, f.what, f.found, f.expected);
-    }
     return text;
 }
 
@@ -170,9 +169,8 @@ std::string pool_remains(bool all_gone) {
     };
     for (u32 node = 0; node < t.shape.nodes; ++node) {
         for (u32 i = 0; i < t.shape.refs; ++i) see(t.ref(node, i));
-        for (u32 to = 0; to < t.shape.nodes; ++to) {
+        for (u32 to = 0; to < t.shape.nodes; ++to)
             for (u32 i = 0; to != node && i < t.shape.slots; ++i) see(t.message(node, to, i));
-        }
         for (u32 i = 0; i < t.shape.lanes; ++i) {
             const era::RedoHead head{t.lane(t.writer(node, i)).redo.head.load()};
             if (head.kind() != era::RedoKind::none) text += "a record is left\n";

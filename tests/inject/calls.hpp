@@ -119,9 +119,8 @@ inline constexpr Failing FAILING[] = {
 
 /// The entry of a call, or null.
 inline const Failing* failing(long number) {
-    for (const Failing& one : FAILING) {
+    for (const Failing& one : FAILING)
         if (one.number == number) return &one;
-    }
     return nullptr;
 }
 

@@ -93,9 +93,8 @@ constexpr size_t SIZES[] = {16, 100, 1000, 5000, 30000, 70000, 300000, 1500000, 
 void heap() {
     Block blocks[sizeof SIZES / sizeof *SIZES * 3];
     size_t n = 0;
-    for (int round = 0; round < 3; ++round) {
+    for (int round = 0; round < 3; ++round)
         for (const size_t size : SIZES) blocks[n].allocate(size, n), ++n;
-    }
     for (Block& block : blocks) block.verify();
     for (size_t i = 0; i < n; i += 2) blocks[i].resize(blocks[i].bytes * 3);
     for (size_t i = 1; i < n; i += 2) blocks[i].resize(blocks[i].bytes / 3 + 1);
@@ -145,13 +144,11 @@ void threads() {
             errno = pthread_create(&running[i], nullptr, thread_body, &pointers[i]);
             started[i] = worked("pthread_create", errno == 0, {EAGAIN, ENOMEM});
         }
-        for (int i = 0; i < 4; ++i) {
-            if (started[i]) {
+        for (int i = 0; i < 4; ++i)
+            if (started[i])
                 pthread_join(running[i], nullptr);
-            } else {
+            else
                 given[i].release();
-            }
-        }
     }
     malloc_trim(0);
 }
@@ -297,9 +294,8 @@ void share() {
         part = dsm_group_alloc(group, 40000);
         worked("dsm_group_alloc", part != nullptr, {ENOMEM});
     }
-    for (void* part : parts) {
+    for (void* part : parts)
         if (part != nullptr && part != parts[0]) CHECK(dsm_group_free(group, part) == 0);
-    }
     if (parts[0] != nullptr) CHECK(dsm_group_set_root(group, parts[0]) == 0);
     CHECK(dsm_unref(parts[0] != nullptr ? parts[0] : group) == 0);
 }
@@ -337,9 +333,8 @@ void share_fork() {
                 errno = 0;
                 if (worked("dsm_send", dsm_send(dsm_self(), object) == 0, {ENOMEM, EXDEV})) {
                     void* received = dsm_recv(DSM_ANY, 1000, nullptr);
-                    if (!worked("dsm_recv", received != nullptr, {ENOMEM})) {
+                    if (!worked("dsm_recv", received != nullptr, {ENOMEM}))
                         received = dsm_recv(DSM_ANY, 1000, nullptr);
-                    }
                     CHECK(received == object);
                     dsm_free(received);
                 }

@@ -39,9 +39,8 @@ Stacks::Session Stacks::open(pid_t process) {
     dwfl_report_begin(session.get());
     if (dwfl_linux_proc_report(session.get(), process) != 0) session.reset();
     if (session != nullptr && (dwfl_report_end(session.get(), nullptr, nullptr) != 0 ||
-                               dwfl_linux_proc_attach(session.get(), process, true) != 0)) {
+                               dwfl_linux_proc_attach(session.get(), process, true) != 0))
         session.reset();
-    }
     return session;
 }
 

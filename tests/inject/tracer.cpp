@@ -97,9 +97,8 @@ pid_t Tracer::process_of(pid_t tid) {
     std::FILE* file = std::fopen(path, "re");
     pid_t process = 0;
     char line[256];
-    while (file != nullptr && std::fgets(line, sizeof line, file) != nullptr) {
+    while (file != nullptr && std::fgets(line, sizeof line, file) != nullptr)
         if (std::sscanf(line, "Tgid: %d", &process) == 1) break;
-    }
     if (file != nullptr) std::fclose(file);
     return process;
 }
@@ -233,9 +232,8 @@ int Tracer::run() {
         if (tid == main_)
             result = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
         if (WIFSIGNALED(status) && tid != main_ && WTERMSIG(status) != SIGKILL &&
-            threads_[tid].process == tid) {
+            threads_[tid].process == tid)
             std::fprintf(report_, "DIED %d by signal %d\n", tid, WTERMSIG(status));
-        }
         stacks_.forget(tid);
         threads_.erase(tid);
     }
@@ -270,9 +268,8 @@ Options parsed(int argc, char** argv) {
                 options.occurrence = std::atoi(optarg);
                 break;
             case 'n':
-                for (const Failing& one : FAILING) {
+                for (const Failing& one : FAILING)
                     if (std::strcmp(one.name, optarg) == 0) options.number = one.number;
-                }
                 if (options.number >= 0) break;
                 std::fprintf(stderr, "inject: %s is in no table of calls that can fail\n", optarg);
                 std::exit(125);
@@ -292,9 +289,8 @@ Options parsed(int argc, char** argv) {
 int print_table() {
     for (const Failing& one : FAILING) {
         std::printf("%s", one.name);
-        for (const int error : one.errors) {
+        for (const int error : one.errors)
             if (error != 0) std::printf(" %s=%d", strerrorname_np(error), error);
-        }
         std::printf("\n");
     }
     return 0;

@@ -87,9 +87,8 @@ static int worker(const char* seed) {
             // is killed meanwhile.
             const pid_t pid = fork();
             if (pid == 0) {
-                for (const Slot& slot : slots) {
+                for (const Slot& slot : slots)
                     if (slot.block != nullptr) CHECK_PATTERN(slot.block, slot.size, slot.seed);
-                }
                 for (int k = 0; k < 200; ++k) step(slots, 400, random);
                 _exit(check::result());
             }

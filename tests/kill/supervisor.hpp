@@ -66,11 +66,10 @@ inline size_t count_all() {
     const pid_t pid = fork();
     REQUIRE(pid >= 0);
     if (pid == 0) {
-        if (ends[1] == 3) {
+        if (ends[1] == 3)
             fcntl(3, F_SETFD, 0);
-        } else {
+        else
             REQUIRE(dup2(ends[1], 3) == 3);
-        }
         become_worker("take-all", "");
     }
     close(ends[1]);

@@ -25,16 +25,12 @@ static inline
     __attribute__((always_inline)) int
     aep_mutant(unsigned number) {
 #ifdef __cplusplus
-    if (__builtin_is_constant_evaluated()) {
-        return 0;
-    }
+    if (__builtin_is_constant_evaluated()) return 0;
 #endif
     const unsigned* at = aep_switch;
     __asm__(""
             : "+r"(at));  // it does not know what is there: the file is changed after it is built
-    if (at[3] == (number | AEP_SWITCH_TRAP)) {
-        __builtin_trap();
-    }
+    if (at[3] == (number | AEP_SWITCH_TRAP)) __builtin_trap();
     return at[3] == number;
 }
 #endif

@@ -188,11 +188,10 @@ struct Damaged {
     template <class Word>
     void sees(Word& word, auto value, const std::string& where, const char* what) {
         const auto swap_in = [&word](auto other) {
-            if constexpr (requires { word.exchange(other); }) {
+            if constexpr (requires { word.exchange(other); })
                 return word.exchange(other);
-            } else {
+            else
                 return std::exchange(word, other);
-            }
         };
         const auto before = swap_in(value);
         const std::string found = all_of(host.check());

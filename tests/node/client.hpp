@@ -39,9 +39,8 @@ class Client {
         must(life_ != MAP_FAILED, "life");
         madvise(life_, OS_PAGE_SIZE, MADV_DONTFORK);
         ContextHeader header;
-        if (const ContextFault fault = verify_context(fd, header)) {
+        if (const ContextFault fault = verify_context(fd, header))
             throw std::runtime_error(fault.field);
-        }
         const bool member = answer.provider == static_cast<u32>(Provider::kernel);
         if (member) {
             must_map(check_membership(header), "membership");
@@ -117,9 +116,8 @@ class Client {
     u32 fill_page(u32 c) {
         const usize bytes = usize{page_slices(c)} << SLICE_SHIFT;
         const u32 capacity = static_cast<u32>(bytes / class_size(c));
-        for (u32 i = 0; i < capacity; ++i) {
+        for (u32 i = 0; i < capacity; ++i)
             if (take_block(c) == nullptr) return i;
-        }
         return capacity;
     }
     u64 fill(u32 pages, usize bytes) {
@@ -146,9 +144,8 @@ class Client {
             take_block(class_of(16 + i * 48 % 4000));
             const auto taken =
                 ask(op::TakeRun{.heap = heap_, .slices = 1 + i % 40, .alignment = 1});
-            if (taken.status == Status::ok) {
+            if (taken.status == Status::ok)
                 ask(op::GiveRun{.first = taken.run.first, .slices = taken.run.slices});
-            }
             const u32 chunks = 1 + i % 2;
             const auto claimed = ask(op::ClaimChunks{.count = chunks});
             for (u32 c = 0; claimed.status == Status::ok && c < chunks; ++c) {

@@ -65,9 +65,9 @@ class CompleterKeeping : public ::testing::Test {
         }
     }
     bool is_said(const std::string& words) const {
-        return std::any_of(said_.begin(), said_.end(), [&](const std::string& line) {
-            return line.find(words) != std::string::npos;
-        });
+        return std::any_of(
+            said_.begin(), said_.end(),
+            [&](const std::string& line) { return line.find(words) != std::string::npos; });
     }
 
     test::Directory directory_;
@@ -214,9 +214,7 @@ TEST_F(CompleterKeeping, OneThatPerformsAndEndsOverItAgainAndAgainIsHopeless) {
         });
         // One that is slow to begin, on a busy machine, does not count.
         EXPECT_GE(owner_.unwatched, 5u);
-        if (ends) {
-            EXPECT_EQ(owner_.unwatched, 5u);
-        }
+        if (ends) EXPECT_EQ(owner_.unwatched, 5u);
         EXPECT_TRUE(owner_.answers.empty());
     }
 }

@@ -117,17 +117,15 @@ class NodeCrashPoint : public ::testing::Test {
 };
 
 TEST_F(NodeCrashPoint, EveryPointIsSurvived) {
-    for (const char* point : NODE_CRASH_POINTS) {
+    for (const char* point : NODE_CRASH_POINTS)
         EXPECT_TRUE(survives(point, 1)) << point << " was never reached";
-    }
 }
 
 TEST_F(NodeCrashPoint, LaterVisitsAreSurvivedToo) {
     for (const char* point :
          {"admit: entry written", "recover: metadata cleared", "recover: one chunk",
-          "decay: announced", "decay: punched", "decay: free in the pool"}) {
+          "decay: announced", "decay: punched", "decay: free in the pool"})
         EXPECT_TRUE(survives(point, 2)) << point;
-    }
 }
 
 /// A client that is killed in the middle of a send, with the lock of sharing: somebody's count is

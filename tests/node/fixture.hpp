@@ -71,9 +71,8 @@ inline void claim_bare(Client& client, u32 count) {
 inline u32 bare_chunk_of(u32 client) {
     u32 c = 0;
     while (c < context().chunk_count &&
-           (chunk_owner(c).load() != client || chunk_desc(ChunkIndex{c})->holder.load() != 0)) {
+           (chunk_owner(c).load() != client || chunk_desc(ChunkIndex{c})->holder.load() != 0))
         ++c;
-    }
     return c;
 }
 /// Has the host return a bare chunk for its dead client.
@@ -197,9 +196,8 @@ inline std::string all_of(const std::vector<Finding>& findings) {
 
 inline u32 free_chunks(const NodeHost& host) {
     u32 free = 0;
-    for (u32 i = 0; i < host.pool().tables.chunk_count; ++i) {
+    for (u32 i = 0; i < host.pool().tables.chunk_count; ++i)
         free += host.pool().tables.chunk(i).bits == FREE_CHUNK.bits;
-    }
     return free;
 }
 

@@ -105,9 +105,8 @@ class Model {
     u64 references(const Group& g) const {
         u64 sum = 0;
         for (const auto& [client, count] : g.held) sum += count;
-        for (const auto& [client, box] : boxes_) {
+        for (const auto& [client, box] : boxes_)
             sum += static_cast<u64>(std::count(box.begin(), box.end(), g.address()));
-        }
         return sum;
     }
 
@@ -167,9 +166,8 @@ class Model {
             ASSERT_EQ(reply.status, Status::busy);
         } else {
             ASSERT_EQ(reply.status, Status::ok);
-            if (g.root != 0 && g.root != root) {
+            if (g.root != 0 && g.root != root)
                 ASSERT_EQ(ask(client, op::Query{g.root}).status, Status::miss);
-            }
             g.root = root;
             ASSERT_EQ(ask(client, op::SetRoot{g.address(), part + BLOCK - 16, 32}).status,
                       Status::not_live);
@@ -208,8 +206,8 @@ class Model {
     }
 
     Group& at(u64 address) {
-        return *std::find_if(groups_.begin(), groups_.end(),
-                             [&](const Group& g) { return g.address() == address; });
+        return *std::find_if(
+            groups_.begin(), groups_.end(), [&](const Group& g) { return g.address() == address; });
     }
 
     void drop(u32 client, Group& g) {
@@ -241,9 +239,7 @@ class Model {
             }
             give(it->own);
             for (const Part& extent : it->extents) give(extent);
-            if (it->root != 0) {
-                ASSERT_EQ(ask(1, op::Query{it->root}).status, Status::miss);
-            }
+            if (it->root != 0) ASSERT_EQ(ask(1, op::Query{it->root}).status, Status::miss);
             it = groups_.erase(it);
         }
     }
@@ -269,9 +265,8 @@ class Model {
         for (Group& g : groups_) {
             forget(client, g);
             if (g.own.owner == client) g.own.owner = 0;
-            for (Part& extent : g.extents) {
+            for (Part& extent : g.extents)
                 if (extent.owner == client) extent.owner = 0;
-            }
         }
         remove_unreferenced();
         returned_[client].clear();
@@ -325,17 +320,27 @@ TEST(Groups, TheWalkFindsWhatIsPlanted) {
             EXPECT_NE(walk().find(words), std::string::npos) << words << ": " << walk();
         });
     };
-    finds("the count of groups is wrong", [](Export&) { ++sharing().groups; });
-    finds("the count of extents is wrong", [](Export&) { --sharing().extents; });
-    finds("so many groups have it", [](Export& g) { g.next_extent = NO_RECORD; });
-    finds("so many groups have it", [](Export& g) { g.root = NO_RECORD; });
-    finds("it is on another group's list", [](Export& g) { export_at(g.next_extent).group = 0; });
-    finds("it is part of no group", [](Export& g) { g.group = NO_RECORD; });
-    finds("it has too many extents", [](Export& g) {
-        export_at(export_at(g.next_extent).next_extent).next_extent = g.next_extent;
-    });
-    finds("its root is outside", [](Export& g) { export_at(g.root).address += CHUNK_SIZE; });
-    finds("its group has another root", [](Export& g) { g.root = g.next_extent; });
+    finds(
+        "the count of groups is wrong", [](Export&) { ++sharing().groups; });
+    finds(
+        "the count of extents is wrong", [](Export&) { --sharing().extents; });
+    finds(
+        "so many groups have it", [](Export& g) { g.next_extent = NO_RECORD; });
+    finds(
+        "so many groups have it", [](Export& g) { g.root = NO_RECORD; });
+    finds(
+        "it is on another group's list", [](Export& g) { export_at(g.next_extent).group = 0; });
+    finds(
+        "it is part of no group", [](Export& g) { g.group = NO_RECORD; });
+    finds(
+        "it has too many extents",
+        [](Export& g) {
+            export_at(export_at(g.next_extent).next_extent).next_extent = g.next_extent;
+        });
+    finds(
+        "its root is outside", [](Export& g) { export_at(g.root).address += CHUNK_SIZE; });
+    finds(
+        "its group has another root", [](Export& g) { g.root = g.next_extent; });
     finds("its writer does not hold it", [](Export& g) { g.writer = 3; });
 }
 
@@ -349,9 +354,8 @@ TEST(Groups, WhatIsNoneIsRefused) {
             EXPECT_EQ(ask(1, op::SetRoot{none, at + 64, 16}).status, Status::miss);
             EXPECT_EQ(ask(1, op::SetWriter{none, 0}).status, Status::miss);
         }
-        for (const u64 memory : {u64{0}, ~u64{0}, others, at, at + BLOCK, root}) {
+        for (const u64 memory : {u64{0}, ~u64{0}, others, at, at + BLOCK, root})
             EXPECT_EQ(ask(1, op::ExtendGroup{at, memory, BLOCK}).status, Status::not_held);
-        }
         EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 3 * BLOCK, 0}).status, Status::not_held);
         EXPECT_EQ(ask(1, op::MakeGroup{others, BLOCK}).status, Status::not_held);
         EXPECT_EQ(ask(3, op::MakeGroup{others, BLOCK}).status, Status::gone);
@@ -360,9 +364,8 @@ TEST(Groups, WhatIsNoneIsRefused) {
         EXPECT_EQ(ask(2, op::SetWriter{at, 0}).status, Status::not_writer);
         EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, 16}).status, Status::busy);
         EXPECT_EQ(ask(2, op::Drop{root}).status, Status::ok);
-        for (const u64 outside : {at - 16, others, at + 3 * BLOCK, ~u64{0}, at + BLOCK}) {
+        for (const u64 outside : {at - 16, others, at + 3 * BLOCK, ~u64{0}, at + BLOCK})
             EXPECT_EQ(ask(1, op::SetRoot{at, outside, 16}).status, Status::not_live);
-        }
         EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, ~u64{0}}).status, Status::not_live);
         EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, 0}).status, Status::not_live);
         EXPECT_EQ(walk(), "");
@@ -388,9 +391,8 @@ TEST(Groups, TablesThatAreFullAreSaid) {
         EXPECT_EQ(walk(), "");
         EXPECT_EQ(ask(1, op::Drop{at}).status, Status::ok);
         EXPECT_EQ(sharing().extents, 0u);
-        for (u64 i = 0; i <= MAX_EXTENTS; ++i) {
+        for (u64 i = 0; i <= MAX_EXTENTS; ++i)
             EXPECT_EQ(ask(1, op::TakeReturned{}).status, Status::ok);
-        }
         EXPECT_EQ(sharing().live_exports, 0u);
     });
 }

@@ -176,12 +176,13 @@ TEST(Hostile, WordsOfClientsLeadNowhere) {
             slot.owner = SlotOwner::make(owner, 7).bits;
             slot.sequence = 1;
             EXPECT_EQ(owner_of(slot).bits, 0u);
-            EXPECT_EQ(host.complete_slot(getpid(),
-                                         [] {
-                                             AskMessage ask = good_ask();
-                                             ask.slot = 3;
-                                             return ask;
-                                         }())
+            EXPECT_EQ(host.complete_slot(
+                              getpid(),
+                              [] {
+                                  AskMessage ask = good_ask();
+                                  ask.slot = 3;
+                                  return ask;
+                              }())
                           .error,
                       static_cast<u32>(EPERM));
             EXPECT_TRUE(contains(all_of(host.check()), "slot 3"));
@@ -205,9 +206,8 @@ TEST(Hostile, WordsOfClientsLeadNowhere) {
         context().state = static_cast<u32>(ContextState::poisoned);
         EXPECT_TRUE(contains(host.poison_text(), "????????????????"));
         context().state = static_cast<u32>(ContextState::live);
-        for (u32 i = 0; i < 2 * LogRing::RECORDS; ++i) {
+        for (u32 i = 0; i < 2 * LogRing::RECORDS; ++i)
             log_ring().write(static_cast<Event>(i * 77), i * 991, ~u64{0}, i);
-        }
         said.clear();
         process.kill_it();
         host.sweep(0);

@@ -162,12 +162,10 @@ void empty_mailbox() {
 void expect_empty(const era::Tables& t) {
     for (u32 i = 0; i < t.shape.objects; ++i) ASSERT_EQ(t.count(i).load(), 0u) << "object " << i;
     for (u32 node = 0; node < 2; ++node) {
-        for (u32 i = 0; i < t.shape.refs; ++i) {
+        for (u32 i = 0; i < t.shape.refs; ++i)
             ASSERT_EQ(t.ref(node, i).load(), 0u) << "reference " << i << " of node " << node;
-        }
-        for (u32 i = 0; i < t.shape.slots; ++i) {
+        for (u32 i = 0; i < t.shape.slots; ++i)
             ASSERT_EQ(t.message(node, 1 - node, i).load(), 0u) << "message " << i;
-        }
         for (u32 lane = 0; lane < t.shape.lanes; ++lane) {
             const era::RedoHead head{t.lane(t.writer(node, lane)).redo.head.load()};
             ASSERT_EQ(head.kind(), era::RedoKind::none) << "lane " << lane << " of node " << node;
@@ -247,9 +245,8 @@ void run_second(const Directory& directory, Baton& baton, u64 seed, u64 dies_at,
             // Until the dead node is free. What comes afterwards is an operation: the provider's
             // business.
             const auto* dead = reinterpret_cast<const era::Word*>(machine->base);
-            if (era::NodeWord{dead->load()}.state() != era::NodeState::free) {
+            if (era::NodeWord{dead->load()}.state() != era::NodeState::free)
                 at_access(access, word);
-            }
         };
     }
     if (others != nullptr) {
@@ -381,9 +378,7 @@ TEST_P(LostLines, WhereverItDiesWhenItComesBack) {
         ASSERT_TRUE(WIFSIGNALED(wait_for(first)));
         ASSERT_TRUE(others.take(0));
         died = comes_back(directory, change);
-        if (died) {
-            EXPECT_FALSE(comes_back(directory, 0));
-        }
+        if (died) EXPECT_FALSE(comes_back(directory, 0));
         others.pass(0);
         ASSERT_EQ(wait_for(second), 0) << "it died again before change " << change;
     }

@@ -53,9 +53,8 @@ TEST_P(MemberPoints, NextHostGoesOn) {
         EXPECT_EQ(all_of(host.check()), "");
         host.remove();
         const era::Tables& t = host.membership()->tables();
-        for (u32 i = 0; i < t.shape.nodes; ++i) {
+        for (u32 i = 0; i < t.shape.nodes; ++i)
             EXPECT_EQ(era::NodeWord{t.node(i).load()}.state(), era::NodeState::free);
-        }
         EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count);
     });
 }

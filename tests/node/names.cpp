@@ -26,9 +26,8 @@ void with_nodes(Body body) {
         options.nodes.node = OURS;
         Host host(options);
         const era::Tables t = era_tables();
-        for (const u32 node : {BEFORE, AFTER}) {
+        for (const u32 node : {BEFORE, AFTER})
             t.node(node).store(era::NodeWord::make(era::NodeState::live, 1).bits);
-        }
         client_at(1).generation = 1;
         body();
     });

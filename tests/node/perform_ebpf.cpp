@@ -55,9 +55,8 @@ struct EbpfHost {
     }
     void recover(u32 client) {
         while (host.recover(client).state == RecoveryState::waiting &&
-               !::testing::Test::HasFailure()) {
+               !::testing::Test::HasFailure())
             await_event();
-        }
         EXPECT_FALSE(host.poisoned()) << host.poison_text();
         EXPECT_EQ(client_at(client).state.load(), static_cast<u32>(ClientState::free));
         EXPECT_EQ(context().captured.load(), 0u);  // no client's thread was killed inside
@@ -78,9 +77,8 @@ pid_t completer_pid() {
 bool soon_in_image(pid_t completer) {
     const auto image = read_image_info(UniqueFd(open(AEP_TEST_IMAGE, O_RDONLY)).get());
     auto info = image;
-    for (const time_t end = time(nullptr) + 60; time(nullptr) < end; sched_yield()) {
+    for (const time_t end = time(nullptr) + 60; time(nullptr) < end; sched_yield())
         if (wait_in_image(*info, completer, 1)) return true;
-    }
     return false;
 }
 
@@ -338,9 +336,8 @@ TEST_F(PerformEbpf, ClientThatChoosesTheCompletersRegisters) {
         while (SlotOwner{slot_at(slot).owner.load()}.client() != client) ++slot;
         ASSERT_NO_FATAL_FAILURE(die_making_a_file(hostile.pid(), stack_of_slot(slot)));
         const pid_t completer = completer_pid();
-        while (daemon.host.recover(client).state == RecoveryState::waiting) {
+        while (daemon.host.recover(client).state == RecoveryState::waiting)
             ASSERT_NO_FATAL_FAILURE(daemon.await_event());
-        }
         EXPECT_NE(access(path.c_str(), F_OK), 0);
         EXPECT_NE(said.find("broke: signal 31"), std::string::npos) << said;
         EXPECT_EQ(completer_pid(), completer);
@@ -461,9 +458,8 @@ TEST_F(PerformEbpf, DaemonsKilledAnywhere) {
             for (;;) {
                 op::ClaimChunks::Reply claimed;
                 daemon.until([&] { return daemon.host.perform_for(client, claim, claimed); });
-                while (bare_chunk_of(client) < context().chunk_count) {
+                while (bare_chunk_of(client) < context().chunk_count)
                     daemon.give_back(client, bare_chunk_of(client), reply);
-                }
             }
         }));
         ASSERT_EQ(status, SIGALRM);

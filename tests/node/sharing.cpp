@@ -53,9 +53,8 @@ class Model {
         for (const auto& [address, object] : objects_) {
             u64 expected = 0;
             for (const auto& [client, count] : object.held) expected += count;
-            for (const auto& box : boxes_) {
+            for (const auto& box : boxes_)
                 for (const Letter& letter : box.second) expected += letter.address == address;
-            }
             const auto reply = ask(1, op::Query{address});
             const bool known = object.exported || returned_.count(address) != 0;
             ASSERT_EQ(reply.status, known ? Status::ok : Status::miss);
@@ -122,9 +121,8 @@ class Model {
         Object& o = objects_[address];
         if (!o.held.empty()) return;
         for (const auto& box : boxes_) {
-            for (const Letter& letter : box.second) {
+            for (const Letter& letter : box.second)
                 if (letter.address == address) return;
-            }
         }
         o.exported = false;
     }
@@ -208,9 +206,8 @@ class Model {
         std::vector<u64> touched;
         for (const Letter& letter : boxes_[client]) touched.push_back(letter.address);
         boxes_[client].clear();
-        for (auto& [address, o] : objects_) {
+        for (auto& [address, o] : objects_)
             if (o.held.erase(client) != 0) touched.push_back(address);
-        }
         for (const u64 address : touched) gone_if_last(address);
         for (const u64 address : touched) {
             const Object& o = objects_[address];
@@ -261,16 +258,24 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
             EXPECT_NE(walk().find(words), std::string::npos) << words << ": " << walk();
         });
     };
-    finds("the count of exports is wrong", [] { ++sharing().live_exports; });
-    finds("the count of holders is wrong", [] { --sharing().live_holders; });
-    finds("the count of exports that wait is wrong", [] { ++sharing().deferred.count; });
-    finds("the count of exports that visit is wrong", [] { ++sharing().visiting.count; });
-    finds("its count of references is wrong", [] {
-        for (u32 i = 1; i <= sharing().exports_used; ++i) ++export_at(i).references;
-    });
-    finds("the count of its exports is wrong", [] { ++chunk_exports(0); });
-    finds("lists of owners have lost an export",
-          [] { share_client(1).first_export = share_client(2).first_export = NO_RECORD; });
+    finds(
+        "the count of exports is wrong", [] { ++sharing().live_exports; });
+    finds(
+        "the count of holders is wrong", [] { --sharing().live_holders; });
+    finds(
+        "the count of exports that wait is wrong", [] { ++sharing().deferred.count; });
+    finds(
+        "the count of exports that visit is wrong", [] { ++sharing().visiting.count; });
+    finds(
+        "its count of references is wrong",
+        [] {
+            for (u32 i = 1; i <= sharing().exports_used; ++i) ++export_at(i).references;
+        });
+    finds(
+        "the count of its exports is wrong", [] { ++chunk_exports(0); });
+    finds(
+        "lists of owners have lost an export",
+        [] { share_client(1).first_export = share_client(2).first_export = NO_RECORD; });
     finds("quiet moment", [] { sharing().version.fetch_add(1); });
 }
 
@@ -311,13 +316,11 @@ TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
         EXPECT_EQ(ask(context().max_clients + 1, op::Open{}).status, Status::gone);
         const u64 self = id_of(1, client_at(1).generation.load()).bits;
         for (const u64 address : {u64{0}, u64{HEAP_BASE - 1}, u64{HEAP_BASE + HEAP_WINDOW}, ~u64{0},
-                                  u64{HEAP_BASE + HEAP_WINDOW - 1}}) {
+                                  u64{HEAP_BASE + HEAP_WINDOW - 1}})
             EXPECT_EQ(ask(1, op::Send{address, {self}, 64}).status, Status::not_held);
-        }
         const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
-        for (const u64 bytes : {u64{0}, u64{HEAP_WINDOW}, ~u64{0}, u64{CHUNK_SIZE * 3}}) {
+        for (const u64 bytes : {u64{0}, u64{HEAP_WINDOW}, ~u64{0}, u64{CHUNK_SIZE * 3}})
             EXPECT_EQ(ask(1, op::Send{at, {self}, bytes}).status, Status::not_held);
-        }
         EXPECT_EQ(walk(), "");
     });
 }
@@ -337,9 +340,8 @@ TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
         ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
         while (ask(1, op::Leave{}).status == Status::ok) continue;
         const auto all_are = [&](u32 owner) {
-            for (u32 c = first; c < first + 4; ++c) {
+            for (u32 c = first; c < first + 4; ++c)
                 if (chunk_owner(c).load() != owner) return false;
-            }
             return true;
         };
         const auto begin_drop = [&] {

@@ -47,11 +47,10 @@ inline u32 first_chunk_of(u32 client) {
 inline void give_up_chunks(u32 client) {
     for (u32 c = 0; c < context().chunk_count; ++c) {
         if (chunk_owner(c).load() != client) continue;
-        if (chunk_exports(c).load() != 0) {
+        if (chunk_exports(c).load() != 0)
             ASSERT_TRUE(keep_chunk(client, c));
-        } else {
+        else
             ASSERT_TRUE(reclaim_chunk(client, c));
-        }
     }
 }
 

@@ -30,18 +30,16 @@ u64 next_random() {
 bool chance(u32 of_256) { return next_random() % 256 < of_256; }
 
 bool all_free(u32 first, u32 count) {
-    for (u32 c = first; c < first + count; ++c) {
+    for (u32 c = first; c < first + count; ++c)
         if (held[c]) return false;
-    }
     return true;
 }
 
 /// The first place for the run, after a hole if one is wanted.
 u32 find_place(u32 count, u32 align) {
     u32 skip = chance(hostility.holes) ? 1 + static_cast<u32>(next_random() % 3) : 0;
-    for (u32 first = 0; first + count <= PLACES; first += align) {
+    for (u32 first = 0; first + count <= PLACES; first += align)
         if (all_free(first, count) && skip-- == 0) return first;
-    }
     return PLACES;
 }
 
@@ -61,10 +59,9 @@ ChunkRun provide(u32 count, u32 align, ChunkIndex at) {
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
     if (sys::failed(sys::mmap(address, bytes, PROT_READ | PROT_WRITE, FLAGS))) return {};
     const bool dirty = chance(hostility.dirty_chunks);
-    if (dirty) {  // one word a slice's OS page is enough to be noticed
+    if (dirty)  // one word a slice's OS page is enough to be noticed
         for (uptr p = address; p < address + bytes; p += OS_PAGE_SIZE)
             *reinterpret_cast<u64*>(p) = 0xdead'beef'dead'beef;
-    }
     sys::mprotect(address, bytes, PROT_NONE);
     for (u32 c = first; c < first + count; ++c) held[c] = true;
     hostile_counts.chunks_held += count;

@@ -75,65 +75,78 @@ void for_seeds(u64 first, Body body) {
 }
 
 TEST(Property, AnonymousMemory) {
-    for_seeds(100, [](u64 seed) { run({.name = "anonymous"}, seed, 500, anonymous_backing()); });
+    for_seeds(
+        100, [](u64 seed) { run({.name = "anonymous"}, seed, 500, anonymous_backing()); });
 }
 
 TEST(Property, AnonymousMemoryPurgedAtOnce) {
-    for_seeds(200, [](u64 seed) { run({.name = "no decay"}, seed, 0, anonymous_backing()); });
+    for_seeds(
+        200, [](u64 seed) { run({.name = "no decay"}, seed, 0, anonymous_backing()); });
 }
 
 TEST(Property, SmallHeap) {
-    for_seeds(300, [](u64 seed) {
-        run({.max_live = MiB, .name = "small heap"}, seed, 0, anonymous_backing());
-    });
+    for_seeds(
+        300,
+        [](u64 seed) {
+            run({.max_live = MiB, .name = "small heap"}, seed, 0, anonymous_backing());
+        });
 }
 
 TEST(Property, MemoryThatMustBeCommitted) {
-    for_seeds(400, [](u64 seed) {
-        hostility = {.holes = 60,
-                     .dirty_chunks = 100,
-                     .coarse_chunks = 80,
-                     .max_chunks_held = 1000,
-                     .seed = seed};
-        run({.name = "commit"}, seed, 0, hostile_backing());
-        EXPECT_GT(hostile_counts.committed, 0u);
-        EXPECT_GT(hostile_counts.purged, 0u);
-        EXPECT_EQ(hostile_counts.chunks_held, 0u) << "every chunk went back";
-    });
+    for_seeds(
+        400,
+        [](u64 seed) {
+            hostility = {.holes = 60,
+                         .dirty_chunks = 100,
+                         .coarse_chunks = 80,
+                         .max_chunks_held = 1000,
+                         .seed = seed};
+            run({.name = "commit"}, seed, 0, hostile_backing());
+            EXPECT_GT(hostile_counts.committed, 0u);
+            EXPECT_GT(hostile_counts.purged, 0u);
+            EXPECT_EQ(hostile_counts.chunks_held, 0u) << "every chunk went back";
+        });
 }
 
 TEST(Property, ABackingThatRefuses) {
-    for_seeds(500, [](u64 seed) {
-        hostility = {.refuse_chunks = 80,
-                     .refuse_commit = 40,
-                     .holes = 80,
-                     .dirty_chunks = 100,
-                     .coarse_chunks = 80,
-                     .fail_purge = 60,
-                     .fail_release = 60,
-                     .max_chunks_held = 40,
-                     .seed = seed};
-        run({.may_fail = true, .name = "hostile"}, seed, 0, hostile_backing());
-        EXPECT_GT(hostile_counts.refused, 0u);
-        EXPECT_GT(hostile_counts.commits_refused, 0u);
-        EXPECT_GT(hostile_counts.purges_failed, 0u);
-    });
+    for_seeds(
+        500,
+        [](u64 seed) {
+            hostility = {.refuse_chunks = 80,
+                         .refuse_commit = 40,
+                         .holes = 80,
+                         .dirty_chunks = 100,
+                         .coarse_chunks = 80,
+                         .fail_purge = 60,
+                         .fail_release = 60,
+                         .max_chunks_held = 40,
+                         .seed = seed};
+            run({.may_fail = true, .name = "hostile"}, seed, 0, hostile_backing());
+            EXPECT_GT(hostile_counts.refused, 0u);
+            EXPECT_GT(hostile_counts.commits_refused, 0u);
+            EXPECT_GT(hostile_counts.purges_failed, 0u);
+        });
 }
 
 TEST(Property, APoolThatIsFull) {
-    for_seeds(600, [](u64 seed) {
-        hostility = {.max_chunks_held = 3, .seed = seed};
-        run({.may_fail = true, .max_live = 10 * MiB, .name = "full"}, seed, 0, hostile_backing());
-        EXPECT_GT(hostile_counts.refused, 0u);
-        EXPECT_EQ(hostile_counts.chunks_held, 0u) << "every chunk went back";
-    });
+    for_seeds(
+        600,
+        [](u64 seed) {
+            hostility = {.max_chunks_held = 3, .seed = seed};
+            run({.may_fail = true, .max_live = 10 * MiB, .name = "full"}, seed, 0,
+                hostile_backing());
+            EXPECT_GT(hostile_counts.refused, 0u);
+            EXPECT_EQ(hostile_counts.chunks_held, 0u) << "every chunk went back";
+        });
 }
 
 TEST(Property, EveryOperationIsFollowedByAFullWalk) {
-    for_seeds(700, [](u64 seed) {
-        check_domain_every(1);  // counts in the checked build
-        run({.max_live = 4 * MiB, .name = "walk"}, seed, 0, anonymous_backing());
-    });
+    for_seeds(
+        700,
+        [](u64 seed) {
+            check_domain_every(1);  // counts in the checked build
+            run({.max_live = 4 * MiB, .name = "walk"}, seed, 0, anonymous_backing());
+        });
 }
 
 }  // namespace

@@ -269,29 +269,27 @@ void Session::step() {
     if (live_bytes_ > options_.max_live) growing_ = false;
     if (live_bytes_ < options_.max_live / 8) growing_ = true;
     const u32 what = choices_.below(64);
-    if (what < 24) {
-        if (growing_) {
+    if (what < 24)
+        if (growing_)
             do_allocate();
-        } else {
+        else
             do_free();
-        }
-    } else if (what < 36) {
+    else if (what < 36)
         do_free();
-    } else if (what < 42) {
+    else if (what < 42)
         do_zeroed();
-    } else if (what < 46) {
+    else if (what < 46)
         do_aligned();
-    } else if (what < 54) {
+    else if (what < 54)
         do_reallocate();
-    } else if (what < 59) {
+    else if (what < 59)
         do_burst();
-    } else if (what < 61) {
+    else if (what < 61)
         do_bad_free();
-    } else if (what < 63) {
+    else if (what < 63)
         do_end();
-    } else {
+    else
         trim();
-    }
     if (steps_ % options_.check_every == 0) check("after a step");
 }
 

@@ -24,13 +24,11 @@ namespace aep::test {
 inline std::string own_bpffs() {
     static const std::string error = [] {
         if (unshare(CLONE_NEWNS) != 0 ||
-            mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+            mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
             return std::string("a mount namespace of the test's own: ") + strerror(errno);
-        }
         // Another one than the system's, which may be there already.
-        if (mount("bpf", BPFFS, "bpf", 0, nullptr) != 0) {
+        if (mount("bpf", BPFFS, "bpf", 0, nullptr) != 0)
             return std::string("a bpffs: ") + strerror(errno);
-        }
         return ensure_bpffs();
     }();
     return error;

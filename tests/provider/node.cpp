@@ -83,9 +83,7 @@ Node::~Node() {
     if (getpid() != owner_) return;
     kill_completer();
     provider.reset();
-    if (!pins_.empty()) {
-        EXPECT_EQ(remove_pins(pins_), "");
-    }
+    if (!pins_.empty()) EXPECT_EQ(remove_pins(pins_), "");
     munmap(session, sizeof(Session));
     munmap(reinterpret_cast<void*>(control_base()), CONTROL_WINDOW);
     munmap(reinterpret_cast<void*>(META_BASE), META_WINDOW);
@@ -151,9 +149,8 @@ CompleterReport Node::report() {
     CompleterReport report{};
     pollfd end{socket_, POLLIN, 0};
     if (poll(&end, 1, 20'000) != 1 ||
-        recv(socket_, &report, sizeof report, 0) != static_cast<ssize_t>(sizeof report)) {
+        recv(socket_, &report, sizeof report, 0) != static_cast<ssize_t>(sizeof report))
         ADD_FAILURE() << "no report from the completer";
-    }
     return report;
 }
 
@@ -196,9 +193,8 @@ pid_t Node::fork_victim() {
         map_heap_metadata(context_, header_) == 0 && map_domain(context_, CLIENT) == 0 &&
         map_pool_tables(pool_, header_) == 0 &&
         map_image(image_, BUILT_IMAGE_BYTES, ImageUse::enter) == 0;
-    for (u32 i = 0; attached && i < MAX_SLOTS; ++i) {
+    for (u32 i = 0; attached && i < MAX_SLOTS; ++i)
         if (open_stack(i) != 0) _exit(98);
-    }
     if (!attached) _exit(97);
     while (session->go == 0) sched_yield();
     return 0;

@@ -116,11 +116,8 @@ TEST(ProviderEdges, DoorbellTellsOfDeaths) {
     wait_for(killed);
     drain();
     EXPECT_EQ(kinds_of(killed), 1u << DOORBELL_CAPTURED | 1u << DOORBELL_EXITED);
-    for (const DoorbellRecord& r : seen) {
-        if (r.kind == DOORBELL_CAPTURED) {
-            EXPECT_EQ(r.slot, 2u);
-        }
-    }
+    for (const DoorbellRecord& r : seen)
+        if (r.kind == DOORBELL_CAPTURED) EXPECT_EQ(r.slot, 2u);
 
     const pid_t execed = node.spawn([] { execl("/bin/true", "true", nullptr); });
     wait_for(execed);

@@ -47,9 +47,8 @@ void expect_powerless(pid_t completer, const std::string& user) {
         if (entry->d_name[0] == '.') continue;
         ++threads;
         auto status = status_of(atoi(entry->d_name));
-        for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) {
+        for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
             EXPECT_EQ(status[set], none) << set;
-        }
         EXPECT_EQ(status["NoNewPrivs"], "1");
         EXPECT_EQ(status["Seccomp"], "2");
         EXPECT_EQ(status["Uid"], user + "\t" + user + "\t" + user + "\t" + user);
@@ -160,9 +159,8 @@ TEST(ProviderHostile, NothingIsLeftToTakeOver) {
     const std::string fds = "/proc/" + std::to_string(node.completer()) + "/fd";
     DIR* directory = opendir(fds.c_str());
     ASSERT_NE(directory, nullptr);
-    while (const dirent* entry = readdir(directory)) {
+    while (const dirent* entry = readdir(directory))
         open += entry->d_name[0] != '.' && atoi(entry->d_name) > STDERR_FILENO;
-    }
     closedir(directory);
     EXPECT_EQ(open, 2u);
     ASSERT_EQ(setgroups(0, nullptr), 0);
@@ -199,9 +197,8 @@ TEST(ProviderHostile, NothingIsLeftBeforeItMapsAnything) {
     };
     EXPECT_FALSE(maps_context());
     auto status = status_of(completer);
-    for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) {
+    for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"})
         EXPECT_EQ(status[set], std::string(16, '0')) << set;
-    }
     EXPECT_EQ(status["NoNewPrivs"], "1");
     const CompleterJob begin{BEGIN_JOB};
     ASSERT_EQ(send(ends[0], &begin, sizeof begin, 0), static_cast<ssize_t>(sizeof begin));

@@ -144,9 +144,7 @@ TEST(ProviderRestart, LongOperationsTakeTurns) {
         EXPECT_EQ(report.outcome, CompleterOutcome::completed) << "slot " << report.slot;
         const auto reply = received<op::ClaimChunks::Reply>(slot_at(report.slot).reply);
         EXPECT_EQ(reply.status, Status::ok);
-        for (u32 c = 0; c < CHUNKS; ++c) {
-            ASSERT_EQ(chunk_owner(raw(reply.first) + c), CLIENT);
-        }
+        for (u32 c = 0; c < CHUNKS; ++c) ASSERT_EQ(chunk_owner(raw(reply.first) + c), CLIENT);
     }
     EXPECT_EQ(client_at(CLIENT).chunks, u64{CHUNKS} * LONG);
     // Who comes upon another's run leaves what it has in the cache.
@@ -168,9 +166,7 @@ TEST(ProviderRestart, NeighboursGoOn) {
         EXPECT_TRUE(WIFSIGNALED(wait_for(victims[i])));
         node.provider->remove_member(static_cast<u32>(victims[i]), CLIENT);
         const bool open = slot_at(i).sequence % 2 != 0;
-        if (open) {
-            EXPECT_EQ(node.complete(i).outcome, CompleterOutcome::completed);
-        }
+        if (open) EXPECT_EQ(node.complete(i).outcome, CompleterOutcome::completed);
         return open;
     };
     for (u32 i = 0; i < VICTIMS; ++i) spawn(i);
@@ -235,9 +231,8 @@ TEST(ProviderRestart, CompletersKilledAtRandom) {
         while (slot.sequence % 2 != 0 && killed < 1000) {
             node.ask(0);
             const u64 until = count_claimed() + random() % 20'000;
-            while (slot.sequence % 2 != 0 && count_claimed() < until) {
+            while (slot.sequence % 2 != 0 && count_claimed() < until)
                 __builtin_ia32_pause();  // giving up the processor would take too long
-            }
             node.kill_completer();
             ++killed;
             inside +=
@@ -248,9 +243,7 @@ TEST(ProviderRestart, CompletersKilledAtRandom) {
         const auto reply = received<op::ClaimChunks::Reply>(slot.reply);
         EXPECT_EQ(reply.status, Status::ok);
         EXPECT_EQ(client_at(CLIENT).chunks, CHUNKS);
-        for (u32 c = 0; c < CHUNKS; ++c) {
-            ASSERT_EQ(chunk_owner(raw(reply.first) + c), CLIENT);
-        }
+        for (u32 c = 0; c < CHUNKS; ++c) ASSERT_EQ(chunk_owner(raw(reply.first) + c), CLIENT);
         ASSERT_FALSE(HasFailure());
     }
     printf("%u completers killed, %u of them inside the image\n", killed, inside);

@@ -217,9 +217,8 @@ TEST_P(ProviderStep, KilledAtEveryInstruction) {
 
 INSTANTIATE_TEST_SUITE_P(Ways, ProviderStep, ::testing::ValuesIn(WAYS), [](const auto& each) {
     std::string name = each.param.name;
-    for (char& c : name) {
+    for (char& c : name)
         if (c == ' ') c = '_';
-    }
     return name;
 });
 

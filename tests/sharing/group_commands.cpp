@@ -102,9 +102,8 @@ std::string against_model(dsm_group* group, unsigned seed, unsigned steps, bool 
             if (dsm_group_free(group, p) != 0) return "not freed";
             if (misuse && (dsm_group_free(group, p) == 0 || errno != EINVAL)) return "freed twice";
             if (misuse && it->second.bytes > 16 &&
-                (dsm_group_free(group, static_cast<char*>(p) + 16) == 0 || errno != EINVAL)) {
+                (dsm_group_free(group, static_cast<char*>(p) + 16) == 0 || errno != EINVAL))
                 return "interior";
-            }
             live.erase(it);
         }
     }
@@ -130,22 +129,19 @@ std::string pair_cost(dsm_group* group, unsigned pairs, std::size_t size) {
 std::string in_threads(dsm_group* group, unsigned threads, unsigned steps) {
     std::vector<std::thread> running;
     std::vector<std::string> answers(threads);
-    for (unsigned t = 0; t < threads; ++t) {
+    for (unsigned t = 0; t < threads; ++t)
         running.emplace_back([&, t] { answers[t] = against_model(group, t + 1, steps, false); });
-    }
     for (std::thread& thread : running) thread.join();
-    for (const std::string& answer : answers) {
+    for (const std::string& answer : answers)
         if (answer != "ok") return answer;
-    }
     return "ok";
 }
 
 /// Looks at a list that came with a message, as far as it goes: its writer may just be prolonging it.
 void look_at(const List& list) {
     unsigned nodes = 0;
-    for (const Node* n = list.first; n != nullptr && nodes < 1000; n = n->next) {
+    for (const Node* n = list.first; n != nullptr && nodes < 1000; n = n->next)
         nodes += n->value != ~std::uint64_t{0};
-    }
 }
 
 /// Groups that a peer has a reference of, one each, and what it does with them at random.
@@ -158,13 +154,12 @@ class Churn {
     void step() {
         dsm_group* const some = held_.empty() ? nullptr : held_[random_() % held_.size()];
         const auto what = random_() % 8;
-        if (what == 0) {
+        if (what == 0)
             make();
-        } else if (what == 3 || what == 4) {
+        else if (what == 3 || what == 4)
             receive();
-        } else if (some != nullptr) {
+        else if (some != nullptr)
             change(some, what);
-        }
         while (held_.size() > 20) {
             dsm_free(held_.back());
             held_.pop_back();

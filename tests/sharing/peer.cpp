@@ -105,9 +105,8 @@ std::string volley(dsm_id peer, unsigned rounds, bool serves, bool by_descriptor
     void* p = serves ? dsm_malloc(64) : nullptr;
     unsigned random = serves ? 1 : 2;
     for (unsigned n = 0; n < rounds; ++n) {
-        if (p == nullptr && (p = awaited(by_descriptor)) == nullptr) {
+        if (p == nullptr && (p = awaited(by_descriptor)) == nullptr)
             return std::string(strerrorname_np(errno)) + " in round " + std::to_string(n);
-        }
         random = random * 1664525 + 1013904223;
         for (unsigned pause = (random >> 8) % 4096; pause != 0; --pause) __builtin_ia32_pause();
         if (dsm_send(peer, p) != 0 || dsm_free(p) != 0) return strerrorname_np(errno);
@@ -217,9 +216,8 @@ std::string gather(unsigned threads) {
         });
     }
     for (std::thread& thread : running) thread.join();
-    for (const int error : errors) {
+    for (const int error : errors)
         if (error != 0) return strerrorname_np(error);
-    }
     return "ok";
 }
 
@@ -243,9 +241,8 @@ std::string received(dsm_id sender, int timeout_ms) {
 }
 
 std::string referenced(void* p, unsigned times) {
-    for (; times != 0; --times) {
+    for (; times != 0; --times)
         if (dsm_ref(p) != 0) return strerrorname_np(errno);
-    }
     return "ok";
 }
 
@@ -340,11 +337,9 @@ const Commands COMMANDS = {
 };
 
 std::string obey(const std::string& command, const Words& words) {
-    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS}) {
-        if (const auto found = commands->find(command); found != commands->end()) {
+    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS})
+        if (const auto found = commands->find(command); found != commands->end())
             return found->second(words);
-        }
-    }
     return "what?";
 }
 

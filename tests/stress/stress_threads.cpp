@@ -79,15 +79,14 @@ using Random = std::minstd_rand;
 u32 some_size(Random& random) {
     const u32 kind = random() % 64;
     u32 size;
-    if (kind < 40) {
+    if (kind < 40)
         size = static_cast<u32>(random() % 600);
-    } else if (kind < 56) {
+    else if (kind < 56)
         size = static_cast<u32>(random() % 12'000);
-    } else if (kind < 62) {
+    else if (kind < 62)
         size = static_cast<u32>(random() % 140'000);
-    } else {
+    else
         size = static_cast<u32>(random() % 3'000'000);
-    }
     return size + static_cast<u32>(sizeof(Header));
 }
 
@@ -245,10 +244,8 @@ TEST(Stress, OneMakesAnotherFrees) {
             for (int i = 0; i < count; ++i) {
                 const u32 size = static_cast<u32>(sizeof(Header) + random() % 200);
                 void* p = marked(allocate(size), size);
-                while (ring[static_cast<u32>(i) % RING].load(std::memory_order_acquire) !=
-                       nullptr) {
+                while (ring[static_cast<u32>(i) % RING].load(std::memory_order_acquire) != nullptr)
                     std::this_thread::yield();
-                }
                 ring[static_cast<u32>(i) % RING].store(p, std::memory_order_release);
             }
         });
@@ -340,7 +337,7 @@ TEST(Stress, OwnersChangeUnderTheFreersHands) {
         std::thread makers[2];
         for (u32 m = 0; m < 2; ++m) {
             makers[m] = std::thread([=] {
-                for (int life = 0; life < lives; ++life) {
+                for (int life = 0; life < lives; ++life)
                     std::thread([=] {
                         Random random(static_cast<u32>(life) * 2 + m + 1);
                         for (int i = 0; i < 60; ++i) {
@@ -350,7 +347,6 @@ TEST(Stress, OwnersChangeUnderTheFreersHands) {
                             deallocate(old);
                         }
                     }).join();
-                }
             });
         }
         for (std::thread& t : makers) t.join();

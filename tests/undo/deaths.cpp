@@ -39,9 +39,8 @@ void recover_slots(u32 victim) {
         undo_operation(slot, [](uptr, u64) { return true; });
         if (shares_between_nodes()) {
             settle_lanes(slot, pin_of(slot));
-            if (pin_of(slot) != NO_RECORD || may_have_told_a_name(slot)) {
+            if (pin_of(slot) != NO_RECORD || may_have_told_a_name(slot))
                 perform(Caller{0, host_slot()}, op::FinishAway{.slot = slot});
-            }
         }
         pay_what_is_owed(slot);
         give_forgotten_chunks();
@@ -73,9 +72,8 @@ void Exhaustion::judge(const Step& step, const Words& before, const Store& store
 /// What the tables say when the dead slot is recovered; of a client that leaves, when it has left.
 Words Exhaustion::recovered(const Caller& caller, const Step& step) {
     recover_slots(caller.slot);
-    if (step.leaves) {
+    if (step.leaves)
         while (step.perform(caller) == Status::ok) continue;
-    }
     return live_words(pool);
 }
 
@@ -91,9 +89,8 @@ Status Exhaustion::run(const Step& step) {
     Words after;
     s.run([&] { after = recovered(step.caller, step); });
     s.take_back(begin);
-    if (const std::string left = difference(before, live_words(pool)); !left.empty()) {
+    if (const std::string left = difference(before, live_words(pool)); !left.empty())
         fault(step, 0, "the test cannot take it back: " + left);
-    }
     bool happened = false;
     for (u64 at = 1; at <= count; ++at) {
         if (s.run(perform, at)) {
@@ -112,16 +109,14 @@ Status Exhaustion::run(const Step& step) {
         }
         const std::string undone = difference(before, found);
         const std::string done = difference(after, found);
-        if (!undone.empty() && !done.empty()) {
+        if (!undone.empty() && !done.empty())
             fault(step, at, "neither undone (" + undone + ") nor done (" + done + ")");
-        } else if (happened && !done.empty()) {
+        else if (happened && !done.empty())
             fault(step, at, "it had happened before");
-        }
         happened = happened || done.empty();
         if (sharing().version.load() % 2 != 0 || sharing().lock.holder() != SlotLock::NO_SLOT ||
-            slot_at(step.caller.slot).owes.load() != 0) {
+            slot_at(step.caller.slot).owes.load() != 0)
             fault(step, at, "the lock, the version or a debt is left");
-        }
         s.take_back(died);
         // What a dead client has is given up in many like steps: some of them will do.
         const u64 sample = step.leaves ? 16 * every_recovery : every_recovery;
@@ -130,9 +125,8 @@ Status Exhaustion::run(const Step& step) {
             ++recovery_deaths;
             Words again;
             s.run([&] { again = recovered(step.caller, step); });
-            if (const std::string other = difference(found, again); !other.empty()) {
+            if (const std::string other = difference(found, again); !other.empty())
                 fault(step, at, "recovered again after store " + std::to_string(j) + ": " + other);
-            }
             s.take_back(died);
         }
         s.take_back(begin);

@@ -51,11 +51,9 @@ class Other {
             if (era::drop_message(lane, w) == era::Status::last) lane.reclaimed();
             return false;
         });
-        for (u32 i = 0; i < t_.shape.refs; ++i) {
-            if (t_.ref(THERE, i).load() != 0 && lane.release(i) == era::Status::last) {
+        for (u32 i = 0; i < t_.shape.refs; ++i)
+            if (t_.ref(THERE, i).load() != 0 && lane.release(i) == era::Status::last)
                 lane.reclaimed();
-            }
-        }
     }
 
   private:
@@ -94,12 +92,10 @@ std::string pool_faults(bool leaving = false) {
                     std::to_string(expected) + "; ";
         }
     }
-    for (u32 i = 0; i < MAX_LANES; ++i) {
+    for (u32 i = 0; i < MAX_LANES; ++i)
         if (lane_taken(i).load() != 0) text += "a lane is left; ";
-    }
-    for (u32 i = 0; i < context().max_slots; ++i) {
+    for (u32 i = 0; i < context().max_slots; ++i)
         if (pin_of(i) != NO_RECORD) text += "a pin is left; ";
-    }
     if (!leaving && t.client(HERE, 1).version.load() % 2 != 0)
         text += "an entry is being changed; ";
     if (t.client(HERE, 1).claim.load() != 0 && share_client(1).open != 0) text += "a name; ";
@@ -159,9 +155,8 @@ struct Deaths {
             EXPECT_FALSE(s.run(perform, at)) << step.name;
             ++deaths;
             const usize died = s.mark();
-            if (!s.run([&] { recover_slots(step.caller.slot); })) {
+            if (!s.run([&] { recover_slots(step.caller.slot); }))
                 faults.push_back(std::string(step.name) + ": its recovery does not end");
-            }
             const u64 recovery = s.count();
             judge(step, at, "");
             s.take_back(died);

@@ -24,9 +24,8 @@ void add_export(Words& w, const Export& e) {
     // Links of lists that it is not on say nothing.
     if (e.owner != OWNER_ELSEWHERE && e.owner != 0) {
         add(w, e.next_of_owner);
-        if (share_client(e.owner).first_export != static_cast<u32>(&e - &export_at(0))) {
+        if (share_client(e.owner).first_export != static_cast<u32>(&e - &export_at(0)))
             add(w, e.previous_of_owner);
-        }
     }
     if (e.state == static_cast<u32>(ExportState::returned)) add(w, e.next_returned);
     if (e.listed) add(w, e.next_lingering);
@@ -56,18 +55,16 @@ void add_header(Words& w) {
     add(w, s.holders_used), add(w, s.free_exports), add(w, s.free_holders);
     add(w, s.live_exports), add(w, s.live_holders), add(w, s.orphans), add(w, s.groups);
     add(w, s.extents);
-    for (const Lingering* list : {&s.deferred, &s.visiting}) {
+    for (const Lingering* list : {&s.deferred, &s.visiting})
         add(w, list->first), add(w, list->last), add(w, list->count), add(w, list->bytes);
-    }
 }
 
 /// The references, the objects, the messages and who can be found.
 void add_between_nodes(Words& w) {
     const era::Tables t = era_tables();
     for (u32 i = 0; i < context().max_slots; ++i) add(w, pin_of(i));
-    for (u32 i = 0; i < context().era_objects; ++i) {
+    for (u32 i = 0; i < context().era_objects; ++i)
         if (export_of_object(i) != 0) add(w, export_of_object(i));
-    }
     for (u32 i = 0; i < MAX_LANES; ++i) add(w, lane_taken(i));
     for (u32 i = 0; i < t.shape.objects; ++i) {
         const u64 count = era::CountWord{t.count(i).load()}.count();
@@ -76,9 +73,8 @@ void add_between_nodes(Words& w) {
     }
     for (u32 node = 0; node < t.shape.nodes; ++node) {
         if (t.node(node).load() == 0) continue;
-        for (u32 i = 0; i < t.shape.refs; ++i) {
+        for (u32 i = 0; i < t.shape.refs; ++i)
             if (t.ref(node, i).load() != 0) add(w, t.ref(node, i));
-        }
         for (u32 to = 0; to < t.shape.nodes; ++to) {
             for (u32 i = 0; to != node && i < t.shape.slots; ++i) {
                 const era::MessageEntry& entry = t.message_entry(node, to, i);
@@ -115,18 +111,16 @@ Words live_words(bool pool) {
     for (u32 i = 1; i <= context().max_clients; ++i) add_client(w, i);
     for (u32 i = 1; i <= s.exports_used; ++i) {
         const Export& e = export_at(i);
-        if (e.state == static_cast<u32>(ExportState::free)) {
+        if (e.state == static_cast<u32>(ExportState::free))
             add(w, e.state), add(w, e.next);
-        } else if (e.state == static_cast<u32>(ExportState::root)) {
+        else if (e.state == static_cast<u32>(ExportState::root))
             add(w, e.state), add(w, e.address), add(w, e.bytes), add(w, e.group), add(w, e.next);
-        } else {
+        else
             add_export(w, e);
-        }
     }
     u32 steps = s.holders_used;
-    for (u32 h = s.free_holders; h != NO_RECORD && steps-- != 0; h = holder_at(h).next) {
+    for (u32 h = s.free_holders; h != NO_RECORD && steps-- != 0; h = holder_at(h).next)
         add(w, holder_at(h).next);
-    }
     if (pool) add_between_nodes(w);
     std::sort(w.begin(), w.end());
     return w;
@@ -139,15 +133,12 @@ std::string place_of(uptr address) {
                    : std::string();
     };
     std::string text = in(sharing(), "the header");
-    for (u32 i = 1; i <= context().max_clients && text.empty(); ++i) {
+    for (u32 i = 1; i <= context().max_clients && text.empty(); ++i)
         text = in(share_client(i), "a client");
-    }
-    for (u32 i = 1; i <= sharing().exports_used && text.empty(); ++i) {
+    for (u32 i = 1; i <= sharing().exports_used && text.empty(); ++i)
         text = in(export_at(i), "an export");
-    }
-    for (u32 i = 1; i <= sharing().holders_used && text.empty(); ++i) {
+    for (u32 i = 1; i <= sharing().holders_used && text.empty(); ++i)
         text = in(holder_at(i), "a holder");
-    }
     return text.empty() ? "control area + " + std::to_string(address - CONTROL_BASE) : text;
 }
 
@@ -165,9 +156,8 @@ std::string difference(const Words& a, const Words& b) {
             tell(y->first, "none", std::to_string(y->second));
             ++y;
         } else {
-            if (x->second != y->second) {
+            if (x->second != y->second)
                 tell(x->first, std::to_string(x->second), std::to_string(y->second));
-            }
             ++x, ++y;
         }
     }

@@ -68,9 +68,8 @@ void all_operations(Exhaustion& all) {
     ok({"take the large one", ONE, op::TakeReturned{}});
     ok({"last drop by the owner", TWO, op::Drop{.object = b}});
     // A mailbox that is full.
-    for (u32 i = 0; i < MAILBOX_MESSAGES; ++i) {
+    for (u32 i = 0; i < MAILBOX_MESSAGES; ++i)
         perform(ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64});
-    }
     EXPECT_EQ(all.run({"full", ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64}}),
               Status::full);
     ok({"receive makes room", TWO, op::Receive{}});
@@ -98,9 +97,8 @@ void all_operations(Exhaustion& all) {
     ok({"receive it", THREE, op::Receive{}});
     // Who is dead: the one whose objects others have, then the others.
     const auto leave = [&](Caller who) {
-        for (Status status = Status::ok; status == Status::ok;) {
+        for (Status status = Status::ok; status == Status::ok;)
             status = all.run({"leave", who, op::Leave{}});
-        }
         give_up_chunks(who.client);
     };
     ok({"send to who dies", THREE, op::Send{.object = c, .to = id(1), .bytes = 64}});
@@ -139,9 +137,8 @@ TEST(Undo, WithoutTheLogMuchIsLost) {
         for (const std::string& fault : all.faults) broken.insert(fault.substr(0, fault.find(',')));
         for (const char* name :
              {"first send", "second send", "receive", "drop", "last drop by another",
-              "last drop of a group", "extend", "hand over", "leave"}) {
+              "last drop of a group", "extend", "hand over", "leave"})
             EXPECT_EQ(broken.count(name), 1u) << name;
-        }
     });
 }
 

@@ -45,20 +45,17 @@ class Memory {
         for (auto part = parts_.rbegin(); part != parts_.rend(); ++part) {
             const bool first = part == parts_.rbegin();
             const u64 until = first ? base_ : part->begin;
-            for (; at < until; ++at) {
+            for (; at < until; ++at)
                 if (*reinterpret_cast<const u8*>(at) != UNTOUCHED) return false;
-            }
             at = part->end;
         }
-        for (; at < reinterpret_cast<u64>(bytes_.data() + bytes_.size()); ++at) {
+        for (; at < reinterpret_cast<u64>(bytes_.data() + bytes_.size()); ++at)
             if (*reinterpret_cast<const u8*>(at) != UNTOUCHED) return false;
-        }
         return true;
     }
     bool holds(u64 block, usize bytes) const {
-        for (const GroupPart& part : parts_) {
+        for (const GroupPart& part : parts_)
             if (block >= part.begin && block + bytes <= part.end) return true;
-        }
         return false;
     }
 
@@ -108,9 +105,8 @@ TEST(GroupArena, BlocksKeepWhatIsInThemUntilTheyAreFreed) {
                 live[at] = b;
             } else if (!live.empty()) {
                 auto it = std::next(live.begin(), static_cast<long>(random() % live.size()));
-                for (usize n = 0; n < it->second.bytes; ++n) {
+                for (usize n = 0; n < it->second.bytes; ++n)
                     ASSERT_EQ(reinterpret_cast<const u8*>(it->first)[n], it->second.mark);
-                }
                 ASSERT_TRUE(memory.arena().free(it->first, random() % 3 == 0));
                 ASSERT_FALSE(memory.arena().free(it->first, false));
                 ASSERT_FALSE(memory.arena().is_live(it->first));
@@ -140,9 +136,8 @@ TEST(GroupArena, DeferredBlocksAreReadableUntilASweepThatMayHaveThem) {
     EXPECT_TRUE(memory.arena().worth_a_sweep(true));
     memory.arena().sweep(false);
     EXPECT_EQ(memory.arena().allocate(100, 16), 0u);
-    for (const u64 at : blocks) {
+    for (const u64 at : blocks)
         for (usize n = 0; n < 100; ++n) ASSERT_EQ(reinterpret_cast<const u8*>(at)[n], 0x11);
-    }
     memory.arena().sweep(true);
     EXPECT_EQ(memory.arena().deferred(), 0u);
     for (usize n = 0; n < blocks.size(); ++n) ASSERT_NE(memory.arena().allocate(100, 16), 0u);
@@ -158,9 +153,8 @@ TEST(GroupArena, BlocksOfAFormerGroupAreNone) {
 
 TEST(GroupArena, SizesThatAreTooLargeAreRefused) {
     Memory memory(8 * KiB);
-    for (const usize bytes : {~usize{0}, usize{1} << 63, GROUP_LARGEST + 1, GROUP_LARGEST}) {
+    for (const usize bytes : {~usize{0}, usize{1} << 63, GROUP_LARGEST + 1, GROUP_LARGEST})
         EXPECT_EQ(memory.arena().allocate(bytes, 16), 0u);
-    }
     EXPECT_EQ(memory.arena().allocate(16, usize{1} << 63), 0u);
     EXPECT_EQ(group_bytes_for(GROUP_LARGEST + 1, 16), 0u);
     EXPECT_EQ(group_bytes_for(1, 2 * GROUP_LARGEST), 0u);
@@ -185,9 +179,8 @@ TEST(GroupArena, WhateverIsOverwrittenItStaysWithinItsParts) {
                 }
                 case 3:
                 case 4:
-                    if (!blocks.empty()) {
+                    if (!blocks.empty())
                         memory.arena().free(blocks[random() % blocks.size()], random() % 2 == 0);
-                    }
                     break;
                 case 5:
                     if (random() % 50 == 0) memory.arena().sweep(random() % 2 == 0);

@@ -213,9 +213,8 @@ TEST(Allocator, ThreadsComeAndGo) {
                 void* mine[50];
                 for (void*& p : mine) p = allocate(700);
                 kept.push_back(mine[7]);
-                for (void* p : mine) {
+                for (void* p : mine)
                     if (p != mine[7]) deallocate(p);
-                }
             }).join();
         }
         EXPECT_LE(domain().heaps_used, 2u) << "a new thread continues an abandoned heap";

@@ -13,9 +13,8 @@ namespace {
 
 u64 slow_run_starts(u64 mask, u32 length) {
     u64 starts = 0;
-    for (u32 i = 0; i + length <= 64; ++i) {
+    for (u32 i = 0; i + length <= 64; ++i)
         if ((mask & mask_of(i, length)) == mask_of(i, length)) starts |= u64{1} << i;
-    }
     return starts;
 }
 

@@ -90,9 +90,7 @@ inline u32 index_of(uptr block) {
 inline bool push(Heap* h, uptr block, u64 now = 0) {
     PageDesc* d = page_of(block);
     if (!page_clear_bit(d, index_of(block))) return false;
-    if (page_regain(d)) {
-        perform(op::RefilePage{.heap = h, .page = d, .now = now});
-    }
+    if (page_regain(d)) perform(op::RefilePage{.heap = h, .page = d, .now = now});
     return true;
 }
 

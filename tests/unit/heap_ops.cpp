@@ -117,9 +117,8 @@ TEST(Ops, IdlePagesAreReleasedAtTheSecondLook) {
         // 15 more fresh pages make the first look, the next sixteen the second.
         for (int i = 0; i < 40; ++i) {
             for (int k = 0; k < 8; ++k) ASSERT_NE(pop(h, class_of(8192)), 0u);
-            if (i == 20) {
+            if (i == 20)
                 EXPECT_NE(h->queues[class_of(512)].last, nullptr) << "it was looked at once";
-            }
         }
         EXPECT_EQ(h->queues[class_of(512)].last, nullptr);
         expect_sound();

@@ -15,9 +15,8 @@ using namespace test;
 /// Takes what the page can give without being extended.
 std::vector<uptr> take_all(PageDesc* d) {
     std::vector<uptr> blocks;
-    while (page_seek(d, true)) {
+    while (page_seek(d, true))
         for (uptr block; page_take(d, block);) blocks.push_back(block);
-    }
     return blocks;
 }
 
@@ -159,14 +158,12 @@ TEST(Page, OnlyLiveBlocksCanBeFreed) {
             const auto at = [&](uptr address) {
                 return block_index(static_cast<u32>(address - base_of(d)), d->magic);
             };
-            for (u32 wrong = 1; wrong < d->block_size; ++wrong) {
+            for (u32 wrong = 1; wrong < d->block_size; ++wrong)
                 ASSERT_EQ(at(block + wrong), NO_BLOCK) << size << " + " << wrong;
-            }
             const usize bytes = usize{d->slices} << SLICE_SHIFT;
             for (uptr other = block + d->block_size; other < base_of(d) + bytes;
-                 other += d->block_size) {
+                 other += d->block_size)
                 ASSERT_FALSE(page_clear_bit(d, at(other))) << size << ": never handed out";
-            }
             ASSERT_TRUE(page_clear_bit(d, at(block)));
             ASSERT_FALSE(page_clear_bit(d, at(block))) << "freed twice";
         }

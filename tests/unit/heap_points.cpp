@@ -48,12 +48,16 @@ TEST(RemotePoints, AnAdoptionBetweenTheLookAtTheOwnerAndThePushIsSeen) {
         pop(former, class_of(4096));
         ASSERT_EQ(mark(block), RemoteMark::first_of_page);
         bool adopted = false;
-        once_at("remote: queued", [&] {
-            before_the_push(former, [&] {
-                abandon(former);
-                adopted = pop(h, 0) != 0 && owner(block) == h->id();
+        once_at(
+            "remote: queued",
+            [&] {
+                before_the_push(
+                    former,
+                    [&] {
+                        abandon(former);
+                        adopted = pop(h, 0) != 0 && owner(block) == h->id();
+                    });
             });
-        });
         queue_page(page_of(block));
         ASSERT_TRUE(adopted);
         EXPECT_EQ(former->remote_pages.load(), nullptr) << "nobody looks there any more";
@@ -77,16 +81,20 @@ TEST(RemotePoints, OnlyTheAdoptedPageIsSentOn) {
         pop(former, c);
         ASSERT_EQ(mark(block), RemoteMark::first_of_page);
         uptr fresh = 0;
-        once_at("remote: queued", [&] {
-            before_the_push(former, [&] {
-                abandon(former);
-                pop(h, 0);
-                ASSERT_EQ(new_heap(), former);
-                fresh = pop(former, c);
-                pop(former, c);
-                push_remote(fresh);
+        once_at(
+            "remote: queued",
+            [&] {
+                before_the_push(
+                    former,
+                    [&] {
+                        abandon(former);
+                        pop(h, 0);
+                        ASSERT_EQ(new_heap(), former);
+                        fresh = pop(former, c);
+                        pop(former, c);
+                        push_remote(fresh);
+                    });
             });
-        });
         queue_page(page_of(block));
         ASSERT_NE(fresh, 0u);
         ASSERT_NE(owner(fresh), owner(block));
@@ -114,10 +122,18 @@ TEST(RemotePoints, ItFollowsOneAdopterAfterTheOther) {
             ASSERT_NE(pop(heaps[from + 1], from), 0u);
             ASSERT_EQ(owner(block), heaps[from + 1]->id());
         };
-        once_at("remote: queued", [&] {
-            before_the_push(heaps[0], [&] { adopt(0); });
-            once_at("remote: queued", [&] { before_the_push(heaps[1], [&] { adopt(1); }); });
-        });
+        once_at(
+            "remote: queued",
+            [&] {
+                before_the_push(
+                    heaps[0], [&] { adopt(0); });
+                once_at(
+                    "remote: queued",
+                    [&] {
+                        before_the_push(
+                            heaps[1], [&] { adopt(1); });
+                    });
+            });
         queue_page(page_of(block));
         EXPECT_EQ(owner(block), heaps[2]->id());
         EXPECT_EQ(heaps[0]->remote_pages.load(), nullptr);

@@ -33,9 +33,8 @@ TEST(Repair, TornFastPathsOfOtherThreadsAreMended) {
         current->hand_bits->live &= ~current->hand;
         current->until -= 1;
         const u32 freed = 3 + page_slack(current);
-        for (u32 i = 3; i < freed; ++i) {  // on the full list
+        for (u32 i = 3; i < freed; ++i)  // on the full list
             ASSERT_TRUE(page_clear_bit(page_of(blocks[i]), index_of(blocks[i])));
-        }
         ASSERT_TRUE(page_clear_bit(current, index_of(blocks[199])));
         repair(mine);
         expect_sound();

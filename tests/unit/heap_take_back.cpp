@@ -66,13 +66,11 @@ TEST(TakeBack, QueuedPagesButTheHeadAndOneMore) {
         // The owner frees as much of each page as brings it back into the queue; others free the
         // rest.
         const u32 slack = page_slack(page_of(blocks[0]));
-        for (u32 i = 0; i < blocks.size(); ++i) {
+        for (u32 i = 0; i < blocks.size(); ++i)
             if (i % A_PAGE < slack) push(h, blocks[i]);
-        }
         EXPECT_EQ(h->full, nullptr);
-        for (u32 i = 0; i < blocks.size(); ++i) {
+        for (u32 i = 0; i < blocks.size(); ++i)
             if (i % A_PAGE >= slack) push_remote(blocks[i]);
-        }
         const PageDesc* head = h->queues[class_of(SIZE)].head;
         EXPECT_EQ(taken_back(h), 4u);
         EXPECT_EQ(h->queues[class_of(SIZE)].head, head);
@@ -112,9 +110,8 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAQueuedPageIsUnderWay) {
         // Three pages in the queue, a fourth is full; the middle one is freed by others but for
         // one.
         const u32 slack = page_slack(page_of(blocks[0]));
-        for (u32 i = 0; i < 3 * A_PAGE; ++i) {
+        for (u32 i = 0; i < 3 * A_PAGE; ++i)
             if (i % A_PAGE < slack) push(h, blocks[i]);
-        }
         PageDesc* d = page_of(blocks[2 * A_PAGE]);
         const PageQueue& q = h->queues[class_of(SIZE)];
         ASSERT_NE(q.head, d);

@@ -87,9 +87,8 @@ Output stderr_of(Body body) {
     close(ends[1]);
     Output output;
     char buffer[512];
-    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;) {
+    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;)
         output.text.append(buffer, static_cast<size_t>(n));
-    }
     close(ends[0]);
     output.status = wait_for(child);
     return output;

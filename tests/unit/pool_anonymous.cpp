@@ -59,9 +59,8 @@ bool asked_for_huge_pages(uptr address) {
     for (std::string line; std::getline(maps, line);) {
         uptr begin = 0;
         uptr end = 0;
-        if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2) {
+        if (std::sscanf(line.c_str(), "%lx-%lx ", &begin, &end) == 2)
             here = begin <= address && address < end;
-        }
         if (here && line.starts_with("VmFlags:")) return line.find(" hg") != std::string::npos;
     }
     return false;
@@ -166,9 +165,7 @@ TEST(Anonymous, WorksUnderASmallAddressSpaceLimit) {
         test::limit_address_space(150 * MiB);
         const Backing* b = anonymous_backing();
         u32 count = 0;
-        while (b->provide(1, 1, NO_CHUNK)) {
-            ++count;
-        }
+        while (b->provide(1, 1, NO_CHUNK)) ++count;
         EXPECT_GE(count, 10u);
         EXPECT_LT(count, 40u);
         const ChunkIndex next{count};
@@ -234,19 +231,17 @@ TEST(Anonymous, MetadataBetweenOurChunksCanBeReadAndCostsNothing) {
             return reinterpret_cast<char*>(array.base + array.stride * index * SLICES_PER_CHUNK);
         };
         const long before = resident_pages();
-        for (const char* at = chunk(DESCS, 0); at < chunk(DESCS, 96); at += OS_PAGE_SIZE) {
+        for (const char* at = chunk(DESCS, 0); at < chunk(DESCS, 96); at += OS_PAGE_SIZE)
             ASSERT_EQ(*at, 0) << "a descriptor";
-        }
         for (const MetaArray& array : SLICE_ARRAYS) {
             EXPECT_FALSE(can_be_written(chunk(array, 20)));
             EXPECT_FALSE(can_be_written(chunk(array, 96) - 1));
             EXPECT_TRUE(can_be_written(chunk(array, 100)));
         }
-        if (reading_costs_memory()) {
+        if (reading_costs_memory())
             test::cannot_run("what-reading-costs", "this kernel shares no page of zeros");
-        } else {
+        else
             EXPECT_LT(resident_pages() - before, 1024) << "OS pages";
-        }
         ASSERT_TRUE(b->provide(1, 1, ChunkIndex{31}));
         ASSERT_TRUE(b->provide(20, 1, ChunkIndex{47}));
         EXPECT_FALSE(can_be_written(chunk(DESCS, 16) - 1));

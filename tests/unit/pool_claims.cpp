@@ -43,9 +43,7 @@ pid_t start_holder(const std::string& path, u32 count, const Signal& ready) {
             std::memset(bytes_at(run.first), 0xaa, CHUNK_SIZE);
         }
         ready.say();
-        for (;;) {
-            pause();
-        }
+        for (;;) pause();
     });
 }
 
@@ -230,9 +228,8 @@ TEST(PoolReclaim, HugeRunsComeBackToo) {
 
 TEST(PoolReclaim, ANewProcessSweepsUpAfterTheDead) {
     const Directory directory;
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 3; ++i)
         in_child([&] { EXPECT_TRUE(attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK)); });
-    }
     const PoolReport report = check(directory.file());
     EXPECT_EQ(report.owned_chunks, 1u) << "each took back what the one before held";
     EXPECT_EQ(report.live_nodes, 1u);
@@ -319,14 +316,10 @@ TEST(PoolReclaim, ManyProcessesKilledAtRandom) {
                 for (u32 i = 1;; ++i) {
                     const ChunkRun run = b->provide(1 + i % 2, 1, NO_CHUNK);
                     if (run && b->commit(chunk_address(run.first), SLICE_SIZE)) {
-                        if (bytes_at(run.first)[0] != 0) {
-                            _exit(3);
-                        }
+                        if (bytes_at(run.first)[0] != 0) _exit(3);
                         bytes_at(run.first)[0] = 1;
                     }
-                    if (run && i % 3 != 0) {
-                        b->release(run.first, run.count);
-                    }
+                    if (run && i % 3 != 0) b->release(run.first, run.count);
                 }
             });
         }
@@ -384,9 +377,7 @@ TEST(Populate, OldKernelsWayKeepsContentsAndMakesPagesPresent) {
     EXPECT_TRUE(populate_by_futex(reinterpret_cast<uptr>(at), bytes));
     unsigned char present[16];
     ASSERT_EQ(mincore(at, bytes, present), 0);
-    for (const unsigned char page : present) {
-        EXPECT_EQ(page & 1, 1);
-    }
+    for (const unsigned char page : present) EXPECT_EQ(page & 1, 1);
     EXPECT_EQ(at[5 * OS_PAGE_SIZE], 9);
     ASSERT_EQ(mprotect(at + 8 * OS_PAGE_SIZE, OS_PAGE_SIZE, PROT_READ), 0);
     EXPECT_FALSE(populate_by_futex(reinterpret_cast<uptr>(at), bytes)) << "an error, not a signal";

@@ -147,27 +147,21 @@ bool survives(const char* point, int nth, bool (*dies_at)(const std::string&, co
 }
 
 TEST_F(CrashPoint, EveryPointOfTheWorkIsSurvived) {
-    for (const char* point : POOL_CRASH_POINTS) {
-        if (!is_of_creation(point)) {
+    for (const char* point : POOL_CRASH_POINTS)
+        if (!is_of_creation(point))
             EXPECT_TRUE(survives(point, 1, dies_at)) << point << " was never reached";
-        }
-    }
 }
 
 TEST_F(CrashPoint, LaterVisitsAreSurvivedToo) {
     for (const char* point : {"claim: one chunk of run", "rollback: one chunk",
-                              "release: one chunk", "reclaim: punched", "reclaim: one chunk"}) {
-        for (int nth = 2; nth <= 3; ++nth) {
+                              "release: one chunk", "reclaim: punched", "reclaim: one chunk"})
+        for (int nth = 2; nth <= 3; ++nth)
             EXPECT_TRUE(survives(point, nth, dies_at)) << point << " visit " << nth;
-        }
-    }
 }
 
 TEST_F(CrashPoint, CreationIsWholeOrNotAtAll) {
     for (const char* point : POOL_CRASH_POINTS) {
-        if (!is_of_creation(point)) {
-            continue;
-        }
+        if (!is_of_creation(point)) continue;
         const Directory directory;
         EXPECT_TRUE(dies_at(directory.file(), point, 1)) << point << " was never reached";
         const bool named = std::strcmp(point, "create: named") == 0;

@@ -110,9 +110,8 @@ TEST(PoolDevice, ACreationThatWasCutOffAnywhereIsFinished) {
         // The uuid is there first, the magic number last; between them anything.
         const Memory cut(SMALL);
         std::memcpy(&cut[offsetof(Superblock, uuid)], &whole[offsetof(Superblock, uuid)], 8);
-        if (written > sizeof(u64)) {
+        if (written > sizeof(u64))
             std::memcpy(&cut[sizeof(u64)], &whole[sizeof(u64)], written - sizeof(u64));
-        }
         ASSERT_TRUE(cut.create()) << written;
         ASSERT_EQ(cut.first_page(), whole) << written;
     }

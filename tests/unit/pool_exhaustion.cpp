@@ -31,9 +31,7 @@ TEST(PoolExhausted, AFullTmpfsIsAnErrorAndNoSignal) {
         for (u32 i = 0; i < SMALL_CHUNKS; ++i) {
             last = b->provide(1, 1, NO_CHUNK);
             ASSERT_TRUE(last) << "addresses there are";
-            if (!b->commit(chunk_address(last.first), CHUNK_SIZE)) {
-                break;
-            }
+            if (!b->commit(chunk_address(last.first), CHUNK_SIZE)) break;
             std::memset(bytes_at(last.first), 1, CHUNK_SIZE);
             ++good;
         }
@@ -202,9 +200,7 @@ TEST(PoolElsewhere, FileSystemsWithoutNamelessFilesWork) {
         const Directory directory;
         in_child([&] {
             refuse_call(SYS_openat, 2, O_TMPFILE, EOPNOTSUPP);
-            if (rename_error != 0) {
-                refuse_call(SYS_renameat2, 4, 1, rename_error);
-            }
+            if (rename_error != 0) refuse_call(SYS_renameat2, 4, 1, rename_error);
             EXPECT_TRUE(attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK));
             EXPECT_EQ(directory.names(), std::vector<std::string>{"pool"});
         });

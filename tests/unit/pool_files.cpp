@@ -119,12 +119,8 @@ TEST(PoolFile, ManyProcessesCreateItAtOnce) {
                 }
             });
         }
-        for (size_t i = 0; i < children.size(); ++i) {
-            go.say();
-        }
-        for (const pid_t child : children) {
-            EXPECT_EQ(wait_for(child), 0);
-        }
+        for (size_t i = 0; i < children.size(); ++i) go.say();
+        for (const pid_t child : children) EXPECT_EQ(wait_for(child), 0);
         check(directory.file());
         EXPECT_EQ(directory.names(), std::vector<std::string>{"pool"});
     }
@@ -135,9 +131,8 @@ TEST(PoolFile, KeepsNoDescriptorOpen) {
     in_child([&] {
         const auto open_files = [] {
             size_t count = 0;
-            for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+            for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
                 count += entry.exists() ? 1 : 1;
-            }
             return count;
         };
         const size_t before = open_files();

@@ -39,9 +39,8 @@ class Directory {
     /// Names in the directory.
     std::vector<std::string> names() const {
         std::vector<std::string> all;
-        for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+        for (const auto& entry : std::filesystem::directory_iterator(path_))
             all.push_back(entry.path().filename());
-        }
         return all;
     }
 
@@ -59,14 +58,10 @@ class MappedFile {
             bytes_ = static_cast<usize>(st.st_size);
             data_ = mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, fd, 0);
         }
-        if (fd >= 0) {
-            close(fd);
-        }
+        if (fd >= 0) close(fd);
     }
     ~MappedFile() {
-        if (data_ != MAP_FAILED) {
-            munmap(data_, bytes_);
-        }
+        if (data_ != MAP_FAILED) munmap(data_, bytes_);
     }
     MappedFile(const MappedFile&) = delete;
     MappedFile& operator=(const MappedFile&) = delete;
@@ -114,18 +109,14 @@ inline bool free_chunks_are_clean(const std::string& path) {
 inline const Backing* attach(const std::string& path, usize bytes = 0) {
     const Backing* backing = pool_backing(path.c_str(), bytes);
     EXPECT_NE(backing, nullptr);
-    if (backing == nullptr) {
-        _exit(2);
-    }
+    if (backing == nullptr) _exit(2);
     return backing;
 }
 
 /// Takes every chunk the pool has for us; how many.
 inline u32 take_all(const Backing* backing) {
     u32 count = 0;
-    while (backing->provide(1, 1, NO_CHUNK)) {
-        ++count;
-    }
+    while (backing->provide(1, 1, NO_CHUNK)) ++count;
     return count;
 }
 

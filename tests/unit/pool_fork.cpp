@@ -78,45 +78,34 @@ TEST(PoolFork, WritersInOtherThreadsLoseNothing) {
                                                        static_cast<usize>(thread) * 8);
         };
         std::vector<std::thread> threads;
-        for (int t = 0; t < THREADS; ++t) {
+        for (int t = 0; t < THREADS; ++t)
             threads.emplace_back([&, t] {
                 running.fetch_add(1);
                 u64 i = 0;
                 // Adding is a read and a write: a store that went to a lost copy would be missed.
-                for (; !stop.load(std::memory_order_relaxed) || i < 1000; ++i) {
+                for (; !stop.load(std::memory_order_relaxed) || i < 1000; ++i)
                     counter(t, i % 512)->fetch_add(1, std::memory_order_relaxed);
-                }
                 written[static_cast<size_t>(t)] = i;
             });
-        }
-        while (running.load() < THREADS) {
-            std::this_thread::yield();
-        }
+        while (running.load() < THREADS) std::this_thread::yield();
         for (int round = 0; round < 8; ++round) {
             char* fresh = round < 5 ? bytes_at(take(b)) : base + 32;
             fresh[0] = static_cast<char>(round);
             const pid_t child = hooked_fork(b, [&] {
                 EXPECT_EQ(fresh[0], static_cast<char>(round));
                 u64 sum = 0;
-                for (int t = 0; t < THREADS; ++t) {
-                    for (u64 i = 0; i < 512; ++i) {
-                        sum += counter(t, i)->load();
-                    }
-                }
+                for (int t = 0; t < THREADS; ++t)
+                    for (u64 i = 0; i < 512; ++i) sum += counter(t, i)->load();
                 EXPECT_GT(sum, 0u);
                 std::memset(base, 0, CHUNK_SIZE);  // the child's business only
             });
             EXPECT_EQ(wait_for(child), 0);
         }
         stop.store(true);
-        for (std::thread& thread : threads) {
-            thread.join();
-        }
+        for (std::thread& thread : threads) thread.join();
         for (int t = 0; t < THREADS; ++t) {
             u64 sum = 0;
-            for (u64 i = 0; i < 512; ++i) {
-                sum += counter(t, i)->load();
-            }
+            for (u64 i = 0; i < 512; ++i) sum += counter(t, i)->load();
             EXPECT_EQ(sum, written[static_cast<size_t>(t)]);
         }
     });
@@ -178,11 +167,13 @@ TEST(PoolFork, AChildThatOutlivesItsParentKeepsTheFrozenChunks) {
         char* a = bytes_at(take(b));
         ASSERT_EQ(take_all(b), SMALL_CHUNKS - 1);
         a[0] = 7;
-        hooked_fork(b, [&] {
-            child_ready.say();
-            child_may_end.wait();
-            EXPECT_EQ(a[0], 7) << "read from the file through all that others did meanwhile";
-        });
+        hooked_fork(
+            b,
+            [&] {
+                child_ready.say();
+                child_may_end.wait();
+                EXPECT_EQ(a[0], 7) << "read from the file through all that others did meanwhile";
+            });
         child_ready.wait();
     });
     in_child([&] { EXPECT_FALSE(attach(path)->provide(1, 1, NO_CHUNK)); });
@@ -200,10 +191,12 @@ TEST(PoolFork, WhatTheParentTakesAfterwardsDoesNotDependOnTheChild) {
     in_child([&] {
         const Backing* b = attach(path, SMALL);
         take(b);
-        hooked_fork(b, [&] {
-            child_ready.say();
-            child_may_end.wait();
-        });
+        hooked_fork(
+            b,
+            [&] {
+                child_ready.say();
+                child_may_end.wait();
+            });
         child_ready.wait();
         EXPECT_EQ(take_all(b), SMALL_CHUNKS - 1);
         const PoolReport report = check(path);

@@ -205,9 +205,7 @@ class LimitedCgroup {
     explicit LimitedCgroup(usize limit)
         : path_(std::string(parent()) + "/aep-test-" + std::to_string(getpid())) {
         const bool v1 = is_v1();
-        if (!v1) {
-            std::ofstream("/sys/fs/cgroup/cgroup.subtree_control") << "+memory";
-        }
+        if (!v1) std::ofstream("/sys/fs/cgroup/cgroup.subtree_control") << "+memory";
         EXPECT_EQ(mkdir(path_.c_str(), 0755), 0) << path_;
         std::ofstream(path_ + (v1 ? "/memory.limit_in_bytes" : "/memory.max")) << limit;
     }
@@ -242,9 +240,7 @@ TEST_F(PoolCgroup, TheLimitIsAnErrorAndNoKill) {
         for (;; ++good) {
             const ChunkRun run = b->provide(1, 1, NO_CHUNK);
             ASSERT_TRUE(run) << "addresses there are enough";
-            if (!b->commit(chunk_address(run.first), CHUNK_SIZE)) {
-                break;
-            }
+            if (!b->commit(chunk_address(run.first), CHUNK_SIZE)) break;
             std::memset(bytes_at(run.first), 1, CHUNK_SIZE);
         }
         EXPECT_GE(good, 8u);
@@ -266,22 +262,16 @@ u32 commit_in_threads(const Backing* b, const std::vector<ChunkIndex>& chunks) {
         threads.emplace_back([&] {
             for (;;) {
                 const u32 i = next.fetch_add(1);
-                if (i >= chunks.size() * SLICES_PER_CHUNK) {
-                    return;
-                }
+                if (i >= chunks.size() * SLICES_PER_CHUNK) return;
                 const uptr at =
                     chunk_address(chunks[i / SLICES_PER_CHUNK]) + i % SLICES_PER_CHUNK * SLICE_SIZE;
-                if (!b->commit(at, SLICE_SIZE)) {
-                    return;
-                }
+                if (!b->commit(at, SLICE_SIZE)) return;
                 std::memset(reinterpret_cast<void*>(at), 1, SLICE_SIZE);
                 good.fetch_add(1);
             }
         });
     }
-    for (std::thread& thread : threads) {
-        thread.join();
-    }
+    for (std::thread& thread : threads) thread.join();
     return good.load();
 }
 
@@ -292,16 +282,13 @@ TEST_F(PoolCgroup, ThreadsThatCommitAtOnceAreNotKilled) {
         cgroup.enter();
         const Backing* b = attach(directory.file(), 256 * MiB);
         std::vector<ChunkIndex> chunks;
-        for (u32 i = 0; i < 32; ++i) {
-            chunks.push_back(b->provide(1, 1, NO_CHUNK).first);
-        }
+        for (u32 i = 0; i < 32; ++i) chunks.push_back(b->provide(1, 1, NO_CHUNK).first);
         for (int round = 0; round < 5; ++round) {
             const u32 good = commit_in_threads(b, chunks);
             EXPECT_GE(good, 40 * MiB / SLICE_SIZE) << "round " << round;
             EXPECT_LE(good, 64 * MiB / SLICE_SIZE);
-            for (const ChunkIndex chunk : chunks) {
+            for (const ChunkIndex chunk : chunks)
                 EXPECT_TRUE(b->purge(chunk_address(chunk), CHUNK_SIZE));
-            }
         }
     });
     std::filesystem::remove(directory.file());

@@ -161,13 +161,10 @@ TEST(Tables, ManyThreadsNeverOwnAChunkTwice) {
                 const u32 count = 1 + (i + n) % 5;
                 const ChunkIndex run =
                     claim_run(t, {n, 1}, count, 1, i % t.chunk_count, false, h.barred());
-                if (run == NO_CHUNK) {
-                    continue;
-                }
+                if (run == NO_CHUNK) continue;
                 claims.fetch_add(1);
-                for (u32 c = raw(run); c < raw(run) + count; ++c) {
+                for (u32 c = raw(run); c < raw(run) + count; ++c)
                     EXPECT_EQ(owners[c].fetch_add(1), 0);
-                }
                 for (u32 c = raw(run); c < raw(run) + count; ++c) {
                     EXPECT_EQ(owners[c].fetch_sub(1), 1);
                     EXPECT_TRUE(free_chunk(t, {n, 1}, c));
@@ -175,9 +172,7 @@ TEST(Tables, ManyThreadsNeverOwnAChunkTwice) {
             }
         });
     }
-    for (std::thread& thread : threads) {
-        thread.join();
-    }
+    for (std::thread& thread : threads) thread.join();
     EXPECT_GT(claims.load(), 1000u);
     PoolReport report;
     EXPECT_TRUE(h.check(report));

@@ -51,9 +51,8 @@ int mappings() {
 
 std::string field_of(long tid, const std::string& name) {
     std::ifstream status("/proc/self/task/" + std::to_string(tid) + "/status");
-    for (std::string line; std::getline(status, line);) {
+    for (std::string line; std::getline(status, line);)
         if (line.compare(0, name.size(), name) == 0) return line.substr(name.size());
-    }
     return "";
 }
 

@@ -45,9 +45,8 @@ Json part_of(const Json& answer, const char* key) {
 
 /// Whether execvp would find it: 0, or why not. Asked before a daemon is started for it.
 int missing_program(const std::string& program) {
-    if (program.find('/') != std::string::npos) {
+    if (program.find('/') != std::string::npos)
         return access(program.c_str(), X_OK) == 0 ? 0 : errno;
-    }
     const char* const path = std::getenv("PATH");
     std::istringstream folders(path != nullptr ? path : "/bin:/usr/bin");
     int why = ENOENT;
@@ -77,17 +76,15 @@ int run_program(const Target& target, const DaemonArguments& daemon, const RunOp
         complain("library " + library + ": LD_PRELOAD allows no space or colon in its path");
         return EXIT_WRONG;
     }
-    if (const int error = missing_program(options.program[0]); error != 0) {
+    if (const int error = missing_program(options.program[0]); error != 0)
         return cannot_run(options.program[0], error);
-    }
     bool started = false;
     if (const std::string why = start_daemon(target.paths, daemon.words, started); !why.empty()) {
         complain(why);
         return EXIT_WRONG;
     }
-    if (!started && !daemon.words.empty()) {
+    if (!started && !daemon.words.empty())
         complain("the daemon runs already: options for it have no effect");
-    }
     const std::string others = preload_without_us();
     setenv("LD_PRELOAD", (library + (others.empty() ? "" : ":" + others)).c_str(), 1);
     setenv("AEP_CONTEXT", target.paths.name.c_str(), 1);
@@ -159,9 +156,8 @@ int down(const Target& target, bool force) {
         if (target.json) print(*answer);
         complain("context " + name + ": " + answer->value("error", "?") +
                  "; end them, or take it down with --force (they keep what they have)");
-        if (!target.json && answer->contains("clients")) {
+        if (!target.json && answer->contains("clients"))
             std::fputs(clients_text(answer->at("clients")).c_str(), stderr);
-        }
         return EXIT_WRONG;
     } else if (!target.json) {
         print("context " + name + " is down\n");
@@ -202,9 +198,8 @@ int show_top(const Target& target, double interval_s, unsigned count) {
         // Home, each line's rest cleared, then what is below: no flicker.
         std::string text = status_text(answer.at("status")) + "\n" + clients_text(clients);
         if (terminal) {
-            for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 4) {
+            for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 4)
                 text.replace(at, 1, "\033[K\n");
-            }
             text = "\033[H" + text + "\033[J";
         } else if (frame != 0) {
             text = "\n" + text;

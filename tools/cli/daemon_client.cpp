@@ -156,9 +156,8 @@ std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request, i
     std::string answer;
     std::string piece(64 * 1024, '\0');
     for (;;) {
-        if (!wait_for(line.fd, patience_ms)) {
+        if (!wait_for(line.fd, patience_ms))
             throw NodeError(ETIMEDOUT, silence(paths, link, patience_ms));
-        }
         const ssize_t got = recv(line.fd.get(), piece.data(), piece.size(), MSG_DONTWAIT);
         // A reset is told once; what was sent before it is there.
         if (got < 0 && (errno == EINTR || errno == EAGAIN || errno == ECONNRESET)) continue;
@@ -262,9 +261,8 @@ Json probe_daemon() {
     std::string text;
     char part[4096];
     for (ssize_t got;
-         (got = read(ours.get(), part, sizeof part)) > 0 || (got < 0 && errno == EINTR);) {
+         (got = read(ours.get(), part, sizeof part)) > 0 || (got < 0 && errno == EINTR);)
         if (got > 0) text.append(part, static_cast<size_t>(got));
-    }
     while (child > 0 && waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
     }
     return Json::parse(text, nullptr, false);

@@ -62,9 +62,8 @@ void look_at_kernel_provider(Diagnoses& all, const Lacks& lacks) {
                                    kernel_grace_period_ms()),
                        ""});
     }
-    for (const std::string& line : missing) {
+    for (const std::string& line : missing)
         all.push_back({"kernel provider", Health::good, "not here", line});
-    }
 }
 
 void look_at_kernel(Diagnoses& all, const Lacks& lacks) {
@@ -104,9 +103,8 @@ void look_at_kernel(Diagnoses& all, const Lacks& lacks) {
     look_at_kernel_provider(all, lacks);
     const std::vector<std::string>& missing = lacks.ebpf;
     if (missing.empty()) all.push_back({"ebpf provider", Health::good, "nothing is missing", ""});
-    for (const std::string& line : missing) {
+    for (const std::string& line : missing)
         all.push_back({"ebpf provider", lack, "not here", line});
-    }
     const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
     const UniqueFd closes(pidfd);
     all.push_back({"pidfd", pidfd >= 0 ? Health::good : Health::weak,

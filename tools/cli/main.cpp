@@ -131,26 +131,31 @@ class CommandLine {
     }
 
     void make_others() {
-        add_daemon_options(
-            command("up", "start the daemon", [this] { return up(target_, daemon_); }));
-        command("down", "end the daemon and remove the context", [this] {
-            return down(target_, force_);
-        })->add_flag("--force", force_, "although clients live: they keep what they have");
-        command("status", "what the context is and holds", [this] { return show_status(target_); });
-        command("clients", "the processes that share it", [this] { return show_clients(target_); });
+        add_daemon_options(command(
+            "up", "start the daemon", [this] { return up(target_, daemon_); }));
+        command(
+            "down", "end the daemon and remove the context",
+            [this] { return down(target_, force_); })
+            ->add_flag("--force", force_, "although clients live: they keep what they have");
+        command(
+            "status", "what the context is and holds", [this] { return show_status(target_); });
+        command(
+            "clients", "the processes that share it", [this] { return show_clients(target_); });
         CLI::App* top = command("top", "status and clients, again and again",
                                 [this] { return show_top(target_, interval_s_, count_); });
         top->add_option("--interval", interval_s_, "seconds between frames")
             ->check(CLI::Range(0.05, 3600.0))
             ->capture_default_str();
         top->add_option("--count", count_, "frames; 0: until interrupted")->capture_default_str();
-        command("check", "walk all invariants; exit status 1 if something is wrong", [this] {
-            // It walks all that is there.
-            if (!timeout_s_) target_.patience_ms = 12 * USUAL_PATIENCE_MS;
-            return check(target_);
-        });
-        command("recover", "take back now what dead clients held",
-                [this] { return recover(target_); });
+        command(
+            "check", "walk all invariants; exit status 1 if something is wrong",
+            [this] {
+                // It walks all that is there.
+                if (!timeout_s_) target_.patience_ms = 12 * USUAL_PATIENCE_MS;
+                return check(target_);
+            });
+        command(
+            "recover", "take back now what dead clients held", [this] { return recover(target_); });
         command("doctor", "what this system has and lacks", [this] { return doctor(target_); });
     }
 

@@ -199,13 +199,11 @@ std::string Server::refusal(const std::string& why) {
 
 std::string Server::command(const std::string& text, Connection& connection) {
     const auto refuse = [](const std::string& why) { return refusal(why); };
-    if (connection.uid() != context().uid && connection.uid() != 0) {
+    if (connection.uid() != context().uid && connection.uid() != 0)
         return refuse(fmt::format("the context belongs to user {}", context().uid));
-    }
     const Json request = Json::parse(text, nullptr, false);
-    if (!request.is_object() || !request.contains("command") || !request["command"].is_string()) {
+    if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
         return refuse("not understood: expected {\"command\": NAME}");
-    }
     const std::string name = request["command"];
     Json answer{{"ok", true}};
     if (name == "ping") {

@@ -37,9 +37,8 @@ bool is_fault(int signal) {
 }
 
 std::string words_for_end(int status) {
-    if (!WIFSIGNALED(status) && WEXITSTATUS(status) == COMPLETER_MISLED) {
+    if (!WIFSIGNALED(status) && WEXITSTATUS(status) == COMPLETER_MISLED)
         return "what it shares with clients is not as the daemon made it";
-    }
     if (WIFSIGNALED(status)) return fmt::format("signal {}", WTERMSIG(status));
     return fmt::format("exit status {}", WEXITSTATUS(status));
 }
@@ -158,12 +157,10 @@ void CompleterKeeper::take(const CompleterReport& report) {
             return misbehaves("reports something that there is not");
     }
     const auto job = jobs_.find(report.slot);
-    if (!works_ || job == jobs_.end()) {
+    if (!works_ || job == jobs_.end())
         return misbehaves(fmt::format("reports slot {}, which it was not asked for", report.slot));
-    }
-    if (!owner_.answered(report)) {
+    if (!owner_.answered(report))
         return misbehaves(fmt::format("reports what is not so of slot {}", report.slot));
-    }
     jobs_.erase(job);
     if (report.outcome == CompleterOutcome::completed) failures_ = misled_ = 0;
 }
@@ -198,9 +195,8 @@ void CompleterKeeper::died() {
         job.since_ms = 0;
         if (did_work && !by_others && ++job.deaths >= MOST_DEATHS) fatal.push_back(slot);
     }
-    for (const u32 slot : fatal) {
+    for (const u32 slot : fatal)
         give_up(slot, fmt::format("{} completers have ended over it", MOST_DEATHS));
-    }
     // What was performed is not gone on with: who wants it sees what there is, and asks again.
     if (captures_ < 0) jobs_.clear();
 }
@@ -238,9 +234,8 @@ void CompleterKeeper::give_up_late_jobs() {
         plan_restart(fmt::format("the completer (pid {}) is killed: slot {} takes it too long", pid,
                                  late.front()));
     }
-    for (const u32 slot : late) {
+    for (const u32 slot : late)
         give_up(slot, fmt::format("it does not end in {} ms", options_.limit_ms));
-    }
 }
 
 void CompleterKeeper::give_up(u32 slot, const std::string& why) {

@@ -46,9 +46,8 @@ std::string CompleterProcess::prepare(const WatchedContext& watched, const std::
 
 std::string CompleterProcess::start(int captures_fd) {
     int ends[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
         return "a socket for the completer: " + errno_text(errno);
-    }
     socket_ = UniqueFd(ends[0]);
     const UniqueFd theirs(ends[1]);
     // It waits for its jobs, we for nothing.

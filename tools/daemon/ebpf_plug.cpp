@@ -15,9 +15,8 @@ namespace {
 constexpr u64 LOOK_AFTER_MS = 1000;
 
 bool has_clients() {
-    for (u32 i = 1; i <= context().max_clients; ++i) {
+    for (u32 i = 1; i <= context().max_clients; ++i)
         if (client_at(i).state.load() != static_cast<u32>(ClientState::free)) return true;
-    }
     return false;
 }
 
@@ -37,9 +36,8 @@ std::string EbpfPlug::start(const WatchedContext& watched) {
     if (!why.empty()) return why;
     auto image = read_image_info(watched.image_fd);
     if (!image) return image.error();
-    if (const u32 orphans = remove_orphaned_pins(pins_of_user()); orphans != 0) {
+    if (const u32 orphans = remove_orphaned_pins(pins_of_user()); orphans != 0)
         log_(LogLevel::info, fmt::format("{} former contexts' programs are unloaded", orphans));
-    }
     auto pins = pins_directory(name_, context_file_);
     if (!pins) return pins.error();
     pins_ = *pins;
@@ -138,9 +136,8 @@ bool EbpfPlug::answered(const CompleterReport& report) {
         case CompleterOutcome::completed:
         case CompleterOutcome::nothing_open:
             if (sequence % 2 != 0) return false;
-            if (report.outcome == CompleterOutcome::completed) {
+            if (report.outcome == CompleterOutcome::completed)
                 log_(LogLevel::info, what + " is completed");
-            }
             return true;
         case CompleterOutcome::broken:
             log_(LogLevel::error,

@@ -41,9 +41,8 @@ Listener::Listener(const std::string& path) : path_(path) {
     fd_ = UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     // Each message tells whose it is; those who are accepted inherit that.
     const int on = 1;
-    if (!fd_ || setsockopt(fd_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) {
+    if (!fd_ || setsockopt(fd_.get(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
         throw NodeError(errno, "socket " + path + ": " + errno_text(errno));
-    }
     // We hold the context's lock: what lies there is a dead daemon's.
     struct stat st {};
     if (lstat(path.c_str(), &st) == 0 && S_ISSOCK(st.st_mode)) unlink(path.c_str());
@@ -51,9 +50,8 @@ Listener::Listener(const std::string& path) : path_(path) {
     const int bound = bind(fd_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
     int error = errno;
     umask(before);
-    if (bound != 0 || (listen(fd_.get(), 128) != 0 && (error = errno) != 0)) {
+    if (bound != 0 || (listen(fd_.get(), 128) != 0 && (error = errno) != 0))
         throw NodeError(error, "socket " + path + ": " + errno_text(error));
-    }
 }
 
 Listener::~Listener() { unlink(path_.c_str()); }
@@ -65,9 +63,8 @@ std::optional<Peer> Listener::accept() {
         !peer.fd && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM);
     ucred who{};
     socklen_t length = sizeof who;
-    if (!peer.fd || getsockopt(peer.fd.get(), SOL_SOCKET, SO_PEERCRED, &who, &length) != 0) {
+    if (!peer.fd || getsockopt(peer.fd.get(), SOL_SOCKET, SO_PEERCRED, &who, &length) != 0)
         return std::nullopt;
-    }
     peer.pid = who.pid;
     peer.uid = who.uid;
     peer.process = peer_process(peer.fd.get(), who.pid);

@@ -34,14 +34,12 @@ void add_size(CLI::App& app, const char* name, std::optional<u64>& to, const Siz
            name,
            [&to, &range, name](const std::string& text) {
                usize bytes = 0;
-               if (!parse_size(text.c_str(), bytes)) {
+               if (!parse_size(text.c_str(), bytes))
                    throw CLI::ValidationError(name,
                                               "'" + text + "': expected bytes, or with K, M, G, T");
-               }
                const bool fits = bytes >= range.least && bytes <= range.most;
-               if (!fits && !(range.or_zero && bytes == 0)) {
+               if (!fits && !(range.or_zero && bytes == 0))
                    throw CLI::ValidationError(name, "'" + text + "': expected " + range.expected);
-               }
                to = bytes;
            },
            help)
@@ -163,9 +161,8 @@ void settle(const Said& said, NodeOptions& node) {
     // A context that had a named pool before has a link to it.
     struct stat pool {};
     if (said.node != 0 && node.pool.empty() &&
-        (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode))) {
+        (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode)))
         throw NodeError(EINVAL, "--node: which pool the nodes share is not said: give --pool");
-    }
     node.nodes.caches = pool_caches(said.caches, node.pool);
     node.pool_bytes = said.pool_bytes.value_or(0);
     if (node.image.empty()) node.image = default_image_path();

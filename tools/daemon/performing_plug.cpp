@@ -23,9 +23,8 @@ SlotOutcome PerformingPlug::complete(u32 index) {
     if (index != host_slot()) return complete_clients(index);
     // A former performer may still be in it until ours has come to work.
     if (!given_up_for_good() &&
-        (!performer_.want() || !performer_.works() || performer_.asked(index))) {
+        (!performer_.want() || !performer_.works() || performer_.asked(index)))
         return SlotOutcome::pending;
-    }
     return is_open(slot_at(index)) ? SlotOutcome::no_capture : SlotOutcome::completed;
 }
 

@@ -17,9 +17,8 @@ namespace {
 /// The effective capabilities of this process.
 u64 capabilities() {
     std::ifstream file("/proc/self/status");
-    for (std::string line; std::getline(file, line);) {
+    for (std::string line; std::getline(file, line);)
         if (line.rfind("CapEff:", 0) == 0) return std::stoull(line.substr(7), nullptr, 16);
-    }
     return 0;
 }
 

@@ -55,13 +55,11 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     for (const int number : {SIGTERM, SIGINT}) sigaddset(&set, number);
     sigprocmask(SIG_BLOCK, &set, nullptr);
     signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!epoll_ || !timer_ || !signals_) {
+    if (!epoll_ || !timer_ || !signals_)
         throw NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
-    }
     const auto always = [this](Source source, int fd) {
-        if (fd >= 0 && !watch(source, 0, fd, EPOLLIN)) {
+        if (fd >= 0 && !watch(source, 0, fd, EPOLLIN))
             throw NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
-        }
     };
     always(Source::listening, listener_.fd());
     always(Source::signal, signals_.get());
@@ -162,9 +160,7 @@ void Server::remove() {
     unlink(host_.options().paths.log().c_str());
     unlink(host_.options().paths.older_log().c_str());
     unlink(host_.options().paths.socket.c_str());
-    if (host_.options().paths.own_runtime) {
-        rmdir(host_.options().paths.runtime_directory().c_str());
-    }
+    if (host_.options().paths.own_runtime) rmdir(host_.options().paths.runtime_directory().c_str());
     // Who asked for it learns that it is done by the end of the connection.
 }
 
@@ -235,9 +231,8 @@ void Server::flush(u32 id) {
         connection.close_when_sent = true;  // the rest of it is lost, and he sees that by the end
         more = false;
     }
-    if (connection.ended() || (!more && connection.close_when_sent && !removes_)) {
+    if (connection.ended() || (!more && connection.close_when_sent && !removes_))
         end_connection(id);
-    }
 }
 
 void Server::end_connection(u32 id) {
@@ -252,11 +247,10 @@ void Server::handle(Connection& connection, const std::string& message) {
     const bool for_people = message.front() != '\0';  // PROTOCOL_MAGIC begins with it
     const auto refuse = [&](int error, const std::string& why) {
         log_(LogLevel::warning, fmt::format("pid {}: {}", connection.pid(), why));
-        if (for_people) {
+        if (for_people)
             connection.queue_text(refusal(why));
-        } else {
+        else
             connection.send_answer(make_answer(error, why));
-        }
         connection.close_when_sent = true;
     };
     try {
@@ -276,9 +270,8 @@ void Server::handle(Connection& connection, const std::string& message) {
 /// A client's message. What is wrong with it; empty: nothing.
 std::string Server::serve_client(Connection& connection, const std::string& message) {
     AskMessage ask{};
-    if (message.size() != sizeof ask) {
+    if (message.size() != sizeof ask)
         return fmt::format("a message of {} bytes, expected {}", message.size(), sizeof ask);
-    }
     std::memcpy(static_cast<void*>(&ask), message.data(), sizeof ask);
     // Whoever is let in is watched, and its threads are looked for, by the connection's number.
     if (connection.sender() != connection.pid()) {
@@ -291,14 +284,12 @@ std::string Server::serve_client(Connection& connection, const std::string& mess
         complete(connection, ask);
         return "";
     }
-    if (ask.ask != static_cast<u32>(Ask::attach) || connection.client != 0 || connection.queued) {
+    if (ask.ask != static_cast<u32>(Ask::attach) || connection.client != 0 || connection.queued)
         return fmt::format("asks for {}, which is nothing that it may", ask.ask);
-    }
-    if (settling_) {
+    if (settling_)
         connection.queued = ask;
-    } else {
+    else
         attach(connection, ask);
-    }
     return "";
 }
 
@@ -335,9 +326,8 @@ void Server::let_queued_in() {
     settling_ = false;
     left_.clear();
     std::vector<u32> queued;
-    for (const auto& [id, connection] : connections_) {
+    for (const auto& [id, connection] : connections_)
         if (connection->queued) queued.push_back(id);
-    }
     for (const u32 id : queued) {
         Connection& connection = *connections_.at(id);
         const AskMessage ask = *connection.queued;
@@ -369,9 +359,8 @@ void Server::attach(Connection& connection, const AskMessage& ask) {
     }
     const u32 client = admission.answer.client;
     // A process attaches once: what it was before an exec is over.
-    for (u32 i = 1; i <= context().max_clients; ++i) {
+    for (u32 i = 1; i <= context().max_clients; ++i)
         if (i != client && !is_free(i) && client_at(i).pid == client_at(client).pid) recover(i);
-    }
     if (!sent) {
         connection.close_when_sent = true;
         recover(client);
@@ -384,11 +373,10 @@ void Server::attach(Connection& connection, const AskMessage& ask) {
 
 void Server::complete(Connection& connection, const AskMessage& ask) {
     const AnswerMessage answer = host_.complete_slot(connection.pid(), ask);
-    if (answer.error == EINPROGRESS) {
+    if (answer.error == EINPROGRESS)
         connection.waiting_for_slot = ask.slot + 1;
-    } else if (!connection.send_answer(answer)) {
+    else if (!connection.send_answer(answer))
         connection.close_when_sent = true;
-    }
 }
 
 /// The completer has answered: so do we, to clients that wait for it.
@@ -440,11 +428,8 @@ RecoveryState Server::recover(u32 client) {
 Sweep Server::sweep() {
     capture_.look_after();
     std::vector<std::pair<u32, pid_t>> before;
-    for (u32 i = 1; i <= context().max_clients; ++i) {
-        if (!is_free(i)) {
-            before.emplace_back(i, static_cast<pid_t>(client_at(i).pid));
-        }
-    }
+    for (u32 i = 1; i <= context().max_clients; ++i)
+        if (!is_free(i)) before.emplace_back(i, static_cast<pid_t>(client_at(i).pid));
     const Sweep done = host_.sweep(monotonic_ms());
     for (const auto& [client, pid] : before) {
         if (!is_free(client)) continue;

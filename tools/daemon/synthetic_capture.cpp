@@ -38,9 +38,8 @@ std::string begin_as_killed(int context_fd, const ImageInfo& image, u32 index,
     const u64 committed = stack_of_slot(index) + STACK_BYTES - STACK_COMMITTED;
     if (fallocate(context_fd, 0, in_file(committed), STACK_COMMITTED) != 0 ||
         pwrite(context_fd, entry_words, sizeof entry_words, in_file(rsp)) !=
-            static_cast<ssize_t>(sizeof entry_words)) {
+            static_cast<ssize_t>(sizeof entry_words))
         return "its stack: " + errno_text(errno);
-    }
     AEP_CAPTURE_CRASH_POINT("capture: stack written");
     const u32 open = slot.sequence.load(std::memory_order_relaxed) + 1;
     CaptureEntry entry{};

@@ -185,9 +185,8 @@ class Torture {
         victims_.pop_front();
         if (victim.death.by == By::point) {
             auto least = counts_.by_point.begin();
-            for (auto i = counts_.by_point.begin(); i != counts_.by_point.end(); ++i) {
+            for (auto i = counts_.by_point.begin(); i != counts_.by_point.end(); ++i)
                 if (i->second < least->second) least = i;
-            }
             end_at_point(least->first, *victim.victim, 500);
         } else {
             if (victim.death.by == By::driver) usleep(below(20'000));
@@ -255,9 +254,8 @@ class Torture {
         ++counts_.kills;
         ++counts_.by_death[std::string(death.name)];
         const int status = victim.status();
-        if (WIFEXITED(status) && WEXITSTATUS(status) >= 97) {
+        if (WIFEXITED(status) && WEXITSTATUS(status) >= 97)
             fault(fmt::format("victim {} found damage", victim.pid()), counts_.broken);
-        }
         if (options_.kill_daemon && options_.provider != "none" && below(20) == 0) {
             nodes_[below(options_.nodes)].node->restart_daemon();
             ++counts_.daemon_kills;
@@ -311,9 +309,8 @@ class Torture {
             fault("the heap of a dead client is broken (the daemon's log says how)",
                   counts_.broken);
         }
-        for (const json& finding : node.command("check").at("findings")) {
+        for (const json& finding : node.command("check").at("findings"))
             fault("check: " + finding.dump(), counts_.broken);
-        }
     }
 
     /// Clients of dead processes that the daemon has not yet done with.
@@ -398,9 +395,8 @@ void report(const Counts& c, const Options& options, double seconds) {
         return;
     }
     if (isatty(2)) fmt::print(stderr, "\r\x1b[K");
-    for (const auto& [name, hits] : c.by_point) {
+    for (const auto& [name, hits] : c.by_point)
         if (hits == 0) fmt::print("never hit: point '{}'\n", name);
-    }
     fmt::print("deaths:");
     for (const auto& [name, count] : c.by_death) fmt::print(" {} {}", name, count);
     fmt::print("; points hit {} of {}; daemon killed {} times, whole nodes {} times; {:.0f} s\n",

@@ -26,15 +26,13 @@ PointKill::PointKill(pid_t pid, const std::vector<std::uint64_t>& addresses) {
     siginfo_t info{};
     const id_t id = static_cast<id_t>(pid);
     if (kill(pid, SIGSTOP) != 0 || waitid(P_PID, id, &info, WEXITED | WSTOPPED | WNOWAIT) != 0 ||
-        info.si_code != CLD_STOPPED || waitid(P_PID, id, &info, WSTOPPED) != 0) {
+        info.si_code != CLD_STOPPED || waitid(P_PID, id, &info, WSTOPPED) != 0)
         return;
-    }
     const std::filesystem::path threads = fmt::format("/proc/{}/task", pid);
     for (const auto& entry : std::filesystem::directory_iterator(threads)) {
         const pid_t thread = std::stoi(entry.path().filename());
-        for (std::size_t i = 0; i < addresses.size() && i < MOST; ++i) {
+        for (std::size_t i = 0; i < addresses.size() && i < MOST; ++i)
             watch(pid, thread, addresses[i]);
-        }
     }
     kill(pid, SIGCONT);
 }

@@ -69,15 +69,12 @@ bool same_tree(const Branch* branch, std::uint64_t seed, std::uint64_t place, un
 }
 
 void load(const dsm::Group& group, Shipment& s) {
-    for (unsigned i = 0; i < s.links; ++i) {
-        s.list = group.make<Link>(value_of(s.seed, i), s.list);
-    }
+    for (unsigned i = 0; i < s.links; ++i) s.list = group.make<Link>(value_of(s.seed, i), s.list);
     s.tree = grow(group, s.seed, 1, s.height);
     for (unsigned key = 0; key < keys_of(s.seed); ++key) {
         Texts& texts = s.index[key];
-        for (unsigned i = 0; i <= key; ++i) {
+        for (unsigned i = 0; i <= key; ++i)
             texts.emplace_back(length_of(value_of(s.seed, key)), static_cast<char>('a' + i));
-        }
     }
 }
 
@@ -96,9 +93,8 @@ void send_shipment(std::uint64_t seed, const dsm_id (&peers)[2]) {
     } catch (const std::exception&) {
         return;
     }
-    for (const dsm_id peer : peers) {
+    for (const dsm_id peer : peers)
         if (peer != 0) dsm_send(peer, group.get());
-    }
 }
 
 bool is_shipment(const void* root, std::size_t bytes) {
@@ -108,9 +104,8 @@ bool is_shipment(const void* root, std::size_t bytes) {
 const char* verify_shipment(const void* root) {
     const Shipment& s = *static_cast<const Shipment*>(root);
     unsigned left = s.links;
-    for (const Link* link = s.list; link != nullptr; link = link->next) {
+    for (const Link* link = s.list; link != nullptr; link = link->next)
         if (left == 0 || link->value != value_of(s.seed, --left)) return "a list is not as it was";
-    }
     if (left != 0) return "a list is shorter than it was";
     if (!same_tree(s.tree, s.seed, 1, s.height)) return "a tree is not as it was";
     if (s.index.size() != keys_of(s.seed)) return "a map has lost keys";
@@ -119,9 +114,8 @@ const char* verify_shipment(const void* root) {
         for (std::size_t i = 0; i < texts.size(); ++i) {
             const std::string_view text(texts[i]);
             if (text.size() != length_of(value_of(s.seed, key)) ||
-                text.find_first_not_of(static_cast<char>('a' + i)) != text.npos) {
+                text.find_first_not_of(static_cast<char>('a' + i)) != text.npos)
                 return "a string is not as it was";
-            }
         }
     }
     return nullptr;

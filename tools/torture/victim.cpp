@@ -76,9 +76,8 @@ void fill(Block& block, unsigned char mark) {
 }
 
 void verify(const Block& block) {
-    if (block.data[0] != block.mark || block.data[block.bytes - 1] != block.mark) {
+    if (block.data[0] != block.mark || block.data[block.bytes - 1] != block.mark)
         die("a block was changed by somebody else");
-    }
 }
 
 void renew(Block& block, Random& random) {
@@ -152,11 +151,10 @@ void share(const Block& block, Random& random) {
             if (const char* fault = aep::torture::verify_shipment(object)) die(fault);
         }
         if (random.below(4) == 0) dsm_send(some_peer(random), object);
-        if (random.below(2) == 0) {
+        if (random.below(2) == 0)
             free(object);
-        } else if (dsm_free(object) != 0) {
+        else if (dsm_free(object) != 0)
             die("a received object cannot be dropped");
-        }
     }
 }
 
@@ -176,16 +174,14 @@ void share_group(Random& random) {
     if (root.data != nullptr && root.bytes >= 8) memset(root.data, root.mark, 8);
     if (root.data != nullptr && dsm_group_set_root(group, root.data) != 0)
         die("no root of a group");
-    for (unsigned i = 0; i < 2; ++i) {
+    for (unsigned i = 0; i < 2; ++i)
         if (const dsm_id peer = some_peer(random)) dsm_send(peer, group);
-    }
     for (const Block& block : blocks) {
         if (block.data == nullptr) break;
         verify(block);
         if (block.data != root.data && random.below(2) == 0 &&
-            dsm_group_free(group, block.data) != 0) {
+            dsm_group_free(group, block.data) != 0)
             die("a block of a group cannot be freed");
-        }
     }
     if (random.below(2) == 0) {
         if (dsm_group_close(group) != 0) die("a group cannot be closed");
@@ -242,9 +238,8 @@ void one_step(Block& block, Random& random) {
             break;
         case 2:
             if (random.below(20) == 0) share_group(random);
-            if (random.below(20) == 0) {
+            if (random.below(20) == 0)
                 aep::torture::send_shipment(random.next(), {some_peer(random), some_peer(random)});
-            }
             share(block, random);
             break;
         case 1:

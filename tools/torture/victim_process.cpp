@@ -44,9 +44,8 @@ constexpr int OWN_DEATH_MS = 3'000;
     const std::string name(death.name);
     const char* arguments[] = {setup.program.c_str(), threads.c_str(), seed_text.c_str(),
                                name.c_str(),          moment.c_str(),  nullptr};
-    if (death.name == "oom" && setup.oom_group) {
+    if (death.name == "oom" && setup.oom_group)
         std::ofstream(*setup.oom_group / "cgroup.procs") << getpid() << std::flush;
-    }
     dup2(ready, 3);
     execve(setup.program.c_str(), const_cast<char**>(arguments), pointers.data());
     _exit(97);

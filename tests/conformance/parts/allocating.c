@@ -15,9 +15,8 @@ __attribute__((constructor)) static void on_load(void) {
 }
 
 __attribute__((destructor)) static void on_unload(void) {
-    for (int i = 0; i < 3000; ++i) {
+    for (int i = 0; i < 3000; ++i)
         if (s_block[i] != 0x5a) abort();
-    }
     free(s_block);
     free(s_large);
 }

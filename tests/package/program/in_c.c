@@ -11,9 +11,8 @@ static int print_libraries(void) {
     char line[4096];
     FILE* maps = fopen("/proc/self/maps", "r");
     if (maps == NULL) return 1;
-    while (fgets(line, sizeof line, maps) != NULL) {
+    while (fgets(line, sizeof line, maps) != NULL)
         if (strstr(line, "libaepmalloc") != NULL) fputs(strchr(line, '/'), stdout);
-    }
     return fclose(maps);
 }
 

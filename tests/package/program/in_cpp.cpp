@@ -20,11 +20,9 @@ static_assert(std::ranges::input_range<dsm::Channel<Line>>);
 
 void print_libraries() {
     std::ifstream maps("/proc/self/maps");
-    for (std::string line; std::getline(maps, line);) {
-        if (line.find("libaepmalloc") != std::string::npos) {
+    for (std::string line; std::getline(maps, line);)
+        if (line.find("libaepmalloc") != std::string::npos)
             std::cout << line.substr(line.find('/')) << "\n";
-        }
-    }
 }
 
 /// What does not hold is said; false then.

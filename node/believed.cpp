@@ -32,7 +32,7 @@ ClientFacts facts_of(u32 client) {
             .private_heap = e.private_heap.load(RELAXED) != 0,
             .generation = e.generation.load(RELAXED),
             .pid = copied(e.pid),
-            .threads = e.slots.load(RELAXED),
+            .slots = e.slots.load(RELAXED),
             .chunks = e.chunks.load(RELAXED),
             .peak = e.peak.load(RELAXED),
             .limit = e.limit.load(RELAXED),

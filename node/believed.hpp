@@ -24,7 +24,7 @@ struct ClientFacts {
     bool private_heap = false;
     u32 generation = 0;
     u32 pid = 0;
-    u32 threads = 0;
+    u32 slots = 0;  // of its threads: those that have been in an operation
     u64 chunks = 0;
     u64 peak = 0;
     u64 limit = 0;

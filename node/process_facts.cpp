@@ -46,6 +46,16 @@ u64 start_time_of(pid_t pid) {
     return field.empty() ? 0 : std::stoull(field);
 }
 
+pid_t parent_of(pid_t pid) {
+    const std::string field = stat_field(pid, 4);
+    return field.empty() ? 0 : std::stoi(field);
+}
+
+u32 threads_of(pid_t pid) {
+    const std::string field = stat_field(pid, 20);
+    return field.empty() ? 0 : static_cast<u32>(std::stoul(field));
+}
+
 char state_of(pid_t pid) {
     const std::string state = stat_field(pid, 3);
     return state.empty() ? '\0' : state[0];

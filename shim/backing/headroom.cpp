@@ -102,21 +102,6 @@ u64 headroom_at(const char* directory, usize bytes, const Names& names) {
     return headroom_of(memory);
 }
 
-u64 own_headroom() {
-    char text[4096];
-    if (!read_file("", 0, "/proc/self/cgroup", text, sizeof text)) return NO_LIMIT;
-    const CgroupPlace place = parse_cgroup_place(text);
-    switch (place.version) {
-        case CgroupPlace::Version::v1:
-            return cgroup_headroom("/sys/fs/cgroup/memory", place);
-        case CgroupPlace::Version::v2:
-            return cgroup_headroom("/sys/fs/cgroup", place);
-        case CgroupPlace::Version::none:
-            break;
-    }
-    return NO_LIMIT;
-}
-
 bool starts_with(const char* text, const char* prefix) {
     return __builtin_strncmp(text, prefix, __builtin_strlen(prefix)) == 0;
 }
@@ -223,6 +208,21 @@ u64 charge_of_commit(u64 bytes) {
     return bytes + metadata + page_tables;
 }
 
+u64 own_cgroup_headroom() {
+    char text[4096];
+    if (!read_file("", 0, "/proc/self/cgroup", text, sizeof text)) return NO_LIMIT;
+    const CgroupPlace place = parse_cgroup_place(text);
+    switch (place.version) {
+        case CgroupPlace::Version::v1:
+            return cgroup_headroom("/sys/fs/cgroup/memory", place);
+        case CgroupPlace::Version::v2:
+            return cgroup_headroom("/sys/fs/cgroup", place);
+        case CgroupPlace::Version::none:
+            break;
+    }
+    return NO_LIMIT;
+}
+
 void CgroupRoom::unlock() {
     look_lock.unlock();
     undisturbed_.end();
@@ -243,7 +243,7 @@ CgroupRoom::CgroupRoom(u64 bytes)
     }
     credit.store(0, std::memory_order_seq_cst);
     const u64 taken = granted.load(std::memory_order_seq_cst);  // ours is in it
-    const u64 room = own_headroom();
+    const u64 room = own_cgroup_headroom();
     if (room == NO_LIMIT) {
         credit.store(MOST_CREDIT, std::memory_order_seq_cst);
         unlock();
@@ -273,7 +273,7 @@ CgroupRoom::~CgroupRoom() {
 
 bool cgroup_has_room(u64 bytes) {
     const u64 taken = granted.load(std::memory_order_seq_cst);
-    const u64 room = own_headroom();
+    const u64 room = own_cgroup_headroom();
     return room == NO_LIMIT || room >= taken + charge_of_commit(bytes) + MARGIN;
 }
 

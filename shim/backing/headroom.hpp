@@ -76,4 +76,7 @@ u64 headroom_of(const CgroupMemory& memory);
 /// is mounted.
 u64 cgroup_headroom(const char* root, const CgroupPlace& place);
 
+/// That of the calling process, as the kernel has it now; NO_LIMIT: none. Cost: a handful of files of its cgroups.
+u64 own_cgroup_headroom();
+
 }  // namespace aep

@@ -21,7 +21,7 @@ from node_test import AEP, AEPD, LIBRARY, NodeTest, main
 
 class Commands(NodeTest):
     def test_without_a_daemon_each_says_so(self):
-        for command in ["status", "clients", "top", "check", "recover"]:
+        for command in ["status", "clients", "top", "metrics", "check", "recover"]:
             done = self.aep(command)
             self.assertEqual(done.returncode, 2, command)
             self.assertIn("no daemon serves context default", done.stderr)
@@ -42,8 +42,8 @@ class Commands(NodeTest):
 
     def test_help_is_whole(self):
         text = self.run_tool(AEP, "--help").stdout
-        for command in ["run", "up", "down", "status", "clients", "top", "check", "recover",
-                        "doctor"]:
+        for command in ["run", "up", "down", "status", "clients", "top", "metrics", "check",
+                        "recover", "doctor"]:
             self.assertIn(f"  {command} ", text)
             one = self.run_tool(AEP, command, "--help")
             self.assertEqual(one.returncode, 0)

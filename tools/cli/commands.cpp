@@ -5,10 +5,8 @@
 
 #include <errno.h>
 #include <fmt/format.h>
-#include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -175,37 +173,6 @@ int show_status(const Target& target) {
 int show_clients(const Target& target) {
     const Json clients = part_of(must_ask(target, {{"command", "clients"}}), "clients");
     target.json ? print(clients) : print(clients_text(clients));
-    return 0;
-}
-
-int show_top(const Target& target, double interval_s, unsigned count) {
-    const bool terminal = isatty(1) != 0;
-    for (unsigned frame = 0; count == 0 || frame < count; ++frame) {
-        if (frame != 0) {
-            timespec wait{static_cast<time_t>(interval_s), 0};
-            wait.tv_nsec = static_cast<long>((interval_s - static_cast<double>(wait.tv_sec)) * 1e9);
-            nanosleep(&wait, nullptr);
-        }
-        Json answer = must_ask(target, {{"command", "top"}});
-        Json clients = part_of(answer, "clients");
-        if (target.json) {
-            print(Json{{"status", answer.at("status")}, {"clients", clients}}, -1);
-            continue;
-        }
-        std::sort(clients.begin(), clients.end(), [](const Json& a, const Json& b) {
-            return a.at("bytes").get<u64>() > b.at("bytes").get<u64>();
-        });
-        // Home, each line's rest cleared, then what is below: no flicker.
-        std::string text = status_text(answer.at("status")) + "\n" + clients_text(clients);
-        if (terminal) {
-            for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 4)
-                text.replace(at, 1, "\033[K\n");
-            text = "\033[H" + text + "\033[J";
-        } else if (frame != 0) {
-            text = "\n" + text;
-        }
-        print(text);
-    }
     return 0;
 }
 

@@ -28,8 +28,6 @@ int up(const Target& target, const DaemonArguments& daemon);
 int down(const Target& target, bool force);
 int show_status(const Target& target);
 int show_clients(const Target& target);
-/// `count` frames, 0: until interrupted.
-int show_top(const Target& target, double interval_s, unsigned count);
 int check(const Target& target);
 int recover(const Target& target);
 int doctor(const Target& target);

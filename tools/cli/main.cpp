@@ -5,7 +5,10 @@
 
 #include "node/node_error.hpp"
 #include "shim/context/daemon_protocol.hpp"
+#include "tools/cli/client_order.hpp"
 #include "tools/cli/commands.hpp"
+#include "tools/cli/metrics.hpp"
+#include "tools/cli/top.hpp"
 
 namespace aep {
 namespace {
@@ -130,6 +133,33 @@ class CommandLine {
         add_daemon_options(sub);
     }
 
+    void make_top() {
+        CLI::App* sub = command("top", "status, rates and clients, again and again",
+                                [this] { return show_top(target_, top_); });
+        sub->add_option("--interval", top_.interval_s, "seconds between frames")
+            ->check(CLI::Range(0.05, 3600.0))
+            ->capture_default_str();
+        sub->add_option("--count", top_.count, "frames; 0: until it is ended (key q)")
+            ->capture_default_str();
+        std::vector<std::string> orders;
+        for (const ClientOrder& order : client_orders()) orders.emplace_back(order.name);
+        sub->add_option("--sort", top_.sort, "which clients come first")
+            ->check(CLI::IsMember(orders))
+            ->capture_default_str();
+        sub->add_option("--filter", top_.filter, "only clients with that in their name")
+            ->type_name("TEXT");
+    }
+
+    void make_metrics() {
+        CLI::App* sub = command(
+            "metrics", "all counters, as Prometheus and OpenTelemetry collectors read them",
+            [this] { return metrics(target_, listen_); }, false);
+        sub->add_option("--listen", listen_,
+                        "serve them by HTTP at /metrics until it is ended: a port of this machine "
+                        "(9753), HOST:PORT, or the path of a socket; default: print them once")
+            ->type_name("WHERE");
+    }
+
     void make_others() {
         add_daemon_options(command(
             "up", "start the daemon", [this] { return up(target_, daemon_); }));
@@ -139,14 +169,9 @@ class CommandLine {
             ->add_flag("--force", force_, "although clients live: they keep what they have");
         command(
             "status", "what the context is and holds", [this] { return show_status(target_); });
-        command(
-            "clients", "the processes that share it", [this] { return show_clients(target_); });
-        CLI::App* top = command("top", "status and clients, again and again",
-                                [this] { return show_top(target_, interval_s_, count_); });
-        top->add_option("--interval", interval_s_, "seconds between frames")
-            ->check(CLI::Range(0.05, 3600.0))
-            ->capture_default_str();
-        top->add_option("--count", count_, "frames; 0: until interrupted")->capture_default_str();
+        command("clients", "the processes that share it", [this] { return show_clients(target_); });
+        make_top();
+        make_metrics();
         command(
             "check", "walk all invariants; exit status 1 if something is wrong",
             [this] {
@@ -167,8 +192,8 @@ class CommandLine {
     RunOptions run_;
     bool force_ = false;
     std::optional<double> timeout_s_;
-    double interval_s_ = 1;
-    unsigned count_ = 0;
+    TopOptions top_;
+    std::string listen_;
     std::function<int()> action_ = [] { return 2; };
 };
 

@@ -10,6 +10,22 @@ namespace {
 
 std::string limit_text(u64 bytes) { return bytes == 0 ? "none" : bytes_text(bytes); }
 
+/// What keeps the rest of the pool's free memory back; empty: nothing does.
+std::string bound_text(const Json& pool) {
+    const std::string bound = pool.at("usable_bound");
+    if (bound == "pool") return "";
+    return fmt::format(" (the {} has no more; {} of the pool are free)", bound,
+                       bytes_text(pool.at("free_bytes")));
+}
+
+std::string node_text(const Json& node) {
+    const std::string name = node.at("name");
+    return fmt::format("{}{}: {}, generation {}{}", node.at("node").get<u64>(),
+                       name.empty() ? "" : " (" + name + ")", node.at("state").get<std::string>(),
+                       node.at("generation").get<u64>(),
+                       node.at("self").get<bool>() ? ", this one" : "");
+}
+
 }  // namespace
 
 std::string bytes_text(u64 bytes) {
@@ -46,9 +62,11 @@ std::string status_text(const Json& s) {
          fmt::format("pid {}, up {}", s.at("pid").get<u64>(), duration_text(s.at("uptime_ms"))));
     line("provider", fmt::format("{}: {}", s.at("provider").get<std::string>(),
                                  s.at("protection").get<std::string>()));
-    line("pool", fmt::format("{}: {}, {} free, {} this node's", pool.at("path").get<std::string>(),
-                             bytes_text(pool.at("bytes")), bytes_text(pool.at("free_bytes")),
-                             bytes_text(pool.at("node_bytes"))));
+    line("pool",
+         fmt::format("{}: {}, {} this node's; {} can be had{}", pool.at("path").get<std::string>(),
+                     bytes_text(pool.at("bytes")), bytes_text(pool.at("node_bytes")),
+                     bytes_text(pool.at("usable_bytes")), bound_text(pool)));
+    for (const Json& node : s.at("nodes")) line("node", node_text(node));
     line("clients", fmt::format("{} live, {} frozen, {} recovering (at most {}); {} so far",
                                 clients.at("live").get<u64>(), clients.at("frozen").get<u64>(),
                                 clients.at("recovering").get<u64>(), clients.at("most").get<u64>(),
@@ -74,17 +92,32 @@ std::string status_text(const Json& s) {
     return text;
 }
 
+std::string rates_text(const Json& rates) {
+    const auto rate = [&](const char* name) { return rates.at(name).get<double>(); };
+    return fmt::format(
+        "{:<9} {:.0f} sent, {:.0f} received, {:.0f} to and {:.0f} from nodes; {:.1f} clients come, "
+        "{:.1f} recovered; "
+        "{:.1f} operations completed, {:.1f} undone\n",
+        "a second", rate("sent"), rate("received"), rate("sent_to_nodes"),
+        rate("received_from_nodes"), rate("attached"), rate("recovered"), rate("completed"),
+        rate("undone"));
+}
+
 std::string clients_text(const Json& clients) {
-    constexpr const char* ROW = "{:>6} {:>8}  {:<15} {:<10} {:>10} {:>10} {:>10} {:>7}  {:<8} {}\n";
-    std::string text = fmt::format(fmt::runtime(ROW), "client", "pid", "name", "state", "held",
-                                   "peak", "limit", "threads", "heap", "attached");
+    constexpr const char* ROW =
+        "{:>6} {:>8} {:>6}  {:<15} {:<10} {:>10} {:>10} {:>10} {:>7} {:>5}  {:<8} {}\n";
+    std::string text = fmt::format(fmt::runtime(ROW), "client", "pid", "parent", "name", "state",
+                                   "held", "peak", "limit", "threads", "slots", "heap", "attached");
     for (const Json& c : clients) {
-        text += fmt::format(fmt::runtime(ROW), c.at("client").get<u64>(), c.at("pid").get<u64>(),
-                            c.at("name").get<std::string>(), c.at("state").get<std::string>(),
-                            bytes_text(c.at("bytes")), bytes_text(c.at("peak_bytes")),
-                            limit_text(c.at("limit_bytes")), c.at("threads").get<u64>(),
-                            c.at("private_heap").get<bool>() ? "private" : "joined",
-                            duration_text(c.at("attached_ms")));
+        const u64 parent = c.at("parent");
+        text +=
+            fmt::format(fmt::runtime(ROW), c.at("client").get<u64>(), c.at("pid").get<u64>(),
+                        parent == 0 ? "-" : fmt::to_string(parent), c.at("name").get<std::string>(),
+                        c.at("state").get<std::string>(), bytes_text(c.at("bytes")),
+                        bytes_text(c.at("peak_bytes")), limit_text(c.at("limit_bytes")),
+                        c.at("threads").get<u64>(), c.at("slots").get<u64>(),
+                        c.at("private_heap").get<bool>() ? "private" : "joined",
+                        duration_text(c.at("attached_ms")));
     }
     return text;
 }

@@ -14,6 +14,9 @@ namespace aep {
 std::string bytes_text(u64 bytes);
 std::string duration_text(u64 ms);
 std::string status_text(const Json& status);
+/// What it did a second, a line (rates_between).
+std::string rates_text(const Json& rates);
+/// A line for each client, in that order, under a line of heads.
 std::string clients_text(const Json& clients);
 std::string findings_text(const Json& findings);
 

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fmt/format.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "dsm-core/sharing/format.hpp"
 #include "node/believed.hpp"
+#include "node/capacity.hpp"
 #include "node/node_error.hpp"
 #include "node/process_facts.hpp"
 #include "tools/daemon/server.hpp"
@@ -40,12 +42,35 @@ std::string text_of(const Json& json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+/// What the system says of a client's process. The number is a client's word: of other users' processes nothing is told.
+struct ProcessSeen {
+    u32 threads = 0;
+    pid_t parent = 0;
+};
+ProcessSeen see_process(u32 number) {
+    const pid_t pid = static_cast<pid_t>(number);
+    if (number == 0 || !is_of_user(pid, context().uid)) return {};
+    return {threads_of(pid), parent_of(pid)};
+}
+
+/// Clients by their processes.
+std::map<pid_t, u32> clients_by_process() {
+    std::map<pid_t, u32> clients;
+    for (u32 i = 1; i <= context().max_clients; ++i)
+        if (const ClientFacts e = facts_of(i); e.state == ClientState::live)
+            clients.emplace(static_cast<pid_t>(e.pid), i);
+    return clients;
+}
+
 Json clients() {
     Json all = Json::array();
     const u64 now = monotonic_ns();
+    const std::map<pid_t, u32> by_process = clients_by_process();
     for (u32 i = 1; i <= context().max_clients; ++i) {
         const ClientFacts e = facts_of(i);
         if (e.state == ClientState::free) continue;
+        const ProcessSeen process = see_process(e.pid);
+        const auto parent = by_process.find(process.parent);
         all.push_back({
             {"client", i},
             {"pid", e.pid},
@@ -54,7 +79,9 @@ Json clients() {
             {"bytes", e.chunks * CHUNK_SIZE},
             {"peak_bytes", e.peak * CHUNK_SIZE},
             {"limit_bytes", e.limit},
-            {"threads", e.threads},
+            {"threads", process.threads},
+            {"slots", e.slots},
+            {"parent", parent == by_process.end() ? 0 : parent->second},
             {"private_heap", e.private_heap},
             {"attached_ms", (now - e.attached_ns) / 1'000'000},
         });
@@ -89,9 +116,13 @@ Json pool_of(const PoolHere& pool) {
         own += word.state() == ChunkState::owned && word.node() == pool.owner.node;
         kept += word.bits == KEPT_CHUNK.bits;
     }
+    const u64 free_bytes = u64{free} * CHUNK_SIZE;
+    const Capacity capacity = capacity_of(pool, free_bytes);
     return {{"path", pool.file.path},
             {"bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
-            {"free_bytes", u64{free} * CHUNK_SIZE},
+            {"free_bytes", free_bytes},
+            {"usable_bytes", capacity.usable()},
+            {"usable_bound", capacity.bound()},
             {"node_bytes", u64{own} * CHUNK_SIZE},
             {"kept_bytes", u64{kept} * CHUNK_SIZE},
             {"node", pool.owner.node},

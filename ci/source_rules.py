@@ -43,7 +43,7 @@ FOLDERS = {
     "preload": [*BASE, "dsm-core/heap", *CLIENT, "include/*"],
     "node": [*CORE, "dsm-core", *JOINED],
     "aep-lib/completer": [*BASE, "dsm-core/pool", *PROVIDER, "shim/context"],
-    "tools/cli": [*BASE, *PROVIDER, "shim/context", "node"],
+    "tools/cli": [*BASE, *PROVIDER, "dsm-core/era", "shim/sys", "shim/context", "node"],
     "tools/daemon": [*CORE, *PROVIDER, "aep-lib/completer", "shim/sys", "shim/context", "node"],
     "tools/torture": [*CORE, "include/*"],
     "bench/flat/*": CORE,

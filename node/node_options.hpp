@@ -18,7 +18,7 @@ struct NodeOptions {
     u64 pool_bytes = 0;                // of a new pool; 0: default
     std::optional<u64> context_limit;  // bytes of chunks; 0: none; not given: as it was
     std::optional<u64> client_limit;
-    u32 max_clients = 1023;
+    u32 max_clients = 0;  // 0: 1023, or fewer if nodes of the pool have fewer
     u32 max_slots = 8192;
     u64 decay_ms = 500;       // how long a chunk stays unused in the cache
     MembershipOptions nodes;  // as which of the pool's nodes

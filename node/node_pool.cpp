@@ -45,7 +45,7 @@ void NodePool::open(const NodeOptions& options, const std::string& path, bool as
                                             "--pool-size how large a new one is to be",
                                             path));
     }
-    fd_ = UniqueFd(open_pool_file(pool_.file, path.c_str(), options.pool_bytes,
+    fd_ = UniqueFd(open_pool_file(pool_.file, path.c_str(), {.bytes = options.pool_bytes},
                                   as_node ? PoolUser::node : PoolUser::process));
     if (!fd_) throw NodeError(EINVAL, fmt::format("pool {}: see the line above", path));
     require(map_pool_file(pool_.file, fd(), nullptr), fmt::format("pool {}: cannot map it", path));

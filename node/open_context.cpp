@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include <image_identity.hpp>
 #include "node/crash_points.hpp"
 #include "node/node_entry.hpp"
@@ -17,6 +19,8 @@
 
 namespace aep {
 namespace {
+
+constexpr u32 USUAL_CLIENTS = 1023;
 
 class Opening {
   public:
@@ -121,13 +125,16 @@ ContextPlan Opening::plan() const {
     plan.name = options_.paths.name.c_str();
     plan.image_hash = BUILT_IMAGE_HASH;
     plan.uid = geteuid();
-    plan.max_clients = options_.max_clients;
     plan.max_slots = options_.max_slots;
     plan.pool_address = pool_mapping_base(pool_.file());
     plan.pool = shape_of(s);
     __builtin_memcpy(plan.pool_uuid, s.uuid, sizeof plan.pool_uuid);
     plan.era_node = member_.wanted();
     if (plan.era_node != era::NO_NODE) plan.era_objects = s.era.objects;
+    // A node's clients stand in the pool by their numbers, and none is number 0.
+    const u32 most = plan.era_node != era::NO_NODE ? s.era.clients - 1 : USUAL_CLIENTS;
+    plan.max_clients =
+        options_.max_clients != 0 ? options_.max_clients : std::min(USUAL_CLIENTS, most);
     return plan;
 }
 

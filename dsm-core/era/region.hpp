@@ -11,27 +11,57 @@ namespace aep::era {
 
 inline constexpr usize MIN_SHARED_POOL_BYTES = 64 * MiB;
 inline constexpr u32 NO_NODE = 0xffff'ffff;
-inline constexpr u32 POOL_NODES = 8;  // that can share a pool
-inline constexpr u32 MIN_LANES = 2;   // of each: one for clients, the last one for the host
+inline constexpr u32 POOL_NODES = 64;  // that can share a pool at most
+inline constexpr u32 MIN_LANES = 2;    // of each: one for clients, the last one for the host
 
-/// The shape for a new pool of `pool_bytes`; all zero: too small to be shared between nodes. About
+/// What can be chosen for a new pool. 0: by its size.
+struct Sizes {
+    u32 nodes = 8;     // that may share it
+    u32 lanes = 0;     // of each: transactions at once, one of them the host's
+    u32 objects = 0;   // of each: that it may share with other nodes
+    u32 messages = 0;  // under way from one node to another
+    u32 clients = 0;   // of each: that clients of other nodes can find
+};
+inline constexpr u32 MOST_OBJECTS = 1 << 20;  // of a node
+inline constexpr u32 MOST_MESSAGES = 1 << 16;
+inline constexpr u32 MOST_CLIENTS = 1 << 16;
+
+/// The shape for a new pool of `pool_bytes`; all zero: too small to be shared between nodes. Without choice about
 /// 1.5 % of the pool's addresses, of which a node uses what is its own.
-constexpr Shape shape_for(usize pool_bytes) {
+constexpr Shape shape_for(usize pool_bytes, const Sizes& sizes = {}) {
     if (pool_bytes < MIN_SHARED_POOL_BYTES) return {};
-    constexpr u32 MOST = 64 * 1024;
+    constexpr u32 MOST = 64 * 1024, FEW = 8, LANES = 64;
+    const u32 nodes = sizes.nodes != 0 ? sizes.nodes : 1;
     u32 objects = 1024;  // of each node: one for each 64 KiB of the pool
     while (objects < MOST && usize{objects} * 64 * KiB < pool_bytes) objects *= 2;
-    return {.nodes = POOL_NODES,
-            .lanes = 64,
-            .refs = POOL_NODES * objects,  // number i is for object i
-            .objects = POOL_NODES * objects,
-            .slots = pool_bytes < 256 * MiB ? 256u : 1024u,
-            .clients = 1024};
+    u32 messages = pool_bytes < 256 * MiB ? 256 : 1024;
+    // What they take grows with the square of the nodes: many have less of each.
+    for (u32 n = FEW; n < nodes; n *= 2) {
+        if (objects > 1024) objects /= 2;
+        if (messages > 64) messages /= 2;
+    }
+    const u32 lanes = MAX_WRITERS / nodes < LANES ? MAX_WRITERS / nodes : LANES;
+    const auto chosen = [](u32 size, u32 otherwise) { return size != 0 ? size : otherwise; };
+    const u32 all = nodes * chosen(sizes.objects, objects);
+    return {.nodes = nodes,
+            .lanes = chosen(sizes.lanes, lanes),
+            .refs = all,  // number i is for object i
+            .objects = all,
+            .slots = chosen(sizes.messages, messages),
+            .clients = chosen(sizes.clients, 1024)};
 }
 
 /// Bytes of the region for a shape.
 constexpr usize region_bytes(const Shape& shape) {
     return shape.nodes == 0 ? 0 : round_up(layout_of(shape).bytes, OS_PAGE_SIZE);
+}
+
+/// Whether a pool of `pool_bytes` has room for what a shape takes, and each number is one that nodes can work with.
+constexpr bool fits(const Shape& shape, usize pool_bytes) {
+    return valid(shape) && shape.nodes <= POOL_NODES && shape.lanes >= MIN_LANES &&
+           shape.objects <= shape.nodes * MOST_OBJECTS && shape.slots <= MOST_MESSAGES &&
+           shape.clients != 0 && shape.clients <= MOST_CLIENTS &&
+           region_bytes(shape) <= pool_bytes / 2;
 }
 
 /// Checks what a verified superblock says of the region.

@@ -264,7 +264,7 @@ void pool_fork_child() {
 
 const Backing* pool_backing(const char* path, usize bytes) {
     if (pool.attached) return &backing;
-    const int fd = open_pool_file(pool.file, path, bytes, PoolUser::process);
+    const int fd = open_pool_file(pool.file, path, {.bytes = bytes}, PoolUser::process);
     if (fd < 0) return nullptr;
     const bool mapped = map_whole_pool(fd);
     sys::close(fd);

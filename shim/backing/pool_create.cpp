@@ -59,7 +59,7 @@ bool file_size_allowed(const char* path, usize bytes) {
 
 /// Writes superblock and empty tables into a file that has its full size, all of it backed by
 /// memory. False after a message.
-bool write_tables(const char* path, int fd, usize bytes) {
+bool write_tables(const char* path, int fd, const PoolPlan& plan) {
     u8 uuid[16];
     const long got = uninterrupted([&] { return sys::getrandom(uuid, sizeof uuid, 0); });
     if (got != static_cast<long>(sizeof uuid)) {
@@ -67,8 +67,7 @@ bool write_tables(const char* path, int fd, usize bytes) {
         return false;
     }
     Superblock made;
-    const era::Shape shape = era::shape_for(bytes);
-    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape));
+    if (!plan_superblock(made, path, plan.bytes, plan.sizes, uuid)) return false;
     const usize mapped = made.chunks_offset;
     const long at = sys::mmap(0, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (sys::failed(at)) {
@@ -112,7 +111,8 @@ bool file_system_fits(const char* path, int fd, usize bytes) {
 }
 
 /// Fills the open, nameless or temporary file. False after a message.
-bool fill(const char* path, int fd, usize bytes) {
+bool fill(const char* path, int fd, const PoolPlan& plan) {
+    const usize bytes = plan.bytes;
     long result = sys::fchmod(fd, 0600);
     if (sys::failed(result)) {
         say(path, "fchmod", result);
@@ -124,7 +124,7 @@ bool fill(const char* path, int fd, usize bytes) {
                 " long: ", Errno{result}, ": lower AEP_POOL_SIZE");
         return false;
     }
-    if (!write_tables(path, fd, bytes) || !file_system_fits(path, fd, bytes)) return false;
+    if (!write_tables(path, fd, plan) || !file_system_fits(path, fd, bytes)) return false;
     sys::call(__NR_fsync, fd);  // after a power cut the name must not lead to an empty file
     AEP_POOL_CRASH_POINT("create: header written");
     return true;
@@ -142,7 +142,7 @@ struct ProcPath {
 
 enum class Created { yes, no, not_possible_here };
 
-Created create_nameless(const char* path, const char* directory, usize bytes) {
+Created create_nameless(const char* path, const char* directory, const PoolPlan& plan) {
     const long opened = sys::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (opened == -EOPNOTSUPP || opened == -EISDIR || opened == -EINVAL || opened == -ENOENT)
         return Created::not_possible_here;
@@ -157,7 +157,7 @@ Created create_nameless(const char* path, const char* directory, usize bytes) {
     }
     AEP_POOL_CRASH_POINT("create: file made");
     Created created = Created::no;
-    if (fill(path, fd, bytes)) {
+    if (fill(path, fd, plan)) {
         const ProcPath name(fd);
         long linked = sys::linkat(AT_FDCWD, name.text, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
         if (linked == -ENOENT)  // no /proc
@@ -183,7 +183,7 @@ void temporary_name(const char* path, char (&name)[MAX_PATH]) {
     name[at] = '\0';
 }
 
-bool create_named(const char* path, usize bytes) {
+bool create_named(const char* path, const PoolPlan& plan) {
     char temporary[MAX_PATH];
     temporary_name(path, temporary);
     const long opened =
@@ -193,7 +193,7 @@ bool create_named(const char* path, usize bytes) {
         return false;
     }
     const int fd = away_from_stdio(static_cast<int>(opened));
-    bool created = fd >= 0 && fill(path, fd, bytes);
+    bool created = fd >= 0 && fill(path, fd, plan);
     if (created) {
         long named = sys::call(__NR_renameat2, AT_FDCWD, sys::word(temporary), AT_FDCWD,
                                sys::word(path), RENAME_NOREPLACE);
@@ -211,14 +211,30 @@ bool create_named(const char* path, usize bytes) {
 
 }  // namespace
 
-bool create_pool_file(const char* path, usize bytes) {
+bool plan_superblock(Superblock& made, const char* path, usize bytes, const era::Sizes& sizes,
+                     const u8 (&uuid)[16]) {
+    const era::Shape shape = era::shape_for(bytes, sizes);
+    if (shape.nodes != 0 && !era::fits(shape, bytes)) {
+        message("pool ", path, ": cannot create it: what ", shape.nodes, " nodes share, ",
+                era::valid(shape) ? "" : "whose lanes are more than 4095 together, ", "would take ",
+                Bytes{era::region_bytes(shape)}, ", expected at most half of its ", Bytes{bytes},
+                ": choose a larger pool, or fewer nodes, lanes, objects or messages");
+        return false;
+    }
+    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape));
+    return true;
+}
+
+bool create_pool_file(const char* path, const PoolPlan& wanted) {
+    PoolPlan plan = wanted;
+    const usize bytes = plan.bytes == 0 ? DEFAULT_POOL_BYTES : plan.bytes;
     if (bytes < MIN_POOL_BYTES || bytes > MAX_POOL_BYTES) {
         message("pool ", path, ": cannot create it: its size is ", Bytes{bytes}, ", expected ",
                 Bytes{MIN_POOL_BYTES}, " to ", Bytes{MAX_POOL_BYTES}, ": change AEP_POOL_SIZE");
         return false;
     }
-    bytes = round_down(bytes, CHUNK_SIZE);
-    if (!file_size_allowed(path, bytes)) return false;
+    plan.bytes = round_down(bytes, CHUNK_SIZE);
+    if (!file_size_allowed(path, plan.bytes)) return false;
     char directory[MAX_PATH];
     directory_of(path, directory);
     struct stat above;
@@ -227,9 +243,9 @@ bool create_pool_file(const char* path, usize bytes) {
                 found == -ENOENT ? ": make it first, or name another" : "");
         return false;
     }
-    const Created created = create_nameless(path, directory, bytes);
+    const Created created = create_nameless(path, directory, plan);
     if (created == Created::no ||
-        (created == Created::not_possible_here && !create_named(path, bytes)))
+        (created == Created::not_possible_here && !create_named(path, plan)))
         return false;
     AEP_POOL_CRASH_POINT("create: named");
     return true;

@@ -3,15 +3,26 @@
 // Crash rule: see pool_file.hpp.
 #pragma once
 
-#include "dsm-core/base/types.hpp"
+#include "dsm-core/era/region.hpp"
 
 namespace aep {
 
 /// Room that a temporary name needs beyond the pool's own path.
 inline constexpr usize PATH_SLACK = 48;
 
-/// Creates the pool `path` of `bytes`, mode 0600 whatever the umask. True also if somebody else was
-/// faster; false after a message.
-bool create_pool_file(const char* path, usize bytes);
+/// What a new pool is to be.
+struct PoolPlan {
+    usize bytes = 0;     // 0: DEFAULT_POOL_BYTES, or a device's size
+    era::Sizes sizes{};  // of what its nodes share
+};
+
+/// Creates the pool `path`, mode 0600 whatever the umask. True also if somebody else was faster, with a plan of his own;
+/// false after a message.
+bool create_pool_file(const char* path, const PoolPlan& plan);
+
+/// The superblock for a plan of so many bytes, whatever the plan says of them. False after a message: the pool has no
+/// room for that.
+bool plan_superblock(Superblock& made, const char* path, usize bytes, const era::Sizes& sizes,
+                     const u8 (&uuid)[16]);
 
 }  // namespace aep

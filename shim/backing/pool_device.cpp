@@ -73,22 +73,21 @@ class View {
 };
 
 /// The superblock that follows from the first eight bytes of a uuid: all machines that create at
-/// once make the same one.
-void superblock_of(Superblock& made, u64 seed, u64 bytes) {
+/// once make the same one. `plan.bytes` is the device's. False after a message.
+bool superblock_of(Superblock& made, const char* path, u64 seed, const PoolPlan& plan) {
     u8 uuid[16];
     const u64 rest = fnv1a(reinterpret_cast<const u8*>(&seed), sizeof seed);
     __builtin_memcpy(uuid, &seed, sizeof seed);
     __builtin_memcpy(uuid + sizeof seed, &rest, sizeof rest);
-    const era::Shape shape = era::shape_for(bytes);
-    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape));
+    return plan_superblock(made, path, plan.bytes, plan.sizes, uuid);
 }
 
 /// Where the superblock's page holds what is neither zero nor left by a creation that was cut off;
 /// SUPERBLOCK_BYTES: nowhere.
-u64 first_foreign_byte(const std::atomic<u64>* words, u64 bytes) {
+u64 first_foreign_byte(const char* path, const std::atomic<u64>* words, const PoolPlan& plan) {
     Superblock made{};
     const u64 seed = words[UUID_WORD].load(std::memory_order_acquire);
-    if (seed != 0) superblock_of(made, seed, bytes);
+    if (seed != 0) superblock_of(made, path, seed, plan);
     const u64* expected = reinterpret_cast<const u64*>(&made);
     for (usize i = 0; i < WORDS; ++i) {
         const u64 found = words[i].load(std::memory_order_relaxed);
@@ -114,20 +113,23 @@ void write_word(std::atomic<u64>& word, u64 value) {
     _mm_stream_si64(reinterpret_cast<long long*>(&word), static_cast<long long>(value));
 }
 
-void write_superblock(std::atomic<u64>* words, u64 bytes) {
+/// False after a message.
+bool write_superblock(const char* path, std::atomic<u64>* words, const PoolPlan& plan) {
     u64 seed = 0;
     while (seed == 0) sys::getrandom(&seed, sizeof seed, 0);
+    Superblock made;
+    if (!superblock_of(made, path, seed, plan)) return false;
     u64 nobodys = 0;
     // Whoever is first chooses it for all.
-    if (!words[UUID_WORD].compare_exchange_strong(nobodys, seed)) seed = nobodys;
-    Superblock made;
-    superblock_of(made, seed, bytes);
+    if (!words[UUID_WORD].compare_exchange_strong(nobodys, seed))
+        superblock_of(made, path, nobodys, plan);
     const u64* wanted = reinterpret_cast<const u64*>(&made);
     for (usize i = 0; i < WORDS; ++i)
         if (i != MAGIC_WORD && wanted[i] != 0) write_word(words[i], wanted[i]);
     _mm_sfence();
     write_word(words[MAGIC_WORD], wanted[MAGIC_WORD]);
     _mm_sfence();
+    return true;
 }
 
 }  // namespace
@@ -139,7 +141,8 @@ bool find_dax_device(const struct stat& st, DaxDevice& device) {
     return device.bytes != 0 && device.align != 0;
 }
 
-bool create_on_device(const char* path, int fd, const DaxDevice& device, usize bytes) {
+bool create_on_device(const char* path, int fd, const DaxDevice& device, const PoolPlan& wanted) {
+    const usize bytes = wanted.bytes;
     const u64 size = round_down(device.bytes, CHUNK_SIZE);
     if (device.align > CHUNK_SIZE || CHUNK_SIZE % device.align != 0) {
         message("pool ", path, ": its mappings must be aligned to ", Bytes{device.align},
@@ -153,6 +156,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, usize b
                 bytes != 0 ? ": its size cannot be chosen, leave it out" : ": use a larger one");
         return false;
     }
+    const PoolPlan plan{size, wanted.sizes};
     const View head(fd, 0, round_up(SUPERBLOCK_BYTES, device.align), PROT_READ | PROT_WRITE);
     if (head.failed()) {
         message("pool ", path, ": cannot map it: ", Errno{head.error()});
@@ -162,7 +166,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, usize b
         return head.words()[MAGIC_WORD].load(std::memory_order_acquire) == POOL_MAGIC;
     };
     if (is_pool()) return true;
-    long used = static_cast<long>(first_foreign_byte(head.words(), size));
+    long used = static_cast<long>(first_foreign_byte(path, head.words(), plan));
     if (used == static_cast<long>(SUPERBLOCK_BYTES))
         used = first_used_byte(fd, SUPERBLOCK_BYTES, size, device.align);
     // Another machine may have made it a pool meanwhile, and use it.
@@ -179,8 +183,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, usize b
                 path, ")");
         return false;
     }
-    write_superblock(head.words(), size);
-    return true;
+    return write_superblock(path, head.words(), plan);
 }
 
 bool is_device_path(const char* path) {

@@ -9,7 +9,7 @@
 
 #include <sys/stat.h>
 
-#include "dsm-core/base/types.hpp"
+#include "shim/backing/pool_create.hpp"
 
 namespace aep {
 
@@ -22,8 +22,9 @@ struct DaxDevice {
 bool find_dax_device(const struct stat& st, DaxDevice& device);
 
 /// Makes the device a pool unless it is one (or looks like one: that is judged later). Only zeros
-/// are ever overwritten. `bytes`: the size that is asked for, 0: any. False after a message.
-bool create_on_device(const char* path, int fd, const DaxDevice& device, usize bytes);
+/// are ever overwritten. `plan.bytes`: the size that is asked for, 0: any. Machines that create at once have the same plan,
+/// or none of them gets a pool. False after a message.
+bool create_on_device(const char* path, int fd, const DaxDevice& device, const PoolPlan& plan);
 
 /// Whether the absolute path leads to where devices are, however it is spelt: a file there is memory of
 /// this machine alone, made by mistake for a device that is not there. Not so below /dev/shm, nor on what else is mounted

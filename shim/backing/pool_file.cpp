@@ -8,7 +8,6 @@
 #include <sys/vfs.h>
 
 #include "dsm-core/era/region.hpp"
-#include "shim/backing/pool_create.hpp"
 #include "shim/backing/pool_device.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/sys/message.hpp"
@@ -134,7 +133,7 @@ bool same_pool(const PoolFile& file, int fd) {
 
 /// Whether what was opened may be a pool of `user`, and a new device is made one. False after a
 /// message.
-bool prepare_device(PoolFile& file, int fd, usize bytes, PoolUser user) {
+bool prepare_device(PoolFile& file, int fd, const PoolPlan& plan, PoolUser user) {
     DaxDevice device;
     struct stat st;
     if (sys::failed(sys::fstat(fd, &st)) || !find_dax_device(st, device))
@@ -146,11 +145,11 @@ bool prepare_device(PoolFile& file, int fd, usize bytes, PoolUser user) {
                 file.path, ") and let the program join that");
         return false;
     }
-    return acceptable(file.path, st, true) && create_on_device(file.path, fd, device, bytes);
+    return acceptable(file.path, st, true) && create_on_device(file.path, fd, device, plan);
 }
 
 /// Opens what is at the path, judges it. The descriptor; -ENOENT; or -1 after a message.
-int open_existing(PoolFile& file, usize bytes, PoolUser user) {
+int open_existing(PoolFile& file, const PoolPlan& plan, PoolUser user) {
     const long opened = sys::open(file.path, OPEN_FLAGS);
     if (opened == -ENOENT) return -ENOENT;
     if (opened == -ELOOP) {
@@ -167,7 +166,7 @@ int open_existing(PoolFile& file, usize bytes, PoolUser user) {
         message("pool ", file.path, ": cannot open it: ", Errno{fd});
         return -1;
     }
-    if (prepare_device(file, fd, bytes, user) && examine_pool_file(file, fd)) return fd;
+    if (prepare_device(file, fd, plan, user) && examine_pool_file(file, fd)) return fd;
     sys::close(fd);
     return -1;
 }
@@ -218,12 +217,12 @@ bool examine_pool_file(PoolFile& file, int fd) {
     return true;
 }
 
-int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user) {
+int open_pool_file(PoolFile& file, const char* path, const PoolPlan& plan, PoolUser user) {
     if (!set_path(file, path)) return -1;
     // Whoever loses the race for creation opens the winner's; a few rounds only if somebody keeps
     // removing it.
     for (int round = 0; round < 8; ++round) {
-        const int fd = open_existing(file, bytes, user);
+        const int fd = open_existing(file, plan, user);
         if (fd != -ENOENT) return fd;
         if (is_device_path(file.path)) {
             message(
@@ -232,7 +231,7 @@ int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user)
                 "put a pool of one machine into /dev/shm");
             return -1;
         }
-        if (!create_pool_file(file.path, bytes == 0 ? DEFAULT_POOL_BYTES : bytes)) return -1;
+        if (!create_pool_file(file.path, plan)) return -1;
     }
     message("pool ", file.path, ": somebody removes it as often as it is created");
     return -1;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "dsm-core/pool/superblock.hpp"
+#include "shim/backing/pool_create.hpp"
 #include "shim/sys/files.hpp"
 
 namespace aep {
@@ -33,10 +34,10 @@ struct PoolFile {
 /// Who opens a pool: a device is for nodes that other machines know.
 enum class PoolUser : u8 { process, node };
 
-/// Opens the pool at `path`, creating it with `bytes` (0: default) when it does not exist, or when
+/// Opens the pool at `path`, creating it by the plan when it does not exist, or when
 /// it is a device that holds nothing but zeros. The descriptor, or -1 after a message. The
 /// descriptor is never 0, 1 or 2, and closes on exec.
-int open_pool_file(PoolFile& file, const char* path, usize bytes, PoolUser user);
+int open_pool_file(PoolFile& file, const char* path, const PoolPlan& plan, PoolUser user);
 
 /// Verifies the pool behind a descriptor that somebody handed us; file.path is set, for messages.
 /// False after one.

@@ -83,7 +83,8 @@ void become_node(const PoolTables& tables) {
 }
 
 void make_context() {
-    pool_fd = open_pool_file(pool_file, path("pool").c_str(), plan.pool_bytes, PoolUser::process);
+    pool_fd = open_pool_file(pool_file, path("pool").c_str(), {.bytes = plan.pool_bytes},
+                             PoolUser::process);
     if (pool_fd < 0 || sys::failed(map_pool_file(pool_file, pool_fd, nullptr))) die("pool");
     void* base = reinterpret_cast<void*>(pool_mapping_base(pool_file));
     const PoolTables tables = tables_of(base, shape_of(pool_file.superblock));

@@ -42,7 +42,7 @@ class Commands(NodeTest):
 
     def test_help_is_whole(self):
         text = self.run_tool(AEP, "--help").stdout
-        for command in ["run", "up", "down", "status", "clients", "top", "metrics", "check",
+        for command in ["run", "up", "down", "status", "clients", "top", "metrics", "pool", "check",
                         "recover", "doctor"]:
             self.assertIn(f"  {command} ", text)
             one = self.run_tool(AEP, command, "--help")

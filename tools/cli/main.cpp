@@ -5,9 +5,11 @@
 
 #include "node/node_error.hpp"
 #include "shim/context/daemon_protocol.hpp"
+#include "shim/sys/environment.hpp"
 #include "tools/cli/client_order.hpp"
 #include "tools/cli/commands.hpp"
 #include "tools/cli/metrics.hpp"
+#include "tools/cli/pool.hpp"
 #include "tools/cli/top.hpp"
 
 namespace aep {
@@ -30,6 +32,7 @@ class CommandLine {
             "AEP_CONTEXT names the context when --context does not. More: man aep");
         make_run();
         make_others();
+        make_pool_commands();
     }
 
     int parse_and_run(int argc, char** argv) {
@@ -184,6 +187,58 @@ class CommandLine {
         command("doctor", "what this system has and lacks", [this] { return doctor(target_); });
     }
 
+    /// Pools by themselves: these ask no daemon.
+    void make_pool_commands() {
+        CLI::App* all = app_.add_subcommand("pool", "make, look at and remove pools");
+        all->require_subcommand(1);
+        const auto sub = [&](const char* name, const char* help, std::function<int()> action) {
+            CLI::App* one = all->add_subcommand(name, help);
+            one->add_option("path", pool_path_,
+                            "a file (tmpfs, hugetlbfs, ext4, xfs) or a DAX device")
+                ->required();
+            one->add_flag("--json", target_.json, "print JSON");
+            one->callback([this, action = std::move(action)] { action_ = action; });
+            return one;
+        };
+        CLI::App* create = sub(
+            "create", "make a pool, with sizes of your choice",
+            [this] { return create_pool(pool_path_, plan_, target_.json); });
+        create
+            ->add_option_function<std::string>(
+                "--size",
+                [this](const std::string& text) {
+                    if (!parse_size(text.c_str(), plan_.bytes))
+                        throw CLI::ValidationError(
+                            "--size", "'" + text + "': expected bytes, or with K, M, G, T");
+                },
+                "of a file: bytes, or with K, M, G, T (default 1G); a device has its own")
+            ->type_name("SIZE");
+        const auto number = [&](const char* name, u32& to, u32 least, u32 most, const char* help) {
+            create->add_option(name, to, help)->check(CLI::Range(least, most));
+        };
+        era::Sizes& sizes = plan_.sizes;
+        number("--nodes", sizes.nodes, 1, era::POOL_NODES,
+               "contexts that may share it (default 8)");
+        number("--lanes", sizes.lanes, era::MIN_LANES, era::MAX_WRITERS,
+               "of each node: operations between nodes at once (default 64, or what 4095 in all "
+               "allow)");
+        number("--objects", sizes.objects, 1, era::MOST_OBJECTS,
+               "of each node: that it may share with others (default: one for each 64 KiB, 65536 "
+               "at most)");
+        number("--messages", sizes.messages, 1, era::MOST_MESSAGES,
+               "under way from one node to another (default 256, or 1024 from 256 MiB on, with "
+               "more than 8 nodes fewer)");
+        number("--clients", sizes.clients, 1, era::MOST_CLIENTS,
+               "of each node: that others can find by name (default 1024)");
+        sub(
+            "info", "what it is, and who uses it",
+            [this] { return show_pool(pool_path_, target_.json); });
+        sub("destroy", "remove the file, or clear the device",
+            [this] { return remove_pool(pool_path_, force_, target_.json); })
+            ->add_flag("--force", force_,
+                       "although it is used: who does goes on with what he has mapped");
+    }
+
     CLI::App app_{"AEP-DSM: processes share a heap that no death corrupts.", "aep"};
     Target target_;
     std::string name_ = variable("AEP_CONTEXT", DEFAULT_CONTEXT);
@@ -193,6 +248,8 @@ class CommandLine {
     bool force_ = false;
     std::optional<double> timeout_s_;
     TopOptions top_;
+    std::string pool_path_;
+    PoolPlan plan_;
     std::string listen_;
     std::function<int()> action_ = [] { return 2; };
 };

@@ -97,9 +97,10 @@ void add_limits(CLI::App& app, NodeOptions& node) {
              "bytes of chunks that a new client may hold; 0: no limit");
     add_size(app, "--context-limit", node.context_limit, LIMITS,
              "bytes of chunks that all clients may hold; 0: no limit");
-    app.add_option("--max-clients", node.max_clients, "entries of a new context's client table")
-        ->check(CLI::Range(1u, MAX_DOMAINS - 2))
-        ->capture_default_str();
+    app.add_option("--max-clients", node.max_clients,
+                   "entries of a new context's client table (default 1023, or as many as the pool "
+                   "lets a node have)")
+        ->check(CLI::Range(1u, MAX_DOMAINS - 2));
     app.add_option("--max-slots", node.max_slots, "threads of all clients of a new context")
         ->check(CLI::Range(1u, 1u << 20))
         ->capture_default_str();

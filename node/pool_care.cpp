@@ -1,0 +1,189 @@
+// Purpose: see pool_care.hpp.
+// Who calls it: see pool_care.hpp.
+// Crash rule: see pool_care.hpp.
+#include "node/pool_care.hpp"
+
+#include <emmintrin.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <map>
+
+#include "dsm-core/era/region.hpp"
+#include "dsm-core/pool/tables.hpp"
+#include "node/believed.hpp"
+#include "node/file_lock.hpp"
+#include "node/node_error.hpp"
+#include "node/unique_fd.hpp"
+#include "shim/backing/node_lock.hpp"
+
+namespace aep {
+namespace {
+
+constexpr u64 STAT_BLOCK = 512;
+constexpr usize CLEARED_AT_ONCE = 1 * GiB;
+
+std::string absolute(const std::string& path) {
+    char real[PATH_MAX];
+    return realpath(path.c_str(), real) != nullptr ? real : path;
+}
+
+/// A pool that is there, opened and judged.
+struct OpenPool {
+    PoolFile file{};
+    UniqueFd fd;
+
+    explicit OpenPool(const std::string& path) {
+        const std::string real = absolute(path);
+        if (real.size() >= sizeof file.path)
+            throw NodeError(ENAMETOOLONG, fmt::format("pool {}: too long a path", path));
+        real.copy(file.path, sizeof file.path - 1);
+        fd = UniqueFd(::open(real.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+        if (!fd) throw NodeError(errno, fmt::format("pool {}: {}", path, errno_text(errno)));
+        if (!examine_pool_file(file, fd.get()))
+            throw NodeError(EINVAL, fmt::format("pool {}: see the line above", path));
+    }
+};
+
+/// Part of a file or device, until the end of the scope.
+class View {
+  public:
+    View(const OpenPool& pool, u64 at, usize bytes, int protection)
+        : address_(
+              mmap(nullptr, bytes, protection, MAP_SHARED, pool.fd.get(), static_cast<off_t>(at))),
+          bytes_(bytes) {
+        if (address_ == MAP_FAILED) {
+            throw NodeError(errno, fmt::format("pool {}: cannot map it: {}", pool.file.path,
+                                               errno_text(errno)));
+        }
+    }
+    ~View() { munmap(address_, bytes_); }
+    View(const View&) = delete;
+    View& operator=(const View&) = delete;
+    void* at() const { return address_; }
+
+  private:
+    void* address_;
+    usize bytes_;
+};
+
+bool is_locked(const OpenPool& pool, u32 entry) {
+    return somebody_locks(pool.fd.get(), NODE_LOCK_OFFSET + u64{entry});
+}
+
+void see_chunks(const PoolTables& tables, PoolFacts& facts, std::map<u32, u64>& bytes_of) {
+    for (u32 c = 0; c < tables.chunk_count; ++c) {
+        const ChunkWord word = tables.chunk(c);
+        facts.free_bytes += word.bits == FREE_CHUNK.bits ? CHUNK_SIZE : 0;
+        facts.kept_bytes += word.bits == KEPT_CHUNK.bits ? CHUNK_SIZE : 0;
+        if (word.state() == ChunkState::owned) bytes_of[word.node()] += CHUNK_SIZE;
+    }
+}
+
+void see_members(const OpenPool& pool, const era::Tables& t, u32 entries,
+                 const std::map<u32, u64>& bytes_of, PoolFacts& facts) {
+    for (u32 i = 0; i < t.shape.nodes; ++i) {
+        const era::NodeWord word{t.node(i).load()};
+        if (word.state() == era::NodeState::free) continue;
+        const era::NodeEntry& entry = t.entry(i);
+        const u64 own = entry.pool_entry.load();
+        const bool here = own < entries && is_locked(pool, static_cast<u32>(own));
+        const auto bytes = bytes_of.find(static_cast<u32>(own));
+        facts.members.push_back({.node = i + 1,
+                                 .name = printable(entry.name, sizeof entry.name),
+                                 .state = word.state() == era::NodeState::recovering ? "recovering"
+                                          : here                                     ? "live"
+                                                                                     : "silent",
+                                 .generation = word.generation(),
+                                 .bytes = bytes == bytes_of.end() ? 0 : bytes->second});
+    }
+}
+
+void clear_device(const OpenPool& pool, const std::function<void(u64, u64)>& progress) {
+    struct stat st {};
+    const u64 all = pool.file.superblock.file_bytes;
+    if (fstat(pool.fd.get(), &st) != 0)
+        throw NodeError(errno, fmt::format("pool {}: {}", pool.file.path, errno_text(errno)));
+    // From its beginning: what is cleared in part is no pool any more.
+    for (u64 done = 0; done < all; done += CLEARED_AT_ONCE) {
+        progress(done, all);
+        const usize bytes = std::min<u64>(CLEARED_AT_ONCE, all - done);
+        const View part(pool, done, bytes, PROT_READ | PROT_WRITE);
+        auto* words = static_cast<long long*>(part.at());
+        // Past the caches: other machines have none of ours.
+        for (usize i = 0; i < bytes / sizeof *words; ++i) _mm_stream_si64(&words[i], 0);
+        _mm_sfence();
+    }
+    progress(all, all);
+}
+
+}  // namespace
+
+void make_pool(const std::string& path, const PoolPlan& plan) {
+    struct stat st {};
+    const bool there = lstat(path.c_str(), &st) == 0;
+    if (there && !S_ISCHR(st.st_mode)) {
+        throw NodeError(EEXIST, fmt::format("pool {}: something of that name is there already; aep "
+                                            "pool info tells whether it is a pool",
+                                            path));
+    }
+    PoolFile made{};
+    const UniqueFd fd(open_pool_file(made, path.c_str(), plan, PoolUser::node));
+    if (!fd) throw NodeError(EINVAL, fmt::format("pool {}: see the line above", path));
+    const EraShape planned = era::shape_for(made.superblock.file_bytes, plan.sizes);
+    if (!(made.superblock.era == planned)) {
+        throw NodeError(EEXIST,
+                        fmt::format("pool {}: it is one already, with other sizes; aep pool "
+                                    "info shows them",
+                                    path));
+    }
+}
+
+PoolFacts look_at_pool(const std::string& path) {
+    const OpenPool pool(path);
+    const Superblock& s = pool.file.superblock;
+    PoolFacts facts{.path = pool.file.path,
+                    .memory = pool.file.memory,
+                    .bytes = s.file_bytes,
+                    .present = s.file_bytes,
+                    .chunk_bytes = u64{s.chunk_count} * CHUNK_SIZE,
+                    .shape = s.era,
+                    .shared_bytes = s.era_bytes,
+                    .members = {}};
+    struct stat st {};
+    if (pool.file.memory != PoolMemory::device && fstat(pool.fd.get(), &st) == 0)
+        facts.present = static_cast<u64>(st.st_blocks) * STAT_BLOCK;
+    const View head(pool, 0, s.chunks_offset, PROT_READ);
+    const PoolShape shape = shape_of(s);
+    const PoolTables tables = tables_of(head.at(), shape);
+    std::map<u32, u64> bytes_of;
+    see_chunks(tables, facts, bytes_of);
+    for (u32 i = 0; i < tables.node_count; ++i)
+        if (tables.node(i).state() != PoolNodeState::free)
+            ++(is_locked(pool, i) ? facts.processes : facts.dead);
+    if (s.era.nodes != 0)
+        see_members(pool, era::tables_in(head.at(), shape), tables.node_count, bytes_of, facts);
+    return facts;
+}
+
+void destroy_pool(const std::string& path, bool force,
+                  const std::function<void(u64 done, u64 all)>& progress) {
+    const PoolFacts facts = look_at_pool(path);
+    if (facts.in_use() && !force) {
+        throw NodeError(
+            EBUSY, fmt::format("pool {}: {} processes and {} nodes use it (aep pool info): end "
+                               "them first, or destroy it with --force",
+                               path, facts.processes, facts.members.size()));
+    }
+    const OpenPool pool(path);
+    if (pool.file.memory == PoolMemory::device) return clear_device(pool, progress);
+    if (unlink(pool.file.path) != 0)
+        throw NodeError(errno, fmt::format("pool {}: {}", path, errno_text(errno)));
+}
+
+}  // namespace aep

@@ -1,0 +1,111 @@
+// Purpose: see pool.hpp.
+// Who calls it: see pool.hpp.
+// Crash rule: see pool.hpp.
+#include "tools/cli/pool.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "tools/cli/show.hpp"
+
+namespace aep {
+namespace {
+
+const char* name_of(PoolMemory memory) {
+    switch (memory) {
+        case PoolMemory::file:
+            return "file";
+        case PoolMemory::huge_pages:
+            return "huge pages";
+        case PoolMemory::device:
+            return "device";
+    }
+    return "?";
+}
+
+Json json_of(const PoolFacts& f) {
+    Json members = Json::array();
+    for (const PoolMemberFacts& m : f.members)
+        members.push_back({{"node", m.node},
+                           {"name", m.name},
+                           {"state", m.state},
+                           {"generation", m.generation},
+                           {"bytes", m.bytes}});
+    return {{"path", f.path},
+            {"memory", name_of(f.memory)},
+            {"bytes", f.bytes},
+            {"present_bytes", f.present},
+            {"chunk_bytes", f.chunk_bytes},
+            {"free_bytes", f.free_bytes},
+            {"kept_bytes", f.kept_bytes},
+            {"processes", f.processes},
+            {"dead_processes", f.dead},
+            {"shared",
+             {{"bytes", f.shared_bytes},
+              {"nodes", f.shape.nodes},
+              {"lanes", f.shape.lanes},
+              {"objects", f.shape.nodes == 0 ? 0 : f.shape.objects / f.shape.nodes},
+              {"messages", f.shape.slots},
+              {"clients", f.shape.clients}}},
+            {"nodes", members}};
+}
+
+std::string text_of(const PoolFacts& f) {
+    std::string text;
+    const auto line = [&](const char* name, const std::string& value) {
+        text += fmt::format("{:<9} {}\n", name, value);
+    };
+    line("pool", fmt::format("{} ({}), {}, {} of them present", f.path, name_of(f.memory),
+                             bytes_text(f.bytes), bytes_text(f.present)));
+    line("memory", fmt::format("{} for heaps, {} free, {} kept for objects of dead nodes",
+                               bytes_text(f.chunk_bytes), bytes_text(f.free_bytes),
+                               bytes_text(f.kept_bytes)));
+    line("shared",
+         f.shape.nodes == 0
+             ? std::string("nothing: it is too small for several nodes")
+             : fmt::format("{} for {} nodes, each of {} lanes, {} objects, {} messages to each "
+                           "other node, {} clients",
+                           bytes_text(f.shared_bytes), f.shape.nodes, f.shape.lanes,
+                           f.shape.objects / f.shape.nodes, f.shape.slots, f.shape.clients));
+    line("used",
+         fmt::format("by {} living processes; of {} dead ones the memory is not taken back yet",
+                     f.processes, f.dead));
+    for (const PoolMemberFacts& m : f.members)
+        line("node", fmt::format("{} ({}): {}, generation {}, {}", m.node, m.name, m.state,
+                                 m.generation, bytes_text(m.bytes)));
+    return text;
+}
+
+void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
+
+std::string json_text(const Json& json) {
+    return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+int create_pool(const std::string& path, const PoolPlan& plan, bool json) {
+    make_pool(path, plan);
+    return show_pool(path, json);
+}
+
+int show_pool(const std::string& path, bool json) {
+    const PoolFacts facts = look_at_pool(path);
+    print(json ? json_text(json_of(facts)) : text_of(facts));
+    return 0;
+}
+
+int remove_pool(const std::string& path, bool force, bool json) {
+    const bool terminal = isatty(STDERR_FILENO) != 0;
+    destroy_pool(path, force, [&](u64 done, u64 all) {
+        if (terminal)
+            std::fprintf(stderr, "\rcleared %s of %s%s", bytes_text(done).c_str(),
+                         bytes_text(all).c_str(), done == all ? "\n" : "");
+    });
+    print(json ? json_text({{"ok", true}}) : "pool " + path + " is gone\n");
+    return 0;
+}
+
+}  // namespace aep

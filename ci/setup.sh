@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages of the named purposes, those that are missing: ci/packages/NAME.txt,
 # and for `programs` those that tests/programs runs: tests/programs/packages.txt.
-# Usage: ci/setup.sh [build|demo|test|kernel|programs|bench ...]     (default: all)
+# Usage: ci/setup.sh [build|demo|test|kernel|programs|bench|package ...]     (default: all)
 # Called first by ./aep and by the other jobs; runs nothing when everything is installed.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,7 +14,7 @@ list_of() {
 }
 
 purposes=("$@")
-[ $# -gt 0 ] || purposes=(build demo test kernel programs bench)
+[ $# -gt 0 ] || purposes=(build demo test kernel programs bench package)
 wanted=$(for purpose in "${purposes[@]}"; do grep -v '^#' "$(list_of "$purpose")"; done | sort -u)
 
 if ! command -v dpkg-query >/dev/null; then

@@ -1,4 +1,4 @@
-// Purpose: marks what the library exports; everything else is hidden. exports.map lists the same.
+// Purpose: marks what the library exports; everything else is hidden. exports.map gives versions.
 // Who calls it: the files that define the library's functions.
 // Crash rule: no code.
 #pragma once

@@ -15,7 +15,7 @@
  * is sent: what it points at must be kept alive by its owner. Contents are shared, not copied: the
  * processes agree among themselves who writes when.
  *
- * All functions are thread-safe and, but for dsm_strerror, not async-signal-safe. Those that return
+ * All functions are thread-safe and, but for dsm_strerror and dsm_version, not async-signal-safe. Those that return
  * int return 0, or -1 with errno set and nothing changed. Each costs one operation through the
  * shadow entry (tens of ns) unless it waits. A forked child is no client until it
  * calls dsm_attach, and what it inherited is a private copy of its own. A process that forked
@@ -32,6 +32,13 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* The version of this header; of the library that the program runs with: dsm_version(). Within one major version a
+ * program runs with every library that is not older than the header it was compiled with. */
+#define DSM_VERSION_MAJOR 1
+#define DSM_VERSION_MINOR 0
+#define DSM_VERSION_PATCH 0
+#define DSM_VERSION (DSM_VERSION_MAJOR * 10000 + DSM_VERSION_MINOR * 100 + DSM_VERSION_PATCH)
 
 /* None of these functions throws. */
 #ifdef __cplusplus
@@ -121,6 +128,10 @@ int dsm_fd(void) DSM_NOEXCEPT;
 /* What an errno of these functions means in their terms, a static string; "unknown error" for what
  * none of them says. Never fails; async-signal-safe. */
 const char* dsm_strerror(int error) DSM_NOEXCEPT;
+
+/* The library's version, in the form of DSM_VERSION. Never fails; async-signal-safe; for every
+ * process, client or not. */
+int dsm_version(void) DSM_NOEXCEPT;
 
 /* Groups. A list, a tree, a map is many objects that point at each other and live as long as the
  * whole. They are allocated in a group, of which only the *root* is counted: whoever holds the root

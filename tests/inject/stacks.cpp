@@ -48,7 +48,7 @@ bool Stacks::is_product(const char* path) const {
     const char* slash = std::strrchr(path, '/');
     const std::string name = slash == nullptr ? path : slash + 1;
     return std::any_of(modules_.begin(), modules_.end(), [&name](const std::string& module) {
-        return name == module || name.starts_with(module + ".");  // libaepmalloc.so.0.1.0
+        return name == module || name.starts_with(module + ".");  // libaepmalloc.so.1.0.0
     });
 }
 

@@ -113,6 +113,8 @@ class Installed(unittest.TestCase):
         start = [line.split("=", 1)[1].split() for line in lines if line.startswith("ExecStart=")]
         self.assertEqual(start, [[f"{self.prefix}/sbin/aepd", "--context", "%i", "$AEPD_OPTIONS"]])
         self.assertNotIn("@AEP_", "\n".join(lines))
+        with open(f"{self.prefix}/lib/systemd/user/aepd@.service", encoding="ascii") as unit:
+            self.assertEqual(unit.read().splitlines(), lines)  # users' service managers know the same one
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "no systemd-analyze")
     def test_the_unit_is_sound(self):

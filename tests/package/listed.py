@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Every function of aep/dsm.h is exported by the library, in the man page, and in the reference; and no others are.
+"""Every function of aep/dsm.h is exported by the library, with a version, in the man page, and in the reference; and no others are.
 
 Called by ctest: listed.py SOURCE_DIR LIBRARY [unittest arguments]. Reads only.
 """
 
+import ctypes
 import os
 import re
 import subprocess
@@ -15,6 +16,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import world  # noqa: E402
 
 SOURCE, LIBRARY = sys.argv[1:3]
+OF_LIBC = set("""malloc free calloc realloc reallocarray aligned_alloc memalign posix_memalign valloc pvalloc malloc_usable_size
+    cfree free_sized free_aligned_sized malloc_trim mallopt mallinfo mallinfo2 malloc_stats malloc_info _Fork clone syscall
+    fork madvise""".split())
 
 
 def read(path):
@@ -34,9 +38,24 @@ class Listed(unittest.TestCase):
         self.assertIn("dsm_send", self.functions)
 
     def test_exported(self):
-        symbols = subprocess.run(["nm", "-D", "--defined-only", LIBRARY], capture_output=True, text=True, check=True)
-        exported = {line.split()[2] for line in symbols.stdout.splitlines() if line.split()[2].startswith("dsm_")}
-        self.assertEqual(exported, self.functions)
+        """Ours with a version; those of libc and C++ without, for no program asks for them by one of ours; nothing else."""
+        symbols = subprocess.run(["nm", "-D", "--defined-only", "--with-symbol-versions", LIBRARY], capture_output=True,
+                                 text=True, check=True)
+        exported = {line.split()[2] for line in symbols.stdout.splitlines() if line.split()[1] != "A"}
+        ours = {name for name in exported if name.startswith("dsm_")}
+        self.assertEqual({re.sub(r"@@AEP_1\.\d+$", "", name) for name in ours}, self.functions)
+        operators = {name for name in exported if re.match(r"_Z(nw|na|dl|da)", name)}
+        self.assertEqual(len(operators), 20)
+        self.assertEqual(exported - ours - operators, OF_LIBC | {"aep_copy"})
+
+    def test_the_name_that_programs_are_linked_to(self):
+        dynamic = subprocess.run(["readelf", "-d", LIBRARY], capture_output=True, text=True, check=True).stdout
+        self.assertRegex(dynamic, r"SONAME.*\[libaepmalloc\.so\.1\]")
+
+    def test_one_version(self):
+        major, minor, patch = re.findall(r"^#define DSM_VERSION_[A-Z]+ (\d+)$", read("include/aep/dsm.h"), re.M)
+        self.assertEqual(ctypes.CDLL(LIBRARY).dsm_version(), int(major) * 10000 + int(minor) * 100 + int(patch))
+        self.assertTrue(read("debian/changelog").startswith(f"aep-dsm ({major}.{minor}.{patch}"))
 
     def test_in_the_man_page(self):
         page = read("tools/man/aep-dsm.3").replace("\\-", "-")

@@ -6,6 +6,7 @@ CapabilityBoundingSet=, AmbientCapabilities=, NoNewPrivileges=, UMask=, ProtectS
 """
 
 import ctypes
+import glob
 import json
 import os
 import shutil
@@ -25,13 +26,14 @@ AS_ROOT = "mount --make-rprivate / && for p in $PATHS; do mount --rbind $p $p; d
 
 
 def read_unit(path):
-    """Its settings; of those that are given twice, the last."""
+    """Its settings, with those of its drop-ins; of those that are given twice, the last."""
     settings = {}
-    with open(path, encoding="ascii") as unit:
-        for line in unit:
-            name, equals, value = line.strip().partition("=")
-            if equals and not name.startswith("#"):
-                settings[name] = value
+    for part in [path, *sorted(glob.glob(f"{path}.d/*.conf"))]:
+        with open(part, encoding="ascii") as unit:
+            for line in unit:
+                name, equals, value = line.strip().partition("=")
+                if equals and not name.startswith("#"):
+                    settings[name] = value
     return settings
 
 

@@ -269,8 +269,8 @@ Json probe_daemon() {
 }
 
 std::string library_path() {
-    constexpr const char* INSTALLED = AEP_LIBDIR "/libaepmalloc.so";
-    return companion({"../preload/libaepmalloc.so", INSTALLED}, "/usr/lib/libaepmalloc.so");
+    constexpr const char* INSTALLED = AEP_LIBDIR "/libaepmalloc.so.1";
+    return companion({"../preload/libaepmalloc.so.1", INSTALLED}, "/usr/lib/libaepmalloc.so.1");
 }
 
 std::string preload_without_us() {

@@ -25,6 +25,7 @@ int main(void) {
     static const char WORDS[] = "a message to myself";
     struct dsm_info info;
     char* text = dsm_malloc(sizeof WORDS);
+    if (dsm_version() != DSM_VERSION) return failed("another version");
     if (text == NULL || dsm_attach("in_c") != 0) return failed("attach");
     memcpy(text, WORDS, sizeof WORDS);
     if (dsm_fd() < 0 || dsm_send(dsm_lookup("in_c"), text) != 0) return failed("send");

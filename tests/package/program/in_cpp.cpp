@@ -2,6 +2,7 @@
 // Who calls it: installed.py, built with find_package(aep).
 // Crash rule: none needed.
 #include <aep/dsm.hpp>
+#include <aep/group.hpp>
 
 #include <cstring>
 #include <fstream>
@@ -40,6 +41,9 @@ int main() {
     good &= expect(channel.fd() == dsm::fd(), "one descriptor");
     good &= expect(!channel.try_receive(), "nothing waits");
     good &= expect(!channel.receive(std::chrono::milliseconds(1)), "nothing comes");
+
+    const dsm::Group group = dsm::Group::create();
+    good &= expect(group.bytes() > 0, "a group");
 
     auto line = dsm::make<Line>();
     std::strcpy(line->text, "a message to myself");

@@ -203,6 +203,13 @@ void Checker::check_pool(Findings& found) const {
 
 /// What others have found before.
 void Checker::check_verdicts(Findings& found) const {
+    if (is_fenced()) {
+        found.add("header",
+                  "fenced: other nodes have declared this one dead and taken its references back: "
+                  "end its clients, "
+                  "then aep down and aep up",
+                  1, 0);
+    }
     if (is_poisoned()) found.add("header", fmt::format("poisoned: {}", poison_text()), 2, 1);
     const Membership* const membership = member_.membership();
     if (membership != nullptr && membership->damaged() != 0) {

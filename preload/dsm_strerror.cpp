@@ -21,8 +21,8 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case EINTR:
             return "a signal handler ran while it waited";
         case EINVAL:
-            return "not the start of a live object that this process allocated or received, or a "
-                   "bad argument";
+            return "a bad argument: not the start of a live object that this process allocated or "
+                   "received, or a name that is empty or longer than 31 bytes";
         case EMFILE:
         case ENFILE:
             return "no file descriptor is left";

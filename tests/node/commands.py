@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -54,7 +55,8 @@ class Commands(NodeTest):
 
     def test_up_status_down(self):
         self.assertIn("is up", self.up())
-        self.assertIn("was up already: options for it have no effect", self.up())
+        self.assertIn("was up already", self.up())  # with the same options
+        self.assertIn("--pool-size 67108864 and not 1G", self.aep("up", "--pool-size", "1G").stderr)
         self.assertEqual(self.good("up").splitlines()[0], "context default was up already")
         status = self.data("status")
         self.assertEqual(status["state"], "live")
@@ -204,8 +206,15 @@ class Commands(NodeTest):
         self.assertIn("libaepmalloc.so", done.stdout)
         self.assertEqual(self.data("status")["state"], "live")
         self.assertEqual(self.aep("run", "--", "sh", "-c", "exit 7").returncode, 7)
-        again = self.aep("run", "--pool-size", "1G", "--", "true")
-        self.assertIn("have no effect", again.stderr)
+        for options, said in (([], ""), (["--pool-size", "64M", "--provider", "none", "--log-level", "info"], ""),
+                              (["--provider", "auto"], ""), (["--pool-size", "1G"], "--pool-size 67108864 and not 1G"),
+                              (["--provider", "rollback"], "--provider none and not rollback"),
+                              (["--client-limit", "8M"], "--client-limit 0 and not 8M"),
+                              (["--pool", "/dev/shm/elsewhere"], "and not /dev/shm/elsewhere")):
+            again = self.aep("run", *options, "--", "true")
+            self.assertEqual(again.returncode, 0, again.stderr)
+            self.assertIn(said, again.stderr)
+            self.assertEqual(again.stderr == "", said == "", again.stderr)
         self.assertEqual(self.aep("run", "--library", "/nowhere/lib", "--", "true").returncode, 1)
 
     def test_no_daemon_is_started_for_a_program_that_cannot_run(self):
@@ -214,6 +223,61 @@ class Commands(NodeTest):
             self.assertEqual(done.returncode, status, done.stderr)
             self.assertIn(why, done.stderr)
         self.assertEqual(os.listdir(self.home), [])
+
+    def test_a_program_into_which_nothing_is_preloaded(self):
+        """The loader is not asked, or does not listen: that is said, and refused where it matters."""
+        with open(f"{self.home}/static.c", "w", encoding="ascii") as file:
+            file.write("int main(void) { return 7; }")
+        static, script = f"{self.home}/static", f"{self.home}/script"
+        subprocess.run(["gcc", "-static", f"{self.home}/static.c", "-o", static], check=True)
+        with open(script, "w", encoding="ascii") as file:
+            file.write(f"#!{static} -x\n")
+        os.chmod(script, 0o755)
+        for program, why in ((static, "is linked static"), (script, f"its interpreter {static} is linked static")):
+            done = self.aep("run", "--require", "--", program)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(why, done.stderr)
+            self.assertFalse(os.path.exists(f"{self.home}/context"))
+        done = self.aep("run", "--pool-size", "64M", "--provider", "none", "--", static)
+        self.assertEqual(done.returncode, 7, done.stderr)
+        self.assertIn("runs on its own heap", done.stderr)
+        self.assertEqual(self.aep("run", "--require", "--", "sh", "-c", "exit 3").returncode, 3)
+
+    def test_a_start_that_fails_leaves_nothing(self):
+        for options in (["--image", "/nowhere/image"], ["--pool", "/nowhere/pool"], ["--pool-size", "1M"], ["--provider", "magic"]):
+            done = self.aep("up", *options)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertNotIn("its log", done.stderr)  # there is none
+            self.assertEqual(os.listdir(self.home), [], options)
+        self.up()
+        self.end_daemon(signal.SIGKILL)
+        self.assertEqual(self.aep("up", "--image", "/nowhere/image").returncode, 1)
+        self.assertTrue(os.path.exists(f"{self.home}/context/context"))  # that was there before
+        self.up()
+
+    def test_a_directory_that_is_not_there_is_not_made(self):
+        nowhere = f"{self.home}/no/such"
+        for options in (["--socket", nowhere], ["--socket", f"{self.home}/socket", "--log-file", nowhere]):
+            done = self.run_tool(AEP, "up", "--directory", f"{self.home}/context", *options)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(f"directory {self.home}/no: ENOENT", done.stderr)
+            self.assertEqual(os.listdir(self.home), [])
+
+    def test_a_log_that_was_renamed(self):
+        """SIGHUP opens it again; the daemon serves on. A log that cannot be opened stays where it is."""
+        log = f"{self.home}/own.log"
+        self.up("--log-file", log)
+        os.rename(log, log + ".1")
+        os.kill(self.daemon_pid(), signal.SIGHUP)
+        self.good("status")  # after the signal, for both are the loop's
+        with open(log, encoding="utf-8") as file:
+            self.assertIn("the log goes on here", file.read())
+        os.unlink(log)
+        os.mkdir(log)
+        os.kill(self.daemon_pid(), signal.SIGHUP)
+        self.good("status")
+        os.rmdir(log)
+        self.assertIn("is down", self.good("down"))
 
     def test_sizes_that_cannot_be(self):
         for option, size, wanted in (("--pool-size", "1M", "8 MiB to 8 TiB"), ("--pool-size", "9T", "8 MiB to 8 TiB"),

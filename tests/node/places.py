@@ -178,6 +178,16 @@ class Pools(NodeTest):
         self.addCleanup(os.unlink, device)
         self.assertIn("is a file where a DAX device is expected", self.refused("--pool", device))
 
+    def test_a_node_that_is_served(self):
+        """Said once, however often it was tried."""
+        pool = f"{self.home}/pool"
+        self.good("up", "--provider", "none", "--node", "1", "--pool", pool, "--pool-size", "64M")
+        other = ["--socket", f"{self.home}/other", "--directory", f"{self.home}/others"]
+        done = self.run_tool(AEP, "up", *other, "--provider", "none", "--node", "1", "--pool", pool)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr.count("node 1 is served by another daemon: give another --node"), 1, done.stderr)
+        self.assertFalse(os.path.exists(f"{self.home}/others"))
+
     def test_a_node_without_a_pool(self):
         self.assertIn("--node: which pool the nodes share is not said", self.refused("--node", "1"))
         where = ["--provider", "none", "--node", "1"]

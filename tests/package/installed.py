@@ -91,7 +91,7 @@ class Installed(unittest.TestCase):
             functions = set(re.findall(r"^[a-z].*\b(dsm_\w+)\(", header.read(), re.M))
         self.assertIn("dsm_send", functions)
         self.assertEqual({os.path.basename(page) for page in pages},
-                         {"aep.1", "aepd.8", "aep-dsm.3"} | {f"{name}.3" for name in functions})
+                         {"aep.1", "aepd.8", "aep-dsm.3", "aep-environment.7"} | {f"{name}.3" for name in functions})
         for page in pages:
             with open(page, encoding="utf-8") as file:
                 text = file.read()
@@ -102,7 +102,7 @@ class Installed(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("groff"), "no groff")
     def test_man_pages_are_sound(self):
-        for page in ["man1/aep.1", "man8/aepd.8", "man3/aep-dsm.3"]:
+        for page in ["man1/aep.1", "man8/aepd.8", "man3/aep-dsm.3", "man7/aep-environment.7"]:
             done = subprocess.run(["groff", "-man", "-ww", "-z", f"{self.prefix}/share/man/{page}"],
                                   capture_output=True, text=True, check=True)
             self.assertEqual(done.stderr, "", page)

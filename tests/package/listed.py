@@ -79,6 +79,10 @@ class Listed(unittest.TestCase):
                 for name in re.findall(r"`(E[A-Z]+)`", line)}
         self.assertEqual(rows, cases)
 
+    def test_every_variable_is_in_the_page_of_settings(self):
+        rows = set(re.findall(r"^\| `(AEP_[A-Z_]+)`", read("docs/reference/environment.md"), re.M))
+        self.assertEqual(rows, set(re.findall(r'value_of\(entry, "(AEP_[A-Z_]+)"\)', read("shim/sys/environment.cpp"))))
+
     def test_every_option_is_in_its_man_page(self):
         for sources, page in [(["tools/cli/main.cpp"], "aep.1"), (["tools/daemon/options.cpp"], "aepd.8")]:
             code = "".join(read(source) for source in sources)

@@ -422,6 +422,9 @@ class Fenced(NodesTest):
         status = one.run("status", "--json")
         self.assertEqual((json.loads(status.stdout)["state"], status.returncode), ("fenced", 1))
         self.expect_sound(two)
+        check = one.run("check")
+        self.assertEqual(check.returncode, 1)
+        self.assertIn("fenced: other nodes have declared this one dead", check.stdout)
         # Its memory is not given to anybody while it may still write to it.
         self.assertEqual(a.write(other, "mine"), "mine")
         one.take_down()

@@ -9,6 +9,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <sstream>
 
 #include "aep-lib/provider/pins.hpp"
@@ -16,7 +17,9 @@
 #include "node/leftovers.hpp"
 #include "node/node_error.hpp"
 #include "shim/context/daemon_protocol.hpp"
+#include "shim/sys/environment.hpp"
 #include "tools/cli/doctor.hpp"
+#include "tools/cli/preloadable.hpp"
 #include "tools/cli/show.hpp"
 
 namespace aep {
@@ -41,8 +44,9 @@ Json part_of(const Json& answer, const char* key) {
     return answer.at(key);
 }
 
-/// Whether execvp would find it: 0, or why not. Asked before a daemon is started for it.
-int missing_program(const std::string& program) {
+/// What execvp would run, in `found`: 0, or why it would not. Asked before a daemon is started for it.
+int find_program(const std::string& program, std::string& found) {
+    found = program;
     if (program.find('/') != std::string::npos)
         return access(program.c_str(), X_OK) == 0 ? 0 : errno;
     const char* const path = std::getenv("PATH");
@@ -50,7 +54,10 @@ int missing_program(const std::string& program) {
     int why = ENOENT;
     for (std::string folder; std::getline(folders, folder, ':');) {
         const std::string candidate = (folder.empty() ? "." : folder) + "/" + program;
-        if (access(candidate.c_str(), X_OK) == 0) return 0;
+        if (access(candidate.c_str(), X_OK) == 0) {
+            found = candidate;
+            return 0;
+        }
         // In a folder that cannot be looked into there is none, for us.
         if (access(candidate.c_str(), F_OK) == 0) why = EACCES;
     }
@@ -60,6 +67,51 @@ int missing_program(const std::string& program) {
 int cannot_run(const std::string& program, int error) {
     complain(program + ": " + errno_text(error));
     return error == ENOENT ? 127 : 126;
+}
+
+/// What the daemon says of itself; empty: it has just gone.
+Json status_of(const Target& target) {
+    const std::optional<Json> answer =
+        ask_daemon(target.paths, {{"command", "status"}}, target.patience_ms);
+    return answer ? answer->value("status", Json::object()) : Json::object();
+}
+
+/// Where a running daemon is not as its options ask, a line each; what it cannot be asked about has gone by unheard,
+/// as the commands' help says.
+std::vector<std::string> unlike_daemon(const DaemonArguments& daemon, const Json& status) {
+    const Json pool = status.value("pool", Json::object()),
+               memory = status.value("memory", Json::object());
+    const auto has = [&](const std::string& option) -> std::optional<std::string> {
+        if (option == "--provider") return status.value("provider", "");
+        if (option == "--pool") return pool.value("path", "");
+        if (option == "--pool-size") {  // a device has the size it has
+            std::error_code none;
+            const u64 bytes = std::filesystem::file_size(pool.value("path", ""), none);
+            return none ? std::nullopt : std::optional(std::to_string(bytes));
+        }
+        if (option == "--client-limit") return std::to_string(memory.value("client_limit", u64{0}));
+        if (option == "--context-limit")
+            return std::to_string(memory.value("context_limit", u64{0}));
+        return std::nullopt;
+    };
+    const auto is_same = [](const std::string& option, const std::string& wanted,
+                            const std::string& real) {
+        usize bytes = 0;
+        if (option == "--provider") return wanted == "auto" || wanted == real;
+        if (option != "--pool")
+            return !parse_size(wanted.c_str(), bytes) || std::to_string(bytes) == real;
+        std::error_code ignored;
+        return std::filesystem::weakly_canonical(wanted, ignored) ==
+               std::filesystem::weakly_canonical(real, ignored);
+    };
+    std::vector<std::string> lines;
+    for (size_t i = 0; i + 1 < daemon.words.size(); ++i) {
+        const std::optional<std::string> real = has(daemon.words[i]);
+        if (!real || is_same(daemon.words[i], daemon.words[i + 1], *real)) continue;
+        lines.push_back(fmt::format("with {} {} and not {}: aep down and aep up change it",
+                                    daemon.words[i], *real, daemon.words[i + 1]));
+    }
+    return lines;
 }
 
 }  // namespace
@@ -74,15 +126,26 @@ int run_program(const Target& target, const DaemonArguments& daemon, const RunOp
         complain("library " + library + ": LD_PRELOAD allows no space or colon in its path");
         return EXIT_WRONG;
     }
-    if (const int error = missing_program(options.program[0]); error != 0)
+    std::string found;
+    if (const int error = find_program(options.program[0], found); error != 0)
         return cannot_run(options.program[0], error);
+    if (const std::string why = why_not_preloaded(found); !why.empty()) {
+        if (options.require) {
+            complain(why + ": it cannot join; without --require it runs on its own heap");
+            return EXIT_WRONG;
+        }
+        complain(why + ": it runs on its own heap");
+    }
     bool started = false;
     if (const std::string why = start_daemon(target.paths, daemon.words, started); !why.empty()) {
         complain(why);
         return EXIT_WRONG;
     }
-    if (!started && !daemon.words.empty())
-        complain("the daemon runs already: options for it have no effect");
+    if (!started && !daemon.words.empty()) {
+        const Json status = status_of(target);
+        for (const std::string& line : unlike_daemon(daemon, status))
+            complain("the daemon runs already, " + line);
+    }
     const std::string others = preload_without_us();
     setenv("LD_PRELOAD", (library + (others.empty() ? "" : ":" + others)).c_str(), 1);
     setenv("AEP_CONTEXT", target.paths.name.c_str(), 1);
@@ -104,18 +167,17 @@ int up(const Target& target, const DaemonArguments& daemon) {
         complain(why);
         return EXIT_WRONG;
     }
-    const std::optional<Json> answer =
-        ask_daemon(target.paths, {{"command", "status"}}, target.patience_ms);
-    const Json status = answer ? answer->value("status", Json::object()) : Json::object();
+    const Json status = status_of(target);
     const std::string provider = status.value("provider", "?");
     if (target.json) {
         print(Json{{"started", started}, {"socket", target.paths.socket}, {"provider", provider}});
     } else {
         print(fmt::format("context {} {}\nprovider {}: {}\n", target.paths.name,
-                          started                ? "is up"
-                          : daemon.words.empty() ? "was up already"
-                                                 : "was up already: options for it have no effect",
-                          provider, status.value("protection", "?")));
+                          started ? "is up" : "was up already", provider,
+                          status.value("protection", "?")));
+        if (!started)
+            for (const std::string& line : unlike_daemon(daemon, status))
+                complain("the daemon ran already, " + line);
     }
     return 0;
 }

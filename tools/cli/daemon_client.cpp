@@ -107,7 +107,7 @@ std::string why_not(int code) {
         case 2:
             return "it does not understand its options (see above)";
         case DAEMON_SERVED_ALREADY:
-            return "another daemon has the context but does not listen at its socket";
+            return "what it is to serve is another daemon's (see above)";
         case 127:
             return "there is no such program (see above)";
         case 128:
@@ -123,9 +123,11 @@ std::string log_of(const ContextPaths& paths, const std::vector<std::string>& ar
     return named == arguments.rend() || named == arguments.rbegin() ? paths.log() : named[-1];
 }
 
-int run_daemon(const std::vector<std::string>& arguments) {
+/// Its exit code. `aloud`: what it says of itself is heard.
+int run_daemon(const std::vector<std::string>& arguments, bool aloud) {
     const pid_t child = fork();
     if (child == 0) {
+        if (!aloud) dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
         std::vector<char*> words;
         for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
         words.push_back(nullptr);
@@ -204,12 +206,21 @@ bool is_served(const ContextPaths& paths) {
     return ask_daemon(paths, {{"command", "ping"}}).has_value();
 }
 
+/// After a start that made the context's directory, and failed: nothing but that is there, or it stays.
+void remove_traces(const ContextPaths& paths) {
+    if (access(paths.context().c_str(), F_OK) == 0 || !served_elsewhere(paths).empty()) return;
+    unlink(paths.lock().c_str());
+    rmdir(paths.directory.c_str());
+    if (paths.own_runtime) rmdir(paths.runtime_directory().c_str());
+}
+
 }  // namespace
 
 std::string start_daemon(const ContextPaths& paths, const std::vector<std::string>& arguments,
                          bool& started) {
     started = false;
     if (is_served(paths)) return "";
+    const bool was_there = access(paths.directory.c_str(), F_OK) == 0;
     // Others who start it at the same time wait here, and then find it.
     make_private_directory(paths.directory);
     const UniqueFd directory(open(paths.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -224,7 +235,7 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
     for (int attempt = 0; attempt < 20; ++attempt) {
         // It says so once that another one has the context.
         if (attempt == 0 || served_elsewhere(paths).empty()) {
-            code = run_daemon(words);
+            code = run_daemon(words, attempt == 0);  // it says the same each time
             started = code == 0;
             if (started) return "";
             if (code != DAEMON_SERVED_ALREADY) break;
@@ -239,8 +250,10 @@ std::string start_daemon(const ContextPaths& paths, const std::vector<std::strin
     }
     std::string who = code == DAEMON_SERVED_ALREADY ? served_elsewhere(paths) : "";
     if (!who.empty()) return who;
+    const std::string log = log_of(paths, arguments);
+    if (!was_there) remove_traces(paths);
     return "the daemon of context " + paths.name + " did not start: " + why_not(code) +
-           "; its log: " + log_of(paths, arguments);
+           (access(log.c_str(), F_OK) == 0 ? "; its log: " + log : "");
 }
 
 std::string daemon_program() { return companion({"aepd", "../sbin/aepd"}, "aepd"); }

@@ -71,6 +71,33 @@ void open_log(const DaemonOptions& options, const std::string& file) {
     spdlog::set_default_logger(logger);
 }
 
+/// The log's file, opened again: it may have been renamed. Standard error stays what it is, unless it leads there.
+void reopen_log(const DaemonOptions& options, const std::string& file) {
+    if (file.empty()) return;
+    try {
+        open_log(options, file);
+    } catch (const std::exception& error) {
+        spdlog::error("the log goes on where it is: {}", error.what());
+        return;
+    }
+    if (options.background) {
+        const UniqueFd log(open(file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+        leave_terminal(log.get());
+    }
+    spdlog::info("the log goes on here");
+}
+
+/// The directory that a file is to be made in must be there: what is misspelt is not made.
+void require_directory_of(const std::string& what, const std::string& path) {
+    const std::string directory = path.substr(0, path.rfind('/'));
+    struct stat st {};
+    if (path.rfind('/') == std::string::npos || directory.empty()) return;
+    if (stat(directory.c_str(), &st) != 0) {
+        throw NodeError(errno, what + " " + path + ": directory " + directory + ": " +
+                                   errno_text(errno) + ": make it, or give another place");
+    }
+}
+
 /// A provider, in the daemon's two views of it.
 struct Plug {
     std::shared_ptr<Capture> capture = std::make_shared<NoCapture>();
@@ -115,6 +142,8 @@ class Chosen final : public Completion {
 
 int serve(const DaemonOptions& options, UniqueFd& starter) {
     const ContextPaths& paths = options.node.paths;
+    if (!paths.own_runtime) require_directory_of("socket", paths.socket);
+    if (!options.log_file.empty()) require_directory_of("log", options.log_file);
     make_private_directory(paths.directory);
     if (paths.own_runtime) {
         // Whoever owns the directory above could put another socket there.
@@ -141,7 +170,8 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     } else if (!plug.missing.empty()) {
         spdlog::info("not the provider that would come first: {}", plug.missing);
     }
-    Server server(host, *plug.capture, completion, log_line);
+    Server server(host, *plug.capture, completion, log_line,
+                  [&] { reopen_log(options, log_file); });
     spdlog::info("context {} {}: {}, pool {}, provider {}: {}", paths.name,
                  host.reopened() ? "continued" : "made", paths.directory, host.pool().file.path,
                  provider_name(plug.capture->kind()), protection_by(plug.capture->kind()));

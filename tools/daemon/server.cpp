@@ -40,11 +40,13 @@ bool is_free(u32 client) {
 
 }  // namespace
 
-Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log)
+Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log,
+               std::function<void()> hang_up)
     : host_(host),
       capture_(capture),
       completion_(completion),
       log_(std::move(log)),
+      hang_up_(std::move(hang_up)),
       most_connections_(std::min(MOST_CONNECTIONS, raise_descriptor_limit() / 4)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
@@ -52,7 +54,7 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
       began_ns_(monotonic_ns()) {
     sigset_t set;
     sigemptyset(&set);
-    for (const int number : {SIGTERM, SIGINT}) sigaddset(&set, number);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
     sigprocmask(SIG_BLOCK, &set, nullptr);
     signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!epoll_ || !timer_ || !signals_)
@@ -122,10 +124,17 @@ void Server::take(Source source, u32 id, u32 events) {
         case Source::listening:
             accept_connection();
             break;
-        case Source::signal:
+        case Source::signal: {
+            signalfd_siginfo signal{};
+            if (read(signals_.get(), &signal, sizeof signal) != sizeof signal) break;
+            if (signal.ssi_signo == SIGHUP) {
+                hang_up_();
+                break;
+            }
             log_(LogLevel::info, "asked to end: the context stays for the next daemon");
             ends_ = true;
             break;
+        }
         case Source::timer: {
             u64 expirations;
             if (read(timer_.get(), &expirations, sizeof expirations) <= 0) break;

@@ -4,6 +4,7 @@
 // Crash rule: the loop holds nothing that the next daemon needs: all of it is in the context.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -18,7 +19,9 @@ class Server {
   public:
     /// Listens at the context's socket. `warning`: what a client would miss, shown by status.
     /// Throws NodeError.
-    Server(NodeHost& host, Capture& capture, Completion& completion, Log log);
+    /// `hang_up`: what SIGHUP asks for.
+    Server(NodeHost& host, Capture& capture, Completion& completion, Log log,
+           std::function<void()> hang_up);
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
@@ -58,6 +61,7 @@ class Server {
     Capture& capture_;
     Completion& completion_;
     Log log_;
+    std::function<void()> hang_up_;
     size_t most_connections_;  // of one user
     UniqueFd epoll_, signals_, timer_;
     Listener listener_;

@@ -21,7 +21,7 @@ FOLDERS = "aep-lib|bench|ci|dsm-core|docs|examples|include|kernel|node|packaging
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./,{{}}*-]+)`")
 FORM = ["Problem", "Terms", "How", "Crash rule", "Proof", "Limits", "Open questions"]
 OF_ANOTHER_FORM = {"architecture.md", "map.md"}  # they are about all mechanisms
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
 
 
 def read(path):
@@ -32,6 +32,12 @@ def read(path):
 def pages():
     found = glob.glob("**/*.md", root_dir=SOURCE, recursive=True)
     return [page for page in found if not page.startswith("build/")]
+
+
+def anchors(page):
+    """Of its headings, as they are made from their words."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"(?ms)^```.*?^```", "", read(page)), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def alternatives(path):
@@ -59,9 +65,12 @@ class Names(unittest.TestCase):
 
     def test_each_link_leads_somewhere(self):
         for page in pages():
-            for link in LINK.findall(read(page)):
-                with self.subTest(f"{page}: {link}"):
-                    self.assertTrue(os.path.exists(os.path.join(SOURCE, os.path.dirname(page), link)))
+            for link, heading in LINK.findall(read(page)):
+                with self.subTest(f"{page}: {link}#{heading}"):
+                    target = os.path.normpath(os.path.join(os.path.dirname(page), link)) if link else page
+                    self.assertTrue(os.path.exists(os.path.join(SOURCE, target)))
+                    if heading and target.endswith(".md"):
+                        self.assertIn(heading, anchors(target))
 
     def test_each_page_of_a_mechanism_has_the_same_form(self):
         for page in glob.glob("docs/design/*.md", root_dir=SOURCE):

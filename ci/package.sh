@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# The Debian packages: built, looked at by lintian, and in a clean Debian system installed, used, upgraded under a program
+# that runs, removed and purged (tests/package/in_clean_root.sh); and the tarball, unpacked there before.
+# Usage: ci/package.sh. The clean system is made once, from the mirrors of this one, and kept: build/package/root-*.tar.
+# As root only: making another system and entering it takes that.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/ci/setup.sh" build package
+cd "$root"
+made=$(./aep package && ./aep package --tarball)
+mapfile -t debs < <(grep '\.deb$' <<<"$made")
+tarball=$(grep '\.tar\.gz$' <<<"$made")
+lintian --allow-root --fail-on error,warning "${debs[@]}"
+echo "package: ${#debs[@]} packages, nothing for lintian to say"
+
+if [ "$(id -u)" != 0 ]; then
+    echo "CANNOT RUN: package.clean_root: needs root, who may make and enter another system"
+    exit
+fi
+
+# The mirrors of Debian itself, of which this system is; its other sources are of no interest.
+# shellcheck disable=SC2016 # apt-get fills them in
+mirrors=$(apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' 'Origin: Debian' | sort -u)
+packages=$(grep -v '^#' ci/packages/root.txt)
+base=build/package/root-$(sha256sum <<<"$mirrors $packages" | cut -c 1-16).tar
+if [ ! -e "$base" ]; then
+    echo "package: makes a clean system"
+    rm -f build/package/root-*.tar*
+    # shellcheck disable=SC1091 # of the machine
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    mmdebstrap --quiet --variant=apt --include="$(paste -sd, <<<"$packages")" "$suite" "$base.made" - --format=tar <<<"$mirrors"
+    mv "$base.made" "$base"
+fi
+
+place=$(mktemp -d "$root/build/package/root.XXXXXX")
+trap 'rm -rf "$place"' EXIT
+tar -C "$place" -xf "$base"
+mkdir "$place/given" "$place/given/next"
+cp "$tarball" "$place/given/"
+cp tests/package/in_clean_root.sh "$place/given/"
+
+# The next version: the same files under a higher number, for what matters is how one follows the other.
+for deb in "${debs[@]}"; do
+    case $deb in *-dbgsym_*) continue ;; esac
+    cp "$deb" "$place/given/"
+    dpkg-deb -R "$deb" "$place/repacked"
+    version=$(dpkg-deb -f "$deb" Version)
+    sed -i "s/^Version: .*/&+next/; s/(= $version)/(= $version+next)/" "$place/repacked/DEBIAN/control"
+    dpkg-deb --root-owner-group -Znone -b "$place/repacked" "$place/given/next/$(basename "$deb")" >/dev/null
+    rm -rf "$place/repacked"
+done
+
+# Its own processes, mounts, network and shared memory; what is left of them ends with the script.
+mkdir -p "$place/dev/shm"
+# shellcheck disable=SC2016 # its own words
+exec_inside='
+    cd "$1"
+    mount -t proc proc proc && mount -t tmpfs tmpfs run && mount -t tmpfs -o mode=1777 tmpfs tmp
+    mount -t tmpfs -o mode=755 tmpfs dev && mkdir -m 1777 dev/shm && ln -s /proc/self/fd dev/fd
+    for device in null zero full random urandom tty; do touch dev/$device && mount --bind /dev/$device dev/$device; done
+    exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 chroot . /bin/bash /given/in_clean_root.sh'
+timeout 300 unshare --mount --pid --net --ipc --uts --fork --kill-child --propagation private bash -ec "$exec_inside" - "$place"

@@ -279,6 +279,19 @@ class Commands(NodeTest):
         os.rmdir(log)
         self.assertIn("is down", self.good("down"))
 
+    def test_a_program_that_cannot_be_started_after_all(self):
+        """What was made for it alone goes with it."""
+        script = f"{self.home}/script"
+        with open(script, "w", encoding="ascii") as file:
+            file.write("#!/nowhere/interpreter\n")
+        os.chmod(script, 0o755)
+        done = self.aep("run", "--pool-size", "64M", "--provider", "none", "--", script)
+        self.assertEqual(done.returncode, 127, done.stderr)
+        self.assertEqual(os.listdir(self.home), ["script"])
+        self.up()
+        self.assertEqual(self.aep("run", "--", script).returncode, 127)
+        self.assertEqual(self.data("status")["state"], "live")
+
     def test_sizes_that_cannot_be(self):
         for option, size, wanted in (("--pool-size", "1M", "8 MiB to 8 TiB"), ("--pool-size", "9T", "8 MiB to 8 TiB"),
                                      ("--client-limit", "10", "4 MiB to 8 TiB, or 0"), ("--context-limit", "1M", "4 MiB to 8 TiB, or 0")):
@@ -370,7 +383,8 @@ class Commands(NodeTest):
             os.unlink(self.socket)
 
     def test_a_provider_that_is_missing(self):
-        done = self.aep("up", "--provider", "kernel")  # on a system without
+        pool = ["--pool", f"{self.home}/pool", "--pool-size", "64M"]
+        done = self.aep("up", "--provider", "kernel", *pool)  # on a system without
         if done.returncode == 0:
             self.assertEqual(self.data("status")["provider"], "kernel")
             return

@@ -158,7 +158,11 @@ int run_program(const Target& target, const DaemonArguments& daemon, const RunOp
         words.push_back(const_cast<char*>(word.c_str()));
     words.push_back(nullptr);
     execvp(words[0], words.data());
-    return cannot_run(options.program[0], errno);
+    const int error = errno;
+    if (started)
+        ask_daemon(target.paths, {{"command", "down"}},
+                   target.patience_ms);  // it was for this program
+    return cannot_run(options.program[0], error);
 }
 
 int up(const Target& target, const DaemonArguments& daemon) {

@@ -142,6 +142,9 @@ class Chosen final : public Completion {
 
 int serve(const DaemonOptions& options, UniqueFd& starter) {
     const ContextPaths& paths = options.node.paths;
+    if (const std::string why = missing_for(options.provider); !why.empty())
+        throw NodeError(
+            ENOTSUP, "no provider: " + options.provider + ": " + why + " (aep doctor says more)");
     if (!paths.own_runtime) require_directory_of("socket", paths.socket);
     if (!options.log_file.empty()) require_directory_of("log", options.log_file);
     make_private_directory(paths.directory);

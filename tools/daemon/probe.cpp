@@ -32,4 +32,13 @@ std::string probe_providers() {
     return found.dump();
 }
 
+std::string missing_for(const std::string& provider) {
+    std::vector<std::string> lines;
+    if (provider == "kernel") lines = missing_for_kernel();
+    if (provider == "ebpf") lines = missing_for_ebpf();
+    std::string text;
+    for (const std::string& line : lines) text += (text.empty() ? "" : "; ") + line;
+    return text;
+}
+
 }  // namespace aep

@@ -72,6 +72,17 @@ class Names(unittest.TestCase):
                     if heading and target.endswith(".md"):
                         self.assertIn(heading, anchors(target))
 
+    def test_each_message_that_is_explained_is_said(self):
+        """Those of the first column of the troubleshooting guide are the sources', word for word."""
+        sources = "".join(read(path) for path in glob.glob("**/*.cpp", root_dir=SOURCE, recursive=True)
+                          if path.split("/")[0] in {"dsm-core", "node", "preload", "shim", "tools"})
+        said = re.sub(r'"\s*"', "", sources)
+        cells = re.findall(r"^\| (`.*?`) \|", read("docs/guide/troubleshooting.md"), re.M)
+        self.assertGreater(len(cells), 10)
+        for message in re.findall(r"`([^`]+)`", " ".join(cells)):
+            with self.subTest(message):
+                self.assertIn(message, said)
+
     def test_each_page_of_a_mechanism_has_the_same_form(self):
         for page in glob.glob("docs/design/*.md", root_dir=SOURCE):
             if os.path.basename(page) in OF_ANOTHER_FORM:

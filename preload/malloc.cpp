@@ -46,7 +46,9 @@ usize alignment_for(usize alignment) {
 }
 
 /// memalign with a power of two.
-void* aligned(usize alignment, usize size) { return checked(allocate_aligned(alignment, size)); }
+[[gnu::always_inline]] inline void* aligned(usize alignment, usize size) {
+    return checked(allocate_aligned(alignment, size));
+}
 
 }  // namespace
 

@@ -12,7 +12,8 @@ namespace aep {
 
 namespace detail {
 
-// Whatever lies there is read and written as words. No template's arguments: those lose the attribute.
+// Whatever lies there is read and written as words. No template's arguments: those lose the attribute, and a
+// std::atomic_ref of such a word would be one of a word that aliases nothing else; hence GCC's builtins.
 using AliasWord [[gnu::may_alias]] = u64;
 using AliasHalf [[gnu::may_alias]] = u32;
 using AliasByte [[gnu::may_alias]] = u8;

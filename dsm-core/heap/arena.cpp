@@ -244,7 +244,7 @@ void Arena::set_bitmaps(ChunkIndex c, u64 slices) {
     LockScope scope(lock_);
     ChunkDesc* d = chunk_desc(c);
     // relaxed: who looks without the lock has made those present himself that he asks about.
-    __atomic_store_n(&d->bitmaps, d->bitmaps | slices, __ATOMIC_RELAXED);
+    std::atomic_ref(d->bitmaps).store(d->bitmaps | slices, std::memory_order_relaxed);
 }
 
 GrowResult Arena::grow(SliceIndex first, u32 old_slices, u32 new_slices, Run& added) {

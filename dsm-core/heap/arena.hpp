@@ -83,7 +83,8 @@ class Arena {
     /// Whether those of a page that begins at the first slice of a taken run can.
     static bool has_bitmaps(SliceIndex first) {
         const ChunkDesc* d = chunk_desc(chunk_of(first));
-        return (__atomic_load_n(&d->bitmaps, __ATOMIC_RELAXED) >> (raw(first) % SLICES_PER_CHUNK) &
+        return (read_shared(d->bitmaps, std::memory_order_relaxed) >>
+                    (raw(first) % SLICES_PER_CHUNK) &
                 1) != 0;
     }
 

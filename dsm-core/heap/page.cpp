@@ -113,7 +113,7 @@ bool page_is_deserted(const PageDesc* d) {
         marked += bits_in(freed);
     }
     // 0: the owner is about to file the page, in an operation that waits for us.
-    const u32 until = __atomic_load_n(&d->until, __ATOMIC_ACQUIRE);
+    const u32 until = read_shared(d->until, std::memory_order_acquire);
     return until != 0 && marked != 0 && until + page_floor(d) == marked;
 }
 

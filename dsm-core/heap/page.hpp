@@ -27,6 +27,7 @@
 
 #include <atomic>
 
+#include "dsm-core/base/shared_word.hpp"
 #include "dsm-core/heap/size_class.hpp"
 
 namespace aep {
@@ -160,10 +161,10 @@ inline u32 blocks_in(u32 bytes, u64 magic) {
 /// word is written by one store and read by one load; no order is needed: the bit of a block is set
 /// before the block reaches anyone.
 inline u64 live_word(const BlockBits& word) {
-    return __atomic_load_n(&word.live, __ATOMIC_RELAXED);
+    return read_shared(word.live, std::memory_order_relaxed);
 }
 inline void set_live_word(BlockBits& word, u64 bits) {
-    __atomic_store_n(&word.live, bits, __ATOMIC_RELAXED);
+    std::atomic_ref(word.live).store(bits, std::memory_order_relaxed);
 }
 
 /// The word of a page's bitmaps that holds block `index`, for the owner.
@@ -176,9 +177,9 @@ inline BlockBits* word_of(const PageDesc* d, usize index) {
 inline u32 page_hand_word(const PageDesc* d) { return static_cast<u32>(d->hand_bits - d->bits); }
 
 /// The blocks at hand have one writer, too, and others look at them.
-inline u64 page_hand(const PageDesc* d) { return __atomic_load_n(&d->hand, __ATOMIC_RELAXED); }
+inline u64 page_hand(const PageDesc* d) { return read_shared(d->hand, std::memory_order_relaxed); }
 inline void set_page_hand(PageDesc* d, u64 blocks) {
-    __atomic_store_n(&d->hand, blocks, __ATOMIC_RELAXED);
+    std::atomic_ref(d->hand).store(blocks, std::memory_order_relaxed);
 }
 
 /// malloc: takes the lowest of the blocks at hand; false: there is none. Owner only.
@@ -222,7 +223,7 @@ inline bool page_clear_bit(PageDesc* d, usize index) {
 inline u32 one_less(u32& count) {
 #if defined(__SANITIZE_THREAD__)
     const u32 less = count - 1;
-    __atomic_store_n(&count, less, __ATOMIC_RELEASE);
+    std::atomic_ref(count).store(less, std::memory_order_release);
     return less;
 #else
     // Release: the processor keeps the order of stores, so that only the compiler must.
@@ -321,7 +322,7 @@ inline bool page_take_word(PageDesc* d, u32 w) {
     // In this order: whoever finds it half done finds the blocks free, or at hand, or both, which
     // is the same. Release: page_is_at_hand.
     page_name_word(d, w);
-    __atomic_store_n(&d->hand, free, __ATOMIC_RELEASE);
+    std::atomic_ref(d->hand).store(free, std::memory_order_release);
     std::atomic_signal_fence(std::memory_order_release);
     set_live_word(word, live | free);
     d->until += bits_in(free);
@@ -396,7 +397,7 @@ inline bool page_is_at_hand(const PageDesc* d, u32 index) {
     const u32 turn = d->hand_turn.load(std::memory_order_acquire);
     if (turn % MAX_WORDS != index / BLOCKS_A_WORD) return false;
     // Acquire: blocks of a later turn come with that turn, and then are another word's.
-    const u64 hand = __atomic_load_n(&d->hand, __ATOMIC_ACQUIRE);
+    const u64 hand = read_shared(d->hand, std::memory_order_acquire);
     return bit_of(hand, index) && d->hand_turn.load(std::memory_order_relaxed) == turn;
 }
 

@@ -3,7 +3,10 @@
 // Crash rule: process-local; a forked child has its own copy of it.
 #pragma once
 
+#include <atomic>
+
 #include "dsm-core/base/lock.hpp"
+#include "dsm-core/base/shared_word.hpp"
 #include "dsm-core/pool/tables.hpp"
 #include "shim/backing/pool_file.hpp"
 
@@ -38,17 +41,18 @@ struct PoolHere {
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.
     ChunkView state(u32 chunk) const {
-        return static_cast<ChunkView>(__atomic_load_n(&here[chunk], __ATOMIC_RELAXED));
+        return static_cast<ChunkView>(read_shared(here[chunk], std::memory_order_relaxed));
     }
     /// From `other`, unless it is ours by now.
     void become_guest(u32 chunk) {
         u8 expected = static_cast<u8>(ChunkView::other);
-        __atomic_compare_exchange_n(&here[chunk], &expected, static_cast<u8>(ChunkView::guest),
-                                    false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        std::atomic_ref(here[chunk])
+            .compare_exchange_strong(expected, static_cast<u8>(ChunkView::guest),
+                                     std::memory_order_relaxed);
     }
     void set_state(u32 first, u32 count, ChunkView state) {
         for (u32 i = first; i < first + count; ++i)
-            __atomic_store_n(&here[i], static_cast<u8>(state), __ATOMIC_RELAXED);
+            std::atomic_ref(here[i]).store(static_cast<u8>(state), std::memory_order_relaxed);
     }
 };
 

@@ -45,7 +45,7 @@ inline constexpr u32 REQUESTS_PER_LOOK = 16;
 
 /// malloc of what the fast path has just not served, still without a call: a block of the next word in turn, or one
 /// above the direct sizes. False: use allocate_here.
-inline bool allocate_in_turn(usize size, void*& p) {
+[[gnu::always_inline]] inline bool allocate_in_turn(usize size, void*& p) {
     uptr block;
     if (AEP_LIKELY(size <= MAX_DIRECT)) {
         PageDesc* d = thread_heap->direct[direct_index(size)];
@@ -104,7 +104,7 @@ void* allocate_zeroed(usize total);
 /// A block at a multiple of `alignment` (any power of two), for whatever the pages at hand do not serve.
 void* allocate_aligned_beyond(usize alignment, usize size);
 /// A block at a multiple of `alignment` (any power of two).
-inline void* allocate_aligned(usize alignment, usize size) {
+[[gnu::always_inline]] inline void* allocate_aligned(usize alignment, usize size) {
     // Blocks of the class that holds a multiple of the alignment lie at multiples of it (class_of_aligned).
     const usize padded = round_up(size == 0 ? 1 : size, alignment);
     if (AEP_LIKELY(size <= MAX_CLASS_SIZE && padded <= MAX_CLASS_SIZE && alignment <= SLICE_SIZE)) {

@@ -111,6 +111,37 @@ u32 take_cached(const PoolTables& pool, u32 client) {
 
 bool within_limit(u64 bytes, u64 limit) { return limit == 0 || bytes <= limit; }
 
+/// Takes what is asked for, at its place or where there is room; NO_CHUNK: nothing is.
+u32 take_run(const PoolTables& pool, u32 client, const op::ClaimChunks& o, bool& clean) {
+    const ContextHeader& ctx = context();
+    const u32 count = o.count;
+    const u32 align = o.alignment;
+    if (o.at != NO_CHUNK) {
+        const u32 exact = raw(o.at);
+        u32 ignored = 0;
+        const bool taken = exact <= pool.chunk_count - count &&
+                           take_all(pool, client, exact, count, clean, ignored);
+        return taken ? exact : raw(NO_CHUNK);
+    }
+    const u32 hint = ctx.next_chunk.load(std::memory_order_relaxed);
+    u32 first = raw(NO_CHUNK);
+    if (count == 1 && align == 1) first = take_cached(pool, client);
+    // Cached chunks have their memory: a run of them comes before one of fresh chunks.
+    const bool reuse = ctx.chunks_cached.load(std::memory_order_relaxed) >= count;
+    for (const bool below : {reuse, !reuse}) {
+        if (first != raw(NO_CHUNK)) break;
+        first = below ? take_run_in(pool, client, count, align, 0, hint, clean)
+                      : take_run_in(pool, client, count, align, hint, pool.chunk_count, clean);
+    }
+    return first;
+}
+
+/// A claim in vain: an event, but for a run at one certain place, which is often asked for so.
+op::ClaimChunks::Reply missed(u32 client, const op::ClaimChunks& o) {
+    if (o.at == NO_CHUNK) log_ring().write(Event::no_run, client, o.count, 0);
+    return {.status = Status::miss};
+}
+
 }  // namespace
 
 op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o) {
@@ -119,49 +150,25 @@ op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o) {
     const PoolTables pool = pool_tables();
     const u32 count = o.count;
     const u32 align = o.alignment;
-    const u32 exact = raw(o.at);
     if (count == 0 || count > pool.chunk_count || !is_power_of_two(align) ||
-        (exact != raw(NO_CHUNK) && exact % align != 0)) {
+        (o.at != NO_CHUNK && raw(o.at) % align != 0)) {
         log_ring().write(Event::no_run, client, count, 0);
         return {.status = Status::miss};
     }
     const u64 held = entry.chunks.fetch_add(count, std::memory_order_relaxed) + count;
-    u32 first = raw(NO_CHUNK);
-    bool clean = false;
     const u64 own_limit = entry.limit.load(std::memory_order_relaxed);
     const u64 all_limit = ctx.context_limit.load(std::memory_order_relaxed);
-    const bool allowed = within_limit(held * CHUNK_SIZE, own_limit) &&
-                         (all_limit == 0 || within_limit(bytes_of_clients(), all_limit));
-    if (allowed) {
-        u32 ignored = 0;
-        if (exact != raw(NO_CHUNK)) {
-            if (exact <= pool.chunk_count - count &&
-                take_all(pool, client, exact, count, clean, ignored))
-                first = exact;
-        } else {
-            const u32 hint = ctx.next_chunk.load(std::memory_order_relaxed);
-            if (count == 1 && align == 1) first = take_cached(pool, client);
-            // Cached chunks have their memory: a run of them comes before one of fresh chunks.
-            const bool reuse = ctx.chunks_cached.load(std::memory_order_relaxed) >= count;
-            for (const bool below : {reuse, !reuse}) {
-                if (first != raw(NO_CHUNK)) break;
-                first =
-                    below ? take_run_in(pool, client, count, align, 0, hint, clean)
-                          : take_run_in(pool, client, count, align, hint, pool.chunk_count, clean);
-            }
-        }
-    }
+    const bool own_allows = within_limit(held * CHUNK_SIZE, own_limit);
+    const bool allowed =
+        own_allows && (all_limit == 0 || within_limit(bytes_of_clients(), all_limit));
+    bool clean = false;
+    const u32 first = allowed ? take_run(pool, client, o, clean) : raw(NO_CHUNK);
     if (first == raw(NO_CHUNK)) {
         entry.chunks.fetch_sub(count, std::memory_order_relaxed);
-        if (allowed) {
-            // A run at one certain place is often asked for in vain.
-            if (exact == raw(NO_CHUNK)) log_ring().write(Event::no_run, client, count, 0);
-        } else if (!within_limit(held * CHUNK_SIZE, own_limit)) {
-            log_ring().write(Event::client_limit, client, count, own_limit);
-        } else {
-            log_ring().write(Event::context_limit, client, count, all_limit);
-        }
-        return {.status = allowed ? Status::miss : Status::limit};
+        if (allowed) return missed(client, o);
+        log_ring().write(own_allows ? Event::context_limit : Event::client_limit, client, count,
+                         own_allows ? all_limit : own_limit);
+        return {.status = Status::limit};
     }
     AEP_NODE_CRASH_POINT("node: run complete");
     if (clean) ctx.next_chunk.store(first + count, std::memory_order_relaxed);

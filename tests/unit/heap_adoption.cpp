@@ -38,9 +38,7 @@ TEST(Adoption, AnEndedThreadsPagesGoToWhoNeedsPages) {
 }
 
 TEST(Adoption, AMediumPagesTailsChangeHandsToo) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* gone = new_heap();
         const uptr block = pop(gone, class_of(100'000));
         abandon(gone);
@@ -60,9 +58,7 @@ TEST(Adoption, AMediumPagesTailsChangeHandsToo) {
 }
 
 TEST(Adoption, WhatOthersFreedGoesWithTheThread) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         std::vector<uptr> blocks;
         for (int i = 0; i < 8; ++i) blocks.push_back(pop(h, class_of(8192)));
@@ -75,9 +71,7 @@ TEST(Adoption, WhatOthersFreedGoesWithTheThread) {
 }
 
 TEST(Adoption, ATrimTakesOverWhatEndedThreadsLeft) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* ended = new_heap();
         Heap* mine = new_heap();
         const uptr block = pop(ended, class_of(512));
@@ -90,9 +84,7 @@ TEST(Adoption, ATrimTakesOverWhatEndedThreadsLeft) {
 }
 
 TEST(Adoption, NothingStaysAtTheHandOfAThreadThatEnded) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const uptr block = pop(h, class_of(512));
         ASSERT_NE(page_hand(page_of(block)), 0u);
@@ -117,9 +109,7 @@ TEST(Adoption, AHeapWithoutBlocksLeavesNothing) {
 }
 
 TEST(Remote, FreesReachTheOwner) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const u32 c = class_of(4096);
         std::vector<uptr> blocks;
@@ -140,9 +130,7 @@ TEST(Remote, FreesReachTheOwner) {
 }
 
 TEST(Remote, APageIsOnAListOnce) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const uptr block = pop(h, class_of(512));
         push_remote(block);
@@ -156,9 +144,7 @@ TEST(Remote, APageIsOnAListOnce) {
 }
 
 TEST(Remote, AMarkBeforeTheOwnerEndsIsFoundByTheAdopter) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* gone = new_heap();
         Heap* h = new_heap();
         const u32 c = class_of(4096);
@@ -181,9 +167,7 @@ TEST(Remote, AMarkBeforeTheOwnerEndsIsFoundByTheAdopter) {
 }
 
 TEST(Remote, AQueuedPageFollowsItsAdopter) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* gone = new_heap();
         Heap* h = new_heap();
         const u32 c = class_of(4096);
@@ -204,9 +188,7 @@ TEST(Remote, AQueuedPageFollowsItsAdopter) {
 }
 
 TEST(Remote, APageOnAFormerOwnersListIsSentOn) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* former = new_heap();
         Heap* h = new_heap();
         const u32 c = class_of(4096);
@@ -232,9 +214,7 @@ TEST(Remote, APageOnAFormerOwnersListIsSentOn) {
 }
 
 TEST(Remote, APageWaitsForTheFreerThatHasToQueueIt) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const u32 c = class_of(4096);
         std::vector<uptr> blocks;
@@ -258,9 +238,7 @@ TEST(Remote, APageWaitsForTheFreerThatHasToQueueIt) {
 }
 
 TEST(Remote, ADoubleFreeByAnotherThreadIsReported) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const uptr a = pop(h, class_of(64));
         const uptr b = pop(h, class_of(64));

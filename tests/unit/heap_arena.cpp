@@ -20,9 +20,7 @@ Arena& arena() { return domain().arena; }
 u32 raw_first(const Run& run) { return raw(run.first); }
 
 TEST(Arena, FillsChunksFromBelowAndReportsTheEnd) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         for (u32 i = 0; i < 2 * ALL_SLICES; ++i) {
             const auto run = arena().take(1, 1, 0, false);
             ASSERT_TRUE(run);
@@ -40,9 +38,7 @@ TEST(Arena, FillsChunksFromBelowAndReportsTheEnd) {
 }
 
 TEST(Arena, PrefersTheTightestRank) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         const auto most = arena().take(60, 1, 0, false);  // leaves 4 in chunk 0
         ASSERT_EQ(raw_first(most), 0u);
         const auto small = arena().take(4, 1, 0, false);
@@ -52,9 +48,7 @@ TEST(Arena, PrefersTheTightestRank) {
 }
 
 TEST(Arena, AChunkInWhichARunDoesNotFitIsNoReasonToStop) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 3);
+    in_domain<3>([] {
         for (u32 i = 0; i < 3; ++i) ASSERT_TRUE(arena().take(ALL_SLICES, 1, 0, false));
         arena().give(SliceIndex{8}, 2, 0);
         arena().give(SliceIndex{ALL_SLICES + 8}, 2, 0);
@@ -89,9 +83,7 @@ TEST(Arena, AddedChunksAreWhatTheBackingSays) {
 }
 
 TEST(Arena, AlignsWithinAndAcrossChunks) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 16);
+    in_domain<16>([] {
         ASSERT_TRUE(arena().take(1, 1, 0, false));
         for (u32 alignment = 1; alignment <= 4 * ALL_SLICES; alignment *= 2) {
             for (const u32 slices : {1u, 3u, 64u, 65u, 130u}) {
@@ -108,9 +100,7 @@ TEST(Arena, AlignsWithinAndAcrossChunks) {
 }
 
 TEST(Arena, LongRunsCrossChunksAndEndAnywhere) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 6);
+    in_domain<6>([] {
         const auto long_run = arena().take(3 * ALL_SLICES + 5, 1, 0, false);
         ASSERT_TRUE(long_run);
         EXPECT_EQ(raw_first(long_run), 0u);
@@ -127,9 +117,7 @@ TEST(Arena, LongRunsCrossChunksAndEndAnywhere) {
 }
 
 TEST(Arena, LongRunsStepOverHoles) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         add_chunks(2, 1);  // chunk 1 is somebody else's
         add_chunks(4, 3);
         const auto run = arena().take(2 * ALL_SLICES + 1, 1, 0, false);
@@ -141,9 +129,7 @@ TEST(Arena, LongRunsStepOverHoles) {
 }
 
 TEST(Arena, GrowsIntoFreeNeighboursOnly) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 3);
+    in_domain<3>([] {
         auto run = arena().take(10, 1, 0, false);
         aep::Run added;
         EXPECT_EQ(arena().grow(run.first, 10, 80, added), GrowResult::grown);
@@ -167,9 +153,7 @@ TEST(Arena, GrowsIntoFreeNeighboursOnly) {
 }
 
 TEST(Arena, DoesNotGrowIntoAHole) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         add_chunks(2, 1);
         const auto run = arena().take(64, 1, 0, false);
         aep::Run added;
@@ -188,9 +172,7 @@ Arena::Purge next_purge(u64& now) {
 }
 
 TEST(Arena, PurgesWhatIsDueTheChunkThatWaitsLongestFirst) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 3);
+    in_domain<3>([] {
         EXPECT_EQ(arena().next_purge(), Decay::NEVER);
         std::vector<aep::Run> runs;
         for (int i = 0; i < 3; ++i) runs.push_back(arena().take(64, 1, 0, false));
@@ -221,9 +203,7 @@ TEST(Arena, PurgesWhatIsDueTheChunkThatWaitsLongestFirst) {
 }
 
 TEST(Arena, ALittleIsPurgedFromAbove) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         const auto run = arena().take(64, 1, 0, false);
         arena().give(run.first, 64, 0);
         u64 now = 0;
@@ -255,9 +235,7 @@ TEST(Arena, HugePagesGoWholeOrNotAtAll) {
 }
 
 TEST(Arena, APurgeThatHalfFailedMakesOnlyThatHalfZero) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         const auto run = arena().take(64, 1, 0, false);
         arena().give(run.first, 64, 0);
         const Arena::Purge purge = arena().purge_begin(0, 0);
@@ -272,9 +250,7 @@ TEST(Arena, APurgeThatHalfFailedMakesOnlyThatHalfZero) {
 }
 
 TEST(Arena, ChunksThatAreGivenToAgainWaitAgain) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         std::vector<aep::Run> runs;
         for (int i = 0; i < 4; ++i) runs.push_back(arena().take(32, 1, 0, false));
         arena().give(runs[0].first, 32, 0);
@@ -289,9 +265,7 @@ TEST(Arena, ChunksThatAreGivenToAgainWaitAgain) {
 }
 
 TEST(Arena, WhatIsTakenAgainIsNotPurged) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         const auto run = arena().take(64, 1, 0, false);
         arena().give(run.first, 64, 0);
         ASSERT_TRUE(arena().take(64, 1, 0, false));
@@ -337,9 +311,7 @@ TEST(Arena, ACommitCoversExactlyItsRun) {
 }
 
 TEST(Arena, ThreadsThatTakeAtOnceGetDifferentRuns) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         static std::atomic<bool> used[2 * ALL_SLICES];
         std::atomic<bool> overlap{false};
         std::latch all_there(4);
@@ -365,9 +337,7 @@ TEST(Arena, ThreadsThatTakeAtOnceGetDifferentRuns) {
 }
 
 TEST(Arena, RandomTakesNeverOverlapAndAllComesBack) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 12);
+    in_domain<12>([] {
         std::mt19937 random(3);
         std::vector<bool> used(12 * ALL_SLICES);
         std::vector<aep::Run> runs;

@@ -53,6 +53,16 @@ inline void add_chunks(u32 first, u32 count, bool zero = true, bool committed = 
         .first = ChunkIndex{first}, .count = count, .zero = zero, .committed = committed});
 }
 
+/// Runs `body` in a child, in a domain of its own with so many chunks.
+template <u32 CHUNKS, class Body>
+void in_domain(const Body& body) {
+    in_child([&] {
+        make_domain();
+        add_chunks(0, CHUNKS);
+        body();
+    });
+}
+
 inline Heap* new_heap() {
     const auto r = perform(op::AcquireHeap{});
     EXPECT_EQ(r.status, Status::ok);

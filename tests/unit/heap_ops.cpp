@@ -13,9 +13,7 @@ namespace {
 using namespace test;
 
 TEST(Ops, PagesFillAndReturnInOrder) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 4);
+    in_domain<4>([] {
         Heap* h = new_heap();
         const u32 c = class_of(1024);
         std::vector<uptr> blocks;
@@ -44,9 +42,7 @@ TEST(Ops, PagesFillAndReturnInOrder) {
 }
 
 TEST(Ops, ARunOfNothingAndOneAlignedToNothingAreNotThere) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 4);
+    in_domain<4>([] {
         Heap* h = new_heap();
         for (const auto& [first, end] : {std::pair{0u, 0u}, {1u, 4u}, {1u, ~0u}}) {
             for (const bool thorough : {false, true}) {
@@ -72,9 +68,7 @@ TEST(Ops, ARunOfNothingAndOneAlignedToNothingAreNotThere) {
 }
 
 TEST(Ops, BeforeMemoryRunsOutTheLastBlocksOfFullPagesAreUsed) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const u32 c = class_of(1024);
         std::vector<uptr> blocks;
@@ -89,9 +83,7 @@ TEST(Ops, BeforeMemoryRunsOutTheLastBlocksOfFullPagesAreUsed) {
 }
 
 TEST(Ops, EveryClassIsServedAndReturned) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 16);
+    in_domain<16>([] {
         Heap* h = new_heap();
         std::vector<uptr> blocks;
         for (u32 c = 0; c < CLASS_COUNT; ++c) blocks.push_back(pop(h, c));
@@ -108,9 +100,7 @@ TEST(Ops, EveryClassIsServedAndReturned) {
 }
 
 TEST(Ops, IdlePagesAreReleasedAtTheSecondLook) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 16);
+    in_domain<16>([] {
         Heap* h = new_heap();
         push(h, pop(h, class_of(512)));
         ASSERT_EQ(h->page_count, 1u);
@@ -126,9 +116,7 @@ TEST(Ops, IdlePagesAreReleasedAtTheSecondLook) {
 }
 
 TEST(Ops, TheLastPageOfAClassStaysWhenOthersEmptyIt) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const u32 c = class_of(8192);
         std::vector<uptr> blocks;
@@ -144,9 +132,7 @@ TEST(Ops, TheLastPageOfAClassStaysWhenOthersEmptyIt) {
 }
 
 TEST(Ops, AFreedBlockIsReusedBeforeAFreshPage) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const u32 c = class_of(8192);
         std::vector<uptr> blocks;
@@ -163,9 +149,7 @@ TEST(Ops, AFreedBlockIsReusedBeforeAFreshPage) {
 }
 
 TEST(Ops, RunsAreReservedUntilTheyBecomeSomething) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const auto taken = perform(op::TakeRun{.heap = h, .slices = 4, .alignment = 1});
         ASSERT_EQ(taken.status, Status::ok);
@@ -393,9 +377,7 @@ TEST(Ops, LargeObjectsGrowShrinkAndGo) {
 }
 
 TEST(Ops, AFreeOfNoBlockChangesNothing) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         PageDesc* page = page_of(pop(h, class_of(512)));
         const auto freed = [&](u32 index) {
@@ -410,9 +392,7 @@ TEST(Ops, AFreeOfNoBlockChangesNothing) {
 }
 
 TEST(Ops, ALargeObjectThatWasSentCanBeFreedOnce) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         const auto taken = perform(op::TakeRun{.slices = 4, .alignment = 1});
         perform(op::MakeLarge{.run = taken.run});
         desc_of(taken.run.first)->tag.fetch_or(TAG_SHARED);

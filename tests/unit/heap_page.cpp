@@ -37,9 +37,7 @@ bool give(PageDesc* d, uptr block) {
 PageDesc* fresh_page(Heap* h, usize size) { return page_for(h, class_of(size)); }
 
 TEST(Page, GivesEveryBlockOnceInAddressOrder) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 32);
+    in_domain<32>([] {
         Heap* h = new_heap();
         for (u32 c = 0; c < CLASS_COUNT; ++c) {
             PageDesc* d = page_for(h, c);
@@ -57,9 +55,7 @@ TEST(Page, GivesEveryBlockOnceInAddressOrder) {
 }
 
 TEST(Page, FewFreeBlocksAreNotLookedForUnlessTheyMustBe) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         PageDesc* d = fresh_page(h, 16);
         const std::vector<uptr> blocks = exhaust(d);
@@ -81,9 +77,7 @@ TEST(Page, FewFreeBlocksAreNotLookedForUnlessTheyMustBe) {
 }
 
 TEST(Page, GrowsWhileLessThanHalfOfItIsFree) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         PageDesc* d = fresh_page(h, 64);
         std::vector<uptr> blocks = take_all(d);
@@ -103,9 +97,7 @@ TEST(Page, GrowsWhileLessThanHalfOfItIsFree) {
 }
 
 TEST(Page, WordsTakeTurnsAndEachGivesItsLowestBlockFirst) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         PageDesc* d = fresh_page(new_heap(), 48);
         const std::vector<uptr> blocks = exhaust(d);
         for (const usize i : {5u, 900u, 901u, 33u, 320u}) give(d, blocks[i]);
@@ -120,9 +112,7 @@ TEST(Page, WordsTakeTurnsAndEachGivesItsLowestBlockFirst) {
 }
 
 TEST(Page, AFullPageIsUsableAgainWhenAFewBlocksAreFree) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 32);
+    in_domain<32>([] {
         Heap* h = new_heap();
         for (u32 c = 0; c < CLASS_COUNT; ++c) {
             std::vector<uptr> blocks;
@@ -147,9 +137,7 @@ TEST(Page, AFullPageIsUsableAgainWhenAFewBlocksAreFree) {
 }
 
 TEST(Page, OnlyLiveBlocksCanBeFreed) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 8);
+    in_domain<8>([] {
         Heap* h = new_heap();
         for (const usize size : {16u, 48u, 112u, 1000u, 8192u, 9216u, 131072u}) {
             PageDesc* d = fresh_page(h, size);
@@ -171,9 +159,7 @@ TEST(Page, OnlyLiveBlocksCanBeFreed) {
 }
 
 TEST(Page, RemoteMarksAreCollectedOnce) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         PageDesc* d = fresh_page(new_heap(), 32);
         const std::vector<uptr> blocks = exhaust(d);
         EXPECT_EQ(mark(blocks[0]), RemoteMark::first_of_page);
@@ -197,9 +183,7 @@ TEST(Page, RemoteMarksAreCollectedOnce) {
 }
 
 TEST(Page, AMarkOnAFreeBlockIsNamedAndDropped) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         PageDesc* d = fresh_page(new_heap(), 64);
         const std::vector<uptr> blocks = exhaust(d);
         mark(blocks[10]);
@@ -213,9 +197,7 @@ TEST(Page, AMarkOnAFreeBlockIsNamedAndDropped) {
 }
 
 TEST(Page, TrackedTakesKnowWhatWasNeverUsed) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 4);
+    in_domain<4>([] {
         Heap* h = new_heap();
         PageDesc* d = fresh_page(h, 2000);
         bool fresh = false;
@@ -237,9 +219,7 @@ TEST(Page, TrackedTakesKnowWhatWasNeverUsed) {
 }
 
 TEST(Page, OfFewBlocksTheLowestFreeOneIsTaken) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 4);
+    in_domain<4>([] {
         Heap* h = new_heap();
         PageDesc* d = fresh_page(h, 4000);
         bool fresh = true;
@@ -271,9 +251,7 @@ TEST(Page, OfFewBlocksTheLowestFreeOneIsTaken) {
 }
 
 TEST(Page, ATurnIsTakenJustIfThePageIsNeitherTightNorSpent) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 4);
+    in_domain<4>([] {
         Heap* h = new_heap();
         std::mt19937 random(1);
         for (const usize size : {16u, 48u, 1024u, 20000u}) {
@@ -321,9 +299,7 @@ TEST(Page, DirtyRunsAreNeverFresh) {
 }
 
 TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         for (const usize size : {16u, 48u, 80u, 3000u, 10000u}) {
             PageDesc* d = fresh_page(h, size);
@@ -356,9 +332,7 @@ TEST(Page, RebuildMendsTornCachesFromTheBitmap) {
 }
 
 TEST(Page, BlocksAtHandAreNotLiveToAnybody) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         PageDesc* d = fresh_page(new_heap(), 64);
         uptr first = 0, block = 0;
         ASSERT_TRUE(page_take(d, first));
@@ -384,9 +358,7 @@ TEST(Page, BlocksAtHandAreNotLiveToAnybody) {
 }
 
 TEST(Page, FreesByTheOwnerAreQuickAgainWhenMarksAreCollected) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         PageDesc* d = fresh_page(new_heap(), 64);
         uptr block = 0;
         ASSERT_TRUE(page_take(d, block));
@@ -399,9 +371,7 @@ TEST(Page, FreesByTheOwnerAreQuickAgainWhenMarksAreCollected) {
 }
 
 TEST(Page, WhatIsAtHandSaysNothingOfOtherWordsAndTurns) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         PageDesc* d = fresh_page(new_heap(), 64);
         while (d->extended < 2 * BLOCKS_A_WORD) {
             for (uptr block; page_take(d, block);) {
@@ -422,9 +392,7 @@ TEST(Page, WhatIsAtHandSaysNothingOfOtherWordsAndTurns) {
 }
 
 TEST(Page, TheOnlyOneOfItsClassStaysOnTheFastPath) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* h = new_heap();
         const uptr block = pop(h, class_of(512));
         ASSERT_EQ(page_of(block)->standing, Standing::alone);

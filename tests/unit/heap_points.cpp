@@ -39,9 +39,7 @@ void before_the_push(Heap* h, const std::function<void()>& meanwhile) {
 }
 
 TEST(RemotePoints, AnAdoptionBetweenTheLookAtTheOwnerAndThePushIsSeen) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* former = new_heap();
         Heap* h = new_heap();
         const uptr block = pop(former, class_of(4096));
@@ -71,9 +69,7 @@ TEST(RemotePoints, AnAdoptionBetweenTheLookAtTheOwnerAndThePushIsSeen) {
 
 /// The heap has a new thread by then, for which others free meanwhile: their pages stay its own.
 TEST(RemotePoints, OnlyTheAdoptedPageIsSentOn) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* former = new_heap();
         Heap* h = new_heap();
         const u32 c = class_of(4096);
@@ -110,9 +106,7 @@ TEST(RemotePoints, OnlyTheAdoptedPageIsSentOn) {
 
 /// And adopted once more while it is sent on.
 TEST(RemotePoints, ItFollowsOneAdopterAfterTheOther) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* heaps[] = {new_heap(), new_heap(), new_heap()};
         const uptr block = pop(heaps[0], class_of(4096));
         pop(heaps[0], class_of(4096));

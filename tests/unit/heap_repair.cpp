@@ -16,9 +16,7 @@ using namespace test;
 void repair(Heap* survivor) { perform(op::RepairAfterFork{.heap = survivor}); }
 
 TEST(Repair, TornFastPathsOfOtherThreadsAreMended) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* mine = new_heap();
         Heap* theirs = new_heap();
         const u32 c = class_of(512);
@@ -62,9 +60,7 @@ TEST(Repair, TornFastPathsOfOtherThreadsAreMended) {
 }
 
 TEST(Repair, AMarkWithoutSummaryOnAPageOfOursIsNotLost) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* mine = new_heap();
         new_heap();  // another thread, stopped in a remote free
         const u32 c = class_of(512);
@@ -81,9 +77,7 @@ TEST(Repair, AMarkWithoutSummaryOnAPageOfOursIsNotLost) {
 }
 
 TEST(Repair, MarksOnOtherThreadsPagesAreTakenIn) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* mine = new_heap();
         Heap* theirs = new_heap();
         const u32 c = class_of(512);
@@ -109,9 +103,7 @@ TEST(Repair, MarksOnOtherThreadsPagesAreTakenIn) {
 }
 
 TEST(Repair, RunsThatOthersHadJustTakenComeBack) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* mine = new_heap();
         Heap* theirs = new_heap();
         const auto take = [](Heap* h) {
@@ -129,9 +121,7 @@ TEST(Repair, RunsThatOthersHadJustTakenComeBack) {
 }
 
 TEST(Repair, APageThatAListLinksIsNotGivenBack) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* mine = new_heap();
         Heap* theirs = new_heap();
         const u32 c = class_of(8192);
@@ -191,9 +181,7 @@ TEST(Repair, WithoutASurvivorEveryHeapIsAbandoned) {
 }
 
 TEST(Repair, AloneNothingChanges) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 1);
+    in_domain<1>([] {
         Heap* mine = new_heap();
         const uptr a = pop(mine, 4);
         const PageDesc* d = page_of(a);

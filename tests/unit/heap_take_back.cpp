@@ -28,9 +28,7 @@ std::vector<uptr> fill(Heap* h, u32 pages) {
 }
 
 TEST(TakeBack, PagesOnTheFullListThatOthersFreed) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 5);
         for (const uptr b : blocks) push_remote(b);
@@ -44,9 +42,7 @@ TEST(TakeBack, PagesOnTheFullListThatOthersFreed) {
 }
 
 TEST(TakeBack, NotWhileABlockLives) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 3);
         for (u32 i = 1; i < blocks.size(); ++i) push_remote(blocks[i]);
@@ -58,9 +54,7 @@ TEST(TakeBack, NotWhileABlockLives) {
 }
 
 TEST(TakeBack, QueuedPagesButTheHeadAndOneMore) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 6);
         // The owner frees as much of each page as brings it back into the queue; others free the
@@ -81,9 +75,7 @@ TEST(TakeBack, QueuedPagesButTheHeadAndOneMore) {
 }
 
 TEST(TakeBack, NotWhileTheOwnersFreeOfAFullPageIsUnderWay) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 4);
         PageDesc* d = page_of(blocks[0]);
@@ -102,9 +94,7 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAFullPageIsUnderWay) {
 }
 
 TEST(TakeBack, NotWhileTheOwnersFreeOfAQueuedPageIsUnderWay) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 4);
         // Three pages in the queue, a fourth is full; the middle one is freed by others but for
@@ -127,9 +117,7 @@ TEST(TakeBack, NotWhileTheOwnersFreeOfAQueuedPageIsUnderWay) {
 }
 
 TEST(TakeBack, NotBeforeTheLastFreerIsDoneWithThePage) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const u32 c = class_of(256);  // several words of marks a page
         const u32 a_page = SLICE_SIZE / 256;
@@ -150,9 +138,7 @@ TEST(TakeBack, NotBeforeTheLastFreerIsDoneWithThePage) {
 }
 
 TEST(TakeBack, OfAnAbandonedHeapAndNotOfAnUnusedOne) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* h = new_heap();
         const std::vector<uptr> blocks = fill(h, 3);
         abandon(h);
@@ -170,9 +156,7 @@ TEST(TakeBack, OfAnAbandonedHeapAndNotOfAnUnusedOne) {
 }
 
 TEST(TakeBack, PagesOfOtherOwnersGoOnToThem) {
-    in_child([] {
-        make_domain();
-        add_chunks(0, 2);
+    in_domain<2>([] {
         Heap* gone = new_heap();
         Heap* h = new_heap();
         Heap* other = new_heap();

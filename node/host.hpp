@@ -57,8 +57,6 @@ class NodeHost {
     u64 period_ms() const { return member_.period_ms(); }
     /// See ChunkCache.
     u32 return_cached(u64 now_ms, bool all) { return cache_.give_back_unused(now_ms, all); }
-    /// See EventLog.
-    void log_events() { events_.say_new(); }
     /// See Checker.
     std::vector<Finding> check(u64 longest_ns = LONGEST_CHECK_NS) const {
         return checker_.check(longest_ns);

@@ -1,5 +1,5 @@
 // Purpose: see check.hpp.
-// Who calls it: tests, the fuzz target; later `aep check`.
+// Who calls it: `aep check` (node/checker.cpp), tests, the fuzz target.
 // Crash rule: reads only.
 #include "dsm-core/pool/check.hpp"
 
@@ -64,23 +64,6 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
         report.free_chunks += !owned && !kept;
     }
     return true;
-}
-
-u64 first_dirty_byte(const void* mapped, usize bytes) {
-    const Superblock s = copied(*static_cast<const Superblock*>(mapped));
-    if (verify_superblock(s, bytes)) return 0;
-    const PoolTables t = tables_of(const_cast<void*>(mapped), shape_of(s));
-    for (u32 i = 0; i < t.chunk_count; ++i) {
-        if (t.chunk(i).state() != ChunkState::free) continue;
-        const u64 begin = s.chunks_offset + usize{i} * CHUNK_SIZE;
-        const u8* base = static_cast<const u8*>(mapped);
-        for (u64 at = begin; at < begin + CHUNK_SIZE; at += sizeof(u64)) {
-            u64 value;
-            __builtin_memcpy(&value, base + at, sizeof value);
-            if (value != 0) return at;
-        }
-    }
-    return 0;
 }
 
 }  // namespace aep

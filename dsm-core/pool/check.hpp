@@ -1,6 +1,6 @@
 // Purpose: walks every invariant of a pool file (an fsck without repair) and counts what is in
 //          it.
-// Who calls it: tests, the fuzz target; later `aep check`.
+// Who calls it: `aep check` (node/checker.cpp), tests, the fuzz target.
 // Crash rule: reads only.
 #pragma once
 
@@ -24,9 +24,5 @@ struct PoolReport {
 /// owned chunk's node is taken, in the chunk's generation. True: nothing is wrong. The pool may be
 /// in use: an ownership that changes during the walk is looked at again.
 bool pool_check(const void* mapped, usize bytes, PoolReport& report);
-
-/// Whether every byte of every free chunk is zero, as their next owner will believe. Only for a
-/// pool that nobody uses. Returns the file offset of the first byte that is not, or 0.
-u64 first_dirty_byte(const void* mapped, usize bytes);
 
 }  // namespace aep

@@ -39,13 +39,15 @@ __thread std::atomic<PageDesc*> deferred_frees AEP_TLS = nullptr;
 
 namespace {
 __thread bool given_up AEP_TLS = false;  // its open operation cannot be completed
-}
 
+/// Whether the calling thread runs on its alternative signal stack.
 bool on_signal_stack() {
     stack_t now{};
     return !sys::failed(sys::call(__NR_sigaltstack, 0, sys::word(&now))) &&
            (now.ss_flags & SS_ONSTACK) != 0;
 }
+
+}  // namespace
 
 bool SlowPath::handler_on_top() {
     if (given_up) return true;

@@ -89,7 +89,4 @@ class SlowPath {
 /// slow path. False: a handler has freed it already.
 bool defer_free(PageDesc* large);
 
-/// Whether the calling thread runs on its alternative signal stack.
-bool on_signal_stack();
-
 }  // namespace aep

@@ -26,6 +26,13 @@ std::string node_text(const Json& node) {
                        node.at("self").get<bool>() ? ", this one" : "");
 }
 
+std::string duration_text(u64 ms) {
+    const u64 s = ms / 1000;
+    if (s < 60) return fmt::format("{}.{} s", s, ms % 1000 / 100);
+    if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
+    return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
+}
+
 }  // namespace
 
 std::string bytes_text(u64 bytes) {
@@ -38,13 +45,6 @@ std::string bytes_text(u64 bytes) {
     }
     const bool whole = value == static_cast<double>(static_cast<u64>(value)) || value >= 100;
     return fmt::format("{:.{}f} {}", value, whole ? 0 : 1, UNITS[unit]);
-}
-
-std::string duration_text(u64 ms) {
-    const u64 s = ms / 1000;
-    if (s < 60) return fmt::format("{}.{} s", s, ms % 1000 / 100);
-    if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
-    return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
 }
 
 std::string status_text(const Json& s) {

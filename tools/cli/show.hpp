@@ -12,7 +12,6 @@ namespace aep {
 
 /// "12 MiB", "1.5 GiB".
 std::string bytes_text(u64 bytes);
-std::string duration_text(u64 ms);
 std::string status_text(const Json& status);
 /// What it did a second, a line (rates_between).
 std::string rates_text(const Json& rates);

@@ -42,7 +42,7 @@ FOLDERS = {
     "shim/sharing": [*CORE, *JOINED, "shim/driver"],
     "preload": [*BASE, "dsm-core/heap", *CLIENT, "include/*"],
     "node": [*CORE, "dsm-core", *JOINED],
-    "aep-lib/completer": [*BASE, "dsm-core/pool", *PROVIDER, "shim/context"],
+    "aep-lib/completer": [*BASE, "dsm-core/pool", *PROVIDER, "shim/sys", "shim/context"],
     "tools/cli": [*BASE, *PROVIDER, "dsm-core/era", "shim/sys", "shim/context", "node"],
     "tools/daemon": [*CORE, *PROVIDER, "aep-lib/completer", "shim/sys", "shim/context", "node"],
     "tools/torture": [*CORE, "include/*"],

@@ -80,7 +80,7 @@ bool ClientAdmission::open_descriptions(u32 client, Admission& admission) {
     fds[FD_POOL] = describe_again(pool_.fd(), O_RDWR);
     for (const UniqueFd& fd : fds)
         if (!fd) return false;
-    const u64 node_byte = static_cast<u64>(NODE_LOCK_OFFSET) + pool_.owner().node;
+    const u64 node_byte = NODE_LOCK_OFFSET + pool_.owner().node;
     return set_file_lock(fds[FD_LIFE].get(), F_WRLCK, CLIENT_LOCKS_OFFSET + client) &&
            set_file_lock(fds[FD_CONTEXT].get(), F_WRLCK, FROZEN_LOCKS_OFFSET + client) &&
            set_file_lock(fds[FD_POOL].get(), F_RDLCK, node_byte);

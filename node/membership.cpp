@@ -213,7 +213,7 @@ bool Membership::is_dead(u32 node, u64 now_ms) {
     return owner.bits != PoolNodeWord::make(PoolNodeState::live,
                                             static_cast<u32>(entry.pool_generation.load()))
                              .bits ||
-           !somebody_locks(pool_fd_, static_cast<u64>(NODE_LOCK_OFFSET) + of_pool);
+           !somebody_locks(pool_fd_, NODE_LOCK_OFFSET + of_pool);
 }
 
 u32 Membership::beat_and_recover(u64 now_ms) {

@@ -17,7 +17,7 @@ namespace aep {
 namespace {
 
 bool share_node_lock(int fd, u32 node) {
-    return set_file_lock(fd, F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node);
+    return set_file_lock(fd, F_RDLCK, NODE_LOCK_OFFSET + node);
 }
 
 void describe_process(PoolNodeEntry& entry, const std::string& name) {

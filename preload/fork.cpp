@@ -80,6 +80,24 @@ int run_clone_child(void* argument) {
     return start.run(start.argument);
 }
 
+/// Before a child that libc makes without its handlers. False: refused, errno says why.
+bool before_child() {
+    const int error = aep_before_fork();
+    if (error == 0) return true;
+    aep_after_fork_parent();
+    refused = 0;
+    errno = error;
+    return false;
+}
+
+/// After it, in the parent: what made the child has said `pid`, or errno.
+pid_t after_child(pid_t pid) {
+    const int saved = errno;
+    aep_after_fork_parent();
+    errno = saved;
+    return pid;
+}
+
 }  // namespace
 
 int aep_before_fork() {
@@ -123,21 +141,11 @@ AEP_EXPORT pid_t fork() noexcept {
 
 AEP_EXPORT pid_t _Fork() noexcept {
     auto* const next = next_Fork.get();
-    if (const int error = aep_before_fork(); error != 0) {
-        aep_after_fork_parent();
-        refused = 0;
-        errno = error;
-        return -1;
-    }
+    if (!before_child()) return -1;
     const pid_t pid = next();
-    if (pid == 0) {
-        aep_after_fork_child();
-    } else {
-        const int saved = errno;
-        aep_after_fork_parent();
-        errno = saved;
-    }
-    return pid;
+    if (pid != 0) return after_child(pid);
+    aep_after_fork_child();
+    return 0;
 }
 
 AEP_EXPORT int clone(int (*run)(void*), void* stack, int flags, void* argument, ...) noexcept {
@@ -150,18 +158,9 @@ AEP_EXPORT int clone(int (*run)(void*), void* stack, int flags, void* argument, 
     va_end(rest);
     if ((flags & CLONE_VM) != 0 || run == nullptr || stack == nullptr)
         return next(run, stack, flags, argument, parent_tid, tls, child_tid);
-    if (const int error = aep_before_fork(); error != 0) {
-        aep_after_fork_parent();
-        refused = 0;
-        errno = error;
-        return -1;
-    }
+    if (!before_child()) return -1;
     CloneStart start{run, argument};
-    const int pid = next(run_clone_child, stack, flags, &start, parent_tid, tls, child_tid);
-    const int saved = errno;
-    aep_after_fork_parent();
-    errno = saved;
-    return pid;
+    return after_child(next(run_clone_child, stack, flags, &start, parent_tid, tls, child_tid));
 }
 
 /// syscall(2) ends here with -errno of a failed call (raw_clone.S).

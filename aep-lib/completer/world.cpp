@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "dsm-core/pool/superblock.hpp"
+#include "shim/sys/range_lock.hpp"
 
 namespace aep {
 
@@ -39,11 +40,7 @@ long become_only_completer(int context_fd) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", context_fd);
     const int own = open(path, O_RDWR | O_CLOEXEC);
     if (own < 0) return -errno;
-    struct flock byte {};
-    byte.l_type = F_WRLCK;
-    byte.l_whence = SEEK_SET;
-    byte.l_start = static_cast<off_t>(COMPLETER_LOCK_OFFSET);
-    byte.l_len = 1;
+    struct flock byte = range_lock(F_WRLCK, COMPLETER_LOCK_OFFSET);
     while (fcntl(own, F_OFD_SETLKW, &byte) != 0)
         if (errno != EINTR) return -errno;
     return 0;  // `own` stays open

@@ -9,12 +9,13 @@
 #include <errno.h>
 
 #include "dsm-core/base/types.hpp"
+#include "shim/sys/range_lock.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
 
 /// Byte of node 0's lock; node i's is i further.
-inline constexpr long NODE_LOCK_OFFSET = 1L << 60;
+inline constexpr u64 NODE_LOCK_OFFSET = u64{1} << 60;
 
 enum class NodeLock {
     taken,   // ours now
@@ -24,11 +25,7 @@ enum class NodeLock {
 
 /// Tries to lock node `i` for the description of `fd`; never waits.
 inline NodeLock try_node_lock(int fd, u32 i) {
-    struct flock lock {};
-    lock.l_type = F_WRLCK;
-    lock.l_whence = SEEK_SET;
-    lock.l_start = NODE_LOCK_OFFSET + i;
-    lock.l_len = 1;
+    struct flock lock = range_lock(F_WRLCK, NODE_LOCK_OFFSET + i);
     const long result = sys::fcntl(fd, F_OFD_SETLK, &lock);
     if (!sys::failed(result)) return NodeLock::taken;
     return result == -EAGAIN || result == -EACCES ? NodeLock::held : NodeLock::failed;
@@ -36,11 +33,7 @@ inline NodeLock try_node_lock(int fd, u32 i) {
 
 /// Drops the lock before its description ends.
 inline void release_node_lock(int fd, u32 i) {
-    struct flock lock {};
-    lock.l_type = F_UNLCK;
-    lock.l_whence = SEEK_SET;
-    lock.l_start = NODE_LOCK_OFFSET + i;
-    lock.l_len = 1;
+    struct flock lock = range_lock(F_UNLCK, NODE_LOCK_OFFSET + i);
     sys::fcntl(fd, F_OFD_SETLK, &lock);
 }
 

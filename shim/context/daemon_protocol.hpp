@@ -33,6 +33,16 @@ struct AskMessage {
     char name[16];     // attach: of the process
 };
 
+/// A message that asks for `what`, by a client whose context's layout is `layout_hash`.
+inline AskMessage asking(Ask what, u64 layout_hash) {
+    AskMessage ask{};
+    ask.magic = PROTOCOL_MAGIC;
+    ask.version = PROTOCOL_VERSION;
+    ask.ask = static_cast<u32>(what);
+    ask.layout_hash = layout_hash;
+    return ask;
+}
+
 /// From the daemon. On success of attach it carries ATTACH_FDS descriptors, in this order.
 struct AnswerMessage {
     u64 magic;

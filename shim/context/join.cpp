@@ -91,11 +91,7 @@ bool refuse(const char* what, long error) {
 long attach(bool private_heap, AnswerMessage& answer, Descriptors& got) {
     const long connected = connect_daemon(this_client.link);
     if (sys::failed(connected)) return connected;
-    AskMessage ask{};
-    ask.magic = PROTOCOL_MAGIC;
-    ask.version = PROTOCOL_VERSION;
-    ask.ask = static_cast<u32>(Ask::attach);
-    ask.layout_hash = CONTEXT_LAYOUT_HASH;
+    AskMessage ask = asking(Ask::attach, CONTEXT_LAYOUT_HASH);
     ask.image_hash = IMAGE_HASH;
     ask.private_heap = private_heap ? 1 : 0;
     sys::call(__NR_prctl, PR_GET_NAME, sys::word(&ask.name));

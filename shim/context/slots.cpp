@@ -178,11 +178,7 @@ bool finish_left_operation() {
     Slot* slot = entered_slot;
     if (slot == nullptr) return true;
     if (is_open(slot)) {
-        AskMessage ask{};
-        ask.magic = PROTOCOL_MAGIC;
-        ask.version = PROTOCOL_VERSION;
-        ask.ask = static_cast<u32>(Ask::complete_slot);
-        ask.layout_hash = CONTEXT_LAYOUT_HASH;
+        AskMessage ask = asking(Ask::complete_slot, CONTEXT_LAYOUT_HASH);
         ask.slot = index_of(*slot);
         AnswerMessage answer{};
         const ProcessLockScope scope(ask_lock);

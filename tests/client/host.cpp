@@ -77,7 +77,7 @@ void become_node(const PoolTables& tables) {
     entry.pid = static_cast<u32>(getpid());
     std::memcpy(entry.name, "client_host", 12);
     entry.word.store(PoolNodeWord::make(PoolNodeState::live, generation).bits);
-    if (!lock_byte(pool_fd, F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node)) die("node lock");
+    if (!lock_byte(pool_fd, F_RDLCK, NODE_LOCK_OFFSET + node)) die("node lock");
     context().node = node;
     context().node_generation = generation;
 }
@@ -201,7 +201,7 @@ AnswerMessage attach(int connection, const AskMessage& ask, std::vector<int>& fd
            open_again("pool")};
     if (!lock_byte(fds[FD_LIFE], F_WRLCK, CLIENT_LOCKS_OFFSET + index) ||
         !lock_byte(fds[FD_CONTEXT], F_WRLCK, FROZEN_LOCKS_OFFSET + index) ||
-        !lock_byte(fds[FD_POOL], F_RDLCK, static_cast<u64>(NODE_LOCK_OFFSET) + node))
+        !lock_byte(fds[FD_POOL], F_RDLCK, NODE_LOCK_OFFSET + node))
         die("client locks");
     AnswerMessage answer{};
     answer.client = index;

@@ -18,11 +18,7 @@
 namespace aep::test {
 
 inline AskMessage good_ask(Ask what = Ask::attach) {
-    AskMessage ask{};
-    ask.magic = PROTOCOL_MAGIC;
-    ask.version = PROTOCOL_VERSION;
-    ask.ask = static_cast<u32>(what);
-    ask.layout_hash = CONTEXT_LAYOUT_HASH;
+    AskMessage ask = asking(what, CONTEXT_LAYOUT_HASH);
     ask.image_hash = BUILT_IMAGE_HASH;
     std::strcpy(ask.name, "tester");
     return ask;

@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parent
 DECLARATION = re.compile(r"\s*(const\s+)?[A-Za-z_][\w:]*(<[^;]*>)?[\s*&]+\w+\s*[({=;]")
+BEFORE_STATEMENT = re.compile(r"(^|[;{}):]|\belse)\s*$")
+COMMENT = re.compile(r"//[^\n]*")
 BROKEN = re.compile(r"\s*(&&|\|\||return\b|[=?:,])|.*(&&|\|\||[=?:,])\s*$|[^;]*;[^;]*[^;\s}]\s*$", re.S)
 KEYS = {"file", "after", "text", "becomes", "fear", "tests", "equivalent"}
 
@@ -52,6 +54,8 @@ class Mutant:
         if begin < 0:
             raise Wrong(f"{self.name}: {self.file} has no more: {self.text!r}"
                         + (f" behind {self.after!r}" if self.after else ""))
+        if self.is_statement and not BEFORE_STATEMENT.search(COMMENT.sub("", source[:begin])):
+            raise Wrong(f"{self.name}: in {self.file} {self.text!r} is only the end of a statement; name an expression")
         return begin, begin + len(self.text)
 
     @property

@@ -27,7 +27,7 @@ from worker import Worker, tests_of
 NEUTRAL = 0x7FFF_FFFE  # no mutant's: the switches are set all the same
 TRAP = 0x8000_0000
 LIMIT_ONE = 300    # seconds for each test without a mutant
-LIMIT_LEAST = 20   # seconds for tests with a mutant, and for each second that they took without
+LIMIT_LEAST = 20   # seconds for each test with a mutant, and for each second that it took without
 LIMIT_FACTOR = 10  #
 QUICK = 2          # seconds: such tests run together
 MEASURED_AT_ONCE = 40
@@ -70,12 +70,12 @@ class Job:
 
     def measure(self, worker, batch):
         """Runs tests without a mutant."""
-        limit = LIMIT_ONE + len(batch)
-        outcome = worker.run(NEUTRAL, limit, batch, stop=False)
+        limits = {test.name: LIMIT_ONE for test in batch}
+        outcome = worker.run(NEUTRAL, limits, batch, stop=False)
         lost = [test for test in batch if test.name not in outcome.passed]
-        if batch[0].binary and len(batch) > 1:  # one may have died of another
+        if len(batch) > 1 and (batch[0].binary or outcome.how == "no end"):  # one may have died of another
             for test in lost:
-                outcome.passed |= worker.run(NEUTRAL, limit, [test]).passed
+                outcome.passed |= worker.run(NEUTRAL, limits, [test]).passed
         self.seconds |= outcome.passed
         for test in batch:
             if test.name not in outcome.passed:
@@ -103,8 +103,8 @@ class Job:
     def noticed_by(self, worker, number, tests):
         """The first test that does not pass with it, and how; None."""
         for batch in self.batches(tests):
-            limit = LIMIT_LEAST + LIMIT_FACTOR * sum(self.seconds[test.name] for test in batch)
-            outcome = worker.run(number, limit, batch)
+            limits = {test.name: LIMIT_LEAST + LIMIT_FACTOR * self.seconds[test.name] for test in batch}
+            outcome = worker.run(number, limits, batch)
             if outcome.failed:
                 return outcome.failed, outcome.how
         return None

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import re
 import subprocess
+import time
 import xml.etree.ElementTree
 
 from binaries import Binaries
@@ -24,6 +25,8 @@ exit $?
 FILTER = "--gtest_filter="
 CASE_ENDS = re.compile(r"^\[\s+(OK|FAILED|SKIPPED)\s+\] ([^ ,]+)(?:, where .*)? \((\d+) ms\)", re.M)
 CASE_BEGINS = re.compile(r"^\[ RUN\s+\] (\S+)", re.M)
+TEST_BEGINS = re.compile(r"^\s*Start\s+\d+: (.+)$", re.M)
+LOOK = 0.2  # seconds, for the test that runs now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,31 +70,42 @@ class Worker:
         self.results = built.parent / f"results-{number}.xml"
         self.log = built.parent / f"log-{number}.txt"
 
-    def run(self, number, limit, batch, stop=True):
-        """An Outcome, with the switch set to `number`. `stop`: at the first test that fails."""
+    def run(self, number, limits, batch, stop=True):
+        """An Outcome, with the switch set to `number`. `limits`: test -> seconds. `stop`: at the first that fails."""
         self.binaries.switch(number)
-        return self._cases(limit, batch, stop) if batch[0].binary else self._by_ctest(limit, batch, stop)
+        return self._cases(limits, batch, stop) if batch[0].binary else self._by_ctest(limits, batch, stop)
 
-    def _started(self, limit, folder, *command):
-        """What it said; None: time was up."""
+    def _started(self, limits, begins, folder, *command):
+        """What it said, and its status; below 0: a test took longer than its limit. `begins` finds in what is said so
+        far which one runs, by its key in `limits`; what comes before the first and after the last has its time, too."""
         with open(self.log, "wb") as log:
             process = subprocess.Popen(
                 # With us, should we be killed.
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", NAMESPACES,
                  "mutants", self.place, self.built, self.first_pid, folder, *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-            try:
-                process.wait(limit)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            runs, since = "", time.monotonic()
+            while True:
+                try:
+                    process.wait(LOOK)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+                begun = begins.findall(self.log.read_text(errors="replace"))
+                if begun and begun[-1] != runs:
+                    runs, since = begun[-1], time.monotonic()
+                if time.monotonic() - since > limits.get(runs, max(limits.values())):
+                    process.kill()
+                    process.wait()
+                    break
         if process.returncode == 99:
             raise RuntimeError(f"no namespaces of its own: see {self.log}")
         return self.log.read_text(errors="replace"), process.returncode
 
-    def _cases(self, limit, batch, stop):
+    def _cases(self, limits, batch, stop):
         words = [FILTER + ":".join(test.case for test in batch), *["--gtest_fail_fast"] * stop]
-        text, status = self._started(limit, batch[0].folder, batch[0].binary, *words)
+        limits = {test.case: limits[test.name] for test in batch}
+        text, status = self._started(limits, CASE_BEGINS, batch[0].folder, batch[0].binary, *words)
         names = {test.case: test.name for test in batch}
         outcome, ended = Outcome({}), set()
         for how, case, ms in CASE_ENDS.findall(text):
@@ -107,13 +121,13 @@ class Worker:
             outcome.failed, outcome.how = batch[0].name, "does not start"
         return outcome
 
-    def _by_ctest(self, limit, batch, stop):
+    def _by_ctest(self, limits, batch, stop):
         self.results.unlink(missing_ok=True)
         names = "|".join(re.escape(test.name) for test in batch)
-        text, _ = self._started(limit, self.built, "ctest", "--no-tests=error", "--output-junit", self.results, "-R",
+        text, _ = self._started(limits, TEST_BEGINS, self.built, "ctest", "--no-tests=error", "--output-junit", self.results, "-R",
                                 f"^({names})$", *["--stop-on-failure"] * stop)
         if not self.results.exists():
-            begun = re.findall(r"^\s*Start\s+\d+: (.+)$", text, re.M)
+            begun = TEST_BEGINS.findall(text)
             return Outcome({}, begun[-1] if begun else batch[0].name, "no end")
         outcome = Outcome({})
         for case in xml.etree.ElementTree.parse(self.results).getroot().iter("testcase"):

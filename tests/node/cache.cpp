@@ -123,6 +123,83 @@ TEST(Cache, ARunAtAPlaceThatIsTakenInPartGoesBackWhole) {
     });
 }
 
+/// Nothing is known of what lies in a chunk of the cache: a client must not take it for zero.
+TEST(Cache, ARunOfCachedChunksIsNotClean) {
+    with_host([](Host& host, const Directory&) {
+        ASSERT_EQ(fill_cache(host, 2), 2u);
+        ClientProcess process([](Client& client) {
+            const op::ClaimChunks two{.count = 2};
+            const auto cached = client.ask(two);
+            must(cached.status == Status::ok && raw(cached.first) == 0 && !cached.clean,
+                 "the cached ones");
+            const auto fresh = client.ask(two);
+            must(fresh.status == Status::ok && raw(fresh.first) == 2 && fresh.clean, "fresh ones");
+            client.ask(op::ReturnChunk{.chunk = ChunkIndex{1}, .clean = false});
+            client.ask(op::ReturnChunk{.chunk = fresh.first, .clean = true});
+            const auto mixed = client.ask(op::ClaimChunks{.count = 2, .at = ChunkIndex{1}});
+            must(mixed.status == Status::ok && !mixed.clean, "one of each");
+        });
+        const u32 client = process.attach_and_wait(host);
+        process.kill_it();
+        EXPECT_EQ(host.recover(client).chunks, 4u);
+        expect_all_back(host);
+    });
+}
+
+TEST(Cache, RunsThatCannotBeAreNotThere) {
+    with_host([](Host& host, const Directory&) {
+        ClientProcess process([](Client& client) {
+            const u32 all = context().pool.chunk_count;
+            const op::ClaimChunks none[] = {
+                {.count = 0},
+                {.count = 0, .at = ChunkIndex{0}},
+                {.count = all + 1},
+                {.count = ~0u},
+                {.count = all + 1, .at = ChunkIndex{0}},
+                {.count = 1, .alignment = 0},
+                {.count = 1, .alignment = 3},
+                {.count = 1, .alignment = 2, .at = ChunkIndex{1}},
+                {.count = 2, .at = ChunkIndex{all - 1}},
+                {.count = 1, .at = ChunkIndex{all}},
+            };
+            for (const op::ClaimChunks& o : none) {
+                must(client.ask(o).status == Status::miss, "there is none");
+                must(client_at(client.number()).chunks.load() == 0, "nothing is counted");
+            }
+            must(client.ask(op::ClaimChunks{.count = 1, .at = ChunkIndex{all - 1}}).status ==
+                     Status::ok,
+                 "the last");
+        });
+        const u32 client = process.attach_and_wait(host);
+        process.kill_it();
+        EXPECT_EQ(host.recover(client).chunks, 1u);
+        expect_all_back(host);
+    });
+}
+
+/// What `aep clients` shows as the most that a client had.
+TEST(Cache, TheMostThatAClientHeldIsNoted) {
+    with_host([](Host& host, const Directory&) {
+        ClientProcess process([](Client& client) {
+            claim_bare(client, 3);
+            for (const u32 c : {0u, 1u, 2u})
+                client.ask(op::ReturnChunk{.chunk = ChunkIndex{c}, .clean = true});
+            claim_bare(client, 2);
+        });
+        const u32 client = process.attach_and_wait(host);
+        EXPECT_EQ(client_at(client).chunks.load(), 2u);
+        EXPECT_EQ(client_at(client).peak.load(), 3u);
+        process.kill_it();
+        host.recover(client);
+        ClientProcess next([](Client& one) { claim_bare(one, 1); });
+        ASSERT_EQ(next.attach_and_wait(host), client);
+        EXPECT_EQ(client_at(client).peak.load(), 1u) << "its predecessor's";
+        next.kill_it();
+        host.recover(client);
+        expect_all_back(host);
+    });
+}
+
 TEST(Cache, OthersInNeedAreNotMadeToWait) {
     with_host([](Host& host, const Directory& directory) {
         ASSERT_EQ(fill_cache(host, 6), 6u);

@@ -4,6 +4,7 @@
 // Crash rule: each test runs in a child of its own.
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "dsm-core/heap/remote.hpp"
 #include "tests/unit/heap_fixture.hpp"
@@ -34,6 +35,13 @@ void before_the_push(Heap* h, const std::function<void()>& meanwhile) {
     ASSERT_NE(d, nullptr);
     ASSERT_EQ(d->remote_next, nullptr);
     meanwhile();
+    d->remote_next = h->remote_pages.load();
+    h->remote_pages.store(d);
+}
+
+/// Puts a page on the list of a heap that it had when its freer looked.
+void late_push(Heap* h, PageDesc* d) {
+    d->remote_queued.store(1);
     d->remote_next = h->remote_pages.load();
     h->remote_pages.store(d);
 }
@@ -136,6 +144,85 @@ TEST(RemotePoints, ItFollowsOneAdopterAfterTheOther) {
         expect_sound();
         drain(heaps[2]);
         EXPECT_FALSE(page_is_live(page_of(block), index_of(block)));
+        expect_sound();
+    });
+}
+
+/// Of two pages on the former owner's list the second one waits while the first follows another adopter.
+TEST(RemotePoints, WhatWaitsToBeSentOnIsNotLostOnTheWay) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        Heap* heaps[] = {new_heap(), new_heap(), new_heap()};
+        const u32 c = class_of(4096);
+        std::vector<uptr> blocks;
+        for (u32 i = 0; i < SLICE_SIZE / 4096 + 2; ++i) blocks.push_back(pop(heaps[0], c));
+        const uptr first = blocks.front(), second = blocks.back();
+        ASSERT_NE(page_of(first), page_of(second));
+        for (const uptr block : {first, second}) ASSERT_EQ(mark(block), RemoteMark::first_of_page);
+        const auto adopt = [&](u32 from) {
+            abandon(heaps[from]);
+            ASSERT_NE(pop(heaps[from + 1], from), 0u);
+            ASSERT_EQ(owner(first), heaps[from + 1]->id());
+            ASSERT_EQ(owner(second), heaps[from + 1]->id());
+        };
+        once_at(
+            "remote: queued",
+            [&] {
+                before_the_push(
+                    heaps[0],
+                    [&] {
+                        adopt(0);
+                        late_push(heaps[0], page_of(second));
+                    });
+                once_at(
+                    "remote: queued",
+                    [&] {
+                        before_the_push(
+                            heaps[1], [&] { adopt(1); });
+                    });
+            });
+        queue_page(page_of(first));
+        EXPECT_EQ(heaps[0]->remote_pages.load(), nullptr);
+        EXPECT_EQ(heaps[1]->remote_pages.load(), nullptr);
+        expect_sound();
+        drain(heaps[2]);
+        for (const uptr block : {first, second})
+            EXPECT_FALSE(page_is_live(page_of(block), index_of(block)));
+        expect_sound();
+    });
+}
+
+/// From when it is taken off the list of the abandoned until it is on that of the unused.
+TEST(RemotePoints, AHeapThatIsBeingAdoptedIsLeftToItsAdopter) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        Heap* former = new_heap();
+        Heap* h = new_heap();
+        const u32 c = class_of(4096);
+        std::vector<uptr> blocks;
+        for (u32 i = 0; i < SLICE_SIZE / 4096 + 2; ++i) blocks.push_back(pop(former, c));
+        const uptr queued = blocks.front(), late = blocks.back();
+        ASSERT_NE(page_of(queued), page_of(late));
+        abandon(former);
+        push_remote(queued);
+        ASSERT_EQ(mark(late), RemoteMark::first_of_page);
+        u32 taken = ~u32{0};
+        once_at(
+            "remote: queued",
+            [&] {
+                late_push(former, page_of(late));
+                taken = perform(op::TakeBack{.heap = former, .now = 1}).slices;
+            });
+        ASSERT_NE(pop(h, 0), 0u);  // adopts, and sends the queued page on
+        EXPECT_EQ(taken, 0u);
+        EXPECT_EQ(former->remote_pages.load(), page_of(late)) << "another was at its list";
+        expect_sound();
+        ASSERT_EQ(new_heap(), former);
+        for (Heap* each : {former, h}) drain(each);
+        for (const uptr block : {queued, late})
+            EXPECT_FALSE(page_is_live(page_of(block), index_of(block)));
         expect_sound();
     });
 }

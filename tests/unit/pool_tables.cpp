@@ -73,6 +73,18 @@ TEST(Superblock, IsJudgedByVersionBeforeChecksum) {
     EXPECT_NE(std::strstr(fault.advice, "another version"), nullptr);
 }
 
+/// What lies behind the tables begins where this says: in whole pages, and in the file.
+TEST(Superblock, TablesBetweenNodesOfASizeThatCannotBeAreRefused) {
+    for (const u64 bytes :
+         {u64{1}, u64{OS_PAGE_SIZE} - 1, u64{DEFAULT_POOL_BYTES}, ~u64{0} << 12, ~u64{0}}) {
+        Superblock s;
+        make_superblock(s, DEFAULT_POOL_BYTES, UUID, {}, bytes);
+        const PoolFault fault = verify_superblock(s, s.file_bytes);
+        EXPECT_STREQ(fault.field, "era_bytes") << bytes;
+        EXPECT_EQ(fault.found, bytes);
+    }
+}
+
 TEST(Tables, ClaimsFirstFitFromAPlace) {
     Header h(40 * MiB);  // 9 chunks
     h.make_node(3, 7);

@@ -13,6 +13,8 @@ struct Operation {
     const char* name;
     void (*setup)(World&);
     void (*run)(Client&);  // by node 0
+
+    friend void PrintTo(const Operation& operation, std::ostream* out) { *out << operation.name; }
 };
 
 /// Nodes 0 and 1 hold object 0, node 0 alone object 1; a message waits from 1 for 0; chunk 1 is

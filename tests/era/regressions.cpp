@@ -10,6 +10,8 @@
 namespace aep::era::test {
 namespace {
 
+constexpr u64 TAKEN = 6;  // a recoverer's first access after the dead node's word is durable
+
 Plan alone(Shape shape = {.nodes = 3, .lanes = 2, .refs = 4, .objects = 4, .slots = 2}) {
     Plan plan;
     plan.name = "regression";
@@ -88,6 +90,27 @@ TEST(Era, deadReceiverDoesNotWedgeItsQueue) {
     EXPECT_EQ(receive(receiver, 0, 1, object), Status::empty);
 }
 
+/// Its recovery has begun, and may take its time: nobody waits for room in a ring that nobody empties.
+TEST(Era, aFullRingOfANodeThatIsBeingRecoveredIsNotWaitedFor) {
+    Plan plan = alone();
+    plan.recoverers = 0;
+    World world(plan);
+    world.begin();
+    world.act_as(0, 0);
+    while (world.client(0, 0).send(1, 0) == Status::ok) {
+    }
+    world.crash(1);
+    ASSERT_TRUE(dies_at(world, 2, TAKEN, NEVER, [&] { world.recover_dead(2); }));
+    world.act_as(0, 0);
+    const std::vector<u8> before(world.t.base, world.t.base + world.t.at.bytes);
+    EXPECT_EQ(world.client(0, 0).send(1, 0), Status::no_node);
+    EXPECT_EQ(before, std::vector<u8>(world.t.base, world.t.base + world.t.at.bytes));
+    world.recover_dead(2);
+    EXPECT_EQ(count_of(world, 0), 1U);
+    world.check();
+    EXPECT_EQ(world.failure(), "");
+}
+
 TEST(Era, messagesOfADeadSenderArrive) {
     const Plan plan = alone();
     World world(plan);
@@ -157,6 +180,49 @@ TEST(Era, aSenderThatReadTheHintLongAgoIsHeard) {
     world.act_as(1, 0);
     ASSERT_EQ(world.client(1, 0).receive(0, 0), Status::ok);
     EXPECT_EQ(world.t.head(0, 1).load(), world.t.tail(0, 1).load());
+}
+
+/// Who looks meanwhile finds it: the hint goes as far as the oldest message that nobody has taken, whichever was taken.
+TEST(Era, theHintPassesNoMessage) {
+    for (const u64 taken : {0, 1}) {
+        const Plan plan = alone();
+        World world(plan);
+        world.begin();
+        world.act_as(0, 0);
+        for (int i = 0; i < 2; ++i) ASSERT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+        world.act_as(1, 0);
+        Lane<SimMemory> receiver(world.memory, world.t, 1, 0, world.standing(1));
+        ASSERT_EQ(
+            take_message(receiver, {.from = 0, .position = taken, .object = 0, .envelope = {}}, 0),
+            Status::ok);
+        EXPECT_EQ(world.t.head(0, 1).load(), taken == 0 ? 1U : 0U);
+        EXPECT_EQ(world.t.tail(0, 1).load(), 2U);
+    }
+}
+
+/// Two lanes of a node send at once: between any two accesses of the one the other sends a whole message.
+TEST(Era, aSendInTheMiddleOfAnotherIsHeard) {
+    const Plan plan = alone();
+    World world(plan);
+    bool sent_between = true;
+    for (u64 when = 1; sent_between; ++when) {
+        sent_between = false;
+        world.begin();
+        const auto usual = world.memory.before;
+        u64 accesses = 0;
+        world.memory.before = [&](Access, const Word&) {
+            if (sent_between || ++accesses != when) return;
+            sent_between = true;
+            world.act_as(0, 1);
+            EXPECT_EQ(world.client(0, 1).send(1, 0), Status::ok);
+            world.act_as(0, 0);
+        };
+        world.act_as(0, 0);
+        EXPECT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+        world.memory.before = usual;
+        world.check();
+        ASSERT_EQ(world.failure(), "") << when;
+    }
 }
 
 /// Two lanes of one client see the same message; one takes it, and before the other claims it the
@@ -316,8 +382,9 @@ TEST(Era, whoWasDeclaredDeadIsFenced) {
     EXPECT_EQ(fresh.create(0, 0), Status::ok);
 }
 
-/// `fenced` in the middle of an operation, too, means that it changed no count and no reference.
-TEST(Era, whoIsDeclaredDeadInTheMiddleOfAnOperationIsFenced) {
+/// Declares node 0 dead before each access of each operation, and recovers it at once, or when the operation is
+/// through. Returns how often it was fenced. In every case what it did and did not do is in counts and references alike.
+u32 declare_dead_anywhere(bool at_once) {
     using Operation = Status (*)(Client&);
     const Operation operations[] = {
         [](Client& c) { return c.create(1, 1); }, [](Client& c) { return c.attach(1, 0); },
@@ -330,43 +397,54 @@ TEST(Era, whoIsDeclaredDeadInTheMiddleOfAnOperationIsFenced) {
         all_hold_one(w);
         w.act_as(0, 0);
         w.client(0, 0).claim(1);
+        w.act_as(2, 0);
+        w.client(2, 0).send(0, 0);
     };
+    plan.recoverers = at_once ? 1 : 0;
     World world(plan);
     u32 fenced = 0;
     for (const Operation operation : operations) {
-        Status status = Status::fenced;
-        for (u64 when = 1; status == Status::fenced; ++when) {
+        bool declared = true;
+        for (u64 when = 1; declared; ++when) {
+            declared = false;
             world.begin();
             const auto usual = world.memory.before;
             u64 accesses = 0;
-            world.act_as(0, 0);
-            bool recovering = false;
             world.memory.before = [&](Access, const Word&) {
-                if (!recovering && ++accesses == when) {
-                    recovering = true;
-                    world.declare_dead(0);
-                    world.act_as(0, 0);
-                    recovering = false;
+                if (++accesses != when || declared) return;
+                declared = true;
+                world.declare_dead(0);
+                if (!at_once) {
+                    dies_at(world, 1, TAKEN, NEVER, [&] { world.recover_dead(1); });
+                    world.declare_dead(1);
                 }
+                world.act_as(0, 0);
             };
+            world.act_as(0, 0);
             Client slow = world.client(0, 0);
-            status = operation(slow);
+            const Status status = operation(slow);
             world.memory.before = usual;
-            if (status == Status::fenced) {
-                ++fenced;
-                world.check_objects();
-                ASSERT_EQ(world.failure(), "") << when;
-                ASSERT_EQ(world.t.chunks[0].load(), FREE_CHUNK.bits) << when;
-                ASSERT_EQ(world.t.chunks[1].load(), FREE_CHUNK.bits) << when;
-            }
+            if (!declared) break;  // it was through before
+            fenced += status == Status::fenced;
+            // Beyond its last look at the node's word: whoever recovers a node has cut it off before.
+            if (at_once && status == Status::ok) continue;
+            world.recover_dead(2);
+            world.check_objects();
+            EXPECT_EQ(world.failure(), "") << when;
+            EXPECT_EQ(world.t.chunks[0].load(), FREE_CHUNK.bits) << when;
+            EXPECT_EQ(world.t.chunks[1].load(), FREE_CHUNK.bits) << when;
         }
     }
-    EXPECT_GT(fenced, 20U);
+    return fenced;
+}
+
+TEST(Era, whoIsDeclaredDeadInTheMiddleOfAnOperationIsFenced) {
+    EXPECT_GT(declare_dead_anywhere(true), 20U);
+    EXPECT_GT(declare_dead_anywhere(false), 20U);
 }
 
 /// Nobody has to say again that node 0 is dead.
 TEST(Era, whoRecoversARecovererFinishesItsRecovery) {
-    constexpr u64 TAKEN = 6;  // the recoverer's first access after node 0's word is durable
     Plan plan = alone();
     plan.recoverers = 0;
     World world(plan);

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <ostream>
 #include <string>
 
 #include "dsm-core/era/chunks.hpp"
@@ -58,6 +59,9 @@ struct Plan {
     u32 recoverers = 1;      // survivors that try to recover a dead machine, at once
     bool evictions = false;  // lines may also reach memory at any time (random plans)
     Sabotage sabotage;
+
+    /// Names the case of a test; its bytes, which GoogleTest would show else, differ from run to run.
+    friend void PrintTo(const Plan& plan, std::ostream* out) { *out << plan.name; }
 };
 
 struct Result {

@@ -50,7 +50,8 @@ class Job:
         known = json.loads(self.report.read_text()) if self.report.exists() else {}
         noticed = {name for name, result in known.items() if options.left and result["verdict"] == "noticed"}
         listed = mutants()
-        self.chosen = [m for m in listed if re.search(options.only, m.name) and m.name not in noticed]
+        self.chosen = [*{m.name: m for only in options.only or [""] for m in listed
+                         if re.search(only, m.name) and m.name not in noticed}.values()]
         self.results = {m.name: known[m.name] for m in listed if m.name in known}
         self.writing = threading.Lock()
         self.pattern = options.tests
@@ -146,7 +147,8 @@ class Job:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("built", type=Path)
-    parser.add_argument("--only", default="", help="mutants whose names this regular expression finds")
+    parser.add_argument("--only", action="append", help="mutants whose names this regular expression finds; one after"
+                        " the other if there are several")
     parser.add_argument("--left", action="store_true", help="but those that the report says were noticed")
     parser.add_argument("--tests", help="these tests (ctest's -R) instead of those that the list names")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())

@@ -1,5 +1,5 @@
 // Purpose: one operation that its machine does not survive: ends it at a chosen access.
-// Who calls it: tests/era/crash_every_access.cpp, regressions.cpp.
+// Who calls it: tests/era/crash_every_access.cpp, regressions.cpp, messages.cpp.
 // Crash rule: this is the test of the crash rules.
 #pragma once
 
@@ -33,5 +33,6 @@ bool dies_at(World& world, u32 host, u64 last, u64 evicted, Operation&& operatio
 }
 
 inline constexpr u64 NEVER = ~u64{0};
+inline constexpr u64 TAKEN = 6;  // a recoverer's first access when the dead node's word is durable
 
 }  // namespace aep::era::test

@@ -33,6 +33,19 @@ inline void first_holds_one(World& world) {
     world.client(0, 0).create(0, 0);
 }
 
+/// Nobody does anything but what the test says; node 0 alone holds object 0.
+inline Plan alone(Shape shape = {.nodes = 3, .lanes = 2, .refs = 4, .objects = 4, .slots = 2}) {
+    Plan plan;
+    plan.name = "regression";
+    plan.shape = shape;
+    plan.setup = first_holds_one;
+    return plan;
+}
+
+inline u32 count_of(const World& world, u32 object) {
+    return CountWord{world.t.count(object).load()}.count();
+}
+
 /// One node adds a reference while another drops its own.
 inline Plan attach_and_release() {
     Plan plan;

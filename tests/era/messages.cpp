@@ -126,6 +126,39 @@ TEST(Era, aSenderThatReadTheHintLongAgoIsHeard) {
     EXPECT_EQ(world.t.head(0, 1).load(), world.t.tail(0, 1).load());
 }
 
+/// The same while the receiver, which has just emptied that slot, moves its hint beyond it.
+TEST(Era, aSenderThatReadTheHintLongAgoIsHeardWhileItMoves) {
+    const Plan plan = alone();
+    World world(plan);
+    u32 between = 0;
+    bool through = false;
+    for (u64 when = 1; !through; ++when) {
+        world.begin();
+        world.act_as(0, 0);
+        ASSERT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+        u64 accesses = 0;
+        bool sent = false;
+        const auto usual = world.memory.before;
+        world.memory.before = [&](Access, const Word&) {
+            const bool is_empty = world.t.message(0, 1, 0).load() == Cell::empty().bits;
+            if (sent || ++accesses != when || !is_empty) return;
+            sent = true;
+            world.t.tail(0, 1).store(0);
+            world.act_as(0, 0);
+            EXPECT_EQ(world.client(0, 0).send(1, 0), Status::ok);
+            world.act_as(1, 0);
+        };
+        world.act_as(1, 0);
+        ASSERT_EQ(world.client(1, 0).receive(0, 0), Status::ok);
+        world.memory.before = usual;
+        between += sent;
+        through = accesses < when;
+        world.check();
+        ASSERT_EQ(world.failure(), "") << when;
+    }
+    EXPECT_GT(between, 3U);
+}
+
 /// Who looks meanwhile finds it: the hint goes as far as the oldest message that nobody has taken, whichever was taken.
 TEST(Era, theHintPassesNoMessage) {
     for (const u64 taken : {0, 1}) {

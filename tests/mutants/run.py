@@ -4,9 +4,10 @@
 Usage: tests/mutants/run.py BUILT [--only REGEX] [--left] [--tests REGEX] [-j WORKERS] [--least PERCENT]
 Called by ci/mutants.sh; needs root.
 
-First the tests run with the switch set to no mutant: one that fails so would notice nothing. Then each mutant runs; it
-is noticed when a test fails or does not end in time, and that test passes at once again without it. Else it runs once
-more as a trap: if the tests pass even so, none of them comes to its place. Writes report.json beside the build. Exits 1 when fewer than PERCENT of what is not equivalent were noticed.
+First each test whose time is not known yet runs with the switch set to no mutant. Then each mutant runs; it is noticed
+when a test fails or does not end in time, and that test passes at once again without it. Else it runs once more as a
+trap: if the tests pass even so, none of them comes to its place. Writes report.json and seconds.json (the tests' times)
+beside the build. Exits 1 when fewer than PERCENT of what is not equivalent were noticed.
 """
 
 import argparse
@@ -47,6 +48,7 @@ class Job:
     def __init__(self, options):
         self.built = options.built.resolve()
         self.report = self.built.parent / "report.json"
+        self.times = self.built.parent / "seconds.json"
         known = json.loads(self.report.read_text()) if self.report.exists() else {}
         noticed = {name for name, result in known.items() if options.left and result["verdict"] == "noticed"}
         listed = mutants()
@@ -59,8 +61,10 @@ class Job:
         for number in range(options.jobs):
             self.workers.put(Worker(self.built, number))
         self.pool = concurrent.futures.ThreadPoolExecutor(options.jobs)
-        self.seconds = {}  # test -> of its run without a mutant
-        self.known = {}    # pattern -> tests that pass without a mutant, quick ones first
+        # test -> of its run without a mutant
+        self.seconds = json.loads(self.times.read_text()) if self.times.exists() else {}
+        self.known = {}  # pattern -> tests that pass without a mutant
+        self.traps = options.traps
 
     def with_worker(self, work, *arguments):
         worker = self.workers.get()
@@ -85,11 +89,12 @@ class Job:
     def learn_tests(self):
         patterns = {self.pattern or m.tests for m in self.chosen if not m.equivalent}
         found = {pattern: tests_of(self.built, pattern) for pattern in patterns}
-        every = {test for tests in found.values() for test in tests}
+        every = {test for tests in found.values() for test in tests if test.name not in self.seconds}
         print(f"{len(every)} tests without a mutant", flush=True)
         batches = [of_binary[i:i + MEASURED_AT_ONCE] for of_binary in by_binary(every)
                    for i in range(0, len(of_binary), MEASURED_AT_ONCE)]
         list(self.pool.map(lambda batch: self.with_worker(self.measure, batch), batches))
+        self.times.write_text(json.dumps(self.seconds, indent=1) + "\n")
         for pattern, tests in found.items():
             self.known[pattern] = [test for test in tests if test.name in self.seconds]
             if not self.known[pattern]:
@@ -119,13 +124,22 @@ class Job:
         tests = self.known[self.pattern or mutant.tests]
         if not tests:
             return {"verdict": "no tests"}
-        by = self.noticed_by(worker, mutant.number, tests)
-        if by and not self.passes_without(worker, by[0], tests):
-            return {"verdict": "doubtful", "by": by[0]}
-        if by:
-            return {"verdict": "noticed", "by": by[0], "how": by[1]}
+        while by := self.noticed_by(worker, mutant.number, tests):
+            if self.passes_without(worker, by[0], tests):
+                return {"verdict": "noticed", "by": by[0], "how": by[1]}
+            if self.passes_without(worker, by[0], tests):
+                return {"verdict": "doubtful", "by": by[0]}
+            self.forget(by[0])
+        if not self.traps:
+            return {"verdict": "survived", "by": "not run as a trap"}
         reached = self.noticed_by(worker, mutant.number | TRAP, tests)
         return {"verdict": "survived" if reached else "not reached", "by": reached[0] if reached else ""}
+
+    def forget(self, name):
+        """Of a test that passed once without a mutant, and does so no more."""
+        print(f"does not pass without a mutant: {name}", flush=True)
+        for tests in self.known.values():
+            tests[:] = [test for test in tests if test.name != name]
 
     def tell(self, worker, mutant):
         begin = time.monotonic()
@@ -150,6 +164,8 @@ def main():
     parser.add_argument("--only", action="append", help="mutants whose names this regular expression finds; one after"
                         " the other if there are several")
     parser.add_argument("--left", action="store_true", help="but those that the report says were noticed")
+    parser.add_argument("--no-traps", action="store_false", dest="traps",
+                        help="do not ask whether a test comes to the place of what survives")
     parser.add_argument("--tests", help="these tests (ctest's -R) instead of those that the list names")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--least", type=float, default=95, help="per cent that must be noticed")

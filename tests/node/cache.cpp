@@ -123,6 +123,23 @@ TEST(Cache, ARunAtAPlaceThatIsTakenInPartGoesBackWhole) {
     });
 }
 
+/// Its memory is there, and no other node need be asked; wherever it lies.
+TEST(Cache, ACachedChunkComesBeforeAFreshOne) {
+    with_host([](Host& host, const Directory&) {
+        ClientProcess process([](Client& client) {
+            claim_bare(client, 4);
+            client.ask(op::ReturnChunk{.chunk = ChunkIndex{0}, .clean = true});
+            client.ask(op::ReturnChunk{.chunk = ChunkIndex{2}, .clean = false});
+            const auto one = client.ask(op::ClaimChunks{.count = 1});
+            must(one.status == Status::ok && raw(one.first) == 2 && !one.clean, "the cached one");
+        });
+        const u32 client = process.attach_and_wait(host);
+        process.kill_it();
+        EXPECT_EQ(host.recover(client).chunks, 3u);
+        expect_all_back(host);
+    });
+}
+
 /// Nothing is known of what lies in a chunk of the cache: a client must not take it for zero.
 TEST(Cache, ARunOfCachedChunksIsNotClean) {
     with_host([](Host& host, const Directory&) {
@@ -166,6 +183,9 @@ TEST(Cache, RunsThatCannotBeAreNotThere) {
                 must(client.ask(o).status == Status::miss, "there is none");
                 must(client_at(client.number()).chunks.load() == 0, "nothing is counted");
             }
+            for (const u32 chunk : {all, all + 1, ~0u / 4, ~0u})
+                must(client.ask(op::ReturnChunk{.chunk = ChunkIndex{chunk}}).status == Status::miss,
+                     "not its own");
             must(client.ask(op::ClaimChunks{.count = 1, .at = ChunkIndex{all - 1}}).status ==
                      Status::ok,
                  "the last");

@@ -4,7 +4,14 @@
 #include "dsm-core/context/log_ring.hpp"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -57,6 +64,81 @@ TEST(LogRing, ARecordThatIsNeverCompletedIsSkippedInTheEnd) {
     for (u32 i = 10; i < LogRing::RECORDS / 2; ++i) ring->write(Event::no_run, 1, i, 0);
     EXPECT_EQ(read_all(reader, *ring, lost).size(), LogRing::RECORDS / 2);
     EXPECT_EQ(lost, 1u);
+}
+
+/// A process that is stopped before and after it writes; it may be led through it by single steps.
+class Writer {
+  public:
+    explicit Writer(LogRing& ring) : pid_(fork()) {
+        if (pid_ == 0) {
+            ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+            for (u64 i = 0; i < 2; ++i) {
+                stop();
+                ring.write(Event::client_limit, 7, i, ~i);
+            }
+            stop();
+            _exit(0);
+        }
+        next_stop();
+    }
+    ~Writer() {
+        kill(pid_, SIGKILL);
+        waitpid(pid_, nullptr, 0);
+    }
+    void goes_on() {
+        ptrace(PTRACE_CONT, pid_, nullptr, nullptr);
+        next_stop();
+    }
+    /// False: it stopped by itself.
+    bool makes_steps(u32 count) {
+        int signal = SIGTRAP;
+        for (; count != 0 && signal == SIGTRAP; --count) {
+            ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr);
+            signal = next_stop();
+        }
+        return signal == SIGTRAP;
+    }
+
+  private:
+    static void stop() { syscall(SYS_tgkill, getpid(), gettid(), SIGSTOP); }
+    int next_stop() {
+        int status = 0;
+        EXPECT_EQ(waitpid(pid_, &status, 0), pid_);
+        EXPECT_TRUE(WIFSTOPPED(status));
+        return WIFSTOPPED(status) ? WSTOPSIG(status) : SIGKILL;
+    }
+
+    pid_t pid_;
+};
+
+TEST(LogRing, ARecordThatIsBeingWrittenOverIsNotReadHalf) {
+    void* const at =
+        mmap(nullptr, sizeof(LogRing), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(at, MAP_FAILED);
+    LogRing& ring = *static_cast<LogRing*>(at);
+    bool within = true;
+    u32 not_read = 0;
+    for (u32 steps = 1; within && !testing::Test::HasFailure(); ++steps) {
+        std::memset(at, 0, sizeof ring);
+        for (u64 i = 0; i < LogRing::RECORDS; ++i) ring.write(Event::no_run, 1, i, ~i);
+        Writer writer(ring);
+        LogReader reader;
+        u64 read = 0;
+        const u64 lost = reader.read(ring, [&](const LogEntry& e) {
+            if (read++ ==
+                0) {  // it knows by now how many there are; the next record is being written over
+                writer.goes_on();
+                within = writer.makes_steps(steps);
+            }
+            EXPECT_EQ(e.event, Event::no_run) << "after " << steps << " steps";
+            EXPECT_EQ(e.client, 1u) << "after " << steps << " steps";
+            EXPECT_EQ(e.b, ~e.a) << "after " << steps << " steps";
+        });
+        EXPECT_EQ(read + lost, LogRing::RECORDS);
+        not_read += lost != 0;
+    }
+    EXPECT_GT(not_read, 5u);
+    munmap(at, sizeof ring);
 }
 
 TEST(LogRing, ManyWritersAndAReaderAtOnce) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -66,25 +67,26 @@ TEST(LogRing, ARecordThatIsNeverCompletedIsSkippedInTheEnd) {
     EXPECT_EQ(lost, 1u);
 }
 
-/// A process that is stopped before and after it writes; it may be led through it by single steps.
-class Writer {
+/// A process that stops itself here and there, and may be led on from there by single steps.
+class Stepped {
   public:
-    explicit Writer(LogRing& ring) : pid_(fork()) {
+    explicit Stepped(const std::function<void()>& body) : pid_(fork()) {
         if (pid_ == 0) {
             ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-            for (u64 i = 0; i < 2; ++i) {
-                stop();
-                ring.write(Event::client_limit, 7, i, ~i);
-            }
+            stop();
+            body();
             stop();
             _exit(0);
         }
         next_stop();
     }
-    ~Writer() {
+    ~Stepped() {
         kill(pid_, SIGKILL);
         waitpid(pid_, nullptr, 0);
     }
+    /// In the process itself.
+    static void stop() { syscall(SYS_tgkill, getpid(), gettid(), SIGSTOP); }
+
     void goes_on() {
         ptrace(PTRACE_CONT, pid_, nullptr, nullptr);
         next_stop();
@@ -100,7 +102,6 @@ class Writer {
     }
 
   private:
-    static void stop() { syscall(SYS_tgkill, getpid(), gettid(), SIGSTOP); }
     int next_stop() {
         int status = 0;
         EXPECT_EQ(waitpid(pid_, &status, 0), pid_);
@@ -111,22 +112,50 @@ class Writer {
     pid_t pid_;
 };
 
-TEST(LogRing, ARecordThatIsBeingWrittenOverIsNotReadHalf) {
-    void* const at =
-        mmap(nullptr, sizeof(LogRing), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    ASSERT_NE(at, MAP_FAILED);
-    LogRing& ring = *static_cast<LogRing*>(at);
+/// What two processes share: a ring, and what one of them read there.
+struct Shared {
+    LogRing ring;
+    u64 read, wrong;
+};
+
+class SteppedLogRing : public testing::Test {
+  protected:
+    SteppedLogRing() {
+        void* const at = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        EXPECT_NE(at, MAP_FAILED);
+        shared_ = static_cast<Shared*>(at);
+    }
+    ~SteppedLogRing() override { munmap(shared_, sizeof *shared_); }
+
+    void write(u32 count) {
+        for (const u64 end = written_ + count; written_ != end; ++written_)
+            shared_->ring.write(Event::no_run, 1, written_, ~written_);
+    }
+    void begin(u32 records) {
+        std::memset(static_cast<void*>(shared_), 0, sizeof *shared_);
+        write(records);
+    }
+
+    Shared* shared_ = nullptr;
+    u64 written_ = 0;
+};
+
+TEST_F(SteppedLogRing, ARecordThatIsBeingWrittenOverIsNotReadHalf) {
     bool within = true;
     u32 not_read = 0;
-    for (u32 steps = 1; within && !testing::Test::HasFailure(); ++steps) {
-        std::memset(at, 0, sizeof ring);
-        for (u64 i = 0; i < LogRing::RECORDS; ++i) ring.write(Event::no_run, 1, i, ~i);
-        Writer writer(ring);
+    for (u32 steps = 1; within && !HasFailure(); ++steps) {
+        begin(LogRing::RECORDS);
+        Stepped writer([this] {
+            write(1);
+            Stepped::stop();
+            shared_->ring.write(Event::client_limit, 7, 0, 0);
+        });
         LogReader reader;
         u64 read = 0;
-        const u64 lost = reader.read(ring, [&](const LogEntry& e) {
+        const u64 lost = reader.read(shared_->ring, [&](const LogEntry& e) {
             if (read++ ==
-                0) {  // it knows by now how many there are; the next record is being written over
+                0) {  // it knows by now how many there are; the next one is being written over
                 writer.goes_on();
                 within = writer.makes_steps(steps);
             }
@@ -138,7 +167,26 @@ TEST(LogRing, ARecordThatIsBeingWrittenOverIsNotReadHalf) {
         not_read += lost != 0;
     }
     EXPECT_GT(not_read, 5u);
-    munmap(at, sizeof ring);
+}
+
+TEST_F(SteppedLogRing, ARecordThatIsWrittenOverWhileItIsReadIsLost) {
+    bool within = true;
+    u32 not_read = 0;
+    for (u32 steps = 1; within && !HasFailure(); ++steps) {
+        begin(1);
+        Stepped reader([this] {
+            LogReader().read(shared_->ring, [this](const LogEntry& e) {
+                ++shared_->read;
+                shared_->wrong += e.b != ~e.a;
+            });
+        });
+        within = reader.makes_steps(steps);
+        write(LogRing::RECORDS);
+        if (within) reader.goes_on();
+        EXPECT_EQ(shared_->wrong, 0u) << "after " << steps << " steps";
+        not_read += shared_->read == 0;
+    }
+    EXPECT_GT(not_read, 5u);
 }
 
 TEST(LogRing, ManyWritersAndAReaderAtOnce) {

@@ -349,6 +349,21 @@ u64 large_birth(u32 slices, u32 alignment = 1) {
     return taken.run.address();
 }
 
+TEST(Ops, ALargeObjectWhereAPageWasIsNoPage) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 1);
+        Heap* h = new_heap();
+        const uptr block = pop(h, class_of(512));
+        push(h, block);
+        abandon(h);
+        EXPECT_EQ(page_of(block)->tag.load(), TAG_FREE);
+        EXPECT_EQ(large_birth(SLICES_PER_CHUNK), chunk_address(ChunkIndex{0}));
+        EXPECT_EQ(page_of(block)->block_size, 0u);
+        expect_sound();
+    });
+}
+
 TEST(Ops, LargeObjectsGrowShrinkAndGo) {
     in_child([] {
         Domain& dom = make_domain();

@@ -158,6 +158,27 @@ TEST(Page, OnlyLiveBlocksCanBeFreed) {
     });
 }
 
+/// A pointer where no block begins has such an index; behind a page's bits lie those of the next one.
+TEST(Page, WhatIsNoIndexOfABlockIsNotLive) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 2);
+        Heap* h = new_heap();
+        PageDesc* d = fresh_page(h, 16);
+        PageDesc* next = fresh_page(h, 1024);
+        ASSERT_EQ(next, d + 1);
+        uptr block = 0;
+        while (page_take(next, block))
+            ASSERT_EQ(mark(block) == RemoteMark::marked, block != base_of(next));
+        for (u32 index = MAX_BLOCKS; index < 2 * MAX_BLOCKS; ++index) {
+            ASSERT_FALSE(page_is_live(d, index)) << index;
+            ASSERT_FALSE(page_is_marked(d, index)) << index;
+        }
+        EXPECT_FALSE(page_is_live(d, NO_BLOCK));
+        EXPECT_FALSE(page_is_marked(d, NO_BLOCK));
+    });
+}
+
 TEST(Page, RemoteMarksAreCollectedOnce) {
     in_domain<1>([] {
         PageDesc* d = fresh_page(new_heap(), 32);

@@ -3,6 +3,7 @@
 // Crash rule: in children.
 #include "node/file_lock.hpp"
 #include "tests/node/fixture.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep {
 namespace {
@@ -160,6 +161,30 @@ TEST(Admit, AChildWithAHeapOfItsOwnGetsNoDomain) {
             context_offset_of_meta(reinterpret_cast<uptr>(&domain_at(admission.answer.client))));
         const off_t data = lseek(host.watched().context_fd, domain, SEEK_DATA);
         EXPECT_TRUE(data < 0 || data >= domain + static_cast<off_t>(DOMAIN_STRIDE));
+    });
+}
+
+/// What all execute nobody gets to write.
+TEST(Admit, TheImageComesReadOnly) {
+    with_host([](Host& host) {
+        const Admission admission = host.admit(getpid(), geteuid(), good_ask());
+        ASSERT_EQ(admission.answer.error, 0u);
+        EXPECT_EQ(fcntl(admission.fds[FD_IMAGE].get(), F_GETFL) & O_ACCMODE, O_RDONLY);
+        EXPECT_EQ(fcntl(admission.fds[FD_CONTEXT].get(), F_GETFL) & O_ACCMODE, O_RDWR);
+    });
+}
+
+/// More often than the table has entries.
+TEST(Admit, WhoCannotBeLetInForWantOfMemoryCostsNoEntry) {
+    with_host([](Host& host) {
+        refuse_call(__NR_madvise, 2, MADV_POPULATE_WRITE, ENOMEM);
+        for (u32 i = 0; i < 2 * context().max_clients; ++i) {
+            const Admission admission = host.admit(getpid(), geteuid(), good_ask());
+            EXPECT_EQ(admission.answer.error, static_cast<u32>(ENOMEM)) << admission.answer.text;
+            EXPECT_EQ(client_at(1).state.load(), static_cast<u32>(ClientState::free));
+        }
+        EXPECT_EQ(context().attached.load(), 0u);
+        EXPECT_EQ(all_of(host.check()), "");
     });
 }
 

@@ -5,6 +5,7 @@
 
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep {
 namespace {
@@ -217,6 +218,38 @@ TEST(Cache, TheMostThatAClientHeldIsNoted) {
         next.kill_it();
         host.recover(client);
         expect_all_back(host);
+    });
+}
+
+/// Bytes of the context's file that are there for the descriptors of a chunk.
+bool has_metadata(Host& host, u32 chunk) {
+    const off_t at = static_cast<off_t>(
+        context_offset_of_meta(reinterpret_cast<uptr>(desc_of(first_slice(ChunkIndex{chunk})))));
+    const off_t data = lseek(host.watched().context_fd, at, SEEK_DATA);
+    return data >= 0 && data < at + static_cast<off_t>(SLICES_PER_CHUNK * sizeof(PageDesc));
+}
+
+TEST(Cache, WhatGoesBackToThePoolHasNoMetadata) {
+    with_host([](Host& host, const Directory&) {
+        ASSERT_EQ(fill_cache(host, 2), 2u);
+        ASSERT_TRUE(has_metadata(host, 0));
+        EXPECT_EQ(host.return_cached(0, true), 2u);
+        for (const u32 c : {0u, 1u}) EXPECT_FALSE(has_metadata(host, c));
+        expect_all_back(host);
+    });
+}
+
+/// Another node would find what lay in it.
+TEST(Cache, AChunkThatCannotBeCleanedStays) {
+    with_host([](Host& host, const Directory&) {
+        const u32 all = host.pool().tables.chunk_count;
+        ASSERT_EQ(fill_cache(host, 2), 2u);
+        refuse_call(__NR_fallocate, 1, FALLOC_FL_PUNCH_HOLE, EIO);
+        EXPECT_EQ(host.return_cached(0, true), 0u);
+        EXPECT_EQ(free_chunks(host), all - 2);
+        EXPECT_EQ(context().chunks_cached.load(), 2u);
+        for (const u32 c : {0u, 1u}) EXPECT_EQ(chunk_owner(c).load(), OWNER_CACHED);
+        EXPECT_EQ(all_of(host.check()), "");
     });
 }
 

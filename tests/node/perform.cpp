@@ -2,6 +2,8 @@
 //          with the reply for the one that asked; no client ever has that slot.
 // Who calls it: ctest. With kills: crash_points.cpp, perform_ebpf.cpp.
 // Crash rule: in children.
+#include <thread>
+
 #include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
@@ -201,6 +203,116 @@ TEST(Perform, WhatADeadClientOwedIsDone) {
         expect_all_back(host);
         EXPECT_EQ(slot_at(slot).owes.load(), 0u);
         EXPECT_NE(words_of(SLEEPER, Sleep::arrivals).sequence.load(), before);
+    });
+}
+
+/// A living client is in the middle of an operation with the lock; a dead one is in an operation, too.
+TEST(Perform, WhatALivingClientHoldsIsWaitedFor) {
+    const Directory directory;
+    in_child([&] {
+        /// Tells when the dead one's slot has been looked at: the living one's, before it, has been then.
+        class Watching final : public Completion {
+          public:
+            std::atomic<u32> dead_slot{~0u};
+            std::atomic<bool> looked{false};
+            SlotOutcome complete(u32 slot) override {
+                if (slot == dead_slot) looked = true;
+                return inner_.complete(slot);
+            }
+            SlotOutcome begin_operation(u32 slot) override { return inner_.begin_operation(slot); }
+            bool performs_here() const override { return true; }
+
+          private:
+            NoCompletion inner_;
+        } watching;
+        Host host(options_in(directory), watching);
+        host.set_provider(Provider::rollback);
+        const auto in_a_send = [](Client& client) { client.pretend_inside(number_of<op::Send>()); };
+        ClientProcess living([&](Client& client) {
+            in_a_send(client);
+            sharing().lock.lock(client.slot());
+        });
+        const u32 alive = living.attach_and_wait(host);
+        const u32 holder = sharing().lock.holder();
+        ASSERT_EQ(SlotOwner{slot_at(holder).owner.load()}.client(), alive);
+        const u32 other = dead_client(host);
+        ClientProcess process(in_a_send);
+        const u32 dead = process.attach_and_wait(host);
+        u32 slot = holder;
+        while (SlotOwner{slot_at(slot).owner.load()}.client() != dead) ++slot;
+        process.kill_it();
+        watching.dead_slot = slot;
+        std::thread asking([&] {
+            op::Leave::Reply reply;
+            EXPECT_EQ(host.perform_for(other, op::Leave{}, reply), Performed::done);
+            EXPECT_EQ(reply.status, Status::miss);
+        });
+        while (!watching.looked) sched_yield();
+        EXPECT_EQ(sharing().lock.holder(), holder);
+        EXPECT_TRUE(is_open(slot_at(holder)));
+        sharing().lock.give_up_of(holder);  // it goes on
+        asking.join();
+        EXPECT_FALSE(host.poisoned());
+    });
+}
+
+/// Operations of the host's that are always cut off in the middle: with the lock, a count one too high.
+TEST(Perform, WhatTheHostIsInIsUndoneAndNotTriedForEver) {
+    const Directory directory;
+    in_child([&] {
+        class Broken final : public Completion {
+          public:
+            u32 begun = 0;
+            SlotOutcome complete(u32 slot) override {
+                return is_open(slot_at(slot)) ? SlotOutcome::no_capture : SlotOutcome::completed;
+            }
+            SlotOutcome begin_operation(u32 slot) override {
+                ++begun;
+                slot_at(slot).sequence.fetch_add(1);
+                EXPECT_EQ(sharing().groups, 0u) << "of the one before";
+                EXPECT_EQ(sharing().lock.holder(), SlotLock::NO_SLOT);
+                if (testing::Test::HasFailure()) return SlotOutcome::pending;
+                sharing().lock.lock(slot);
+                ++sharing().groups;
+                return SlotOutcome::pending;
+            }
+            bool performs_here() const override { return false; }
+        } broken;
+        Host host(options_in(directory), broken);
+        host.set_provider(Provider::rollback);
+        const u32 client = dead_client(host);
+        op::Leave::Reply reply;
+        u32 asked = 0;
+        for (; !host.poisoned() && asked < 20; ++asked) {
+            const Performed performed = host.perform_for(client, op::Leave{}, reply);
+            EXPECT_EQ(performed, host.poisoned() ? Performed::failed : Performed::pending);
+        }
+        EXPECT_EQ(broken.begun, 4u);
+        EXPECT_EQ(asked, 5u);
+        EXPECT_EQ(sharing().groups, 1u) << "as the last one left it";
+    });
+}
+
+/// As if somebody wrote the words of a reply and of the tables again and again.
+TEST(Perform, WhoNeverHasLeftIsWaitedForWithAnEnd) {
+    const Directory directory;
+    in_child([&] {
+        class Vain final : public Completion {
+          public:
+            SlotOutcome complete(u32) override { return SlotOutcome::completed; }
+            SlotOutcome begin_operation(u32 slot) override {
+                slot_at(slot).sequence.fetch_add(2);  // it has ended, and there is more to do
+                return SlotOutcome::completed;
+            }
+            bool performs_here() const override { return false; }
+        } vain;
+        Host host(options_in(directory), vain);
+        const u32 client = dead_client(host);
+        share_client(client).open = 1;
+        EXPECT_EQ(host.recover(client).state, RecoveryState::waiting);
+        share_client(client).open = 0;
+        EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+        expect_all_back(host);
     });
 }
 

@@ -2,6 +2,7 @@
 //          completed poisons the context and says so.
 // Who calls it: ctest.
 // Crash rule: in children.
+#include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
 
 namespace aep {
@@ -56,6 +57,39 @@ TEST(Recover, EveryKindOfMemoryComesBackClean) {
         EXPECT_EQ(all_of(host.check()), "");
         next.kill_it();
         neighbour.kill_it();
+        expect_all_back(host);
+    });
+}
+
+/// An object that another client has got goes on to be its, and its chunk stays with it.
+TEST(Recover, WhatItSharedIsItsReceivers) {
+    with_host([](Host& host) {
+        perform(Caller{1, 1}, op::AddRecords{.exports = 100, .holders = 100});
+        ClientProcess reader(
+            [](Client& client) { must(client.ask(op::Open{}).status == Status::ok, "open"); });
+        const u32 receiver = reader.attach_and_wait(host);
+        ClientProcess process([&](Client& client) {
+            client.slot_entry().tid.store(static_cast<u32>(getpid()));
+            must(client.ask(op::Open{}).status == Status::ok, "open");
+            const u64 object = chunk_address(ChunkIndex{client.claim(1)});
+            const op::Send send{.object = object, .to = id_of(receiver), .bytes = 64};
+            must(client.ask(send).status == Status::ok, "send");
+        });
+        const u32 client = process.attach_and_wait(host);
+        u32 slot = 0, chunk = 0;
+        while (SlotOwner{slot_at(slot).owner.load()}.client() != client) ++slot;
+        while (chunk_owner(chunk).load() != client) ++chunk;
+        process.kill_it();
+        EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+        EXPECT_EQ(share_client(client).open, 0u);
+        EXPECT_EQ(sharing().live_holders, 0u) << "the message alone refers to it";
+        EXPECT_EQ(chunk_owner(chunk).load(), OWNER_KEPT);
+        EXPECT_EQ(slot_at(slot).owner.load(), 0u);
+        EXPECT_EQ(slot_at(slot).tid.load(), 0u);
+        EXPECT_EQ(all_of(host.check()), "");
+        reader.kill_it();
+        EXPECT_EQ(host.recover(receiver).state, RecoveryState::recovered);
+        EXPECT_EQ(sharing().live_exports, 0u);
         expect_all_back(host);
     });
 }

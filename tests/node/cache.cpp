@@ -253,6 +253,28 @@ TEST(Cache, AChunkThatCannotBeCleanedStays) {
     });
 }
 
+/// Its former host was killed while it gave the chunk back, and another node has taken it since.
+TEST(Cache, AChunkThatWentBackBeforeACrashIsLeftToWhoeverHasIt) {
+    const Directory directory;
+    constexpr u64 OTHERS = ChunkWord::owned(9, 3).bits;
+    in_child([&] {
+        Host host(options_in(directory));
+        ASSERT_EQ(fill_cache(host, 1), 1u);
+        chunk_owner(0).store(OWNER_RETURNING);
+        context().chunks_cached.store(0);
+        host.pool().tables.words[0].store(OTHERS);
+    });
+    in_child([&] {
+        const Host host(options_in(directory));
+        const off_t at = static_cast<off_t>(host.pool().file.superblock.chunks_offset);
+        EXPECT_EQ(chunk_owner(0).load(), OWNER_NOBODY);
+        EXPECT_EQ(host.pool().tables.words[0].load(), OTHERS);
+        u64 first = 0;
+        EXPECT_EQ(pread(host.watched().pool_fd, &first, sizeof first, at), 8);
+        EXPECT_EQ(first, 0x5a5a'5a5a'5a5a'5a5aU) << "it was emptied under its owner";
+    });
+}
+
 TEST(Cache, OthersInNeedAreNotMadeToWait) {
     with_host([](Host& host, const Directory& directory) {
         ASSERT_EQ(fill_cache(host, 6), 6u);

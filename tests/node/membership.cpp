@@ -1,0 +1,78 @@
+// Purpose: hosts of several nodes of one pool: who is which node, and what a node finds of its former life.
+// Who calls it: ctest. Each host is a process of its own.
+// Crash rule: in children.
+#include "node/membership.hpp"
+
+#include "tests/node/fixture.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+NodeOptions options_of(const Directory& directory, u32 node, const char* home_name) {
+    NodeOptions options = options_in(directory, 64 * MiB);
+    const std::string home = directory.path() + "/" + home_name;
+    mkdir(home.c_str(), 0700);
+    options.paths = context_paths("tested", home + "/context", home + "/socket");
+    options.pool = directory.path() + "/pool";
+    options.nodes.node = node;
+    return options;
+}
+
+/// Others have recovered the node, but its daemon lives: it does not know yet that it is fenced.
+TEST(Membership, TwoDaemonsAreNotOneNode) {
+    const Directory directory;
+    const Signal fenced, end;
+    const pid_t first = start_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        era_tables().node(0).store(era::NodeWord::make(era::NodeState::free, 1).bits);
+        fenced.say();
+        end.wait();
+    });
+    fenced.wait();
+    in_child([&] {
+        std::string why;
+        try {
+            const Host host(options_of(directory, 0, "second"));
+        } catch (const NodeError& error) {
+            why = error.what();
+        }
+        EXPECT_TRUE(contains(why, "another daemon")) << why;
+    });
+    end.say();
+    EXPECT_EQ(wait_for(first), 0);
+    in_child([&] { const Host host(options_of(directory, 0, "second")); });
+}
+
+/// Clients of a former life may have died while they said who they are, or in the claim of a name.
+TEST(Membership, WhatAFormerLifeSaidIsGone) {
+    const Directory directory;
+    in_child([&] {
+        const Host host(options_of(directory, 0, "first"));
+        const era::Tables& t = host.membership()->tables();
+        for (u32 i = 0; i < t.shape.clients; ++i) {
+            era::DirectoryEntry& entry = t.client(0, i);
+            entry.claim.store(1);
+            entry.id.store(7);
+            entry.version.store(3);
+        }
+    });
+    in_child([&] {
+        Host other(options_of(directory, 1, "other"));
+        EXPECT_EQ(other.sweep(0).nodes_recovered, 1u);
+    });
+    in_child([&] {
+        const Host host(options_of(directory, 0, "first"));
+        const era::Tables& t = host.membership()->tables();
+        for (u32 i = 0; i < t.shape.clients; ++i) {
+            const era::DirectoryEntry& entry = t.client(0, i);
+            EXPECT_EQ(entry.claim.load(), 0u) << i;
+            EXPECT_EQ(entry.id.load(), 0u) << i;
+            EXPECT_EQ(entry.version.load() % 2, 0u) << i;
+        }
+    });
+}
+
+}  // namespace
+}  // namespace aep

@@ -344,6 +344,25 @@ TEST(Groups, TheWalkFindsWhatIsPlanted) {
     finds("its writer does not hold it", [](Export& g) { g.writer = 3; });
 }
 
+/// A group's number says that it is one, and the same one still: after 2^32 groups, too.
+TEST(Groups, NoneHasTheNumberOfNone) {
+    with_tables([](Host&) {
+        perform(1, op::ClaimChunks{.count = 1});
+        client_at(1).generation = 7;
+        ask(1, op::Open{});
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
+        sharing().groups_made = (u64{1} << 32) - 2;
+        std::set<u32> numbers;
+        for (u64 i = 0; i < 3; ++i) {
+            const auto made = ask(1, op::MakeGroup{at + i * BLOCK, BLOCK});
+            ASSERT_EQ(made.status, Status::ok);
+            numbers.insert(export_at(static_cast<u32>(made.index)).born);
+        }
+        EXPECT_EQ(numbers.size(), 3u);
+        EXPECT_EQ(numbers.count(0), 0u);
+    });
+}
+
 TEST(Groups, WhatIsNoneIsRefused) {
     with_tables([](Host&) {
         const u32 group = some_group();

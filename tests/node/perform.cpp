@@ -206,6 +206,24 @@ TEST(Perform, WhatADeadClientOwedIsDone) {
     });
 }
 
+/// A client writes what it likes there: nobody beyond the table is told of anything.
+TEST(Perform, WhatADeadClientOwesNobodyIsNotPaid) {
+    with_host([&](Host& host) {
+        host.set_provider(Provider::rollback);
+        const u32 beyond = context().max_clients + 1;
+        ClientProcess process([&](Client& client) {
+            client.pretend_inside(number_of<op::Send>());
+            client.slot_entry().owes = Owed::make(beyond, Sleep::arrivals).bits;
+        });
+        const u32 client = process.attach_and_wait(host);
+        const u32 before = words_of(beyond, Sleep::arrivals).sequence.load();
+        process.kill_it();
+        EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
+        EXPECT_EQ(words_of(beyond, Sleep::arrivals).sequence.load(), before);
+        expect_all_back(host);
+    });
+}
+
 /// A living client is in the middle of an operation with the lock; a dead one is in an operation, too.
 TEST(Perform, WhatALivingClientHoldsIsWaitedFor) {
     const Directory directory;

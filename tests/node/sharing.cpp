@@ -7,6 +7,7 @@
 #include <set>
 #include <vector>
 
+#include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 
@@ -60,6 +61,10 @@ class Model {
             ASSERT_EQ(reply.status, known ? Status::ok : Status::miss);
             ASSERT_EQ(reply.references, expected);
         }
+        u64 orphans = 0;
+        for (const auto& [address, object] : objects_)
+            orphans += object.exported && object.owner == 0;
+        ASSERT_EQ(sharing().orphans, orphans);
         ASSERT_EQ(walk(), "");
     }
 
@@ -306,6 +311,68 @@ TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
         while (ask(1, op::Leave{}).status == Status::ok) continue;
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
         EXPECT_EQ(share_client(1).watched, 0U);
+    });
+}
+
+/// It waits in the mailbox until there is a record for who gets it.
+TEST(Sharing, AMessageWaitsForARecord) {
+    with_tables([](Host&) {
+        Model model(1);
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)}) + 64;
+        ASSERT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
+        sharing().holders_present = sharing().holders_used + 1;
+        EXPECT_EQ(ask(2, op::Receive{}).status, Status::need_records);
+        EXPECT_EQ(walk(), "");
+        EXPECT_EQ(ask(2, op::AddRecords{.exports = 0, .holders = 10}).status, Status::ok);
+        const auto got = ask(2, op::Receive{});
+        EXPECT_EQ(got.status, Status::ok);
+        EXPECT_EQ(got.object, at);
+        model.end();
+    });
+}
+
+/// An operation between nodes has it in its hands: the object goes with that, not with its last reference here.
+TEST(Sharing, WhatIsPinnedIsNotFreed) {
+    with_tables([](Host&) {
+        Model model(1);
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)}) + 64;
+        ASSERT_EQ(ask(1, op::Reference{at, 64}).status, Status::ok);
+        export_at(find_export(at)).pins = 1;
+        EXPECT_EQ(ask(1, op::Drop{at}).status, Status::ok);
+        const auto last = ask(1, op::Drop{at});
+        EXPECT_EQ(last.status, Status::ok);
+        EXPECT_EQ(last.memory, Memory::kept);
+        EXPECT_NE(find_export(at), NO_RECORD);
+        EXPECT_EQ(sharing().live_exports, 1u);
+    });
+}
+
+/// A predecessor may have died waiting; who changes its name does not.
+TEST(Sharing, WhoWaitedBeforeIsNobodyWhoWaits) {
+    with_tables([](Host&) {
+        share_client(1).arrival_waiters.store(2);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
+        EXPECT_EQ(share_client(1).arrival_waiters.load(), 0U);
+        share_client(1).arrival_waiters.store(2);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
+        EXPECT_EQ(share_client(1).arrival_waiters.load(), 2U);
+    });
+}
+
+/// What fills a chunk is the only object there, whichever was first.
+TEST(Sharing, ObjectsDoNotLieInOneAnother) {
+    with_tables([](Host&) {
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 3}).status, Status::ok);
+        ++client_at(1).generation;
+        ASSERT_EQ(ask(1, op::Open{}).status, Status::ok);
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
+        ASSERT_EQ(ask(1, op::Reference{at + CHUNK_SIZE + 64, 64}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Reference{at + 64, 2 * CHUNK_SIZE}).status, Status::not_held);
+        EXPECT_EQ(walk(), "");
+        for (int i = 0; i < 2; ++i)
+            ASSERT_EQ(ask(1, op::Drop{at + CHUNK_SIZE + 64}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Reference{at + 64, 2 * CHUNK_SIZE}).status, Status::ok);
+        EXPECT_EQ(walk(), "");
     });
 }
 

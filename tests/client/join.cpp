@@ -11,6 +11,7 @@
 #include "shim/sys/syscall.hpp"
 #include "tests/client/fixture.hpp"
 #include "tests/unit/own_mounts.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep::test {
 namespace {
@@ -137,6 +138,40 @@ TEST(Join, ThreadsOneAfterTheOtherUseTheSameSlot) {
                 EXPECT_EQ(thread_slot, first);
             }).join();
         EXPECT_EQ(own_slots(), 3u);  // one in reserve
+    });
+}
+
+/// By which a thread is found that has died alone.
+TEST(Join, ASlotNamesItsThread) {
+    const Host host({"pool-size=256M"});
+    host.in_client([] {
+        const auto look = [] {
+            deallocate(allocate(64));
+            ASSERT_NE(thread_slot, nullptr);
+            EXPECT_EQ(thread_slot->tid.load(), static_cast<u32>(gettid()));
+        };
+        look();
+        for (int i = 0; i < 3; ++i) std::thread(look).join();
+    });
+}
+
+TEST(Join, ASlotForWhoseStackThereIsNoMemoryIsNobodys) {
+    const Host host({"pool-size=256M"});
+    host.in_client([] {
+        deallocate(allocate(64));
+        const u32 before = own_slots();
+        for (int i = 0; i < 3; ++i)
+            std::thread([] {
+                refuse_call(__NR_madvise, 2, MADV_POPULATE_WRITE,
+                            ENOMEM);  // of this thread's alone
+                deallocate(allocate(64));
+                EXPECT_EQ(thread_slot, nullptr);
+            }).join();
+        EXPECT_EQ(own_slots(), before);
+        std::thread([] {
+            deallocate(allocate(64));
+            EXPECT_NE(thread_slot, nullptr);
+        }).join();
     });
 }
 

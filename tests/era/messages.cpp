@@ -55,6 +55,47 @@ TEST(Era, aFullRingOfANodeThatIsBeingRecoveredIsNotWaitedFor) {
     EXPECT_EQ(world.failure(), "");
 }
 
+/// The receiver is dead and recovered anywhere in the send, and then the sender dies, too.
+TEST(Era, aMessageBetweenTwoThatDieIsNobodys) {
+    Plan plan = alone();
+    plan.recoverers = 0;
+    World world(plan);
+    u32 stranded = 0;
+    bool declared = true;
+    for (u64 when = 1; declared; ++when) {
+        bool died = true;
+        for (u64 last = when + 1; died; ++last) {
+            declared = false;
+            world.begin();
+            u64 accesses = 0;
+            bool recovering = false;
+            died = dies_at(world, 0, last, NEVER, [&] {
+                const auto deadly = world.memory.before;
+                world.memory.before = [&](Access access, const Word& word) {
+                    if (recovering) return;
+                    if (++accesses == when) {
+                        declared = recovering = true;
+                        world.crash(1);
+                        world.recover_dead(2);
+                        world.act_as(0, 0);
+                        recovering = false;
+                    }
+                    deadly(access, word);
+                };
+                world.client(0, 0).send(1, 0);
+            });
+            if (!declared) break;  // it was through before
+            stranded += Cell{world.t.message(0, 1, 0).load()}.bits == Cell::of(0).bits;
+            world.crash(0);
+            world.recover_dead(2);
+            world.check();
+            ASSERT_EQ(world.failure(), "") << when << " of " << last;
+            ASSERT_EQ(world.t.count(0).load(), FREE_OBJECT.bits) << when << " of " << last;
+        }
+    }
+    EXPECT_GT(stranded, 0U) << "it was never there when the sender died";
+}
+
 TEST(Era, messagesOfADeadSenderArrive) {
     const Plan plan = alone();
     World world(plan);

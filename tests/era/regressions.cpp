@@ -208,10 +208,10 @@ u32 declare_dead_anywhere(bool at_once) {
             world.memory.before = usual;
             if (!declared) break;  // it was through before
             fenced += status == Status::fenced;
-            // Beyond its last look at the node's word: whoever recovers a node has cut it off before.
-            if (at_once && status == Status::ok) continue;
             world.recover_dead(2);
-            world.check_objects();
+            // Of counts it may have been beyond its last look at the node's word: whoever recovers a node has cut it off
+            // before.
+            if (!at_once || status != Status::ok) world.check_objects();
             EXPECT_EQ(world.failure(), "") << when;
             EXPECT_EQ(world.t.chunks[0].load(), FREE_CHUNK.bits) << when;
             EXPECT_EQ(world.t.chunks[1].load(), FREE_CHUNK.bits) << when;
@@ -269,6 +269,7 @@ TEST(Era, aDeadNodeRecoversNobody) {
     world.crash(0);
     const Disposal disposal;
     EXPECT_EQ(Recovery(slow, disposal).recover(1), Status::fenced);
+    EXPECT_EQ(world.t.node(1).load(), world.standing(1).bits);
     Lane<SimMemory> living(world.memory, world.t, 1, 0, world.standing(1));
     EXPECT_EQ(Recovery(living, disposal).recover(0), Status::no_node);  // done already
     EXPECT_EQ(Recovery(living, disposal).recover(1), Status::invalid);
@@ -295,6 +296,63 @@ TEST(Era, misuseChangesNothing) {
     EXPECT_EQ(client.give_back(0), Status::busy);
     world.check();
     EXPECT_EQ(world.failure(), "");
+}
+
+/// Who is at it and lives has not finished.
+TEST(Era, whatSomebodyRecoversIsLeftToHim) {
+    Plan plan = alone();
+    plan.recoverers = 0;
+    World world(plan);
+    world.begin();
+    world.crash(0);
+    ASSERT_TRUE(dies_at(world, 1, TAKEN, NEVER, [&] { world.recover_dead(1); }));
+    const u64 taken = world.t.node(0);
+    ASSERT_EQ(world.t.node_of(NodeWord{taken}.by()), 1U);
+    world.act_as(2, 0);
+    Lane<SimMemory> mine(world.memory, world.t, 2, 0, world.standing(2));
+    const Disposal disposal;
+    EXPECT_EQ(Recovery(mine, disposal).recover(0), Status::busy);
+    EXPECT_EQ(world.t.node(0).load(), taken);
+    world.recover_dead(1);
+    world.check();
+    EXPECT_EQ(world.failure(), "");
+}
+
+/// Of each object whose last reference a dead node had, once.
+TEST(Era, theRecovererFreesTheMemoryOfWhatNobodyHolds) {
+    Plan plan = alone();
+    plan.recoverers = 0;
+    World world(plan);
+    world.begin();
+    world.client(0, 0).create(1, 1);
+    world.client(0, 0).create(2, 2);
+    world.act_as(1, 0);
+    world.client(1, 0).attach(0, 1);
+    world.crash(0);
+    world.act_as(2, 0);
+    Lane<SimMemory> mine(world.memory, world.t, 2, 0, world.standing(2));
+    std::vector<u32> freed;
+    Disposal disposal;
+    disposal.context = &freed;
+    disposal.reclaim = [](void* all, u32 object) {
+        static_cast<std::vector<u32>*>(all)->push_back(object);
+    };
+    disposal.clean = [](void*, u32) { return true; };
+    EXPECT_EQ(Recovery(mine, disposal).recover(0), Status::ok);
+    EXPECT_EQ(freed, (std::vector<u32>{0, 2}));
+}
+
+/// Else nobody would look for what it wrote.
+TEST(Era, thatANodeHasJoinedIsNotLostWithItsCache) {
+    const Plan plan = alone();
+    World world(plan);
+    world.begin();
+    world.crash(1);
+    world.act_as(1, 0);
+    const NodeWord again = join(world.memory, world.t, 1);
+    ASSERT_NE(again.bits, 0U);
+    for (const usize line : world.memory.dirty(1)) world.memory.settle(line, true);
+    EXPECT_EQ(world.t.node(1).load(), again.bits);
 }
 
 }  // namespace

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "dsm-core/sharing/records.hpp"
-#include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 
 namespace aep {
@@ -300,17 +299,51 @@ TEST(Sharing, TablesThatAreFullAreSaid) {
     });
 }
 
-TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
+/// Whoever sleeps until there is room sleeps on that word.
+TEST(Sharing, WhoMakesRoomInAFullMailboxSaysSo) {
     with_tables([](Host&) {
-        EXPECT_EQ(ask(1, op::Watch{}).status, Status::gone);
-        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).watched, 0U);
-        EXPECT_EQ(ask(1, op::Watch{}).status, Status::ok);
-        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);  // under another name, say
-        EXPECT_EQ(share_client(1).watched, 1U);
-        while (ask(1, op::Leave{}).status == Status::ok) continue;
-        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).watched, 0U);
+        Model model(1);
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)}) + 64;
+        const auto departures = [] { return words_of(2, Sleep::departures).sequence.load(); };
+        u32 before = departures();
+        for (u32 i = 0; i < MAILBOX_MESSAGES; ++i)
+            ASSERT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::full);
+        EXPECT_EQ(departures(), before);
+        EXPECT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        EXPECT_NE(departures(), before);
+        before = departures();
+        EXPECT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        EXPECT_EQ(departures(), before) << "nobody waits for room where there is some";
+        model.end();
+    });
+}
+
+TEST(Sharing, WhoIsGoneIsSentNothing) {
+    with_tables([](Host&) {
+        Model model(1);
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)}) + 64;
+        const ShareId receiver = id_of(2);
+        while (ask(2, op::Leave{}).status == Status::ok) continue;
+        EXPECT_EQ(ask(1, op::Send{at, receiver, 64}).status, Status::gone);
+        EXPECT_EQ(ask(1, op::Receive{receiver}).status, Status::gone) << "nothing of its will come";
+        EXPECT_EQ(ask(2, op::Send{at, id_of(1), 64}).status, Status::gone);
+        EXPECT_EQ(find_export(at), NO_RECORD);
+        model.end();
+    });
+}
+
+TEST(Sharing, NumbersBeyondTheRecordsInUseAreNone) {
+    with_tables([](Host&) {
+        Model model(1);
+        ASSERT_EQ(
+            ask(1, op::Reference{chunk_address(ChunkIndex{first_chunk_of(1)}) + 64, 64}).status,
+            Status::ok);
+        const u32 used = sharing().exports_used;
+        EXPECT_TRUE(is_record(used));
+        for (const u32 none : {u32{NO_RECORD}, used + 1, u32{MAX_EXPORTS}, ~0u})
+            EXPECT_FALSE(is_record(none)) << none;
+        model.end();
     });
 }
 
@@ -347,35 +380,6 @@ TEST(Sharing, WhatIsPinnedIsNotFreed) {
     });
 }
 
-/// A predecessor may have died waiting; who changes its name does not.
-TEST(Sharing, WhoWaitedBeforeIsNobodyWhoWaits) {
-    with_tables([](Host&) {
-        share_client(1).arrival_waiters.store(2);
-        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).arrival_waiters.load(), 0U);
-        share_client(1).arrival_waiters.store(2);
-        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).arrival_waiters.load(), 2U);
-    });
-}
-
-/// What fills a chunk is the only object there, whichever was first.
-TEST(Sharing, ObjectsDoNotLieInOneAnother) {
-    with_tables([](Host&) {
-        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 3}).status, Status::ok);
-        ++client_at(1).generation;
-        ASSERT_EQ(ask(1, op::Open{}).status, Status::ok);
-        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
-        ASSERT_EQ(ask(1, op::Reference{at + CHUNK_SIZE + 64, 64}).status, Status::ok);
-        EXPECT_EQ(ask(1, op::Reference{at + 64, 2 * CHUNK_SIZE}).status, Status::not_held);
-        EXPECT_EQ(walk(), "");
-        for (int i = 0; i < 2; ++i)
-            ASSERT_EQ(ask(1, op::Drop{at + CHUNK_SIZE + 64}).status, Status::ok);
-        EXPECT_EQ(ask(1, op::Reference{at + 64, 2 * CHUNK_SIZE}).status, Status::ok);
-        EXPECT_EQ(walk(), "");
-    });
-}
-
 TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
     with_tables([](Host&) {
         Model model(1);
@@ -388,47 +392,6 @@ TEST(Sharing, ClientsAndAddressesThatAreNoneAreRefused) {
         const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
         for (const u64 bytes : {u64{0}, u64{HEAP_WINDOW}, ~u64{0}, u64{CHUNK_SIZE * 3}})
             EXPECT_EQ(ask(1, op::Send{at, {self}, bytes}).status, Status::not_held);
-        EXPECT_EQ(walk(), "");
-    });
-}
-
-/// An operation that takes the last export of a dead client's chunks away, and may be undone yet.
-TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
-    with_tables([](Host&) {
-        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 4}).status, Status::ok);
-        const u32 first = first_chunk_of(1);
-        const u64 object = chunk_address(ChunkIndex{first}) + CHUNK_SIZE / 2;
-        for (const u32 client : {1u, 2u}) {
-            ++client_at(client).generation;
-            ASSERT_EQ(ask(client, op::Open{}).status, Status::ok);
-        }
-        const u64 receiver = id_of(2).bits;
-        ASSERT_EQ(ask(1, op::Send{object, {receiver}, 3 * CHUNK_SIZE}).status, Status::ok);
-        ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
-        while (ask(1, op::Leave{}).status == Status::ok) continue;
-        const auto all_are = [&](u32 owner) {
-            for (u32 c = first; c < first + 4; ++c)
-                if (chunk_owner(c).load() != owner) return false;
-            return true;
-        };
-        const auto begin_drop = [&] {
-            sharing().lock.lock(2);
-            --chunk_exports(first);
-            fill_logged(&chunk_exports(first + 1), 2, 1, 0);
-            --chunk_exports(first + 3);
-        };
-        const auto present = [](uptr, u64) { return true; };
-        begin_drop();  // before the owner's death is found
-        for (u32 c = first; c < first + 4; ++c) EXPECT_FALSE(exports_gone(c));
-        EXPECT_EQ(undo_operation(2, present), Undo::done);
-        give_up_chunks(1);
-        begin_drop();  // and after
-        give_forgotten_chunks();
-        EXPECT_TRUE(all_are(OWNER_KEPT));
-        EXPECT_EQ(undo_operation(2, present), Undo::done);
-        EXPECT_EQ(walk(), "");
-        EXPECT_EQ(ask(2, op::Drop{object}).status, Status::ok);
-        EXPECT_TRUE(all_are(OWNER_CACHED));
         EXPECT_EQ(walk(), "");
     });
 }

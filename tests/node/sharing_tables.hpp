@@ -1,6 +1,6 @@
 // Purpose: the tables of sharing alone: operations are called directly, for clients that are no
 //          processes.
-// Who calls it: tests/node/sharing.cpp, groups.cpp.
+// Who calls it: tests/node/sharing.cpp, sharing_edges.cpp, groups.cpp, names.cpp.
 // Crash rule: in children.
 #pragma once
 

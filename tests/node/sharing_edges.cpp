@@ -1,0 +1,135 @@
+// Purpose: single edges of the sharing operations: who takes part anew, and which chunks objects lie in.
+// Who calls it: ctest. The operations are called directly, for clients that are no processes.
+// Crash rule: in children.
+#include <utility>
+#include <vector>
+
+#include "dsm-core/sharing/undo.hpp"
+#include "tests/node/sharing_tables.hpp"
+
+namespace aep {
+namespace {
+
+using namespace test;
+
+TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
+    with_tables([](Host&) {
+        EXPECT_EQ(ask(1, op::Watch{}).status, Status::gone);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
+        EXPECT_EQ(share_client(1).watched, 0U);
+        EXPECT_EQ(ask(1, op::Watch{}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);  // under another name, say
+        EXPECT_EQ(share_client(1).watched, 1U);
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
+        EXPECT_EQ(share_client(1).watched, 0U);
+    });
+}
+
+/// A predecessor may have died waiting; who changes its name does not.
+TEST(Sharing, WhoWaitedBeforeIsNobodyWhoWaits) {
+    with_tables([](Host&) {
+        share_client(1).arrival_waiters.store(2);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
+        EXPECT_EQ(share_client(1).arrival_waiters.load(), 0U);
+        share_client(1).arrival_waiters.store(2);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
+        EXPECT_EQ(share_client(1).arrival_waiters.load(), 2U);
+    });
+}
+
+/// What fills a chunk is the only object there, whichever was first.
+TEST(Sharing, ObjectsDoNotLieInOneAnother) {
+    with_tables([](Host&) {
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 3}).status, Status::ok);
+        ++client_at(1).generation;
+        ASSERT_EQ(ask(1, op::Open{}).status, Status::ok);
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
+        ASSERT_EQ(ask(1, op::Reference{at + CHUNK_SIZE + 64, 64}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Reference{at + 64, 2 * CHUNK_SIZE}).status, Status::not_held);
+        EXPECT_EQ(walk(), "");
+        for (int i = 0; i < 2; ++i)
+            ASSERT_EQ(ask(1, op::Drop{at + CHUNK_SIZE + 64}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Reference{at + 64, 2 * CHUNK_SIZE}).status, Status::ok);
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// Those that a large object of a dead client's filled go with it, although its first and last chunk stay.
+TEST(Sharing, InnerChunksGoWithTheObjectThatFilledThem) {
+    with_tables([](Host&) {
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 4}).status, Status::ok);
+        const u32 first = first_chunk_of(1);
+        const u64 at = chunk_address(ChunkIndex{first});
+        const u64 large = at + CHUNK_SIZE / 2, below = at + 64, above = at + 4 * CHUNK_SIZE - 64;
+        for (const u32 client : {1u, 2u}) {
+            ++client_at(client).generation;
+            ASSERT_EQ(ask(client, op::Open{}).status, Status::ok);
+        }
+        for (const auto& [object, bytes] :
+             {std::pair{large, 3 * CHUNK_SIZE}, {below, usize{64}}, {above, usize{64}}}) {
+            ASSERT_EQ(ask(1, op::Send{object, id_of(2), bytes}).status, Status::ok);
+            ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        }
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
+        give_up_chunks(1);
+        const auto owners = [&] {
+            std::vector<u32> all;
+            for (u32 c = first; c < first + 4; ++c) all.push_back(chunk_owner(c));
+            return all;
+        };
+        const u32 kept = OWNER_KEPT, cached = OWNER_CACHED;
+        EXPECT_EQ(owners(), (std::vector{kept, kept, kept, kept}));
+        EXPECT_EQ(ask(2, op::Drop{large}).status, Status::ok);
+        EXPECT_EQ(owners(), (std::vector{kept, cached, cached, kept}));
+        EXPECT_EQ(ask(2, op::Drop{above}).status, Status::ok);
+        EXPECT_EQ(owners(), (std::vector{kept, cached, cached, cached}));
+        EXPECT_EQ(ask(2, op::Drop{below}).status, Status::ok);
+        EXPECT_EQ(owners(), (std::vector{cached, cached, cached, cached}));
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// An operation that takes the last export of a dead client's chunks away, and may be undone yet.
+TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
+    with_tables([](Host&) {
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 4}).status, Status::ok);
+        const u32 first = first_chunk_of(1);
+        const u64 object = chunk_address(ChunkIndex{first}) + CHUNK_SIZE / 2;
+        for (const u32 client : {1u, 2u}) {
+            ++client_at(client).generation;
+            ASSERT_EQ(ask(client, op::Open{}).status, Status::ok);
+        }
+        const u64 receiver = id_of(2).bits;
+        ASSERT_EQ(ask(1, op::Send{object, {receiver}, 3 * CHUNK_SIZE}).status, Status::ok);
+        ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
+        const auto all_are = [&](u32 owner) {
+            for (u32 c = first; c < first + 4; ++c)
+                if (chunk_owner(c).load() != owner) return false;
+            return true;
+        };
+        const auto begin_drop = [&] {
+            sharing().lock.lock(2);
+            --chunk_exports(first);
+            fill_logged(&chunk_exports(first + 1), 2, 1, 0);
+            --chunk_exports(first + 3);
+        };
+        const auto present = [](uptr, u64) { return true; };
+        begin_drop();  // before the owner's death is found
+        for (u32 c = first; c < first + 4; ++c) EXPECT_FALSE(exports_gone(c));
+        EXPECT_EQ(undo_operation(2, present), Undo::done);
+        give_up_chunks(1);
+        begin_drop();  // and after
+        give_forgotten_chunks();
+        EXPECT_TRUE(all_are(OWNER_KEPT));
+        EXPECT_EQ(undo_operation(2, present), Undo::done);
+        EXPECT_EQ(walk(), "");
+        EXPECT_EQ(ask(2, op::Drop{object}).status, Status::ok);
+        EXPECT_TRUE(all_are(OWNER_CACHED));
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+}  // namespace
+}  // namespace aep

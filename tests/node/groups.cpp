@@ -344,6 +344,41 @@ TEST(Groups, TheWalkFindsWhatIsPlanted) {
     finds("its writer does not hold it", [](Export& g) { g.writer = 3; });
 }
 
+/// Each is a change of its own: all of them together would be more than the log of changes has room for.
+TEST(Groups, ManyLargeOnesCanBeLeftAtOnce) {
+    with_tables([](Host&) {
+        constexpr u32 MANY = 8;
+        constexpr u64 SMALL = 64;
+        perform(1, op::ClaimChunks{.count = 1});
+        client_at(1).generation = 7;
+        ask(1, op::Open{});
+        u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
+        for (u32 i = 0; i < MANY; ++i) {
+            const u64 group = at;
+            ASSERT_EQ(ask(1, op::MakeGroup{group, SMALL}).status, Status::ok);
+            for (u32 n = 0; n < MAX_EXTENTS; ++n)
+                ASSERT_EQ(ask(1, op::ExtendGroup{group, at += SMALL, SMALL}).status, Status::ok);
+            at += SMALL;
+        }
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
+        EXPECT_EQ(sharing().groups + sharing().extents, 0u);
+        EXPECT_EQ(sharing().live_exports, 0u);
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// As of a group that other nodes hold still, and nobody here.
+TEST(Groups, WhatNobodyHoldsIsNotWritten) {
+    with_tables([](Host&) {
+        const u32 group = some_group();
+        const u64 at = export_at(group).address;
+        export_at(group).references = 0;
+        EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 3 * BLOCK, BLOCK}).status, Status::miss);
+        EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, 16}).status, Status::miss);
+        EXPECT_EQ(ask(1, op::SetWriter{at, id_of(2, 7)}).status, Status::miss);
+    });
+}
+
 /// A group's number says that it is one, and the same one still: after 2^32 groups, too.
 TEST(Groups, NoneHasTheNumberOfNone) {
     with_tables([](Host&) {

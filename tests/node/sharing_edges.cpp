@@ -131,5 +131,19 @@ TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
     });
 }
 
+/// The log lies in memory that clients write.
+TEST(Sharing, AFillOfTheLogReachesNoFurtherThanTheCounts) {
+    with_tables([](Host&) {
+        const u64 last = reinterpret_cast<u64>(&chunk_exports(context().chunk_count - 1));
+        const auto may_be = [](u64 address, u32 count) {
+            return may_be_logged({address | u64{UndoEntry::FILL} << 56, u64{count} << 32});
+        };
+        EXPECT_TRUE(may_be(last, 1));
+        EXPECT_FALSE(may_be(last, 2));
+        EXPECT_FALSE(may_be(last, ~0u));
+        EXPECT_FALSE(may_be(last + sizeof(u32), 1));
+    });
+}
+
 }  // namespace
 }  // namespace aep

@@ -50,7 +50,7 @@ class Memory {
         return era::tables_in(data_, shape_of(superblock())).entry(node);
     }
     bool create(usize asked = 0) const {
-        return create_on_device("/dev/test", fd_, {bytes_, ALIGN}, asked);
+        return create_on_device("/dev/test", fd_, {bytes_, ALIGN}, {.bytes = asked});
     }
     bool is_pool() const { return !verify_superblock(superblock(), bytes_); }
     std::vector<u8> first_page() const { return {data_, data_ + SUPERBLOCK_BYTES}; }
@@ -96,8 +96,8 @@ TEST(PoolDevice, WhatHoldsDataIsRefusedAndStaysAsItIs) {
 TEST(PoolDevice, SizeAndAlignmentAreTheDevice_s) {
     const Memory memory;
     EXPECT_FALSE(memory.create(BYTES / 2));
-    EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {BYTES, 1 * GiB}, 0));
-    EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {CHUNK_SIZE, 2 * MiB}, 0));
+    EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {BYTES, 1 * GiB}, {}));
+    EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {CHUNK_SIZE, 2 * MiB}, {}));
     EXPECT_EQ(memory.first_page(), std::vector<u8>(SUPERBLOCK_BYTES));
 }
 

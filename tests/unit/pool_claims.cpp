@@ -5,7 +5,9 @@
 //             own.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include <cstring>
 #include <set>
@@ -14,6 +16,7 @@
 #include "dsm-core/pool/tables.hpp"
 #include "shim/backing/populate.hpp"
 #include "tests/unit/pool_fixture.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep {
 namespace {
@@ -71,6 +74,34 @@ pid_t start_holder(const std::string& path, u32 count, const Signal& ready) {
 void kill_child(pid_t child) {
     kill(child, SIGKILL);
     EXPECT_EQ(wait_for(child), SIGKILL);
+}
+
+/// For want of metadata, or of a mapping: it is not lost.
+TEST(PoolClaim, AChunkThatCannotBeOpenedIsFreeAgain) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        refuse_call(__NR_mprotect, 2, PROT_READ | PROT_WRITE, ENOMEM);
+        for (u32 i = 0; i < 2 * SMALL_CHUNKS; ++i) EXPECT_FALSE(b->provide(1, 1, NO_CHUNK));
+        EXPECT_FALSE(b->provide(2, 1, NO_CHUNK));
+        EXPECT_FALSE(b->provide(1, 1, ChunkIndex{3}));
+        EXPECT_EQ(check(directory.file()).free_chunks, SMALL_CHUNKS);
+    });
+}
+
+/// Whoever took it would find what lay in it.
+TEST(PoolClaim, AChunkThatCannotBeCleanedStays) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        const ChunkRun run = b->provide(1, 1, NO_CHUNK);
+        ASSERT_TRUE(run && b->commit(chunk_address(run.first), CHUNK_SIZE));
+        std::memset(bytes_at(run.first), 7, CHUNK_SIZE);
+        refuse_call(__NR_madvise, 2, MADV_REMOVE, EIO);
+        EXPECT_FALSE(b->release(run.first, 1));
+        EXPECT_EQ(check(directory.file()).owned_chunks, 1u);
+        EXPECT_EQ(bytes_at(run.first)[CHUNK_SIZE - 1], 7);
+    });
 }
 
 TEST(PoolClaim, GivesEachChunkOnceAndZero) {

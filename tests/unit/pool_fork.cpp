@@ -255,6 +255,7 @@ TEST(PoolFork, FrozenChunksArePurgedPrivatelyAndNeverReleased) {
         });
         std::memset(a, 6, CHUNK_SIZE);
         EXPECT_FALSE(b->purge(chunk_address(chunk), CHUNK_SIZE)) << "does not read as zero";
+        EXPECT_EQ(a[0], 5) << "its own copy is still there";
         EXPECT_FALSE(b->release(chunk, 1));
         purged.say();
         EXPECT_EQ(wait_for(child), 0);

@@ -14,6 +14,7 @@
 
 #include "dsm-core/base/copied.hpp"
 #include "dsm-core/pool/tables.hpp"
+#include "shim/backing/node_lock.hpp"
 #include "shim/backing/populate.hpp"
 #include "tests/unit/pool_fixture.hpp"
 #include "tests/unit/refused_call.hpp"
@@ -74,6 +75,11 @@ pid_t start_holder(const std::string& path, u32 count, const Signal& ready) {
 void kill_child(pid_t child) {
     kill(child, SIGKILL);
     EXPECT_EQ(wait_for(child), SIGKILL);
+}
+
+void kill_when_ready(pid_t child, const Signal& ready) {
+    ready.wait();
+    kill_child(child);
 }
 
 /// For want of metadata, or of a mapping: it is not lost.
@@ -285,6 +291,68 @@ TEST(PoolReclaim, ANewProcessSweepsUpAfterTheDead) {
     const PoolReport report = check(directory.file());
     EXPECT_EQ(report.owned_chunks, 1u) << "each took back what the one before held";
     EXPECT_EQ(report.live_nodes, 1u);
+}
+
+/// A generation each, so that nobody's chunks are taken for those of a predecessor.
+TEST(PoolReclaim, WhoeverHasAnEntryHasAGenerationOfIt) {
+    const Directory directory;
+    std::set<u64> words;
+    constexpr u32 MANY = 6;
+    for (u32 i = 0; i < MANY; ++i) {
+        in_child([&] { EXPECT_TRUE(attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK)); });
+        const MappedFile file(directory.file());
+        for (u32 chunk = 0; chunk < SMALL_CHUNKS; ++chunk)
+            if (file.tables().chunk(chunk).bits != FREE_CHUNK.bits)
+                words.insert(file.tables().chunk(chunk).bits);
+    }
+    EXPECT_EQ(words.size(), MANY);
+}
+
+/// Who has the lock is about to be that node, or to take back what it held.
+TEST(PoolReclaim, AnEntryThatSomebodyHasLockedIsNotTaken) {
+    const Directory directory;
+    in_child([&] { attach(directory.file(), SMALL); });
+    const int fd = open(directory.file().c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_EQ(try_node_lock(fd, 0), NodeLock::taken);
+    in_child([&] { EXPECT_TRUE(attach(directory.file(), SMALL)->provide(1, 1, NO_CHUNK)); });
+    const MappedFile file(directory.file());
+    EXPECT_EQ(file.tables().node(0).state(), PoolNodeState::free);
+    EXPECT_EQ(file.tables().node(1).state(), PoolNodeState::live);
+    close(fd);
+}
+
+/// Whoever took one would find what lay in it.
+TEST(PoolReclaim, ChunksThatCannotBeCleanedStayTheDeads) {
+    const Directory directory;
+    const Signal ready;
+    kill_when_ready(start_holder(directory.file(), 3, ready), ready);
+    in_child([&] {
+        refuse_call(__NR_fallocate, 1, FALLOC_FL_PUNCH_HOLE, EIO);
+        const Backing* b = attach(directory.file(), SMALL);
+        u32 provided = 0;
+        while (b->provide(1, 1, NO_CHUNK)) ++provided;
+        EXPECT_EQ(provided, SMALL_CHUNKS - 3);
+    });
+}
+
+TEST(PoolReclaim, LeavesNoDescriptor) {
+    const Directory directory;
+    const Signal ready, attached, killed;
+    const pid_t holder = start_holder(directory.file(), SMALL_CHUNKS, ready);
+    ready.wait();
+    const pid_t child = start_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK)) << "the holder lives";
+        attached.say();
+        killed.wait();
+        const int before = dup(0);
+        EXPECT_TRUE(b->provide(1, 1, NO_CHUNK));
+        EXPECT_EQ(dup(0), before + 1);
+    });
+    attached.wait();
+    kill_child(holder);
+    killed.say();
+    EXPECT_EQ(wait_for(child), 0);
 }
 
 TEST(PoolReclaim, AllNodeEntriesOfTheDeadAreUsedAgain) {

@@ -119,6 +119,7 @@ void work_in_the_storm() {
 
 void storm(bool own_stack) {
     void* first = allocate(20'000);
+    const u64 large_before = domain().large_count.load();
     start_storm(own_stack);
     const pid_t sender = signaller(getpid());
     work_in_the_storm();
@@ -134,6 +135,7 @@ void storm(bool own_stack) {
     EXPECT_GT(on_top.load(), 0u);
     EXPECT_EQ(slow_frame, nullptr);
     trim();
+    EXPECT_EQ(domain().large_count.load(), large_before) << "what a handler freed is lost";
     expect_sound();
 }
 

@@ -154,6 +154,18 @@ TEST(PoolDevice, CleaningWritesZeros) {
     for (usize i = 0; i < CHUNK_SIZE; ++i) ASSERT_EQ(memory[at + i], 0) << i;
 }
 
+/// As a process that has it mapped does before it gives it away.
+TEST(PoolDevice, CleaningWhereItIsMappedWritesZeros) {
+    const Memory memory;
+    ASSERT_TRUE(memory.create());
+    const usize at = memory.superblock().chunks_offset + 2 * CHUNK_SIZE;
+    std::memset(&memory[at - 1], 0xff, 2 * CHUNK_SIZE + 2);
+    EXPECT_TRUE(clean_chunks(memory.file(), reinterpret_cast<uptr>(&memory[at]), 2 * CHUNK_SIZE));
+    EXPECT_EQ(memory[at - 1], 0xff);
+    EXPECT_EQ(memory[at + 2 * CHUNK_SIZE], 0xff);
+    for (usize i = 0; i < 2 * CHUNK_SIZE; ++i) ASSERT_EQ(memory[at + i], 0) << i;
+}
+
 // ---- reclaiming between machines: node 1's entry of the pool is another machine's
 
 class BetweenMachines : public ::testing::Test {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs mutants of a build, each with the tests that should notice it, and says which were noticed.
 
-Usage: tests/mutants/run.py BUILT [--only REGEX] [--left] [--tests REGEX] [-j WORKERS] [--least PERCENT]
+Usage: tests/mutants/run.py BUILT [--only REGEX]... [--left] [--no-traps] [--tests REGEX] [-j WORKERS] [--least PERCENT]
 Called by ci/mutants.sh; needs root.
 
 First each test whose time is not known yet runs with the switch set to no mutant. Then each mutant runs; it is noticed

@@ -55,7 +55,7 @@ mkdir -p "$place/dev/shm"
 # shellcheck disable=SC2016 # its own words
 exec_inside='
     cd "$1"
-    mount -t proc proc proc && mount -t tmpfs tmpfs run && mount -t tmpfs -o mode=1777 tmpfs tmp
+    mount -t proc proc proc && mount -t tmpfs tmpfs sys && mkdir -p sys/fs/bpf && mount -t tmpfs tmpfs run && mount -t tmpfs -o mode=1777 tmpfs tmp
     mount -t tmpfs -o mode=755 tmpfs dev && mkdir -m 1777 dev/shm && ln -s /proc/self/fd dev/fd
     for device in null zero full random urandom tty; do touch dev/$device && mount --bind /dev/$device dev/$device; done
     exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 chroot . /bin/bash /given/in_clean_root.sh'

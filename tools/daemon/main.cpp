@@ -10,6 +10,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <optional>
 
 #include "node/node_error.hpp"
 #include "node/process_facts.hpp"
@@ -166,15 +167,21 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     }
     completion.completion = plug.completion;
     host.set_provider(plug.capture->kind());
-    open_log(options, log_file);
+    std::optional<Server> server;
+    try {
+        open_log(options, log_file);
+        server.emplace(host, *plug.capture, completion, log_line,
+                       [&] { reopen_log(options, log_file); });
+    } catch (const std::exception&) {
+        if (!host.reopened()) host.remove();
+        throw;
+    }
     if (none) {
         spdlog::warn(
             "provider none: a client that is killed inside an operation poisons the context");
     } else if (!plug.missing.empty()) {
         spdlog::info("not the provider that would come first: {}", plug.missing);
     }
-    Server server(host, *plug.capture, completion, log_line,
-                  [&] { reopen_log(options, log_file); });
     spdlog::info("context {} {}: {}, pool {}, provider {}: {}", paths.name,
                  host.reopened() ? "continued" : "made", paths.directory, host.pool().file.path,
                  provider_name(plug.capture->kind()), protection_by(plug.capture->kind()));
@@ -184,7 +191,7 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
         leave_terminal(log.get());
         tell_starter(starter, 0);
     }
-    return server.run() ? 0 : EXIT_TROUBLE;
+    return server->run() ? 0 : EXIT_TROUBLE;
 }
 
 int run(int argc, char** argv) {

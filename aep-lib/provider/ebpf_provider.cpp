@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <fmt/format.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -16,7 +17,8 @@
 #include <cstdio>
 #include <vector>
 
-using aep::CaptureConfig;  // the skeleton, made from C, knows no namespaces
+// The skeleton, made from C, knows no namespaces. NOLINTNEXTLINE(misc-unused-using-decls): it uses it.
+using aep::CaptureConfig;
 #include <capture.skel.h>
 
 namespace aep {
@@ -144,7 +146,7 @@ class EbpfProvider final : public CaptureProvider {
 
     std::string add_member(u32 tgid, u32 client) override {
         if (bpf_map_update_elem(members(), &tgid, &client, BPF_ANY) == 0) return {};
-        return failed("eBPF: watching process " + std::to_string(tgid), errno);
+        return failed(fmt::format("eBPF: watching process {}", tgid), errno);
     }
 
     void remove_member(u32 tgid, u32 client) override {

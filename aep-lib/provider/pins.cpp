@@ -6,6 +6,7 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -51,8 +52,10 @@ std::string fault_of(const std::string& path, bool last) {
     if (!is_bpffs(path.c_str())) return "eBPF: " + path + ": is not on a bpffs";
     const bool ours = status.st_uid == geteuid();
     if (!ours && (last || status.st_uid != 0)) {
-        return "eBPF: " + path + ": belongs to user " + std::to_string(status.st_uid) +
-               ", who could take the programs away: let the administrator remove it";
+        return fmt::format(
+            "eBPF: {}: belongs to user {}, who could take the programs away: let the administrator "
+            "remove it",
+            path, status.st_uid);
     }
     const bool sticky = (status.st_mode & S_ISVTX) != 0;
     if ((status.st_mode & (S_IWGRP | S_IWOTH)) != 0 && (last || !sticky))
@@ -93,7 +96,7 @@ std::string ensure_bpffs(const char* path) {
     return failed(std::string("cannot mount a bpffs at ") + path, errno);
 }
 
-std::string pins_of_user() { return std::string(BPFFS) + "/aep/" + std::to_string(geteuid()); }
+std::string pins_of_user() { return fmt::format("{}/aep/{}", BPFFS, geteuid()); }
 
 Outcome<std::string> pins_directory(const std::string& name, const std::string& context_file) {
     struct stat status {};

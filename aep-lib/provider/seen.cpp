@@ -3,13 +3,15 @@
 // Crash rule: see seen.hpp.
 #include "aep-lib/provider/seen.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <fstream>
 
 namespace aep {
 
 pid_t pid_of(int pidfd) {
-    std::ifstream facts("/proc/self/fdinfo/" + std::to_string(pidfd));
+    std::ifstream facts(fmt::format("/proc/self/fdinfo/{}", pidfd));
     for (std::string line; std::getline(facts, line);)
         if (line.rfind("Pid:", 0) == 0) return std::max(0, std::stoi(line.substr(4)));
     return 0;
@@ -23,8 +25,8 @@ std::string why_not_seen(pid_t pid, int pidfd) {
     }
     const pid_t found = pidfd >= 0 ? pid_of(pidfd) : 0;
     if (found == pid) return "";
-    const std::string number = "process " + std::to_string(pid);
-    return found == 0 ? number + " is gone" : number + " is gone: another one has its connection";
+    return fmt::format("process {} is gone{}", pid,
+                       found == 0 ? "" : ": another one has its connection");
 }
 
 }  // namespace aep

@@ -1,6 +1,8 @@
 // Purpose: what must hold when nothing is under way: counts, cells, records, nodes.
 // Who calls it: tests/era/world.cpp after each execution.
 // Crash rule: this is the test of the crash rules.
+#include <fmt/format.h>
+
 #include "tests/era/world.hpp"
 
 namespace aep::era::test {
@@ -33,12 +35,9 @@ void World::fail(const std::string& what) {
 
 void World::reclaim(u32 object) {
     const CountWord word{t.count(object).load()};
-    if (word.count() != 0 || word.bits == FREE_OBJECT.bits) {
-        fail("object " + std::to_string(object) + " freed twice, or while its count is " +
-             std::to_string(word.count()));
-    }
-    if (references(t, object) != 0)
-        fail("object " + std::to_string(object) + " freed while referred to");
+    if (word.count() != 0 || word.bits == FREE_OBJECT.bits)
+        fail(fmt::format("object {} freed twice, or while its count is {}", object, word.count()));
+    if (references(t, object) != 0) fail(fmt::format("object {} freed while referred to", object));
 }
 
 void World::check() {
@@ -54,22 +53,20 @@ void World::check_objects() {
     for (u32 object = 0; object < t.shape.objects; ++object) {
         const CountWord word{t.count(object).load()};
         const u32 found = references(t, object);
-        if (word.count() != found) {
-            fail("object " + std::to_string(object) + " has count " + std::to_string(word.count()) +
-                 ", references " + std::to_string(found));
-        } else if (found == 0 && word.bits != FREE_OBJECT.bits) {
-            fail("object " + std::to_string(object) + " at 0 was never freed");
-        }
+        if (word.count() != found)
+            fail(fmt::format("object {} has count {}, references {}", object, word.count(), found));
+        else if (found == 0 && word.bits != FREE_OBJECT.bits)
+            fail(fmt::format("object {} at 0 was never freed", object));
     }
 }
 
 void World::check_cells() {
     each_cell(t, [this](u32, u32 i, Cell cell) {
-        if (cell.claimer() != NOBODY) fail("cell " + std::to_string(i) + " is still claimed");
+        if (cell.claimer() != NOBODY) fail(fmt::format("cell {} is still claimed", i));
     });
     for (u32 writer = 1; writer <= t.shape.nodes * t.shape.lanes; ++writer)
         if (RedoHead{t.lane(writer).redo.head.load()}.kind() != RedoKind::none)
-            fail("writer " + std::to_string(writer) + " has a transaction that nobody finished");
+            fail(fmt::format("writer {} has a transaction that nobody finished", writer));
 }
 
 /// A dead machine has nothing, a live one exactly what its clients count on.
@@ -82,7 +79,7 @@ void World::check_node(u32 host) {
         const auto expected = held.find({host, i});
         const Cell cell{t.ref(host, i).load()};
         if (cell.bits != (expected == held.end() ? Cell::empty() : Cell::of(expected->second)).bits)
-            fail(name + " lost or kept reference " + std::to_string(i));
+            fail(fmt::format("{} lost or kept reference {}", name, i));
     }
     for (u32 from = 0; !alive_[host] && from < t.shape.nodes; ++from) {
         for (u32 i = 0; i < t.shape.slots; ++i)
@@ -103,8 +100,8 @@ void World::check_hints() {
             each_message(local, t, from, to, false,
                          [&](const RemoteMessage&) { return ++told, false; });
             if (told != there) {
-                fail("of " + std::to_string(there) + " messages from " + std::to_string(from) +
-                     " to " + std::to_string(to) + " the hints tell of " + std::to_string(told));
+                fail(fmt::format("of {} messages from {} to {} the hints tell of {}", there, from,
+                                 to, told));
             }
         }
     }
@@ -118,7 +115,7 @@ void World::check_chunks() {
                 ? FREE_CHUNK.bits
                 : ChunkWord::owned(expected->second, words_[expected->second].generation()).bits;
         if (t.chunks[chunk].load() != word)
-            fail("chunk " + std::to_string(chunk) + " was lost or not given back");
+            fail(fmt::format("chunk {} was lost or not given back", chunk));
     }
 }
 
@@ -135,7 +132,7 @@ void World::use_again() {
                 const Status made = there ? again.attach(ref, object) : again.create(ref, object);
                 const Status dropped = again.release(ref);
                 if (made != Status::ok || dropped != (there ? Status::ok : Status::last))
-                    fail("object " + std::to_string(object) + " cannot be used any more");
+                    fail(fmt::format("object {} cannot be used any more", object));
                 break;
             }
         }

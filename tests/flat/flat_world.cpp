@@ -3,6 +3,8 @@
 // Crash rule: this is the test of the crash rules.
 #include "tests/flat/flat_world.hpp"
 
+#include <fmt/format.h>
+
 #include <set>
 
 namespace aep::flat::test {
@@ -78,10 +80,8 @@ void FlatWorld::crash(u32 who) {
 
 void FlatWorld::recover(u32 dead, u32 by) {
     const Status status = as(by).recover(dead);
-    if (status != Status::ok && status != Status::no_node) {
-        fail("recovery of client " + std::to_string(dead) + " says " +
-             std::to_string(static_cast<int>(status)));
-    }
+    if (status != Status::ok && status != Status::no_node)
+        fail(fmt::format("recovery of client {} says {}", dead, static_cast<int>(status)));
 }
 
 void FlatWorld::fail(const std::string& what) {
@@ -107,10 +107,10 @@ void FlatWorld::check_counts() {
     for (u32 i = 0; i < t.shape.objects; ++i) {
         const era::CountWord word{t.count(i).load()};
         if (word.count() != references[i]) {
-            fail("object " + std::to_string(i) + " has count " + std::to_string(word.count()) +
-                 ", references " + std::to_string(references[i]));
+            fail(fmt::format("object {} has count {}, references {}", i, word.count(),
+                             references[i]));
         } else if (references[i] == 0 && word.bits != era::FREE_OBJECT.bits) {
-            fail("object " + std::to_string(i) + " at 0 was never freed");
+            fail(fmt::format("object {} at 0 was never freed", i));
         }
     }
 }
@@ -123,9 +123,8 @@ void FlatWorld::check_held() {
     for (u32 i = 0; i < GEOMETRY.clients; ++i) {
         for (const Ref ref : held_[i])
             if (t.ref(i, ref.cell).load() != era::Cell::of(ref.object).bits)
-                fail("client " + std::to_string(i) + " lost a reference");
-        if (found[i] != held_[i].size())
-            fail("client " + std::to_string(i) + " has a reference too many");
+                fail(fmt::format("client {} lost a reference", i));
+        if (found[i] != held_[i].size()) fail(fmt::format("client {} has a reference too many", i));
         for (u32 page = 0; page < t.chunk_count; ++page) {
             const ChunkWord word{t.chunks[page].load()};
             if (!alive_[i] && word.bits != FREE_CHUNK.bits && word.node() == i)
@@ -141,13 +140,13 @@ void FlatWorld::use_all() {
             memory.host = memory.caller = i;
             clients_[i] = std::make_unique<SimClient>(memory, *pool_, i);
             if (!clients_[i]->joined()) {
-                fail("client " + std::to_string(i) + " cannot join again");
+                fail(fmt::format("client {} cannot join again", i));
                 return;
             }
         }
         for (const Ref ref : held_[i])
             if (as(i).release(ref) != Status::ok)
-                fail("client " + std::to_string(i) + " cannot drop a reference");
+                fail(fmt::format("client {} cannot drop a reference", i));
         for (u32 from = 0; from < GEOMETRY.clients; ++from) {
             Ref ref{};
             while (from != i && as(i).receive(from, ref) == Status::ok) as(i).release(ref);
@@ -158,7 +157,7 @@ void FlatWorld::use_all() {
         Ref ref{};
         while (as(i).allocate(GRANULE, ref) == Status::ok) {
             if (!objects.insert(ref.object).second) {
-                fail("object " + std::to_string(ref.object) + " was allocated twice");
+                fail(fmt::format("object {} was allocated twice", ref.object));
                 return;
             }
         }

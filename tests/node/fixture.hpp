@@ -5,6 +5,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -187,10 +188,8 @@ class ClientProcess {
 
 inline std::string all_of(const std::vector<Finding>& findings) {
     std::string text;
-    for (const Finding& f : findings) {
-        text += f.where + ": " + f.what + " (" + std::to_string(f.found) + ", expected " +
-                std::to_string(f.expected) + ")\n";
-    }
+    for (const Finding& f : findings)
+        text += fmt::format("{}: {} ({}, expected {})\n", f.where, f.what, f.found, f.expected);
     return text;
 }
 

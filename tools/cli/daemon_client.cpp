@@ -75,7 +75,7 @@ std::string silence(const ContextPaths& paths, const DaemonLink& link, int waite
     const char state = pid != 0 ? state_of(pid) : '\0';
     const std::string who = pid != 0 ? fmt::format(" (pid {})", pid) : "";
     const std::string since = waited_ms != 0 ? fmt::format(" since {} s", waited_ms / 1000) : "";
-    const std::string text =
+    std::string text =
         fmt::format("the daemon{} of context {} does not answer{}", who, paths.name, since);
     if (state == 'T' || state == 't') {
         return fmt::format("{}: it is stopped (state {}); kill -CONT {} lets it go on", text, state,
@@ -129,6 +129,7 @@ int run_daemon(const std::vector<std::string>& arguments, bool aloud) {
     if (child == 0) {
         if (!aloud) dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDERR_FILENO);
         std::vector<char*> words;
+        words.reserve(arguments.size() + 1);
         for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
         words.push_back(nullptr);
         execvp(words[0], words.data());
@@ -174,10 +175,10 @@ std::optional<Json> ask_daemon(const ContextPaths& paths, const Json& request, i
 std::string served_elsewhere(const ContextPaths& paths) {
     const UniqueFd lock(open(paths.lock().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     if (!lock || !somebody_locks(lock.get(), 0)) return "";
-    return "context " + paths.name + ": its daemon (pid " + std::to_string(daemon_pid(paths, {})) +
-           ") does not listen at " + paths.socket +
-           ": it is about to begin or to end, or it was started with another XDG_RUNTIME_DIR or "
-           "--socket";
+    return fmt::format(
+        "context {}: its daemon (pid {}) does not listen at {}: it is about to begin or to end, or "
+        "it was started with another XDG_RUNTIME_DIR or --socket",
+        paths.name, daemon_pid(paths, {}), paths.socket);
 }
 
 Json must_ask(const Target& target, const Json& request) {

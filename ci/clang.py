@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = ROOT / "build" / "release"
 PLACE = ROOT / "build" / "clang"
-PRODUCT = ("dsm-core", "shim", "preload")
+PRODUCT = ("dsm-core", "shim", "preload", "aep-lib", "node", "tools")
 # What clang does not know, or what changes nothing of the analysis.
 DROPPED = re.compile(r"-(W|flto|mmemset|mmemcpy|mgeneral|ffile-prefix|fno-sanitize|fsanitize|g)")
 OUR_WARNINGS = ["-Wthread-safety", "-Wthread-safety-reference", "-Wno-unknown-attributes"]
@@ -73,6 +73,8 @@ def check(path, entry):
 def main():
     sources = product_sources()
     wanted = [str(Path(name).resolve().relative_to(ROOT)) for name in sys.argv[1:]] or sorted(sources)
+    if unknown := [path for path in wanted if path not in sources]:
+        sys.exit(f"ci/clang.py: the release build does not build {', '.join(unknown)} for the product")
     (PLACE / "clean").mkdir(parents=True, exist_ok=True)
     (PLACE / "compile_commands.json").write_text(json.dumps(list(sources.values())))
     failed = False

@@ -1,4 +1,4 @@
-// Purpose: says to clang which lock guards what, and which functions take, need or give it up; ci/clang.sh
+// Purpose: says to clang which lock guards what, and which functions take, need or give it up; ci/clang.py
 //          has that checked (-Wthread-safety).
 // Who calls it: the classes of locks, and whatever they guard.
 // Crash rule: no state; nothing of it is left in a program.

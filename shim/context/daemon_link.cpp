@@ -130,6 +130,28 @@ void close_all(int* fds, u32 count) {
     }
 }
 
+/// Whether the daemon that was connected to is stopped (SIGSTOP), so that it cannot answer.
+bool daemon_is_stopped(const DaemonLink& link) {
+    if (link.pid == 0) return false;
+    char path[32] = "/proc/", stat[512];
+    usize length = 6;
+    each_digit(static_cast<u32>(link.pid), [&](char digit) { path[length++] = digit; });
+    __builtin_memcpy(path + length, "/stat", 6);
+    if (read_small_file(path, stat, sizeof stat) == 0) return false;
+    // The state follows the name in parentheses, which may hold anything.
+    const char* state = nullptr;
+    for (const char* c = stat; *c != '\0'; ++c)
+        if (c[0] == ')' && c[1] == ' ') state = c + 2;
+    return state != nullptr && *state == 'T';
+}
+
+/// Whether `fd` still is the connection that was made.
+bool link_is_ours(const DaemonLink& link) {
+    struct stat status {};
+    return link.fd >= 0 && !sys::failed(sys::fstat(link.fd, &status)) &&
+           status.st_dev == link.device && status.st_ino == link.inode;
+}
+
 long receive_message(const DaemonLink& link, AnswerMessage& answer, int* fds, u32 fd_count) {
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * ATTACH_FDS)];
     iovec part = {&answer, sizeof answer};
@@ -177,7 +199,11 @@ bool find_daemon(DaemonLink& link, const Settings& settings) {
         if (settings.socket[0] != '/') {
             char here[4096];
             const long got = sys::getcwd(here, sizeof here);
-            if (sys::failed(got)) return false;
+            if (sys::failed(got) || here[0] != '/') {
+                message("context ", name,
+                        ": cannot find the working directory: give AEP_SOCKET an absolute path");
+                return false;
+            }
             path.add(here);
             path.add('/');
         }
@@ -244,20 +270,6 @@ long ask_daemon(const DaemonLink& link, const AskMessage& ask, AnswerMessage& an
     return receive_message(link, answer, fds, fd_count);
 }
 
-bool daemon_is_stopped(const DaemonLink& link) {
-    if (link.pid == 0) return false;
-    char path[32] = "/proc/", stat[512];
-    usize length = 6;
-    each_digit(static_cast<u32>(link.pid), [&](char digit) { path[length++] = digit; });
-    __builtin_memcpy(path + length, "/stat", 6);
-    if (read_small_file(path, stat, sizeof stat) == 0) return false;
-    // The state follows the name in parentheses, which may hold anything.
-    const char* state = nullptr;
-    for (const char* c = stat; *c != '\0'; ++c)
-        if (c[0] == ')' && c[1] == ' ') state = c + 2;
-    return state != nullptr && *state == 'T';
-}
-
 MessageLine no_answer(const DaemonLink& link, const char* context, long error) {
     MessageLine line;
     const auto add = [&line](auto... parts) { (line.add(parts), ...); };
@@ -281,12 +293,6 @@ MessageLine no_answer(const DaemonLink& link, const char* context, long error) {
         add(Errno{error}, nobody ? ": is its daemon running?" : "");
     }
     return line;
-}
-
-bool link_is_ours(const DaemonLink& link) {
-    struct stat status {};
-    return link.fd >= 0 && !sys::failed(sys::fstat(link.fd, &status)) &&
-           status.st_dev == link.device && status.st_ino == link.inode;
 }
 
 void close_link(DaemonLink& link) {

@@ -33,9 +33,6 @@ bool find_daemon(DaemonLink& link, const Settings& settings);
 /// are not. 0 or -errno. Waits a second at most, where more want to be let in than may wait.
 long connect_daemon(DaemonLink& link);
 
-/// Whether the daemon that was connected to is stopped (SIGSTOP), so that it cannot answer.
-bool daemon_is_stopped(const DaemonLink& link);
-
 /// Why there was no connection or no answer, in one line: `error`, as returned.
 MessageLine no_answer(const DaemonLink& link, const char* context, long error);
 
@@ -43,9 +40,6 @@ MessageLine no_answer(const DaemonLink& link, const char* context, long error);
 /// sent); or -errno: ETIMEDOUT after 5 s, or 200 ms when it is stopped.
 long ask_daemon(const DaemonLink& link, const AskMessage& ask, AnswerMessage& answer, int* fds,
                 u32 fd_count);
-
-/// Whether `fd` still is the connection that was made.
-bool link_is_ours(const DaemonLink& link);
 
 /// Closes the connection if it is still ours.
 void close_link(DaemonLink& link);

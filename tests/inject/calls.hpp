@@ -57,6 +57,7 @@ inline constexpr Failing FAILING[] = {
     {SYS_fcntl, "fcntl", {ENOLCK, EMFILE, EAGAIN}},
     {SYS_flock, "flock", {EWOULDBLOCK, ENOLCK, EINTR}},
     {SYS_linkat, "linkat", {EEXIST, ENOSPC, EPERM}},
+    {SYS_symlink, "symlink", {ENOSPC, EACCES}},
     {SYS_unlink, "unlink", {EACCES, EIO}},
     {SYS_unlinkat, "unlinkat", {EACCES, EIO}},
     {SYS_rename, "rename", {ENOSPC, EACCES}},

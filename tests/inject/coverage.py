@@ -37,6 +37,8 @@ def _met():
 
 
 class Coverage(unittest.TestCase):
+    maxDiff = None
+
     def test_every_site(self):
         there, met = set(), set()
         frames = _met()

@@ -98,11 +98,15 @@ void heap() {
     for (Block& block : blocks) block.verify();
     for (size_t i = 0; i < n; i += 2) blocks[i].resize(blocks[i].bytes * 3);
     for (size_t i = 1; i < n; i += 2) blocks[i].resize(blocks[i].bytes / 3 + 1);
-    errno = 0;
-    auto* zero = static_cast<unsigned char*>(std::calloc(9, 1 << 20));
-    if (worked("calloc", zero != nullptr, {ENOMEM}))
-        CHECK(check::all_zero(zero, 9 << 20), "calloc's memory is zero");
-    std::free(zero);
+    for (int used = 0; used < 2; ++used) {  // fresh memory, then what was written here
+        errno = 0;
+        auto* zero = static_cast<unsigned char*>(std::calloc(9, 1 << 20));
+        if (worked("calloc", zero != nullptr, {ENOMEM})) {
+            CHECK(check::all_zero(zero, 9 << 20), "calloc's memory is zero");
+            std::memset(zero, 1, 5 << 20);
+        }
+        std::free(zero);
+    }
     void* aligned = nullptr;
     errno = posix_memalign(&aligned, 1 << 21, 100);
     if (worked("posix_memalign", errno == 0, {ENOMEM}))

@@ -47,6 +47,15 @@ inline int milliseconds(std::optional<std::chrono::milliseconds> timeout) {
     return static_cast<int>((*timeout < MOST ? *timeout : MOST).count());
 }
 
+/// std::construct_at, also of an aggregate where the compiler (clang before 16) does not make one from parentheses.
+template <class T, class... Arguments>
+T* construct(void* memory, Arguments&&... arguments) {
+    if constexpr (std::is_constructible_v<T, Arguments...>)
+        return std::construct_at(static_cast<T*>(memory), std::forward<Arguments>(arguments)...);
+    else
+        return ::new (memory) T{std::forward<Arguments>(arguments)...};
+}
+
 struct Drop {
     void operator()(void* object) const { dsm_free(object); }
 };
@@ -150,7 +159,7 @@ Ref<T> make(Arguments&&... arguments) {
         detail::fail("dsm_malloc");
     }
     Ref<T> ref(static_cast<T*>(memory));
-    std::construct_at(ref.get(), std::forward<Arguments>(arguments)...);
+    detail::construct<T>(memory, std::forward<Arguments>(arguments)...);
     return ref;
 }
 
@@ -233,8 +242,8 @@ class Channel {
         using difference_type = std::ptrdiff_t;
 
         explicit Iterator(Id peer) : peer_(peer) { ++*this; }
-        Iterator(Iterator&&) = default;
-        Iterator& operator=(Iterator&&) = default;
+        Iterator(Iterator&&) noexcept = default;
+        Iterator& operator=(Iterator&&) noexcept = default;
         Ref<T>&& operator*() const { return std::move(object_); }
         Iterator& operator++() {
             try {

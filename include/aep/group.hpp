@@ -57,8 +57,7 @@ class Group {
     T* make(Arguments&&... arguments) const {
         void* memory = allocate(sizeof(T), alignof(T));
         try {
-            return std::construct_at(static_cast<T*>(memory),
-                                     std::forward<Arguments>(arguments)...);
+            return detail::construct<T>(memory, std::forward<Arguments>(arguments)...);
         } catch (...) {
             dsm_group_free(get(), memory);
             throw;

@@ -36,6 +36,7 @@ constexpr int OWN_DEATH_MS = 3'000;
     std::vector<std::string> environment = setup.environment;
     environment.push_back("LD_PRELOAD=" + setup.library.string());
     std::vector<char*> pointers;
+    pointers.reserve(environment.size() + 1);
     for (std::string& s : environment) pointers.push_back(s.data());
     pointers.push_back(nullptr);
     const std::string threads = fmt::to_string(setup.threads);

@@ -36,8 +36,9 @@ class Programs(Sweep):
             if not sweep.was_injected(outcome.report):
                 return None
             found = self.objections(outcome)
-            if "said: no client" in outcome.output and not outcome.errors:
-                found.append("it has become no client without a word")
+            reasons = [line for line in outcome.errors.splitlines() if "continuing in private mode" not in line]
+            if "said: no client" in outcome.output and not reasons:
+                found.append("it has become no client and does not say why")
             return "\n".join(found + self.left_behind())
 
         self.sweep(report, judge)

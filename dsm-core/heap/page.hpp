@@ -331,7 +331,7 @@ inline bool page_take_word(PageDesc* d, u32 w) {
 
 /// Takes the next word in turn to hand, where none is, if that is all there is to do; false: it has
 /// no free block, or the page is better extended or left. Owner only.
-inline bool page_turn(PageDesc* d) {
+[[gnu::always_inline]] inline bool page_turn(PageDesc* d) {
     if (AEP_UNLIKELY(d->until >= d->turn_below)) return false;
     const u32 next = page_hand_word(d) + 1;
     return page_take_word(d, next * BLOCKS_A_WORD < d->extended ? next : 0);
@@ -339,7 +339,7 @@ inline bool page_turn(PageDesc* d) {
 
 /// page_take_tracked for classes above MAX_DIRECT: of a page without blocks at hand the lowest free one, so that no
 /// word need be taken to hand for the block or two that a page of few blocks has. Such a page has one word. Owner only.
-inline bool page_take_lowest(PageDesc* d, uptr& block, bool& fresh_zero) {
+[[gnu::always_inline]] inline bool page_take_lowest(PageDesc* d, uptr& block, bool& fresh_zero) {
     if (page_hand(d) != 0) return page_take_tracked(d, block, fresh_zero);
     if (AEP_UNLIKELY(d->extended == 0)) return false;  // an empty queue's page has no bitmap
     BlockBits& word = *d->bits;

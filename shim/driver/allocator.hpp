@@ -66,7 +66,7 @@ void* allocate_here(usize size);
 /// The same for whatever else there is: with operations.
 void* allocate_beyond(usize size);
 /// malloc for whatever the fast path does not serve.
-inline void* allocate_slow(usize size) {
+[[gnu::always_inline]] inline void* allocate_slow(usize size) {
     void* p;
     if (allocate_in_turn(size, p)) return p;
     p = allocate_here(size);

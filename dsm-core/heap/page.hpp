@@ -314,7 +314,7 @@ inline void page_name_word(PageDesc* d, u32 w) {
 }
 
 /// Takes the free extended blocks of a word to hand, where none is; false: it has none.
-inline bool page_take_word(PageDesc* d, u32 w) {
+[[gnu::always_inline]] inline bool page_take_word(PageDesc* d, u32 w) {
     BlockBits& word = d->bits[w];
     const u64 live = live_word(word);
     const u64 free = page_extended_mask(d, w) & ~live;

@@ -20,7 +20,7 @@ CORE = [*HEAP, "dsm-core/op", "dsm-core/context", "dsm-core/sharing"]
 IMAGE = ["aep-lib/image"]
 PROVIDER = [*IMAGE, "aep-lib/provider"]
 JOINED = ["shim/sys", "shim/backing", "shim/context"]
-CLIENT = [*JOINED, "shim/driver", "shim/sharing"]
+CLIENT = ["shim/watch", *JOINED, "shim/driver", "shim/sharing"]
 FOLDERS = {
     "include/*": [],
     "kernel/*": [],
@@ -36,14 +36,16 @@ FOLDERS = {
     "aep-lib/provider": [*BASE, *IMAGE, "kernel/*"],
     "shim/sys": BASE,
     "shim/stay_private": [],
+    "shim/watch": [*BASE, "shim/sys"],
     "shim/backing": [*HEAP, "shim/sys"],
     "shim/context": [*CORE, *IMAGE, "shim/sys", "shim/backing"],
-    "shim/driver": [*BASE, "dsm-core/heap", "dsm-core/op", *JOINED],
+    "shim/driver": [*BASE, "dsm-core/heap", "dsm-core/op", "shim/watch", *JOINED],
     "shim/sharing": [*CORE, *JOINED, "shim/driver"],
     "preload": [*BASE, "dsm-core/heap", *CLIENT, "include/*"],
     "node": [*CORE, "dsm-core", *JOINED],
     "aep-lib/completer": [*BASE, "dsm-core/pool", *PROVIDER, "shim/sys", "shim/context"],
-    "tools/cli": [*BASE, *PROVIDER, "dsm-core/era", "shim/sys", "shim/context", "node"],
+    "tools/cli": [*BASE, *PROVIDER, "dsm-core/era", "shim/sys", "shim/watch", "shim/context", "node"],
+    "tools/gdb": [*CORE, "shim/watch"],
     "tools/daemon": [*CORE, *PROVIDER, "aep-lib/completer", "shim/sys", "shim/context", "node"],
     "tools/torture": [*CORE, "include/*"],
     "bench/flat/*": CORE,

@@ -48,8 +48,9 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case ETIMEDOUT:
             return "nothing happened within the time";
         case EXDEV:
-            return "it lies in memory that a fork made private to this process, or is for another "
-                   "node";
+            return "it lies in memory that is private to this process (since a fork, or as a "
+                   "guarded block: "
+                   "AEP_GUARD), or is for another node";
         default:
             return "unknown error";
     }

@@ -13,6 +13,7 @@
 
 #include "dsm-core/base/layout.hpp"
 #include "preload/loaded_library.hpp"
+#include "preload/watching.hpp"
 #include "shim/driver/aside.hpp"
 #include "shim/driver/background_thread.hpp"
 #include "shim/driver/process.hpp"
@@ -62,16 +63,20 @@ bool is_programs_malloc() {
     return false;
 }
 
-/// The image that is loaded at `base`, its ELF header first, starts no thread of ours.
-void avoid_library(uptr base) {
-    if (base == 0) return;
+/// Where the image that is loaded at `base`, its ELF header first, ends.
+uptr end_of_library(uptr base) {
     const auto* header = reinterpret_cast<const Elf64_Ehdr*>(base);
     const auto* segment = reinterpret_cast<const Elf64_Phdr*>(base + header->e_phoff);
     uptr end = base;
     for (u32 i = 0; i < header->e_phnum; ++i, ++segment)
         if (segment->p_type == PT_LOAD)
             end = std::max(end, base + segment->p_vaddr + segment->p_memsz);
-    background_avoid(base, end);
+    return end;
+}
+
+/// It starts no thread of ours.
+void avoid_library(uptr base) {
+    if (base != 0) background_avoid(base, end_of_library(base));
 }
 
 /// The OS pages that hold the symbols to be replaced.
@@ -93,7 +98,11 @@ __attribute__((constructor)) void meet_libc() {
     }
     use_clock(reinterpret_cast<ClockFunction*>(address_in(libc, "clock_gettime")));
     // Later the program may have forbidden itself to open files, to map them, or to be root.
-    if (is_programs_malloc()) process_start_early();
+    if (is_programs_malloc()) {
+        process_start_early();
+        const uptr own = reinterpret_cast<uptr>(&__ehdr_start);
+        aep_begin_watching(own, end_of_library(own));
+    }
     const Replacement replacements[] = {
         {"malloc", address(malloc)},
         {"free", address(free)},

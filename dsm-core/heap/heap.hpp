@@ -76,4 +76,11 @@ inline bool heap_refill(const Heap* h, PageDesc* d) {
     return page_hand(d) != 0 || AEP_LIKELY(page_turn(d)) || heap_fill_hand(h, d);
 }
 
+/// A block of class `c` from the first of the heap's pages, without an operation; false: that takes one. Owner only.
+[[gnu::always_inline]] inline bool heap_take(const Heap* h, u32 c, uptr& block, bool& fresh_zero) {
+    PageDesc* d = h->queues[c].head;
+    if (c > LAST_DIRECT_CLASS && AEP_LIKELY(page_take_lowest(d, block, fresh_zero))) return true;
+    return heap_refill(h, d) && page_take_tracked(d, block, fresh_zero);
+}
+
 }  // namespace aep

@@ -65,15 +65,16 @@ bool page_extend(PageDesc* d) {
     return page_take_word(d, w);
 }
 
-void page_give_hand(PageDesc* d) {
-    const u64 hand = page_hand(d);
-    if (hand == 0) return;
+void page_give_hand(PageDesc* d, u32 kept) {
+    u64 given = page_hand(d);
+    for (; kept != 0; --kept) given &= given - 1;
+    if (given == 0) return;
     BlockBits& word = *d->hand_bits;
     // In this order: see take_word.
-    set_live_word(word, live_word(word) & ~hand);
+    set_live_word(word, live_word(word) & ~given);
     std::atomic_signal_fence(std::memory_order_release);
-    set_page_hand(d, 0);
-    d->until -= bits_in(hand);
+    set_page_hand(d, page_hand(d) & ~given);
+    d->until -= bits_in(given);
 }
 
 u32 page_collect_remote(PageDesc* d, uptr& bad) {

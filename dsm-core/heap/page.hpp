@@ -43,8 +43,8 @@ enum : u32 {
     // Other threads have freed blocks of the page: the owner's frees leave the fast path, to see
     // whether theirs is one of these.
     TAG_REMOTE = 8,
-    // Objects in it were sent to other processes: frees leave the fast path, to see whether
-    // theirs is one of these. Stays until the page or object goes.
+    // Objects in it were sent to other processes, or are samples of the heap profile: frees leave the fast
+    // path, to see whether theirs is one of these. Stays until the page or object goes.
     TAG_SHARED = 16,
 };
 inline constexpr unsigned TAG_OWNER_SHIFT = 5;
@@ -439,8 +439,8 @@ u32 page_collect_remote(PageDesc* d, uptr& bad);
 /// by the owner is under way.
 bool page_is_deserted(const PageDesc* d);
 
-/// The blocks at hand become free ones again. Owner only.
-void page_give_hand(PageDesc* d);
+/// The blocks at hand become free ones again, but for the lowest `kept` of them. Owner only.
+void page_give_hand(PageDesc* d, u32 kept = 0);
 
 /// Computes the caches anew from the alloc bitmap after the owner died or was left behind by fork.
 /// Remote marks are collected, too. The page must be quiescent.

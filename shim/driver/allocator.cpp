@@ -20,11 +20,11 @@
 #include "shim/driver/slow_path.hpp"
 #include "shim/driver/thread.hpp"
 #include "shim/driver/transact.hpp"
+#include "shim/driver/watched.hpp"
 #include "shim/driver/zeroing.hpp"
+#include "shim/watch/guard.hpp"
 
 namespace aep {
-
-__thread u32 medium_requests AEP_TLS = 0;
 
 namespace {
 
@@ -47,22 +47,16 @@ uptr take_block(Heap* h, u32 c, bool& fresh_zero) {
     return 0;
 }
 
-/// A block of class `c` from the first of the heap's pages, without an operation; false: that takes
-/// one.
-[[gnu::always_inline]] inline bool take_here(Heap* h, u32 c, uptr& block, bool& fresh_zero) {
-    PageDesc* d = h->queues[c].head;
-    if (c > LAST_DIRECT_CLASS && AEP_LIKELY(page_take_lowest(d, block, fresh_zero))) return true;
-    return heap_refill(h, d) && page_take_tracked(d, block, fresh_zero);
-}
-
 /// A block of class `c` from heap `h`, on the slow path; 0: no memory.
 uptr take_from(Heap* h, u32 c, bool& fresh_zero) {
-    if (AEP_UNLIKELY(pure_mode)) return take_block(h, c, fresh_zero);
     uptr block = 0;
-    if (!take_here(h, c, block, fresh_zero)) {
+    if (AEP_UNLIKELY(pure_mode)) {
+        block = take_block(h, c, fresh_zero);
+    } else if (!heap_take(h, c, block, fresh_zero)) {
         PageDesc* d = page_with_room(h, c);
         if (d != nullptr) page_take_tracked(d, block, fresh_zero);
     }
+    if (AEP_UNLIKELY(is_watching()) && block != 0) pay_for_hand_of(h, c);
     return block;
 }
 
@@ -82,7 +76,9 @@ void* allocate_from(Heap* h, u32 c, bool& fresh_zero) {
 
 /// A block of class `c`, which lies at multiples of `alignment`, for the calling thread, whether it has a heap or not.
 void* allocate_class(u32 c, usize alignment, bool& fresh_zero) {
-    if (uptr block; AEP_LIKELY(take_here(thread_heap, c, block, fresh_zero)))
+    if (AEP_UNLIKELY(is_watching()) && meter.afford(1, class_size(c)) == 0)
+        if (void* p = allocate_watched(class_size(c), alignment, fresh_zero)) return p;
+    if (uptr block; AEP_LIKELY(heap_take(thread_heap, c, block, fresh_zero)))
         return reinterpret_cast<void*>(block);
     Heap* h = attached_heap();
     const SlowPath here;
@@ -176,8 +172,9 @@ bool is_live_here(const void* p, Target t) {
     report_bad_free(reinterpret_cast<uptr>(p), BadFree::twice);
 }
 
-/// free of a block where objects were sent: true: others still refer to it, and it stays.
+/// free of a block where objects were sent, or samples lie: true: others still refer to it, and it stays.
 [[gnu::cold, gnu::noinline]] bool others_keep(void* p) {
+    unwatch(p);
     const SharedBlocks* sharing = sharing_answers();
     switch (sharing != nullptr ? sharing->drop(p) : Dropped::no_export) {
         case Dropped::kept:
@@ -305,7 +302,9 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) 
                                 .bytes = round_up(size, SLICE_SIZE)});
     if (!run) return nullptr;
     fresh_zero = run.zero;
-    return reinterpret_cast<void*>(run.address());
+    void* const p = reinterpret_cast<void*>(run.address());
+    if (AEP_UNLIKELY(is_watching())) watch_large(p, round_up(size, SLICE_SIZE));
+    return p;
 }
 
 [[gnu::noinline]] void deallocate_refile(void* p, PageDesc* d) {
@@ -329,6 +328,7 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) 
 void deallocate_outside(void* p) {
     if (p == nullptr) return;
     if (AEP_UNLIKELY(stays_on_libc())) return libc_free(p);
+    if (guard_owns(p)) return deallocate_guarded(p);
     if (drop_received(p)) return;
     if (AEP_UNLIKELY(emergency_owns(p))) {
         if (!emergency_free(p)) report_bad_free(reinterpret_cast<uptr>(p), BadFree::not_live);
@@ -358,7 +358,7 @@ bool may_be_shared(const void* p) {
 }
 
 usize mark_shared(void* p) {
-    if (!owns(p)) return 0;
+    if (!owns(p)) return guard_owns(p) ? guard_size(p) : 0;  // private memory
     const Target t = target_of(p);
     if (!is_live_here(p, t)) return 0;
     // relaxed: whoever frees it without having seen the flag frees what nobody has sent.
@@ -366,21 +366,8 @@ usize mark_shared(void* p) {
     return is_page(t) ? t.page->block_size : t.page->committed;
 }
 
-namespace {
-
-/// For a thread that has pages: gives memory back if that is due.
-[[gnu::noinline]] void look_at_clock() {
-    const u64 due = domain().arena.next_purge();
-    if (AEP_LIKELY(due == Decay::NEVER)) return;
-    const u64 now = now_ms();
-    if (AEP_LIKELY(now < due)) return;
-    const SlowPath here;
-    if (!here.nested()) purge_if_due(now);
-}
-
-}  // namespace
-
 void* allocate_here(usize size) {
+    if (AEP_UNLIKELY(is_watching())) return allocate_here_watched(size);
     // The empty heap, with which handlers and libc's users come here, has nothing.
     Heap* h = thread_heap;
     uptr block;
@@ -390,7 +377,8 @@ void* allocate_here(usize size) {
         return reinterpret_cast<void*>(block);
     }
     bool fresh_zero;
-    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || !take_here(h, class_of(size), block, fresh_zero)))
+    medium_credit = BYTES_PER_LOOK;
+    if (AEP_UNLIKELY(size > MAX_CLASS_SIZE || !heap_take(h, class_of(size), block, fresh_zero)))
         return nullptr;
     look_at_clock();
     return reinterpret_cast<void*>(block);
@@ -405,6 +393,8 @@ void* allocate_beyond(usize size) {
         return detail::allocate_large(size, SLICE_SIZE, fresh_zero);
     const u32 c = class_of(size);
     Heap* h = attached_heap();
+    if (AEP_UNLIKELY(is_watching()) && is_to_be_watched(c))
+        if (void* p = allocate_watched(size, MIN_ALIGNMENT, fresh_zero)) return p;
     const SlowPath here;
     if (AEP_UNLIKELY(here.nested())) return emergency_allocate(size, 1);
     return allocate_from(h, c, fresh_zero);
@@ -439,6 +429,7 @@ usize usable_size(void* p) {
     if (AEP_UNLIKELY(!owns(p))) {
         if (emergency_owns(p)) return emergency_size(p);
         if (p == nullptr) return 0;
+        if (guard_owns(p)) return guard_size(p);
         return stays_on_libc() || is_libc_block(p) ? libc_usable_size(p) : received_size(p);
     }
     const Target t = target_of(p);

@@ -13,6 +13,7 @@
 #include "dsm-core/heap/heap.hpp"
 #include "shim/driver/process.hpp"
 #include "shim/driver/slow_path.hpp"
+#include "shim/driver/watched.hpp"
 
 namespace aep {
 
@@ -37,23 +38,17 @@ inline bool allocate_fast(usize size, void*& p) {
     return true;
 }
 
-/// Requests above the direct sizes, so far.
-extern __thread u32 medium_requests AEP_TLS;
-/// Once in so many of them the clock is looked at, so that memory freed before goes back to the system although a
-/// program now lives from its pages.
-inline constexpr u32 REQUESTS_PER_LOOK = 16;
-
 /// malloc of what the fast path has just not served, still without a call: a block of the next word in turn, or one
 /// above the direct sizes. False: use allocate_here.
 [[gnu::always_inline]] inline bool allocate_in_turn(usize size, void*& p) {
     uptr block;
     if (AEP_LIKELY(size <= MAX_DIRECT)) {
         PageDesc* d = thread_heap->direct[direct_index(size)];
-        if (AEP_UNLIKELY(!page_turn(d) || !page_take(d, block))) return false;
+        if (AEP_UNLIKELY(is_watching() || !page_turn(d) || !page_take(d, block))) return false;
     } else {
         bool fresh_zero;
         if (AEP_UNLIKELY(
-                size > MAX_CLASS_SIZE || ++medium_requests % REQUESTS_PER_LOOK == 0 ||
+                size > MAX_CLASS_SIZE || (medium_credit -= static_cast<i32>(size)) < 0 ||
                 !page_take_lowest(thread_heap->queues[class_of(size)].head, block, fresh_zero)))
             return false;
     }

@@ -7,6 +7,7 @@
 #include "shim/driver/background.hpp"
 #include "shim/driver/idle_heaps.hpp"
 #include "shim/driver/process.hpp"
+#include "shim/driver/slow_path.hpp"
 #include "shim/driver/transact.hpp"
 
 namespace aep {
@@ -69,6 +70,15 @@ void purge_due(u64 now) {
     purge(now, settings().decay_ms, PURGES_AT_ONCE);
     if (backing().commit != nullptr) release_free_chunks(1);
     purge_lock.unlock();
+}
+
+[[gnu::noinline]] void look_at_clock() {
+    const u64 due = domain().arena.next_purge();
+    if (AEP_LIKELY(due == Decay::NEVER)) return;
+    const u64 now = now_ms();
+    if (AEP_LIKELY(now < due)) return;
+    const SlowPath here;
+    if (!here.nested()) purge_if_due(now);
 }
 
 bool purge_all() {

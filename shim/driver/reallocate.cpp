@@ -10,6 +10,8 @@
 #include "shim/driver/libc_heap.hpp"
 #include "shim/driver/shared_blocks.hpp"
 #include "shim/driver/transact.hpp"
+#include "shim/driver/watched.hpp"
+#include "shim/watch/guard.hpp"
 
 namespace aep {
 
@@ -38,7 +40,7 @@ bool grow_large(void* p, u32 slices) {
 }
 
 /// Tries to make `slices` slices of the large object at `p` usable without moving it.
-bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
+bool resize_in_place(void* p, PageDesc* d, u32 slices) {
     const u64 address = reinterpret_cast<u64>(p);
     const u32 old_slices = d->slices;
     const usize bytes = usize{slices} << SLICE_SHIFT;
@@ -56,6 +58,13 @@ bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
     if (slices > old_slices)
         transact(op::ShrinkLarge{.address = address, .slices = old_slices, .now = now_ms()});
     return false;
+}
+
+bool resize_large_in_place(void* p, PageDesc* d, u32 slices) {
+    const usize before = d->committed;
+    if (!resize_in_place(p, d, slices)) return false;
+    if (AEP_UNLIKELY(is_watching())) watch_resized(p, before, d->committed);
+    return true;
 }
 
 /// A block for `size` bytes that may grow by `room`.
@@ -85,7 +94,7 @@ void* move_block(void* p, usize old_usable, usize size, usize room) {
 
 void* reallocate(void* p, usize size) {
     if (AEP_UNLIKELY(stays_on_libc())) return libc_realloc(p, size);
-    if (AEP_UNLIKELY(!owns(p)) && !emergency_owns(p) && is_libc_block(p))
+    if (AEP_UNLIKELY(!owns(p)) && !emergency_owns(p) && !guard_owns(p) && is_libc_block(p))
         return libc_realloc(p, size);
     const usize usable = usable_size(p);
     if (AEP_UNLIKELY(usable == 0)) {

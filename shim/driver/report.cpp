@@ -48,6 +48,10 @@ void report_bad_free(uptr address, BadFree what) {
         }
     }
     line.send();
+    after_bad_free();
+}
+
+void after_bad_free() {
     if (settings().on_error == OnError::abort) abort_process();
     ignored.fetch_add(1, std::memory_order_relaxed);
 }

@@ -18,6 +18,9 @@ enum class BadFree : u8 {
 /// it (AEP_ON_ERROR=ignore).
 void report_bad_free(uptr address, BadFree what);
 
+/// What follows the report of a bad free: the end of the process, or it is counted.
+void after_bad_free();
+
 /// How many bad frees were ignored.
 u64 bad_free_count();
 

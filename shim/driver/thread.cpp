@@ -56,6 +56,7 @@ void abandon(Heap* h, u64 now) { transact(op::AbandonHeap{.heap = h, .now = now}
 
 Heap* the_shared_heap AEP_GUARDED_BY(shared_heap_lock) = nullptr;
 Heap* the_sending_heap AEP_GUARDED_BY(shared_heap_lock) = nullptr;
+Heap* the_sampled_heap AEP_GUARDED_BY(shared_heap_lock) = nullptr;
 u32 sending_since AEP_GUARDED_BY(shared_heap_lock) = 0;  // pool.freezes when it was empty
 
 /// On the slow path. Null: no memory, or a handler asks.
@@ -107,11 +108,16 @@ Heap* sending_heap() {
     return the_sending_heap;
 }
 
-void forget_shared_heaps() { the_shared_heap = the_sending_heap = nullptr; }
+Heap* sampled_heap() {
+    if (the_sampled_heap == nullptr) the_sampled_heap = acquire_heap(true);
+    return the_sampled_heap;
+}
+
+void forget_shared_heaps() { the_shared_heap = the_sending_heap = the_sampled_heap = nullptr; }
 
 void trim_shared_heaps(u64 now) {
     const ProcessLockScope scope(shared_heap_lock);
-    for (Heap* h : {the_shared_heap, the_sending_heap})
+    for (Heap* h : {the_shared_heap, the_sending_heap, the_sampled_heap})
         if (h != nullptr) transact(op::Trim{.heap = h, .now = now});
 }
 

@@ -23,7 +23,11 @@ Heap* shared_heap() AEP_UNDER(shared_heap_lock);
 /// shared_heap_lock. Null: no memory.
 Heap* sending_heap() AEP_UNDER(shared_heap_lock);
 
-/// Releases what these two have of memory that is kept for reuse.
+/// The heap of samples (watched.hpp), whose pages hold nothing else; use it only under shared_heap_lock. Null: no
+/// memory.
+Heap* sampled_heap() AEP_UNDER(shared_heap_lock);
+
+/// Releases what these have of memory that is kept for reuse.
 void trim_shared_heaps(u64 now);
 
 /// Ends the calling thread's use of its heap: later calls of this thread still work, a little

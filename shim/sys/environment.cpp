@@ -3,6 +3,7 @@
 // Crash rule: no shared state.
 #include "shim/sys/environment.hpp"
 
+#include <signal.h>
 #include <sys/auxv.h>
 
 #include "shim/sys/message.hpp"
@@ -41,7 +42,61 @@ bool parse_flag(const char* name, const char* value) {
     return false;
 }
 
+/// A number from 1 to `most`; false: it is none.
+bool parse_count(const char* name, const char* value, usize most, usize& count) {
+    usize n = 0;
+    if (parse_size(value, n) && n != 0 && n <= most) {
+        count = n;
+        return true;
+    }
+    refuse(name, value, "a number, at least 1 and not too large");
+    return false;
+}
+
+int parse_signal(const char* value) {
+    constexpr struct {
+        const char* name;
+        int number;
+    } NAMES[] = {{"USR1", SIGUSR1}, {"SIGUSR1", SIGUSR1}, {"USR2", SIGUSR2}, {"SIGUSR2", SIGUSR2}};
+    for (const auto& known : NAMES)
+        if (equal(value, known.name)) return known.number;
+    constexpr usize MOST_SIGNALS = 64;
+    usize number = 0;
+    if (parse_size(value, number) && number != 0 && number <= MOST_SIGNALS)
+        return static_cast<int>(number);
+    refuse("AEP_PROFILE_SIGNAL", value, "USR1, USR2, or a signal's number");
+    return 0;
+}
+
+/// What is watched. False: it is another setting.
+bool apply_watching(Settings& s, const char* entry) {
+    if (const char* profile = value_of(entry, "AEP_PROFILE")) {
+        s.profile = *profile == '\0' ? nullptr : profile;
+    } else if (const char* rate = value_of(entry, "AEP_PROFILE_RATE")) {
+        parse_count("AEP_PROFILE_RATE", rate, TiB, s.profile_rate);
+    } else if (const char* signal = value_of(entry, "AEP_PROFILE_SIGNAL")) {
+        s.profile_signal = parse_signal(signal);
+    } else if (const char* leaks = value_of(entry, "AEP_LEAKS")) {
+        s.leaks = parse_flag("AEP_LEAKS", leaks);
+    } else if (const char* guard = value_of(entry, "AEP_GUARD")) {
+        usize count = 0;
+        if (!equal(guard, "0") && !equal(guard, "") && parse_count("AEP_GUARD", guard, GiB, count))
+            s.guard = static_cast<u32>(count);
+    } else if (const char* stacks = value_of(entry, "AEP_STACKS")) {
+        if (equal(stacks, "gcc"))
+            s.stacks = Stacks::gcc;
+        else if (equal(stacks, "libunwind"))
+            s.stacks = Stacks::libunwind;
+        else if (!equal(stacks, "frames"))
+            refuse("AEP_STACKS", stacks, "frames, gcc or libunwind");
+    } else {
+        return false;
+    }
+    return true;
+}
+
 void apply(Settings& s, const char* entry) {
+    if (apply_watching(s, entry)) return;
     const auto text = [](const char* value) { return *value == '\0' ? nullptr : value; };
     if (const char* v = value_of(entry, "AEP_POOL")) {
         s.pool = text(v);

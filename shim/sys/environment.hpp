@@ -13,6 +13,9 @@ inline constexpr const char* NO_CONTEXT = "none";
 /// What to do about a free of something that is not a live block.
 enum class OnError : u8 { abort, ignore };
 
+/// Where call stacks come from: frame pointers, or the tables that libgcc or libunwind reads.
+enum class Stacks : u8 { frames, gcc, libunwind };
+
 struct Settings {
     const char* pool = nullptr;         // AEP_POOL: path of the pool file; null: private mode
     usize pool_bytes = 0;               // AEP_POOL_SIZE: size if it must be created; 0: default
@@ -20,6 +23,12 @@ struct Settings {
     usize huge_from = 4 * MiB;          // AEP_HUGE: of huge pages from that size of the heap on
     bool background = false;            // AEP_BACKGROUND: a thread gives it back
     OnError on_error = OnError::abort;  // AEP_ON_ERROR
+    const char* profile = nullptr;      // AEP_PROFILE: prefix of the heap profiles' files
+    usize profile_rate = 512 * KiB;     // AEP_PROFILE_RATE: bytes between samples, on average
+    int profile_signal = 0;             // AEP_PROFILE_SIGNAL: begins it, and writes it
+    bool leaks = false;                 // AEP_LEAKS: report at exit what lives
+    u32 guard = 0;                      // AEP_GUARD: one allocation in so many is guarded
+    Stacks stacks = Stacks::frames;     // AEP_STACKS
     bool stats = false;                 // AEP_STATS: print statistics at exit
     bool require = false;               // AEP_REQUIRE: no fall-back to private mode
     bool pure = false;                  // AEP_PURE: every malloc and free is an operation

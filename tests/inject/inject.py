@@ -84,6 +84,10 @@ class Private(Alone, Programs):
     def test_background(self):
         self.sweep_scenario("background", AEP_BACKGROUND="1")
 
+    def test_watched(self):
+        """With a heap profile that has each block that is not guarded."""
+        self.sweep_scenario("many", AEP_PROFILE=f"{self.home}/profile", AEP_PROFILE_RATE="1", AEP_GUARD="2")
+
 
 class OnPool(Programs):
     """Each run makes the pool: one that a run before it has left would be another scenario."""

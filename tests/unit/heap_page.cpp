@@ -271,6 +271,32 @@ TEST(Page, OfFewBlocksTheLowestFreeOneIsTaken) {
     });
 }
 
+TEST(Page, OfTheBlocksAtHandTheLowestAreKept) {
+    in_child([] {
+        make_domain();
+        add_chunks(0, 4);
+        Heap* h = new_heap();
+        PageDesc* d = fresh_page(h, 64);
+        const u64 hand = d->hand;
+        const u32 live = page_live(d), out = page_out(d);
+        ASSERT_GE(bits_in(hand), 8u);
+        page_give_hand(d, bits_in(hand));
+        EXPECT_EQ(d->hand, hand);
+        page_give_hand(d, 3);
+        EXPECT_EQ(bits_in(d->hand), 3u);
+        EXPECT_EQ(d->hand & ~hand, 0u);
+        EXPECT_LT(d->hand, hand & ~d->hand) << "the lowest";
+        EXPECT_EQ(page_live(d), live);
+        EXPECT_EQ(page_out(d), out - bits_in(hand) + 3);
+        expect_sound();
+        uptr block = 0;
+        for (int i = 0; i < 3; ++i) ASSERT_TRUE(page_take(d, block));
+        EXPECT_FALSE(page_take(d, block));
+        ASSERT_TRUE(page_seek(d));
+        expect_sound();
+    });
+}
+
 TEST(Page, ATurnIsTakenJustIfThePageIsNeitherTightNorSpent) {
     in_domain<4>([] {
         Heap* h = new_heap();

@@ -10,6 +10,7 @@
 #include "tools/cli/commands.hpp"
 #include "tools/cli/metrics.hpp"
 #include "tools/cli/pool.hpp"
+#include "tools/cli/profile.hpp"
 #include "tools/cli/top.hpp"
 
 namespace aep {
@@ -33,6 +34,7 @@ class CommandLine {
         make_run();
         make_others();
         make_pool_commands();
+        make_profile();
     }
 
     int parse_and_run(int argc, char** argv) {
@@ -239,12 +241,38 @@ class CommandLine {
                        "although it is used: who does goes on with what he has mapped");
     }
 
+    void make_profile() {
+        CLI::App* sub = app_.add_subcommand("profile",
+                                            "the heap profile of a running process, by samples: a "
+                                            "file for jeprof or pprof, a flame graph");
+        sub->add_option("subject", profile_.subject,
+                        "the process's number; with --flame also a profile's file")
+            ->type_name("PID|FILE")
+            ->required();
+        sub->add_option("--output", profile_.output,
+                        "where to write the profile (default aep.PID.heap)")
+            ->type_name("FILE");
+        sub->add_option("--flame", profile_.flame, "draw a flame graph")->type_name("FILE.svg");
+        sub->add_flag("--allocated", profile_.made, "draw all that was allocated, not what lives");
+        sub->add_option("--seconds", profile_.seconds,
+                        "how long to wait (default 10 if it has to be switched on, else 0)")
+            ->type_name("SECONDS")
+            ->check(CLI::Range(0.0, 86400.0));
+        sub->add_option("--rate", profile_.rate,
+                        "bytes from one sample to the next, on average (default 512K)")
+            ->type_name("SIZE");
+        sub->add_flag("--keep", profile_.keep, "leave it switched on");
+        sub->add_flag("--json", profile_.json, "print JSON");
+        sub->callback([this] { action_ = [this] { return profile(profile_); }; });
+    }
+
     CLI::App app_{"AEP-DSM: processes share a heap that no death corrupts.", "aep"};
     Target target_;
     std::string name_ = variable("AEP_CONTEXT", DEFAULT_CONTEXT);
     std::string socket_ = variable("AEP_SOCKET", ""), directory_;
     DaemonArguments daemon_;
     RunOptions run_;
+    ProfileOptions profile_;
     bool force_ = false;
     std::optional<double> timeout_s_;
     TopOptions top_;

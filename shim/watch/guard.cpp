@@ -1,0 +1,239 @@
+// Purpose: see guard.hpp.
+// Who calls it: see guard.hpp.
+// Crash rule: see guard.hpp.
+#include "shim/watch/guard.hpp"
+
+#include <signal.h>
+
+#include <atomic>
+
+#include "dsm-core/base/layout.hpp"
+#include "shim/sys/syscall.hpp"
+#include "shim/watch/fault_signal.hpp"
+
+namespace aep {
+
+constinit uptr detail::guard_base = 0;
+
+namespace {
+
+enum class SlotState : u32 {
+    unused,
+    changing,  // somebody is at it
+    live,
+    freed,
+};
+
+struct Slot {
+    std::atomic<SlotState> state;
+    u32 size;
+    uptr block;
+    CallStack allocated, freed;
+};
+Slot slots[GUARD_SLOTS];
+std::atomic<u32> turn{0};  // the slot that waits longest is near
+
+static_assert(MOST_GUARDED == OS_PAGE_SIZE);
+
+/// What the bytes between a block's end and its slot's are.
+constexpr u8 FILLER = 0xae;
+
+uptr slot_address(u32 number) { return detail::guard_base + MOST_GUARDED + number * GUARD_STRIDE; }
+
+/// The slot that an address in it, or in the page before or after it, belongs to: where a block lives or lived nearest.
+Slot* slot_near(uptr address) {
+    const usize offset = address - detail::guard_base;
+    const u32 number = static_cast<u32>(offset / GUARD_STRIDE);
+    const bool in_slot = offset % GUARD_STRIDE >= MOST_GUARDED;
+    Slot* const here = number < GUARD_SLOTS ? &slots[number] : nullptr;
+    if (in_slot || number == 0) return here;
+    // Between two slots: the nearer one, unless only the other is in use.
+    Slot* const before = &slots[number - 1];
+    if (here == nullptr || here->state == SlotState::unused) return before;
+    return offset % GUARD_STRIDE < MOST_GUARDED / 2 && before->state != SlotState::unused ? before
+                                                                                          : here;
+}
+
+void print_stacks(const Slot& slot) {
+    message("  allocated by thread ", slot.allocated.thread, " at");
+    print_call_stack(slot.allocated);
+    if (slot.state != SlotState::freed) return;
+    message("  freed by thread ", slot.freed.thread, " at");
+    print_call_stack(slot.freed);
+}
+
+void describe(const char* what, uptr at, const Slot& slot, const CallStack& now) {
+    MessageLine line;
+    line.add("guarded block: ");
+    line.add(what);
+    line.add(" at ");
+    line.add(Hex{at});
+    const u64 end = slot.block + slot.size;
+    if (at < slot.block) {
+        line.add(", ");
+        line.add(slot.block - at);
+        line.add(" bytes before");
+    } else if (at >= end) {
+        line.add(", ");
+        line.add(at - end);
+        line.add(" bytes behind");
+    } else {
+        line.add(", ");
+        line.add(at - slot.block);
+        line.add(" bytes into");
+    }
+    line.add(" the block of ");
+    line.add(slot.size);
+    line.add(" bytes at ");
+    line.add(Hex{slot.block});
+    line.send();
+    message("  by thread ", now.thread, " at");
+    print_call_stack(now);
+    print_stacks(slot);
+}
+
+/// A fault at one of our addresses. False: it is not.
+bool explain_fault(uptr address, bool is_write, uptr at, uptr frame) {
+    if (!guard_owns(reinterpret_cast<void*>(address))) return false;
+    Slot* const slot = slot_near(address);
+    CallStack now;
+    capture_interrupted(now, at, frame);
+    if (slot == nullptr || slot->state == SlotState::unused) {
+        message("guarded block: ", is_write ? "write" : "read", " at ", Hex{address},
+                ", where no block ever was");
+        print_call_stack(now);
+        return true;
+    }
+    const char* what = is_write ? "overrun by a write" : "overrun by a read";
+    if (slot->state == SlotState::freed)
+        what = is_write ? "write after free" : "read after free";
+    else if (address < slot->block)
+        what = is_write ? "write before its begin" : "read before its begin";
+    describe(what, address, *slot, now);
+    return true;
+}
+
+/// Maps the slots, without access, once.
+bool begin_guarding() {
+    static std::atomic<u32> begun{0};  // 1: somebody is at it, or it failed; 2: done
+    u32 nobody = 0;
+    if (begun.load(std::memory_order_acquire) == 2) return true;
+    if (!begun.compare_exchange_strong(nobody, 1, std::memory_order_acquire)) return false;
+    const long at =
+        sys::mmap(0, GUARD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    if (sys::failed(at)) {
+        message("AEP_GUARD: no address space for ", Bytes{GUARD_BYTES}, ": nothing is guarded");
+        return false;
+    }
+    // Of another kind than the slots, so that the system keeps a slot's mapping apart whatever its access is: joining
+    // and parting them costs more than all the rest of a guarded block.
+    for (u32 i = 0; i <= GUARD_SLOTS; ++i)
+        sys::keep_from_dumps(static_cast<uptr>(at) + i * GUARD_STRIDE, MOST_GUARDED);
+    __atomic_store_n(&detail::guard_base, static_cast<uptr>(at), __ATOMIC_RELEASE);
+    begun.store(2, std::memory_order_release);
+    return true;
+}
+
+/// The slot that waits longest, about; null: all are in use.
+Slot* take_slot() {
+    const u32 first = turn.fetch_add(1, std::memory_order_relaxed);
+    for (u32 i = 0; i < GUARD_SLOTS; ++i) {
+        Slot& slot = slots[(first + i) % GUARD_SLOTS];
+        SlotState was = slot.state.load(std::memory_order_relaxed);
+        if (was != SlotState::unused && was != SlotState::freed) continue;
+        // Acquire: what its last user wrote into it comes before.
+        if (slot.state.compare_exchange_strong(was, SlotState::changing,
+                                               std::memory_order_acquire)) {
+            if (i != 0) turn.store((first + i + 1) % GUARD_SLOTS, std::memory_order_relaxed);
+            return &slot;
+        }
+    }
+    return nullptr;
+}
+
+u32 number_of(const Slot& slot) { return static_cast<u32>(&slot - slots); }
+
+bool is_filler(uptr from, uptr to) {
+    constexpr u64 FILLERS = ~u64{0} / 0xff * FILLER;
+    for (; from % sizeof(u64) != 0 && from < to; ++from)
+        if (*reinterpret_cast<const u8*>(from) != FILLER) return false;
+    for (; from + sizeof(u64) <= to; from += sizeof(u64))
+        if (*reinterpret_cast<const u64*>(from) != FILLERS) return false;
+    for (; from < to; ++from)
+        if (*reinterpret_cast<const u8*>(from) != FILLER) return false;
+    return true;
+}
+
+/// Where the block lies: at the slot's end every other time, so that overruns fault; else at its begin, for what is
+/// written before it.
+uptr place_in(u32 number, usize size, usize alignment, bool at_end) {
+    const uptr begin = slot_address(number);
+    return at_end ? round_down(begin + MOST_GUARDED - size, alignment) : begin;
+}
+
+}  // namespace
+
+void* guard_allocate(usize size, usize alignment) {
+    if (size == 0) size = 1;
+    if (size > MOST_GUARDED || alignment > MOST_GUARDED || !begin_guarding()) return nullptr;
+    Slot* const slot = take_slot();
+    if (slot == nullptr) return nullptr;
+    keep_fault_signal(explain_fault);
+    const u32 number = number_of(*slot);
+    const uptr begin = slot_address(number);
+    if (sys::failed(sys::mprotect(begin, MOST_GUARDED, PROT_READ | PROT_WRITE))) {
+        slot->state.store(SlotState::unused, std::memory_order_release);
+        return nullptr;
+    }
+    slot->allocated.thread = sys::gettid();
+    capture_call_stack(slot->allocated);
+    static std::atomic<u32> count{0};
+    // Three of four at the end: overruns are the commoner mistake.
+    const bool at_end = count.fetch_add(1, std::memory_order_relaxed) % 4 != 0;
+    slot->block = place_in(number, size, alignment < 16 ? 16 : alignment, at_end);
+    slot->size = static_cast<u32>(size);
+    auto* const bytes = reinterpret_cast<u8*>(begin);
+    const usize before = slot->block - begin;
+    __builtin_memset(bytes, FILLER, before);
+    __builtin_memset(bytes + before, 0, size);
+    __builtin_memset(bytes + before + size, FILLER, MOST_GUARDED - before - size);
+    slot->state.store(SlotState::live, std::memory_order_release);
+    return reinterpret_cast<void*>(slot->block);
+}
+
+usize guard_size(const void* p) {
+    const Slot* const slot = slot_near(reinterpret_cast<uptr>(p));
+    // Acquire: of a block that the caller was given all is written.
+    if (slot == nullptr || slot->state.load(std::memory_order_acquire) != SlotState::live) return 0;
+    return slot->block == reinterpret_cast<uptr>(p) ? slot->size : 0;
+}
+
+bool guard_free(void* p) {
+    const uptr address = reinterpret_cast<uptr>(p);
+    Slot* const slot = slot_near(address);
+    CallStack now;
+    now.thread = sys::gettid();
+    capture_call_stack(now);
+    SlotState was = SlotState::live;
+    if (slot == nullptr || slot->block != address ||
+        !slot->state.compare_exchange_strong(was, SlotState::changing, std::memory_order_acq_rel)) {
+        if (slot != nullptr && slot->block != 0)
+            describe(slot->block == address ? "freed twice" : "free of an address inside", address,
+                     *slot, now);
+        return false;
+    }
+    const uptr begin = slot_address(number_of(*slot));
+    const uptr end = begin + MOST_GUARDED;
+    slot->freed = now;
+    const bool whole_before = is_filler(begin, slot->block);
+    const bool is_whole = whole_before && is_filler(slot->block + slot->size, end);
+    sys::mprotect(begin, MOST_GUARDED, PROT_NONE);
+    slot->state.store(SlotState::freed, std::memory_order_release);
+    if (!is_whole) {
+        const uptr at = whole_before ? slot->block + slot->size : slot->block - 1;
+        describe("what lies around it was written, as its free finds:", at, *slot, now);
+    }
+    return is_whole;
+}
+
+}  // namespace aep

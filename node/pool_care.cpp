@@ -105,10 +105,7 @@ void see_members(const OpenPool& pool, const era::Tables& t, u32 entries,
 }
 
 void clear_device(const OpenPool& pool, const std::function<void(u64, u64)>& progress) {
-    struct stat st {};
     const u64 all = pool.file.superblock.file_bytes;
-    if (fstat(pool.fd.get(), &st) != 0)
-        throw NodeError(errno, fmt::format("pool {}: {}", pool.file.path, errno_text(errno)));
     // From its beginning: what is cleared in part is no pool any more.
     for (u64 done = 0; done < all; done += CLEARED_AT_ONCE) {
         progress(done, all);

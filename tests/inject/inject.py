@@ -7,6 +7,7 @@ with each error that it can say (ci/inject.sh --all). Arguments: TOOLS SCENARIO 
 import dataclasses
 import os
 import signal
+import subprocess
 
 import sweep
 # Cases of this program, too.
@@ -183,10 +184,26 @@ class Joined(Anywhere, Programs):
         self.sweep_scenario("share_fork")
 
 
-class Tools(Sweep):
-    """A command of aep, each with a daemon of its own where it needs one."""
+class Command(Sweep):
+    """A command of aep. command(fault, *words, **state) gives its outcome and what is wrong with what it left."""
 
     modules = ("aep",)
+
+    def sweep_command(self, *words, **state):
+        outcome, found = self.command(None, *words, **state)
+        self.assertEqual((outcome.status, found), (0, []), outcome)
+
+        def judge(fault):
+            result, wrong = self.command(fault, *words, **state)
+            if not sweep.was_injected(result.report):
+                return None
+            return "\n".join(wrong + [result.output, result.errors] if wrong else [])
+
+        self.sweep(outcome.report, judge)
+
+
+class Tools(Command):
+    """With a daemon of its own where it needs one."""
 
     def command(self, fault, *words, served=True, killed=False):
         """(its outcome, what is wrong with what it left)."""
@@ -221,18 +238,6 @@ class Tools(Sweep):
             found.append(f"it left {left}")
         return outcome, found
 
-    def sweep_command(self, *words, **state):
-        outcome, found = self.command(None, *words, **state)
-        self.assertEqual((outcome.status, found), (0, []), outcome)
-
-        def judge(fault):
-            result, wrong = self.command(fault, *words, **state)
-            if not sweep.was_injected(result.report):
-                return None
-            return "\n".join(wrong + [result.output, result.errors] if wrong else [])
-
-        self.sweep(outcome.report, judge)
-
     def test_up(self):
         self.sweep_command("up", "--pool-size", POOL_SIZE, "--provider", "rollback", served=False)
 
@@ -253,6 +258,42 @@ class Tools(Sweep):
 
     def test_doctor(self):
         self.sweep_command("doctor")
+
+
+class Pools(Command):
+    """aep pool: afterwards there is a whole pool, or none."""
+
+    def command(self, fault, word, *words, there=True):
+        """(its outcome, what is wrong with what it left)."""
+        path = f"{self.home}/pool"
+        def pool(*more):
+            return subprocess.run([AEP, "pool", *more], capture_output=True, text=True, check=False)
+        if there:
+            self.assertEqual(pool("create", path, "--size", POOL_SIZE).returncode, 0)
+        outcome = self.injector.run([AEP, "pool", word, path, *words], fault, alone=True)
+        if outcome.status == 77:
+            self.skipTest(outcome.errors)
+        found = self.objections(dataclasses.replace(outcome, errors=""), statuses=(0, 1, 2))
+        if outcome.status != 0 and not (outcome.errors + outcome.output).strip():
+            found.append("it fails without a word")
+        if os.path.exists(path):
+            for after in ("info", "destroy"):
+                done = pool(after, path)
+                if done.returncode != 0:
+                    found.append(f"aep pool {after} afterwards: {done.stderr}")
+        left = sweep.files_in(self.home)
+        if left:
+            found.append(f"it left {left}")
+        return outcome, found
+
+    def test_create(self):
+        self.sweep_command("create", "--size", POOL_SIZE, there=False)
+
+    def test_info(self):
+        self.sweep_command("info")
+
+    def test_destroy(self):
+        self.sweep_command("destroy")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,11 @@ std::vector<std::string> unlike_daemon(const DaemonArguments& daemon, const Json
             const u64 bytes = std::filesystem::file_size(pool.value("path", ""), none);
             return none ? std::nullopt : std::optional(std::to_string(bytes));
         }
+        if (option == "--node") {
+            for (const Json& node : status.value("nodes", Json::array()))
+                if (node.at("self").get<bool>()) return node.at("node").dump();
+            return "none";
+        }
         if (option == "--client-limit") return std::to_string(memory.value("client_limit", u64{0}));
         if (option == "--context-limit")
             return std::to_string(memory.value("context_limit", u64{0}));

@@ -95,8 +95,6 @@ EXCEPTIONS = (
     # ---- of which nothing comes
     *because("another thread was faster",
              ("shim/watch/samples.cpp", "sys::munmap(reinterpret_cast<uptr>(mine)")),
-    *because("a SIGSEGV that was sent: the process is about to end by it",
-             ("shim/watch/fault_signal.cpp", "sys::tgkill")),
     *because("a pause; cut short it is looked again",
              ("shim/backing/pool_backing.cpp", "__NR_nanosleep"),
              ("node/membership.cpp", "poll(nullptr, 0")),

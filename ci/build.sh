@@ -31,6 +31,11 @@ fail() {
     exit 1
 }
 
-cmake --preset "$preset" -DAEP_WERROR=ON >"$log" 2>&1 || fail
+# What ninja finds changed it configures anew itself.
+: >"$log"
+if ! [ "build/$preset/build.ninja" -nt CMakePresets.json ] ||
+    ! grep -qs '^AEP_WERROR:[A-Z]*=ON$' "build/$preset/CMakeCache.txt"; then
+    cmake --preset "$preset" -DAEP_WERROR=ON >"$log" 2>&1 || fail
+fi
 cmake --build --preset "$preset" -j "$(nproc)" ${@:+--target "$@"} 2>&1 |
     tee -a "$log" | progress || fail

@@ -4,6 +4,7 @@
 #include "tools/cli/preloadable.hpp"
 
 #include <elf.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -70,10 +71,11 @@ std::string why_not_preloaded(const std::string& path) {
         file.read(reinterpret_cast<char*>(&header), sizeof header);
         const bool whole = file.good();
         file.clear();
-        const std::string about = program == path ? path : path + ": its interpreter " + program;
+        const std::string about =
+            program == path ? path : fmt::format("{}: its interpreter {}", path, program);
         if (whole && std::memcmp(header.e_ident, ELFMAG, SELFMAG) == 0) {
             if (const std::string why = why_not_as_elf(file, header); !why.empty())
-                return about + " " + why;
+                return fmt::format("{} {}", about, why);
             if (gives_rights(program))
                 return about +
                        " gets rights from its file (setuid, setgid, capabilities), for which the "

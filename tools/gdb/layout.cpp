@@ -27,9 +27,14 @@ void field(const char* name, usize offset, usize size) {
     separator = ",";
 }
 
+template <class T, class M>
+constexpr usize size_of(M T::*) {
+    return sizeof(M);  // NOLINT(bugprone-sizeof-expression): of pointers, too
+}
+
 // Of types that derive or have private members it is conditionally supported: gcc and clang do.
 #pragma GCC diagnostic ignored "-Winvalid-offsetof"
-#define FIELD(type, member) field(#type "." #member, offsetof(type, member), sizeof(type::member))
+#define FIELD(type, member) field(#type "." #member, offsetof(type, member), size_of(&type::member))
 #define CONSTANT(name) constant(#name, static_cast<u64>(name))
 #define SIZE(type) constant(#type, sizeof(type))
 

@@ -29,7 +29,7 @@ struct World {
     NoCapture capture;
     NodeHost host{options, completion, fuzz::silent()};
     std::unique_ptr<Server> server =
-        std::make_unique<Server>(host, capture, completion, fuzz::silent());
+        std::make_unique<Server>(host, capture, completion, fuzz::silent(), [] {});
     std::thread loop{[this] {
         server->run();
         server.reset();  // and its connections: who took it down learns that it is

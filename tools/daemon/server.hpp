@@ -17,9 +17,7 @@ namespace aep {
 
 class Server {
   public:
-    /// Listens at the context's socket. `warning`: what a client would miss, shown by status.
-    /// Throws NodeError.
-    /// `hang_up`: what SIGHUP asks for.
+    /// Listens at the context's socket. `hang_up`: what SIGHUP asks for. Throws NodeError.
     Server(NodeHost& host, Capture& capture, Completion& completion, Log log,
            std::function<void()> hang_up);
     Server(const Server&) = delete;

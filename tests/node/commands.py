@@ -125,6 +125,15 @@ class Commands(NodeTest):
         # It keeps what it has, and gets more.
         self.assertEqual(client.ask("fill 100 64"), str(100 * 1024))
 
+    def test_down_waits_until_the_dead_are_taken_back(self):
+        self.provider = "rollback"
+        for _ in range(10):
+            self.up()
+            client = self.client()
+            client.ask("fill 100 64")
+            client.end()
+            self.good("down")
+
     def test_poison_is_shown_everywhere(self):
         self.up()
         client = self.client()

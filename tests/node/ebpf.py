@@ -119,7 +119,7 @@ class Ebpf(EbpfTest):
 
     def test_down_works_while_an_operation_does_not_end(self):
         self.stuck()
-        done = self.aep("down")
+        done = self.aep("down", "--timeout", "1")  # for so long it waits for them
         self.assertEqual(done.returncode, 1)
         self.assertIn("its last clients' operations are being completed", done.stderr)
         self.good("down", "--force")

@@ -16,6 +16,7 @@
 #include "dsm-core/base/layout.hpp"
 #include "node/leftovers.hpp"
 #include "node/node_error.hpp"
+#include "node/process_facts.hpp"
 #include "shim/context/daemon_protocol.hpp"
 #include "shim/sys/environment.hpp"
 #include "tools/cli/doctor.hpp"
@@ -119,6 +120,20 @@ std::vector<std::string> unlike_daemon(const DaemonArguments& daemon, const Json
     return lines;
 }
 
+/// Asks the daemon to take its context down; while nobody lives, and what the last ones left is not done yet, again.
+std::optional<Json> ask_down(const Target& target, bool force) {
+    constexpr u64 LOOK_AGAIN_MS = 10;
+    const u64 end = monotonic_ms() + static_cast<u64>(target.patience_ms);
+    for (;;) {
+        std::optional<Json> answer =
+            ask_daemon(target.paths, {{"command", "down"}, {"force", force}}, target.patience_ms);
+        if (!answer || answer->value("ok", false) || !answer->value("soon", false) ||
+            monotonic_ms() >= end)
+            return answer;
+        usleep(LOOK_AGAIN_MS * 1000);
+    }
+}
+
 }  // namespace
 
 int run_program(const Target& target, const DaemonArguments& daemon, const RunOptions& options) {
@@ -193,8 +208,7 @@ int up(const Target& target, const DaemonArguments& daemon) {
 
 int down(const Target& target, bool force) {
     const std::string& name = target.paths.name;
-    const std::optional<Json> answer =
-        ask_daemon(target.paths, {{"command", "down"}, {"force", force}}, target.patience_ms);
+    const std::optional<Json> answer = ask_down(target, force);
     if (!answer) {
         const auto unload = [&] {  // what a killed daemon's provider left; named after the file
             const std::string why = remove_pins_of(name, target.paths.context());

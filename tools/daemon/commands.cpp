@@ -264,7 +264,7 @@ std::string Server::command(const std::string& text, Connection& connection) {
         if (!force && host_.somebody_is_left() && (lives || !completion_.fails())) {
             const char* why =
                 lives ? "clients live" : "its last clients' operations are being completed";
-            answer = {{"ok", false}, {"error", why}, {"clients", clients()}};
+            answer = {{"ok", false}, {"error", why}, {"soon", !lives}, {"clients", clients()}};
         } else {
             log_(LogLevel::info, force ? "taken down, by force" : "taken down");
             ends_ = removes_ = true;

@@ -26,6 +26,7 @@ SECONDS = 600  # for a page; nothing in it takes a tenth of that but building
 AROUND = """
     mount -t tmpfs -o mode=1777 tmpfs /dev/shm
     mount -t tmpfs tmpfs /run
+    if [ -d /sys/fs/bpf ]; then mount -t bpf bpf /sys/fs/bpf || true; fi # pins, too, end with the page
     exec "$@" """
 
 

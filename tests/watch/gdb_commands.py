@@ -61,12 +61,7 @@ class Gdb(WatchTest):
         self.assertIn("no libaepmalloc.so is loaded here", self.gdb(["/bin/true"], "aep heap"))
 
     def test_context(self):
-        words = ["--context", "gdb", "--socket", f"{self.folder}/socket", "--directory", f"{self.folder}/context"]
-        up = self.aep("up", *words, "--pool", f"{self.folder}/pool", "--pool-size", "64M", "--provider", "rollback",
-                      "--log-file", f"{self.folder}/log")
-        self.assertEqual(up.returncode, 0, up.stderr)
-        self.addCleanup(self.aep, "down", "--force", *words)
-        process, addresses = self.holder(AEP_CONTEXT="gdb", AEP_SOCKET=f"{self.folder}/socket", AEP_REQUIRE="1")
+        process, addresses = self.holder(**self.context("gdb"))
         text = self.gdb(["-p", str(process.pid)], f"aep block {addresses[0]}", "aep slots", "aep sharing")
         self.assertIn(f"0 bytes into a live block of 48 bytes at {addresses[0]}", text)
         self.assertIn("context gdb\n", text)

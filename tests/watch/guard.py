@@ -75,13 +75,7 @@ class Guard(WatchTest):
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
 
     def test_stays_private_in_a_context(self):
-        words = ["--context", "guard", "--socket", f"{self.folder}/socket", "--directory", f"{self.folder}/context"]
-        up = self.aep("up", *words, "--pool", f"{self.folder}/pool", "--pool-size", "64M", "--provider", "rollback",
-                      "--log-file", f"{self.folder}/log")
-        self.assertEqual(up.returncode, 0, up.stderr)
-        self.addCleanup(self.aep, "down", "--force", *words)
-        ended = self.run_watched("send", AEP_GUARD="1", AEP_CONTEXT="guard", AEP_SOCKET=f"{self.folder}/socket",
-                                 AEP_REQUIRE="1")
+        ended = self.run_watched("send", AEP_GUARD="1", **self.context("guard"))
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
         self.assertIn("guarded", ended.stdout)
 

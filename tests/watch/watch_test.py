@@ -43,6 +43,15 @@ class WatchTest(unittest.TestCase):
         self.addCleanup(end)
         return process
 
+    def context(self, name):
+        """A context of the test's own; the settings of its clients."""
+        words = ["--context", name, "--socket", f"{self.folder}/socket", "--directory", f"{self.folder}/context"]
+        up = self.aep("up", *words, "--pool", f"{self.folder}/pool", "--pool-size", "64M", "--provider", "rollback",
+                      "--log-file", f"{self.folder}/log")
+        self.assertEqual(up.returncode, 0, up.stderr)
+        self.addCleanup(self.aep, "down", "--force", *words)
+        return {"AEP_CONTEXT": name, "AEP_SOCKET": f"{self.folder}/socket", "AEP_REQUIRE": "1"}
+
     def files(self, ending=".heap"):
         return sorted(os.path.join(self.folder, name) for name in os.listdir(self.folder) if name.endswith(ending))
 

@@ -30,10 +30,7 @@ void print(const std::string& text) {
     std::fputs(text.c_str(), stdout);
     std::fflush(stdout);
 }
-/// A path may hold any bytes.
-void print(const Json& json, int indent = 2) {
-    print(json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n");
-}
+void print(const Json& json) { print(json_text(json)); }
 void complain(const std::string& text) { std::fprintf(stderr, "aep: %s\n", text.c_str()); }
 
 /// The answer's part `key`, or an exit with what the daemon says is wrong.

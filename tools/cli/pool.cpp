@@ -80,10 +80,6 @@ std::string text_of(const PoolFacts& f) {
 
 void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
 
-std::string json_text(const Json& json) {
-    return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
 }  // namespace
 
 int create_pool(const std::string& path, const PoolPlan& plan, bool json) {

@@ -35,6 +35,10 @@ std::string duration_text(u64 ms) {
 
 }  // namespace
 
+std::string json_text(const Json& json, int indent) {
+    return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 std::string bytes_text(u64 bytes) {
     constexpr const char* UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = static_cast<double>(bytes);

@@ -59,10 +59,8 @@ int print_frames(const Target& target, const TopOptions& options, const ClientOr
         frame.clients = chosen_clients(frame.clients, order, false, options.filter);
         std::string text;
         if (target.json) {
-            text =
-                Json{{"status", frame.status}, {"rates", frame.rates}, {"clients", frame.clients}}
-                    .dump(-1, ' ', false, Json::error_handler_t::replace) +
-                "\n";
+            text = json_text(
+                {{"status", frame.status}, {"rates", frame.rates}, {"clients", frame.clients}}, -1);
         } else {
             text = fmt::format("{}{}{}\n{}", i == 0 ? "" : "\n", status_text(frame.status),
                                rates_text(frame.rates), clients_text(frame.clients));

@@ -128,6 +128,7 @@ bool clear_chunk_metadata(int fd, u32 client, u32 chunk) {
 
 void punch_stack(int fd, u32 slot) {
     punch(fd, STACKS_OFFSET + (stack_of_slot(slot) - stacks_base()), STACK_BYTES);
+    punch(fd, log_of_slot(slot) - control_base(), LOG_STRIDE);
 }
 
 void punch_chunk_metadata(int fd, u32 chunk) {

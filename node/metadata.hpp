@@ -16,7 +16,7 @@ bool clear_chunk_metadata(int context_fd, u32 client, u32 chunk);
 /// Gives the memory of a part of the file back: it reads as zero. False with errno.
 bool punch_range(int context_fd, u64 at, u64 bytes);
 
-/// Gives the memory of a slot's stack back: nobody is on it.
+/// Gives the memory of a slot's stack and of its log back: nobody is on it, and nothing is to be undone.
 void punch_stack(int context_fd, u32 slot);
 
 /// Gives the metadata's memory back, whatever it holds.

@@ -31,8 +31,7 @@ void free_stray_lock(const Log& log) {
         "operation: a client wrote that there",
         holder);
     // Whoever had it before is in the middle of something, and nobody knows who that was.
-    const bool halfway =
-        undo_log().seen_length() != 0 || s.version.load(std::memory_order_acquire) % 2 != 0;
+    const bool halfway = s.version.load(std::memory_order_acquire) % 2 != 0;
     if (halfway) {
         log(LogLevel::error, text + ", while somebody else held it");
         poison(std::min(holder, host_slot()), log);

@@ -9,7 +9,7 @@
 //
 //   offset              address                     what
 //   0                   CONTROL_BASE                header, sharing, client table, slots, chunk
-//                                                   owners, log; sharing's records
+//                                                   owners, log; sharing's records; undo logs
 //   STACKS_OFFSET       STACKS_BASE                 one AEP stack a slot, between unmapped guards
 //   DESCS_OFFSET        DESCS_BASE                  the descriptors of the pool's slices
 //   META_OFFSET         META_BASE                   the heap's other metadata, then the domains
@@ -34,7 +34,7 @@ inline constexpr usize IMAGE_WINDOW = 1 * GiB;  // the image's text lies at CONT
 /// What comes next, a kernel that protects the image gives to data of its own. The context's file
 /// is to it what it calls a pool.
 inline constexpr uptr CONTROL_BASE = CONTEXT_BASE + 128 * GiB;
-inline constexpr usize CONTROL_WINDOW = 1 * GiB;
+inline constexpr usize CONTROL_WINDOW = 2 * GiB;
 inline constexpr uptr STACKS_BASE = CONTROL_BASE + 3 * GiB;
 inline constexpr uptr SHADOW_ENTRY = CONTEXT_BASE - 0x1'0000;  // one OS page of text
 
@@ -70,7 +70,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 9;
+inline constexpr u32 CONTEXT_VERSION = 10;
 
 enum class ContextState : u32 {
     live = 1,
@@ -151,6 +151,11 @@ static_assert(sizeof(ContextHeader) == CONTEXT_CONSTANTS_BYTES + OS_PAGE_SIZE);
 /// sharing operations find their records without a look at the header.
 inline constexpr u64 SHARE_OFFSET = round_up(sizeof(ContextHeader), OS_PAGE_SIZE);
 inline constexpr u64 RECORDS_OFFSET = 128 * MiB;
+
+/// An undo log a slot (dsm-core/sharing/logged.hpp), behind the records: present as long as the slot is somebody's.
+inline constexpr u64 LOGS_OFFSET = 1 * GiB;
+inline constexpr usize LOG_STRIDE = 16 * KiB;
+inline uptr log_of_slot(u32 slot) { return control_base() + LOGS_OFFSET + usize{slot} * LOG_STRIDE; }
 
 /// What keeps an operation whole although its thread is killed: ebpf and kernel see to it that it
 /// completes, rollback undoes it. none: nothing does, for tests.
@@ -286,6 +291,7 @@ constexpr u64 context_layout_hash() {
         STACKS_OFFSET,    META_OFFSET,           META_BASE,
         DESCS_BASE,       STACK_STRIDE,          STACK_BYTES,
         SLOT_STRIDE,      sizeof(ContextHeader), sizeof(ClientEntry),
+        LOGS_OFFSET,      LOG_STRIDE,
         sizeof(LogRing),  sizeof(Slot),          sizeof(Heap),
         sizeof(PageDesc), sizeof(Domain),        sizeof(ChunkDesc),
         DOMAINS_BASE,     DOMAIN_STRIDE,         CHUNK_DESCS.base,

@@ -160,12 +160,12 @@ inline constexpr usize RECORDS_STEP = 256 * KiB;
 inline constexpr u32 MAX_LANES = 256;
 
 /// Offsets of the parts, from SHARE_OFFSET; the first seven are always in memory, the others lie
-/// from RECORDS_OFFSET on and are made present as they are needed. The undo log is at 0.
+/// from RECORDS_OFFSET on and are made present as they are needed.
 struct ShareLayout {
     usize buckets, clients, counts, lanes, pins, objects, present_bytes;
     usize exports, holders, mailboxes, record_bytes;
 };
-inline constexpr usize SHARE_HEADER_AT = round_up(sizeof(UndoLog), CACHE_LINE);
+inline constexpr usize SHARE_HEADER_AT = 0;
 [[gnu::always_inline]] constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots,
                                                           u32 chunk_count, u32 era_objects) {
     ShareLayout l{};

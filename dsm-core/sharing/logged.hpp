@@ -1,13 +1,13 @@
 // Purpose: the undo log of the sharing operations, and the type of the words that they change.
-// Who calls it: everything in dsm-core/sharing, under the lock of sharing; recovery (undo.hpp).
+// Who calls it: everything in dsm-core/sharing, within an operation; recovery (undo.hpp).
 // Crash rule: a word's old value is in the log, and the log's length says so, before the word
 //             changes. Plain stores do, for on x86 what a killed thread has retired is seen in the
 //             order in which it was written. Length 0: all that was done has happened.
 //
-// There is one log, for there is one lock: it belongs to whoever holds that. A client that is
-// killed in an operation that nobody completes is taken back by writing the old values again, the
-// last one first (sharing/undo.hpp). So every word that an operation must not leave half done is
-// Logged. Words that others may find changed although nothing has happened are Hints.
+// Each slot has a log of its own. It says what the slot's operation has changed, and where the locks are that it took.
+// A client that is killed in an operation that nobody completes is taken back by writing the old values again, the
+// last one first; then its locks are free (sharing/undo.hpp). So every word that an operation must not leave half done
+// is Logged. Words that others may find changed although nothing has happened are Hints.
 #pragma once
 
 #include "dsm-core/base/copied.hpp"
@@ -58,13 +58,17 @@ struct UndoEntry {
 };
 
 struct alignas(CACHE_LINE) UndoLog {
-    /// More than any operation changes between two commits: the last drop of a group of 64
-    /// extents, or a message that is taken from behind all others.
-    static constexpr u32 CAPACITY = 4096;
+    /// More than any operation holds at once.
+    static constexpr u32 LOCKS = 78;
+    /// More than any operation changes between two commits: the last drop of a group of 64 extents.
+    static constexpr u32 CAPACITY = 1004;
 
     u32 length;  // entries that are valid
     u32 freed;   // 1 + the first entry that tells of a chunk whose last orphan has gone; 0: none
-    alignas(CACHE_LINE) UndoEntry entries[CAPACITY];
+    /// Where locks lie that the operation takes, from the beginning of the control area; written before they are taken.
+    /// One that does not name the slot was not taken, or has been let go of.
+    u32 locks[LOCKS];
+    UndoEntry entries[CAPACITY];
 
     void add(uptr address, u32 kind, u64 old) {
         const u32 at = __atomic_load_n(&length, __ATOMIC_RELAXED);
@@ -74,9 +78,18 @@ struct alignas(CACHE_LINE) UndoLog {
         __atomic_store_n(&length, at + 1, __ATOMIC_RELEASE);
     }
 
-    /// By those without the lock, of what clients may write at the same time: read once, and judged
+    /// The operation is about to take its `at`th lock.
+    void note_lock(u32 at, const SlotLock& lock) {
+        if (AEP_UNLIKELY(at >= LOCKS)) __builtin_trap();  // no operation takes so many
+        // release: before the lock is taken.
+        __atomic_store_n(&locks[at], static_cast<u32>(reinterpret_cast<uptr>(&lock) - control_base()),
+                         __ATOMIC_RELEASE);
+    }
+
+    /// By others than the slot, of what clients may write at the same time: read once, and judged
     /// by whoever uses it.
     u32 seen_length() const { return __atomic_load_n(&length, __ATOMIC_ACQUIRE); }
+    u32 seen_lock(u32 i) const { return __atomic_load_n(&locks[i], __ATOMIC_RELAXED); }
     UndoEntry seen_entry(u32 i) const {
         UndoEntry entry;
         // relaxed: they come before the length, which was seen.
@@ -91,10 +104,26 @@ struct alignas(CACHE_LINE) UndoLog {
         if (freed == 0) freed = __atomic_load_n(&length, __ATOMIC_RELAXED);
     }
 };
-static_assert(sizeof(UndoLog) == CACHE_LINE + UndoLog::CAPACITY * sizeof(UndoEntry));
+static_assert(sizeof(UndoLog) == LOG_STRIDE);
 
-/// At the same place in every context: the first of what sharing has.
-inline UndoLog& undo_log() { return *reinterpret_cast<UndoLog*>(control_base() + SHARE_OFFSET); }
+inline UndoLog& undo_log_of(u32 slot) { return *reinterpret_cast<UndoLog*>(log_of_slot(slot)); }
+
+/// The log of the slot whose operation this thread performs.
+#if defined(AEP_IN_IMAGE)
+/// In the image a thread is on its slot's stack: nothing need be looked up.
+[[gnu::always_inline]] inline UndoLog& undo_log() {
+    const uptr here = reinterpret_cast<uptr>(__builtin_frame_address(0));
+    return undo_log_of(static_cast<u32>((here - stacks_base()) / STACK_STRIDE));
+}
+inline void log_in(u32) {}
+#else
+namespace detail {
+inline thread_local u32 logging_slot = 0;
+}
+inline UndoLog& undo_log() { return undo_log_of(detail::logging_slot); }
+/// From here on this thread performs operations of that slot.
+inline void log_in(u32 slot) { detail::logging_slot = slot; }
+#endif
 
 #ifdef AEP_UNDO_SWITCH
 /// For the test that shows that without a log all is lost.

@@ -47,6 +47,8 @@ inline SleepWords words_of(u32 client, Sleep sleep) {
 class SharingLock {
   public:
     explicit SharingLock(Caller caller) : slot_(caller.slot) {
+        log_in(slot_);
+        undo_log().note_lock(0, sharing().lock);
         sharing().lock.lock(slot_);
         step();
         // release: whoever sees a change that follows sees the odd version.

@@ -84,15 +84,24 @@ u32 find_message(u32 client, ShareId from) {
     return MAILBOX_MESSAGES;
 }
 
-/// Takes the message out; older ones move up.
-Message take_message(u32 client, u32 i) {
+/// So many messages change places between two commits.
+constexpr u32 MOST_MOVES = 128;
+
+/// Takes the message out. It comes before older ones by changing places with one after the other: each of these
+/// steps may be the last one, for only the order of messages from different senders is another then.
+Message take_message(u32 client, u32 i, SharingLock& lock) {
     ShareClient& own = share_client(client);
     Message* box = mailbox_of(client);
     const auto at = [&](u32 n) -> Message& {
         return box[(own.first_message + n) % MAILBOX_MESSAGES];
     };
-    const Message taken = at(i);
-    for (; i != 0; --i) at(i) = at(i - 1);
+    for (; i != 0; --i) {
+        const Message older = at(i - 1);
+        at(i - 1) = at(i);
+        at(i) = older;
+        if (i % MOST_MOVES == 0) lock.commit();
+    }
+    const Message taken = at(0);
     own.first_message = (own.first_message + 1) % MAILBOX_MESSAGES;
     --own.messages;
     AEP_SHARE_CRASH_POINT("share: message taken");
@@ -110,7 +119,7 @@ op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock&
     }
     if (!records_left(0, 1)) return {.status = Status::need_records};
     const bool was_full = own.messages == MAILBOX_MESSAGES;
-    const Message m = take_message(client, place);
+    const Message m = take_message(client, place, lock);
     const u32 object = static_cast<u32>(m.object);
     hold(client, object);  // the message's reference is the client's now
     ++sharing().received;
@@ -190,7 +199,7 @@ op::Leave::Reply perform_locked(u32 client, const op::Leave&, SharingLock& lock)
     lock.commit();
     u32 left = LEAVE_STEP;
     for (; own.messages != 0 && left != 0; --left) {
-        const u32 object = static_cast<u32>(take_message(client, 0).object);
+        const u32 object = static_cast<u32>(take_message(client, 0, lock).object);
         if (take_references(object, 1)) dispose(object);
         lock.commit();
     }

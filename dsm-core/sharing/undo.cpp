@@ -33,6 +33,20 @@ bool may_be_logged(const UndoEntry& entry) {
             Range{records, records + at.record_bytes}.holds(entry.address(), bytes));
 }
 
+SlotLock* lock_noted(u32 at) {
+    SlotLock* const lock = &sharing().lock;
+    return at == reinterpret_cast<uptr>(lock) - control_base() ? lock : nullptr;
+}
+
+bool holds_a_lock(u32 slot) {
+    const UndoLog& log = undo_log_of(slot);
+    for (u32 i = 0; i < UndoLog::LOCKS; ++i) {
+        const SlotLock* lock = lock_noted(log.seen_lock(i));
+        if (lock != nullptr && lock->holder() == slot) return true;
+    }
+    return false;
+}
+
 void pay_what_is_owed(u32 slot) {
     std::atomic<u32>& owes = slot_at(slot).owes;
     const Owed owed{owes.load(std::memory_order_acquire)};
@@ -45,8 +59,10 @@ bool exports_gone(u32 chunk) {
     const Logged<u32>& exports = chunk_exports(chunk);
     // seq_cst: the chunk may have been marked as kept just before (SharingLock::give_freed_chunks).
     if (exports.load(std::memory_order_seq_cst) != 0) return false;
-    const UndoLog& log = undo_log();
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // the length after the count
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // who has the lock after the count
+    const u32 holder = sharing().lock.holder();
+    if (holder >= context().max_slots) return true;
+    const UndoLog& log = undo_log_of(holder);
     const u32 length = log.seen_length();
     for (u32 i = 0; i < length && i < UndoLog::CAPACITY; ++i) {
         const UndoEntry entry = log.seen_entry(i);

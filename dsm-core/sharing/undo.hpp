@@ -1,11 +1,11 @@
-// Purpose: takes back what a slot's open operation has changed under the lock of sharing, and frees
-//          the lock.
+// Purpose: takes back what a slot's open operation has changed under the locks of sharing, and frees
+//          them.
 // Who calls it: the host, for a slot whose thread is dead and whose operation nobody completes.
 // Crash rule: repeatable. The old values are written again, the last one first; then the log is
-//             empty; then the lock is free. Killed in between, the next host does it once more.
+//             empty; then the locks are free. Killed in between, the next host does it once more.
 //
 // The log is memory that clients write: each entry is read once and believed only if it tells of a
-// word that operations may change.
+// word that operations may change. What it says while its slot holds no lock no operation wrote.
 #pragma once
 
 #include "dsm-core/sharing/records.hpp"
@@ -13,7 +13,7 @@
 namespace aep {
 
 enum class Undo : u8 {
-    not_held,  // the slot does not hold the lock: nothing to do
+    not_held,  // the slot holds no lock: nothing to do
     done,      // all is as it was before the operation, or as it last committed
     refused,   // the log is none that an operation wrote: nobody can undo it
 };
@@ -21,14 +21,21 @@ enum class Undo : u8 {
 /// Whether the bytes are words of a table that operations change.
 bool may_be_logged(const UndoEntry& entry);
 
+/// The lock that a log's note leads to; null: to none.
+SlotLock* lock_noted(u32 at);
+
+/// Whether the slot holds one of the locks that its log, which is present, tells of.
+bool holds_a_lock(u32 slot);
+
 /// Takes back what `slot` has done since it last committed. `make_present(address, bytes)` sees to
-/// it that a store there cannot fail; false: it cannot be had, and nothing more is done (refused).
-/// Safe beside threads that wait for the lock; one caller at a time. Cost: a store an entry.
+/// it that a look or a store there cannot fail; false: it cannot be had, and nothing more is done (refused).
+/// Safe beside threads that wait for the locks; one caller at a time. Cost: a store an entry.
 template <class MakePresent>
 Undo undo_operation(u32 slot, MakePresent&& make_present) {
+    if (!make_present(log_of_slot(slot), sizeof(UndoLog))) return Undo::refused;
+    if (!holds_a_lock(slot)) return Undo::not_held;
     ShareHeader& s = sharing();
-    if (s.lock.holder() != slot) return Undo::not_held;
-    UndoLog& log = undo_log();
+    UndoLog& log = undo_log_of(slot);
     const u32 length = log.seen_length();
     if (length > UndoLog::CAPACITY) return Undo::refused;
     for (u32 i = length; i-- > 0;) {
@@ -43,7 +50,8 @@ Undo undo_operation(u32 slot, MakePresent&& make_present) {
     const u64 version = s.version.load(std::memory_order_relaxed);
     // release: who sees it even sees all of that.
     if (version % 2 != 0) s.version.store(version + 1, std::memory_order_release);
-    s.lock.give_up();
+    for (u32 i = 0; i < UndoLog::LOCKS; ++i)
+        if (SlotLock* lock = lock_noted(log.seen_lock(i)); lock != nullptr) lock->give_up_of(slot);
     return Undo::done;
 }
 
@@ -52,7 +60,7 @@ void pay_what_is_owed(u32 slot);
 
 /// Whether no export lies in the chunk, for good: an operation that may still be undone has not
 /// taken the last one away. Without the lock; of a chunk whose owner is dead, so that none comes.
-/// Cost: a word; while an operation is under way a look at its log.
+/// Cost: a word; while an operation is under way a look at its log, which is present.
 bool exports_gone(u32 chunk);
 
 /// Gives chunks to the cache that are kept although no export lies in them any more: whoever took

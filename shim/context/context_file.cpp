@@ -87,8 +87,9 @@ bool lay_out(ContextConstants& h) {
     h.owners_offset = round_up(h.slots_offset + usize{h.max_slots} * SLOT_STRIDE, OS_PAGE_SIZE);
     h.log_offset = round_up(h.owners_offset + usize{h.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
     h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
-    h.window_bytes = RECORDS_OFFSET + share.record_bytes;
-    return h.control_bytes <= RECORDS_OFFSET && h.window_bytes <= CONTROL_WINDOW;
+    h.window_bytes = LOGS_OFFSET + usize{h.max_slots} * LOG_STRIDE;
+    return h.control_bytes <= RECORDS_OFFSET && RECORDS_OFFSET + share.record_bytes <= LOGS_OFFSET &&
+           h.window_bytes <= CONTROL_WINDOW;
 }
 
 /// The first part that does not lie where the limits put it.
@@ -152,11 +153,15 @@ long format_context(int fd, const ContextPlan& plan) {
     h.checksum = checksum_of(h);
 
     if (const long cut = sys::ftruncate(fd, CONTEXT_FILE_BYTES); sys::failed(cut)) return cut;
-    // The host's stack: recovery must be possible when there is no memory left.
+    // The host's stack and log: recovery must be possible when there is no memory left.
     const uptr stack = stack_of_slot(plan.max_slots) + STACK_BYTES - STACK_COMMITTED;
-    const long kept =
-        sys::fallocate(fd, 0, STACKS_OFFSET + (stack - stacks_base()), STACK_COMMITTED);
-    if (sys::failed(kept)) return kept;
+    const struct {
+        u64 at;
+        usize bytes;
+    } of_the_host[] = {{STACKS_OFFSET + (stack - stacks_base()), STACK_COMMITTED},
+                       {log_of_slot(plan.max_slots) - control_base(), LOG_STRIDE}};
+    for (const auto& part : of_the_host)
+        if (const long kept = sys::fallocate(fd, 0, part.at, part.bytes); sys::failed(kept)) return kept;
     const long at = sys::mmap(0, h.control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (sys::failed(at)) return at;
     const uptr address = static_cast<uptr>(at);
@@ -215,8 +220,7 @@ long map_control(int fd, const ContextConstants& h) {
 }
 
 long protect_records(bool accessible) {
-    const usize bytes = context().window_bytes - RECORDS_OFFSET;
-    return sys::mprotect(control_base() + RECORDS_OFFSET, bytes,
+    return sys::mprotect(control_base() + RECORDS_OFFSET, LOGS_OFFSET - RECORDS_OFFSET,
                          accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
@@ -235,7 +239,9 @@ long open_stack(u32 slot) {
 
 long commit_stack(u32 slot) {
     const uptr stack = stack_of_slot(slot);
-    if (!populate(stack + STACK_BYTES - STACK_COMMITTED, STACK_COMMITTED)) return -ENOMEM;
+    if (!populate(stack + STACK_BYTES - STACK_COMMITTED, STACK_COMMITTED) ||
+        !populate(log_of_slot(slot), LOG_STRIDE))
+        return -ENOMEM;
     // Computed, and said anew: what the slot says of its stack, clients can write.
     *reinterpret_cast<uptr*>(stack_top_of(slot)) = reinterpret_cast<uptr>(&slot_at(slot));
     slot_at(slot).stack_top = stack_top_of(slot);

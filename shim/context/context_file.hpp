@@ -59,7 +59,7 @@ long map_control(int fd, const ContextConstants& constants);
 long protect_records(bool accessible);
 /// Maps the AEP stacks: all of them accessible (completer), or none (client: see open_stack).
 long map_stacks(int fd, const ContextConstants& header, bool accessible);
-/// Makes the stack of one slot accessible, and its top present. A client's own slots only.
+/// Makes the stack of one slot accessible, its top and its undo log present. A client's own slots only.
 long open_stack(u32 slot);
 /// As above, of one that is accessible.
 long commit_stack(u32 slot);

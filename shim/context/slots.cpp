@@ -105,6 +105,12 @@ Slot* take_slot() {
     return slot;
 }
 
+/// Its next owner makes it present anew. Nothing is open in the slot: its log is empty.
+void give_memory_back(u32 slot) {
+    sys::madvise(stack_of_slot(slot), STACK_BYTES, MADV_REMOVE);
+    sys::madvise(log_of_slot(slot), LOG_STRIDE, MADV_REMOVE);
+}
+
 /// Its next owner is another process, perhaps: it finds no memory, and a stray store of ours must not reach it. (What
 /// members of a context see is the same for all of them.)
 void free_slot(Slot* slot) {
@@ -112,7 +118,7 @@ void free_slot(Slot* slot) {
     if (!this_client.is_member()) {
         // A completer's worker on its way out of an operation that it completed is still on it.
         if (slot->completer.load(std::memory_order_acquire) == 0)
-            sys::madvise(stack, STACK_BYTES, MADV_REMOVE);
+            give_memory_back(index_of(*slot));
         sys::mprotect(stack, STACK_BYTES, PROT_NONE);
     }
     slot->owner.store(0, std::memory_order_release);

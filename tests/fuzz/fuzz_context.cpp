@@ -86,7 +86,8 @@ struct World {
         add(&chunk_owner(0), context().chunk_count * sizeof(u32));
         add(&log_ring(), sizeof(LogRing));
         add(&sharing(), sizeof(ShareHeader));
-        add(&undo_log(), 64 * sizeof(UndoEntry));
+        add(&undo_log_of(0), sizeof(UndoLog));
+        add(&undo_log_of(host_slot()), sizeof(UndoLog));
         add(&share_client(0), (context().max_clients + 1) * sizeof(ShareClient));
         add(&chunk_exports(0), context().chunk_count * sizeof(u32));
         add(&export_at(0), 64 * sizeof(Export));
@@ -102,7 +103,8 @@ struct World {
         add(&client_at(1), sizeof(ClientEntry));
         add(&chunk_owner(0), 8 * sizeof(u32));
         add(&share_client(1), sizeof(ShareClient));
-        add(&undo_log(), CACHE_LINE + 2 * sizeof(UndoEntry));
+        add(&undo_log_of(0), CACHE_LINE);
+        add(&undo_log_of(0).entries[0], 2 * sizeof(UndoEntry));
         add(&export_at(1), 2 * sizeof(Export));
         add(&holder_at(1), 2 * sizeof(Holder));
     }

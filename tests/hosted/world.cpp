@@ -131,7 +131,6 @@ std::string remains() {
     none("exports that wait", s.deferred.count);
     none("exports that visit", s.visiting.count);
     none("holders of the lock", s.lock.holder() != SlotLock::NO_SLOT);
-    none("entries of the log", undo_log().seen_length());
     none("bytes of clients", bytes_of_clients());
     const PoolTables pool =
         tables_of(reinterpret_cast<void*>(context().pool_address), context().pool);
@@ -151,6 +150,7 @@ std::string remains() {
     }
     for (u32 i = 0; i < context().max_slots; ++i) {
         none("slots with something owed", slot_at(i).owes.load() != 0);
+        none("entries of a log", undo_log_of(i).seen_length());
         if (shares_between_nodes()) none("pins", pin_of(i).load() != NO_RECORD);
     }
     for (u32 i = 0; shares_between_nodes() && i < MAX_LANES; ++i)

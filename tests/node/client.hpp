@@ -164,11 +164,18 @@ class Client {
         slot_->sequence.fetch_add(1);
     }
 
+    /// The lock of sharing, as an operation takes it.
+    void take_lock() {
+        log_in(slot());
+        undo_log().note_lock(0, sharing().lock);
+        sharing().lock.lock(slot());
+    }
+
     /// As if inside an operation of sharing, in the middle of its changes: it has the lock, and a
     /// count is one too high.
     void pretend_half_way(u32 number) {
         pretend_inside(number);
-        sharing().lock.lock(slot());
+        take_lock();
         sharing().version.fetch_add(1);
         ++sharing().live_exports;
     }

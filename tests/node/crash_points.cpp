@@ -187,7 +187,8 @@ TEST_F(NodeCrashPoint, ADamagedUndoLogPoisons) {
             host.set_provider(Provider::rollback);
             ClientProcess victim([&](Client& client) {
                 die_half_way(client);
-                undo_log().entries[undo_log().length++] = entry;
+                UndoLog& log = undo_log_of(client.slot());
+                log.entries[log.length++] = entry;
             });
             victim.attach_and_wait(host);
             victim.kill_it();
@@ -202,7 +203,7 @@ TEST_F(NodeCrashPoint, ADamagedUndoLogPoisons) {
         host.set_provider(Provider::rollback);
         ClientProcess victim([](Client& client) {
             die_half_way(client);
-            undo_log().length = UndoLog::CAPACITY + 1;
+            undo_log_of(client.slot()).length = UndoLog::CAPACITY + 1;
         });
         victim.attach_and_wait(host);
         victim.kill_it();

@@ -154,7 +154,7 @@ TEST(Perform, WhatADeadClientHoldsIsNotWaitedFor) {
     with_host([&](Host& host) {
         ClientProcess process([](Client& client) {
             client.pretend_inside(1);
-            sharing().lock.lock(client.slot());
+            client.take_lock();
         });
         process.attach_and_wait(host);
         process.kill_it();
@@ -171,7 +171,7 @@ TEST(Perform, WhatADeadClientHoldsIsUndone) {
         host.set_provider(Provider::rollback);
         ClientProcess process([](Client& client) {
             client.pretend_inside(number_of<op::Send>());
-            sharing().lock.lock(client.slot());
+            client.take_lock();
             ++sharing().groups;
         });
         process.attach_and_wait(host);
@@ -341,7 +341,7 @@ TEST(Perform, WhatALivingClientLeftIsUndoneWhenItAsks) {
         const auto ask_about = [&](u32 number) {
             ClientProcess process([&](Client& client) {
                 client.pretend_inside(number);
-                if (number == number_of<op::Open>()) sharing().lock.lock(client.slot());
+                if (number == number_of<op::Open>()) client.take_lock();
             });
             const u32 client = process.attach_and_wait(host);
             AskMessage ask = good_ask(Ask::complete_slot);

@@ -110,6 +110,8 @@ TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
             return true;
         };
         const auto begin_drop = [&] {
+            log_in(2);
+            undo_log().note_lock(0, sharing().lock);
             sharing().lock.lock(2);
             --chunk_exports(first);
             fill_logged(&chunk_exports(first + 1), 2, 1, 0);

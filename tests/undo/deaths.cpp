@@ -18,7 +18,7 @@ bool is_hint(uptr address) {
         const uptr at = reinterpret_cast<uptr>(&word);
         return address >= at && address < at + sizeof word;
     };
-    return in(s.lock) || in(s.version) || in(undo_log());
+    return in(s.lock) || in(s.version);
 }
 
 /// Whether the log of the operation that is under way tells of the word.

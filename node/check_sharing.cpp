@@ -19,8 +19,6 @@ namespace {
 
 std::string named(const char* what, u64 index) { return fmt::format("{} {}", what, index); }
 
-constexpr auto an_export = [](u32 index) -> const Export& { return export_at(index); };
-constexpr auto a_holder = [](u32 index) -> const Holder& { return holder_at(index); };
 
 /// One walk over tables that may change meanwhile: every index is checked before it is used.
 class Walk {
@@ -35,7 +33,7 @@ class Walk {
         parts_.assign(exports_ + 1, 0);
         in_chunk_.assign(context().chunk_count, 0);
         of_clients_.assign(holders_ + 1, false);
-        of_groups_.assign(holders_ + 1, false);
+        written_.assign(exports_ + 1, false);
         of_owners_.assign(exports_ + 1, false);
         for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
         for (u32 i = 1; i <= exports_ && !over(); ++i) {
@@ -89,24 +87,41 @@ class Walk {
         return index != NO_RECORD && index <= exports_ ? copied(export_at(index)) : Export{};
     }
 
-    /// Calls f(index, record) along a list that begins with `first`; `next` says how it goes on.
-    /// `seen`: records that lists of this kind have come by so far; each is on one of them, once.
-    template <class Record, class Next, class F>
-    void each_on_list(const std::string& where, u32 first, std::vector<bool>& seen, Record&& record,
-                      Next&& next, F&& f) {
-        for (u32 i = first; i != NO_RECORD && !over();) {
-            if (i >= seen.size()) {
-                found_.add(where, "its list leads nowhere", i, seen.size() - 1);
-                return;
+    /// Comes by a record, which is in one place of all that `seen` is of. False: there is none, or it has been come by.
+    bool come_by(const std::string& where, u32 index, std::vector<bool>& seen) {
+        if (index >= seen.size()) {
+            found_.add(where, "its list leads nowhere", index, seen.size() - 1);
+            return false;
+        }
+        if (seen[index]) {
+            found_.add(where, "its list has no end, or another's", index, 0);
+            return false;
+        }
+        seen[index] = true;
+        return true;
+    }
+
+    /// Calls f(index, holder) for each in a client's tree.
+    template <class F>
+    void each_holder(const std::string& where, u32 tree, F&& f) {
+        std::vector<u32> links{tree};
+        while (!links.empty() && !over()) {
+            u32 at = links.back();
+            links.pop_back();
+            if ((at & IS_BRANCH) != 0) {
+                if (!come_by(where, at & ~IS_BRANCH, of_clients_)) continue;
+                const Branch branch = copied(branch_at(at));
+                const usize before = links.size();
+                for (const Logged<u32>& way : branch.ways)
+                    if (way != NO_RECORD) links.push_back(way);
+                if (links.size() == before) found_.add(where, "a branch leads nowhere", at, 0);
+                continue;
             }
-            if (seen[i]) {
-                found_.add(where, "its list has no end, or another's", i, 0);
-                return;
+            for (; at != NO_RECORD && !over() && come_by(where, at, of_clients_);) {
+                const Holder own = copied(holder_at(at));
+                f(at, own);
+                at = own.next;
             }
-            seen[i] = true;
-            const auto own = copied(record(i));
-            f(i, own);
-            i = next(own);
         }
     }
 
@@ -123,7 +138,7 @@ class Walk {
             wrong(named("export", p), "it is on another group's list", memory.group, index);
             root_inside =
                 root_inside || (e.root <= exports_ && root.address - memory.address < memory.bytes);
-            p = memory.next_extent;
+            p = copied(side_at(p)).next_extent;
             if (p == index) {
                 found_.add(named("group", index), "its list of extents has no end", extents, 0);
                 break;
@@ -135,12 +150,8 @@ class Walk {
             found_.add(named("group", index), "it has too many extents", extents, MAX_EXTENTS);
         if (!root_inside) found_.add(named("group", index), "its root is outside", 0, 1);
         if (e.writer == 0) return;
-        bool holds = false;
-        each_on_list(
-            named("group", index), e.first_holder, of_groups_, a_holder,
-            [](const Holder& h) { return h.next; },
-            [&](u32, const Holder& h) { holds = holds || h.client == e.writer; });
-        if (!holds) found_.add(named("group", index), "its writer does not hold it", e.writer, 0);
+        if (!written_[index])
+            found_.add(named("group", index), "its writer does not hold it", e.writer, 0);
     }
 
     void part(u32 index, const Export& e) {
@@ -169,22 +180,25 @@ class Walk {
                 copied(mailbox_of(index)[(first % MAILBOX_MESSAGES + i) % MAILBOX_MESSAGES]).object,
                 1);
         }
-        each_on_list(
-            named("client", index), c.first_holder.load(), of_clients_, a_holder,
-            [](const Holder& h) { return h.next_of_client; },
-            [&](u32 at, const Holder& h) {
-                wrong(named("holder", at), "it is on another client's list", h.client, index);
-                wrong(named("holder", at), "it holds nothing", h.count == 0, 0);
-                count(named("holder", at), h.object, h.count);
-                ++held_;
-            });
-        each_on_list(
-            named("client", index), c.first_export.load(), of_owners_, an_export,
-            [](const Export& e) { return e.next_of_owner; },
-            [&](u32 at, const Export& e) {
-                wrong(named("export", at), "it is on another owner's list", e.owner, index);
-                ++owned_;
-            });
+        u64 held = 0;
+        each_holder(named("client", index), c.first_reference.load(), [&](u32 at, const Holder& h) {
+            wrong(named("holder", at), "it holds nothing", h.count == 0, 0);
+            count(named("holder", at), h.object, h.count);
+            const Export e = export_or_none(h.object);
+            if (h.object <= exports_) {
+                wrong(named("holder", at), "it is looked for by another address", h.address, e.address);
+                if (e.writer == index) written_[h.object] = true;
+            }
+            ++held;
+        });
+        wrong(named("client", index), "the count of its objects is wrong", c.objects_held.load(), held);
+        held_ += held;
+        const std::string where = named("client", index);
+        for (u32 at = c.first_export.load(); at != NO_RECORD && !over() && come_by(where, at, of_owners_);
+             at = copied(side_at(at)).next_of_owner) {
+            wrong(named("export", at), "it is on another owner's list", copied(export_at(at)).owner, index);
+            ++owned_;
+        }
     }
 
     /// References that a holder or a message is.
@@ -274,7 +288,8 @@ class Walk {
     u32 exports_ = 0, holders_ = 0;
     u64 held_ = 0, owned_ = 0, groups_ = 0, extents_ = 0;
     std::vector<u64> counted_, in_chunk_;
-    std::vector<bool> of_clients_, of_groups_, of_owners_;  // see each_on_list()
+    std::vector<bool> of_clients_, of_owners_;  // see come_by()
+    std::vector<bool> written_;  // groups whose writer holds them
     std::vector<u64> parts_;  // extents and roots: how many groups have them
 };
 

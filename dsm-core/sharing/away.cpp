@@ -57,7 +57,7 @@ void tell_head(const era::Tables& t, u32 index) {
 /// there are not enough.
 bool number_extents(const era::Tables& t, u32 group, bool anew) {
     const u32 whole = export_at(group).object;
-    for (u32 i = export_at(group).next_extent; i != NO_RECORD; i = export_at(i).next_extent) {
+    for (u32 i = side_at(group).next_extent; i != NO_RECORD; i = side_at(i).next_extent) {
         Export& extent = export_at(i);
         if (extent.object == 0) {
             const u32 object = free_number(t);
@@ -75,7 +75,7 @@ bool number_extents(const era::Tables& t, u32 group, bool anew) {
 /// What number_extents() wrote, on its way to the pool. The group is pinned, or the lock held.
 template <class Memory>
 void flush_extents(Memory& m, const era::Tables& t, u32 group) {
-    for (u32 i = export_at(group).next_extent.load(); i != NO_RECORD; i = export_at(i).next_extent)
+    for (u32 i = side_at(group).next_extent.load(); i != NO_RECORD; i = side_at(i).next_extent)
         if (export_at(i).object != 0) m.flush(t.object(export_at(i).object - 1).serial);
 }
 
@@ -204,7 +204,7 @@ Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index,
         reply.status = Status::gone;
         return Taking::nothing;
     }
-    if (!records_left(2, 1)) {
+    if (!records_left(2, true)) {
         reply.status = Status::need_records;
         return Taking::nothing;
     }

@@ -20,9 +20,9 @@ void linger(u32 index) {
     if (e.listed) return;
     Lingering& list = list_of(index);
     e.listed = true;
-    e.next_lingering = NO_RECORD;
+    side_at(index).next_lingering = NO_RECORD;
     if (list.last != NO_RECORD)
-        export_at(list.last).next_lingering = index;
+        side_at(list.last).next_lingering = index;
     else
         list.first = index;
     list.last = index;
@@ -45,15 +45,15 @@ void give_back(u32 index) {
 void release_parts(u32 group) {
     Export& e = export_at(group);
     remove_root(group);
-    e.born = 0;  // whoever remembers the group finds that it is no more
+    side_at(group).born = 0;  // whoever remembers the group finds that it is no more
     e.writer = 0;
-    u32 extent = e.next_extent;
-    e.next_extent = NO_RECORD;
+    u32 extent = side_at(group).next_extent;
+    side_at(group).next_extent = NO_RECORD;
     while (extent != NO_RECORD) {
         Export& part = export_at(extent);
-        const u32 next = part.next_extent;
+        const u32 next = side_at(extent).next_extent;
         part.group = NO_RECORD;
-        part.next_extent = NO_RECORD;
+        side_at(extent).next_extent = NO_RECORD;
         if (part.object != 0) forget_number(extent);
         --sharing().extents;
         give_back(extent);
@@ -69,9 +69,9 @@ u32 next_lingering(Lingering& list) {
     const u32 index = list.first;
     if (index == NO_RECORD) return NO_RECORD;
     Export& e = export_at(index);
-    list.first = e.next_lingering;
+    list.first = side_at(index).next_lingering;
     if (list.first == NO_RECORD) list.last = NO_RECORD;
-    e.next_lingering = NO_RECORD;
+    side_at(index).next_lingering = NO_RECORD;
     e.listed = false;
     --list.count;
     list.bytes -= e.bytes;

@@ -40,42 +40,56 @@ enum class NodeRef : u8 {
 /// Owner of an export whose memory is another node's.
 inline constexpr u32 OWNER_ELSEWHERE = 0xffff'ffff;
 
-/// An object that was sent at least once and that somebody may still reach.
-struct Export {
+/// An object that was sent at least once and that somebody may still reach: one line, which is all that a message
+/// between two clients needs of it.
+struct alignas(CACHE_LINE) Export {
     Logged<u64> address{};
-    Logged<u64> bytes{};         // that may be used
-    Logged<u32> state{};         // ExportState
-    Logged<u32> owner{};         // the client whose heap it lies in; 0: that client is dead
-                                 // OWNER_ELSEWHERE: another node's
-    Logged<u32> references{};    // of clients and of messages
-    Logged<u32> first_holder{};  // list of Holder
-    Logged<u32> next{};          // in its bucket, or of free records
-    Logged<u32> next_of_owner{}, previous_of_owner{};
+    Logged<u64> bytes{};       // that may be used
+    Logged<u32> state{};       // ExportState
+    Logged<u32> owner{};       // the client whose heap it lies in; 0: that client is dead
+                               // OWNER_ELSEWHERE: another node's
+    Logged<u32> references{};  // of clients and of messages
+    Logged<u32> next{};        // in its bucket, or of free records
     Logged<u32> next_returned{};
     // Of groups and their parts (group_ops.hpp); 0 in all others.
-    Logged<u32> group{};        // the group that it is or is a part of: index of the group's export
-    Logged<u32> writer{};       // of a group: the client that may allocate in it; 0: nobody
-    Logged<u32> root{};         // of a group: the record of its root's address
-    Logged<u32> next_extent{};  // the group's extents, newest first; the list begins at the group
+    Logged<u32> group{};   // the group that it is or is a part of: index of the group's export
+    Logged<u32> writer{};  // of a group: the client that may allocate in it; 0: nobody
+    Logged<u32> root{};    // of a group: the record of its root's address
     // Between nodes.
-    Logged<u32> object{};          // 1 + its number there; 0: none
-    Logged<u16> pins{};            // operations that are at work with it without the lock
-    Logged<NodeRef> node_ref{};    //
-    Logged<bool> listed{};         // on one of the lists of those that linger
-    Logged<u32> next_lingering{};  // on that list
-    Logged<u32> born{};  // of a group: which of all that there ever were; 0: it is none any more
+    Logged<u32> object{};        // 1 + its number there; 0: none
+    Logged<u16> pins{};          // operations that are at work with it without the lock
+    Logged<NodeRef> node_ref{};  //
+    Logged<bool> listed{};       // on one of the lists of those that linger
 };
-static_assert(sizeof(Export) == 80);
+static_assert(sizeof(Export) == CACHE_LINE);
+
+/// What else there is to say of an export: what its owner, its group and its node look at.
+struct ExportSide {
+    Logged<u32> next_of_owner{}, previous_of_owner{};
+    Logged<u32> next_extent{};     // the group's extents, newest first; the list begins at the group
+    Logged<u32> born{};            // of a group: which of all that there ever were; 0: it is none any more
+    Logged<u32> next_lingering{};  // on that list
+    u32 reserved[3]{};
+};
+static_assert(sizeof(ExportSide) == 32);
 
 /// A client's references to one export (the paper's LocalRef).
 struct Holder {
-    Logged<u32> client;
-    Logged<u32> object;  // index of the Export
-    Logged<u32> count;
-    Logged<u32> next;  // of the export, or free records
-    Logged<u32> next_of_client, previous_of_client;
+    Logged<u64> address{};  // the export's, by which it is found
+    Logged<u32> object{};   // index of the Export
+    Logged<u32> count{};
+    Logged<u32> next{};  // at the same place of the client's tree, or of free records
+    u32 reserved[3]{};
 };
-static_assert(sizeof(Holder) == 24);
+/// Where a client has more references than can be searched one by one, a branch leads to them by three bits of the
+/// address' hash. It lies in a record of the same table.
+struct Branch {
+    static constexpr u32 WAYS = 8;
+    Logged<u32> ways[WAYS];  // links
+};
+static_assert(sizeof(Holder) == 32 && sizeof(Branch) == sizeof(Holder));
+/// A link of a client's tree of references: the first of several holders, or a branch, or 0.
+inline constexpr u32 IS_BRANCH = u32{1} << 31;
 
 /// A reference under way. It counts as one of the export's.
 struct Message {
@@ -91,12 +105,14 @@ static_assert(sizeof(ClientName) == SHARE_NAME_BYTES);
 struct alignas(64) ShareClient {
     Logged<u32> open;        // 1: it takes part, from its first use of sharing to its death
     Logged<u32> generation;  // the client entry's
-    Logged<u32> first_holder;
+    Logged<u32> first_reference;  // link: its tree of references
     Logged<u32> first_export;
     Logged<u32> first_returned;
     Logged<u32> first_message;  // place of the oldest message in the ring
     Logged<u32> messages;
     Logged<u32> watched;  // 1: somebody waits without the lock (op::Watch)
+    Logged<u32> objects_held;  // holders in its tree
+    u32 reserved[3];
     // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
     // Hints: a sequence that changes for nothing wakes somebody for nothing.
     std::atomic<u32> arrivals;  // sequence: messages came
@@ -153,6 +169,7 @@ struct alignas(64) ShareHeader {
 inline constexpr u32 EXPORT_BUCKETS = 1 << 16;
 inline constexpr u32 MAX_EXPORTS = 4 << 20;
 inline constexpr u32 MAX_HOLDERS = 8 << 20;
+static_assert(MAX_HOLDERS < IS_BRANCH);
 /// Records are made present this many bytes at a time.
 inline constexpr usize RECORDS_STEP = 256 * KiB;
 
@@ -163,7 +180,7 @@ inline constexpr u32 MAX_LANES = 256;
 /// from RECORDS_OFFSET on and are made present as they are needed.
 struct ShareLayout {
     usize buckets, clients, counts, lanes, pins, objects, present_bytes;
-    usize exports, holders, mailboxes, record_bytes;
+    usize exports, sides, holders, mailboxes, record_bytes;
 };
 inline constexpr usize SHARE_HEADER_AT = 0;
 [[gnu::always_inline]] constexpr ShareLayout share_layout(u32 max_clients, u32 max_slots,
@@ -178,7 +195,8 @@ inline constexpr usize SHARE_HEADER_AT = 0;
     l.objects = l.pins + (era_objects == 0 ? 0 : usize{max_slots} * sizeof(u32));
     l.present_bytes = l.objects + usize{era_objects} * sizeof(u32);
     l.exports = 0;
-    l.holders = round_up(usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
+    l.sides = round_up(usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
+    l.holders = l.sides + round_up(usize{MAX_EXPORTS} * sizeof(ExportSide), 2 * MiB);
     l.mailboxes = l.holders + round_up(usize{MAX_HOLDERS} * sizeof(Holder), 2 * MiB);
     l.record_bytes =
         l.mailboxes +
@@ -210,9 +228,10 @@ inline ShareHeader& sharing() { return *share_part<ShareHeader>(SHARE_HEADER_AT)
 inline Logged<u32>& chunk_exports(u32 chunk) {
     return share_part<Logged<u32>>(share_layout().counts)[chunk];
 }
+/// The bits by which an address is looked for: the highest ones first.
+inline u64 hash_of(u64 address) { return (address >> 4) * 0x9e37'79b9'7f4a'7c15; }
 inline Logged<u32>& export_bucket(u64 address) {
-    const u64 hash = (address >> 4) * 0x9e37'79b9'7f4a'7c15;
-    return share_part<Logged<u32>>(share_layout().buckets)[hash >> 48];
+    return share_part<Logged<u32>>(share_layout().buckets)[hash_of(address) >> 48];
 }
 static_assert(EXPORT_BUCKETS == 1 << 16);
 /// 1 + the slot whose operation is in that lane of the node; 0: none. One a line.
@@ -231,8 +250,14 @@ inline Message* mailbox_of(u32 client) {
 [[gnu::always_inline]] inline Export& export_at(u32 index) {
     return record_part<Export>(share_layout().exports)[index];
 }
+[[gnu::always_inline]] inline ExportSide& side_at(u32 index) {
+    return record_part<ExportSide>(share_layout().sides)[index];
+}
 [[gnu::always_inline]] inline Holder& holder_at(u32 index) {
     return record_part<Holder>(share_layout().holders)[index];
+}
+inline Branch& branch_at(u32 link) {
+    return record_part<Branch>(share_layout().holders)[link & ~IS_BRANCH];
 }
 
 /// The chunks that an object touches, [first, end).
@@ -257,7 +282,7 @@ inline bool is_called(const ShareClient& client, const char* name) {
 
 /// Whether the client has references, messages or exports.
 inline bool has_shares(const ShareClient& client) {
-    return client.first_holder.load() != 0 || client.first_export.load() != 0 ||
+    return client.objects_held.load() != 0 || client.first_export.load() != 0 ||
            client.first_returned.load() != 0 || client.messages.load() != 0;
 }
 

@@ -34,7 +34,7 @@ bool lies_in(const Export& e, u64 address, u64 bytes) {
 bool lies_in_group(u32 group, u64 address, u64 bytes) {
     u32 part = group;
     while (part != NO_RECORD && !lies_in(export_at(part), address, bytes))
-        part = export_at(part).next_extent;
+        part = side_at(part).next_extent;
     return part != NO_RECORD && bytes != 0;
 }
 
@@ -67,19 +67,19 @@ op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, Shar
     if (status != Status::ok) return {.status = status};
     Export& e = export_at(group);
     u32 extents = 0;
-    for (u32 i = e.next_extent; i != NO_RECORD; i = export_at(i).next_extent) ++extents;
+    for (u32 i = side_at(group).next_extent; i != NO_RECORD; i = side_at(i).next_extent) ++extents;
     if (extents >= MAX_EXTENTS) return {.status = Status::limit};
     if (!is_memory_of(client, o.extent, o.bytes) || find_export(o.extent) != NO_RECORD)
         return {.status = Status::not_held};
-    if (!records_left(1, 0)) return {.status = Status::need_records};
+    if (!records_left(1, false)) return {.status = Status::need_records};
     const bool known_elsewhere = e.node_ref != NodeRef::none;
     if (known_elsewhere && !has_free_number()) return {.status = Status::limit};
     const u32 extent = make_export(client, o.extent, o.bytes);
     Export& added = export_at(extent);
     added.state = static_cast<u32>(ExportState::extent);
     added.group = group;
-    added.next_extent = e.next_extent;
-    e.next_extent = extent;  // readers follow the list without the lock
+    side_at(extent).next_extent = side_at(group).next_extent;
+    side_at(group).next_extent = extent;  // readers follow the list without the lock
     ++sharing().extents;
     AEP_SHARE_CRASH_POINT("share: extent added");
     // Other nodes may find their way into it at once.
@@ -99,7 +99,7 @@ op::SetRoot::Reply perform_locked(u32 client, const op::SetRoot& o, SharingLock&
         const bool same = e.root != NO_RECORD && export_at(e.root).address == o.root;
         if (!lies_in_group(group, o.root, o.bytes) || (!same && find_export(o.root) != NO_RECORD))
             return {.status = Status::not_live};
-        if (e.root == NO_RECORD && !records_left(1, 0)) return {.status = Status::need_records};
+        if (e.root == NO_RECORD && !records_left(1, false)) return {.status = Status::need_records};
     }
     if (o.root == 0)
         remove_root(group);

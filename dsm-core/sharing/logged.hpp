@@ -149,16 +149,14 @@ class Logged {
     operator T() const { return value_; }
     /// Without the lock.
     T load(std::memory_order order = std::memory_order_acquire) const {
-        T value;
-        __atomic_load(&value_, &value, static_cast<int>(order));
-        return value;
+        return std::atomic_ref<T>(const_cast<T&>(value_)).load(order);
     }
 
     Logged& operator=(const Logged& other) { return *this = other.value_; }
     Logged& operator=(T value) {
         keep();
         // release: the log says what was here; and readers without the lock see what it is about.
-        __atomic_store(&value_, &value, __ATOMIC_RELEASE);
+        std::atomic_ref<T>(value_).store(value, std::memory_order_release);
         return *this;
     }
     Logged& operator+=(T by) { return *this = static_cast<T>(value_ + by); }
@@ -168,7 +166,7 @@ class Logged {
 
     /// Changes it outside of any operation, by recovery: a word that nobody else has an interest
     /// in.
-    void put(T value) { __atomic_store(&value_, &value, __ATOMIC_RELEASE); }
+    void put(T value) { std::atomic_ref<T>(value_).store(value, std::memory_order_release); }
 
     /// Logs the value without changing it: it is about to be written as memory.
     void keep() {

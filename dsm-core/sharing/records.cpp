@@ -9,14 +9,76 @@
 namespace aep {
 namespace {
 
-u32 new_holder() {
+/// Where more than so many references of a client meet, a branch comes between.
+constexpr u32 LONGEST_CHAIN = 4;
+/// As many branches one after the other as the hash has bits for.
+constexpr u32 DEEPEST = 20;
+constexpr u32 WAY_BITS = 3;
+static_assert(Branch::WAYS == 1 << WAY_BITS && DEEPEST * WAY_BITS < 64);
+
+/// A record for a holder or a branch.
+u32 new_holder_record() {
     ShareHeader& s = sharing();
-    ++s.live_holders;
     if (s.free_holders == NO_RECORD) return ++s.holders_used;
     const u32 index = s.free_holders;
     holder_at(index).next.keep();  // all that is read of a free record
     s.free_holders = holder_at(index).next;
     return index;
+}
+void recycle_holder_record(u32 index) {
+    holder_at(index).next = sharing().free_holders;
+    sharing().free_holders = index;
+}
+
+bool is_branch(u32 link) { return (link & IS_BRANCH) != 0; }
+u32 way_of(u64 hash, u32 depth) {
+    return static_cast<u32>(hash << depth * WAY_BITS >> (64 - WAY_BITS));
+}
+
+/// The end of a way through a client's tree: the link that leads to holders, or to none.
+struct Place {
+    Logged<u32>* link;
+    u32 depth = 0;               // branches that were passed
+    Logged<u32>* last = nullptr;  // the link that leads to the last one of these
+};
+Place place_of(u32 client, u64 address) {
+    Place place{&share_client(client).first_reference};
+    const u64 hash = hash_of(address);
+    for (u32 at = *place.link; is_branch(at) && place.depth < DEEPEST; at = *place.link) {
+        place.last = place.link;
+        place.link = &branch_at(at).ways[way_of(hash, place.depth++)];
+    }
+    return place;
+}
+
+/// The holders at that place get a branch of their own.
+void add_branch(const Place& place) {
+    const u32 branch = new_holder_record();
+    u32 ways[Branch::WAYS] = {};
+    for (u32 i = *place.link, next; i != NO_RECORD; i = next) {
+        next = holder_at(i).next;
+        u32& way = ways[way_of(hash_of(holder_at(i).address), place.depth)];
+        holder_at(i).next = way;
+        way = i;
+    }
+    Branch made{};
+    for (u32 i = 0; i < Branch::WAYS; ++i) made.ways[i].put(ways[i]);
+    write_unreached(branch_at(branch), made);
+    *place.link = branch | IS_BRANCH;
+    AEP_SHARE_CRASH_POINT("share: branch made");
+}
+
+/// Branches on the way to that address that lead nowhere any more go.
+void prune(u32 client, u64 address) {
+    for (;;) {
+        const Place place = place_of(client, address);
+        if (*place.link != NO_RECORD || place.last == nullptr) return;
+        const u32 branch = *place.last;
+        for (const Logged<u32>& way : branch_at(branch).ways)
+            if (way != NO_RECORD) return;
+        *place.last = NO_RECORD;
+        recycle_holder_record(branch & ~IS_BRANCH);
+    }
 }
 
 void unlink_from_bucket(u32 index) {
@@ -95,11 +157,14 @@ bool is_record(u32 index) {
     return index != NO_RECORD && index < MAX_EXPORTS && index <= sharing().exports_used;
 }
 
-bool records_left(u32 exports, u32 holders) {
+bool records_left(u32 exports, bool to_hold) {
     const ShareHeader& s = sharing();
-    return (exports == 0 || s.free_exports != NO_RECORD ||
-            s.exports_used + 1 < s.exports_present) &&
-           (holders == 0 || s.free_holders != NO_RECORD || s.holders_used + 1 < s.holders_present);
+    if (exports != 0 && s.free_exports == NO_RECORD && s.exports_used + 1 >= s.exports_present)
+        return false;
+    // One for the holder, and one for a branch.
+    const u32 first = s.free_holders;
+    const u32 free = first == NO_RECORD ? 0 : holder_at(first).next == NO_RECORD ? 1 : 2;
+    return !to_hold || free == 2 || s.holders_used + (2 - free) < s.holders_present;
 }
 
 // ---- exports
@@ -132,13 +197,13 @@ void recycle_export(u32 index) {
 }
 
 void unlink_from_owner(u32 index) {
-    Export& e = export_at(index);
+    const ExportSide& e = side_at(index);
     if (e.previous_of_owner != NO_RECORD)
-        export_at(e.previous_of_owner).next_of_owner = e.next_of_owner;
+        side_at(e.previous_of_owner).next_of_owner = e.next_of_owner;
     else
-        share_client(e.owner).first_export = e.next_of_owner;
+        share_client(export_at(index).owner).first_export = e.next_of_owner;
     if (e.next_of_owner != NO_RECORD)
-        export_at(e.next_of_owner).previous_of_owner = e.previous_of_owner;
+        side_at(e.next_of_owner).previous_of_owner = e.previous_of_owner;
 }
 
 u32 make_export(u32 client, u64 address, u64 bytes) {
@@ -150,10 +215,10 @@ u32 make_export(u32 client, u64 address, u64 bytes) {
                                        .bytes = bytes,
                                        .state = static_cast<u32>(ExportState::live),
                                        .owner = client,
-                                       .next = bucket,
-                                       .next_of_owner = owner.first_export});
+                                       .next = bucket});
+    write_unreached(side_at(index), {.next_of_owner = owner.first_export});
     bucket = index;
-    if (owner.first_export != NO_RECORD) export_at(owner.first_export).previous_of_owner = index;
+    if (owner.first_export != NO_RECORD) side_at(owner.first_export).previous_of_owner = index;
     owner.first_export = index;
     count_in_chunks(address, bytes, Count::one_more);
     AEP_SHARE_CRASH_POINT("share: export made");
@@ -166,6 +231,7 @@ u32 make_foreign_export(u32 object) {
     write_unreached(export_at(index), {.state = static_cast<u32>(ExportState::live),
                                        .owner = OWNER_ELSEWHERE,
                                        .object = object + 1});
+    write_unreached(side_at(index), {});
     export_of_object(object) = index;
     return index;
 }
@@ -214,7 +280,7 @@ u64 begin_group(u32 index) {
     u64 number = ++sharing().groups_made;
     if (static_cast<u32>(number) == 0) number = ++sharing().groups_made;
     e.group = index;
-    e.born = static_cast<u32>(number);
+    side_at(index).born = static_cast<u32>(number);
     ++sharing().groups;
     return number;
 }
@@ -240,48 +306,58 @@ void remove_root(u32 group) {
 
 // ---- holders
 
-u32 find_holder(u32 client, u32 object) {
-    u32 index = export_at(object).first_holder;
-    while (index != NO_RECORD && holder_at(index).client != client) index = holder_at(index).next;
+u32 find_holder_at(u32 client, u64 address) {
+    u32 index = *place_of(client, address).link;
+    while (index != NO_RECORD && holder_at(index).address != address) index = holder_at(index).next;
     return index;
 }
 
 void hold(u32 client, u32 object) {
-    if (const u32 found = find_holder(client, object); found != NO_RECORD) {
-        ++holder_at(found).count;
+    const u64 address = export_at(object).address;
+    Place place = place_of(client, address);
+    u32 met = 0;
+    for (u32 i = *place.link; i != NO_RECORD; i = holder_at(i).next, ++met) {
+        if (holder_at(i).address != address) continue;
+        ++holder_at(i).count;
         return;
     }
-    const u32 index = new_holder();
-    ShareClient& c = share_client(client);
-    Export& e = export_at(object);
-    write_unreached(holder_at(index), {.client = client,
-                                       .object = object,
-                                       .count = 1,
-                                       .next = e.first_holder,
-                                       .next_of_client = c.first_holder,
-                                       .previous_of_client = NO_RECORD});
-    e.first_holder = index;
-    if (c.first_holder != NO_RECORD) holder_at(c.first_holder).previous_of_client = index;
-    c.first_holder = index;
+    if (met >= LONGEST_CHAIN && place.depth < DEEPEST) {
+        add_branch(place);
+        place = place_of(client, address);
+    }
+    const u32 index = new_holder_record();
+    write_unreached(holder_at(index),
+                    {.address = address, .object = object, .count = 1, .next = *place.link});
+    *place.link = index;
+    ++share_client(client).objects_held;
+    ++sharing().live_holders;
     AEP_SHARE_CRASH_POINT("share: holder made");
 }
 
-void free_holder(u32 index) {
-    Holder& h = holder_at(index);
+void free_holder(u32 client, u32 holder) {
+    const Holder& h = holder_at(holder);
     Export& e = export_at(h.object);
-    if (e.writer == h.client) e.writer = 0;
-    Logged<u32>* link = &e.first_holder;
-    while (*link != index) link = &holder_at(*link).next;
+    if (e.writer == client) e.writer = 0;
+    const u64 address = h.address;
+    Logged<u32>* const first = place_of(client, address).link;
+    Logged<u32>* link = first;
+    while (*link != holder) link = &holder_at(*link).next;
     *link = h.next;
-    if (h.previous_of_client != NO_RECORD)
-        holder_at(h.previous_of_client).next_of_client = h.next_of_client;
-    else
-        share_client(h.client).first_holder = h.next_of_client;
-    if (h.next_of_client != NO_RECORD)
-        holder_at(h.next_of_client).previous_of_client = h.previous_of_client;
-    h.next = sharing().free_holders;
-    sharing().free_holders = index;
+    recycle_holder_record(holder);
+    --share_client(client).objects_held;
     --sharing().live_holders;
+    if (*first == NO_RECORD) prune(client, address);
+}
+
+u32 any_holder(u32 client) {
+    u32 at = share_client(client).first_reference;
+    for (u32 depth = 0; is_branch(at) && depth < DEEPEST; ++depth) {
+        const Branch& branch = branch_at(at);
+        u32 way = 0;
+        while (way + 1 < Branch::WAYS && branch.ways[way] == NO_RECORD) ++way;
+        at = branch.ways[way];
+    }
+    return at;
 }
 
 /// Chunks that it fills have no export so far: count_in_chunks() relies on that.
@@ -300,11 +376,15 @@ bool is_memory_of(u32 client, u64 address, u64 bytes) {
 }
 
 Status find_held(u32 client, u64 address, u64 bytes, u32& object) {
+    if (const u32 holder = find_holder_at(client, address); holder != NO_RECORD) {
+        object = holder_at(holder).object;
+        return Status::ok;
+    }
     object = find_export(address);
-    if (object != NO_RECORD)
+    if (object != NO_RECORD)  // by its group's root, perhaps
         return find_holder(client, object) != NO_RECORD ? Status::ok : Status::not_held;
     if (!is_memory_of(client, address, bytes)) return Status::not_held;
-    if (!records_left(1, 1)) return Status::need_records;
+    if (!records_left(1, true)) return Status::need_records;
     object = make_export(client, address, bytes);
     hold(client, object);
     export_at(object).references = 1;

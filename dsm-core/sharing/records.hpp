@@ -125,8 +125,8 @@ bool is_record(u32 index);
 
 inline bool is_group(u32 index) { return index != NO_RECORD && export_at(index).group == index; }
 
-/// Whether so many records can be had.
-bool records_left(u32 exports, u32 holders);
+/// Whether so many exports can be had, and records for one more object that a client holds.
+bool records_left(u32 exports, bool to_hold);
 
 /// The export of an object by its address; NO_RECORD: it is none.
 u32 find_export(u64 address);
@@ -158,12 +158,19 @@ void remove_root(u32 group);
 void unlink_from_owner(u32 index);
 /// Takes `count` references away. True: the last one is gone.
 bool take_references(u32 index, u32 count);
+/// The client's references to the export at that address, not its root's; NO_RECORD: none. Cost: three bits of the
+/// address' hash a branch, then a few records.
+u32 find_holder_at(u32 client, u64 address);
 /// The client's references to the export; NO_RECORD: none.
-u32 find_holder(u32 client, u32 object);
-/// One more reference for the client. Needs a record unless it holds one already.
+inline u32 find_holder(u32 client, u32 object) {
+    return find_holder_at(client, export_at(object).address);
+}
+/// One more reference for the client. Needs records unless it holds the export already.
 void hold(u32 client, u32 object);
-/// Who holds a group no more does not write it either.
-void free_holder(u32 index);
+/// The client holds that no more. Who holds a group no more does not write it either.
+void free_holder(u32 client, u32 holder);
+/// One of the client's holders; NO_RECORD: it holds nothing.
+u32 any_holder(u32 client);
 /// Whether the bytes lie in chunks that are the client's.
 bool is_memory_of(u32 client, u64 address, u64 bytes);
 /// The export of an object that the client holds, or that lies in its own heap and has not been

@@ -117,7 +117,7 @@ op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock&
         const bool hopeless = from.bits != 0 && !is_elsewhere(from) && !is_open(from);
         return {.status = hopeless ? Status::gone : Status::miss};
     }
-    if (!records_left(0, 1)) return {.status = Status::need_records};
+    if (!records_left(0, true)) return {.status = Status::need_records};
     const bool was_full = own.messages == MAILBOX_MESSAGES;
     const Message m = take_message(client, place, lock);
     const u32 object = static_cast<u32>(m.object);
@@ -143,14 +143,18 @@ op::Reference::Reply perform_locked(u32 client, const op::Reference& o, SharingL
 }
 
 op::Drop::Reply perform_locked(u32 client, const op::Drop& o, SharingLock&) {
-    const u32 object = find_export(o.object);
-    if (object == NO_RECORD) return {.status = Status::miss};
-    const u32 holder = find_holder(client, object);
-    if (holder == NO_RECORD) return {.status = Status::not_held};
+    u32 holder = find_holder_at(client, o.object);
+    if (holder == NO_RECORD) {
+        const u32 found = find_export(o.object);
+        if (found == NO_RECORD) return {.status = Status::miss};
+        holder = find_holder(client, found);  // by its group's root, perhaps
+        if (holder == NO_RECORD) return {.status = Status::not_held};
+    }
+    const u32 object = holder_at(holder).object;
     const bool group = is_group(object);
     const u64 forgotten =
         group && holder_at(holder).count == 1 ? u64{export_at(object).address} : 0;
-    if (--holder_at(holder).count == 0) free_holder(holder);
+    if (--holder_at(holder).count == 0) free_holder(client, holder);
     if (!take_references(object, 1)) return {.left_group = forgotten};
     const Export& e = export_at(object);
     const bool own = e.owner == client && !group && e.node_ref == NodeRef::none && e.pins == 0;
@@ -203,11 +207,10 @@ op::Leave::Reply perform_locked(u32 client, const op::Leave&, SharingLock& lock)
         if (take_references(object, 1)) dispose(object);
         lock.commit();
     }
-    for (; own.first_holder != NO_RECORD && left != 0; --left) {
-        const u32 holder = own.first_holder;
+    for (u32 holder; left != 0 && (holder = any_holder(client)) != NO_RECORD; --left) {
         const u32 object = holder_at(holder).object;
         const u32 count = holder_at(holder).count;
-        free_holder(holder);
+        free_holder(client, holder);
         if (take_references(object, count)) dispose(object);
         lock.commit();
     }

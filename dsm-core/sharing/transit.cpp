@@ -35,7 +35,7 @@ bool learn(const era::Tables& t, u32 index) {
     if (head == 0) return true;
     begin_group(index);
     const bool free = in_heap_window(head) && find_export(head) == NO_RECORD;
-    if (free && records_left(1, 0)) add_root(index, head, entry.head_bytes.load());
+    if (free && records_left(1, false)) add_root(index, head, entry.head_bytes.load());
     return true;
 }
 

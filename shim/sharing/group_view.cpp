@@ -35,14 +35,14 @@ long GroupScope::look_up() {
         if (reply.group != address_) return -EINVAL;  // a root
         view_.group = address_;
         view_.index = reply.index;
-        view_.born = record().born.load();  // the group stays while this process holds it
+        view_.born = side().born.load();  // the group stays while this process holds it
     }
     return is_up_to_date() || collect_parts() ? 0 : -ENOMEM;
 }
 
 bool GroupScope::collect_parts() {
     view_.freezes = pool.freezes.load(std::memory_order_relaxed);
-    view_.newest = record().next_extent.load();
+    view_.newest = side().next_extent.load();
     view_.shared = true;
     view_.count = 0;
     u32 at = view_.newest == NO_RECORD ? view_.index : view_.newest;
@@ -60,7 +60,7 @@ bool GroupScope::collect_parts() {
             view_.count = n + 1;
             return true;
         }
-        at = e.next_extent.load();
+        at = side_at(at).next_extent.load();
         if (at == NO_RECORD) at = view_.index;
     }
     return false;

@@ -22,7 +22,7 @@ struct GroupView {
     Lock lock;
     u64 group;   // 0: of none
     u32 index;   // of its export
-    u32 born;    // Export::born: an address, a record and both may be another group's later
+    u32 born;    // ExportSide::born: an address, a record and both may be another group's later
     u32 newest;  // extent; 0: none
     u32 freezes;
     u32 count;                         // of parts; 0: to be looked up
@@ -59,6 +59,7 @@ class GroupScope {
     }
 
     const Export& record() const { return export_at(view_.index); }
+    const ExportSide& side() const { return side_at(view_.index); }
     GroupArena arena() const {
         return {*reinterpret_cast<GroupHeader*>(address_), {view_.parts, view_.count}};
     }
@@ -83,10 +84,10 @@ class GroupScope {
     /// Whether the view is this group's, and it is the one that was looked up.
     bool is_known() const {
         return sharing_open.load(std::memory_order_acquire) && view_.group == address_ &&
-               record().born.load() == view_.born;
+               side().born.load() == view_.born;
     }
     bool is_up_to_date() const {
-        return view_.count != 0 && view_.newest == record().next_extent.load() &&
+        return view_.count != 0 && view_.newest == side().next_extent.load() &&
                view_.freezes == pool.freezes.load(std::memory_order_relaxed);
     }
     long look_up();

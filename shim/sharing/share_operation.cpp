@@ -67,13 +67,24 @@ bool extend_table(T* table, u32 limit, u32& present) {
     return true;
 }
 
+/// An export has a record in two tables.
+bool extend_exports(u32& present) {
+    u32 more = present;
+    if (!extend_table(&export_at(0), MAX_EXPORTS, more)) return false;
+    const usize have = round_down(usize{present} * sizeof(ExportSide), OS_PAGE_SIZE);
+    const usize need = round_up(usize{more} * sizeof(ExportSide), OS_PAGE_SIZE);
+    if (!populate(reinterpret_cast<uptr>(&side_at(0)) + have, need - have)) return false;
+    present = more;
+    return true;
+}
+
 }  // namespace
 
 bool add_records() {
     u32 exports = sharing().exports_present.load(std::memory_order_relaxed);
     u32 holders = sharing().holders_present.load(std::memory_order_relaxed);
     // Either may be what is missing; one that is full stops nobody who needs the other.
-    const bool more_exports = extend_table(&export_at(0), MAX_EXPORTS, exports);
+    const bool more_exports = extend_exports(exports);
     const bool more_holders = extend_table(&holder_at(0), MAX_HOLDERS, holders);
     if (!more_exports && !more_holders) return false;
     return share_operation(op::AddRecords{exports, holders}).status == Status::ok;

@@ -101,8 +101,10 @@ void World::make_context(u32 node) {
 
 void open_records(u32 exports, u32 holders) {
     ASAN_UNPOISON_MEMORY_REGION(&export_at(0), exports * sizeof(Export));
+    ASAN_UNPOISON_MEMORY_REGION(&side_at(0), exports * sizeof(ExportSide));
     ASAN_UNPOISON_MEMORY_REGION(&holder_at(0), holders * sizeof(Holder));
     ASAN_POISON_MEMORY_REGION(&export_at(exports), FORBIDDEN);
+    ASAN_POISON_MEMORY_REGION(&side_at(exports), FORBIDDEN);
     ASAN_POISON_MEMORY_REGION(&holder_at(holders), FORBIDDEN);
     ASAN_POISON_MEMORY_REGION(mailbox_of(0),
                               MAILBOX_MESSAGES * sizeof(Message));  // client 0 is the host

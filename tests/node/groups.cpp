@@ -311,6 +311,8 @@ u32 some_group() {
     return group;
 }
 
+ExportSide& side_of(const Export& e) { return side_at(static_cast<u32>(&e - &export_at(0))); }
+
 TEST(Groups, TheWalkFindsWhatIsPlanted) {
     const auto finds = [](const char* words, void (*damage)(Export & group)) {
         with_tables([&](Host&) {
@@ -325,22 +327,22 @@ TEST(Groups, TheWalkFindsWhatIsPlanted) {
     finds(
         "the count of extents is wrong", [](Export&) { --sharing().extents; });
     finds(
-        "so many groups have it", [](Export& g) { g.next_extent = NO_RECORD; });
+        "so many groups have it", [](Export& g) { side_of(g).next_extent = NO_RECORD; });
     finds(
         "so many groups have it", [](Export& g) { g.root = NO_RECORD; });
     finds(
-        "it is on another group's list", [](Export& g) { export_at(g.next_extent).group = 0; });
+        "it is on another group's list", [](Export& g) { export_at(side_of(g).next_extent).group = 0; });
     finds(
         "it is part of no group", [](Export& g) { g.group = NO_RECORD; });
     finds(
         "it has too many extents",
         [](Export& g) {
-            export_at(export_at(g.next_extent).next_extent).next_extent = g.next_extent;
+            side_at(side_at(side_of(g).next_extent).next_extent).next_extent = side_of(g).next_extent;
         });
     finds(
         "its root is outside", [](Export& g) { export_at(g.root).address += CHUNK_SIZE; });
     finds(
-        "its group has another root", [](Export& g) { g.root = g.next_extent; });
+        "its group has another root", [](Export& g) { g.root = side_of(g).next_extent; });
     finds("its writer does not hold it", [](Export& g) { g.writer = 3; });
 }
 

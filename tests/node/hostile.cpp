@@ -275,30 +275,26 @@ TEST(Hostile, ACheckOfListsWithoutEndEnds) {
         for (u32 i = 1; i <= context().max_clients; ++i) {
             ShareClient& c = share_client(i);
             c.open = 1;
-            c.first_holder = 1;
+            c.first_reference = i % 2 == 0 ? 1 : 3 | IS_BRANCH;
             c.first_export = 2;
             c.first_message = ~0u;
             c.messages = ~0u;
         }
-        holder_at(1) = {.client = 1,
-                        .object = ~0u,
-                        .count = 7,
-                        .next = 2,
-                        .next_of_client = 1,
-                        .previous_of_client = 0};
+        holder_at(1) = {.address = 1, .object = ~0u, .count = 7, .next = 2};
+        holder_at(2) = {.address = 2, .object = 2, .count = 0, .next = 1};
+        for (Logged<u32>& way : branch_at(3).ways) way = 3 | IS_BRANCH;
+        branch_at(3).ways[7] = ~0u;
         export_at(2) = {.address = ~u64{0} - 5,
                         .bytes = ~u64{0},
                         .state = static_cast<u32>(ExportState::live),
                         .owner = 0xff'ffff,
-                        .first_holder = 1,
-                        .next_of_owner = 3,
                         .group = 2,
                         .writer = 5,
                         .root = ~0u - 1,
-                        .next_extent = 2,
                         .object = ~0u};
+        side_at(2) = {.next_of_owner = 3, .next_extent = 2};
         export_at(3) = export_at(2);
-        export_at(3).next_of_owner = ~0u;
+        side_at(3) = {.next_of_owner = ~0u, .next_extent = 2};
         // Hours, without a bound.
         const std::string found = all_of(host.check(600'000'000'000));
         EXPECT_FALSE(contains(found, "did not come to its end")) << found;

@@ -2,6 +2,7 @@
 //          every count is right; and that the walk finds what is planted.
 // Who calls it: ctest. The operations are called directly, for clients that are no processes.
 // Crash rule: in children.
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
@@ -280,12 +281,56 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
     finds(
         "lists of owners have lost an export",
         [] { share_client(1).first_export = share_client(2).first_export = NO_RECORD; });
+    finds("it is looked for by another address", [] { ++holder_at(any_holder(1)).address; });
+    finds("the count of its objects is wrong", [] { ++share_client(1).objects_held; });
     finds("quiet moment", [] { sharing().version.fetch_add(1); });
+}
+
+/// Holders and branches that are nobody's.
+u32 free_holder_records() {
+    u32 free = 0;
+    for (u32 i = sharing().free_holders; i != NO_RECORD; i = holder_at(i).next) ++free;
+    return free;
+}
+
+/// As many as need branches of branches: each is found, and when they are gone no record is left.
+TEST(Sharing, AClientHoldsManyObjects) {
+    with_tables([](Host&) {
+        constexpr u32 OBJECTS = 4000;
+        perform(Caller{1, 1}, op::AddRecords{.exports = 5000, .holders = 15000});
+        perform(1, op::ClaimChunks{.count = 1});
+        client_at(1).generation = client_at(2).generation = 7;
+        for (u32 client : {1u, 2u}) ask(client, op::Open{});
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
+        std::vector<u64> objects(OBJECTS);
+        for (u32 i = 0; i < OBJECTS; ++i) {
+            objects[i] = at + i * 64;
+            ASSERT_EQ(ask(1, op::Send{objects[i], id_of(2), 64}).status, Status::ok);
+            ASSERT_EQ(ask(2, op::Receive{}).object, objects[i]);
+            if (i % 512 == 0) ASSERT_EQ(walk(), "");
+        }
+        std::shuffle(objects.begin(), objects.end(), std::mt19937_64(1));
+        for (u32 i = 0; i < OBJECTS; ++i) {
+            ASSERT_EQ(ask(2, op::Query{objects[i]}).own, 1u);
+            ASSERT_EQ(ask(2, op::Drop{objects[i]}).status, Status::ok);
+            ASSERT_EQ(ask(2, op::Drop{objects[i]}).status, Status::not_held);
+            if (i % 512 == 0) ASSERT_EQ(walk(), "");
+            if (i % 2 == 0) ASSERT_EQ(ask(1, op::Drop{objects[i]}).memory, Memory::yours_to_free);
+        }
+        EXPECT_EQ(share_client(2).first_reference, NO_RECORD);
+        while (ask(1, op::Leave{}).status == Status::ok) continue;  // with the other half
+        EXPECT_EQ(walk(), "");
+        EXPECT_EQ(sharing().live_holders, 0u);
+        EXPECT_EQ(share_client(1).first_reference, NO_RECORD);
+        EXPECT_EQ(free_holder_records(), sharing().holders_used);
+        EXPECT_GT(sharing().holders_used, 2 * OBJECTS + OBJECTS / 4);  // there were branches
+    });
 }
 
 TEST(Sharing, TablesThatAreFullAreSaid) {
     with_tables([](Host&) {
-        sharing().exports_present = sharing().holders_present = 3;
+        sharing().exports_present = 3;
+        sharing().holders_present = 4;  // one is kept for a branch
         Model model(1);
         const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
         EXPECT_EQ(ask(1, op::Reference{at + 64, 64}).status, Status::ok);

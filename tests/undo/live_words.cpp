@@ -17,36 +17,49 @@ void add(Words& words, const T& word) {
     words.emplace_back(reinterpret_cast<uptr>(&word), value);
 }
 
-void add_export(Words& w, const Export& e) {
+void add_export(Words& w, u32 index) {
+    const Export& e = export_at(index);
+    const ExportSide& side = side_at(index);
     add(w, e.address), add(w, e.bytes), add(w, e.state), add(w, e.owner), add(w, e.references);
-    add(w, e.first_holder), add(w, e.next), add(w, e.group), add(w, e.writer), add(w, e.root);
-    add(w, e.next_extent), add(w, e.object), add(w, e.pins), add(w, e.node_ref), add(w, e.listed);
+    add(w, e.next), add(w, e.group), add(w, e.writer), add(w, e.root);
+    add(w, side.next_extent), add(w, side.born), add(w, e.object), add(w, e.pins), add(w, e.node_ref), add(w, e.listed);
     // Links of lists that it is not on say nothing.
     if (e.owner != OWNER_ELSEWHERE && e.owner != 0) {
-        add(w, e.next_of_owner);
-        if (share_client(e.owner).first_export != static_cast<u32>(&e - &export_at(0)))
-            add(w, e.previous_of_owner);
+        add(w, side.next_of_owner);
+        if (share_client(e.owner).first_export != index) add(w, side.previous_of_owner);
     }
     if (e.state == static_cast<u32>(ExportState::returned)) add(w, e.next_returned);
-    if (e.listed) add(w, e.next_lingering);
+    if (e.listed) add(w, side.next_lingering);
+}
+
+/// A client's tree of references; `steps`: where there is damage there may be a circle.
+void add_references(Words& w, u32 link, u32& steps) {
+    if (link == NO_RECORD || steps == 0) return;
+    --steps;
+    if ((link & IS_BRANCH) != 0) {
+        for (const Logged<u32>& way : branch_at(link).ways) {
+            add(w, way);
+            add_references(w, way, steps);
+        }
+        return;
+    }
+    const Holder& h = holder_at(link);
+    add(w, h.address), add(w, h.object), add(w, h.count), add(w, h.next);
+    add_references(w, h.next, steps);
 }
 
 void add_client(Words& w, u32 index) {
     const ShareClient& c = share_client(index);
-    add(w, c.open), add(w, c.generation), add(w, c.first_holder), add(w, c.first_export);
+    add(w, c.open), add(w, c.generation), add(w, c.first_reference), add(w, c.first_export);
+    add(w, c.objects_held);
     add(w, c.first_returned), add(w, c.first_message), add(w, c.messages), add(w, c.watched);
     for (const auto& word : c.name_words) add(w, word);
     for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
         const Message& m = mailbox_of(index)[(c.first_message + i) % MAILBOX_MESSAGES];
         add(w, m.object), add(w, m.sender);
     }
-    u32 steps = sharing().holders_used;  // where there is damage there may be a circle
-    for (u32 h = c.first_holder; h != NO_RECORD && steps-- != 0; h = holder_at(h).next_of_client) {
-        const Holder& r = holder_at(h);
-        add(w, r.client), add(w, r.object), add(w, r.count), add(w, r.next),
-            add(w, r.next_of_client);
-        if (h != c.first_holder) add(w, r.previous_of_client);
-    }
+    u32 steps = sharing().holders_used;
+    add_references(w, c.first_reference, steps);
 }
 
 void add_header(Words& w) {
@@ -116,7 +129,7 @@ Words live_words(bool pool) {
         else if (e.state == static_cast<u32>(ExportState::root))
             add(w, e.state), add(w, e.address), add(w, e.bytes), add(w, e.group), add(w, e.next);
         else
-            add_export(w, e);
+            add_export(w, i);
     }
     u32 steps = s.holders_used;
     for (u32 h = s.free_holders; h != NO_RECORD && steps-- != 0; h = holder_at(h).next)
@@ -136,7 +149,7 @@ std::string place_of(uptr address) {
     for (u32 i = 1; i <= context().max_clients && text.empty(); ++i)
         text = in(share_client(i), "a client");
     for (u32 i = 1; i <= sharing().exports_used && text.empty(); ++i)
-        text = in(export_at(i), "an export");
+        text = in(export_at(i), "an export") + in(side_at(i), "an export's side");
     for (u32 i = 1; i <= sharing().holders_used && text.empty(); ++i)
         text = in(holder_at(i), "a holder");
     return text.empty() ? "control area + " + std::to_string(address - CONTROL_BASE) : text;

@@ -67,6 +67,13 @@ void all_operations(Exhaustion& all) {
     ok({"last drop of a large object", TWO, op::Drop{.object = large}});
     ok({"take the large one", ONE, op::TakeReturned{}});
     ok({"last drop by the owner", TWO, op::Drop{.object = b}});
+    // More references than are searched one by one: a branch comes, and goes with the last of them.
+    for (u64 i = 1; i <= 6; ++i)
+        ok({"a reference of many", ONE, op::Reference{.object = a + 256 * i, .bytes = 64}});
+    for (u64 i = 1; i <= 6; ++i) {
+        ok({"drop of one of many", ONE, op::Drop{.object = a + 256 * i}});
+        ok({"last drop of one of many", ONE, op::Drop{.object = a + 256 * i}});
+    }
     // A mailbox that is full.
     for (u32 i = 0; i < MAILBOX_MESSAGES; ++i)
         perform(ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64});

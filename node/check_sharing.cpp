@@ -19,7 +19,6 @@ namespace {
 
 std::string named(const char* what, u64 index) { return fmt::format("{} {}", what, index); }
 
-
 /// One walk over tables that may change meanwhile: every index is checked before it is used.
 class Walk {
   public:
@@ -186,17 +185,21 @@ class Walk {
             count(named("holder", at), h.object, h.count);
             const Export e = export_or_none(h.object);
             if (h.object <= exports_) {
-                wrong(named("holder", at), "it is looked for by another address", h.address, e.address);
+                wrong(named("holder", at), "it is looked for by another address", h.address,
+                      e.address);
                 if (e.writer == index) written_[h.object] = true;
             }
             ++held;
         });
-        wrong(named("client", index), "the count of its objects is wrong", c.objects_held.load(), held);
+        wrong(named("client", index), "the count of its objects is wrong", c.objects_held.load(),
+              held);
         held_ += held;
         const std::string where = named("client", index);
-        for (u32 at = c.first_export.load(); at != NO_RECORD && !over() && come_by(where, at, of_owners_);
+        for (u32 at = c.first_export.load();
+             at != NO_RECORD && !over() && come_by(where, at, of_owners_);
              at = copied(side_at(at)).next_of_owner) {
-            wrong(named("export", at), "it is on another owner's list", copied(export_at(at)).owner, index);
+            wrong(named("export", at), "it is on another owner's list", copied(export_at(at)).owner,
+                  index);
             ++owned_;
         }
     }
@@ -289,8 +292,8 @@ class Walk {
     u64 held_ = 0, owned_ = 0, groups_ = 0, extents_ = 0;
     std::vector<u64> counted_, in_chunk_;
     std::vector<bool> of_clients_, of_owners_;  // see come_by()
-    std::vector<bool> written_;  // groups whose writer holds them
-    std::vector<u64> parts_;  // extents and roots: how many groups have them
+    std::vector<bool> written_;                 // groups whose writer holds them
+    std::vector<u64> parts_;                    // extents and roots: how many groups have them
 };
 
 }  // namespace

@@ -155,7 +155,9 @@ inline constexpr u64 RECORDS_OFFSET = 128 * MiB;
 /// An undo log a slot (dsm-core/sharing/logged.hpp), behind the records: present as long as the slot is somebody's.
 inline constexpr u64 LOGS_OFFSET = 1 * GiB;
 inline constexpr usize LOG_STRIDE = 16 * KiB;
-inline uptr log_of_slot(u32 slot) { return control_base() + LOGS_OFFSET + usize{slot} * LOG_STRIDE; }
+inline uptr log_of_slot(u32 slot) {
+    return control_base() + LOGS_OFFSET + usize{slot} * LOG_STRIDE;
+}
 
 /// What keeps an operation whole although its thread is killed: ebpf and kernel see to it that it
 /// completes, rollback undoes it. none: nothing does, for tests.
@@ -287,15 +289,32 @@ inline LogRing& log_ring() {
 
 constexpr u64 context_layout_hash() {
     const u64 facts[] = {
-        CONTEXT_VERSION,  CONTROL_BASE,          STACKS_BASE,
-        STACKS_OFFSET,    META_OFFSET,           META_BASE,
-        DESCS_BASE,       STACK_STRIDE,          STACK_BYTES,
-        SLOT_STRIDE,      sizeof(ContextHeader), sizeof(ClientEntry),
-        LOGS_OFFSET,      LOG_STRIDE,
-        sizeof(LogRing),  sizeof(Slot),          sizeof(Heap),
-        sizeof(PageDesc), sizeof(Domain),        sizeof(ChunkDesc),
-        DOMAINS_BASE,     DOMAIN_STRIDE,         CHUNK_DESCS.base,
-        CLASS_COUNT,      operations_hash(),     POOL_LAYOUT_HASH,
+        CONTEXT_VERSION,
+        CONTROL_BASE,
+        STACKS_BASE,
+        STACKS_OFFSET,
+        META_OFFSET,
+        META_BASE,
+        DESCS_BASE,
+        STACK_STRIDE,
+        STACK_BYTES,
+        SLOT_STRIDE,
+        sizeof(ContextHeader),
+        sizeof(ClientEntry),
+        LOGS_OFFSET,
+        LOG_STRIDE,
+        sizeof(LogRing),
+        sizeof(Slot),
+        sizeof(Heap),
+        sizeof(PageDesc),
+        sizeof(Domain),
+        sizeof(ChunkDesc),
+        DOMAINS_BASE,
+        DOMAIN_STRIDE,
+        CHUNK_DESCS.base,
+        CLASS_COUNT,
+        operations_hash(),
+        POOL_LAYOUT_HASH,
     };
     return fnv1a(facts);
 }

@@ -94,8 +94,10 @@ Begun begin_send(Caller caller, const op::Send& o, const era::Tables& t, u32& in
         status = Status::gone;
         return Begun::no;
     }
-    status = find_held(client, o.object, o.bytes, index);
+    u32 holder = NO_RECORD;
+    status = find_held(client, o.object, o.bytes, holder);
     if (status != Status::ok) return Begun::no;
+    index = holder_at(holder).object;
     Export& e = export_at(index);
     const bool first = e.node_ref == NodeRef::none;
     if (!first && e.node_ref != NodeRef::held) return Begun::wait;

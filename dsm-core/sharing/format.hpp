@@ -66,8 +66,8 @@ static_assert(sizeof(Export) == CACHE_LINE);
 /// What else there is to say of an export: what its owner, its group and its node look at.
 struct ExportSide {
     Logged<u32> next_of_owner{}, previous_of_owner{};
-    Logged<u32> next_extent{};     // the group's extents, newest first; the list begins at the group
-    Logged<u32> born{};            // of a group: which of all that there ever were; 0: it is none any more
+    Logged<u32> next_extent{};  // the group's extents, newest first; the list begins at the group
+    Logged<u32> born{};  // of a group: which of all that there ever were; 0: it is none any more
     Logged<u32> next_lingering{};  // on that list
     u32 reserved[3]{};
 };
@@ -103,14 +103,14 @@ static_assert(sizeof(ClientName) == SHARE_NAME_BYTES);
 
 /// What a client has to do with sharing. All but the words for waiting changes under the lock.
 struct alignas(64) ShareClient {
-    Logged<u32> open;        // 1: it takes part, from its first use of sharing to its death
-    Logged<u32> generation;  // the client entry's
+    Logged<u32> open;             // 1: it takes part, from its first use of sharing to its death
+    Logged<u32> generation;       // the client entry's
     Logged<u32> first_reference;  // link: its tree of references
     Logged<u32> first_export;
     Logged<u32> first_returned;
     Logged<u32> first_message;  // place of the oldest message in the ring
     Logged<u32> messages;
-    Logged<u32> watched;  // 1: somebody waits without the lock (op::Watch)
+    Logged<u32> watched;       // 1: somebody waits without the lock (op::Watch)
     Logged<u32> objects_held;  // holders in its tree
     u32 reserved[3];
     // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.

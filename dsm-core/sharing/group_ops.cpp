@@ -45,9 +45,10 @@ bool lies_in_group(u32 group, u64 address, u64 bytes) {
 op::MakeGroup::Reply perform_locked(u32 client, const op::MakeGroup& o, SharingLock&) {
     if (share_client(client).open == 0) return {.status = Status::gone};
     if (find_export(o.block) != NO_RECORD) return {.status = Status::exists};
-    u32 group = NO_RECORD;
-    const Status status = find_held(client, o.block, o.bytes, group);
+    u32 holder = NO_RECORD;
+    const Status status = find_held(client, o.block, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
+    const u32 group = holder_at(holder).object;
     export_at(group).writer = client;
     const u64 number = begin_group(group);
     AEP_SHARE_CRASH_POINT("share: group made");

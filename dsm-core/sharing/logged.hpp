@@ -82,7 +82,8 @@ struct alignas(CACHE_LINE) UndoLog {
     void note_lock(u32 at, const SlotLock& lock) {
         if (AEP_UNLIKELY(at >= LOCKS)) __builtin_trap();  // no operation takes so many
         // release: before the lock is taken.
-        __atomic_store_n(&locks[at], static_cast<u32>(reinterpret_cast<uptr>(&lock) - control_base()),
+        __atomic_store_n(&locks[at],
+                         static_cast<u32>(reinterpret_cast<uptr>(&lock) - control_base()),
                          __ATOMIC_RELEASE);
     }
 
@@ -112,8 +113,10 @@ inline UndoLog& undo_log_of(u32 slot) { return *reinterpret_cast<UndoLog*>(log_o
 #if defined(AEP_IN_IMAGE)
 /// In the image a thread is on its slot's stack: nothing need be looked up.
 [[gnu::always_inline]] inline UndoLog& undo_log() {
+    static_assert(STACKS_BASE % STACK_STRIDE == 0);
+    constexpr uptr FIRST = CONTROL_BASE + LOGS_OFFSET - STACKS_BASE / STACK_STRIDE * LOG_STRIDE;
     const uptr here = reinterpret_cast<uptr>(__builtin_frame_address(0));
-    return undo_log_of(static_cast<u32>((here - stacks_base()) / STACK_STRIDE));
+    return *reinterpret_cast<UndoLog*>(FIRST + here / STACK_STRIDE * LOG_STRIDE);
 }
 inline void log_in(u32) {}
 #else

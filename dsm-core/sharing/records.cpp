@@ -38,7 +38,7 @@ u32 way_of(u64 hash, u32 depth) {
 /// The end of a way through a client's tree: the link that leads to holders, or to none.
 struct Place {
     Logged<u32>* link;
-    u32 depth = 0;               // branches that were passed
+    u32 depth = 0;                // branches that were passed
     Logged<u32>* last = nullptr;  // the link that leads to the last one of these
 };
 Place place_of(u32 client, u64 address) {
@@ -162,9 +162,10 @@ bool records_left(u32 exports, bool to_hold) {
     if (exports != 0 && s.free_exports == NO_RECORD && s.exports_used + 1 >= s.exports_present)
         return false;
     // One for the holder, and one for a branch.
+    if (!to_hold || s.holders_used + 2 < s.holders_present) return true;
     const u32 first = s.free_holders;
     const u32 free = first == NO_RECORD ? 0 : holder_at(first).next == NO_RECORD ? 1 : 2;
-    return !to_hold || free == 2 || s.holders_used + (2 - free) < s.holders_present;
+    return free == 2 || s.holders_used + (2 - free) < s.holders_present;
 }
 
 // ---- exports
@@ -312,14 +313,14 @@ u32 find_holder_at(u32 client, u64 address) {
     return index;
 }
 
-void hold(u32 client, u32 object) {
+u32 hold(u32 client, u32 object) {
     const u64 address = export_at(object).address;
     Place place = place_of(client, address);
     u32 met = 0;
     for (u32 i = *place.link; i != NO_RECORD; i = holder_at(i).next, ++met) {
         if (holder_at(i).address != address) continue;
         ++holder_at(i).count;
-        return;
+        return i;
     }
     if (met >= LONGEST_CHAIN && place.depth < DEEPEST) {
         add_branch(place);
@@ -332,6 +333,7 @@ void hold(u32 client, u32 object) {
     ++share_client(client).objects_held;
     ++sharing().live_holders;
     AEP_SHARE_CRASH_POINT("share: holder made");
+    return index;
 }
 
 void free_holder(u32 client, u32 holder) {
@@ -375,18 +377,17 @@ bool is_memory_of(u32 client, u64 address, u64 bytes) {
     return true;
 }
 
-Status find_held(u32 client, u64 address, u64 bytes, u32& object) {
-    if (const u32 holder = find_holder_at(client, address); holder != NO_RECORD) {
-        object = holder_at(holder).object;
-        return Status::ok;
+Status find_held(u32 client, u64 address, u64 bytes, u32& holder) {
+    holder = find_holder_at(client, address);
+    if (holder != NO_RECORD) return Status::ok;
+    if (const u32 object = find_export(address); object != NO_RECORD) {
+        holder = find_holder(client, object);  // by its group's root, perhaps
+        return holder != NO_RECORD ? Status::ok : Status::not_held;
     }
-    object = find_export(address);
-    if (object != NO_RECORD)  // by its group's root, perhaps
-        return find_holder(client, object) != NO_RECORD ? Status::ok : Status::not_held;
     if (!is_memory_of(client, address, bytes)) return Status::not_held;
     if (!records_left(1, true)) return Status::need_records;
-    object = make_export(client, address, bytes);
-    hold(client, object);
+    const u32 object = make_export(client, address, bytes);
+    holder = hold(client, object);
     export_at(object).references = 1;
     return Status::ok;
 }

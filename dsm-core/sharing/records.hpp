@@ -165,16 +165,16 @@ u32 find_holder_at(u32 client, u64 address);
 inline u32 find_holder(u32 client, u32 object) {
     return find_holder_at(client, export_at(object).address);
 }
-/// One more reference for the client. Needs records unless it holds the export already.
-void hold(u32 client, u32 object);
+/// One more reference for the client, whose holder it returns. Needs records unless it holds the export already.
+u32 hold(u32 client, u32 object);
 /// The client holds that no more. Who holds a group no more does not write it either.
 void free_holder(u32 client, u32 holder);
 /// One of the client's holders; NO_RECORD: it holds nothing.
 u32 any_holder(u32 client);
 /// Whether the bytes lie in chunks that are the client's.
 bool is_memory_of(u32 client, u64 address, u64 bytes);
-/// The export of an object that the client holds, or that lies in its own heap and has not been
+/// The client's holder of an object that it holds, or that lies in its own heap and has not been
 /// sent so far (then it becomes an export, with the owner's reference). Nothing changes unless ok.
-Status find_held(u32 client, u64 address, u64 bytes, u32& object);
+Status find_held(u32 client, u64 address, u64 bytes, u32& holder);
 
 }  // namespace aep

@@ -53,9 +53,10 @@ op::Send::Reply perform_locked(u32 client, const op::Send& o, SharingLock& lock)
     if (!is_open(to) || share_client(client).open == 0) return {.status = Status::gone};
     ShareClient& receiver = share_client(to.client());
     if (receiver.messages == MAILBOX_MESSAGES) return {.status = Status::full};
-    u32 object = NO_RECORD;
-    const Status status = find_held(client, o.object, o.bytes, object);
+    u32 holder = NO_RECORD;
+    const Status status = find_held(client, o.object, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
+    const u32 object = holder_at(holder).object;
     const u32 place = (receiver.first_message + receiver.messages) % MAILBOX_MESSAGES;
     write_unreached(mailbox_of(to.client())[place], {object, id_of(client).bits});
     ++export_at(object).references;
@@ -134,11 +135,11 @@ op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock&
 
 op::Reference::Reply perform_locked(u32 client, const op::Reference& o, SharingLock&) {
     if (share_client(client).open == 0) return {.status = Status::gone};
-    u32 object = NO_RECORD;
-    const Status status = find_held(client, o.object, o.bytes, object);
+    u32 holder = NO_RECORD;
+    const Status status = find_held(client, o.object, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
-    hold(client, object);
-    ++export_at(object).references;
+    ++holder_at(holder).count;
+    ++export_at(holder_at(holder).object).references;
     return {};
 }
 

@@ -88,8 +88,8 @@ bool lay_out(ContextConstants& h) {
     h.log_offset = round_up(h.owners_offset + usize{h.chunk_count} * sizeof(u32), OS_PAGE_SIZE);
     h.control_bytes = round_up(h.log_offset + sizeof(LogRing), 2 * MiB);
     h.window_bytes = LOGS_OFFSET + usize{h.max_slots} * LOG_STRIDE;
-    return h.control_bytes <= RECORDS_OFFSET && RECORDS_OFFSET + share.record_bytes <= LOGS_OFFSET &&
-           h.window_bytes <= CONTROL_WINDOW;
+    return h.control_bytes <= RECORDS_OFFSET &&
+           RECORDS_OFFSET + share.record_bytes <= LOGS_OFFSET && h.window_bytes <= CONTROL_WINDOW;
 }
 
 /// The first part that does not lie where the limits put it.
@@ -161,7 +161,8 @@ long format_context(int fd, const ContextPlan& plan) {
     } of_the_host[] = {{STACKS_OFFSET + (stack - stacks_base()), STACK_COMMITTED},
                        {log_of_slot(plan.max_slots) - control_base(), LOG_STRIDE}};
     for (const auto& part : of_the_host)
-        if (const long kept = sys::fallocate(fd, 0, part.at, part.bytes); sys::failed(kept)) return kept;
+        if (const long kept = sys::fallocate(fd, 0, part.at, part.bytes); sys::failed(kept))
+            return kept;
     const long at = sys::mmap(0, h.control_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (sys::failed(at)) return at;
     const uptr address = static_cast<uptr>(at);

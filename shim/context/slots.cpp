@@ -117,8 +117,7 @@ void free_slot(Slot* slot) {
     const uptr stack = stack_of_slot(index_of(*slot));
     if (!this_client.is_member()) {
         // A completer's worker on its way out of an operation that it completed is still on it.
-        if (slot->completer.load(std::memory_order_acquire) == 0)
-            give_memory_back(index_of(*slot));
+        if (slot->completer.load(std::memory_order_acquire) == 0) give_memory_back(index_of(*slot));
         sys::mprotect(stack, STACK_BYTES, PROT_NONE);
     }
     slot->owner.store(0, std::memory_order_release);

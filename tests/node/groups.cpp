@@ -331,13 +331,15 @@ TEST(Groups, TheWalkFindsWhatIsPlanted) {
     finds(
         "so many groups have it", [](Export& g) { g.root = NO_RECORD; });
     finds(
-        "it is on another group's list", [](Export& g) { export_at(side_of(g).next_extent).group = 0; });
+        "it is on another group's list",
+        [](Export& g) { export_at(side_of(g).next_extent).group = 0; });
     finds(
         "it is part of no group", [](Export& g) { g.group = NO_RECORD; });
     finds(
         "it has too many extents",
         [](Export& g) {
-            side_at(side_at(side_of(g).next_extent).next_extent).next_extent = side_of(g).next_extent;
+            side_at(side_at(side_of(g).next_extent).next_extent).next_extent =
+                side_of(g).next_extent;
         });
     finds(
         "its root is outside", [](Export& g) { export_at(g.root).address += CHUNK_SIZE; });

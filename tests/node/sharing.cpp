@@ -281,8 +281,10 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
     finds(
         "lists of owners have lost an export",
         [] { share_client(1).first_export = share_client(2).first_export = NO_RECORD; });
-    finds("it is looked for by another address", [] { ++holder_at(any_holder(1)).address; });
-    finds("the count of its objects is wrong", [] { ++share_client(1).objects_held; });
+    finds(
+        "it is looked for by another address", [] { ++holder_at(any_holder(1)).address; });
+    finds(
+        "the count of its objects is wrong", [] { ++share_client(1).objects_held; });
     finds("quiet moment", [] { sharing().version.fetch_add(1); });
 }
 

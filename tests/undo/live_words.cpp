@@ -22,7 +22,8 @@ void add_export(Words& w, u32 index) {
     const ExportSide& side = side_at(index);
     add(w, e.address), add(w, e.bytes), add(w, e.state), add(w, e.owner), add(w, e.references);
     add(w, e.next), add(w, e.group), add(w, e.writer), add(w, e.root);
-    add(w, side.next_extent), add(w, side.born), add(w, e.object), add(w, e.pins), add(w, e.node_ref), add(w, e.listed);
+    add(w, side.next_extent), add(w, side.born), add(w, e.object), add(w, e.pins),
+        add(w, e.node_ref), add(w, e.listed);
     // Links of lists that it is not on say nothing.
     if (e.owner != OWNER_ELSEWHERE && e.owner != 0) {
         add(w, side.next_of_owner);

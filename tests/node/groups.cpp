@@ -395,7 +395,7 @@ TEST(Groups, NoneHasTheNumberOfNone) {
         for (u64 i = 0; i < 3; ++i) {
             const auto made = ask(1, op::MakeGroup{at + i * BLOCK, BLOCK});
             ASSERT_EQ(made.status, Status::ok);
-            numbers.insert(export_at(static_cast<u32>(made.index)).born);
+            numbers.insert(side_at(static_cast<u32>(made.index)).born);
         }
         EXPECT_EQ(numbers.size(), 3u);
         EXPECT_EQ(numbers.count(0), 0u);

@@ -290,7 +290,9 @@ TEST(Perform, WhatTheHostIsInIsUndoneAndNotTriedForEver) {
                 EXPECT_EQ(sharing().groups, 0u) << "of the one before";
                 EXPECT_EQ(sharing().lock.holder(), SlotLock::NO_SLOT);
                 if (testing::Test::HasFailure()) return SlotOutcome::pending;
+                undo_log_of(slot).note_lock(0, sharing().lock);
                 sharing().lock.lock(slot);
+                log_in(slot);
                 ++sharing().groups;
                 return SlotOutcome::pending;
             }

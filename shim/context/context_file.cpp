@@ -225,6 +225,10 @@ long protect_records(bool accessible) {
                          accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
+long close_logs(const ContextConstants& h) {
+    return sys::mprotect(log_of_slot(0), usize{h.max_slots} * LOG_STRIDE, PROT_NONE);
+}
+
 long map_stacks(int fd, const ContextConstants& h, bool accessible) {
     const usize bytes = usize{h.max_slots} * STACK_STRIDE;
     const long result = map_part(fd, stacks_base(), bytes, STACKS_OFFSET,
@@ -234,8 +238,15 @@ long map_stacks(int fd, const ContextConstants& h, bool accessible) {
 
 long open_stack(u32 slot) {
     const uptr stack = stack_of_slot(slot);
-    const long opened = sys::mprotect(stack, STACK_BYTES, PROT_READ | PROT_WRITE);
+    long opened = sys::mprotect(stack, STACK_BYTES, PROT_READ | PROT_WRITE);
+    if (sys::failed(opened)) return opened;
+    opened = sys::mprotect(log_of_slot(slot), LOG_STRIDE, PROT_READ | PROT_WRITE);
     return sys::failed(opened) ? opened : commit_stack(slot);
+}
+
+void close_stack(u32 slot) {
+    sys::mprotect(stack_of_slot(slot), STACK_BYTES, PROT_NONE);
+    sys::mprotect(log_of_slot(slot), LOG_STRIDE, PROT_NONE);
 }
 
 long commit_stack(u32 slot) {

@@ -57,10 +57,15 @@ long map_control(int fd, const ContextConstants& constants);
 /// Makes the records of sharing accessible, or not, where the control area is mapped: a client that
 /// does not share has no use for them. 0 or -errno.
 long protect_records(bool accessible);
+/// Makes the undo logs of all slots inaccessible where the control area is mapped: a client opens those of its own
+/// slots (open_stack), and whoever reads all of its memory makes nobody's present. 0 or -errno.
+long close_logs(const ContextConstants& constants);
 /// Maps the AEP stacks: all of them accessible (completer), or none (client: see open_stack).
 long map_stacks(int fd, const ContextConstants& header, bool accessible);
-/// Makes the stack of one slot accessible, its top and its undo log present. A client's own slots only.
+/// Makes the stack and the undo log of one slot accessible, the stack's top and the log present. A client's own slots only.
 long open_stack(u32 slot);
+/// Makes both inaccessible again, whoever's memory they are next. Not of a member: what members see is one for all.
+void close_stack(u32 slot);
 /// As above, of one that is accessible.
 long commit_stack(u32 slot);
 /// Maps the metadata arrays of the pool's chunks: all accessible, or none (client: as far as its

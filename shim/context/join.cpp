@@ -131,6 +131,7 @@ bool map_shared_parts(int fd, const ContextConstants& h, Mapped& mapped) {
     long result = map_control(fd, h);
     if (!mapped.add(result, control_base(), h.window_bytes)) return refuse("its tables", result);
     protect_records(false);  // until it shares: see share_attach()
+    close_logs(h);           // until a slot is its own: see open_stack()
     result = map_stacks(fd, h, false);
     return mapped.add(result, stacks_base(), usize{h.max_slots} * STACK_STRIDE) ||
            refuse("its stacks", result);

@@ -114,11 +114,10 @@ void give_memory_back(u32 slot) {
 /// Its next owner is another process, perhaps: it finds no memory, and a stray store of ours must not reach it. (What
 /// members of a context see is the same for all of them.)
 void free_slot(Slot* slot) {
-    const uptr stack = stack_of_slot(index_of(*slot));
     if (!this_client.is_member()) {
         // A completer's worker on its way out of an operation that it completed is still on it.
         if (slot->completer.load(std::memory_order_acquire) == 0) give_memory_back(index_of(*slot));
-        sys::mprotect(stack, STACK_BYTES, PROT_NONE);
+        close_stack(index_of(*slot));
     }
     slot->owner.store(0, std::memory_order_release);
 }

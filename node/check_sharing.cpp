@@ -13,6 +13,7 @@
 #include "dsm-core/base/copied.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/records.hpp"
+#include "node/reference_tree.hpp"
 
 namespace aep {
 namespace {
@@ -103,25 +104,14 @@ class Walk {
     /// Calls f(index, holder) for each in a client's tree.
     template <class F>
     void each_holder(const std::string& where, u32 tree, F&& f) {
-        std::vector<u32> links{tree};
-        while (!links.empty() && !over()) {
-            u32 at = links.back();
-            links.pop_back();
-            if ((at & IS_BRANCH) != 0) {
-                if (!come_by(where, at & ~IS_BRANCH, of_clients_)) continue;
-                const Branch branch = copied(branch_at(at));
-                const usize before = links.size();
-                for (const Logged<u32>& way : branch.ways)
-                    if (way != NO_RECORD) links.push_back(way);
-                if (links.size() == before) found_.add(where, "a branch leads nowhere", at, 0);
-                continue;
-            }
-            for (; at != NO_RECORD && !over() && come_by(where, at, of_clients_);) {
-                const Holder own = copied(holder_at(at));
-                f(at, own);
-                at = own.next;
-            }
-        }
+        const auto leads_somewhere = [&](u32 at, const Branch& branch) {
+            const auto is_none = [](const Logged<u32>& way) { return way == NO_RECORD; };
+            if (std::all_of(std::begin(branch.ways), std::end(branch.ways), is_none))
+                found_.add(where, "a branch leads nowhere", at, 0);
+        };
+        each_reference(
+            tree, [&](u32 at) { return !over() && come_by(where, at, of_clients_); },
+            leads_somewhere, f);
     }
 
     /// Counts what hangs on it; whether that is what it should be is seen at each part.

@@ -22,7 +22,7 @@ from node_test import AEP, AEPD, LIBRARY, NodeTest, main
 
 class Commands(NodeTest):
     def test_without_a_daemon_each_says_so(self):
-        for command in ["status", "clients", "top", "metrics", "check", "recover"]:
+        for command in ["status", "clients", "objects", "top", "metrics", "check", "recover"]:
             done = self.aep(command)
             self.assertEqual(done.returncode, 2, command)
             self.assertIn("no daemon serves context default", done.stderr)
@@ -43,7 +43,7 @@ class Commands(NodeTest):
 
     def test_help_is_whole(self):
         text = self.run_tool(AEP, "--help").stdout
-        for command in ["run", "up", "down", "status", "clients", "top", "metrics", "pool", "check",
+        for command in ["run", "up", "down", "status", "clients", "objects", "top", "metrics", "pool", "check",
                         "recover", "doctor"]:
             self.assertIn(f"  {command} ", text)
             one = self.run_tool(AEP, command, "--help")

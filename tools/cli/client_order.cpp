@@ -13,6 +13,7 @@ const std::vector<ClientOrder>& client_orders() {
         {'c', "client", "client", false},  {'i', "pid", "pid", false},
         {'n', "name", "name", false},      {'s', "state", "state", false},
         {'t', "threads", "threads", true}, {'a', "attached", "attached_ms", true},
+        {'w', "waiting", "messages", true},
     };
     return ORDERS;
 }

@@ -26,21 +26,7 @@
 namespace aep {
 namespace {
 
-void print(const std::string& text) {
-    std::fputs(text.c_str(), stdout);
-    std::fflush(stdout);
-}
-void print(const Json& json) { print(json_text(json)); }
 void complain(const std::string& text) { std::fprintf(stderr, "aep: %s\n", text.c_str()); }
-
-/// The answer's part `key`, or an exit with what the daemon says is wrong.
-Json part_of(const Json& answer, const char* key) {
-    if (!answer.value("ok", false)) {
-        complain(answer.value("error", "the daemon gave no answer"));
-        std::exit(EXIT_WRONG);
-    }
-    return answer.at(key);
-}
 
 /// What execvp would run, in `found`: 0, or why it would not. Asked before a daemon is started for it.
 int find_program(const std::string& program, std::string& found) {
@@ -247,19 +233,19 @@ int down(const Target& target, bool force) {
 }
 
 int show_status(const Target& target) {
-    const Json status = part_of(must_ask(target, {{"command", "status"}}), "status");
+    const Json status = must_get(target, {{"command", "status"}}, "status");
     target.json ? print(status) : print(status_text(status));
     return status.at("state") == "live" ? 0 : EXIT_WRONG;
 }
 
 int show_clients(const Target& target) {
-    const Json clients = part_of(must_ask(target, {{"command", "clients"}}), "clients");
+    const Json clients = must_get(target, {{"command", "clients"}}, "clients");
     target.json ? print(clients) : print(clients_text(clients));
     return 0;
 }
 
 int check(const Target& target) {
-    const Json findings = part_of(must_ask(target, {{"command", "check"}}), "findings");
+    const Json findings = must_get(target, {{"command", "check"}}, "findings");
     if (target.json) {
         print(findings);
     } else {
@@ -271,7 +257,7 @@ int check(const Target& target) {
 }
 
 int recover(const Target& target) {
-    const Json done = part_of(must_ask(target, {{"command", "recover"}}), "recovered");
+    const Json done = must_get(target, {{"command", "recover"}}, "recovered");
     if (target.json) {
         print(done);
     } else {

@@ -198,6 +198,16 @@ Json must_ask(const Target& target, const Json& request) {
     return *answer;
 }
 
+Json must_get(const Target& target, const Json& request, const char* key) {
+    const Json answer = must_ask(target, request);
+    if (!answer.value("ok", false)) {
+        const std::string why = answer.value("error", "the daemon gave no answer");
+        std::fprintf(stderr, "aep: %s\n", why.c_str());
+        std::exit(EXIT_WRONG);
+    }
+    return answer.at(key);
+}
+
 namespace {
 
 /// Whether a daemon answers there. That the socket takes a connection is not enough: a process that

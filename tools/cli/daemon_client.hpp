@@ -37,6 +37,8 @@ std::string served_elsewhere(const ContextPaths& paths);
 
 /// ask_daemon(), or exits with EXIT_NO_DAEMON after a message.
 Json must_ask(const Target& target, const Json& request);
+/// The answer's part `key`, or an exit with what the daemon says is wrong.
+Json must_get(const Target& target, const Json& request, const char* key);
 
 /// Starts a daemon unless one listens. Empty: one does now; else why not. `started`: it is ours.
 std::string start_daemon(const ContextPaths& paths, const std::vector<std::string>& arguments,

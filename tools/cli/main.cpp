@@ -9,6 +9,7 @@
 #include "tools/cli/client_order.hpp"
 #include "tools/cli/commands.hpp"
 #include "tools/cli/metrics.hpp"
+#include "tools/cli/objects.hpp"
 #include "tools/cli/pool.hpp"
 #include "tools/cli/profile.hpp"
 #include "tools/cli/top.hpp"
@@ -174,7 +175,14 @@ class CommandLine {
             ->add_flag("--force", force_, "although clients live: they keep what they have");
         command(
             "status", "what the context is and holds", [this] { return show_status(target_); });
-        command("clients", "the processes that share it", [this] { return show_clients(target_); });
+        command(
+            "clients", "the processes that share it", [this] { return show_clients(target_); });
+        command("objects", "who holds what of whom: the largest shared objects, and each client's",
+                [this] { return show_objects(target_, most_objects_); })
+            ->add_option("--most", most_objects_, "how many objects to name")
+            ->type_name("N")
+            ->check(CLI::Range(u64{0}, u64{10'000}))
+            ->capture_default_str();
         make_top();
         make_metrics();
         command(
@@ -274,6 +282,7 @@ class CommandLine {
     RunOptions run_;
     ProfileOptions profile_;
     bool force_ = false;
+    u64 most_objects_ = 20;
     std::optional<double> timeout_s_;
     TopOptions top_;
     std::string pool_path_;

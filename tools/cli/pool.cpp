@@ -78,7 +78,6 @@ std::string text_of(const PoolFacts& f) {
     return text;
 }
 
-void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
 
 }  // namespace
 

@@ -33,11 +33,25 @@ std::string duration_text(u64 ms) {
     return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
 }
 
+/// What waits for it: "12, 48 KiB".
+std::string mailbox_text(const Json& client) {
+    const u64 messages = client.at("messages");
+    return messages == 0 ? "-"
+                         : fmt::format("{}, {}", messages, bytes_text(client.at("message_bytes")));
+}
+
 }  // namespace
 
 std::string json_text(const Json& json, int indent) {
     return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
 }
+
+void print(const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+}
+
+void print(const Json& json) { print(json_text(json)); }
 
 std::string bytes_text(u64 bytes) {
     constexpr const char* UNITS[] = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -109,11 +123,14 @@ std::string rates_text(const Json& rates) {
 
 std::string clients_text(const Json& clients) {
     constexpr const char* ROW =
-        "{:>6} {:>8} {:>6}  {:<15} {:<10} {:>10} {:>10} {:>10} {:>7} {:>5}  {:<8} {}\n";
-    std::string text = fmt::format(fmt::runtime(ROW), "client", "pid", "parent", "name", "state",
-                                   "held", "peak", "limit", "threads", "slots", "heap", "attached");
+        "{:>6} {:>8} {:>6}  {:<15} {:<10} {:>10} {:>10} {:>10} {:>7} {:>5}  {:<8} {:<9} {:>16} "
+        "{}\n";
+    std::string text =
+        fmt::format(fmt::runtime(ROW), "client", "pid", "parent", "name", "state", "held", "peak",
+                    "limit", "threads", "slots", "heap", "attached", "mailbox", "as");
     for (const Json& c : clients) {
         const u64 parent = c.at("parent");
+        const std::string attached_as = c.at("attached_as");
         text +=
             fmt::format(fmt::runtime(ROW), c.at("client").get<u64>(), c.at("pid").get<u64>(),
                         parent == 0 ? "-" : fmt::to_string(parent), c.at("name").get<std::string>(),
@@ -121,7 +138,8 @@ std::string clients_text(const Json& clients) {
                         bytes_text(c.at("peak_bytes")), limit_text(c.at("limit_bytes")),
                         c.at("threads").get<u64>(), c.at("slots").get<u64>(),
                         c.at("private_heap").get<bool>() ? "private" : "joined",
-                        duration_text(c.at("attached_ms")));
+                        duration_text(c.at("attached_ms")), mailbox_text(c),
+                        attached_as.empty() ? "-" : attached_as);
     }
     return text;
 }

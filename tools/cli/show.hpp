@@ -12,6 +12,9 @@ namespace aep {
 
 /// With a line's end; `indent` -1: on one line. A path may hold any bytes: what is no UTF-8 is shown as such.
 std::string json_text(const Json& json, int indent = 2);
+/// To the standard output, at once.
+void print(const std::string& text);
+void print(const Json& json);
 /// "12 MiB", "1.5 GiB".
 std::string bytes_text(u64 bytes);
 std::string status_text(const Json& status);

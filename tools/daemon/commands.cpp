@@ -13,7 +13,9 @@
 #include "node/believed.hpp"
 #include "node/capacity.hpp"
 #include "node/node_error.hpp"
+#include "node/object_survey.hpp"
 #include "node/process_facts.hpp"
+#include "tools/daemon/objects.hpp"
 #include "tools/daemon/server.hpp"
 
 namespace aep {
@@ -70,6 +72,7 @@ Json clients() {
         const ClientFacts e = facts_of(i);
         if (e.state == ClientState::free) continue;
         const ProcessSeen process = see_process(e.pid);
+        const ClientShares shares = shares_of(i);
         const auto parent = by_process.find(process.parent);
         all.push_back({
             {"client", i},
@@ -84,6 +87,9 @@ Json clients() {
             {"parent", parent == by_process.end() ? 0 : parent->second},
             {"private_heap", e.private_heap},
             {"attached_ms", (now - e.attached_ns) / 1'000'000},
+            {"attached_as", shares.name},
+            {"messages", shares.messages},
+            {"message_bytes", shares.message_bytes},
         });
     }
     return all;
@@ -246,6 +252,11 @@ std::string Server::command(const std::string& text, Connection& connection) {
     } else if (name == "top") {
         answer["status"] = status(host_, began_ns_);
         answer["clients"] = clients();
+    } else if (name == "objects") {
+        const Json most = request.value("most", Json(20));
+        if (!most.is_number_unsigned() || most > MOST_OBJECTS_TOLD)
+            return refuse(fmt::format("most: expected a number up to {}", MOST_OBJECTS_TOLD));
+        answer["objects"] = objects_told(most);
     } else if (name == "check") {
         answer["findings"] = findings_of(host_);
     } else if (name == "recover") {

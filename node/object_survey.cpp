@@ -1,0 +1,226 @@
+// Purpose: see object_survey.hpp.
+// Who calls it: see object_survey.hpp.
+// Crash rule: see object_survey.hpp.
+#include "node/object_survey.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "node/believed.hpp"
+#include "node/process_facts.hpp"
+#include "node/reference_tree.hpp"
+
+namespace aep {
+namespace {
+
+u32 exports_used() { return std::min(sharing().exports_used.load(), MAX_EXPORTS - 1); }
+u32 holders_used() { return std::min(sharing().holders_used.load(), MAX_HOLDERS - 1); }
+
+bool is(const Export& e, ExportState state) { return e.state == static_cast<u32>(state); }
+
+/// Whether it is an object, or the first block of a group: not a group's further memory, nor a name of its root.
+bool is_object(const Export& e) {
+    return is(e, ExportState::live) || is(e, ExportState::lingering) ||
+           is(e, ExportState::returned);
+}
+
+/// A client's messages: f(index of the export).
+template <class F>
+void each_message(u32 client, F&& f) {
+    const ShareClient& c = share_client(client);
+    const u32 first = c.first_message.load() % MAILBOX_MESSAGES;
+    const u32 messages = std::min(c.messages.load(), MAILBOX_MESSAGES);
+    for (u32 i = 0; i < messages; ++i)
+        f(u64{copied(mailbox_of(client)[(first + i) % MAILBOX_MESSAGES]).object});
+}
+
+class Survey {
+  public:
+    Survey(usize most, u64 end_ns) : most_(most), end_ns_(end_ns) {}
+
+    ObjectSurvey run() {
+        exports_ = exports_used();
+        seen_.assign(holders_used() + 1, false);
+        // Each record is copied once: sums, order and what is told of an object are of the same moment of it.
+        for (u32 i = 1; i <= exports_ && !over(); ++i) object(i);
+        add_extents();
+        for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
+        choose();
+        for (u32 i = 1; i <= context().max_clients && !over(); ++i) holders(i);
+        return std::move(out_);
+    }
+
+  private:
+    struct Known {
+        u64 bytes = 0;
+        u32 owner = 0;
+        u32 extents = 0;  // of a group: its first block and what came to it
+    };
+    /// Further memory of a group.
+    struct Extent {
+        u64 bytes;
+        u32 group;
+    };
+
+    /// Whether the time is up. To be asked at every step.
+    bool over() {
+        if (++steps_ % 256 == 0 && monotonic_ns() > end_ns_) out_.complete = false;
+        return !out_.complete;
+    }
+
+    void object(u32 index) {
+        const Export e = copied(export_at(index));
+        if (is(e, ExportState::extent)) extents_.push_back({e.bytes, e.group});
+        if (!is_object(e)) return;
+        if (is(e, ExportState::returned)) return out_.returned.add(e.bytes);
+        const bool is_group = e.group == index;
+        out_.groups += is_group;
+        known_.emplace(index, Known{e.bytes, e.owner, is_group ? 1u : 0u});
+        out_.all.add(e.bytes);
+        if (e.owner == 0) out_.of_the_dead.add(e.bytes);
+        if (e.owner == OWNER_ELSEWHERE) out_.elsewhere.add(e.bytes);
+        if (is(e, ExportState::lingering)) out_.lingering.add(e.bytes);
+    }
+
+    /// A group's further memory counts as its own.
+    void add_extents() {
+        for (const Extent& extent : extents_) {
+            const auto whole = known_.find(extent.group);
+            if (whole == known_.end() || whole->second.extents == 0) continue;
+            ++whole->second.extents;
+            whole->second.bytes += extent.bytes;
+            out_.all.bytes += extent.bytes;
+            if (whole->second.owner == 0) out_.of_the_dead.bytes += extent.bytes;
+            if (whole->second.owner == OWNER_ELSEWHERE) out_.elsewhere.bytes += extent.bytes;
+        }
+    }
+
+    bool come_by(u32 index) {
+        if (over() || index >= seen_.size() || seen_[index]) return false;
+        seen_[index] = true;
+        return true;
+    }
+
+    /// Calls f(export, references) for each object that the client holds.
+    template <class F>
+    void each_held(u32 client, F&& f) {
+        each_reference(
+            share_client(client).first_reference.load(), [this](u32 at) { return come_by(at); },
+            [](u32, const Branch&) {},
+            [&](u32, const Holder& h) { f(u32{h.object}, u32{h.count}); });
+    }
+
+    void client(u32 index) {
+        ClientShares c = shares_of(index);
+        each_held(index, [&](u32 object, u32) {
+            const auto known = known_.find(object);
+            if (known == known_.end()) return;
+            ++c.objects_held;
+            c.bytes_held += known->second.bytes;
+        });
+        if (share_client(index).open.load() == 0 && c.messages == 0 && c.objects_held == 0) return;
+        place_of_[index] = out_.clients.size();
+        out_.clients.push_back(std::move(c));
+    }
+
+    /// The largest ones, and what clients own.
+    void choose() {
+        std::vector<std::pair<u64, u32>> by_size;
+        by_size.reserve(known_.size());
+        for (const auto& [index, known] : known_) {
+            by_size.emplace_back(known.bytes, index);
+            const auto place = place_of_.find(known.owner);
+            if (place == place_of_.end()) continue;
+            ++out_.clients[place->second].objects_owned;
+            out_.clients[place->second].bytes_owned += known.bytes;
+        }
+        const usize told = std::min(most_, by_size.size());
+        std::partial_sort(by_size.begin(), by_size.begin() + static_cast<std::ptrdiff_t>(told),
+                          by_size.end(), [](const auto& a, const auto& b) {
+                              return a.first != b.first ? a.first > b.first : a.second < b.second;
+                          });
+        for (usize i = 0; i < told; ++i) {
+            told_.emplace(by_size[i].second, i);
+            out_.largest.push_back(facts_of_object(by_size[i].second));
+        }
+        seen_.assign(seen_.size(), false);
+    }
+
+    SharedObject facts_of_object(u32 index) {
+        const Export e = copied(export_at(index));
+        const Known& known = known_.at(index);
+        SharedObject o;
+        o.address = e.address;
+        o.bytes = known.bytes;
+        o.owner = known.owner;
+        o.lingers = is(e, ExportState::lingering);
+        o.references = e.references;
+        o.extents = known.extents;
+        if (o.extents != 0) o.writer = e.writer;
+        return o;
+    }
+
+    void holders(u32 index) {
+        const auto add = [&](u64 object, u64 references, u64 messages) {
+            if (object > exports_) return;
+            const auto told = told_.find(static_cast<u32>(object));
+            if (told == told_.end()) return;
+            SharedObject& o = out_.largest[told->second];
+            if (o.held.empty() || o.held.back().client != index) {
+                ++o.holders;
+                if (o.held.size() == SharedObject::MOST_HOLDERS) return;
+                o.held.push_back({index, 0, 0});
+            }
+            o.held.back().references += references + messages;
+            o.held.back().messages += messages;
+        };
+        each_held(
+            index, [&](u32 object, u32 references) { add(object, references, 0); });
+        each_message(index, [&](u64 object) { add(object, 0, 1); });
+    }
+
+    usize most_;
+    u64 end_ns_;
+    u64 steps_ = 0;
+    u32 exports_ = 0;
+    std::vector<bool> seen_;                // references that have been come by
+    std::unordered_map<u32, Known> known_;  // objects by their records' indices
+    std::vector<Extent> extents_;
+    std::unordered_map<u32, usize> told_;      // indices -> places in `largest`
+    std::unordered_map<u32, usize> place_of_;  // clients -> places in `clients`
+    ObjectSurvey out_;
+};
+
+}  // namespace
+
+ClientShares shares_of(u32 client) {
+    ClientShares c;
+    c.client = client;
+    const ShareClient& s = share_client(client);
+    if (s.open.load() != 0) {
+        const ClientName name = s.name();
+        c.name = printable(name.text, sizeof name.text);
+    }
+    const u32 exports = exports_used();
+    each_message(client, [&](u64 object) {
+        ++c.messages;
+        if (object != NO_RECORD && object <= exports)
+            c.message_bytes += copied(export_at(static_cast<u32>(object))).bytes;
+    });
+    return c;
+}
+
+ObjectSurvey survey_objects(usize most, u64 longest_ns) {
+    constexpr int TRIES = 3;
+    const u64 end_ns = monotonic_ns() + longest_ns;
+    for (int attempt = 1;; ++attempt) {
+        const u64 before = sharing().version.load(std::memory_order_acquire);
+        ObjectSurvey seen = Survey(most, end_ns).run();
+        std::atomic_thread_fence(std::memory_order_acquire);
+        // Even: no operation was under way; the same afterwards: none came.
+        seen.quiet = before % 2 == 0 && sharing().version.load(std::memory_order_relaxed) == before;
+        if (seen.quiet || !seen.complete || attempt == TRIES) return seen;
+    }
+}
+
+}  // namespace aep

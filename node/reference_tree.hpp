@@ -1,0 +1,39 @@
+// Purpose: goes through a client's tree of references, whose words the client may write: every index is judged before it
+//          is used, and nothing is come by twice.
+// Who calls it: the check of sharing, the survey of objects.
+// Crash rule: reads only.
+#pragma once
+
+#include <vector>
+
+#include "dsm-core/base/copied.hpp"
+#include "dsm-core/sharing/records.hpp"
+
+namespace aep {
+
+/// Calls `on_branch(link, branch)` and `on_holder(index, holder)` for each record below `tree`, with copies of them.
+/// `come_by(index)` says whether the record may be looked at: that there is such a one, that it has not been come by
+/// before, and that there is time. Cost: a look a record.
+template <class ComeBy, class OnBranch, class OnHolder>
+void each_reference(u32 tree, ComeBy&& come_by, OnBranch&& on_branch, OnHolder&& on_holder) {
+    std::vector<u32> links{tree};
+    while (!links.empty()) {
+        u32 at = links.back();
+        links.pop_back();
+        if ((at & IS_BRANCH) != 0) {
+            if (!come_by(at & ~IS_BRANCH)) continue;
+            const Branch branch = copied(branch_at(at));
+            for (const Logged<u32>& way : branch.ways)
+                if (way != NO_RECORD) links.push_back(way);
+            on_branch(at, branch);
+            continue;
+        }
+        while (at != NO_RECORD && come_by(at)) {
+            const Holder holder = copied(holder_at(at));
+            on_holder(at, holder);
+            at = holder.next;
+        }
+    }
+}
+
+}  // namespace aep

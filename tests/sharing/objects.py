@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Tests of `aep objects`: who holds what of whom, with dead owners, groups, mailboxes and damaged tables.
+
+Called by ctest: objects.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behind.
+"""
+
+from groups import GroupTest
+from node_test import main
+
+
+class Objects(GroupTest):
+    def objects(self, *options):
+        return self.data("objects", *options)
+
+    def of(self, client, told=None):
+        return next(c for c in (told or self.objects())["clients"] if c["pid"] == client.process.pid)
+
+    def held_by(self, told):
+        """{pid: (references, messages)} of an object."""
+        return {h["pid"]: (h["references"], h["messages"]) for h in told["held_by"]}
+
+    def test_nothing_is_shared(self):
+        told = self.objects()
+        self.assertEqual((told["all"], told["largest"], told["clients"]), ({"objects": 0, "bytes": 0}, [], []))
+        self.assertTrue(told["complete"] and told["quiet"])
+        self.assertIn("shared         0 objects, 0 B", self.good("objects"))
+
+    def test_owner_holders_and_mailbox(self):
+        a, b = self.pair()
+        small, large = a.malloc(1000), a.malloc(100_000)
+        for address in [small, large]:
+            self.pass_on(a, b, address)
+        self.assertEqual(a.send(b.id, large), "ok")
+        told = self.objects()
+        self.assertEqual([o["address"] for o in told["largest"]], [int(large, 16), int(small, 16)])
+        first = told["largest"][0]
+        self.assertEqual((first["owner"]["pid"], first["owner_is"]), (a.process.pid, "living"))
+        self.assertEqual(self.held_by(first), {a.process.pid: (1, 0), b.process.pid: (2, 1)})
+        self.assertEqual((first["references"], first["holders"]), (3, 2))
+        self.assertGreaterEqual(first["bytes"], 100_000)
+        own, others = self.of(a, told), self.of(b, told)
+        self.assertEqual((own["attached_as"], own["objects_owned"], own["objects_held"]), ("a", 2, 2))
+        self.assertEqual((others["objects_owned"], others["objects_held"], others["messages"]), (0, 2, 1))
+        self.assertEqual(others["message_bytes"], first["bytes"])
+        self.assertEqual(others["bytes_held"], told["all"]["bytes"])
+        row = next(c for c in self.data("clients") if c["pid"] == b.process.pid)
+        self.assertEqual((row["attached_as"], row["messages"], row["message_bytes"]), ("b", 1, first["bytes"]))
+        text = self.good("objects", "--most", "1")
+        self.assertIn(f"pid {b.process.pid}): 2 references, 1 of them in its mailbox", text)
+        self.assertNotIn(f"{int(small, 16):#014x}", text)
+
+    def test_what_the_dead_leave(self):
+        a, b = self.pair()
+        address = a.malloc(50_000)
+        self.pass_on(a, b, address)
+        self.end(a)
+        told = self.objects()
+        self.assertEqual(told["of_dead_owners"], told["all"])
+        self.assertEqual(told["largest"][0]["owner_is"], "dead")
+        self.assertEqual(self.held_by(told["largest"][0]), {b.process.pid: (1, 0)})
+        self.assertIn("owner dead", self.good("objects"))
+        self.assertEqual(b.drop(address), "ok")
+        self.assertEqual(self.objects()["all"]["objects"], 0)
+
+    def test_a_group_is_one_object(self):
+        a, b = self.pair()
+        group, root = self.list_of(a, 100, 5000)
+        self.pass_root(a, b, group, root)
+        told = self.objects()
+        self.assertEqual((told["groups"], told["all"]["objects"]), (1, 1))
+        one = told["largest"][0]
+        self.assertTrue(one["group"])
+        self.assertGreater(one["extents"], 1)
+        self.assertEqual(one["bytes"], told["all"]["bytes"])
+        self.assertGreaterEqual(one["bytes"], 100 * 5000)
+        self.assertEqual(one["writer"], one["owner"]["client"])
+        self.assertEqual(self.held_by(one), {a.process.pid: (1, 0), b.process.pid: (1, 0)})
+
+    def test_how_many_are_named(self):
+        a, b = self.pair()
+        for size in range(1, 31):
+            self.pass_on(a, b, a.malloc(size * 1000))
+        self.assertEqual(len(self.objects()["largest"]), 20)
+        self.assertEqual(len(self.objects("--most", "100")["largest"]), 30)
+        self.assertEqual(self.objects("--most", "0")["largest"], [])
+        sizes = [o["bytes"] for o in self.objects()["largest"]]
+        self.assertEqual(sizes, sorted(sizes, reverse=True))
+        self.assertEqual(self.aep("objects", "--most", "10001").returncode, 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@
 #include "include/aep/dsm.h"
 #include "preload/errno_result.hpp"
 #include "preload/export.hpp"
+#include "preload/fill_info.hpp"
 
 namespace {
 
@@ -59,6 +60,27 @@ AEP_EXPORT size_t dsm_group_bytes(dsm_group* group) noexcept {
     usize bytes = 0;
     errno_result(group_bytes(group, bytes));
     return bytes;
+}
+
+AEP_EXPORT int dsm_group_quiesce(dsm_group* group) noexcept {
+    return errno_result(group_quiesce(group));
+}
+
+AEP_EXPORT int dsm_group_inspect(dsm_group* group, struct dsm_group_info* info,
+                                 size_t size) noexcept {
+    GroupFacts facts{};
+    const int result = errno_result(group_inspect(group, facts));
+    if (result != 0) return result;
+    const struct dsm_group_info all {
+        .bytes = facts.bytes, .deferred = facts.deferred, .references = facts.references,
+        .writer = facts.writer.bits
+    };
+    fill_info(info, size, all);
+    return 0;
+}
+
+AEP_EXPORT int dsm_group_take_over(dsm_group* group) noexcept {
+    return errno_result(group_take_over(group));
 }
 
 AEP_EXPORT int dsm_group_hand_over(dsm_group* group, dsm_id to) noexcept {

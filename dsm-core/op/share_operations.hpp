@@ -217,9 +217,30 @@ struct SetWriter {
     using Reply = Done;  // miss; not_writer; gone; not_held: that one has no reference
 };
 
+/// By one who refers to a group that nobody may write any more: now the caller may.
+struct TakeGroup {
+    static constexpr const char* NAME = "take_group";
+    uptr group = 0;
+    using Reply = Done;  // miss; not_held; not_writer: another client is it; elsewhere
+};
+
+/// Readers of a group that say when they look at it; no more do so.
+inline constexpr u32 MAX_GROUP_READERS = 64;
+
+/// How many references to the group are neither the caller's nor those clients': of who may be looking at it at any time.
+struct CountUnknown {
+    static constexpr const char* NAME = "count_unknown";
+    uptr group = 0;
+    u16 known[MAX_GROUP_READERS] = {};  // clients, each once; 0: none
+    struct Reply {
+        Status status = Status::ok;  // miss
+        u64 unknown = 0;             // messages and what other nodes have among them
+    };
+};
+
 using ShareOperations =
     OperationList<0x200, Open, Send, Receive, Reference, Drop, Query, TakeReturned, AddRecords,
                   Watch, Settle, Tidy, Leave, FinishAway, MakeGroup, FindGroup, ExtendGroup,
-                  SetRoot, SetWriter>;
+                  SetRoot, SetWriter, TakeGroup, CountUnknown>;
 
 }  // namespace aep::op

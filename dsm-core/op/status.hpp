@@ -33,6 +33,7 @@ enum class Status : u32 {
     need_records,  // more records must be made present first
     not_writer,    // the client may not allocate in the group
     busy,          // others have references to the group
+    elsewhere,     // it is another node's
 };
 
 }  // namespace aep

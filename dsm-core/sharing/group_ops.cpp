@@ -124,4 +124,33 @@ op::SetWriter::Reply perform_locked(u32 client, const op::SetWriter& o, SharingL
     return {};
 }
 
+op::TakeGroup::Reply perform_locked(u32 client, const op::TakeGroup& o, SharingLock&) {
+    const u32 group = group_at(o.group);
+    if (group == NO_RECORD) return {.status = Status::miss};
+    Export& e = export_at(group);
+    if (find_holder(client, group) == NO_RECORD) return {.status = Status::not_held};
+    if (e.owner == OWNER_ELSEWHERE) return {.status = Status::elsewhere};
+    if (e.writer != 0) return {.status = e.writer == client ? Status::ok : Status::not_writer};
+    e.writer = client;
+    AEP_SHARE_CRASH_POINT("share: writer set");
+    return {};
+}
+
+op::CountUnknown::Reply perform_locked(u32 client, const op::CountUnknown& o, SharingLock&) {
+    const u32 group = group_at(o.group);
+    if (group == NO_RECORD) return {.status = Status::miss};
+    const Export& e = export_at(group);
+    u64 known = 0;
+    const auto add = [&](u32 one) {
+        if (const u32 holder = find_holder(one, group); holder != NO_RECORD)
+            known += holder_at(holder).count;
+    };
+    add(client);
+    for (const u16 one : o.known)
+        if (one != 0 && one <= context().max_clients) add(one);
+    const u64 all = u64{e.references} + references_elsewhere(e);
+    // More than all: it named one of them twice, and knows nothing.
+    return {.unknown = known > all ? 1 : all - known};
+}
+
 }  // namespace aep

@@ -25,5 +25,7 @@ op::FindGroup::Reply perform_locked(u32 client, const op::FindGroup& o, SharingL
 op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, SharingLock& lock);
 op::SetRoot::Reply perform_locked(u32 client, const op::SetRoot& o, SharingLock& lock);
 op::SetWriter::Reply perform_locked(u32 client, const op::SetWriter& o, SharingLock& lock);
+op::TakeGroup::Reply perform_locked(u32 client, const op::TakeGroup& o, SharingLock& lock);
+op::CountUnknown::Reply perform_locked(u32 client, const op::CountUnknown& o, SharingLock& lock);
 
 }  // namespace aep

@@ -327,4 +327,12 @@ op::SetWriter::Reply perform(Caller caller, const op::SetWriter& o) {
     return within_lock(caller, o);
 }
 
+op::TakeGroup::Reply perform(Caller caller, const op::TakeGroup& o) {
+    return within_lock(caller, o);
+}
+
+op::CountUnknown::Reply perform(Caller caller, const op::CountUnknown& o) {
+    return within_lock(caller, o);
+}
+
 }  // namespace aep

@@ -32,5 +32,7 @@ op::FindGroup::Reply perform(Caller caller, const op::FindGroup& o);
 op::ExtendGroup::Reply perform(Caller caller, const op::ExtendGroup& o);
 op::SetRoot::Reply perform(Caller caller, const op::SetRoot& o);
 op::SetWriter::Reply perform(Caller caller, const op::SetWriter& o);
+op::TakeGroup::Reply perform(Caller caller, const op::TakeGroup& o);
+op::CountUnknown::Reply perform(Caller caller, const op::CountUnknown& o);
 
 }  // namespace aep

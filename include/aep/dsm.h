@@ -36,7 +36,7 @@
 /* The version of this header; of the library that the program runs with: dsm_version(). Within one major version a
  * program runs with every library that is not older than the header it was compiled with. */
 #define DSM_VERSION_MAJOR 1
-#define DSM_VERSION_MINOR 0
+#define DSM_VERSION_MINOR 1
 #define DSM_VERSION_PATCH 0
 #define DSM_VERSION (DSM_VERSION_MAJOR * 10000 + DSM_VERSION_MINOR * 100 + DSM_VERSION_PATCH)
 
@@ -146,11 +146,16 @@ int dsm_version(void) DSM_NOEXCEPT;
  * dsm_send, dsm_ref, dsm_free, dsm_references and free take the root, or the group's address; other
  * objects of a group are EINVAL to them. One client is the *writer*: it alone may allocate and free
  * in the group. It always holds a reference; when it drops its last one or dies, the group has no
- * writer any more, and can be read until its readers have gone.
+ * writer any more, and can be read until its readers have gone, or be taken over by one of them.
  *
- * What the writer frees while others have references stays as it is until they have dropped them.
- * A reader that was told of something new calls dsm_group_root before it follows pointers to it:
- * that makes memory accessible that the group has got since.
+ * What the writer frees while others have references stays as it is until they have dropped them, or have said by
+ * dsm_group_quiesce that they have stopped looking. A reader looks like this, as often as it likes:
+ *
+ *     struct map *m = dsm_group_root(g);      begins: all that is reached from here stays as it is
+ *     ... read ...
+ *     dsm_group_quiesce(g);                   ends: what was reached is used no more
+ *
+ * dsm_group_root also makes memory accessible that the group has got since.
  *
  * errno of all that take a group: EINVAL: it is none, or this process has no reference to it. Of
  * those that are the writer's alone: EPERM: another client is the writer, or nobody; EXDEV: a fork
@@ -161,13 +166,14 @@ int dsm_version(void) DSM_NOEXCEPT;
 dsm_group* dsm_group_create(size_t hint) DSM_NOEXCEPT;
 
 /* An object of the group, at a multiple of 16 or of `alignment` (a power of two, else EINVAL); the
- * writer's. Contents are arbitrary. Some 20 ns; more memory is taken from this process's heap.
+ * writer's. Contents are arbitrary. Some 20 ns; more memory is taken from this process's heap, and if readers that say when
+ * they look keep half of the group, they are given up to 20 ms to end their looks before.
  * ENOMEM: there is none, or the group has grown 64 times. */
 void* dsm_group_alloc(dsm_group* group, size_t size) DSM_NOEXCEPT;
 void* dsm_group_aligned_alloc(dsm_group* group, size_t alignment, size_t size) DSM_NOEXCEPT;
 
 /* Frees one object; null: nothing; the writer's. Its memory is used again, at once if nobody else
- * has a reference to the group, else when the others have dropped theirs. EINVAL: no live object of
+ * has a reference to the group, else when nobody can be looking at it any more: it is to be unlinked before. EINVAL: no live object of
  * the group begins there; EBUSY: it is the root. */
 int dsm_group_free(dsm_group* group, void* object) DSM_NOEXCEPT;
 
@@ -184,6 +190,31 @@ dsm_group* dsm_group_of(void* root) DSM_NOEXCEPT;
 
 /* Bytes of memory that the group takes, as far as this node knows; 0: EINVAL. */
 size_t dsm_group_bytes(dsm_group* group) DSM_NOEXCEPT;
+
+/* What is known of a group. Later versions add fields at the end. */
+struct dsm_group_info {
+    uint64_t bytes;      /* of memory that it takes, as far as this node knows */
+    uint64_t deferred;   /* of these, freed but kept for readers that may be looking */
+    uint64_t references; /* of all clients and messages, as dsm_references */
+    dsm_id writer;       /* 0: nobody, or a client of another node */
+};
+
+/* Fills in what fits into `size` bytes (sizeof *info); what this library does not know of becomes 0. Some 20 ns. */
+int dsm_group_inspect(dsm_group* group, struct dsm_group_info* info, size_t size) DSM_NOEXCEPT;
+
+/* No thread of this process uses pointers into the group any more, but to its root, until the next dsm_group_root of
+ * it or the next dsm_recv that gives it: what the writer frees meanwhile, and what it freed before this process looked
+ * again, is used again although the process holds the group. Who never calls it is taken to be looking all the
+ * time. 64 readers a group; more, those of other nodes, and messages count as looking. For who writes the group:
+ * nothing. Some 10 ns, and the next dsm_group_root as much more. */
+int dsm_group_quiesce(dsm_group* group) DSM_NOEXCEPT;
+
+/* Makes this process the writer of a group that has none since its writer died or closed it. EPERM: another client is the
+ * writer (a dead one until it has been recovered, which takes milliseconds); EXDEV: the group is another node's.
+ * What the former writer was changing when it died is as it left it: a structure that readers follow while it changes is whole
+ * after every store, any other says itself whether it is. What it had allocated and not linked stays allocated.
+ * Linear in the group's blocks. */
+int dsm_group_take_over(dsm_group* group) DSM_NOEXCEPT;
 
 /* Makes `to` the writer, who must have a reference (else EINVAL); the writer's. ESRCH: no such
  * client, or it is dead; EXDEV: it is one of another node. This process keeps its references. */

@@ -43,6 +43,12 @@ class Group {
     dsm_group* get() const { return group_.get(); }
     explicit operator bool() const { return group_ != nullptr; }
     std::size_t bytes() const { return dsm_group_bytes(get()); }
+    /// See dsm_group_inspect. EINVAL.
+    dsm_group_info inspect() const {
+        dsm_group_info info{};
+        detail::expect(dsm_group_inspect(get(), &info, sizeof info), "dsm_group_inspect");
+        return info;
+    }
 
     /// Memory of the group. std::bad_alloc; EPERM: another is the writer.
     void* allocate(std::size_t size, std::size_t alignment = alignof(std::max_align_t)) const {
@@ -128,6 +134,23 @@ class Root : public detail::Held<dsm_group> {
     T* operator->() const { return get(); }
     /// As released, it is Group's to take over after a hand-over.
     dsm_group* group() const { return handle(); }
+    /// Nothing that was reached from here is used any more, by no thread: see dsm_group_quiesce. The next access looks again.
+    void quiesce() const { detail::expect(dsm_group_quiesce(group()), "dsm_group_quiesce"); }
+    /// What f(T&) gives, or throws; afterwards quiesce(). One thread of the process at a time: what it reached ends here.
+    template <class F>
+    decltype(auto) look(F&& f) const {
+        struct End {
+            const Root& root;
+            ~End() { dsm_group_quiesce(root.group()); }
+        } end{*this};
+        return std::forward<F>(f)(**this);
+    }
+    /// Makes this process the writer of the group, which has none any more; this handle is empty then. EPERM: another is the
+    /// writer; EXDEV: another node's.
+    Group take_over() {
+        detail::expect(dsm_group_take_over(group()), "dsm_group_take_over");
+        return Group(release());
+    }
     /// One more reference.
     Root share() const { return Root(one_more(), sender()); }
 };

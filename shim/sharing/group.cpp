@@ -8,6 +8,8 @@
 #include "shim/driver/allocator.hpp"
 #include "shim/sharing/group_view.hpp"
 #include "shim/sharing/guests.hpp"
+#include "shim/sharing/sendable.hpp"
+#include "shim/sharing/share_wait.hpp"
 
 namespace aep {
 namespace {
@@ -16,6 +18,12 @@ constexpr usize FIRST_BLOCK = 8 * KiB;
 constexpr usize FIRST_EXTENT = 64 * KiB;
 /// Above it a group grows by an eighth of what it has: MAX_EXTENTS suffice for any pool.
 constexpr usize DOUBLES_UP_TO = 64 * MiB;
+
+/// Memory that others can see, also after a fork.
+void* allocate_sendable(usize size) {
+    void* p = allocate(size);
+    return p == nullptr ? p : make_sendable(p, size, MIN_ALIGNMENT, 0);
+}
 
 /// More memory, for a block of at least that.
 long extend(GroupScope& hands, usize bytes_wanted, usize alignment) {
@@ -28,7 +36,7 @@ long extend(GroupScope& hands, usize bytes_wanted, usize alignment) {
     for (const usize least : {grown, FIRST_EXTENT}) {
         usize size = least > FIRST_EXTENT ? least : FIRST_EXTENT;
         if (size < needed) size = needed;
-        void* p = allocate(size);
+        void* p = allocate_sendable(size);
         if (p == nullptr) continue;
         const usize bytes = mark_shared(p);
         long error = -ENOMEM;  // a signal handler's memory is none to share
@@ -52,11 +60,42 @@ long extend(GroupScope& hands, usize bytes_wanted, usize alignment) {
     return -ENOMEM;
 }
 
-/// Whether nobody else refers to the group any more; an operation, asked only if it matters.
-bool readers_are_gone(const void* group, const GroupArena& arena) {
-    if (arena.deferred() == 0) return false;
-    const ShareFacts facts = share_query(group);
-    return facts.references == facts.own;
+/// Which deferred blocks nobody can be reading any more; an operation, asked only if it matters. `hopeful`: if they do
+/// not go on looking, it will be more.
+Unread unread_of(const GroupScope& hands, const GroupArena& arena, bool& hopeful) {
+    hopeful = false;
+    if (arena.deferred() == 0) return Unread::none;
+    const GroupReadersSeen seen =
+        arena.readers().look(hands.address(), this_client.index, arena.period());
+    const auto reply = share_operation(seen.question);
+    if (reply.status != Status::ok || reply.unknown != 0) return Unread::none;
+    hopeful = true;
+    if (seen.all_rest) return Unread::all;
+    return seen.all_recent ? Unread::older : Unread::none;
+}
+
+/// How long the growth of a group is put off whose memory is for the most part kept for readers.
+constexpr u64 GRACE_NS = 20'000'000;
+
+/// Before the group grows. True: free blocks have been joined, with what nobody reads any more among them.
+bool take_in(const GroupScope& hands) {
+    GroupArena arena = hands.arena();
+    static constinit std::atomic<u32> nothing{0};
+    u64 nap = SHORTEST_NAP_NS;
+    for (u64 end = 0;;) {
+        bool hopeful;
+        const Unread unread = unread_of(hands, arena, hopeful);
+        const bool worth = arena.worth_a_sweep(unread);
+        if (worth) arena.sweep(unread);
+        // Who begins to look from here on has not seen what was freed so far.
+        if (unread != Unread::none || arena.older() == 0) arena.next_period();
+        if (worth || !hopeful || arena.deferred() < hands.bytes() / 2) return worth;
+        const u64 now = now_ns();
+        if (end == 0) end = now + GRACE_NS;
+        if (now >= end) return false;
+        sleep_while(nothing, 0, now + nap);
+        nap = longer_nap(nap);
+    }
 }
 
 }  // namespace
@@ -66,7 +105,7 @@ long group_create(usize hint, void*& group) {
     if (hint > GROUP_LARGEST) return -ENOMEM;
     usize size = sizeof(GroupHeader) + hint + hint / 4;
     if (size < FIRST_BLOCK) size = FIRST_BLOCK;
-    void* p = allocate(size);
+    void* p = allocate_sendable(size);
     if (p == nullptr) return -ENOMEM;
     const usize bytes = mark_shared(p);
     if (bytes == 0 || !can_be_shared(p, bytes)) {
@@ -96,14 +135,7 @@ long group_allocate(void* group, usize bytes, usize alignment, void*& block) {
     GroupScope hands(group);
     if (const long error = hands.writer_error(); error != 0) return error;
     u64 at = hands.arena().allocate(bytes, alignment);
-    if (AEP_UNLIKELY(at == 0)) {
-        GroupArena arena = hands.arena();
-        const bool alone = readers_are_gone(group, arena);
-        if (arena.worth_a_sweep(alone)) {
-            arena.sweep(alone);
-            at = arena.allocate(bytes, alignment);
-        }
-    }
+    if (AEP_UNLIKELY(at == 0) && take_in(hands)) at = hands.arena().allocate(bytes, alignment);
     if (AEP_UNLIKELY(at == 0)) {
         if (const long error = extend(hands, bytes, alignment); error != 0) return error;
         at = hands.arena().allocate(bytes, alignment);
@@ -119,7 +151,10 @@ long group_free(void* group, void* block) {
     // One is our own. Others who come later come by a root from which it is not reached any more.
     const bool readers = hands.record().references.load() != 1 ||
                          (shares_between_nodes() && references_elsewhere(hands.record()) != 0);
-    return hands.arena().free(reinterpret_cast<u64>(block), readers) ? 0 : -EINVAL;
+    GroupArena arena = hands.arena();
+    if (!arena.free(reinterpret_cast<u64>(block), readers)) return -EINVAL;
+    if (readers && arena.older() == 0 && arena.worth_a_sweep(Unread::all)) arena.next_period();
+    return 0;
 }
 
 long group_set_root(void* group, void* object) {
@@ -137,8 +172,37 @@ long group_set_root(void* group, void* object) {
 long group_root(void* group, void*& root) {
     const GroupScope hands(group);
     if (hands.error() != 0) return hands.error();
+    hands.begin_look();
     root = reinterpret_cast<void*>(hands.root());
     return root != nullptr ? 0 : -ENOENT;
+}
+
+long group_quiesce(void* group) {
+    const GroupScope hands(group);
+    if (hands.error() == 0) hands.end_look();
+    return hands.error();
+}
+
+long group_take_over(void* group) {
+    const GroupScope hands(group);
+    if (hands.error() != 0) return hands.error();
+    if (!hands.is_shared()) return -EXDEV;
+    if (hands.record().writer.load() == this_client.index) return 0;
+    const Status status = share_with_records(op::TakeGroup{.group = hands.address()}).status;
+    if (status == Status::ok) hands.arena().take_over();
+    return error_of(status);
+}
+
+long group_inspect(void* group, GroupFacts& facts) {
+    const GroupScope hands(group);
+    if (hands.error() != 0) return hands.error();
+    const Export& e = hands.record();
+    const u32 writer = e.writer.load();
+    facts = {.bytes = hands.bytes(),
+             .deferred = hands.arena().deferred(),
+             .references = e.references.load() + references_elsewhere(e),
+             .writer = writer == 0 ? ShareId{} : id_of(writer)};
+    return 0;
 }
 
 long group_bytes(void* group, usize& bytes) {

@@ -14,7 +14,8 @@ enum class GroupArena::State : u32 {
     none = 0,  // no block begins there
     live = 0x6c69'7665,
     free = 0x6672'6565,
-    deferred = 0x6c61'7465,
+    deferred_even = 0x6c61'7465,  // in a period of that parity
+    deferred_odd = 0x6c61'746f,
 };
 
 namespace {
@@ -71,13 +72,25 @@ GroupArena::Block GroupArena::look(u64 block) const {
     Head head;
     std::memcpy(&head, reinterpret_cast<const void*>(block - sizeof head), sizeof head);
     const auto state = static_cast<State>(seal_of(block, head.units, h_.key) ^ head.seal);
-    const bool known = state == State::live || state == State::free || state == State::deferred;
+    const bool known = state == State::live || state == State::free ||
+                       state == State::deferred_even || state == State::deferred_odd;
     return known && head.units != 0 ? Block{head.units, state} : Block{0, State::none};
 }
 
 void GroupArena::seal(u64 block, u32 units, State state) {
-    const Head head{units, seal_of(block, units, h_.key) ^ static_cast<u32>(state)};
-    std::memcpy(reinterpret_cast<void*>(block - sizeof head), &head, sizeof head);
+    const u32 sealed = seal_of(block, units, h_.key) ^ static_cast<u32>(state);
+    // One store; release: the blocks that a longer one was cut into, or their contents, come before.
+    __atomic_store_n(reinterpret_cast<u64*>(block - sizeof(Head)), u64{sealed} << 32 | units,
+                     __ATOMIC_RELEASE);
+}
+
+GroupArena::State GroupArena::deferred_state() const {
+    return h_.period % 2 == 0 ? State::deferred_even : State::deferred_odd;
+}
+
+bool GroupArena::is_unread(State state, Unread unread) const {
+    if (state != State::deferred_even && state != State::deferred_odd) return false;
+    return unread == Unread::all || (unread == Unread::older && state != deferred_state());
 }
 
 /// The end of the part in which a block may begin at that address; 0: none.
@@ -117,13 +130,13 @@ void GroupArena::put(u64 block, u32 units) {
 }
 
 /// Makes `units` from `place` on a live block, and the rest of the free `have` units at `block`,
-/// before and behind it, free ones.
+/// before and behind it, free ones: the first head last, which covers them all until then.
 void GroupArena::cut(u64 block, u64 have, u64 place, u64 units) {
     const u64 before = (place - block) / GROUP_UNIT;
     const u64 behind = have - before - units;
     if (behind != 0) put(place + units * GROUP_UNIT, static_cast<u32>(behind));
-    if (before != 0) put(block, static_cast<u32>(before));
     seal(place, static_cast<u32>(units), State::live);
+    if (before != 0) put(block, static_cast<u32>(before));
 }
 
 /// From the first blocks of one bin; a block that is none ends the list.
@@ -178,14 +191,16 @@ u64 GroupArena::bump(u64 units, usize alignment) {
     if (at % GROUP_UNIT != 0 || at < first_of(part) || at >= limit_of(part)) return NO_BLOCK;
     const u64 place = round_up(at, alignment);
     if (place >= limit_of(part) || units > (limit_of(part) - place) / GROUP_UNIT) return NO_BLOCK;
-    h_.bump = place + units * GROUP_UNIT;
-    cut(at, (h_.bump - at) / GROUP_UNIT, place, units);
+    const u64 end = place + units * GROUP_UNIT;
+    cut(at, (end - at) / GROUP_UNIT, place, units);
+    __atomic_store_n(&h_.bump, end, __ATOMIC_RELEASE);  // after the heads before it
     return place;
 }
 
 void GroupArena::begin(u64 key) {
     h_ = {};
     h_.key = key;
+    h_.period = 1;
     h_.bump = first_of(parts_.front());
 }
 
@@ -196,7 +211,21 @@ void GroupArena::part_added() {
         if (at % GROUP_UNIT == 0 && at >= first_of(former) && at < limit_of(former))
             put(at, static_cast<u32>((limit_of(former) - at) / GROUP_UNIT));
     }
-    h_.bump = first_of(parts_.front());
+    __atomic_store_n(&h_.bump, first_of(parts_.front()),
+                     __ATOMIC_RELEASE);  // after that rest's head
+}
+
+void GroupArena::take_over() {
+    // Killed between the part and part_added(): the untouched rest is the former part's.
+    if (parts_.size() > 1 && h_.bump >= first_of(parts_[1]) && h_.bump <= limit_of(parts_[1]))
+        part_added();
+    if (h_.period == NOT_LOOKING || h_.period > LAST_PERIOD) h_.period = 1;
+    sweep(Unread::none);
+}
+
+void GroupArena::next_period() {
+    // release: a reader that notes it finds unlinked what was freed before.
+    __atomic_store_n(&h_.period, period_after(h_.period), __ATOMIC_RELEASE);
 }
 
 // ---- blocks come and go
@@ -214,8 +243,8 @@ bool GroupArena::free(u64 block, bool deferred) {
     const u32 units = look(block).units;
     const u64 bytes = u64{units} * GROUP_UNIT;
     if (deferred) {
-        seal(block, units, State::deferred);
-        h_.deferred += bytes;
+        seal(block, units, deferred_state());
+        h_.deferred[h_.period % 2] += bytes;
     } else {
         put(block, units);
         h_.freed += bytes;
@@ -225,12 +254,13 @@ bool GroupArena::free(u64 block, bool deferred) {
 
 // ---- sweep
 
-bool GroupArena::worth_a_sweep(bool with_deferred) const {
-    return h_.freed + (with_deferred ? h_.deferred : 0) >= total() / 8;
+bool GroupArena::worth_a_sweep(Unread unread) const {
+    const u64 taken_in = unread == Unread::all ? deferred() : unread == Unread::older ? older() : 0;
+    return h_.freed + taken_in >= total() / 8;
 }
 
 /// Walks the blocks of a part up to `end`; gives where the free space at its end begins.
-u64 GroupArena::sweep_part(const GroupPart& part, u64 end, bool with_deferred) {
+u64 GroupArena::sweep_part(const GroupPart& part, u64 end, Unread unread) {
     u64 begin = NO_BLOCK;  // of the free space before `at`
     u64 at = first_of(part);
     const auto flush = [&] {
@@ -241,9 +271,10 @@ u64 GroupArena::sweep_part(const GroupPart& part, u64 end, bool with_deferred) {
         const Block b = look(at);
         const u64 bytes = u64{b.units} * GROUP_UNIT;
         if (b.state == State::none || bytes > end - at) break;  // damaged: what follows is lost
-        const bool usable_again =
-            b.state == State::free || (b.state == State::deferred && with_deferred);
+        const bool usable_again = b.state == State::free || is_unread(b.state, unread);
         if (!usable_again) flush();
+        if (!usable_again && b.state != State::live)
+            h_.deferred[b.state == State::deferred_odd ? 1 : 0] += bytes;
         if (usable_again && begin == NO_BLOCK) begin = at;
         at += bytes;
     }
@@ -252,16 +283,16 @@ u64 GroupArena::sweep_part(const GroupPart& part, u64 end, bool with_deferred) {
     return end;
 }
 
-void GroupArena::sweep(bool with_deferred) {
+void GroupArena::sweep(Unread unread) {
     std::memset(h_.filled, 0, sizeof h_.filled);
     std::memset(h_.bins, 0, sizeof h_.bins);
     h_.freed = 0;
-    if (with_deferred) h_.deferred = 0;
+    h_.deferred[0] = h_.deferred[1] = 0;  // counted anew
     for (const GroupPart& part : parts_) {
         const bool newest = &part == &parts_.front();
         const u64 used = newest ? h_.bump : limit_of(part);
         if (used % GROUP_UNIT != 0 || used < first_of(part) || used > limit_of(part)) continue;
-        const u64 rest = sweep_part(part, used, with_deferred);
+        const u64 rest = sweep_part(part, used, unread);
         if (newest)
             h_.bump = rest;
         else if (rest != used)

@@ -1,7 +1,8 @@
 // Purpose: the allocator inside a group's memory: blocks, bins of free ones, deferred frees.
 // Who calls it: group.cpp, by the thread that has the group in its hands; tests.
-// Crash rule: only the writer comes here, and when it dies nobody allocates in the group any more:
-//             what it left half done is never looked at. Blocks in use are not moved or touched.
+// Crash rule: only the writer comes here. Whoever takes over from one that was killed makes the bins and the header anew
+//             from the blocks' heads (take_over). Each head is one word, and they change in such an order that
+//             the blocks tile their parts at any moment. Blocks in use are not moved or touched.
 //
 // The memory is given as *parts*: the group's first block, which begins with the GroupHeader, and
 // its extents. Blocks tile a part from end to end, at multiples of 16, each after a head of 8 bytes
@@ -13,13 +14,15 @@
 //
 // Freed blocks lie in bins: one for each length up to 1 KiB, four a doubling above. They are joined
 // by a *sweep* of all blocks, when an eighth of the group was freed since the last one: linear, and
-// paid for by those frees. A block that is freed while others may read it is only marked
-// (deferred); the sweep takes it in when they have gone.
+// paid for by those frees. A block that is freed while others may read it is only marked (deferred),
+// with the parity of the *period* it was freed in (group_readers.hpp). A sweep takes in those of the period before when
+// all who look began in this one, and all of them when nobody looks.
 #pragma once
 
 #include <span>
 
 #include "dsm-core/base/types.hpp"
+#include "shim/sharing/group_readers.hpp"
 
 namespace aep {
 
@@ -31,12 +34,21 @@ inline constexpr u32 GROUP_BINS = GROUP_EXACT_BINS + (32 - 6) * 4;
 
 /// At the start of the group's first block.
 struct GroupHeader {
-    u64 key;       // of this group's seals: a former group's blocks are none of its own
-    u64 bump;      // the newest part is untouched from here on
-    u64 freed;     // bytes, since the last sweep
-    u64 deferred;  // bytes
+    u64 key;          // of this group's seals: a former group's blocks are none of its own
+    u64 bump;         // the newest part is untouched from here on
+    u64 freed;        // bytes, since the last sweep
+    u64 period;       // 1 .. LAST_PERIOD: of what is deferred now
+    u64 deferred[2];  // bytes, by the parity of their period
     u64 filled[(GROUP_BINS + 63) / 64];  // bins that are not empty, one bit each
     u64 bins[GROUP_BINS];                // first block of each; the next one stands in the block
+    u64 readers[GROUP_READERS];          // GroupReader
+};
+
+/// Deferred blocks that nobody can read any more.
+enum class Unread {
+    none,
+    older,  // of the period before this one
+    all,
 };
 
 /// Memory of the group, [begin, end), without the header.
@@ -56,6 +68,8 @@ class GroupArena {
     void begin(u64 key);
     /// The newest part has just been added.
     void part_added();
+    /// The former writer may have been killed anywhere: what it left half done is made whole. What it had allocated stays.
+    void take_over();
 
     /// A block at a multiple of `alignment` (a power of two); 0: none in what there is.
     u64 allocate(usize bytes, usize alignment);
@@ -66,12 +80,18 @@ class GroupArena {
     /// Takes a block back, now or (`deferred`) at a sweep. False: it is none.
     bool free(u64 block, bool deferred);
 
-    /// Whether enough was freed, with the deferred or without, to make up for a sweep.
-    bool worth_a_sweep(bool with_deferred) const;
-    /// Joins free blocks, and the deferred ones with them if nobody can read them any more.
-    void sweep(bool with_deferred);
+    /// Whether enough was freed, with those deferred blocks, to make up for a sweep.
+    bool worth_a_sweep(Unread unread) const;
+    /// Joins free blocks, and those deferred ones with them.
+    void sweep(Unread unread);
 
-    u64 deferred() const { return h_.deferred; }
+    u64 deferred() const { return h_.deferred[0] + h_.deferred[1]; }
+    u64 period() const { return h_.period; }
+    /// What was deferred so far is older than what will be: as soon as nothing is older yet, or that is taken in.
+    void next_period();
+    /// Bytes that were deferred in the period before this one.
+    u64 older() const { return h_.deferred[(h_.period + 1) % 2]; }
+    GroupReaders readers() const { return GroupReaders(h_.readers); }
 
   private:
     enum class State : u32;
@@ -89,7 +109,9 @@ class GroupArena {
     u64 take_from(u32 bin, u64 units, usize alignment, u32 looks);
     u64 bump(u64 units, usize alignment);
     void cut(u64 block, u64 have, u64 place, u64 units);
-    u64 sweep_part(const GroupPart& part, u64 end, bool with_deferred);
+    u64 sweep_part(const GroupPart& part, u64 end, Unread unread);
+    State deferred_state() const;
+    bool is_unread(State state, Unread unread) const;
 
     GroupHeader& h_;
     std::span<const GroupPart> parts_;

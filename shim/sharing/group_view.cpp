@@ -13,7 +13,7 @@ GroupView group_views[GROUP_VIEWS];
 namespace {
 
 /// Whether others can see what we write there, and we what they do.
-bool is_shared(u64 address, u64 bytes) {
+bool others_see(u64 address, u64 bytes) {
     const ChunkSpan span = chunks_of(address, bytes);
     for (u32 c = span.first; c < span.end; ++c) {
         const ChunkView state = pool.state(c);
@@ -34,10 +34,23 @@ long GroupScope::look_up() {
         if (reply.status != Status::ok) return error_of(reply.status);
         if (reply.group != address_) return -EINVAL;  // a root
         view_.group = address_;
+        view_.says = view_.looks = false;
         view_.index = reply.index;
         view_.born = side().born.load();  // the group stays while this process holds it
+        if (!collect_parts()) return -ENOMEM;
+        if (!is_readers_table_ours()) return 0;
+        u64 since = NOT_LOOKING;  // another view of it may have been given up before
+        view_.place = arena().readers().find(this_client.index, this_client.generation, since);
+        view_.says = view_.place != GROUP_READERS;
+        view_.looks = since != NOT_LOOKING;
+        return 0;
     }
     return is_up_to_date() || collect_parts() ? 0 : -ENOMEM;
+}
+
+/// Whether the writer looks at what this process notes in the group.
+bool GroupScope::is_readers_table_ours() const {
+    return view_.shared && record().owner.load() != OWNER_ELSEWHERE;
 }
 
 bool GroupScope::collect_parts() {
@@ -54,7 +67,7 @@ bool GroupScope::collect_parts() {
         if (e.group.load() != view_.index || !in_heap_window(address)) break;
         if (own && bytes < 2 * sizeof(GroupHeader)) break;  // not made by us
         if (!make_accessible(address, bytes)) break;
-        view_.shared = view_.shared && is_shared(address, bytes);
+        view_.shared = view_.shared && others_see(address, bytes);
         view_.parts[n] = {address + (own ? sizeof(GroupHeader) : 0), address + bytes};
         if (own) {
             view_.count = n + 1;
@@ -66,10 +79,27 @@ bool GroupScope::collect_parts() {
     return false;
 }
 
+void GroupScope::note_look() const {
+    const GroupArena own = arena();
+    view_.says =
+        own.readers().note(view_.place, this_client.index, this_client.generation, own.period());
+    view_.looks = view_.says;
+}
+
+void GroupScope::end_look() const {
+    if (!is_readers_table_ours()) return;
+    GroupReaders readers = arena().readers();
+    if (!view_.says) view_.place = readers.enter(this_client.index, this_client.generation);
+    view_.says = view_.place != GROUP_READERS &&
+                 readers.note(view_.place, this_client.index, this_client.generation, NOT_LOOKING);
+    view_.looks = false;
+}
+
 bool group_received(Received& received) {
     received.group = received.object;
     const GroupScope hands(received.group);
     if (hands.error() != 0) return false;
+    hands.begin_look();
     const u32 root = hands.record().root.load();
     if (root != NO_RECORD) {
         received.object = reinterpret_cast<void*>(export_at(root).address.load());

@@ -25,8 +25,11 @@ struct GroupView {
     u32 born;    // ExportSide::born: an address, a record and both may be another group's later
     u32 newest;  // extent; 0: none
     u32 freezes;
-    u32 count;                         // of parts; 0: to be looked up
-    bool shared;                       // false: some of it is private to this process since a fork
+    u32 count;    // of parts; 0: to be looked up
+    bool shared;  // false: some of it is private to this process since a fork
+    bool says;    // when it looks: at `place` of the group's readers
+    bool looks;   // since it said so; else it always does
+    u32 place;
     GroupPart parts[MAX_EXTENTS + 1];  // newest first, the group's own block last
 };
 
@@ -57,6 +60,8 @@ class GroupScope {
         if (record().writer.load() != this_client.index) return -EPERM;
         return view_.shared ? 0 : -EXDEV;
     }
+    /// False: some of it is private to this process since a fork.
+    bool is_shared() const { return view_.shared; }
 
     const Export& record() const { return export_at(view_.index); }
     const ExportSide& side() const { return side_at(view_.index); }
@@ -74,6 +79,12 @@ class GroupScope {
     }
 
     uptr address() const { return address_; }
+    /// From here on this process may be reading what the root leads to.
+    void begin_look() const {
+        if (AEP_UNLIKELY(view_.says && !view_.looks)) note_look();
+    }
+    /// It is not until the next begin_look(). Nothing for who reads a copy, from another node, or as one too many.
+    void end_look() const;
     /// After an extension.
     bool look_again() {
         view_.count = 0;
@@ -92,6 +103,8 @@ class GroupScope {
     }
     long look_up();
     bool collect_parts();
+    void note_look() const;
+    bool is_readers_table_ours() const;
 
     u64 address_;
     GroupView& view_;

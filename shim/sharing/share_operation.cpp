@@ -41,6 +41,8 @@ long error_of(Status status) {
             return -EPERM;
         case Status::busy:
             return -EBUSY;
+        case Status::elsewhere:
+            return -EXDEV;
         default:
             return -EINVAL;
     }

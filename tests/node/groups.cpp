@@ -20,6 +20,7 @@ using namespace test;
 
 constexpr u32 CLIENTS = 3;
 constexpr u64 BLOCK = 64 * KiB;
+constexpr u32 MAX_KNOWN = op::MAX_GROUP_READERS;
 
 /// What should be.
 class Model {
@@ -31,7 +32,7 @@ class Model {
     void step() {
         const u32 client = 1 + pick(CLIENTS);
         if (groups_.size() < 3) return make(client);
-        switch (pick(10)) {
+        switch (pick(12)) {
             case 0:
                 return make(client);
             case 1:
@@ -49,6 +50,10 @@ class Model {
                 return drop(client, any());
             case 8:
                 return collect(client);
+            case 9:
+                return take_over(client, any());
+            case 10:
+                return count_unknown(client, any());
             default:
                 if (pick(20) == 0) die(client);
         }
@@ -184,6 +189,31 @@ class Model {
             ASSERT_EQ(reply.status, Status::ok);
             g.writer = to;
         }
+    }
+
+    void take_over(u32 client, Group& g) {
+        const auto reply = ask(client, op::TakeGroup{g.address()});
+        if (g.held.count(client) == 0) {
+            ASSERT_EQ(reply.status, Status::not_held);
+        } else if (g.writer != 0 && g.writer != client) {
+            ASSERT_EQ(reply.status, Status::not_writer);
+        } else {
+            ASSERT_EQ(reply.status, Status::ok);
+            g.writer = client;
+        }
+    }
+
+    /// Of those that are neither the client's nor those of another one that it knows.
+    void count_unknown(u32 client, Group& g) {
+        op::CountUnknown question{.group = g.address()};
+        const u32 known = pick(CLIENTS + 1);
+        if (known != client) question.known[pick(MAX_KNOWN)] = static_cast<u16>(known);
+        const auto reply = ask(client, question);
+        ASSERT_EQ(reply.status, Status::ok);
+        u64 expected = references(g);
+        for (const auto& [holder, count] : g.held)
+            if (holder == client || holder == known) expected -= count;
+        ASSERT_EQ(reply.unknown, expected);
     }
 
     u64 name_of(const Group& g) { return g.root != 0 && pick(2) == 0 ? g.root : g.address(); }
@@ -380,6 +410,8 @@ TEST(Groups, WhatNobodyHoldsIsNotWritten) {
         EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 3 * BLOCK, BLOCK}).status, Status::miss);
         EXPECT_EQ(ask(1, op::SetRoot{at, at + 64, 16}).status, Status::miss);
         EXPECT_EQ(ask(1, op::SetWriter{at, id_of(2, 7)}).status, Status::miss);
+        EXPECT_EQ(ask(1, op::TakeGroup{at}).status, Status::miss);
+        EXPECT_EQ(ask(1, op::CountUnknown{.group = at}).status, Status::miss);
     });
 }
 
@@ -411,7 +443,17 @@ TEST(Groups, WhatIsNoneIsRefused) {
             EXPECT_EQ(ask(1, op::ExtendGroup{none, at + 3 * BLOCK, BLOCK}).status, Status::miss);
             EXPECT_EQ(ask(1, op::SetRoot{none, at + 64, 16}).status, Status::miss);
             EXPECT_EQ(ask(1, op::SetWriter{none, 0}).status, Status::miss);
+            EXPECT_EQ(ask(1, op::TakeGroup{none}).status, Status::miss);
+            EXPECT_EQ(ask(1, op::CountUnknown{.group = none}).status, Status::miss);
         }
+        EXPECT_EQ(ask(2, op::TakeGroup{at}).status, Status::not_writer);
+        EXPECT_EQ(ask(3, op::TakeGroup{at}).status, Status::not_held);
+        // Who names clients that are none, or one again and again, is told that there are others.
+        op::CountUnknown wild{.group = at};
+        for (u16& one : wild.known) one = 0xffff;
+        EXPECT_EQ(ask(1, wild).unknown, ask(1, op::CountUnknown{.group = at}).unknown);
+        for (u16& one : wild.known) one = 2;
+        EXPECT_NE(ask(1, wild).unknown, 0u);
         for (const u64 memory : {u64{0}, ~u64{0}, others, at, at + BLOCK, root})
             EXPECT_EQ(ask(1, op::ExtendGroup{at, memory, BLOCK}).status, Status::not_held);
         EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 3 * BLOCK, 0}).status, Status::not_held);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -137,6 +138,106 @@ std::string in_threads(dsm_group* group, unsigned threads, unsigned steps) {
     return "ok";
 }
 
+/// What is replaced as a whole, again and again, while others look at it: some 25 KB in many objects, each marked.
+struct Page {
+    Page* next;
+    std::uint64_t first_mark;
+    std::uint64_t filling[120];
+    std::uint64_t last_mark;
+};
+struct Edition {
+    Page* pages;
+    std::uint64_t mark;
+};
+struct Board {
+    std::atomic<Edition*> current;
+};
+constexpr unsigned PAGES = 25;
+
+/// One after the other, each in place of the former, which is freed at once.
+bool replace(dsm_group* group, unsigned times) {
+    auto* board = static_cast<Board*>(dsm_group_root(group));
+    if (board == nullptr) {
+        board = static_cast<Board*>(dsm_group_alloc(group, sizeof(Board)));
+        if (board == nullptr) return false;
+        board->current = nullptr;
+        if (dsm_group_set_root(group, board) != 0) return false;
+    }
+    for (; times != 0; --times) {
+        Edition* const former = board->current;
+        auto* edition = static_cast<Edition*>(dsm_group_alloc(group, sizeof(Edition)));
+        if (edition == nullptr) return false;
+        *edition = {nullptr, former == nullptr ? 1 : former->mark + 1};
+        for (unsigned i = 0; i < PAGES; ++i) {
+            auto* page = static_cast<Page*>(dsm_group_alloc(group, sizeof(Page)));
+            if (page == nullptr) return false;
+            page->next = edition->pages;
+            page->first_mark = page->last_mark = edition->mark;
+            edition->pages = page;
+        }
+        board->current = edition;
+        if (former == nullptr) continue;
+        for (Page *page = former->pages, *next; page != nullptr; page = next) {
+            next = page->next;
+            if (dsm_group_free(group, page) != 0) return false;
+        }
+        if (dsm_group_free(group, former) != 0) return false;
+    }
+    return true;
+}
+
+/// Whether the edition there is is whole, from its beginning to its end.
+bool is_whole(const Board& board) {
+    const Edition* const edition = board.current;
+    unsigned pages = 0;
+    for (const Page* page = edition->pages; page != nullptr; page = page->next) {
+        if (page->first_mark != edition->mark || page->last_mark != edition->mark) return false;
+        if (++pages > PAGES) return false;
+    }
+    return pages == PAGES;
+}
+
+/// Looks again and again, in a thread, until it is asked what it has seen.
+class Watcher {
+  public:
+    void begin(dsm_group* group) {
+        looks_ = broken_ = 0;
+        going_ = true;
+        thread_ = std::thread([this, group] {
+            while (going_) {
+                const auto* board = static_cast<const Board*>(dsm_group_root(group));
+                if (board == nullptr || !is_whole(*board)) ++broken_;
+                if (dsm_group_quiesce(group) != 0) ++broken_;
+                ++looks_;
+            }
+        });
+    }
+    std::string end() {
+        going_ = false;
+        thread_.join();
+        return std::to_string(broken_) + (looks_ != 0 ? " looked" : " nothing");
+    }
+
+  private:
+    std::atomic<bool> going_{false};
+    std::atomic<unsigned long> looks_{0}, broken_{0};
+    std::thread thread_;
+};
+Watcher watcher;
+
+/// "bytes deferred references writer".
+std::string facts_of(dsm_group* group) {
+    dsm_group_info info{};
+    if (dsm_group_inspect(group, &info, sizeof info) != 0) return strerrorname_np(errno);
+    // An older program knows less of it.
+    dsm_group_info less{};
+    less.deferred = 99;
+    dsm_group_inspect(group, &less, sizeof less.bytes);
+    if (less.bytes != info.bytes || less.deferred != 99) return "wrote beyond the size";
+    return std::to_string(info.bytes) + " " + std::to_string(info.deferred) + " " +
+           std::to_string(info.references) + " " + std::to_string(info.writer);
+}
+
 /// Looks at a list that came with a message, as far as it goes: its writer may just be prolonging it.
 void look_at(const List& list) {
     unsigned nodes = 0;
@@ -242,6 +343,28 @@ const Commands GROUP_COMMANDS = {
     {"gbytes", [](const Words& w) { return number_or_error(dsm_group_bytes(group_of(w))); }},
     {"ghand",
      [](const Words& w) { return ok_or_error(dsm_group_hand_over(group_of(w), w.number(1))); }},
+    {"gquiesce", [](const Words& w) { return ok_or_error(dsm_group_quiesce(group_of(w))); }},
+    {"gfacts", [](const Words& w) { return facts_of(group_of(w)); }},
+    {"gtake", [](const Words& w) { return ok_or_error(dsm_group_take_over(group_of(w))); }},
+    {"greplace",
+     [](const Words& w) {
+         return ok_or_error(replace(group_of(w), w.number<unsigned>(1)) ? 0 : -1);
+     }},
+    {"at", [](const Words& w) { return address_text(*w.pointer<void*>(0)); }},
+    {"word",
+     [](const Words& w) {
+         return std::to_string(w.pointer<std::uint64_t>(0)[w.number(1) / sizeof(std::uint64_t)]);
+     }},
+    {"gwhole",
+     [](const Words& w) {
+         return std::string(is_whole(*w.pointer<const Board>(0)) ? "whole" : "broken");
+     }},
+    {"gwatch",
+     [](const Words& w) {
+         watcher.begin(group_of(w));
+         return std::string("going");
+     }},
+    {"gwatched", [](const Words&) { return watcher.end(); }},
     {"gclose", [](const Words& w) { return ok_or_error(dsm_group_close(group_of(w))); }},
     {"gprolong",
      [](const Words& w) {

@@ -130,6 +130,19 @@ class Groups(GroupTest):
         self.expect_sound()
         self.expect_nothing_left()
 
+    def test_after_a_fork_there_are_new_groups(self):
+        a, b = self.pair()
+        for _ in range(3):
+            self.assertEqual(a.fork(a.new(10), a.new(10)), "0")
+            group, root = self.list_of(a, 3000, 100)
+            self.pass_root(a, b, group, root)
+            self.assertEqual(a.gprolong(group, 10, 100), "ok")
+            self.assertEqual(b.gsum(b.groot(group)), list_sum(3010))
+            self.assertEqual(b.drop(root), "ok")
+            self.assertEqual(a.gclose(group), "ok")
+        self.expect_sound()
+        self.expect_nothing_left()
+
     def test_readers_follow_a_growing_group(self):
         a, b = self.pair()
         group, root = self.list_of(a, 10)
@@ -328,6 +341,9 @@ class Groups(GroupTest):
         said = self.example("containers", ["count"], ["send", text])
         self.assertEqual(sorted(said.split("\n")[:-1]),
                          sorted(f"word{i}-{'x' * i} 20" for i in range(100)))
+
+    def test_the_example_prices(self):
+        self.assertEqual(self.example("prices", ["follow"], ["publish", "3000"]), "edition 3001 is ours\n")
 
     def test_a_fork_ends_what_a_writer_can_do(self):
         a, b = self.pair()

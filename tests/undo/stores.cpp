@@ -110,6 +110,8 @@ void all_operations(Exhaustion& all) {
     };
     ok({"send to who dies", THREE, op::Send{.object = c, .to = id(1), .bytes = 64}});
     leave(ONE);
+    ok({"take over", THREE, op::TakeGroup{.group = group}});
+    ok({"count unknown", THREE, op::CountUnknown{.group = group}});
     ok({"last drop of an orphan", THREE, op::Drop{.object = group}});
     leave(TWO);
     leave(THREE);

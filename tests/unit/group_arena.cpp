@@ -40,6 +40,12 @@ class Memory {
         parts_.insert(parts_.begin(), {begin, end_});
         arena().part_added();
     }
+    /// The writer is killed when the part is there, and before it is used.
+    void grow_and_die(usize bytes) {
+        const u64 begin = end_ + GAP;
+        end_ = begin + bytes;
+        parts_.insert(parts_.begin(), {begin, end_});
+    }
     bool gaps_are_untouched() const {
         u64 at = reinterpret_cast<u64>(bytes_.data());
         for (auto part = parts_.rbegin(); part != parts_.rend(); ++part) {
@@ -83,8 +89,8 @@ TEST(GroupArena, BlocksKeepWhatIsInThemUntilTheyAreFreed) {
                 const Block b{some_size(random), static_cast<u8>(random())};
                 const usize alignment = usize{1} << random() % 9;
                 u64 at = memory.arena().allocate(b.bytes, alignment);
-                if (at == 0 && memory.arena().worth_a_sweep(true)) {
-                    memory.arena().sweep(true);
+                if (at == 0 && memory.arena().worth_a_sweep(Unread::all)) {
+                    memory.arena().sweep(Unread::all);
                     at = memory.arena().allocate(b.bytes, alignment);
                 }
                 if (at == 0 && memory.parts().size() < 8) {
@@ -115,7 +121,7 @@ TEST(GroupArena, BlocksKeepWhatIsInThemUntilTheyAreFreed) {
         }
         ASSERT_TRUE(memory.gaps_are_untouched());
         for (const auto& [at, block] : live) ASSERT_TRUE(memory.arena().free(at, false));
-        memory.arena().sweep(true);
+        memory.arena().sweep(Unread::all);
         // Each part is one piece again.
         std::vector<usize> pieces;
         for (const GroupPart& part : memory.parts()) pieces.push_back(part.end - part.begin - 64);
@@ -132,15 +138,94 @@ TEST(GroupArena, DeferredBlocksAreReadableUntilASweepThatMayHaveThem) {
         blocks.push_back(at);
     }
     for (const u64 at : blocks) ASSERT_TRUE(memory.arena().free(at, true));
-    EXPECT_FALSE(memory.arena().worth_a_sweep(false));
-    EXPECT_TRUE(memory.arena().worth_a_sweep(true));
-    memory.arena().sweep(false);
+    EXPECT_FALSE(memory.arena().worth_a_sweep(Unread::none));
+    EXPECT_TRUE(memory.arena().worth_a_sweep(Unread::all));
+    memory.arena().sweep(Unread::none);
     EXPECT_EQ(memory.arena().allocate(100, 16), 0u);
     for (const u64 at : blocks)
         for (usize n = 0; n < 100; ++n) ASSERT_EQ(reinterpret_cast<const u8*>(at)[n], 0x11);
-    memory.arena().sweep(true);
+    memory.arena().sweep(Unread::all);
     EXPECT_EQ(memory.arena().deferred(), 0u);
     for (usize n = 0; n < blocks.size(); ++n) ASSERT_NE(memory.arena().allocate(100, 16), 0u);
+}
+
+TEST(GroupArena, WhatIsOlderThanAPeriodIsTakenInAndTheRestStays) {
+    Memory memory(64 * KiB);
+    std::vector<u64> blocks;
+    while (const u64 at = memory.arena().allocate(100, 16)) blocks.push_back(at);
+    const auto defer = [&](usize from, usize to) {
+        for (usize n = from; n < to; ++n) ASSERT_TRUE(memory.arena().free(blocks[n], true));
+    };
+    const usize third = blocks.size() / 3;
+    for (int round = 0; round < 5; ++round) {
+        defer(0, third);
+        EXPECT_EQ(memory.arena().older(), 0u);
+        memory.arena().next_period();
+        const u64 older = memory.arena().older();
+        EXPECT_GE(older, third * 100);
+        defer(third, 2 * third);
+        EXPECT_EQ(memory.arena().older(), older);
+        memory.arena().sweep(Unread::older);
+        std::vector<u64> again;
+        while (const u64 at = memory.arena().allocate(100, 16)) again.push_back(at);
+        EXPECT_EQ(std::vector<u64>(blocks.begin(), blocks.begin() + static_cast<long>(third)),
+                  (std::sort(again.begin(), again.end()), again));
+        EXPECT_EQ(memory.arena().deferred(), older);  // those of this period
+        memory.arena().sweep(Unread::all);
+        while (memory.arena().allocate(100, 16) != 0) continue;
+        memory.arena().next_period();
+    }
+}
+
+TEST(GroupArena, PeriodsGoRoundOddAndEvenByTurns) {
+    for (const u64 period : {u64{1}, u64{2}, LAST_PERIOD - 1, LAST_PERIOD}) {
+        EXPECT_NE(period_after(period), NOT_LOOKING);
+        EXPECT_NE(period_after(period) % 2, period % 2);
+        EXPECT_EQ(GroupReader::make(7, 9, period).since(), period);
+    }
+}
+
+/// The header and the bins as they may be when a writer is killed: whatever they say, who takes over has all the blocks.
+TEST(GroupArena, WhoTakesOverFindsAllBlocksWhereverTheFormerWriterWasKilled) {
+    for (u64 seed = 1; seed <= 40; ++seed) {
+        std::mt19937_64 random(seed);
+        Memory memory(16 * KiB);
+        std::vector<u64> live;
+        for (int i = 0; i < 300; ++i) {
+            if (i == 200) memory.grow(50'000);
+            if (random() % 3 != 0 || live.empty()) {
+                const u64 at =
+                    memory.arena().allocate(some_size(random) % 500, usize{16} << random() % 4);
+                if (at != 0) live.push_back(at);
+            } else {
+                ASSERT_TRUE(memory.arena().free(live.back(), random() % 2 == 0));
+                live.pop_back();
+            }
+        }
+        const u64 deferred = memory.arena().deferred();
+        // Half done: lists and counts are of any moment; the untouched rest begins where it did before the last block.
+        for (u64& bin : memory.header().bins) bin = random() % 2 == 0 ? 0 : bin;
+        for (u64& word : memory.header().filled) word = random();
+        memory.header().deferred[0] = memory.header().deferred[1] = random();
+        memory.arena().take_over();
+        EXPECT_EQ(memory.arena().deferred(), deferred);
+        for (const u64 at : live) ASSERT_TRUE(memory.arena().free(at, false));
+        memory.arena().sweep(Unread::all);
+        for (const GroupPart& part : memory.parts())
+            ASSERT_NE(memory.arena().allocate(part.end - part.begin - 64, 16), 0u);
+    }
+}
+
+TEST(GroupArena, WhoTakesOverHasThePartThatCameLast) {
+    for (const bool full : {false, true}) {
+        Memory memory(16 * KiB);
+        while (full && memory.arena().allocate(16, 16) != 0) continue;
+        memory.grow_and_die(64 * KiB);
+        EXPECT_EQ(memory.arena().allocate(50'000, 16), 0u);
+        memory.arena().take_over();
+        EXPECT_NE(memory.arena().allocate(50'000, 16), 0u);
+        EXPECT_EQ(memory.arena().allocate(8000, 16) != 0, true);
+    }
 }
 
 TEST(GroupArena, BlocksOfAFormerGroupAreNone) {
@@ -183,7 +268,10 @@ TEST(GroupArena, WhateverIsOverwrittenItStaysWithinItsParts) {
                         memory.arena().free(blocks[random() % blocks.size()], random() % 2 == 0);
                     break;
                 case 5:
-                    if (random() % 50 == 0) memory.arena().sweep(random() % 2 == 0);
+                    if (random() % 50 == 0)
+                        memory.arena().sweep(random() % 2 == 0 ? Unread::all : Unread::older);
+                    if (random() % 50 == 0) memory.arena().next_period();
+                    if (random() % 100 == 0) memory.arena().take_over();
                     if (random() % 400 == 0 && memory.parts().size() < 6) memory.grow(100'000);
                     break;
                 case 6: {  // a word of a block, its head or its list

@@ -44,7 +44,7 @@ int produce(unsigned batches) {
         batch->first = std::uint64_t{i} * batch->numbers.size();
         for (std::size_t n = 0; n < batch->numbers.size(); ++n)
             batch->numbers[n] = batch->first + n;
-        batch.send(*consumer);  // waits while the mailbox is full
+        batch.send(*consumer, dsm::FOREVER);  // waits while the mailbox is full
     }
     return 0;
 }

@@ -22,13 +22,16 @@ namespace {
 
 namespace dsm = aep::dsm;
 
+// Which call it is goes with the message, as its tag.
 struct Request {
-    std::uint64_t ticket = 0;
+    static constexpr const char* dsm_type_name = "rpc.Request";
+    static constexpr std::uint32_t dsm_version = 1;
     std::array<std::uint32_t, 256> numbers{};
 };
 
 struct Reply {
-    std::uint64_t ticket = 0;
+    static constexpr const char* dsm_type_name = "rpc.Reply";
+    static constexpr std::uint32_t dsm_version = 1;
     std::uint64_t sum = 0;
     std::uint32_t greatest = 0;
 };
@@ -37,7 +40,6 @@ struct Reply {
 
 dsm::Ref<Reply> answer(const Request& request) {
     auto reply = dsm::make<Reply>();
-    reply->ticket = request.ticket;
     for (const std::uint32_t number : request.numbers) {
         reply->sum += number;
         if (number > reply->greatest) reply->greatest = number;
@@ -49,16 +51,19 @@ dsm::Ref<Reply> answer(const Request& request) {
 unsigned long answer_all() {
     const dsm::Channel<Request> everybody(DSM_ANY);
     unsigned long answered = 0;
-    while (const auto request = everybody.try_receive()) {
-        const dsm::Channel<Reply> caller(request.sender());
+    for (;;) {
         try {
-            if (caller.try_send(answer(*request))) ++answered;
+            const auto request = everybody.try_receive();
+            if (!request) return answered;
+            const dsm::Channel<Reply> caller(request.sender());
+            if (caller.try_send(answer(*request), request.tag())) ++answered;
             // Else its mailbox is full: it does not read its replies, so it gets no more.
         } catch (const std::system_error& error) {
-            if (error.code().value() != ESRCH) throw;  // it has died meanwhile
+            const int code = error.code().value();
+            // The caller has died meanwhile; or it is another program, or of another version.
+            if (code != ESRCH && code != EPROTOTYPE && code != EMSGSIZE) throw;
         }
     }
-    return answered;
 }
 
 /// SIGTERM as a descriptor.
@@ -104,15 +109,14 @@ int call(unsigned long calls) {
     const dsm::Channel<Reply> replies(server.peer());
     auto request = dsm::make<Request>();  // one for all: the server only reads it, until it replies
     for (unsigned long i = 0; i < calls; ++i) {
-        request->ticket = i;
         std::uint64_t sum = 0;
         for (std::uint32_t n = 0; n < request->numbers.size(); ++n) {
             request->numbers[n] = static_cast<std::uint32_t>(i) + n;
             sum += request->numbers[n];
         }
-        server.send(request);
+        server.send(request, dsm::FOREVER, i);
         const auto reply = replies.receive();
-        if (reply->ticket != i || reply->sum != sum || reply->greatest != i + 255) {
+        if (reply.tag() != i || reply->sum != sum || reply->greatest != i + 255) {
             std::fputs("rpc: a wrong reply\n", stderr);
             return 1;
         }

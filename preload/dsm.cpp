@@ -6,6 +6,7 @@
 #include "include/aep/dsm.h"
 #include "preload/errno_result.hpp"
 #include "preload/export.hpp"
+#include "preload/fill_info.hpp"
 #include "shim/context/join.hpp"
 #include "shim/driver/allocator.hpp"
 #include "shim/sharing/guests.hpp"
@@ -126,6 +127,21 @@ AEP_EXPORT int dsm_send_wait(dsm_id to, void* object, int timeout_ms) noexcept {
         object, [&](usize bytes) { return share_send(ShareId{to}, object, bytes, timeout_ms); });
 }
 
+AEP_EXPORT int dsm_send_message(dsm_id to, void* object, const struct dsm_label* label,
+                                int timeout_ms, unsigned flags) noexcept {
+    Label said;
+    if (label != nullptr)
+        said = {.tag = label->tag, .type = label->type, .version = label->version};
+    if ((flags & ~DSM_DROP) != 0 || (label != nullptr && label->reserved != 0))
+        return errno_result(-EINVAL);
+    const int sent = with_object(object, [&](usize bytes) {
+        return share_send(ShareId{to}, object, bytes, timeout_ms, said);
+    });
+    if (sent != 0 || (flags & DSM_DROP) == 0) return sent;
+    dsm_free(object);  // the reference that the send has just found
+    return 0;
+}
+
 AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) noexcept {
     Received received;
     if (errno_result(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
@@ -135,6 +151,33 @@ AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) no
                  .group = static_cast<dsm_group*>(received.group)};
     }
     return received.object;
+}
+
+AEP_EXPORT void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
+                                  size_t size) noexcept {
+    Received received;
+    if (errno_result(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
+    const struct dsm_message all {
+        .sender = received.sender.bits, .size = received.bytes,
+        .group = static_cast<dsm_group*>(received.group), .tag = received.label.tag,
+        .type = received.label.type, .version = received.label.version, .reserved = 0
+    };
+    fill_info(message, size, all);
+    return received.object;
+}
+
+AEP_EXPORT int dsm_expect(const struct dsm_message* message, uint64_t type, uint32_t version,
+                          size_t bytes) noexcept {
+    if (message->type != 0 && (message->type != type || message->version != version))
+        return errno_result(-EPROTOTYPE);
+    return message->size < bytes ? errno_result(-EMSGSIZE) : 0;
+}
+
+AEP_EXPORT uint64_t dsm_type(const char* name) noexcept {
+    u64 hash = 0xcbf2'9ce4'8422'2325;  // FNV-1a, as aep/dsm.hpp
+    for (; *name != '\0'; ++name)
+        hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100'0000'01b3;
+    return hash == 0 ? 1 : hash;
 }
 
 AEP_EXPORT int dsm_fd(void) noexcept {

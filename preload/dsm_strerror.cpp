@@ -41,6 +41,8 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
                    "neither completed nor undone";
         case EPERM:
             return "another client is the writer of the group, or nobody";
+        case EPROTOTYPE:
+            return "the message is of another type or version than what was expected";
         case ESRCH:
             return "no such client, or it is dead or has not called dsm_attach";
         case ESTALE:

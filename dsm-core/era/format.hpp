@@ -151,9 +151,13 @@ struct MessageEntry {
     Word cell;
     Word to;
     Word from;
-    u64 reserved;  // zero
+    // What the sender says of it, believed by nobody.
+    Word tag;
+    Word type;
+    Word version;
+    u64 reserved[2];  // zero
 };
-static_assert(CACHE_LINE % sizeof(MessageEntry) == 0);
+static_assert(CACHE_LINE == sizeof(MessageEntry));
 
 /// Read and written word by word (base/copied.hpp).
 struct alignas(u64) ClientName {

@@ -15,14 +15,16 @@
 //   head, tail | all             hints, which only grow: a wrong one costs looks or order
 #pragma once
 
+#include "dsm-core/base/label.hpp"
 #include "dsm-core/era/transaction.hpp"
 
 namespace aep::era {
 
-/// For whom a message is and by whom, as the layers above name clients.
+/// For whom a message is and by whom, as the layers above name clients, and what the sender says of it.
 struct Envelope {
     u64 to = 0;
     u64 from = 0;
+    Label label{};
 };
 
 /// A message that lies in a ring of this node. Somebody else may take it first.
@@ -92,6 +94,9 @@ Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
         // On the cell's line, and so in the pool with the claim, before the message is there.
         m.store(entry.to, envelope.to);
         m.store(entry.from, envelope.from);
+        m.store(entry.tag, envelope.label.tag);
+        m.store(entry.type, envelope.label.type);
+        m.store(entry.version, envelope.label.version);
         const Status status = lane.attach_claimed(cell, object, false);
         if (status != Status::ok) return status;
         if (m.load(t.tail(from, to)) == tail) {
@@ -125,8 +130,10 @@ bool each_message(Memory& m, const Tables& t, u32 from, u32 to, bool all, Visit&
         const MessageEntry& entry = t.message_entry(from, to, static_cast<u32>(position % slots));
         const Cell found{m.load(entry.cell)};
         if (!found.holds() || found.claimer() != NOBODY) continue;
+        const Label label{m.load(entry.tag), m.load(entry.type),
+                          static_cast<u32>(m.load(entry.version))};
         if (visit(RemoteMessage{
-                from, position, found.object(), {m.load(entry.to), m.load(entry.from)}}))
+                from, position, found.object(), {m.load(entry.to), m.load(entry.from), label}}))
             return true;
     }
     return false;

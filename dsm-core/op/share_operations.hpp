@@ -3,6 +3,7 @@
 // Crash rule: see sharing/share_ops.hpp.
 #pragma once
 
+#include "dsm-core/base/label.hpp"
 #include "dsm-core/op/operation.hpp"
 
 namespace aep {
@@ -58,7 +59,8 @@ struct Send {
     static constexpr const char* NAME = "send";
     uptr object = 0;
     ShareId to{};
-    u64 bytes = 0;       // of the object, if it has not been sent before
+    u64 bytes = 0;  // of the object, if it has not been sent before
+    Label label{};
     using Reply = Done;  // gone: no such client, or it does not take part; full; not_held;
                          // need_records; limit
     friend constexpr bool operator==(const Send&, const Send&) = default;
@@ -75,6 +77,7 @@ struct Receive {
         uptr object = 0;
         u64 bytes = 0;  // of an object
         ShareId sender{};
+        Label label{};
     };
 };
 

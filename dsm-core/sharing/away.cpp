@@ -168,7 +168,7 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
             AEP_AWAY_CRASH_POINT("away: created");
         }
         const era::Status sent =
-            era::send(lane, to.node(), object, {to.bits, id_of(caller.client).bits});
+            era::send(lane, to.node(), object, {to.bits, id_of(caller.client).bits, o.label});
         if (sent == era::Status::ok) AEP_AWAY_CRASH_POINT("away: message sent");
         return sent;
     });
@@ -250,7 +250,8 @@ bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& 
         reply = {.kind = group ? ObjectKind::group : ObjectKind::object,
                  .object = e.address,
                  .bytes = group ? 0 : u64{e.bytes},
-                 .sender = {w.envelope.from}};
+                 .sender = {w.envelope.from},
+                 .label = w.envelope.label};
     }
     unpin(caller.slot, index);
     return taken;

@@ -93,8 +93,11 @@ inline constexpr u32 IS_BRANCH = u32{1} << 31;
 
 /// A reference under way. It counts as one of the export's.
 struct Message {
-    Logged<u64> object;  // index of the Export
-    Logged<u64> sender;  // ShareId
+    Logged<u32> object;   // index of the Export
+    Logged<u32> version;  // of the label
+    Logged<u64> sender;   // ShareId
+    Logged<u64> tag, type;
+    Label label() const { return {tag, type, version}; }
 };
 
 inline constexpr u32 MAILBOX_MESSAGES = 512;

@@ -58,7 +58,8 @@ op::Send::Reply perform_locked(u32 client, const op::Send& o, SharingLock& lock)
     if (status != Status::ok) return {.status = status};
     const u32 object = holder_at(holder).object;
     const u32 place = (receiver.first_message + receiver.messages) % MAILBOX_MESSAGES;
-    write_unreached(mailbox_of(to.client())[place], {object, id_of(client).bits});
+    write_unreached(mailbox_of(to.client())[place],
+                    {object, o.label.version, id_of(client).bits, o.label.tag, o.label.type});
     ++export_at(object).references;
     AEP_SHARE_CRASH_POINT("share: message laid down");
     ++receiver.messages;
@@ -85,8 +86,9 @@ u32 find_message(u32 client, ShareId from) {
     return MAILBOX_MESSAGES;
 }
 
-/// So many messages change places between two commits.
-constexpr u32 MOST_MOVES = 128;
+/// So many messages change places between two commits, each of five words that are logged twice.
+constexpr u32 MOST_MOVES = 64;
+static_assert(MOST_MOVES * 2 * 5 < UndoLog::CAPACITY - 100);
 
 /// Takes the message out. It comes before older ones by changing places with one after the other: each of these
 /// steps may be the last one, for only the order of messages from different senders is another then.
@@ -121,7 +123,7 @@ op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock&
     if (!records_left(0, true)) return {.status = Status::need_records};
     const bool was_full = own.messages == MAILBOX_MESSAGES;
     const Message m = take_message(client, place, lock);
-    const u32 object = static_cast<u32>(m.object);
+    const u32 object = m.object;
     hold(client, object);  // the message's reference is the client's now
     ++sharing().received;
     if (was_full) lock.wake_after(client, Sleep::departures);
@@ -130,7 +132,8 @@ op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock&
     return {.kind = group ? ObjectKind::group : ObjectKind::object,
             .object = e.address,
             .bytes = group ? 0 : u64{e.bytes},
-            .sender = {m.sender}};
+            .sender = {m.sender},
+            .label = m.label()};
 }
 
 op::Reference::Reply perform_locked(u32 client, const op::Reference& o, SharingLock&) {
@@ -204,7 +207,7 @@ op::Leave::Reply perform_locked(u32 client, const op::Leave&, SharingLock& lock)
     lock.commit();
     u32 left = LEAVE_STEP;
     for (; own.messages != 0 && left != 0; --left) {
-        const u32 object = static_cast<u32>(take_message(client, 0, lock).object);
+        const u32 object = take_message(client, 0, lock).object;
         if (take_references(object, 1)) dispose(object);
         lock.commit();
     }

@@ -100,7 +100,8 @@ size_t dsm_references(void* object) DSM_NOEXCEPT;
  * dsm_attach; EAGAIN: its mailbox (512 messages) is full; EXDEV: the object lies in memory that a
  * fork made private. */
 int dsm_send(dsm_id to, void* object) DSM_NOEXCEPT;
-/* The same, waiting for room up to `timeout_ms` (-1: for ever). ETIMEDOUT; EINTR: a handler ran. */
+/* The same, waiting for room up to `timeout_ms` (-1: for ever). ETIMEDOUT; EINTR: a handler ran. What cannot be sent at all
+ * is told at once. */
 int dsm_send_wait(dsm_id to, void* object, int timeout_ms) DSM_NOEXCEPT;
 
 /* The oldest message from `from`, or from anybody; null: errno. `timeout_ms` 0: do not wait
@@ -108,6 +109,48 @@ int dsm_send_wait(dsm_id to, void* object, int timeout_ms) DSM_NOEXCEPT;
  * message of it. `info` may be null. Of a group that has no root at that moment the address of the
  * group itself is returned, with size 0: dsm_group_root says when there is one. */
 void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) DSM_NOEXCEPT;
+
+/* What a sender may say of a message; zeroes: nothing. */
+struct dsm_label {
+    uint64_t tag;      /* what it is about; the two agree */
+    uint64_t type;     /* what the object is: dsm_type of its name; 0: not said */
+    uint32_t version;  /* of that type */
+    uint32_t reserved; /* 0 */
+};
+
+/* The sender's reference goes with the message: dsm_send and dsm_free in one. */
+#define DSM_DROP 1u
+
+/* The most general send. `label` may be null. `timeout_ms` as for dsm_recv: 0: do not wait for room (EAGAIN), -1: for ever,
+ * ETIMEDOUT. `flags`: 0 or DSM_DROP, then the object is the sender's no more if this returned 0, and is as it was if
+ * not. What cannot be sent at all is told at once, whether there is room or not. Errors as of dsm_send_wait; EINVAL: a
+ * flag that is none. */
+int dsm_send_message(dsm_id to, void* object, const struct dsm_label* label, int timeout_ms,
+                     unsigned flags) DSM_NOEXCEPT;
+
+/* What came, with its label. Later versions add fields at the end. */
+struct dsm_message {
+    dsm_id sender; /* may be dead by now */
+    size_t size;
+    dsm_group* group;
+    uint64_t tag;
+    uint64_t type;
+    uint32_t version;
+    uint32_t reserved;
+};
+
+/* dsm_recv that fills in what fits into `size` bytes (sizeof *message); what this library does not know of becomes 0. */
+void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
+                       size_t size) DSM_NOEXCEPT;
+
+/* Whether a message is what its receiver is made for: EPROTOTYPE: its sender says that it is another type or version;
+ * EMSGSIZE: it has fewer bytes. Of a message without a type the size alone counts. The reference stays the receiver's. A
+ * check among friends: what a sender says need not be so. Async-signal-safe. */
+int dsm_expect(const struct dsm_message* message, uint64_t type, uint32_t version,
+               size_t bytes) DSM_NOEXCEPT;
+
+/* A hash (FNV-1a, 64 bits) of a type's name, never 0; the same in C and C++. Async-signal-safe; any process. */
+uint64_t dsm_type(const char* name) DSM_NOEXCEPT;
 
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
  * be waiting for this process. It becomes readable when one comes, stays so until a dsm_recv finds

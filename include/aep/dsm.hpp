@@ -10,17 +10,26 @@
 //
 // Channel<T> is the same to and from one peer; fd() is for event loops.
 //
+// What waits is said the same way as in C: a send without a time does not wait for room (EAGAIN), one with a time does, and a
+// receive waits as long as it is told; of those that need not be told, for ever. FOREVER is a time. A signal handler
+// that runs meanwhile ends no wait and prolongs none.
+//
+// Messages carry the hash of their type's name (T::dsm_type_name, or as the compiler writes it: say it where programs of different
+// compilers or namespaces meet) and T::dsm_version, if there is one. A receive of another type or version is EPROTOTYPE.
+//
 // Functions throw std::system_error with dsm.h's errno, std::bad_alloc for ENOMEM of an allocation.
 #pragma once
 
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -31,6 +40,12 @@ namespace aep::dsm {
 
 using Id = dsm_id;
 
+/// A time limit that there is none.
+inline constexpr std::optional<std::chrono::milliseconds> FOREVER = std::nullopt;
+/// One that is over: does not wait.
+inline constexpr std::optional<std::chrono::milliseconds> AT_ONCE = std::chrono::milliseconds(0);
+using Timeout = std::optional<std::chrono::milliseconds>;
+
 namespace detail {
 
 [[noreturn]] inline void fail(const char* what) {
@@ -40,11 +55,58 @@ inline void expect(int result, const char* what) {
     if (result != 0) fail(what);
 }
 
-/// -1 for ever; at most what an int holds.
-inline int milliseconds(std::optional<std::chrono::milliseconds> timeout) {
-    if (!timeout) return -1;
-    constexpr std::chrono::milliseconds MOST{1'000'000'000};
-    return static_cast<int>((*timeout < MOST ? *timeout : MOST).count());
+/// A time limit of several attempts: what is left of it.
+class Limit {
+  public:
+    /// Nothing: for ever.
+    explicit Limit(std::optional<std::chrono::milliseconds> timeout) : timeout_(timeout) {
+        if (timeout_ && *timeout_ > std::chrono::milliseconds::zero())
+            end_ = Clock::now() + most(*timeout_);
+    }
+    /// In milliseconds, rounded up; -1: for ever; at most what an int holds.
+    int left() const {
+        if (!timeout_) return -1;
+        if (*timeout_ <= std::chrono::milliseconds::zero()) return 0;
+        const auto now = Clock::now();
+        if (now >= end_) return 0;
+        return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(end_ - now).count());
+    }
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    static std::chrono::milliseconds most(std::chrono::milliseconds time) {
+        constexpr std::chrono::milliseconds MOST{1'000'000'000};
+        return time < MOST ? time : MOST;
+    }
+    std::optional<std::chrono::milliseconds> timeout_;
+    Clock::time_point end_{};
+};
+
+constexpr std::uint64_t hash_of(std::string_view name) {
+    std::uint64_t hash = 0xcbf2'9ce4'8422'2325;
+    for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100'0000'01b3;
+    return hash == 0 ? 1 : hash;
+}
+
+template <class T>
+constexpr std::string_view written_name() {
+    const std::string_view text = __PRETTY_FUNCTION__;
+    const std::size_t begin = text.find("T = ") + 4;
+    return text.substr(begin, text.find_first_of(";]", begin) - begin);
+}
+
+template <class T>
+constexpr std::string_view type_name() {
+    if constexpr (requires { std::string_view(T::dsm_type_name); })
+        return T::dsm_type_name;
+    else if constexpr (std::is_arithmetic_v<T> &&
+                       sizeof(T) <= 8)  // compilers name them differently
+        return std::string_view(std::is_floating_point_v<T> ? "f1f2f3f4f5f6f7f8"
+                                : std::is_signed_v<T>       ? "i1i2i3i4i5i6i7i8"
+                                                            : "u1u2u3u4u5u6u7u8")
+            .substr((sizeof(T) - 1) * 2, 2);
+    else
+        return written_name<T>();
 }
 
 /// std::construct_at, also of an aggregate where the compiler (clang before 16) does not make one from parentheses.
@@ -60,17 +122,67 @@ struct Drop {
     void operator()(void* object) const { dsm_free(object); }
 };
 
-/// A reference that knows who sent it: what Ref (`Handle` is the object) and Root (it is the group) are.
+/// What a message says of an object that is a T.
+template <class T>
+constexpr dsm_label label_of(std::uint64_t tag) {
+    using Plain = std::remove_cv_t<T>;
+    dsm_label label{.tag = tag, .type = hash_of(type_name<Plain>()), .version = 0, .reserved = 0};
+    if constexpr (requires { Plain::dsm_version; }) label.version = Plain::dsm_version;
+    return label;
+}
+
+inline void send(Id to, void* object, const dsm_label& label, Timeout timeout, unsigned flags = 0) {
+    const Limit limit(timeout);
+    int result = 0;
+    do {
+        result = dsm_send_message(to, object, &label, limit.left(), flags);
+    } while (result != 0 && errno == EINTR);
+    expect(result, "dsm_send");
+}
+
+/// The next message, with a reference; null: none came in time.
+inline void* receive(Id from, Timeout timeout, dsm_message& message) {
+    const Limit limit(timeout);
+    void* object = nullptr;
+    do {
+        object = dsm_recv_message(from, limit.left(), &message, sizeof message);
+    } while (object == nullptr && errno == EINTR);
+    if (object == nullptr && errno != ETIMEDOUT && errno != EAGAIN) fail("dsm_recv");
+    return object;
+}
+
+/// A message that is not what its receiver expects (errno): its reference is dropped.
+[[noreturn]] inline void refuse(void* object, int error) {
+    dsm_free(object);
+    errno = error;
+    fail("dsm_recv");
+}
+
+/// Refuses what is no T.
+template <class T>
+void expect_type(void* object, const dsm_message& message) {
+    const dsm_label label = label_of<T>(0);
+    if (dsm_expect(&message, label.type, label.version, sizeof(T)) != 0) refuse(object, errno);
+}
+
+/// A reference to a T that knows what it came with: what Ref (`Handle` is the object) and Root (it is the group) are.
 /// Move-only; its end drops the reference.
-template <class Handle>
+template <class T, class Handle>
 class Held {
   public:
     explicit operator bool() const { return handle_ != nullptr; }
     /// Who sent it; DSM_ANY: made here.
     Id sender() const { return sender_; }
-    /// Sends a reference; this one stays. EAGAIN: no room within the time, ESRCH: dead.
-    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        expect(dsm_send_wait(to, handle(), milliseconds(timeout)), "dsm_send");
+    /// What it was sent with.
+    std::uint64_t tag() const { return tag_; }
+    /// Sends a reference; this one stays. EAGAIN, ETIMEDOUT: no room (within the time), ESRCH: dead.
+    void send(Id to, Timeout timeout = AT_ONCE, std::uint64_t tag = 0) const& {
+        detail::send(to, handle(), label_of<T>(tag), timeout);
+    }
+    /// Sends this one: it is empty then, and as it was if that throws.
+    void send(Id to, Timeout timeout = AT_ONCE, std::uint64_t tag = 0) && {
+        detail::send(to, handle(), label_of<T>(tag), timeout, DSM_DROP);
+        handle_.release();
     }
     /// What it leads to, whose reference is now the caller's to dsm_free.
     Handle* release() { return handle_.release(); }
@@ -78,7 +190,8 @@ class Held {
 
   protected:
     Held() = default;
-    Held(Handle* handle, Id sender) : handle_(handle), sender_(sender) {}
+    Held(Handle* handle, Id sender, std::uint64_t tag)
+        : handle_(handle), sender_(sender), tag_(tag) {}
     Handle* handle() const { return handle_.get(); }
     /// With one more reference, for whoever takes it over.
     Handle* one_more() const {
@@ -89,24 +202,8 @@ class Held {
   private:
     std::unique_ptr<Handle, Drop> handle_;
     Id sender_ = DSM_ANY;
+    std::uint64_t tag_ = 0;
 };
-
-/// The next message, with a reference; null: none came in time.
-inline void* receive(Id from, std::optional<std::chrono::milliseconds> timeout, dsm_info& info) {
-    void* object = nullptr;
-    do {
-        object = dsm_recv(from, milliseconds(timeout), &info);
-    } while (object == nullptr && errno == EINTR);
-    if (object == nullptr && errno != ETIMEDOUT && errno != EAGAIN) fail("dsm_recv");
-    return object;
-}
-
-/// A message that is not what its receiver expects: its reference is dropped.
-[[noreturn]] inline void refuse(void* object) {
-    dsm_free(object);
-    errno = EMSGSIZE;
-    fail("dsm_recv");
-}
 
 }  // namespace detail
 
@@ -136,17 +233,18 @@ concept Sharable = std::is_trivially_destructible_v<T> && !std::is_polymorphic_v
 /// One reference of this process to a shared object; move-only. Its end drops the reference.
 /// Not thread-safe in itself, like unique_ptr; what it points at is shared.
 template <Sharable T>
-class Ref : public detail::Held<T> {
+class Ref : public detail::Held<T, T> {
   public:
     Ref() = default;
     /// Takes over a reference that this process has.
-    explicit Ref(T* object, Id sender = DSM_ANY) : detail::Held<T>(object, sender) {}
+    explicit Ref(T* object, Id sender = DSM_ANY, std::uint64_t tag = 0)
+        : detail::Held<T, T>(object, sender, tag) {}
 
     T* get() const { return this->handle(); }
     T& operator*() const { return *get(); }
     T* operator->() const { return get(); }
     /// One more reference.
-    Ref share() const { return Ref(this->one_more(), this->sender()); }
+    Ref share() const { return Ref(this->one_more(), this->sender(), this->tag()); }
 };
 
 /// Makes an object of this process's heap. std::bad_alloc; ENOTCONN.
@@ -163,16 +261,15 @@ Ref<T> make(Arguments&&... arguments) {
     return ref;
 }
 
-/// Waits for the next message (for ever without a timeout); an empty Ref: none came in time.
-/// EMSGSIZE: the object is smaller than a T, and its reference is dropped. ESRCH: `from` is dead.
-/// That it is a T is the sender's word.
+/// Waits for the next message; an empty Ref: none came in time. EPROTOTYPE: it is another type or version than T; EMSGSIZE:
+/// it is smaller; its reference is dropped. ESRCH: `from` is dead. That it is a T is the sender's word.
 template <Sharable T>
-Ref<T> receive(Id from = DSM_ANY, std::optional<std::chrono::milliseconds> timeout = {}) {
-    dsm_info info{};
-    void* const object = detail::receive(from, timeout, info);
+Ref<T> receive(Id from = DSM_ANY, Timeout timeout = FOREVER) {
+    dsm_message message{};
+    void* const object = detail::receive(from, timeout, message);
     if (object == nullptr) return {};
-    if (info.size < sizeof(T)) detail::refuse(object);
-    return Ref<T>(static_cast<T*>(object), info.sender);
+    detail::expect_type<T>(object, message);
+    return Ref<T>(static_cast<T*>(object), message.sender, message.tag);
 }
 
 /// For poll and epoll: readable while a message may be waiting; dsm_fd says exactly when. Then
@@ -208,30 +305,28 @@ class Channel {
     /// aep::dsm::fd(): of the process, for the messages of all.
     int fd() const { return dsm::fd(); }
 
-    /// Sends a reference; the caller's stays. Waits while the peer's mailbox is full, at most the
-    /// timeout: ETIMEDOUT. ESRCH: the peer is dead. EINTR, EINVAL, EXDEV: see dsm_send.
-    void send(const Ref<T>& object, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        object.send(peer_, timeout);
+    /// Sends a reference; the caller's stays. EAGAIN, ETIMEDOUT: the peer's mailbox is full (all the time). ESRCH: the peer
+    /// is dead. EINVAL, EXDEV: see dsm_send.
+    void send(const Ref<T>& object, Timeout timeout = AT_ONCE, std::uint64_t tag = 0) const {
+        object.send(peer_, timeout, tag);
     }
-    /// Sends the caller's only reference: it is dropped here once it is sent, and kept if not.
-    void send(Ref<T>&& object, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        send(std::as_const(object), timeout);
-        object.reset();
+    /// Sends the caller's only reference: it is empty once that is done, and kept if it throws.
+    void send(Ref<T>&& object, Timeout timeout = AT_ONCE, std::uint64_t tag = 0) const {
+        std::move(object).send(peer_, timeout, tag);
     }
     /// False: the mailbox is full. Else as send.
-    bool try_send(const Ref<T>& object) const {
-        if (dsm_send(peer_, object.get()) == 0) return true;
+    bool try_send(const Ref<T>& object, std::uint64_t tag = 0) const {
+        const dsm_label label = detail::label_of<T>(tag);
+        if (dsm_send_message(peer_, object.get(), &label, 0, 0) == 0) return true;
         if (errno != EAGAIN) detail::fail("dsm_send");
         return false;
     }
 
     /// The oldest message; waits for it, at most the timeout: then an empty Ref. ESRCH: the peer
     /// is dead, and all that it sent has been received. EMSGSIZE: see aep::dsm::receive.
-    Ref<T> receive(std::optional<std::chrono::milliseconds> timeout = {}) const {
-        return dsm::receive<T>(peer_, timeout);
-    }
+    Ref<T> receive(Timeout timeout = FOREVER) const { return dsm::receive<T>(peer_, timeout); }
     /// The oldest message, or an empty Ref at once.
-    Ref<T> try_receive() const { return receive(std::chrono::milliseconds(0)); }
+    Ref<T> try_receive() const { return receive(AT_ONCE); }
 
     /// Each step receives, so a loop over the channel ends when the peer is dead and all that it
     /// sent has been received. With DSM_ANY it never ends. An input range: one loop at a time.

@@ -85,6 +85,7 @@ class Group {
     template <class T>
     void set_root(T* root) const {
         detail::expect(dsm_group_set_root(get(), root), "dsm_group_set_root");
+        label_ = detail::label_of<T>(0);
     }
     /// Null: it has none. That it is a T is the caller's word.
     template <class T>
@@ -92,9 +93,12 @@ class Group {
         return static_cast<T*>(dsm_group_root(get()));
     }
 
-    /// Sends a reference. EAGAIN: no room within the time, ESRCH: dead.
-    void send(Id to, std::optional<std::chrono::milliseconds> timeout = {}) const {
-        detail::expect(dsm_send_wait(to, get(), detail::milliseconds(timeout)), "dsm_send");
+    /// Sends a reference, with the type of the root that was set by this handle. EAGAIN, ETIMEDOUT: no room (within the time),
+    /// ESRCH: dead.
+    void send(Id to, Timeout timeout = AT_ONCE, std::uint64_t tag = 0) const {
+        dsm_label label = label_;
+        label.tag = tag;
+        detail::send(to, get(), label, timeout);
     }
     /// Makes another client that holds the group its writer; the reference stays.
     void hand_over(Id to) const {
@@ -118,22 +122,24 @@ class Group {
         }
     };
     std::unique_ptr<dsm_group, Close> group_;
+    mutable dsm_label label_{};
 };
 
 /// A reader's handle of a group whose root is a T: one reference; move-only. Each access sees
 /// memory that the group has got since, so begin there again after the writer has told of changes.
 template <class T>
-class Root : public detail::Held<dsm_group> {
+class Root : public detail::Held<T, dsm_group> {
   public:
     Root() = default;
     /// Takes over a reference that this process has.
-    explicit Root(dsm_group* group, Id sender = DSM_ANY) : Held(group, sender) {}
+    explicit Root(dsm_group* group, Id sender = DSM_ANY, std::uint64_t tag = 0)
+        : detail::Held<T, dsm_group>(group, sender, tag) {}
 
     T* get() const { return static_cast<T*>(dsm_group_root(group())); }
     T& operator*() const { return *get(); }
     T* operator->() const { return get(); }
     /// As released, it is Group's to take over after a hand-over.
-    dsm_group* group() const { return handle(); }
+    dsm_group* group() const { return this->handle(); }
     /// Nothing that was reached from here is used any more, by no thread: see dsm_group_quiesce. The next access looks again.
     void quiesce() const { detail::expect(dsm_group_quiesce(group()), "dsm_group_quiesce"); }
     /// What f(T&) gives, or throws; afterwards quiesce(). One thread of the process at a time: what it reached ends here.
@@ -149,22 +155,23 @@ class Root : public detail::Held<dsm_group> {
     /// writer; EXDEV: another node's.
     Group take_over() {
         detail::expect(dsm_group_take_over(group()), "dsm_group_take_over");
-        return Group(release());
+        return Group(this->release());
     }
     /// One more reference.
-    Root share() const { return Root(one_more(), sender()); }
+    Root share() const { return Root(this->one_more(), this->sender(), this->tag()); }
 };
 
-/// Waits for the next message, which must be a group; an empty Root: none came in time. EMSGSIZE:
-/// the root is smaller than a T, or it is no group; its reference is dropped. ESRCH: `from` is
-/// dead. That the root is a T is the sender's word.
+/// Waits for the next message, which must be a group; an empty Root: none came in time. EPROTOTYPE: its root is another type or
+/// version than T; EMSGSIZE: it is smaller, or no group came; the reference is dropped. ESRCH: `from` is dead. That the
+/// root is a T is the sender's word.
 template <class T>
-Root<T> receive_root(Id from = DSM_ANY, std::optional<std::chrono::milliseconds> timeout = {}) {
-    dsm_info info{};
-    void* const object = detail::receive(from, timeout, info);
+Root<T> receive_root(Id from = DSM_ANY, Timeout timeout = FOREVER) {
+    dsm_message message{};
+    void* const object = detail::receive(from, timeout, message);
     if (object == nullptr) return {};
-    if (info.group == nullptr || info.size < sizeof(T)) detail::refuse(object);
-    return Root<T>(info.group, info.sender);
+    if (message.group == nullptr) detail::refuse(object, EMSGSIZE);
+    detail::expect_type<T>(object, message);
+    return Root<T>(message.group, message.sender, message.tag);
 }
 
 /// For containers that live in a group as a whole. It holds the group's address, which is the same

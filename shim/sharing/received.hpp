@@ -11,6 +11,7 @@ struct Received {
     void* object = nullptr;
     usize bytes = 0;
     ShareId sender{};
+    Label label{};
     void* group = nullptr;  // of which the object is the root
 };
 

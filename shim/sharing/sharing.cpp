@@ -157,6 +157,12 @@ ShareId share_lookup(const char* name) {
 
 namespace {
 
+/// Whether the process holds the object, or it is a block of its own (of `bytes`) that was never sent.
+bool can_be_sent(const void* p, usize bytes) {
+    const ShareFacts facts = share_query(p);
+    return facts.own != 0 || (bytes != 0 && facts.references == 0);
+}
+
 /// A send that found the mailbox full, again.
 [[gnu::noinline]] long send_when_there_is_room(const op::Send& request, int timeout_ms) {
     const ShareId to = request.to;
@@ -189,14 +195,17 @@ op::Receive::Reply take_message(const op::Receive& request) {
 
 }  // namespace
 
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms) {
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
     share_collect();
-    const op::Send request{.object = reinterpret_cast<uptr>(p), .to = to, .bytes = bytes};
+    const op::Send request{
+        .object = reinterpret_cast<uptr>(p), .to = to, .bytes = bytes, .label = label};
     const Status status = share_with_records(request).status;
     if (AEP_LIKELY(status == Status::ok)) return 0;
-    if (status != Status::full || timeout_ms == 0) return error_of(status);
-    return send_when_there_is_room(request, timeout_ms);
+    if (status != Status::full) return error_of(status);
+    // What it is has not been looked at yet.
+    if (!can_be_sent(p, bytes)) return -EINVAL;
+    return timeout_ms == 0 ? -EAGAIN : send_when_there_is_room(request, timeout_ms);
 }
 
 long share_reference(void* p, usize bytes) {
@@ -219,7 +228,7 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
         if (reply.status == Status::miss) lower_share_fd(arrivals);
         if (result != 0) return result;
     }
-    received = {reinterpret_cast<void*>(reply.object), reply.bytes, reply.sender};
+    received = {reinterpret_cast<void*>(reply.object), reply.bytes, reply.sender, reply.label};
     const bool there = reply.kind == ObjectKind::group ? group_received(received)
                                                        : make_accessible(reply.object, reply.bytes);
     if (there) return 0;

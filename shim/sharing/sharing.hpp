@@ -19,7 +19,7 @@ ShareId share_lookup(const char* name);
 
 /// `bytes`: of an own block; 0: it must be one that was received. timeout_ms: 0: does not wait, -1:
 /// for ever.
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms);
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label = {});
 long share_reference(void* p, usize bytes);
 
 /// The object's memory is accessible afterwards.

@@ -20,7 +20,6 @@ using namespace test;
 
 constexpr u32 CLIENTS = 3;
 constexpr u64 BLOCK = 64 * KiB;
-constexpr u32 MAX_KNOWN = op::MAX_GROUP_READERS;
 
 /// What should be.
 class Model {
@@ -207,7 +206,7 @@ class Model {
     void count_unknown(u32 client, Group& g) {
         op::CountUnknown question{.group = g.address()};
         const u32 known = pick(CLIENTS + 1);
-        if (known != client) question.known[pick(MAX_KNOWN)] = static_cast<u16>(known);
+        if (known != client) question.known[pick(op::MAX_GROUP_READERS)] = static_cast<u16>(known);
         const auto reply = ask(client, question);
         ASSERT_EQ(reply.status, Status::ok);
         u64 expected = references(g);

@@ -43,6 +43,17 @@ class Nodes(NodesTest):
         self.assertEqual(self.sharing(self.nodes[0])["lingering"], 0)
         self.expect_nothing_left()
 
+    def test_what_a_sender_says_of_a_message_arrives(self):
+        a, b = self.nodes[0].peer("a"), self.nodes[1].peer("b")
+        address = a.new(100)
+        for label in [(1, 2, 3), ((1 << 64) - 1, (1 << 63) + 5, (1 << 32) - 1), (0, 0, 0)]:
+            self.assertEqual(a.say(b.id, address, *label, 0, 0), "ok")
+            self.assertEqual(b.hear(0, 0).split(), [address, a.id, *map(str, label)])
+        self.assertEqual(a.say(b.id, address, 4, 5, 6, 0, 1), "ok")  # and its reference goes with it
+        self.assertEqual(a.drop(address), "EINVAL")
+        self.assertEqual(b.hear(a.id, 0).split()[2:], ["4", "5", "6"])
+        self.expect_nothing_left()
+
     def test_who_drops_first_does_not_matter(self):
         a, b = self.nodes[0].peer(), self.nodes[1].peer()
         address = a.new(200000)

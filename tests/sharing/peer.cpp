@@ -24,6 +24,7 @@
 
 #include "include/aep/dsm.h"
 #include "tests/sharing/group_commands.hpp"
+#include "tests/sharing/label_commands.hpp"
 
 namespace {
 
@@ -337,7 +338,7 @@ const Commands COMMANDS = {
 };
 
 std::string obey(const std::string& command, const Words& words) {
-    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS})
+    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS})
         if (const auto found = commands->find(command); found != commands->end())
             return found->second(words);
     return "what?";

@@ -57,7 +57,7 @@ void add_client(Words& w, u32 index) {
     for (const auto& word : c.name_words) add(w, word);
     for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
         const Message& m = mailbox_of(index)[(c.first_message + i) % MAILBOX_MESSAGES];
-        add(w, m.object), add(w, m.sender);
+        add(w, m.object), add(w, m.version), add(w, m.sender), add(w, m.tag), add(w, m.type);
     }
     u32 steps = sharing().holders_used;
     add_references(w, c.first_reference, steps);

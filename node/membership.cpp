@@ -199,7 +199,7 @@ bool Membership::was_silent(u32 node, u64 now_ms) {
     const u64 word = tables_.node(node).load();
     const u64 beat = tables_.entry(node).beat.load();
     if (sign.since_ms == 0 || sign.word != word || sign.beat != beat) sign = {word, beat, now_ms};
-    return now_ms - sign.since_ms >= options_.lease_ms;
+    return now_ms - sign.since_ms >= lease_ms();
 }
 
 bool Membership::is_dead(u32 node, u64 now_ms) {

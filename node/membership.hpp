@@ -18,7 +18,6 @@ namespace aep {
 
 struct MembershipOptions {
     u32 node = era::NO_NODE;   // which of the pool's nodes; NO_NODE: none
-    u64 lease_ms = 3000;       // a node that gives no sign for so long is dead
     bool only_leases = false;  // the system's locks count for nothing, as between machines
     era::PoolCaches caches = era::PoolCaches::coherent;
 };
@@ -50,6 +49,7 @@ class Membership {
 
     u32 node() const { return options_.node; }
     u32 generation() const { return generation_; }
+    u64 lease_ms() const { return pool_.file.superblock.terms.lease_ms; }
     const era::Tables& tables() const { return tables_; }
     /// Words of dead nodes that recovery has skipped because no sound node wrote them.
     u64 damaged() const { return damaged_; }

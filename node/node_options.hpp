@@ -16,6 +16,7 @@ struct NodeOptions {
     std::string image;                 // the image's file
     std::string pool;                  // empty: the context's own, or the one it was made with
     u64 pool_bytes = 0;                // of a new pool; 0: default
+    PoolTerms terms;                   // of it; one that is there must be as they say
     std::optional<u64> context_limit;  // bytes of chunks; 0: none; not given: as it was
     std::optional<u64> client_limit;
     u32 max_clients = 0;  // 0: 1023, or fewer if nodes of the pool have fewer

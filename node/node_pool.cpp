@@ -12,6 +12,7 @@
 #include <cstdlib>
 
 #include "node/node_error.hpp"
+#include "node/pool_terms.hpp"
 
 namespace aep {
 namespace {
@@ -45,9 +46,11 @@ void NodePool::open(const NodeOptions& options, const std::string& path, bool as
                                             "--pool-size how large a new one is to be",
                                             path));
     }
-    fd_ = UniqueFd(open_pool_file(pool_.file, path.c_str(), {.bytes = options.pool_bytes},
+    fd_ = UniqueFd(open_pool_file(pool_.file, path.c_str(),
+                                  {.bytes = options.pool_bytes, .terms = options.terms},
                                   as_node ? PoolUser::node : PoolUser::process));
     if (!fd_) throw NodeError(EINVAL, fmt::format("pool {}: see the line above", path));
+    require_terms(path, pool_.file.superblock.terms, options.terms);
     require(map_pool_file(pool_.file, fd(), nullptr), fmt::format("pool {}: cannot map it", path));
     mapped_ = true;
     require(open_era_region(pool_.file), fmt::format("pool {}: cannot map what nodes share", path));

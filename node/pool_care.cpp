@@ -19,6 +19,7 @@
 #include "node/believed.hpp"
 #include "node/file_lock.hpp"
 #include "node/node_error.hpp"
+#include "node/pool_terms.hpp"
 #include "node/unique_fd.hpp"
 #include "shim/backing/node_lock.hpp"
 
@@ -139,6 +140,7 @@ void make_pool(const std::string& path, const PoolPlan& plan) {
                                     "info shows them",
                                     path));
     }
+    require_terms(path, made.superblock.terms, plan.terms);
 }
 
 PoolFacts look_at_pool(const std::string& path) {
@@ -150,6 +152,7 @@ PoolFacts look_at_pool(const std::string& path) {
                     .present = s.file_bytes,
                     .chunk_bytes = u64{s.chunk_count} * CHUNK_SIZE,
                     .shape = s.era,
+                    .terms = s.terms,
                     .shared_bytes = s.era_bytes,
                     .members = {}};
     struct stat st {};

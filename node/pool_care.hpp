@@ -35,6 +35,7 @@ struct PoolFacts {
     u32 dead =
         0;  // entries of processes that do not, to be reclaimed by the next one that needs room
     EraShape shape;  // of what nodes share; nodes 0: nothing
+    PoolTerms terms;
     u64 shared_bytes = 0;
     std::vector<PoolMemberFacts> members;
 

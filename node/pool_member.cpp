@@ -58,7 +58,7 @@ u64 PoolMember::period_ms() const {
     constexpr u64 OTHERWISE_MS = 1000;
     constexpr u64 SIGNS_A_LEASE = 6;
     if (membership_ == nullptr) return OTHERWISE_MS;
-    return std::clamp<u64>(options_.lease_ms / SIGNS_A_LEASE, 1, OTHERWISE_MS);
+    return std::clamp<u64>(membership_->lease_ms() / SIGNS_A_LEASE, 1, OTHERWISE_MS);
 }
 
 }  // namespace aep

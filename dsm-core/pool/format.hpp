@@ -34,6 +34,24 @@ struct EraShape {
     bool operator==(const EraShape&) const = default;
 };
 
+/// Whether the caches of all machines that map the pool are kept coherent for it by the hardware.
+enum class Coherence : u32 {
+    unsaid = 0,  // not in a superblock
+    yes = 1,     // or one machine alone maps it
+    no = 2,      // only nodes of one machine at a time can share objects
+};
+
+inline constexpr u32 MIN_LEASE_MS = 20, MAX_LEASE_MS = 3'600'000, DEFAULT_LEASE_MS = 3000;
+
+/// What all nodes of a pool must hold alike. As a wish, 0 and empty: not said.
+struct PoolTerms {
+    u32 lease_ms = 0;  // a node that gives no sign for so long is suspect
+    Coherence coherent = Coherence::unsaid;
+    char cluster[32] = {};  // whose pool it is: printable, the rest zeros; empty: of no cluster
+    bool operator==(const PoolTerms&) const = default;
+};
+static_assert(sizeof(PoolTerms) == 40);
+
 /// Offset 0 of the file. Constant after creation.
 struct Superblock {
     u64 magic;               // POOL_MAGIC
@@ -52,7 +70,8 @@ struct Superblock {
     u64 era_offset;          // the part of dsm-core/era, and its size
     u64 era_bytes;           //
     EraShape era;            //
-    u8 reserved[3952];       // zero
+    PoolTerms terms;         //
+    u8 reserved[3912];       // zero
     u64 checksum;            // over all bytes before it
 };
 static_assert(sizeof(Superblock) == SUPERBLOCK_BYTES);
@@ -166,6 +185,9 @@ constexpr u64 pool_layout_hash() {
         offsetof(Superblock, file_bytes),
         offsetof(Superblock, chunks_offset),
         offsetof(Superblock, era),
+        offsetof(Superblock, terms),
+        offsetof(PoolTerms, cluster),
+        static_cast<u64>(Coherence::no),
         offsetof(Superblock, checksum),
         sizeof(PoolNodeEntry),
         offsetof(PoolNodeEntry, boot_id),

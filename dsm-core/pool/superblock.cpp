@@ -17,6 +17,20 @@ u64 checksum_of(const Superblock& s) {
     return fnv1a(reinterpret_cast<const u8*>(&s), offsetof(Superblock, checksum));
 }
 
+constexpr bool may_name_a_cluster(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+}
+
+/// Whether a name is followed by zeros only: what is compared and shown is all of it.
+bool is_cluster_name(const char (&name)[32]) {
+    usize i = 0;
+    while (i < sizeof name && may_name_a_cluster(name[i])) ++i;
+    if (i == sizeof name) return false;
+    while (i < sizeof name && name[i] == '\0') ++i;
+    return i == sizeof name;
+}
+
 struct Geometry {
     u32 chunks;
     u32 nodes;
@@ -47,8 +61,21 @@ constexpr const char* OTHER_PROGRAM =
 
 }  // namespace
 
+bool name_cluster(PoolTerms& terms, const char* cluster) {
+    PoolTerms named = terms;
+    usize length = 0;
+    for (; cluster[length] != '\0'; ++length) {
+        if (length + 1 == sizeof named.cluster || !may_name_a_cluster(cluster[length]))
+            return false;
+        named.cluster[length] = cluster[length];
+    }
+    while (length < sizeof named.cluster) named.cluster[length++] = '\0';
+    terms = named;
+    return true;
+}
+
 void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16], const EraShape& era,
-                     usize era_bytes) {
+                     usize era_bytes, const PoolTerms& terms) {
     const Geometry g = geometry_of(file_bytes, era_bytes);
     s = {};
     s.magic = POOL_MAGIC;
@@ -67,6 +94,9 @@ void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16], cons
     s.era_offset = g.era_offset;
     s.era_bytes = era_bytes;
     s.era = era;
+    s.terms = terms;
+    if (s.terms.lease_ms == 0) s.terms.lease_ms = DEFAULT_LEASE_MS;
+    if (s.terms.coherent == Coherence::unsaid) s.terms.coherent = Coherence::yes;
     s.checksum = checksum_of(s);
 }
 
@@ -105,6 +135,15 @@ PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
     if (s.chunks_offset != g.chunks_offset)
         return {AEP_FIELD(chunks_offset), g.chunks_offset, RECREATE};
     if (s.heap_base != HEAP_BASE) return {AEP_FIELD(heap_base), HEAP_BASE, OTHER_PROGRAM};
+    if (s.terms.lease_ms < MIN_LEASE_MS || s.terms.lease_ms > MAX_LEASE_MS)
+        return {AEP_FIELD(terms.lease_ms), DEFAULT_LEASE_MS, RECREATE};
+    if (s.terms.coherent != Coherence::yes && s.terms.coherent != Coherence::no) {
+        return {"terms.coherent", offsetof(Superblock, terms.coherent),
+                static_cast<u64>(s.terms.coherent), static_cast<u64>(Coherence::yes), RECREATE};
+    }
+    if (!is_cluster_name(s.terms.cluster))
+        return {"terms.cluster", offsetof(Superblock, terms.cluster),
+                static_cast<u8>(s.terms.cluster[0]), 0, RECREATE};
 #undef AEP_FIELD
     for (usize i = 0; i < sizeof s.reserved; ++i)
         if (s.reserved[i] != 0)

@@ -14,9 +14,13 @@ inline constexpr usize MAX_POOL_BYTES = HEAP_WINDOW / 2;
 
 /// The superblock of a new pool of `file_bytes` (rounded down to whole chunks), which must lie
 /// within [MIN_POOL_BYTES, MAX_POOL_BYTES]. `era`, `era_bytes`: see dsm-core/era/region.hpp; the
-/// latter far smaller than the file.
+/// latter far smaller than the file. What `terms` do not say is DEFAULT_LEASE_MS and coherent.
 void make_superblock(Superblock& superblock, usize file_bytes, const u8 (&uuid)[16],
-                     const EraShape& era = {}, usize era_bytes = 0);
+                     const EraShape& era = {}, usize era_bytes = 0, const PoolTerms& terms = {});
+
+/// Makes `cluster` the terms' name. False: it has 32 characters or more, or one that is no letter,
+/// digit, '.', '_' or '-'; the terms stay.
+bool name_cluster(PoolTerms& terms, const char* cluster);
 
 /// What is wrong with a pool: which field, where in the file, what it holds, what it should hold.
 struct PoolFault {

@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/crash_points.hpp"
@@ -67,7 +68,7 @@ bool write_tables(const char* path, int fd, const PoolPlan& plan) {
         return false;
     }
     Superblock made;
-    if (!plan_superblock(made, path, plan.bytes, plan.sizes, uuid)) return false;
+    if (!plan_superblock(made, path, plan, uuid)) return false;
     const usize mapped = made.chunks_offset;
     const long at = sys::mmap(0, mapped, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
     if (sys::failed(at)) {
@@ -110,9 +111,18 @@ bool file_system_fits(const char* path, int fd, usize bytes) {
     return true;
 }
 
+/// Whether the file is mapped past the page cache: memory that may be other machines', too (fsdax, famfs).
+bool is_dax_file(int fd) {
+    struct statx facts {};
+    const long asked =
+        sys::call(__NR_statx, fd, sys::word(""), AT_EMPTY_PATH, STATX_TYPE, sys::word(&facts));
+    return !sys::failed(asked) && (facts.stx_attributes & STATX_ATTR_DAX) != 0;
+}
+
 /// Fills the open, nameless or temporary file. False after a message.
 bool fill(const char* path, int fd, const PoolPlan& plan) {
     const usize bytes = plan.bytes;
+    if (is_dax_file(fd) && !says_coherence(path, plan)) return false;
     long result = sys::fchmod(fd, 0600);
     if (sys::failed(result)) {
         say(path, "fchmod", result);
@@ -211,9 +221,19 @@ bool create_named(const char* path, const PoolPlan& plan) {
 
 }  // namespace
 
-bool plan_superblock(Superblock& made, const char* path, usize bytes, const era::Sizes& sizes,
+bool says_coherence(const char* path, const PoolPlan& plan) {
+    if (plan.terms.coherent != Coherence::unsaid) return true;
+    message("pool ", path,
+            ": cannot create it: other machines may map its memory, and whether their caches are "
+            "coherent cannot be found out here: say --coherent yes (one machine, or CXL 3 that "
+            "keeps them so) or --coherent no (aep pool create, aep up)");
+    return false;
+}
+
+bool plan_superblock(Superblock& made, const char* path, const PoolPlan& plan,
                      const u8 (&uuid)[16]) {
-    const era::Shape shape = era::shape_for(bytes, sizes);
+    const usize bytes = plan.bytes;
+    const era::Shape shape = era::shape_for(bytes, plan.sizes);
     if (shape.nodes != 0 && !era::fits(shape, bytes)) {
         message("pool ", path, ": cannot create it: what ", shape.nodes, " nodes share, ",
                 era::valid(shape) ? "" : "whose lanes are more than 4095 together, ", "would take ",
@@ -221,7 +241,7 @@ bool plan_superblock(Superblock& made, const char* path, usize bytes, const era:
                 ": choose a larger pool, or fewer nodes, lanes, objects or messages");
         return false;
     }
-    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape));
+    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape), plan.terms);
     return true;
 }
 

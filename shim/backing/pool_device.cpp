@@ -79,7 +79,7 @@ bool superblock_of(Superblock& made, const char* path, u64 seed, const PoolPlan&
     const u64 rest = fnv1a(reinterpret_cast<const u8*>(&seed), sizeof seed);
     __builtin_memcpy(uuid, &seed, sizeof seed);
     __builtin_memcpy(uuid + sizeof seed, &rest, sizeof rest);
-    return plan_superblock(made, path, plan.bytes, plan.sizes, uuid);
+    return plan_superblock(made, path, plan, uuid);
 }
 
 /// Where the superblock's page holds what is neither zero nor left by a creation that was cut off;
@@ -156,7 +156,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
                 bytes != 0 ? ": its size cannot be chosen, leave it out" : ": use a larger one");
         return false;
     }
-    const PoolPlan plan{size, wanted.sizes};
+    const PoolPlan plan{size, wanted.sizes, wanted.terms};
     const View head(fd, 0, round_up(SUPERBLOCK_BYTES, device.align), PROT_READ | PROT_WRITE);
     if (head.failed()) {
         message("pool ", path, ": cannot map it: ", Errno{head.error()});
@@ -166,6 +166,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
         return head.words()[MAGIC_WORD].load(std::memory_order_acquire) == POOL_MAGIC;
     };
     if (is_pool()) return true;
+    if (!says_coherence(path, plan)) return false;
     long used = static_cast<long>(first_foreign_byte(path, head.words(), plan));
     if (used == static_cast<long>(SUPERBLOCK_BYTES))
         used = first_used_byte(fd, SUPERBLOCK_BYTES, size, device.align);

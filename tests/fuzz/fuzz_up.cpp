@@ -92,7 +92,6 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
     w.damage(input);
     const fuzz::Quiet quiet;
     NodeOptions options = node_in(w.folder, 1);
-    options.nodes.lease_ms = 1;
     try {
         NodeHost host(options, w.completion, fuzz::silent());
         for (u64 now = 1; now < 4; ++now) host.sweep(now * 1000);

@@ -267,7 +267,7 @@ bool comes_back(const Directory& directory, u64 dies_at) {
     machine->die_at = dies_at;
     const int ended = wait_for(start_child([&] {
         NodeOptions options = options_of(directory, 0);
-        options.nodes.lease_ms = 50;  // one that died before it said who it is
+        options.terms.lease_ms = 50;  // one that died before it said who it is
         era::memory_hook = [](era::Access access, const era::Word* word) {
             if (word == nullptr) return;
             if (machine->base == 0) {

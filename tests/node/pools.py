@@ -45,6 +45,30 @@ class Pools(NodeTest):
         [node] = self.info()["nodes"]
         self.assertEqual((node["node"], node["state"]), (64, "live"))
 
+    def test_what_its_nodes_hold_alike_stands_in_it(self):
+        self.pool("create", self.path, "--size", "64M", "--lease-ms", "700", "--cluster", "shop", "--coherent", "yes")
+        facts = self.info()
+        self.assertEqual([facts[k] for k in ["lease_ms", "cluster", "coherent"]], [700, "shop", True])
+        self.assertIn("lease 700 ms, cluster shop, caches coherent", self.pool("info", self.path))
+        up = ["up", "--pool", self.path, "--node", "3", "--provider", "none"]
+        for words, said in [(["--lease-ms", "800"], "its lease is 700 ms, and not --lease-ms 800"),
+                            (["--cluster", "other"], "it is of cluster shop, and not --cluster other"),
+                            (["--coherent", "no"], "it was made with --coherent yes, and not --coherent no"),
+                            (["--cluster", "two words"], "--cluster 'two words': expected"),
+                            (["--coherent", "maybe"], "--coherent 'maybe': expected yes or no")]:
+            refused = self.aep(*up, *words)
+            self.assertEqual(refused.returncode, 1, words)
+            self.assertIn(said, refused.stderr)
+        self.good(*up, "--lease-ms", "700", "--cluster", "shop", "--coherent", "yes")
+        pool = self.data("status")["pool"]
+        self.assertEqual([pool[k] for k in ["lease_ms", "cluster", "coherent"]], [700, "shop", True])
+        # The first daemon that makes a pool chooses, too; what nobody says is usual.
+        other = f"{self.home}/other"
+        self.good("down")
+        self.good("up", "--pool", other, "--pool-size", "64M", "--cluster", "b", "--provider", "none")
+        facts = json.loads(self.pool("info", other, "--json"))
+        self.assertEqual([facts[k] for k in ["lease_ms", "cluster", "coherent"]], [3000, "b", True])
+
     def test_many_nodes_fit_without_choosing_more(self):
         self.pool("create", self.path, "--size", "1G", "--nodes", "64")
         facts = self.info()

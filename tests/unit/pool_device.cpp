@@ -26,6 +26,7 @@ constexpr usize BYTES = 64 * MiB;  // enough for nodes
 constexpr usize SMALL = MIN_POOL_BYTES;
 constexpr usize SUPERBLOCK_USED = offsetof(Superblock, reserved);
 constexpr usize ALIGN = 2 * MiB;
+constexpr PoolTerms COHERENT{.coherent = Coherence::yes};
 
 /// What stands for a device: mapped, and known by a descriptor.
 class Memory {
@@ -50,7 +51,8 @@ class Memory {
         return era::tables_in(data_, shape_of(superblock())).entry(node);
     }
     bool create(usize asked = 0) const {
-        return create_on_device("/dev/test", fd_, {bytes_, ALIGN}, {.bytes = asked});
+        return create_on_device("/dev/test", fd_, {bytes_, ALIGN},
+                                {.bytes = asked, .terms = COHERENT});
     }
     bool is_pool() const { return !verify_superblock(superblock(), bytes_); }
     std::vector<u8> first_page() const { return {data_, data_ + SUPERBLOCK_BYTES}; }
@@ -99,6 +101,19 @@ TEST(PoolDevice, SizeAndAlignmentAreTheDevice_s) {
     EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {BYTES, 1 * GiB}, {}));
     EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {CHUNK_SIZE, 2 * MiB}, {}));
     EXPECT_EQ(memory.first_page(), std::vector<u8>(SUPERBLOCK_BYTES));
+}
+
+TEST(PoolDevice, WhetherCachesAreCoherentMustBeSaidOfANewOne) {
+    const Memory memory;
+    const auto create = [&](Coherence said) {
+        return create_on_device("/dev/test", memory.fd(), {BYTES, ALIGN},
+                                {.terms = {.coherent = said}});
+    };
+    EXPECT_FALSE(create(Coherence::unsaid));
+    EXPECT_EQ(memory.first_page(), std::vector<u8>(SUPERBLOCK_BYTES));
+    EXPECT_TRUE(create(Coherence::no));
+    EXPECT_EQ(memory.superblock().terms.coherent, Coherence::no);
+    EXPECT_TRUE(create(Coherence::unsaid));  // it is one
 }
 
 TEST(PoolDevice, ACreationThatWasCutOffAnywhereIsFinished) {

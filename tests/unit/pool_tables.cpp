@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -71,6 +72,44 @@ TEST(Superblock, IsJudgedByVersionBeforeChecksum) {
     EXPECT_EQ(fault.found, 9u);
     EXPECT_EQ(fault.expected, POOL_VERSION);
     EXPECT_NE(std::strstr(fault.advice, "another version"), nullptr);
+}
+
+/// The terms are believed only as a sound creation writes them: within bounds, and a name that ends.
+TEST(Superblock, TermsThatCannotBeAreRefused) {
+    const PoolTerms sound{.lease_ms = 700, .coherent = Coherence::no, .cluster = "shop-1"};
+    const auto fault_of = [](const PoolTerms& terms) -> std::string {
+        Superblock s;
+        make_superblock(s, DEFAULT_POOL_BYTES, UUID, {}, 0, terms);
+        const PoolFault fault = verify_superblock(s, s.file_bytes);
+        return fault ? fault.field : "";
+    };
+    EXPECT_EQ(fault_of(sound), "");
+    EXPECT_EQ(fault_of({}), "");
+    for (const u32 lease : {MIN_LEASE_MS - 1, MAX_LEASE_MS + 1}) {
+        PoolTerms terms = sound;
+        terms.lease_ms = lease;
+        EXPECT_EQ(fault_of(terms), "terms.lease_ms") << lease;
+    }
+    PoolTerms terms = sound;
+    terms.coherent = static_cast<Coherence>(3);
+    EXPECT_EQ(fault_of(terms), "terms.coherent");
+    for (const std::string& name :
+         {std::string(32, 'x'), std::string("a\0b", 3), std::string("a b")}) {
+        terms = sound;
+        std::memcpy(terms.cluster, name.data(), name.size());
+        std::memset(terms.cluster + name.size(), 0, sizeof terms.cluster - name.size());
+        EXPECT_EQ(fault_of(terms), "terms.cluster") << name;
+    }
+}
+
+TEST(Superblock, ClusterNamesAreShortWords) {
+    PoolTerms terms;
+    EXPECT_TRUE(name_cluster(terms, std::string(31, 'x').c_str()));
+    EXPECT_FALSE(name_cluster(terms, std::string(32, 'x').c_str()));
+    EXPECT_FALSE(name_cluster(terms, "two words"));
+    EXPECT_EQ(std::string(terms.cluster), std::string(31, 'x'));
+    EXPECT_TRUE(name_cluster(terms, "a"));
+    EXPECT_EQ(terms, (PoolTerms{.cluster = "a"}));
 }
 
 /// What lies behind the tables begins where this says: in whole pages, and in the file.

@@ -53,7 +53,8 @@ class Node:
         return json.loads(self.good(command, "--json"))
 
     def up(self, lease_ms=LEASE_MS):
-        return self.good("up", "--pool", DEVICE, "--node", str(self.number), "--lease-ms", str(lease_ms))
+        return self.good("up", "--pool", DEVICE, "--node", str(self.number), "--lease-ms", str(lease_ms),
+                         "--coherent", "yes")
 
     def is_up(self):
         return self.machine.is_up()

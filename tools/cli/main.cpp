@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "node/node_error.hpp"
+#include "node/pool_terms.hpp"
 #include "shim/context/daemon_protocol.hpp"
 #include "shim/sys/environment.hpp"
 #include "tools/cli/client_order.hpp"
@@ -104,7 +105,12 @@ class CommandLine {
         pass("--pool-size", "SIZE", "size of a new pool: bytes, or with K, M, G, T (default 1G)");
         pass("--node", "NUMBER",
              "which of the pool's nodes the context is, from 1 on, to share objects with others");
-        pass("--lease-ms", "MS", "a node that gives no sign of life for so long is dead");
+        pass("--lease-ms", "MS",
+             "of a new pool: a node that gives no sign of life for so long is suspect");
+        pass("--cluster", "NAME",
+             "of a new pool: whose it is; one that is there must be that one's");
+        pass("--coherent", "yes|no",
+             "of a new pool: whether caches of all machines that map it are kept coherent");
         pass("--pool-caches", "auto|coherent|cxl", "whether lines that nodes share are flushed");
         pass("--client-limit", "SIZE", "memory that one client may hold");
         pass("--context-limit", "SIZE", "memory that all clients may hold");
@@ -240,6 +246,21 @@ class CommandLine {
                "more than 8 nodes fewer)");
         number("--clients", sizes.clients, 1, era::MOST_CLIENTS,
                "of each node: that others can find by name (default 1024)");
+        create
+            ->add_option("--lease-ms", plan_.terms.lease_ms,
+                         "a node that gives no sign of life for so long is suspect (default 3000)")
+            ->check(CLI::Range(MIN_LEASE_MS, MAX_LEASE_MS));
+        create
+            ->add_option_function<std::string>(
+                "--cluster", [this](const std::string& name) { set_cluster(plan_.terms, name); },
+                "whose pool it is: daemons that say another name are refused")
+            ->type_name("NAME");
+        create
+            ->add_option_function<std::string>(
+                "--coherent", [this](const std::string& word) { set_coherence(plan_.terms, word); },
+                "whether caches of all machines that map it are kept coherent; must be said of a "
+                "device")
+            ->type_name("yes|no");
         sub(
             "info", "what it is, and who uses it",
             [this] { return show_pool(pool_path_, target_.json); });

@@ -8,6 +8,7 @@
 
 #include <cstdio>
 
+#include "node/pool_terms.hpp"
 #include "tools/cli/show.hpp"
 
 namespace aep {
@@ -40,6 +41,9 @@ Json json_of(const PoolFacts& f) {
             {"chunk_bytes", f.chunk_bytes},
             {"free_bytes", f.free_bytes},
             {"kept_bytes", f.kept_bytes},
+            {"lease_ms", f.terms.lease_ms},
+            {"cluster", f.terms.cluster},
+            {"coherent", f.terms.coherent == Coherence::yes},
             {"processes", f.processes},
             {"dead_processes", f.dead},
             {"shared",
@@ -69,6 +73,7 @@ std::string text_of(const PoolFacts& f) {
                            "other node, {} clients",
                            bytes_text(f.shared_bytes), f.shape.nodes, f.shape.lanes,
                            f.shape.objects / f.shape.nodes, f.shape.slots, f.shape.clients));
+    line("terms", terms_text(f.terms));
     line("used",
          fmt::format("by {} living processes; of {} dead ones the memory is not taken back yet",
                      f.processes, f.dead));

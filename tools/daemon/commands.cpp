@@ -124,6 +124,7 @@ Json pool_of(const PoolHere& pool) {
     }
     const u64 free_bytes = u64{free} * CHUNK_SIZE;
     const Capacity capacity = capacity_of(pool, free_bytes);
+    const PoolTerms& terms = pool.file.superblock.terms;
     return {{"path", pool.file.path},
             {"bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
             {"free_bytes", free_bytes},
@@ -131,6 +132,9 @@ Json pool_of(const PoolHere& pool) {
             {"usable_bound", capacity.bound()},
             {"node_bytes", u64{own} * CHUNK_SIZE},
             {"kept_bytes", u64{kept} * CHUNK_SIZE},
+            {"lease_ms", terms.lease_ms},
+            {"cluster", terms.cluster},
+            {"coherent", terms.coherent == Coherence::yes},
             {"node", pool.owner.node},
             {"node_generation", pool.owner.generation}};
 }

@@ -11,6 +11,7 @@
 #include "dsm-core/pool/superblock.hpp"
 #include "node/image_copy.hpp"
 #include "node/node_error.hpp"
+#include "node/pool_terms.hpp"
 #include "shim/context/daemon_protocol.hpp"
 #include "shim/sys/environment.hpp"
 
@@ -114,10 +115,6 @@ void add_nodes(CLI::App& app, Said& said, MembershipOptions& nodes) {
                    "which of the pool's nodes the context is, from 1 on: then its clients share "
                    "objects with those of other nodes on the pool; 0: none")
         ->check(CLI::Range(0u, 255u));
-    app.add_option("--lease-ms", nodes.lease_ms,
-                   "a node that gives no sign of life for so long is dead")
-        ->check(CLI::Range(u64{20}, u64{3'600'000}))
-        ->capture_default_str();
     app.add_flag("--only-leases", nodes.only_leases,
                  "judge nodes of this system by leases, too, as those of other machines");
     app.add_option("--pool-caches", said.caches,
@@ -125,6 +122,23 @@ void add_nodes(CLI::App& app, Said& said, MembershipOptions& nodes) {
                    "auto (cxl for a DAX file)")
         ->check(CLI::IsMember({"auto", "coherent", "cxl"}))
         ->capture_default_str();
+}
+
+/// What a pool that is there has already, and a new one gets.
+void add_terms(CLI::App& app, PoolTerms& terms) {
+    app.add_option("--lease-ms", terms.lease_ms,
+                   "of a new pool: a node that gives no sign of life for so long is suspect "
+                   "(default 3000)")
+        ->check(CLI::Range(MIN_LEASE_MS, MAX_LEASE_MS));
+    app.add_option_function<std::string>(
+           "--cluster", [&terms](const std::string& name) { set_cluster(terms, name); },
+           "of a new pool: whose it is; one that is there must be that one's")
+        ->type_name("NAME");
+    app.add_option_function<std::string>(
+           "--coherent", [&terms](const std::string& word) { set_coherence(terms, word); },
+           "of a new pool: whether caches of all machines that map it are kept coherent; must be "
+           "said of a device")
+        ->type_name("yes|no");
 }
 
 void add_service(CLI::App& app, DaemonOptions& options) {
@@ -183,6 +197,7 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     add_places(app, said, options.node);
     add_limits(app, options.node);
     add_nodes(app, said, options.node.nodes);
+    add_terms(app, options.node.terms);
     add_service(app, options);
     try {
         app.parse(argc, argv);

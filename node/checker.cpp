@@ -216,6 +216,15 @@ void Checker::check_verdicts(Findings& found) const {
         found.add("nodes", "words that no sound node wrote were skipped by recovery",
                   membership->damaged(), 0);
     }
+    for (u32 i = 0; membership != nullptr && i < membership->tables().shape.nodes; ++i) {
+        if (!membership->is_suspect(i)) continue;
+        found.add(fmt::format("node {}", i + 1),
+                  "suspect: it gives no sign of life, and nobody knows that it is cut off", 1, 0);
+    }
+    if (membership != nullptr && !membership->has_quorum()) {
+        found.add("nodes", "this one has no quorum: it shares nothing with others until it has", 0,
+                  1);
+    }
     if (verifier_.broken() != 0)
         found.add("clients", "heaps of dead clients were broken", verifier_.broken(), 0);
 }

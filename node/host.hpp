@@ -77,6 +77,12 @@ class NodeHost {
     const PoolHere& pool() const { return pool_.here(); }
     /// As one of the pool's nodes; null: it is none.
     const Membership* membership() const { return member_.membership(); }
+    /// See Membership::declare_dead. False in `why`'s place: the context is no node.
+    std::string declare_dead(u32 node, u32 generation, u64 now_ms) {
+        Membership* const membership = member_.membership();
+        if (membership == nullptr) return "the context is no node of its pool";
+        return membership->declare_dead(node, generation, now_ms);
+    }
     /// What a provider needs to know; valid as long as the host.
     WatchedContext watched() const;
     /// Who completes operations; with any but `none` what is not completed is undone.

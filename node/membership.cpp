@@ -15,15 +15,11 @@
 #include "node/file_lock.hpp"
 #include "node/node_error.hpp"
 #include "node/process_facts.hpp"
-#include "shim/backing/node_lock.hpp"
 #include "shim/backing/populate.hpp"
-#include "shim/sys/proc_file.hpp"
 
 namespace aep {
 namespace {
 
-/// Byte of the pool file that the daemon of node 0 locks; node i's is i further.
-constexpr u64 DAEMON_LOCKS_OFFSET = u64{1} << 59;
 /// How often a node is looked at that is to be taken over.
 constexpr int LOOK_AGAIN_MS = 20;
 
@@ -32,27 +28,34 @@ constexpr u64 MOST_TOLD = 16;
 
 constexpr u32 number(u32 node) { return node + 1; }  // for people
 
-}  // namespace
-
-Membership::Membership(const PoolHere& pool, int pool_fd, const MembershipOptions& options,
-                       const std::string& name, Log log)
-    : pool_(pool), pool_fd_(pool_fd), options_(options), name_(name), log_(std::move(log)) {
+/// The pool's tables of what nodes share. Throws NodeError: there are none, or they have no such node.
+era::Tables tables_of_nodes(const PoolHere& pool, u32 node) {
     const Superblock& s = pool.file.superblock;
-    const std::string path = pool.file.path;
     if (s.era.nodes == 0) {
         throw NodeError(ENOTSUP,
                         fmt::format("pool {}: is too small to be shared between nodes: let a "
                                     "new one of {} MiB or more be created",
-                                    path, era::MIN_SHARED_POOL_BYTES / MiB));
+                                    pool.file.path, era::MIN_SHARED_POOL_BYTES / MiB));
     }
-    if (options.node >= s.era.nodes) {
-        throw NodeError(EINVAL, fmt::format("pool {}: has nodes 1 to {}, not {}", path, s.era.nodes,
-                                            number(options.node)));
+    if (node >= s.era.nodes) {
+        throw NodeError(EINVAL, fmt::format("pool {}: has nodes 1 to {}, not {}", pool.file.path,
+                                            s.era.nodes, number(node)));
     }
-    tables_ = era::tables_in(reinterpret_cast<void*>(pool_mapping_base(pool.file)), shape_of(s));
-    read_boot_id(boot_id_);
-    signs_.resize(s.era.nodes);
+    return era::tables_in(reinterpret_cast<void*>(pool_mapping_base(pool.file)), shape_of(s));
 }
+
+}  // namespace
+
+Membership::Membership(const PoolHere& pool, int pool_fd, const MembershipOptions& options,
+                       const std::string& name, Log log)
+    : pool_(pool),
+      pool_fd_(pool_fd),
+      options_(options),
+      name_(name),
+      log_(std::move(log)),
+      tables_(tables_of_nodes(pool, options.node)),
+      liveness_(pool, pool_fd, tables_, options.node, options.kind, options.engine),
+      seen_(tables_.shape.nodes) {}
 
 /// Objects' memory lies in chunks, which are the pool's business; there is nothing else to free.
 era::Disposal Membership::disposal() {
@@ -102,6 +105,83 @@ void Membership::make_present() {
     }
 }
 
+/// Nodes of other machines, where none may be: their caches would hide from each other what they write; or nobody would know
+/// whether they are dead. Throws NodeError.
+void Membership::refuse_other_machines() const {
+    const bool incoherent = pool_.file.superblock.terms.coherent == Coherence::no;
+    if (!incoherent && options_.kind != MembershipKind::lock) return;
+    for (u32 i = 0; i < tables_.shape.nodes; ++i) {
+        if (i == options_.node || !era::is_live(tables_, i) || !liveness_.is_elsewhere(i)) continue;
+        throw NodeError(
+            EBUSY,
+            fmt::format("pool {}: node {} is of another machine, {}", pool_.file.path, number(i),
+                        incoherent ? "and the pool says that caches are not coherent: nodes of one "
+                                     "machine at a time can share it; take that one down first"
+                                   : "whose locks are not seen here: --membership auto "
+                                     "or manual, not lock"));
+    }
+}
+
+/// Makes the own node free. Throws NodeError: somebody is that node, or may be.
+void Membership::end_former_life() {
+    const era::Tables& t = tables_;
+    const u32 node = options_.node;
+    for (;;) {
+        const era::NodeWord word{t.node(node).load()};
+        if (word.state() == era::NodeState::free) return;
+        // While a living node recovers it: soon it is free.
+        const u32 by = word.state() == era::NodeState::recovering ? t.node_of(word.by()) : node;
+        const bool others = by != node && by < t.shape.nodes;
+        const NodeStanding at_it =
+            others ? liveness_.judge(by, monotonic_ms()) : NodeStanding::fenced;
+        if (at_it == NodeStanding::suspect) {
+            throw NodeError(EBUSY,
+                            fmt::format("pool {}: node {} is being recovered by node {}, which "
+                                        "is silent: {}",
+                                        pool_.file.path, number(node), number(by), how_to_end(by)));
+        }
+        if (at_it == NodeStanding::fenced) {
+            const Former former = liveness_.judge_former(monotonic_ms());
+            if (former == Former::dead) {
+                log_(LogLevel::info,
+                     fmt::format("node {} was another context's: recovering it", number(node)));
+                with_memory([&](auto& m) { return era::recover_former(m, t, node, disposal()); });
+                continue;
+            }
+            refuse_former(former);
+        }
+        poll(nullptr, 0, LOOK_AGAIN_MS);
+    }
+}
+
+/// Throws NodeError unless it is too early to say what the own node's former life is.
+void Membership::refuse_former(Former former) const {
+    const std::string what =
+        fmt::format("pool {}: node {}", pool_.file.path, number(options_.node));
+    switch (former) {
+        case Former::locked:
+            throw NodeError(EBUSY, what + " is taken: its daemon or clients of it live");
+        case Former::beating:
+            throw NodeError(EBUSY, what + " is taken: it gives signs of life");
+        case Former::unknown:
+            throw NodeError(EBUSY, fmt::format("{} is another machine's, or that of a machine that "
+                                               "has no /etc/machine-id, and silent: {}; or give "
+                                               "another --node",
+                                               what, how_to_end(options_.node)));
+        case Former::dead:
+        case Former::waited:
+            return;
+    }
+}
+
+/// What people are to do about a node that is suspect.
+std::string Membership::how_to_end(u32 node) const {
+    return fmt::format(
+        "it is waited for; when it is known to be cut off, say so to a node that is up: "
+        "aep node dead {} --generation {}",
+        number(node), era::NodeWord{tables_.node(node).load()}.generation());
+}
+
 u32 Membership::join() {
     const u32 node = options_.node;
     const std::string what = fmt::format("pool {}: node {}", pool_.file.path, number(node));
@@ -110,27 +190,10 @@ u32 Membership::join() {
             throw NodeError(errno, what + " cannot be locked: " + errno_text(errno));
         throw NodeError(EBUSY, what + " is served by another daemon: give another --node");
     }
+    refuse_other_machines();
     make_present();
+    end_former_life();
     const era::Tables& t = tables_;
-    for (;;) {
-        const era::NodeWord word{t.node(node).load()};
-        if (word.state() == era::NodeState::free) break;
-        // While a living node recovers it: soon it is free.
-        const u32 by = word.state() == era::NodeState::recovering ? t.node_of(word.by()) : node;
-        const bool recovered = by != node && by < t.shape.nodes && !is_dead(by, monotonic_ms());
-        if (!recovered && is_dead(node, monotonic_ms())) {
-            log_(LogLevel::info,
-                 fmt::format("node {} was another context's: recovering it", number(node)));
-            with_memory([&](auto& m) { return era::recover_former(m, t, node, disposal()); });
-            continue;
-        }
-        if (!recovered && is_told_by_locks(node))
-            throw NodeError(EBUSY, what + " is taken: its daemon or clients of it live");
-        const Sign& sign = signs_[node];
-        if (!recovered && sign.since_ms != 0 && t.entry(node).beat.load() != sign.beat)
-            throw NodeError(EBUSY, what + " is taken: it gives signs of life");
-        poll(nullptr, 0, LOOK_AGAIN_MS);
-    }
     for (u32 i = 0; i < t.shape.clients; ++i) {
         era::DirectoryEntry& entry = t.client(node, i);
         entry.claim.store(0);
@@ -148,7 +211,8 @@ bool Membership::continue_as(u32 generation) {
     generation_ = generation;
     if (!set_file_lock(pool_fd_, F_WRLCK, DAEMON_LOCKS_OFFSET + options_.node)) return false;
     if (!stands()) return false;
-    introduce();
+    // Unless a former daemon died before it did so: meanwhile nobody would know the lock of our clients.
+    if (tables_.entry(options_.node).generation.load() != generation_) introduce();
     return true;
 }
 
@@ -158,7 +222,8 @@ void Membership::introduce() {
         m.store(entry.generation, 0);
         m.store(entry.pool_entry, pool_.owner.node);
         m.store(entry.pool_generation, pool_.owner.generation);
-        __builtin_memcpy(entry.boot_id, boot_id_, sizeof entry.boot_id);
+        __builtin_memcpy(entry.boot_id, liveness_.boot_id(), sizeof entry.boot_id);
+        entry.machine = liveness_.machine();
         __builtin_memset(entry.name, 0, sizeof entry.name);
         name_.copy(entry.name, sizeof entry.name - 1);
         m.store(entry.generation, generation_);  // release: what it is of comes before
@@ -169,6 +234,12 @@ void Membership::introduce() {
     PoolNodeEntry& of_pool = pool_.tables.nodes[pool_.owner.node];
     of_pool.era_generation = generation_;
     of_pool.era_node = options_.node + 1;
+    try {
+        refuse_other_machines();  // one that came at the same time
+    } catch (const NodeError&) {
+        leave();
+        throw;
+    }
 }
 
 bool Membership::stands() const {
@@ -185,35 +256,40 @@ u32 Membership::others() const {
     return count;
 }
 
-/// Whether the node said who it is, and is one of this system, whose locks tell if it lives.
-bool Membership::is_told_by_locks(u32 node) const {
-    const era::NodeEntry& entry = tables_.entry(node);
-    return !options_.only_leases &&
-           entry.generation.load() == era::NodeWord{entry.word.load()}.generation() &&
-           __builtin_memcmp(entry.boot_id, boot_id_, sizeof boot_id_) == 0;
+const char* Membership::state_of(u32 node) const {
+    if (node == options_.node) return stands() ? "live" : "fenced";
+    if (!era::is_live(tables_, node)) return "dead";
+    switch (standing_of(node)) {
+        case NodeStanding::live:
+            return "live";
+        case NodeStanding::suspect:
+            return "suspect";
+        case NodeStanding::fenced:
+            return "fenced";
+    }
+    return "live";
 }
 
-/// Whether the node's word and beat have not changed for as long as a lease lasts.
-bool Membership::was_silent(u32 node, u64 now_ms) {
-    Sign& sign = signs_[node];
-    const u64 word = tables_.node(node).load();
-    const u64 beat = tables_.entry(node).beat.load();
-    if (sign.since_ms == 0 || sign.word != word || sign.beat != beat) sign = {word, beat, now_ms};
-    return now_ms - sign.since_ms >= lease_ms();
+const char* Membership::engine_name() const {
+    if (options_.engine != nullptr) return options_.engine->name();
+    if (options_.kind != MembershipKind::automatic)
+        return options_.kind == MembershipKind::lock ? "lock" : "manual";
+    for (u32 i = 0; i < tables_.shape.nodes; ++i)
+        if (i != options_.node && era::is_live(tables_, i) && liveness_.is_elsewhere(i))
+            return "manual";
+    return "lock";
 }
 
-bool Membership::is_dead(u32 node, u64 now_ms) {
-    const era::NodeEntry& entry = tables_.entry(node);
-    const bool silent = was_silent(node, now_ms);
-    if (!is_told_by_locks(node)) return silent;
-    // Its entry in the pool is locked as long as its daemon or a client of it lives.
-    const u64 of_pool = entry.pool_entry.load();
-    if (of_pool >= pool_.tables.node_count) return silent;
-    const PoolNodeWord owner = pool_.tables.node(static_cast<u32>(of_pool));
-    return owner.bits != PoolNodeWord::make(PoolNodeState::live,
-                                            static_cast<u32>(entry.pool_generation.load()))
-                             .bits ||
-           !somebody_locks(pool_fd_, NODE_LOCK_OFFSET + of_pool);
+void Membership::say(u32 node, NodeStanding before, NodeStanding now) {
+    if (before == now) return;
+    const std::string name = printable(tables_.entry(node).name, sizeof tables_.entry(node).name);
+    const std::string who = fmt::format("node {} ({})", number(node), name);
+    if (now == NodeStanding::suspect) {
+        log_(LogLevel::warning,
+             fmt::format("{} is suspect: it gives no sign of life; {}", who, how_to_end(node)));
+    } else if (now == NodeStanding::live && before == NodeStanding::suspect) {
+        log_(LogLevel::info, fmt::format("{} is suspect no more: it lives", who));
+    }
 }
 
 u32 Membership::beat_and_recover(u64 now_ms) {
@@ -226,22 +302,31 @@ u32 Membership::beat_and_recover(u64 now_ms) {
         const era::NodeWord word{t.node(i).load()};
         const u32 mine = t.writer(options_.node, t.shape.lanes - 1);
         const bool begun = word.state() == era::NodeState::recovering && word.by() == mine;
-        if (i == options_.node || word.state() == era::NodeState::free) continue;
-        if (!begun && !is_dead(i, now_ms)) continue;
-        AEP_MEMBER_CRASH_POINT("nodes: one is dead");
-        const era::Status status = with_memory([&](auto& m) {
-            era::Lane lane(m, t, options_.node, t.shape.lanes - 1,
-                           era::NodeWord::make(era::NodeState::live, generation_));
-            const era::Disposal disposing = disposal();
-            return era::Recovery(lane, disposing).recover(i);
-        });
-        if (status != era::Status::ok && status != era::Status::damaged) continue;  // another's
-        AEP_MEMBER_CRASH_POINT("nodes: one is recovered");
-        ++recovered;
-        const std::string name = printable(t.entry(i).name, sizeof t.entry(i).name);
-        log_(LogLevel::warning, fmt::format("node {} ({}) is dead: recovered", number(i), name));
+        NodeStanding now = NodeStanding::live;
+        if (i != options_.node && word.state() != era::NodeState::free)
+            now = begun ? NodeStanding::fenced : liveness_.judge(i, now_ms);
+        say(i, standing_of(i), now);
+        seen_[i] = {word.bits, now};
+        if (now == NodeStanding::fenced && has_quorum() && recover(i)) ++recovered;
     }
     return recovered;
+}
+
+/// False: another node is at it.
+bool Membership::recover(u32 node) {
+    const era::Tables& t = tables_;
+    AEP_MEMBER_CRASH_POINT("nodes: one is dead");
+    const era::Status status = with_memory([&](auto& m) {
+        era::Lane lane(m, t, options_.node, t.shape.lanes - 1,
+                       era::NodeWord::make(era::NodeState::live, generation_));
+        const era::Disposal disposing = disposal();
+        return era::Recovery(lane, disposing).recover(node);
+    });
+    if (status != era::Status::ok && status != era::Status::damaged) return false;
+    AEP_MEMBER_CRASH_POINT("nodes: one is recovered");
+    const std::string name = printable(t.entry(node).name, sizeof t.entry(node).name);
+    log_(LogLevel::warning, fmt::format("node {} ({}) is dead: recovered", number(node), name));
+    return true;
 }
 
 void Membership::leave() {

@@ -11,14 +11,16 @@
 #include "dsm-core/era/flush.hpp"
 #include "dsm-core/era/recovery.hpp"
 #include "dsm-core/era/region.hpp"
+#include "node/liveness.hpp"
 #include "node/log.hpp"
 #include "shim/backing/pool_shared.hpp"
 
 namespace aep {
 
 struct MembershipOptions {
-    u32 node = era::NO_NODE;   // which of the pool's nodes; NO_NODE: none
-    bool only_leases = false;  // the system's locks count for nothing, as between machines
+    u32 node = era::NO_NODE;  // which of the pool's nodes; NO_NODE: none
+    MembershipKind kind = MembershipKind::automatic;
+    MembershipEngine* engine = nullptr;  // with MembershipKind::engine; outlives the host
     era::PoolCaches caches = era::PoolCaches::coherent;
 };
 
@@ -29,21 +31,40 @@ class Membership {
                const std::string& name, Log log);
 
     /// Takes the node into use, after undoing what its former life left; its generation. Waits for
-    /// a lease to run out. Throws NodeError (EBUSY: somebody is that node).
+    /// a lease to run out. Throws NodeError (EBUSY: somebody is that node, or it is not known
+    /// whether he is dead).
     u32 join();
     /// Tells who the node is, now that it has its entry in the pool: its system's locks say from
-    /// now on whether it lives.
+    /// now on whether it lives. Throws NodeError: a node of another machine came at the same time, and must not be there.
     void introduce();
     /// Goes on as the node, of a former daemon. False: others have declared it dead.
     bool continue_as(u32 generation);
 
-    /// Says that the node lives, and recovers those that do not. How many. Nothing if it does not
-    /// stand any more.
+    /// Says that the node lives, and recovers those that are known to be dead. How many. Nothing if
+    /// it does not stand any more.
     u32 beat_and_recover(u64 now_ms);
     /// Whether nobody has declared it dead.
     bool stands() const;
     /// Other nodes that live, as far as their words say.
     u32 others() const;
+    /// Somebody has cut node `node` off (from 0 on): the next beat_and_recover() recovers it. Why not;
+    /// empty: so it is.
+    std::string declare_dead(u32 node, u32 generation, u64 now_ms) {
+        return liveness_.declare_cut_off(node, generation, now_ms);
+    }
+    /// Whether what nodes share may be changed by this one: it is on the side that goes on.
+    bool has_quorum() const { return options_.engine == nullptr || options_.engine->has_quorum(); }
+    /// "live", "suspect", "fenced" (known to be cut off, about to be recovered) or "dead" (being recovered), as of the last
+    /// beat; of the own node "live" or "fenced".
+    const char* state_of(u32 node) const;
+    /// Whether it is silent, and not known to be dead, as of the last beat.
+    bool is_suspect(u32 node) const {
+        return node != options_.node && era::is_live(tables_, node) &&
+               standing_of(node) == NodeStanding::suspect;
+    }
+    u64 silent_ms(u32 node, u64 now_ms) const { return liveness_.silent_ms(node, now_ms); }
+    /// Who says that nodes are dead: "lock", "manual", or the engine's name.
+    const char* engine_name() const;
     /// Gives up all that the node has: it is free. Nobody of it lives.
     void leave();
 
@@ -55,15 +76,18 @@ class Membership {
     u64 damaged() const { return damaged_; }
 
   private:
-    /// What was seen of another node, to know how long it has been silent.
-    struct Sign {
-        u64 word = 0, beat = 0;
-        u64 since_ms = 0;
-    };
-    bool is_dead(u32 node, u64 now_ms);
-    bool was_silent(u32 node, u64 now_ms);
-    bool is_told_by_locks(u32 node) const;
     void make_present();
+    void end_former_life();
+    void refuse_former(Former former) const;
+    void refuse_other_machines() const;
+    std::string how_to_end(u32 node) const;
+    bool recover(u32 node);
+    /// What was said of a former life is not said of the node.
+    NodeStanding standing_of(u32 node) const {
+        const Seen& seen = seen_[node];
+        return seen.word == tables_.node(node).load() ? seen.standing : NodeStanding::live;
+    }
+    void say(u32 node, NodeStanding before, NodeStanding now);
     era::Disposal disposal();
     void note(const era::Damage& damage);
     template <class F>
@@ -77,8 +101,13 @@ class Membership {
     era::Tables tables_;
     u32 generation_ = 0;
     u64 damaged_ = 0;
-    u8 boot_id_[16];
-    std::vector<Sign> signs_;
+    Liveness liveness_;
+    /// As of the last beat.
+    struct Seen {
+        u64 word = 0;
+        NodeStanding standing = NodeStanding::live;
+    };
+    std::vector<Seen> seen_;
 };
 
 }  // namespace aep

@@ -107,7 +107,7 @@ struct NodeEntry {
     Word pool_generation;  // of that entry
     u8 boot_id[16];        // of the system that it runs on
     char name[16];         // of its context
-    u64 reserved;          // zero
+    u64 machine;           // that it runs on: a hash of its machine-id; 0: it has none
 };
 static_assert(sizeof(NodeEntry) == 4 * CACHE_LINE);
 

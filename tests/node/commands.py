@@ -141,7 +141,7 @@ class Commands(NodeTest):
         client.end()
         self.good("recover")
         status = self.aep("status")
-        self.assertEqual(status.returncode, 1)
+        self.assertEqual(status.returncode, 3)
         self.assertIn("poisoned", status.stdout)
         check = self.aep("check")
         self.assertEqual(check.returncode, 1)
@@ -155,7 +155,7 @@ class Commands(NodeTest):
         client = self.client()
         slot = client.ask("inside 1")
         self.assertIn(str(errno.ENOTRECOVERABLE), client.ask(f"complete {slot}"))
-        self.assertEqual(self.aep("status").returncode, 1)
+        self.assertEqual(self.aep("status").returncode, 3)
 
     def test_doctor(self):
         done = self.aep("doctor", "--json")

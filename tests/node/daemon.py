@@ -366,6 +366,38 @@ class Daemon(NodeTest):
         self.assertTrue(os.path.exists(f"{self.home}/context/context"))
         self.assertFalse(os.path.exists(self.socket))
 
+    def test_the_service_manager_is_told_that_its_loop_goes_round(self):
+        """By the loop: not while the daemon is stopped."""
+        path = f"{self.home}/notify"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(path)
+            manager.settimeout(30)
+            env = dict(os.environ, NOTIFY_SOCKET=path, WATCHDOG_USEC="300000")
+            with subprocess.Popen([AEPD, *self.where, "--pool-size", "64M", "--provider", "none"], env=env,
+                                  stderr=subprocess.DEVNULL) as daemon:
+                said = [manager.recv(100) for _ in range(5)]
+                self.assertEqual(set(said), {b"READY=1", b"WATCHDOG=1"})
+                self.assertEqual(said.count(b"READY=1"), 1)
+                daemon.send_signal(signal.SIGTERM)
+        # Not of ours, if it watches another process.
+        env["WATCHDOG_PID"] = "1"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            os.unlink(path)
+            manager.bind(path)
+            manager.setblocking(False)
+            with subprocess.Popen([AEPD, *self.where, "--provider", "none"], env=env,
+                                  stderr=subprocess.DEVNULL) as daemon:
+                while self.aep("status").returncode != 0:
+                    pass
+                for _ in range(3):
+                    self.good("recover")
+                said = []
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        said.append(manager.recv(100))
+                self.assertEqual(said, [b"READY=1"])
+                daemon.send_signal(signal.SIGTERM)
+
     def test_a_pool_elsewhere(self):
         self.up("--pool", f"{self.home}/pool")
         client = self.client()

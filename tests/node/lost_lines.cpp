@@ -266,8 +266,7 @@ bool comes_back(const Directory& directory, u64 dies_at) {
     machine->died = false;
     machine->die_at = dies_at;
     const int ended = wait_for(start_child([&] {
-        NodeOptions options = options_of(directory, 0);
-        options.terms.lease_ms = 50;  // one that died before it said who it is
+        const NodeOptions options = options_of(directory, 0);
         era::memory_hook = [](era::Access access, const era::Word* word) {
             if (word == nullptr) return;
             if (machine->base == 0) {

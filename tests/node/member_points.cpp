@@ -19,7 +19,6 @@ NodeOptions options_of(const Directory& directory, u32 node) {
     options.paths = context_paths("tested", home + "/context", home + "/socket");
     options.pool = directory.path() + "/pool";
     options.nodes.node = node;
-    options.terms.lease_ms = 50;  // until it is judged that did not say who it is
     return options;
 }
 

@@ -402,48 +402,6 @@ class Deaths(NodesTest):
         self.assertIn("too small to be shared between nodes", done.stderr)
 
 
-class Fenced(NodesTest):
-    """Nodes judged by leases alone, as between machines."""
-
-    words = ("--only-leases", "--lease-ms", "1500")  # long enough for daemons of busy machines
-
-    def freeze(self, node, number):
-        os.kill(node.daemon_pid(), number)
-        for peer in node.peers:
-            peer.process.send_signal(number)
-
-    def test_a_node_that_was_declared_dead_shares_no_more(self):
-        one, two = self.nodes
-        a, b = one.peer("a"), two.peer("b")
-        address, other = a.new(64), a.new(64)
-        a.write(address, "kept")
-        self.pass_on(a, b, address)
-        self.freeze(one, signal.SIGSTOP)
-        deadline = time.monotonic() + 30
-        while len(two.data("status")["nodes"]) == 2:
-            self.assertLess(time.monotonic(), deadline)
-        self.assertEqual(b.lookup("a"), "ENOENT")
-        self.assertEqual(b.send(a.id, address), "ESRCH")
-        self.freeze(one, signal.SIGCONT)
-        self.assertEqual(a.send(b.id, other), "ESTALE")
-        self.assertEqual(a.recv(0, 0), "ESTALE")
-        self.assertEqual(b.read(address), "kept")
-        self.assertEqual(b.recv(0, 0), "EAGAIN")
-        one.run("recover")
-        status = one.run("status", "--json")
-        self.assertEqual((json.loads(status.stdout)["state"], status.returncode), ("fenced", 1))
-        self.expect_sound(two)
-        check = one.run("check")
-        self.assertEqual(check.returncode, 1)
-        self.assertIn("fenced: other nodes have declared this one dead", check.stdout)
-        # Its memory is not given to anybody while it may still write to it.
-        self.assertEqual(a.write(other, "mine"), "mine")
-        one.take_down()
-        one.up()
-        self.pass_on(one.peer("a"), b, one.peers[-1].new(64))
-        self.expect_nothing_left()
-
-
 class Torture(Completed, NodesTest):
     """Random work on three nodes, clients and nodes killed at random."""
 

@@ -37,7 +37,7 @@ class Node:
 
     def log(self):
         """What the daemon said last."""
-        path = f"{self.home}/log"
+        path = f"{self.socket}.log"
         if not os.path.exists(path):
             return ""
         with open(path, encoding="utf-8") as lines:

@@ -229,7 +229,7 @@ TEST(PoolFile, RefusesEachDamagedField) {
     };
     const Case cases[] = {
         {"magic at offset 0", [](Superblock& s) { s.magic ^= 1; }},
-        {"version at offset 8 is 0x63, expected 0x2", [](Superblock& s) { s.version = 0x63; }},
+        {"version at offset 8 is 0x63, expected 0x3", [](Superblock& s) { s.version = 0x63; }},
         {"era_bytes at offset", [](Superblock& s) { s.era_bytes = OS_PAGE_SIZE; }},
         {"superblock_bytes at offset 12", [](Superblock& s) { s.superblock_bytes = 512; }},
         {"layout_hash at offset 16", [](Superblock& s) { s.layout_hash ^= 1; }},
@@ -244,7 +244,11 @@ TEST(PoolFile, RefusesEachDamagedField) {
         {"chunk_words_offset at offset 72", [](Superblock& s) { s.chunk_words_offset = ~u64{0}; }},
         {"chunks_offset at offset 80", [](Superblock& s) { s.chunks_offset += OS_PAGE_SIZE; }},
         {"heap_base at offset 88", [](Superblock& s) { s.heap_base = 0; }},
-        {"reserved at offset 137", [](Superblock& s) { s.reserved[1] = 1; }},
+        {"terms.lease_ms at offset 136", [](Superblock& s) { s.terms.lease_ms = 1; }},
+        {"terms.coherent at offset 140",
+         [](Superblock& s) { s.terms.coherent = Coherence::unsaid; }},
+        {"terms.cluster at offset 144", [](Superblock& s) { s.terms.cluster[0] = ' '; }},
+        {"reserved at offset 177", [](Superblock& s) { s.reserved[1] = 1; }},
     };
     for (const Case& c : cases) {
         overwrite(path, 0, &sound, sizeof sound);

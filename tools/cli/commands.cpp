@@ -103,6 +103,16 @@ std::vector<std::string> unlike_daemon(const DaemonArguments& daemon, const Json
     return lines;
 }
 
+/// What `aep status` exits with: the context's own state first, then that of the other nodes.
+int exit_of(const Json& status) {
+    const std::string state = status.at("state");
+    if (state == "poisoned") return EXIT_POISONED;
+    if (state == "fenced") return EXIT_FENCED;
+    const Json& membership = status.at("membership");
+    const bool suspects = membership.is_object() && membership.at("suspects").get<u64>() != 0;
+    return state == "suspect" || suspects ? EXIT_SUSPECT : 0;
+}
+
 /// Asks the daemon to take its context down; while nobody lives, and what the last ones left is not done yet, again.
 std::optional<Json> ask_down(const Target& target, bool force) {
     constexpr u64 LOOK_AGAIN_MS = 10;
@@ -235,7 +245,7 @@ int down(const Target& target, bool force) {
 int show_status(const Target& target) {
     const Json status = must_get(target, {{"command", "status"}}, "status");
     target.json ? print(status) : print(status_text(status));
-    return status.at("state") == "live" ? 0 : EXIT_WRONG;
+    return exit_of(status);
 }
 
 int show_clients(const Target& target) {
@@ -265,6 +275,23 @@ int recover(const Target& target) {
                           done.at("clients").get<u64>(),
                           bytes_text(done.at("chunks").get<u64>() * CHUNK_SIZE),
                           bytes_text(done.at("chunks_returned").get<u64>() * CHUNK_SIZE)));
+    }
+    return 0;
+}
+
+int node_dead(const Target& target, u32 node, u32 generation) {
+    const Json request{{"command", "node-dead"}, {"node", node}, {"generation", generation}};
+    const u64 recovered = must_get(target, request, "nodes_recovered");
+    if (target.json) {
+        print(Json{{"nodes_recovered", recovered}});
+    } else {
+        print(
+            recovered != 0
+                ? fmt::format("node {} is recovered\n", node)
+                : fmt::format(
+                      "node {} is known to be dead; another node is recovering it, or there is no "
+                      "quorum to\n",
+                      node));
     }
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "dsm-core/base/types.hpp"
 #include "tools/cli/daemon_client.hpp"
 
 namespace aep {
@@ -31,5 +32,7 @@ int show_clients(const Target& target);
 int check(const Target& target);
 int recover(const Target& target);
 int doctor(const Target& target);
+/// Somebody has cut the node of that number and generation off: others may recover it.
+int node_dead(const Target& target, u32 node, u32 generation);
 
 }  // namespace aep

@@ -26,6 +26,10 @@ struct Target {
 
 inline constexpr int EXIT_WRONG = 1;      // something is wrong: a finding, a refusal
 inline constexpr int EXIT_NO_DAEMON = 2;  // also: the command line is not understood
+// Of aep status alone:
+inline constexpr int EXIT_POISONED = 3;
+inline constexpr int EXIT_FENCED = 4;   // other nodes have declared this one dead
+inline constexpr int EXIT_SUSPECT = 5;  // this node, or another one of its pool
 
 /// The daemon's answer; nothing: no daemon listens. Throws NodeError: one does, but says nothing
 /// for so long (ETIMEDOUT; the text says whether it is stopped), or it is somebody else's (EPERM).

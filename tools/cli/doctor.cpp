@@ -195,7 +195,18 @@ void look_at_daemon(Diagnoses& all, const Target& target) {
     const std::string state = status.value("state", "?"), provider = status.value("provider", "?");
     all.push_back({name, state == "live" ? Health::good : Health::bad,
                    fmt::format("pid {}, {}", status.value("pid", u64{0}), state),
-                   state == "live" ? "" : "end its clients, then: aep down && aep up"});
+                   state == "live" ? ""
+                   : state == "suspect"
+                       ? "it has no quorum: nothing is shared with other nodes until it has"
+                       : "end its clients, then: aep down && aep up"});
+    for (const Json& node : status.value("nodes", Json::array())) {
+        if (node.at("state") != "suspect") continue;
+        all.push_back(
+            {fmt::format("node {}", node.at("node").get<u64>()), Health::weak,
+             fmt::format("suspect: silent for {} ms", node.at("silent_ms").get<u64>()),
+             fmt::format("it is waited for; once it is cut off: aep node dead {} --generation {}",
+                         node.at("node").get<u64>(), node.at("generation").get<u64>())});
+    }
     all.push_back({"provider", provider == "none" ? Health::weak : Health::good, provider,
                    provider == "none" ? "a client that is killed inside an operation poisons the "
                                         "context: start its daemon without --provider none"

@@ -32,10 +32,12 @@ class CommandLine {
         app_.set_help_all_flag("--help-all", "this text and that of every command");
         app_.footer(
             "Exit status: 0 good; 1 something is wrong; 2 no daemon, or not understood.\n"
+            "aep status: 3 poisoned; 4 fenced; 5 this node, or another one, is suspect.\n"
             "AEP_CONTEXT names the context when --context does not. More: man aep");
         make_run();
         make_others();
         make_pool_commands();
+        make_node_commands();
         make_profile();
     }
 
@@ -65,8 +67,8 @@ class CommandLine {
 
   private:
     CLI::App* command(const char* name, const char* help, std::function<int()> action,
-                      bool json = true) {
-        CLI::App* sub = app_.add_subcommand(name, help);
+                      bool json = true, CLI::App* of = nullptr) {
+        CLI::App* sub = (of != nullptr ? of : &app_)->add_subcommand(name, help);
         // Not CLI11's envname(): what one command was told, the variable would take from it again
         // by way of the others.
         sub->add_option("--context", name_, "which context, by name (env AEP_CONTEXT)")
@@ -111,6 +113,7 @@ class CommandLine {
              "of a new pool: whose it is; one that is there must be that one's");
         pass("--coherent", "yes|no",
              "of a new pool: whether caches of all machines that map it are kept coherent");
+        pass("--membership", "auto|lock|manual", "who says that a silent node is dead");
         pass("--pool-caches", "auto|coherent|cxl", "whether lines that nodes share are flushed");
         pass("--client-limit", "SIZE", "memory that one client may hold");
         pass("--context-limit", "SIZE", "memory that all clients may hold");
@@ -119,10 +122,6 @@ class CommandLine {
         pass("--image", "FILE", "the image's file");
         pass("--log-level", "LEVEL", "debug, info, warning, error or off");
         pass("--log-file", "FILE", "default: `log` beside the socket");
-        sub->add_flag_callback(
-               "--only-leases", [this] { daemon_.words.push_back("--only-leases"); },
-               "judge nodes of this system by leases, too, as those of other machines")
-            ->group(GROUP);
         sub->add_flag_callback(
                "--verify", [this] { daemon_.words.push_back("--verify"); },
                "walk the heap of each dead client, report what is broken")
@@ -270,6 +269,19 @@ class CommandLine {
                        "although it is used: who does goes on with what he has mapped");
     }
 
+    void make_node_commands() {
+        CLI::App* all = app_.add_subcommand("node", "what people say of other nodes of the pool");
+        all->require_subcommand(1);
+        CLI::App* dead = command(
+            "dead", "a node that is suspect has been cut off from the pool: recover what it held",
+            [this] { return node_dead(target_, node_, generation_); }, true, all);
+        dead->add_option("node", node_, "its number")->required()->check(CLI::Range(1u, 255u));
+        dead->add_option("--generation", generation_,
+                         "the life of it that was cut off, as aep status shows it")
+            ->required()
+            ->check(CLI::Range(1u, 0xffff'ffffu));
+    }
+
     void make_profile() {
         CLI::App* sub = app_.add_subcommand("profile",
                                             "the heap profile of a running process, by samples: a "
@@ -307,6 +319,7 @@ class CommandLine {
     std::optional<double> timeout_s_;
     TopOptions top_;
     std::string pool_path_;
+    u32 node_ = 0, generation_ = 0;
     PoolPlan plan_;
     std::string listen_;
     std::function<int()> action_ = [] { return 2; };

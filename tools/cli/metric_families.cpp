@@ -117,7 +117,7 @@ void add_context(std::vector<MetricFamily>& all, const Labels& labels, const Jso
                    GAUGE,
                    {sample(GAUGE, std::move(info), 1)}});
     std::vector<std::pair<std::string, double>> states;
-    for (const char* state : {"live", "poisoned", "fenced"})
+    for (const char* state : {"live", "suspect", "poisoned", "fenced"})
         states.emplace_back(state, status.at("state") == state);
     all.push_back(by_state("aep_state", "1: the context is in that state.", labels, states));
     states.clear();
@@ -139,6 +139,25 @@ void add_nodes(std::vector<MetricFamily>& all, const Labels& labels, const Json&
         live.metric.push_back(sample(GAUGE, std::move(own), node.at("state") == "live"));
     }
     all.push_back(std::move(live));
+    MetricFamily states{"aep_node_state", "1: the node of the pool is in that state.", GAUGE, {}};
+    for (const Json& node : nodes) {
+        for (const char* state : {"live", "suspect", "fenced", "dead"}) {
+            Labels own = labels;
+            own.push_back({"node", node.at("node").dump()});
+            own.push_back({"name", node.at("name")});
+            own.push_back({"state", state});
+            states.metric.push_back(sample(GAUGE, std::move(own), node.at("state") == state));
+        }
+    }
+    all.push_back(std::move(states));
+}
+
+void add_membership(std::vector<MetricFamily>& all, const Labels& labels, const Json& membership) {
+    if (!membership.is_object()) return;
+    all.push_back({"aep_quorum",
+                   "1: the node is on the side that may go on; 0: it shares nothing with others.",
+                   GAUGE,
+                   {sample(GAUGE, labels, membership.at("quorum").get<bool>())}});
 }
 
 void add_clients(std::vector<MetricFamily>& all, const Labels& labels, const Json& clients) {
@@ -168,6 +187,7 @@ std::vector<MetricFamily> metric_families(const std::string& context, const Json
     const Json& status = answer.at("status");
     add_context(all, labels, status);
     add_nodes(all, labels, status.at("nodes"));
+    add_membership(all, labels, status.at("membership"));
     add_clients(all, labels, answer.at("clients"));
     return all;
 }

@@ -18,14 +18,6 @@ std::string bound_text(const Json& pool) {
                        bytes_text(pool.at("free_bytes")));
 }
 
-std::string node_text(const Json& node) {
-    const std::string name = node.at("name");
-    return fmt::format("{}{}: {}, generation {}{}", node.at("node").get<u64>(),
-                       name.empty() ? "" : " (" + name + ")", node.at("state").get<std::string>(),
-                       node.at("generation").get<u64>(),
-                       node.at("self").get<bool>() ? ", this one" : "");
-}
-
 std::string duration_text(u64 ms) {
     const u64 s = ms / 1000;
     if (s < 60) return fmt::format("{}.{} s", s, ms % 1000 / 100);
@@ -38,6 +30,29 @@ std::string mailbox_text(const Json& client) {
     const u64 messages = client.at("messages");
     return messages == 0 ? "-"
                          : fmt::format("{}, {}", messages, bytes_text(client.at("message_bytes")));
+}
+
+std::string node_text(const Json& node) {
+    const std::string name = node.at("name");
+    return fmt::format("{}{}: {}, generation {}{}", node.at("node").get<u64>(),
+                       name.empty() ? "" : " (" + name + ")", node.at("state").get<std::string>(),
+                       node.at("generation").get<u64>(),
+                       node.at("self").get<bool>() ? ", this one"
+                       : node.at("state") == "suspect"
+                           ? ", silent for " + duration_text(node.at("silent_ms"))
+                           : "");
+}
+
+std::string membership_text(const Json& membership) {
+    const u64 suspects = membership.at("suspects");
+    return fmt::format("judged by {}{}{}", membership.at("engine").get<std::string>(),
+                       membership.at("quorum").get<bool>()
+                           ? ""
+                           : "; no quorum: nothing is shared with other nodes until there is",
+                       suspects == 0
+                           ? ""
+                           : "; a suspect is waited for: once it is cut off, aep node dead NUMBER "
+                             "--generation GENERATION");
 }
 
 }  // namespace
@@ -85,6 +100,8 @@ std::string status_text(const Json& s) {
                      bytes_text(pool.at("bytes")), bytes_text(pool.at("node_bytes")),
                      bytes_text(pool.at("usable_bytes")), bound_text(pool)));
     for (const Json& node : s.at("nodes")) line("node", node_text(node));
+    if (const Json& membership = s.at("membership"); membership.is_object())
+        line("members", membership_text(membership));
     line("clients", fmt::format("{} live, {} frozen, {} recovering (at most {}); {} so far",
                                 clients.at("live").get<u64>(), clients.at("frozen").get<u64>(),
                                 clients.at("recovering").get<u64>(), clients.at("most").get<u64>(),

@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -52,7 +54,41 @@ void leave_terminal(int log_fd) {
     dup2(log_fd >= 0 ? log_fd : null.get(), 2);
 }
 
-void notify_service_manager() {
+namespace {
+
+constexpr u64 US_PER_MS = 1000;
+
+/// A number of the environment; 0: there is none.
+u64 number_of(const char* variable) {
+    const char* const text = std::getenv(variable);
+    u64 value = 0;
+    if (text == nullptr) return 0;
+    const auto [end, error] = std::from_chars(text, text + std::strlen(text), value);
+    return error == std::errc{} && *end == '\0' ? value : 0;
+}
+
+}  // namespace
+
+ServiceManager::ServiceManager() {
+    const u64 whose = number_of("WATCHDOG_PID");
+    if (whose == 0 || whose == static_cast<u64>(getpid()))
+        watchdog_ms_ = number_of("WATCHDOG_USEC") / US_PER_MS;
+}
+
+void ServiceManager::say_ready() { say("READY=1"); }
+
+u64 ServiceManager::period_ms() const {
+    constexpr u64 SIGNS = 3;
+    return watchdog_ms_ == 0 ? ~u64{0} : std::max<u64>(watchdog_ms_ / SIGNS, 1);
+}
+
+void ServiceManager::say_alive(u64 now_ms) {
+    if (watchdog_ms_ == 0 || (said_ms_ != 0 && now_ms - said_ms_ < period_ms() / 2)) return;
+    said_ms_ = now_ms;
+    say("WATCHDOG=1");
+}
+
+void ServiceManager::say(const char* what) const {
     const char* path = std::getenv("NOTIFY_SOCKET");
     sockaddr_un to{};
     if (path == nullptr || std::strlen(path) >= sizeof to.sun_path) return;
@@ -62,9 +98,8 @@ void notify_service_manager() {
     const UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     const socklen_t length =
         static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + std::strlen(path));
-    constexpr char READY[] = "READY=1";
-    sendto(fd.get(), READY, sizeof READY - 1, MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&to),
-           length);
+    sendto(fd.get(), what, std::strlen(what), MSG_NOSIGNAL | MSG_DONTWAIT,
+           reinterpret_cast<sockaddr*>(&to), length);
 }
 
 }  // namespace aep

@@ -3,6 +3,7 @@
 // Crash rule: a daemon that dies on the way closes the pipe; its starter says so.
 #pragma once
 
+#include "dsm-core/base/types.hpp"
 #include "node/unique_fd.hpp"
 
 namespace aep {
@@ -17,7 +18,22 @@ void tell_starter(UniqueFd& starter, int exit_code);
 /// Makes fd 0 and 1 /dev/null and fd 2 `log_fd`.
 void leave_terminal(int log_fd);
 
-/// Tells systemd, where it started us, that we serve.
-void notify_service_manager();
+/// systemd, where it started us (sd_notify). Nothing is said where it did not.
+class ServiceManager {
+  public:
+    ServiceManager();
+    /// We serve.
+    void say_ready();
+    /// The loop goes round. Said as often as the unit's WatchdogSec asks for; never waits.
+    void say_alive(u64 now_ms);
+    /// How often say_alive() must be called, at least.
+    u64 period_ms() const;
+
+  private:
+    void say(const char* what) const;
+
+    u64 watchdog_ms_ = 0;  // 0: nobody watches
+    u64 said_ms_ = 0;
+};
 
 }  // namespace aep

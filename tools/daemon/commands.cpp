@@ -107,11 +107,21 @@ Json nodes(const NodeHost& host) {
         const era::NodeEntry& entry = t.entry(i);
         all.push_back({{"node", i + 1},
                        {"name", printable(entry.name, sizeof entry.name)},
-                       {"state", word.state() == era::NodeState::live ? "live" : "recovering"},
+                       {"state", m->state_of(i)},
                        {"generation", word.generation()},
+                       {"silent_ms", i == m->node() ? 0 : m->silent_ms(i, monotonic_ms())},
                        {"self", i == m->node()}});
     }
     return all;
+}
+
+/// Who says that nodes are dead; null: the context is none.
+Json membership_of(const NodeHost& host) {
+    const Membership* const m = host.membership();
+    if (m == nullptr) return nullptr;
+    u32 suspects = 0;
+    for (u32 i = 0; i < m->tables().shape.nodes; ++i) suspects += m->is_suspect(i) ? 1 : 0;
+    return {{"engine", m->engine_name()}, {"quorum", m->has_quorum()}, {"suspects", suspects}};
 }
 
 Json pool_of(const PoolHere& pool) {
@@ -198,13 +208,18 @@ Json recovery_counts(const NodeHost& host) {
             {"broken", host.broken_domains()}};
 }
 
+/// Of the context: suspect is one whose node may be taken for dead.
+const char* state_of(const NodeHost& host) {
+    if (host.poisoned()) return "poisoned";
+    if (host.fenced()) return "fenced";
+    return host.membership() != nullptr && !host.membership()->has_quorum() ? "suspect" : "live";
+}
+
 Json status(const NodeHost& host, u64 began_ns) {
     const ContextPaths& paths = host.options().paths;
     return {
         {"context", paths.name},
-        {"state", host.poisoned() ? "poisoned"
-                  : host.fenced() ? "fenced"
-                                  : "live"},
+        {"state", state_of(host)},
         {"poison", host.poison_text()},
         {"provider", provider_name(host.provider())},
         {"protection", protection_by(host.provider())},
@@ -218,6 +233,7 @@ Json status(const NodeHost& host, u64 began_ns) {
         {"memory", memory()},
         {"sharing", sharing_counts()},
         {"nodes", nodes(host)},
+        {"membership", membership_of(host)},
         {"damaged_words", host.membership() == nullptr ? 0 : host.membership()->damaged()},
         {"recovery", recovery_counts(host)},
     };
@@ -236,6 +252,25 @@ Json findings_of(NodeHost& host) {
 
 std::string Server::refusal(const std::string& why) {
     return text_of(Json{{"ok", false}, {"error", why}});
+}
+
+/// {"command": "node-dead", "node": NUMBER, "generation": NUMBER}: recovers a node that somebody has cut off.
+std::string Server::declare_dead(const std::string& text) {
+    const Json request = Json::parse(text);
+    const Json node = request.value("node", Json(0)),
+               generation = request.value("generation", Json(0));
+    constexpr u64 MOST = 0xffff'ffff;
+    if (!node.is_number_unsigned() || !generation.is_number_unsigned() || node < 1 || node > MOST ||
+        generation < 1 || generation > MOST)
+        return refusal("node, generation: expected numbers from 1 on");
+    const u32 index = node.get<u32>() - 1;
+    if (const std::string why = host_.declare_dead(index, generation.get<u32>(), monotonic_ms());
+        !why.empty())
+        return refusal(why);
+    log_(LogLevel::warning, fmt::format("node {} of generation {} is cut off, as somebody says",
+                                        index + 1, generation.get<u32>()));
+    const u32 recovered = sweep().nodes_recovered;
+    return text_of(Json{{"ok", true}, {"nodes_recovered", recovered}});
 }
 
 std::string Server::command(const std::string& text, Connection& connection) {
@@ -269,6 +304,8 @@ std::string Server::command(const std::string& text, Connection& connection) {
                                {"chunks", done.chunks_recovered},
                                {"chunks_returned", done.chunks_returned},
                                {"chunks_of_dead_nodes", done.nodes_reclaimed_chunks}};
+    } else if (name == "node-dead") {
+        return declare_dead(text);
     } else if (name == "down") {
         const Json wanted = request.value("force", Json(false));
         if (!wanted.is_boolean()) return refuse("force: expected true or false");

@@ -167,10 +167,11 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     }
     completion.completion = plug.completion;
     host.set_provider(plug.capture->kind());
+    ServiceManager manager;
     std::optional<Server> server;
     try {
         open_log(options, log_file);
-        server.emplace(host, *plug.capture, completion, log_line,
+        server.emplace(host, *plug.capture, completion, log_line, manager,
                        [&] { reopen_log(options, log_file); });
     } catch (const std::exception&) {
         if (!host.reopened()) host.remove();
@@ -185,7 +186,7 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     spdlog::info("context {} {}: {}, pool {}, provider {}: {}", paths.name,
                  host.reopened() ? "continued" : "made", paths.directory, host.pool().file.path,
                  provider_name(plug.capture->kind()), protection_by(plug.capture->kind()));
-    notify_service_manager();
+    manager.say_ready();
     if (starter) {
         const UniqueFd log(open(log_file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
         leave_terminal(log.get());

@@ -74,6 +74,7 @@ struct Said {
     std::optional<u64> pool_bytes;
     u32 node = 0;
     std::string caches = "auto";
+    std::string membership = "auto";
 };
 
 void add_places(CLI::App& app, Said& said, NodeOptions& node) {
@@ -110,13 +111,17 @@ void add_limits(CLI::App& app, NodeOptions& node) {
         ->capture_default_str();
 }
 
-void add_nodes(CLI::App& app, Said& said, MembershipOptions& nodes) {
+void add_nodes(CLI::App& app, Said& said) {
     app.add_option("--node", said.node,
                    "which of the pool's nodes the context is, from 1 on: then its clients share "
                    "objects with those of other nodes on the pool; 0: none")
         ->check(CLI::Range(0u, 255u));
-    app.add_flag("--only-leases", nodes.only_leases,
-                 "judge nodes of this system by leases, too, as those of other machines");
+    app.add_option("--membership", said.membership,
+                   "who says that a silent node is dead: lock (the locks of this system), manual "
+                   "(people: aep node dead); auto: lock for nodes of this system, manual "
+                   "for others")
+        ->check(CLI::IsMember({"auto", "lock", "manual"}))
+        ->capture_default_str();
     app.add_option("--pool-caches", said.caches,
                    "whether lines that nodes share are flushed: coherent (one machine), cxl, or "
                    "auto (cxl for a DAX file)")
@@ -179,6 +184,9 @@ void settle(const Said& said, NodeOptions& node) {
         (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode)))
         throw NodeError(EINVAL, "--node: which pool the nodes share is not said: give --pool");
     node.nodes.caches = pool_caches(said.caches, node.pool);
+    node.nodes.kind = said.membership == "lock"     ? MembershipKind::lock
+                      : said.membership == "manual" ? MembershipKind::manual
+                                                    : MembershipKind::automatic;
     node.pool_bytes = said.pool_bytes.value_or(0);
     if (node.image.empty()) node.image = default_image_path();
     if (said.node != 0) node.nodes.node = said.node - 1;
@@ -196,7 +204,7 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     app.set_version_flag("--version", std::string("aepd ") + AEP_VERSION);
     add_places(app, said, options.node);
     add_limits(app, options.node);
-    add_nodes(app, said, options.node.nodes);
+    add_nodes(app, said);
     add_terms(app, options.node.terms);
     add_service(app, options);
     try {

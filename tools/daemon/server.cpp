@@ -41,11 +41,12 @@ bool is_free(u32 client) {
 }  // namespace
 
 Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log,
-               std::function<void()> hang_up)
+               ServiceManager& manager, std::function<void()> hang_up)
     : host_(host),
       capture_(capture),
       completion_(completion),
       log_(std::move(log)),
+      manager_(manager),
       hang_up_(std::move(hang_up)),
       most_connections_(std::min(MOST_CONNECTIONS, raise_descriptor_limit() / 4)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
@@ -440,6 +441,7 @@ Sweep Server::sweep() {
     for (u32 i = 1; i <= context().max_clients; ++i)
         if (!is_free(i)) before.emplace_back(i, static_cast<pid_t>(client_at(i).pid));
     const Sweep done = host_.sweep(monotonic_ms());
+    manager_.say_alive(monotonic_ms());
     for (const auto& [client, pid] : before) {
         if (!is_free(client)) continue;
         capture_.unwatch(client, pid);
@@ -450,7 +452,7 @@ Sweep Server::sweep() {
 }
 
 void Server::set_timer(bool soon) {
-    u64 ms = host_.period_ms();
+    u64 ms = std::min(host_.period_ms(), manager_.period_ms());
     if (soon || !accepting_) ms = std::min(SOON_MS, ms);
     if (settling_) ms = std::min(SETTLING_MS, ms);
     itimerspec at{};

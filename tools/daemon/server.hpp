@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "node/host.hpp"
+#include "tools/daemon/background.hpp"
 #include "tools/daemon/connection.hpp"
 
 namespace aep {
@@ -19,7 +20,7 @@ class Server {
   public:
     /// Listens at the context's socket. `hang_up`: what SIGHUP asks for. Throws NodeError.
     Server(NodeHost& host, Capture& capture, Completion& completion, Log log,
-           std::function<void()> hang_up);
+           ServiceManager& manager, std::function<void()> hang_up);
     Server(const Server&) = delete;
     Server& operator=(const Server&) = delete;
 
@@ -53,12 +54,14 @@ class Server {
     void answer_waiting();
     void set_timer(bool soon);
     std::string command(const std::string& text, Connection& connection);
+    std::string declare_dead(const std::string& text);
     static std::string refusal(const std::string& why);
 
     NodeHost& host_;
     Capture& capture_;
     Completion& completion_;
     Log log_;
+    ServiceManager& manager_;
     std::function<void()> hang_up_;
     size_t most_connections_;  // of one user
     UniqueFd epoll_, signals_, timer_;

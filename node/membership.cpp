@@ -55,7 +55,9 @@ Membership::Membership(const PoolHere& pool, int pool_fd, const MembershipOption
       log_(std::move(log)),
       tables_(tables_of_nodes(pool, options.node)),
       liveness_(pool, pool_fd, tables_, options.node, options.kind, options.engine),
-      seen_(tables_.shape.nodes) {}
+      seen_(tables_.shape.nodes) {
+    if (options_.engine != nullptr) options_.engine->begin(pool.file.superblock);
+}
 
 /// Objects' memory lies in chunks, which are the pool's business; there is nothing else to free.
 era::Disposal Membership::disposal() {
@@ -117,8 +119,8 @@ void Membership::refuse_other_machines() const {
             fmt::format("pool {}: node {} is of another machine, {}", pool_.file.path, number(i),
                         incoherent ? "and the pool says that caches are not coherent: nodes of one "
                                      "machine at a time can share it; take that one down first"
-                                   : "whose locks are not seen here: --membership auto "
-                                     "or manual, not lock"));
+                                   : "whose locks are not seen here: --membership auto, "
+                                     "manual or corosync, not lock"));
     }
 }
 
@@ -191,6 +193,10 @@ u32 Membership::join() {
         throw NodeError(EBUSY, what + " is served by another daemon: give another --node");
     }
     refuse_other_machines();
+    if (!has_quorum()) {
+        throw NodeError(EAGAIN, fmt::format("{} cannot be joined: {} has no quorum here", what,
+                                            options_.engine->name()));
+    }
     make_present();
     end_former_life();
     const era::Tables& t = tables_;

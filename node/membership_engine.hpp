@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "dsm-core/base/types.hpp"
+#include "dsm-core/pool/format.hpp"
 
 namespace aep {
 
@@ -35,8 +35,12 @@ class MembershipEngine {
     virtual bool has_quorum() = 0;
     /// Asked with each sweep for each other node that is not free. Never waits.
     virtual NodeStanding judge(const OtherNode& other, u64 now_ms) = 0;
-    /// The context goes for good: others need not cut this node off.
-    virtual void leave() = 0;
+    /// Before anything else: the pool that it is about, and whether its terms go with the engine's.
+    /// Throws NodeError.
+    virtual void begin(const Superblock& pool) = 0;
+    /// Readable when on_event() is to be called.
+    virtual int event_fd() const = 0;
+    virtual void on_event() = 0;
 };
 
 }  // namespace aep

@@ -20,9 +20,24 @@ void NodeUpkeep::look_after(u64 now_ms, Sweep& done) {
         }
         return;
     }
+    set_apart(!membership->has_quorum());
     done.nodes_recovered = membership->beat_and_recover(now_ms);
     if (settle_lingering()) done.busy = true;
     done.chunks_returned += free_kept_chunks(pool_, cache_);
+}
+
+/// Before anybody else may act, our clients share nothing with other nodes any more.
+void NodeUpkeep::set_apart(bool apart) {
+    // release: the operations that begin now see it.
+    const bool was = context().apart.exchange(apart ? 1 : 0, std::memory_order_release) != 0;
+    if (was == apart) return;
+    if (apart) {
+        log_(LogLevel::error,
+             "no quorum: clients share nothing with other nodes until there is; within the node "
+             "they go on");
+    } else {
+        log_(LogLevel::info, "quorum: clients share with other nodes");
+    }
 }
 
 /// What lingers is settled a few at a time, as long as some goes. Whether the next sweep is to ask

@@ -22,6 +22,7 @@ class NodeUpkeep {
     void look_after(u64 now_ms, Sweep& done);
 
   private:
+    void set_apart(bool apart);
     bool settle_lingering();
 
     PoolMember& member_;

@@ -115,6 +115,8 @@ struct alignas(OS_PAGE_SIZE) ContextWords {
     std::atomic<u32> node_generation;
     std::atomic<u32> era_generation;  // of era_node
     std::atomic<u32> pool_caches;  // era::PoolCaches: how what is shared between nodes is written
+    std::atomic<u32> apart;        // 1: without quorum: nothing crosses nodes until there is
+    u32 reserved;
 
     std::atomic<u32> state;     // ContextState
     std::atomic<u32> provider;  // Provider

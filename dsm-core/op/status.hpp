@@ -16,6 +16,7 @@ enum class Status : u32 {
     nested,      // the thread's slot is inside already (a signal handler); nothing was done
     poisoned,    // the context is; nothing was done
     fenced,      // other nodes have declared this one dead; nothing was done
+    apart,       // this node has no quorum: nothing crosses nodes; nothing was done
     limit,       // the client or the context may not hold more
 
     // Of the heap.

@@ -141,6 +141,7 @@ void publish_extents(u32 group) {
 }
 
 op::Send::Reply send_away(Caller caller, const op::Send& o) {
+    if (is_apart()) return {Status::apart};
     const era::Tables t = era_tables();
     const ShareId to = o.to;
     u32 index = NO_RECORD;
@@ -287,6 +288,7 @@ op::Receive::Reply receive_from_away(Caller caller, const op::Receive& o) {
     const u32 node = context().era_node;
     const ShareId own = id_of(client);
     op::Receive::Reply reply{.status = Status::miss};
+    if (is_apart()) return {.status = is_elsewhere(o.from) ? Status::apart : Status::miss};
     const auto take = [&](const era::RemoteMessage& w) {
         return w.envelope.to == own.bits && (o.from.bits == 0 || w.envelope.from == o.from.bits) &&
                accept(caller, t, w, reply);

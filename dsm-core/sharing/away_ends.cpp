@@ -40,6 +40,7 @@ u32 begin_settle(Caller caller, Lingering& list, u32& looks) {
 }  // namespace
 
 u32 settle(Lingering& list, Caller caller, u32 limit) {
+    if (is_apart()) return 0;
     const era::Tables t = era_tables();
     u32 looks = limit;
     if (const u32 count = list.count.load(std::memory_order_relaxed); count < looks) looks = count;
@@ -71,6 +72,7 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
 }
 
 void tidy_rings(Caller caller) {
+    if (is_apart()) return;
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
     const auto tidy = [&](const era::RemoteMessage& w) {

@@ -11,6 +11,9 @@
 
 namespace aep {
 
+/// Whether the node has no quorum: others may be about to declare it dead, and nothing of it is to cross nodes.
+inline bool is_apart() { return context().apart.load(std::memory_order_acquire) != 0; }
+
 /// Lanes that operations take turns in: all but the last one, which is the membership's.
 inline u32 lanes_of(const era::Tables& t) {
     return (t.shape.lanes < MAX_LANES ? t.shape.lanes : MAX_LANES) - 1;

@@ -24,7 +24,8 @@
  * the others.
  *
  * errno of all: ENOTCONN: the process is not a client, or has not called dsm_attach;
- * ENOTRECOVERABLE: the context is poisoned; ESTALE: this node was declared dead by others; ENOMEM:
+ * ENOTRECOVERABLE: the context is poisoned; ESTALE: this node was declared dead by others;
+ * ENETUNREACH: it has no quorum, and nothing crosses nodes until it has; ENOMEM:
  * no memory or over a limit; EDEADLK: below a signal handler that interrupted this library.
  */
 #ifndef AEP_DSM_H

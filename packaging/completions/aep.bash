@@ -16,7 +16,7 @@ _aep() {
         return
         ;;
     --provider) mapfile -t COMPREPLY < <(compgen -W "auto kernel ebpf rollback none" -- "$word") && return ;;
-    --membership) mapfile -t COMPREPLY < <(compgen -W "auto lock manual" -- "$word") && return ;;
+    --membership) mapfile -t COMPREPLY < <(compgen -W "auto lock manual corosync" -- "$word") && return ;;
     --coherent) mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$word") && return ;;
     --pool-caches) mapfile -t COMPREPLY < <(compgen -W "auto coherent cxl" -- "$word") && return ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W "debug info warning error off" -- "$word") && return ;;

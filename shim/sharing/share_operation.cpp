@@ -32,6 +32,8 @@ long error_of(Status status) {
             return -ENOTRECOVERABLE;
         case Status::fenced:
             return -ESTALE;
+        case Status::apart:
+            return -ENETUNREACH;
         case Status::nested:
             return -EDEADLK;
         case Status::limit:

@@ -105,7 +105,7 @@ class CommandLine {
         pass("--pool", "FILE",
              "pool file or DAX device; made if --pool-size is given; default: the context's own");
         pass("--pool-size", "SIZE", "size of a new pool: bytes, or with K, M, G, T (default 1G)");
-        pass("--node", "NUMBER",
+        pass("--node", "NUMBER|auto",
              "which of the pool's nodes the context is, from 1 on, to share objects with others");
         pass("--lease-ms", "MS",
              "of a new pool: a node that gives no sign of life for so long is suspect");
@@ -113,7 +113,10 @@ class CommandLine {
              "of a new pool: whose it is; one that is there must be that one's");
         pass("--coherent", "yes|no",
              "of a new pool: whether caches of all machines that map it are kept coherent");
-        pass("--membership", "auto|lock|manual", "who says that a silent node is dead");
+        pass("--membership", "auto|lock|manual|corosync", "who says that a silent node is dead");
+        pass("--fence-command", "COMMAND", "with corosync: cuts a machine that is lost off");
+        pass("--fence", "pacemaker", "with corosync: who does that, instead of a command");
+        pass("--fence-ms", "MS", "how long that may take (default 60000)");
         pass("--pool-caches", "auto|coherent|cxl", "whether lines that nodes share are flushed");
         pass("--client-limit", "SIZE", "memory that one client may hold");
         pass("--context-limit", "SIZE", "memory that all clients may hold");

@@ -3,6 +3,7 @@
 // Crash rule: clients go on without it; the next daemon finishes what this one left.
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <spdlog/sinks/rotating_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -15,6 +16,7 @@
 #include "node/node_error.hpp"
 #include "node/process_facts.hpp"
 #include "tools/daemon/background.hpp"
+#include "tools/daemon/corosync_plug.hpp"
 #include "tools/daemon/ebpf_plug.hpp"
 #include "tools/daemon/kernel_plug.hpp"
 #include "tools/daemon/log_limit.hpp"
@@ -141,6 +143,22 @@ class Chosen final : public Completion {
     bool fails() const override { return completion->fails(); }
 };
 
+/// The engine that --membership asks for, and which node this is by it. Null: none. Throws NodeError.
+std::unique_ptr<CorosyncEngine> start_engine(const DaemonOptions& options, NodeOptions& node) {
+    if (node.nodes.kind != MembershipKind::engine) return nullptr;
+    auto engine = std::make_unique<CorosyncEngine>(options.fence, log_line);
+    const u32 own = engine->own_node();
+    if (node.nodes.node != era::NO_NODE && node.nodes.node != own) {
+        throw NodeError(
+            EINVAL,
+            fmt::format("--node {}: corosync's id of this machine is {}: give that one, or auto",
+                        node.nodes.node + 1, own + 1));
+    }
+    node.nodes.node = own;
+    node.nodes.engine = engine.get();
+    return engine;
+}
+
 int serve(const DaemonOptions& options, UniqueFd& starter) {
     const ContextPaths& paths = options.node.paths;
     if (const std::string why = missing_for(options.provider); !why.empty())
@@ -158,7 +176,9 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     const std::string log_file =
         options.log_file.empty() && options.background ? paths.log() : options.log_file;
     Chosen completion;
-    NodeHost host(options.node, completion, log_line);
+    NodeOptions node = options.node;
+    const std::unique_ptr<CorosyncEngine> engine = start_engine(options, node);
+    NodeHost host(node, completion, log_line);
     const Plug plug = start_provider(options, host.watched());
     const bool none = plug.capture->kind() == Provider::none;
     if (none && options.provider != "none") {

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 
 #include "dsm-core/pool/superblock.hpp"
 #include "node/image_copy.hpp"
@@ -72,7 +73,8 @@ era::PoolCaches pool_caches(const std::string& wanted, const std::string& pool) 
 struct Said {
     std::string context = DEFAULT_CONTEXT, directory, socket;
     std::optional<u64> pool_bytes;
-    u32 node = 0;
+    std::string node = "0";  // a number, or auto
+    bool pacemaker = false;
     std::string caches = "auto";
     std::string membership = "auto";
 };
@@ -111,16 +113,45 @@ void add_limits(CLI::App& app, NodeOptions& node) {
         ->capture_default_str();
 }
 
-void add_nodes(CLI::App& app, Said& said) {
+/// Which of the pool's nodes, from 0 on; NO_NODE: none, or the one that corosync says. Throws NodeError.
+u32 node_of(const Said& said) {
+    if (said.node == "auto") {
+        if (said.membership != "corosync")
+            throw NodeError(EINVAL,
+                            "--node auto: needs --membership corosync, which numbers machines");
+        return era::NO_NODE;
+    }
+    u32 number = 0;
+    const char* const end = said.node.data() + said.node.size();
+    const auto parsed = std::from_chars(said.node.data(), end, number);
+    if (parsed.ec != std::errc{} || parsed.ptr != end || number > 255)
+        throw NodeError(EINVAL, "--node '" + said.node + "': expected 0 to 255, or auto");
+    return number == 0 ? era::NO_NODE : number - 1;
+}
+
+void add_nodes(CLI::App& app, Said& said, FenceOptions& fence) {
     app.add_option("--node", said.node,
                    "which of the pool's nodes the context is, from 1 on: then its clients share "
-                   "objects with those of other nodes on the pool; 0: none")
-        ->check(CLI::Range(0u, 255u));
+                   "objects with those of other nodes on the pool; auto: as corosync numbers this "
+                   "machine; 0: none")
+        ->type_name("NUMBER|auto");
+    app.add_option("--fence-command", fence.command,
+                   "with corosync: cuts a machine that is lost off from the pool; called with its "
+                   "node's number, generation and host name; only if it ends with 0 the node is "
+                   "recovered")
+        ->type_name("COMMAND");
+    app.add_option_function<std::string>(
+           "--fence", [&fence](const std::string& who) { fence.pacemaker = who == "pacemaker"; },
+           "with corosync, instead of a command: pacemaker fences the machine")
+        ->check(CLI::IsMember({"pacemaker"}));
+    app.add_option("--fence-ms", fence.limit_ms, "how long that may take, then it is tried again")
+        ->check(CLI::Range(u64{100}, u64{3'600'000}))
+        ->capture_default_str();
     app.add_option("--membership", said.membership,
                    "who says that a silent node is dead: lock (the locks of this system), manual "
-                   "(people: aep node dead); auto: lock for nodes of this system, manual "
+                   "(people: aep node dead), corosync; auto: lock for nodes of this system, manual "
                    "for others")
-        ->check(CLI::IsMember({"auto", "lock", "manual"}))
+        ->check(CLI::IsMember({"auto", "lock", "manual", "corosync"}))
         ->capture_default_str();
     app.add_option("--pool-caches", said.caches,
                    "whether lines that nodes share are flushed: coherent (one machine), cxl, or "
@@ -178,18 +209,22 @@ void add_service(CLI::App& app, DaemonOptions& options) {
 /// What follows from what was said. Throws NodeError.
 void settle(const Said& said, NodeOptions& node) {
     node.paths = context_paths(said.context, said.directory, said.socket);
+    node.nodes.kind = said.membership == "lock"       ? MembershipKind::lock
+                      : said.membership == "manual"   ? MembershipKind::manual
+                      : said.membership == "corosync" ? MembershipKind::engine
+                                                      : MembershipKind::automatic;
+    node.nodes.node = node_of(said);
+    const bool is_node = node.nodes.node != era::NO_NODE || said.node == "auto";
+    if (node.nodes.kind == MembershipKind::engine && !is_node)
+        throw NodeError(EINVAL, "--membership corosync: is about nodes: give --node auto");
     // A context that had a named pool before has a link to it.
     struct stat pool {};
-    if (said.node != 0 && node.pool.empty() &&
+    if (is_node && node.pool.empty() &&
         (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode)))
         throw NodeError(EINVAL, "--node: which pool the nodes share is not said: give --pool");
     node.nodes.caches = pool_caches(said.caches, node.pool);
-    node.nodes.kind = said.membership == "lock"     ? MembershipKind::lock
-                      : said.membership == "manual" ? MembershipKind::manual
-                                                    : MembershipKind::automatic;
     node.pool_bytes = said.pool_bytes.value_or(0);
     if (node.image.empty()) node.image = default_image_path();
-    if (said.node != 0) node.nodes.node = said.node - 1;
 }
 
 }  // namespace
@@ -204,7 +239,7 @@ std::optional<DaemonOptions> parse_daemon_options(int argc, char** argv, int& ex
     app.set_version_flag("--version", std::string("aepd ") + AEP_VERSION);
     add_places(app, said, options.node);
     add_limits(app, options.node);
-    add_nodes(app, said);
+    add_nodes(app, said, options.fence);
     add_terms(app, options.node.terms);
     add_service(app, options);
     try {

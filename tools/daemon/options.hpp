@@ -7,12 +7,14 @@
 #include <string>
 
 #include "node/node_options.hpp"
+#include "tools/daemon/fence.hpp"
 
 namespace aep {
 
 struct DaemonOptions {
     NodeOptions node;
     std::string provider = "auto";
+    FenceOptions fence;          // how nodes are cut off that corosync has lost
     u64 completion_ms = 10'000;  // how long one operation of a dead thread may take
     bool background = false;
     bool probe = false;  // only say what providers lack

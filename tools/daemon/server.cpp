@@ -69,6 +69,8 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
     always(Source::timer, timer_.get());
     always(Source::doorbell, capture_.doorbell_fd());
     always(Source::completer, completion_.event_fd());
+    if (MembershipEngine* const engine = host_.options().nodes.engine; engine != nullptr)
+        always(Source::engine, engine->event_fd());
     // Clients that an earlier daemon let in.
     for (u32 i = 1; i <= context().max_clients; ++i) {
         if (!is_free(i)) {
@@ -151,6 +153,10 @@ void Server::take(Source source, u32 id, u32 events) {
         case Source::completer:
             completion_.on_event();
             answer_waiting();
+            sweep();
+            break;
+        case Source::engine:
+            host_.options().nodes.engine->on_event();
             sweep();
             break;
         case Source::connection:

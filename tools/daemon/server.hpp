@@ -28,7 +28,16 @@ class Server {
     bool run();
 
   private:
-    enum class Source : u32 { listening, signal, timer, doorbell, completer, connection, process };
+    enum class Source : u32 {
+        listening,
+        signal,
+        timer,
+        doorbell,
+        completer,
+        engine,
+        connection,
+        process
+    };
 
     bool watch(Source source, u32 id, int fd, u32 events);  // false with errno
     void take(Source source, u32 id, u32 events);

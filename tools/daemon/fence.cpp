@@ -1,0 +1,139 @@
+// Purpose: see fence.hpp.
+// Who calls it: see fence.hpp.
+// Crash rule: see fence.hpp.
+#include "tools/daemon/fence.hpp"
+
+#include <errno.h>
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <vector>
+
+#include "node/node_error.hpp"
+
+namespace aep {
+namespace {
+
+constexpr u64 PAUSE_MS = 2000;  // after a command that has failed
+
+std::string name_of(const OtherNode& node) {
+    return fmt::format("node {} of generation {}", node.node + 1, node.generation);
+}
+
+/// Starts it in a process group of its own, with the signals of a program. 0 with errno: it cannot be.
+pid_t spawn(const std::vector<std::string>& words) {
+    std::vector<char*> arguments;
+    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    posix_spawnattr_t how;
+    posix_spawnattr_init(&how);
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawnattr_setsigmask(&how, &none);
+    posix_spawnattr_setsigdefault(&how, &all);
+    posix_spawnattr_setpgroup(&how, 0);
+    posix_spawnattr_setflags(
+        &how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    pid_t pid = 0;
+    const int error = posix_spawnp(&pid, arguments[0], nullptr, &how, arguments.data(), environ);
+    posix_spawnattr_destroy(&how);
+    errno = error;
+    return error == 0 ? pid : 0;
+}
+
+}  // namespace
+
+Fence::~Fence() {
+    for (auto& [node, attempt] : attempts_) stop(attempt);
+}
+
+void Fence::stop(Attempt& attempt) {
+    if (attempt.pid == 0) return;
+    kill(-attempt.pid, SIGKILL);
+    waitpid(attempt.pid, nullptr, 0);
+    attempt.pid = 0;
+}
+
+bool Fence::is_under_way(u32 node, u32 generation) const {
+    const auto found = attempts_.find(node);
+    return found != attempts_.end() && found->second.generation == generation &&
+           (found->second.done || found->second.pid != 0);
+}
+
+bool Fence::has_cut_off(const OtherNode& node, const std::string& host, u64 lost_ms, u64 now_ms) {
+    if (!options_.is_given()) return false;  // people say so: aep node dead
+    Attempt& attempt = attempts_[node.node];
+    if (attempt.generation != node.generation) {
+        stop(attempt);
+        attempt = {.generation = node.generation};
+    }
+    if (attempt.done) return true;
+    if (attempt.pid != 0) return ended(attempt, node, now_ms);
+    if (now_ms >= attempt.again_ms) start(attempt, node, host, lost_ms, now_ms);
+    return false;
+}
+
+void Fence::start(Attempt& attempt, const OtherNode& node, const std::string& host, u64 lost_ms,
+                  u64 now_ms) {
+    std::vector<std::string> words;
+    if (options_.pacemaker) {
+        // Pacemaker's own fencing of the same host counts, if it was after we have lost it.
+        words = {"stonith_admin",
+                 "--reboot",
+                 host,
+                 "--tolerance",
+                 fmt::format("{}s", lost_ms / 1000),
+                 "--timeout",
+                 fmt::format("{}", options_.limit_ms / 1000)};
+    } else {
+        words = {"/bin/sh",
+                 "-c",
+                 options_.command + " \"$@\"",
+                 "aep-fence",
+                 fmt::format("{}", node.node + 1),
+                 fmt::format("{}", node.generation),
+                 host};
+    }
+    attempt.pid = spawn(words);
+    attempt.began_ms = now_ms;
+    if (attempt.pid == 0) return failed(attempt, node, errno_text(errno), now_ms);
+    log_(LogLevel::warning, fmt::format("{} ({}) is to be cut off: {}", name_of(node), host,
+                                        options_.pacemaker ? "by pacemaker" : options_.command));
+}
+
+bool Fence::ended(Attempt& attempt, const OtherNode& node, u64 now_ms) {
+    int status = 0;
+    const pid_t pid = waitpid(attempt.pid, &status, WNOHANG);
+    if (pid == 0) {
+        if (now_ms - attempt.began_ms < options_.limit_ms) return false;
+        stop(attempt);
+        failed(attempt, node, fmt::format("no answer for {} ms", options_.limit_ms), now_ms);
+        return false;
+    }
+    attempt.pid = 0;
+    if (pid < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        failed(attempt, node,
+               WIFEXITED(status) ? fmt::format("exit status {}", WEXITSTATUS(status))
+                                 : fmt::format("signal {}", WTERMSIG(status)),
+               now_ms);
+        return false;
+    }
+    attempt.done = true;
+    log_(LogLevel::warning, fmt::format("{} is cut off", name_of(node)));
+    return true;
+}
+
+void Fence::failed(Attempt& attempt, const OtherNode& node, const std::string& why, u64 now_ms) {
+    attempt.pid = 0;
+    attempt.again_ms = now_ms + PAUSE_MS;
+    ++attempt.failures;
+    log_(LogLevel::error, fmt::format("{} could not be cut off, {} times so far: {}; it is not "
+                                      "recovered, and that is tried again",
+                                      name_of(node), attempt.failures, why));
+}
+
+}  // namespace aep

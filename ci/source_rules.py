@@ -23,6 +23,7 @@ JOINED = ["shim/sys", "shim/backing", "shim/context"]
 CLIENT = ["shim/watch", *JOINED, "shim/driver", "shim/sharing"]
 FOLDERS = {
     "include/*": [],
+    "apps/*": ["include/*"],
     "kernel/*": [],
     "dsm-core/base": [],
     "dsm-core/pool": BASE,
@@ -50,7 +51,7 @@ FOLDERS = {
     "tools/daemon": [*CORE, *PROVIDER, "tools/corosync", "aep-lib/completer", "shim/sys", "shim/context", "node"],
     "tools/torture": [*CORE, "include/*"],
     "bench/flat/*": CORE,
-    "bench/*": [*CORE, *CLIENT, "node", "include/*", "bench/flat/*"],
+    "bench/*": [*CORE, *CLIENT, "node", "include/*", "apps/*", "bench/flat/*"],
     "examples/*": ["include/*"],
     "tests/*": [*CORE, "dsm-core", *PROVIDER, "aep-lib/completer", *CLIENT, "preload", "node", "include/*",
                 "tools/cli", "tools/daemon", "tools/torture", "bench/flat/*"],

@@ -55,6 +55,8 @@ class Aep {
             "a name is taken for too long");
     }
 
+    /// Under which a member is attached.
+    std::string name_of(unsigned member) const { return team_ + "-" + std::to_string(member); }
     Peer peer(unsigned member) {
         Peer found = 0;
         until([&] { return (found = dsm_lookup(name_of(member).c_str())) != 0; },
@@ -110,8 +112,6 @@ class Aep {
 
   private:
     static constexpr std::size_t BLOCK_HEAD = 16;  // about what a group needs for an object
-
-    std::string name_of(unsigned member) const { return team_ + "-" + std::to_string(member); }
 
     template <class Sign>
     static void until(Sign&& sign, const char* what) {

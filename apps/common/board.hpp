@@ -25,10 +25,11 @@ class Board {
         double figures[15];               // as the application likes
     };
 
-    std::atomic<std::uint32_t> ready;  // members that have come
-    std::atomic<std::uint32_t> go;     // all have
-    std::atomic<std::uint32_t> kills;  // still to come: members go on meanwhile
-    std::atomic<std::uint32_t> over;   // who serves may end
+    std::atomic<std::uint32_t> ready;     // members that have come
+    std::atomic<std::uint32_t> go;        // all have
+    std::atomic<std::uint32_t> kills;     // still to come: members go on meanwhile
+    std::atomic<std::uint32_t> finished;  // members, if the application counts them
+    std::atomic<std::uint32_t> over;      // who serves may end
     Seat seats[MOST_MEMBERS];
 
     /// Waits until `word` is not `value`, or for a moment.

@@ -33,7 +33,9 @@ struct Launch {
     std::vector<std::string> words;  // the command line
 };
 
-template <Transport T>
+/// T is a Transport, or what an application has in its place: it has a World, is made of (plan, world, number), and says
+/// whether the others go on when a member is killed.
+template <class T>
 class Team {
   public:
     using Role = std::function<void(T&, Board&, unsigned)>;

@@ -127,6 +127,7 @@ class Flat {
         verify(status == flat::Status::ok, what);
     }
     flat::Ref allocate(std::size_t bytes) {
+        verify(bytes <= MAX_CLASS_SIZE, "flat: it has no objects of more than 128 KiB");
         flat::Ref ref{};
         good(client_.allocate(bytes, ref), "flat: out of memory");
         return ref;

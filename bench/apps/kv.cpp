@@ -1,0 +1,11 @@
+// Purpose: the application kv (apps/kv) over the flat baseline.
+// Who calls it: bench/paper.py, tests/apps.
+// Crash rule: a measuring program.
+#include "apps/kv/kv.hpp"
+#include "apps/kv/shared_store.hpp"
+#include "bench/apps/flat.hpp"
+
+int main(int count, char** words) {
+    using namespace aep::apps;
+    return kv::main_over<kv::SharedStore<Flat>>(count, words);
+}

@@ -28,16 +28,17 @@ class Aep {
     /// There is nothing to make: a daemon keeps what members share.
     class World {
       public:
-        explicit World(const Plan& plan) : nodes_(plan.nodes) {}
+        explicit World(const Plan& plan) : nodes_(plan.nodes), stay_(plan.stay) {}
         /// Which context member `i` joins is decided where a program begins: it begins again.
         void enter(unsigned i, char** command) const {
-            if (!nodes_.empty()) setenv("AEP_SOCKET", nodes_[i % nodes_.size()].c_str(), 1);
+            if (!nodes_.empty()) setenv("AEP_SOCKET", nodes_[i / stay_ % nodes_.size()].c_str(), 1);
             execv("/proc/self/exe", command);
             fail("this program cannot be started again");
         }
 
       private:
         std::vector<std::string> nodes_;
+        unsigned stay_;
     };
 
     Aep(const Plan& plan, World*, unsigned me) : team_(plan.team) {

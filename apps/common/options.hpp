@@ -38,6 +38,10 @@ inline void add_options(CLI::App& app, Launch& launch, const std::vector<std::st
                    "contexts of one pool are nodes of it "
                    "(default: the context that the program was started in)")
         ->delimiter(',');
+    app.add_option("--stay", launch.stay,
+                   "with --nodes: so many processes one after the other join the same context")
+        ->check(CLI::Range(1u, 64u))
+        ->capture_default_str();
     app.add_option("--kills", launch.kills,
                    "with --over aep: so many processes are killed at random moments and replaced; "
                    "the others go on")

@@ -23,6 +23,7 @@ struct Launch {
     std::string program;  // of the team's names
     std::string over;
     std::vector<std::string> nodes;
+    unsigned stay = 1;
     unsigned kills = 0;
     std::uint64_t seed = 1;
     bool json = false;
@@ -51,6 +52,7 @@ class Team {
         plan_.team =
             launch.team.empty() ? launch.program + "-" + std::to_string(getpid()) : launch.team;
         plan_.nodes = launch.nodes;
+        plan_.stay = launch.stay;
     }
 
     /// In the launcher: true, when all have ended. In a member that began as a program: false, when its part is done.

@@ -48,6 +48,7 @@ struct Plan {
     std::size_t largest = 0;         // bytes of an object
     std::size_t objects_each = 0;    // that a member has at a time, nodes too
     std::vector<std::string> nodes;  // sockets of the contexts that members join by turns
+    unsigned stay = 1;               // so many neighbours join the same one
 };
 
 /// A message as it is received, with a reference that the receiver drops.

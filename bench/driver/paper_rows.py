@@ -1,0 +1,52 @@
+"""What `./aep bench --paper` compares: the applications (apps/) as in the paper's figures.
+
+Used by ../paper.py. A row is one program with the same words over ours and over the others; its figure, and the paper's
+ratio of ours to CXL-SHM, which flat `published` stands for here.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Row:
+    """`remote`: ours runs between two nodes. `paper`: times better than CXL-SHM. `more`: more is better."""
+
+    figure: str
+    what: str
+    program: str
+    words: tuple
+    value: str
+    paper: float | None
+    unit: str = "us"
+    remote: bool = False
+    more: bool = False
+    others: tuple = ("flat", "local", "unix", "tcp")
+
+
+def rows(quick):
+    calls = ("--calls", 3000 if quick else 30_000)
+    trees = ("--calls", 5 if quick else 20)
+    load = ("--operations", 20_000 if quick else 200_000, "--keys", 2000 if quick else 10_000)
+    rounds = ("--rounds", 30 if quick else 300)
+    found = [Row("10(a)", "one object there and back, within a node", "rpc", calls, "call_us", 14.4),
+             Row("10(a)", "the same, between nodes", "rpc", calls, "call_us", 11.74 / 12.93, remote=True)]
+    for height in (10, 15) if quick else (10, 15, 20):
+        words = ("--shape", "tree", "--height", height, *trees)
+        for remote in (False, True):
+            where = "between nodes" if remote else "within a node"
+            found.append(Row("10(b)", f"a tree of height {height}, built, {where}", "rpc", words, "build_us", None, remote=remote))
+            found.append(Row("10(b)", f"the same, sent, walked and back, {where}", "rpc", words, "call_us",
+                             12 if remote and height == 20 else None, remote=remote))
+    for part, reads, ratio in (("a", 100, None), ("b", 95, None), ("c", 50, None), ("d", 0, 2.36)):
+        for zipf in (0, 0.99):
+            keys = "Zipf" if zipf else "uniform"
+            found.append(Row(f"11({part})", f"KV, {reads} % reads, {keys} keys, 2 clients", "kv", ("--reads", reads, "--zipf", zipf, *load),
+                             "operations_per_second", ratio, unit="/s", more=True, others=("flat", "local")))
+    for size in (1024, 65_536, 1 << 20) if quick else (1024, 16_384, 65_536, 1 << 20, 16 << 20):
+        others = ("flat", "local", "unix", "tcp") if size < 128 << 10 else ("local", "unix", "tcp")
+        for remote in (False, True):
+            where = "between nodes" if remote else "within a node"
+            ratio = 1.20 if size == 65_536 and not remote else None
+            found.append(Row("12(d)" if remote else "12(a)", f"a chain of 40 functions, state of {size >> 10} KiB, {where}", "chain",
+                             ("--bytes", size, *rounds), "round_us", ratio, remote=remote, others=others))
+    return found

@@ -6,5 +6,5 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/ci/setup.sh" test
 "$root/ci/build.sh" release aep aepd aep_corosync sharing_peer
-AEP_TEST_ROUNDS=${1:-20} /usr/bin/python3 "$root/tests/cluster/corosync.py" "$root/build/release/tools" \
-    "$root/build/release/tests/sharing/sharing_peer" Long -v
+AEP_TEST_ROUNDS=${1:-20} /usr/bin/python3 "$root/tests/cluster/long.py" "$root/build/release/tools" \
+    "$root/build/release/tests/sharing/sharing_peer" -v

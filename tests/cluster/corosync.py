@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests of --membership corosync: nodes of one pool whose daemons see each other through corosync, each in a network of its own.
 
-Called by ctest: corosync.py TOOLS_DIR PEER [unittest arguments]; for long: AEP_TEST_ROUNDS=N (ci/cluster.sh). Leaves nothing behind.
+Called by ctest: corosync.py TOOLS_DIR PEER [unittest arguments]; for long: long.py. Leaves nothing behind.
 """
 
 import json
@@ -37,7 +37,6 @@ for pid in $(cat "$home/$1/context/lock") $(cat "$home/$1/pids"); do
 done
 """
 WHY_NOT = missing()
-ROUNDS = int(os.environ.get("AEP_TEST_ROUNDS", "0"))
 
 
 class Machine(Node):
@@ -346,48 +345,6 @@ class Five(ClusterTest):
         for node in self.nodes[3:]:
             node.come_back()
         self.expect_together()
-
-
-@unittest.skipUnless(ROUNDS, "for long: ci/cluster.sh (AEP_TEST_ROUNDS)")
-class Long(ClusterTest):
-    """Faults at random, on five machines, one after another."""
-
-    count = 5
-
-    def test_faults_at_random(self):
-        random.seed(11)
-        for number in range(ROUNDS):
-            kept = self.begin()
-            victims = random.sample(self.nodes, random.choice((1, 2)))
-            others = [node for node in self.nodes if node not in victims]
-            how = random.choice(("cut", "apart", "corosync", "daemon"))
-            print(f"round {number}: {how} {[v.number for v in victims]}", flush=True)
-            if how == "daemon":
-                for victim in victims:
-                    victim.end_daemon()
-                    victim.up()
-                self.expect_kept(kept, *self.nodes)
-            else:
-                self.refuse(random.choice((0, 0, 1)))
-                if how == "corosync":
-                    for victim in victims:
-                        self.cluster.hosts[victim.number - 1].kill_corosync()
-                else:
-                    alone = [[v.number] for v in victims] if how == "apart" else [[v.number for v in victims]]
-                    self.cluster.split([n.number for n in others], *alone)
-                living = self.expect_fenced(*victims)
-                self.expect_recovered_nobody(*victims)
-                self.expect_kept(kept, *living)
-                for victim in victims if how == "corosync" else ():
-                    self.cluster.hosts[victim.number - 1].start()
-                self.cluster.heal()
-                for host in self.cluster.hosts:
-                    host.wait_for(5)
-                for victim in victims:
-                    victim.come_back()
-            self.expect_together()
-            for node in self.nodes:
-                node.forget_what_was_fenced()
 
 
 if __name__ == "__main__":

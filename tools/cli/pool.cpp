@@ -83,7 +83,6 @@ std::string text_of(const PoolFacts& f) {
     return text;
 }
 
-
 }  // namespace
 
 int create_pool(const std::string& path, const PoolPlan& plan, bool json) {

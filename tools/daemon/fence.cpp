@@ -26,6 +26,7 @@ std::string name_of(const OtherNode& node) {
 /// Starts it in a process group of its own, with the signals of a program. 0 with errno: it cannot be.
 pid_t spawn(const std::vector<std::string>& words) {
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
     arguments.push_back(nullptr);
     posix_spawnattr_t how;

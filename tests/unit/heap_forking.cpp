@@ -4,6 +4,7 @@
 // Crash rule: each test runs in a child of its own.
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 
 #include <thread>
@@ -95,6 +96,38 @@ TEST(Forking, WhoRefusesEndsTheForkAndLeavesEverythingRunning) {
         EXPECT_EQ(forked([] { deallocate(allocate(MiB)); }), 0);
     });
 }
+
+/// A fork that begins while another thread is in an operation of its heap, or of none, waits for it.
+void expect_fork_waits(bool with_heap) {
+    in_child([with_heap] {
+        alarm(MOST_SECONDS);
+        ASSERT_NE(allocate(100), nullptr);
+        Heap* const forker = current_heap();
+        std::atomic<bool> inside{false}, closed{false}, done{false};
+        std::thread other([&] {
+            deallocate(allocate(100));
+            const detail::Turn turn(with_heap ? current_heap() : nullptr);
+            inside = true;
+            const auto gate_is_open = [&] {
+                return static_cast<bool>(detail::VisitorsTurn(forker));
+            };
+            while (!closed && gate_is_open()) sched_yield();
+            // Time for a fork that would not wait.
+            for (int i = 0; i < 20; ++i) sched_yield();
+            done = true;
+        });
+        while (!inside) sched_yield();
+        close_gate(forker);
+        closed = true;
+        EXPECT_TRUE(done) << "the child would find its heap in the middle of a change";
+        open_gate();
+        other.join();
+    });
+}
+
+TEST(Forking, WaitsForAThreadInAnOperationOfItsHeap) { expect_fork_waits(true); }
+
+TEST(Forking, WaitsForAThreadInAnOperationOfNoHeap) { expect_fork_waits(false); }
 
 #if defined(AEP_TEST_HOLDS_KEYS)
 TEST(Forking, AChildOfAForkDuringAThreadsFirstRequestCanHaveThreads) {

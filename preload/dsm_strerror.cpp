@@ -28,6 +28,9 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
             return "no file descriptor is left";
         case EMSGSIZE:
             return "the object is smaller than what was expected";
+        case ENETUNREACH:
+            return "this node has no quorum: nothing goes to other nodes or comes from them until "
+                   "it has";
         case ENOENT:
             return "no living client has that name, or the group has no root";
         case ENOMEM:

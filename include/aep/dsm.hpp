@@ -133,10 +133,12 @@ constexpr dsm_label label_of(std::uint64_t tag) {
 
 inline void send(Id to, void* object, const dsm_label& label, Timeout timeout, unsigned flags = 0) {
     const Limit limit(timeout);
-    int result = 0;
-    do {
+    int result = dsm_send_message(to, object, &label, limit.left(), flags);
+    while (result != 0 && errno == EINTR) {
         result = dsm_send_message(to, object, &label, limit.left(), flags);
-    } while (result != 0 && errno == EINTR);
+        // The time was up while a signal handler ran: the last look, which did not wait, found no room.
+        if (result != 0 && errno == EAGAIN) errno = ETIMEDOUT;
+    }
     expect(result, "dsm_send");
 }
 

@@ -205,6 +205,25 @@ class CommandLine {
         command("doctor", "what this system has and lacks", [this] { return doctor(target_); });
     }
 
+    /// What all nodes of a pool hold alike.
+    void add_terms(CLI::App* create) {
+        create
+            ->add_option("--lease-ms", plan_.terms.lease_ms,
+                         "a node that gives no sign of life for so long is suspect (default 3000)")
+            ->check(CLI::Range(MIN_LEASE_MS, MAX_LEASE_MS));
+        create
+            ->add_option_function<std::string>(
+                "--cluster", [this](const std::string& name) { set_cluster(plan_.terms, name); },
+                "whose pool it is: daemons that say another name are refused")
+            ->type_name("NAME");
+        create
+            ->add_option_function<std::string>(
+                "--coherent", [this](const std::string& word) { set_coherence(plan_.terms, word); },
+                "whether caches of all machines that map it are kept coherent; must be said of a "
+                "device")
+            ->type_name("yes|no");
+    }
+
     /// Pools by themselves: these ask no daemon.
     void make_pool_commands() {
         CLI::App* all = app_.add_subcommand("pool", "make, look at and remove pools");
@@ -248,21 +267,7 @@ class CommandLine {
                "more than 8 nodes fewer)");
         number("--clients", sizes.clients, 1, era::MOST_CLIENTS,
                "of each node: that others can find by name (default 1024)");
-        create
-            ->add_option("--lease-ms", plan_.terms.lease_ms,
-                         "a node that gives no sign of life for so long is suspect (default 3000)")
-            ->check(CLI::Range(MIN_LEASE_MS, MAX_LEASE_MS));
-        create
-            ->add_option_function<std::string>(
-                "--cluster", [this](const std::string& name) { set_cluster(plan_.terms, name); },
-                "whose pool it is: daemons that say another name are refused")
-            ->type_name("NAME");
-        create
-            ->add_option_function<std::string>(
-                "--coherent", [this](const std::string& word) { set_coherence(plan_.terms, word); },
-                "whether caches of all machines that map it are kept coherent; must be said of a "
-                "device")
-            ->type_name("yes|no");
+        add_terms(create);
         sub(
             "info", "what it is, and who uses it",
             [this] { return show_pool(pool_path_, target_.json); });

@@ -66,8 +66,11 @@ uptr find_inspected(int pid, const Mapping& m) {
     if (m.end - m.begin > MOST) return 0;
     std::vector<u64> words((m.end - m.begin) / sizeof(u64));
     if (!read_memory(pid, m.begin, words.data(), words.size() * sizeof(u64))) return 0;
-    for (usize i = 0; i < words.size(); ++i)
-        if (words[i] == Inspected::MAGIC) return m.begin + i * sizeof(u64);
+    constexpr usize SELF = offsetof(Inspected, self) / sizeof(u64);
+    for (usize i = 0; i + SELF < words.size(); ++i) {
+        const uptr at = m.begin + i * sizeof(u64);
+        if (words[i] == Inspected::MAGIC && words[i + SELF] == at) return at;
+    }
     return 0;
 }
 

@@ -4,6 +4,7 @@ Used by corosync.py. Leaves nothing behind: what it has made is taken down by cl
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import subprocess
@@ -155,6 +156,10 @@ class Host:
     def kill_corosync(self):
         self.corosync.kill()
         self.corosync.wait()
+        # What it would have removed at its own end: its flight recorder, and the rings of its clients.
+        for pattern in (f"qb-corosync-{self.corosync.pid}-*", f"qb-{self.corosync.pid}-*"):
+            for left in glob.glob(f"/dev/shm/{pattern}"):
+                shutil.rmtree(left) if os.path.isdir(left) else os.unlink(left)
 
     def close(self):
         if self.corosync is not None and self.corosync.poll() is None:

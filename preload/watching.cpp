@@ -20,8 +20,8 @@ namespace {
 using namespace aep;
 
 extern "C" AEP_EXPORT const Inspected aep_inspected = {
-    Inspected::MAGIC, &aep_inspected, sizeof(Inspected), sizeof(SampleSite), MOST_SITES,
-    MOST_FRAMES,      &watch,         &sample_tables,    &domain_address,    &window_slices};
+    Inspected::MAGIC, sizeof(Inspected), sizeof(SampleSite), MOST_SITES,    MOST_FRAMES,
+    &watch,           &sample_tables,    &domain_address,    &window_slices};
 
 // ---- unwinders: of libraries that are opened only if they are asked for
 

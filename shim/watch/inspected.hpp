@@ -14,9 +14,8 @@ namespace aep {
 struct Inspected {
     static constexpr u64 MAGIC = 0x0031'4545'5350'4541;  // "AEPSEE1"
     u64 magic;
-    const Inspected* self;  // where it stands: other mappings of the file may show it unrelocated
-    u32 bytes;              // of this
-    u32 site_bytes;         // of a SampleSite
+    u32 bytes;       // of this
+    u32 site_bytes;  // of a SampleSite
     u32 most_sites, most_frames;
     Watch* watch;
     SampleTables* samples;

@@ -19,10 +19,10 @@ AT_MOST_S = 120
 
 
 def run(program, *words, **environment):
-    """A finished process. `flat/NAME` is the program over the flat baseline."""
+    """A finished process, in no context unless it is told one. `flat/NAME` is the program over the flat baseline."""
     path = program.replace("flat/", f"{BUILD}/bench/apps/aep_bench_app_") if "/" in program else f"{BUILD}/apps/{program}"
-    return subprocess.run([path, "--json", *map(str, words)], env=dict(os.environ, **environment), capture_output=True,
-                          text=True, timeout=AT_MOST_S, check=False)
+    return subprocess.run([path, "--json", *map(str, words)], env=dict(os.environ, **(environment or {"AEP_CONTEXT": "none"})),
+                          capture_output=True, text=True, timeout=AT_MOST_S, check=False)
 
 
 def figures(test, *words, **environment):
@@ -43,4 +43,5 @@ class BetweenNodes(NodesTest):
 
     def figures(self, program, nodes, *words):
         sockets = ",".join(node.socket for node in self.nodes[:nodes])
-        return figures(self, program, "--nodes", sockets, *words, AEP_REQUIRE="1")
+        return figures(self, program, "--nodes", sockets, *words, AEP_SOCKET=self.nodes[0].socket,
+                       AEP_REQUIRE="1")

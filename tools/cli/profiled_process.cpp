@@ -60,16 +60,18 @@ bool parse_mapping(const std::string& line, Mapping& m) {
     return true;
 }
 
-/// Where in one mapping of a library what it exports for us stands; 0: not there.
+/// Where in one mapping of a library what it exports for us stands; 0: not there. Its file is mapped page by page, so that
+/// the end of one part also shows the beginning of the next as the file has it: there its pointers lead nowhere.
 uptr find_inspected(int pid, const Mapping& m) {
     constexpr usize MOST = 16 * MiB;  // of a library's constants
+    constexpr usize WATCH = offsetof(Inspected, watch) / sizeof(u64);
     if (m.end - m.begin > MOST) return 0;
     std::vector<u64> words((m.end - m.begin) / sizeof(u64));
     if (!read_memory(pid, m.begin, words.data(), words.size() * sizeof(u64))) return 0;
-    constexpr usize SELF = offsetof(Inspected, self) / sizeof(u64);
-    for (usize i = 0; i + SELF < words.size(); ++i) {
-        const uptr at = m.begin + i * sizeof(u64);
-        if (words[i] == Inspected::MAGIC && words[i + SELF] == at) return at;
+    for (usize i = 0; i + WATCH < words.size(); ++i) {
+        u32 on = 0;
+        if (words[i] == Inspected::MAGIC && read_memory(pid, words[i + WATCH], &on, sizeof on))
+            return m.begin + i * sizeof(u64);
     }
     return 0;
 }

@@ -78,7 +78,8 @@ class Daemon(NodeTest):
             pool.write(bytes(8))
         while not (performers := self.performers()):
             pass
-        self.end_stranger(performers[0], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it may have seen that by itself by now
+            self.end_stranger(performers[0], signal.SIGKILL)
         self.good("recover")
         client.end()
         self.until_poisoned()

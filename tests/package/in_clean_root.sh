@@ -116,12 +116,12 @@ env -i PATH="$PATH" aep run --context none -- true 2>/dev/null && fail "a contex
 LD_PRELOAD=libaepmalloc.so.1 redis-server --port 0 --unixsocket "$socket" --daemonize no --save "" >/tmp/redis.log 2>&1 &
 server=$!
 wait_for "redis" redis ping
-dpkg -r libaepmalloc-dev aep-tools libaepmalloc1 >/dev/null
+dpkg -r libaepmalloc-dev aep-corosync aep-tools libaepmalloc1 >/dev/null
 redis set removed "$(printf '%100000s' x)" >/dev/null
 expect "a value without the package" "$(redis strlen removed)" 100000
 redis shutdown nosave || true
 wait "$server" || true
-dpkg -P aep-tools >/dev/null
+dpkg -P aep-corosync aep-tools >/dev/null
 left=$(diff <(echo "$before") <(files) || true)
 expect "left behind" "$left" ""
 expect "left in shared memory" "$(ls /dev/shm)" ""

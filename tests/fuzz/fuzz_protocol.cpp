@@ -14,6 +14,7 @@
 #include "tests/fuzz/fuzz_host.hpp"
 #include "tests/fuzz/input.hpp"
 #include "tests/node/attach.hpp"
+#include "tools/daemon/background.hpp"
 #include "tools/daemon/server.hpp"
 
 namespace {
@@ -28,8 +29,9 @@ struct World {
     NoCompletion completion;
     NoCapture capture;
     NodeHost host{options, completion, fuzz::silent()};
+    ServiceManager nobody;
     std::unique_ptr<Server> server =
-        std::make_unique<Server>(host, capture, completion, fuzz::silent(), [] {});
+        std::make_unique<Server>(host, capture, completion, fuzz::silent(), nobody, [] {});
     std::thread loop{[this] {
         server->run();
         server.reset();  // and its connections: who took it down learns that it is

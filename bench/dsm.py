@@ -264,9 +264,7 @@ def main():
         except context.DaemonFailed as why:
             raise SystemExit(f"bench: {why}") from None
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-            file.write("\n")
+        report.write(document, arguments.json)
     dsm_report.table(document, sys.stdout)
     if arguments.docs:
         markdown.fill_parts(dsm_report.parts(document), arguments.docs)

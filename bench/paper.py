@@ -124,9 +124,7 @@ def main():
     except context.DaemonFailed as why:
         raise SystemExit(f"bench: {why}") from None
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-            file.write("\n")
+        report.write(document, arguments.json)
     print(table(document))
     if arguments.docs:
         with open(arguments.docs, "w", encoding="utf-8") as file:

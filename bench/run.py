@@ -171,9 +171,7 @@ def main():
         document["headline"] = headline.evaluate(document)
         document["targets"] = targets.evaluate(document)
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
-            file.write("\n")
+        report.write(document, arguments.json)
     if "cases" in document:
         report.table(document, sys.stdout)
         targets.table(document["targets"], document["baseline"], sys.stdout)

@@ -161,14 +161,7 @@ class Walk {
                 wrong(named("client", index), "it is gone, but has references", left, 0);
             if (!left) return;
         }
-        const u32 first = c.first_message.load();
-        const u32 messages = std::min(c.messages.load(), MAILBOX_MESSAGES);
-        for (u32 i = 0; i < messages; ++i) {
-            count(
-                named("client", index),
-                copied(mailbox_of(index)[(first % MAILBOX_MESSAGES + i) % MAILBOX_MESSAGES]).object,
-                1);
-        }
+        each_message(index, [&](const Message& m) { count(named("client", index), m.object, 1); });
         u64 held = 0;
         each_holder(named("client", index), c.first_reference.load(), [&](u32 at, const Holder& h) {
             wrong(named("holder", at), "it holds nothing", h.count == 0, 0);

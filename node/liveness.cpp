@@ -3,15 +3,14 @@
 // Crash rule: see liveness.hpp.
 #include "node/liveness.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <fstream>
 
 #include "node/believed.hpp"
 #include "node/file_lock.hpp"
 #include "shim/backing/node_lock.hpp"
+#include "shim/backing/pool_create.hpp"
 #include "shim/sys/proc_file.hpp"
 
 namespace aep {
@@ -19,10 +18,7 @@ namespace {
 
 /// Whether what a descriptor leads to may be other machines' memory, too.
 bool may_be_others(const PoolFile& file, int fd) {
-    if (file.memory == PoolMemory::device) return true;
-    struct statx facts {};
-    return statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &facts) == 0 &&
-           (facts.stx_attributes & STATX_ATTR_DAX) != 0;
+    return file.memory == PoolMemory::device || is_dax_file(fd);
 }
 
 u64 read_machine_id() {

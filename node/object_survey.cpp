@@ -24,16 +24,6 @@ bool is_object(const Export& e) {
            is(e, ExportState::returned);
 }
 
-/// A client's messages: f(index of the export).
-template <class F>
-void each_message(u32 client, F&& f) {
-    const ShareClient& c = share_client(client);
-    const u32 first = c.first_message.load() % MAILBOX_MESSAGES;
-    const u32 messages = std::min(c.messages.load(), MAILBOX_MESSAGES);
-    for (u32 i = 0; i < messages; ++i)
-        f(u64{copied(mailbox_of(client)[(first + i) % MAILBOX_MESSAGES]).object});
-}
-
 class Survey {
   public:
     Survey(usize most, u64 end_ns) : most_(most), end_ns_(end_ns) {}
@@ -161,9 +151,8 @@ class Survey {
     }
 
     void holders(u32 index) {
-        const auto add = [&](u64 object, u64 references, u64 messages) {
-            if (object > exports_) return;
-            const auto told = told_.find(static_cast<u32>(object));
+        const auto add = [&](u32 object, u64 references, u64 messages) {
+            const auto told = told_.find(object);
             if (told == told_.end()) return;
             SharedObject& o = out_.largest[told->second];
             if (o.held.empty() || o.held.back().client != index) {
@@ -176,7 +165,7 @@ class Survey {
         };
         each_held(
             index, [&](u32 object, u32 references) { add(object, references, 0); });
-        each_message(index, [&](u64 object) { add(object, 0, 1); });
+        each_message(index, [&](const Message& m) { add(m.object, 0, 1); });
     }
 
     usize most_;
@@ -202,10 +191,11 @@ ClientShares shares_of(u32 client) {
         c.name = printable(name.text, sizeof name.text);
     }
     const u32 exports = exports_used();
-    each_message(client, [&](u64 object) {
+    each_message(client, [&](const Message& m) {
+        const u32 object = m.object;
         ++c.messages;
         if (object != NO_RECORD && object <= exports)
-            c.message_bytes += copied(export_at(static_cast<u32>(object))).bytes;
+            c.message_bytes += copied(export_at(object)).bytes;
     });
     return c;
 }

@@ -1,9 +1,10 @@
-// Purpose: goes through a client's tree of references, whose words the client may write: every index is judged before it
-//          is used, and nothing is come by twice.
+// Purpose: goes through a client's references, in its tree and in its mailbox, whose words the client may write: every index
+//          is judged before it is used, and nothing is come by twice.
 // Who calls it: the check of sharing, the survey of objects.
 // Crash rule: reads only.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "dsm-core/base/copied.hpp"
@@ -34,6 +35,16 @@ void each_reference(u32 tree, ComeBy&& come_by, OnBranch&& on_branch, OnHolder&&
             at = holder.next;
         }
     }
+}
+
+/// Calls `f(message)` for each in the client's mailbox, the oldest first, with copies. What they refer to is not judged.
+template <class F>
+void each_message(u32 client, F&& f) {
+    const ShareClient& c = share_client(client);
+    const u32 first = c.first_message.load() % MAILBOX_MESSAGES;
+    const u32 messages = std::min(c.messages.load(), MAILBOX_MESSAGES);
+    for (u32 i = 0; i < messages; ++i)
+        f(copied(mailbox_of(client)[(first + i) % MAILBOX_MESSAGES]));
 }
 
 }  // namespace aep

@@ -173,19 +173,10 @@ int main_over(int count, char** words) {
         "them, of making its state, "
         "and of a step; and how many rounds were begun again because a function was killed."};
     add_options(app, launch, names<Ts...>());
-    app.add_option("--functions", options.functions, "processes")
-        ->check(CLI::Range(3u, MOST_MEMBERS))
-        ->capture_default_str();
-    app.add_option("--bytes", options.bytes, "of the state")
-        ->check(CLI::Range(32, 16 << 20))
-        ->capture_default_str();
-    app.add_option("--rounds", options.rounds, "through all functions")
-        ->check(CLI::Range(1, 1'000'000'000))
-        ->capture_default_str();
-    add_choice<Waiting>(
-        app, "--wait", options.waiting,
-        {{"polling", Waiting::polling}, {"loop", Waiting::loop}, {"blocking", Waiting::blocking}},
-        "polling, in an event loop on a descriptor, or blocking in receive (the default)");
+    add_number(app, "--functions", options.functions, 3u, MOST_MEMBERS, "processes");
+    add_number(app, "--bytes", options.bytes, 32, 16 << 20, "of the state");
+    add_number(app, "--rounds", options.rounds, 1, 1'000'000'000, "through all functions");
+    add_waiting(app, options.waiting);
     app.footer(
         "EXAMPLES\n  aep run --context shop -- chain --bytes 1048576\n  chain --nodes "
         "A/socket,B/socket --stay 2\n\n"

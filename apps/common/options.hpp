@@ -64,6 +64,26 @@ void add_choice(CLI::App& app, const std::string& option, Value& value,
         ->type_name(names);
 }
 
+/// A number from `least` to `most`; its default is shown.
+template <class Value, class Bound>
+void add_number(CLI::App& app, const std::string& option, Value& value, Bound least, Bound most,
+                const std::string& text) {
+    app.add_option(option, value, text)->check(CLI::Range(least, most))->capture_default_str();
+}
+
+/// How members wait; `waiting` is the default.
+inline void add_waiting(CLI::App& app, Waiting& waiting) {
+    const auto by_default = [is = waiting](Waiting way) {
+        return is == way ? " (the default)" : "";
+    };
+    add_choice<Waiting>(
+        app, "--wait", waiting,
+        {{"polling", Waiting::polling}, {"loop", Waiting::loop}, {"blocking", Waiting::blocking}},
+        fmt::format("polling{}, in an event loop on a descriptor{}, or blocking in receive{}",
+                    by_default(Waiting::polling), by_default(Waiting::loop),
+                    by_default(Waiting::blocking)));
+}
+
 /// A main function: `run` does the work and returns the figures, or none in a member. 2: bad usage, 1: it failed.
 template <class Run>
 int main_of(CLI::App& app, Launch& launch, int count, char** words, Run&& run) {
@@ -83,8 +103,9 @@ int main_of(CLI::App& app, Launch& launch, int count, char** words, Run&& run) {
     }
 }
 
-/// Calls `use` with the transport of that name, as a null pointer of its type.
-template <Transport... Ts, class Use>
+/// Calls `use` with that one of the transports, or of what an application has in their place, that has the name: as a null
+/// pointer of its type.
+template <class... Ts, class Use>
 Figures over(const std::string& name, Use&& use) {
     Figures figures;
     const bool found =
@@ -93,7 +114,7 @@ Figures over(const std::string& name, Use&& use) {
     return figures;
 }
 
-template <Transport... Ts>
+template <class... Ts>
 std::vector<std::string> names() {
     return {Ts::NAME...};
 }

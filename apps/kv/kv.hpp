@@ -206,26 +206,14 @@ int main_over(int count, char** words) {
         "where they are, without asking their writers. Every value that is read is checked. Prints "
         "the operations of all per "
         "second, how many reads found their key, and how many values were written."};
-    add_options(app, launch, {Stores::NAME...});
-    app.add_option("--clients", options.clients, "processes, each with a partition")
-        ->check(CLI::Range(1u, 32u))
-        ->capture_default_str();
-    app.add_option("--operations", options.operations, "of each process")
-        ->check(CLI::Range(1, 1'000'000'000))
-        ->capture_default_str();
-    app.add_option("--keys", options.keys, "of each partition")
-        ->check(CLI::Range(1, 1 << 24))
-        ->capture_default_str();
-    app.add_option("--bytes", options.bytes, "of a value; at least 16")
-        ->check(CLI::Range(1, 16 << 20))
-        ->capture_default_str();
-    app.add_option("--reads", options.reads, "percent of the operations")
-        ->check(CLI::Range(0u, 100u))
-        ->capture_default_str();
-    app.add_option("--zipf", options.zipf,
-                   "keys are chosen by Zipf's law with this exponent; 0: all alike")
-        ->check(CLI::Range(0.0, 3.0))
-        ->capture_default_str();
+    add_options(app, launch, names<Stores...>());
+    add_number(app, "--clients", options.clients, 1u, 32u, "processes, each with a partition");
+    add_number(app, "--operations", options.operations, 1, 1'000'000'000, "of each process");
+    add_number(app, "--keys", options.keys, 1, 1 << 24, "of each partition");
+    add_number(app, "--bytes", options.bytes, 1, 16 << 20, "of a value; at least 16");
+    add_number(app, "--reads", options.reads, 0u, 100u, "percent of the operations");
+    add_number(app, "--zipf", options.zipf, 0.0, 3.0,
+               "keys are chosen by Zipf's law with this exponent; 0: all alike");
     app.add_flag("--in-place", options.in_place,
                  "change values in place instead of replacing them");
     app.add_flag("--churn", options.churn, "half of the changes remove the key");
@@ -235,12 +223,7 @@ int main_over(int count, char** words) {
         "20\n\nEXIT STATUS\n  0: no value was lost or torn; 1: one was, or a process failed; 2: "
         "bad usage");
     return main_of(app, launch, count, words, [&] {
-        Figures figures;
-        const bool found =
-            ((launch.over == Stores::NAME && (figures = run<Stores>(launch, options), true)) ||
-             ...);
-        verify(found, "no such store");
-        return figures;
+        return over<Stores...>(launch.over, [&]<class S>(S*) { return run<S>(launch, options); });
     });
 }
 

@@ -193,25 +193,12 @@ int main_over(int count, char** words) {
     add_choice<Shape>(app, "--shape", options.shape,
                       {{"object", Shape::object}, {"list", Shape::list}, {"tree", Shape::tree}},
                       "what is sent (default: object)");
-    add_choice<Waiting>(
-        app, "--wait", options.waiting,
-        {{"polling", Waiting::polling}, {"loop", Waiting::loop}, {"blocking", Waiting::blocking}},
-        "polling (the default), in an event loop on a descriptor, or blocking in receive");
-    app.add_option("--clients", options.clients, "processes that call")
-        ->check(CLI::Range(1u, 32u))
-        ->capture_default_str();
-    app.add_option("--calls", options.calls, "of each client")
-        ->check(CLI::Range(1, 1'000'000'000))
-        ->capture_default_str();
-    app.add_option("--bytes", options.bytes, "of an object")
-        ->check(CLI::Range(1, 16 << 20))
-        ->capture_default_str();
-    app.add_option("--length", options.length, "nodes of a list")
-        ->check(CLI::Range(1, 1 << 22))
-        ->capture_default_str();
-    app.add_option("--height", options.height, "of a tree; 0: one node")
-        ->check(CLI::Range(0u, 20u))
-        ->capture_default_str();
+    add_waiting(app, options.waiting);
+    add_number(app, "--clients", options.clients, 1u, 32u, "processes that call");
+    add_number(app, "--calls", options.calls, 1, 1'000'000'000, "of each client");
+    add_number(app, "--bytes", options.bytes, 1, 16 << 20, "of an object");
+    add_number(app, "--length", options.length, 1, 1 << 22, "nodes of a list");
+    add_number(app, "--height", options.height, 0u, 20u, "of a tree; 0: one node");
     app.add_flag("--reuse", options.reuse,
                  "send one object again and again instead of a new one for each call");
     app.footer(

@@ -4,6 +4,7 @@ Used by run.py.
 """
 
 import datetime
+import json
 import os
 import platform
 import re
@@ -121,6 +122,13 @@ def document(results, settings):
         "geomeans": {a.name: results.geomeans(a) for a in results.allocators if not a.missing},
         "failures": [{"case": c, "allocator": a, "why": w} for c, a, w in failures(results)],
     }
+
+
+def write(document, path):
+    """As a JSON file."""
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+        file.write("\n")
 
 
 VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}  # as the kernel names them

@@ -111,14 +111,6 @@ bool file_system_fits(const char* path, int fd, usize bytes) {
     return true;
 }
 
-/// Whether the file is mapped past the page cache: memory that may be other machines', too (fsdax, famfs).
-bool is_dax_file(int fd) {
-    struct statx facts {};
-    const long asked =
-        sys::call(__NR_statx, fd, sys::word(""), AT_EMPTY_PATH, STATX_TYPE, sys::word(&facts));
-    return !sys::failed(asked) && (facts.stx_attributes & STATX_ATTR_DAX) != 0;
-}
-
 /// Fills the open, nameless or temporary file. False after a message.
 bool fill(const char* path, int fd, const PoolPlan& plan) {
     const usize bytes = plan.bytes;
@@ -220,6 +212,13 @@ bool create_named(const char* path, const PoolPlan& plan) {
 }
 
 }  // namespace
+
+bool is_dax_file(int fd) {
+    struct statx facts {};
+    const long asked =
+        sys::call(__NR_statx, fd, sys::word(""), AT_EMPTY_PATH, STATX_TYPE, sys::word(&facts));
+    return !sys::failed(asked) && (facts.stx_attributes & STATX_ATTR_DAX) != 0;
+}
 
 bool says_coherence(const char* path, const PoolPlan& plan) {
     if (plan.terms.coherent != Coherence::unsaid) return true;

@@ -26,6 +26,9 @@ bool create_pool_file(const char* path, const PoolPlan& plan);
 bool plan_superblock(Superblock& made, const char* path, const PoolPlan& plan,
                      const u8 (&uuid)[16]);
 
+/// Whether the file is mapped past the page cache: memory that may be other machines', too (fsdax, famfs).
+bool is_dax_file(int fd);
+
 /// Whether the plan says that caches are coherent, or not, of memory that other machines may map: nothing here can find
 /// that out. False after a message.
 bool says_coherence(const char* path, const PoolPlan& plan);

@@ -255,8 +255,7 @@ std::string Server::refusal(const std::string& why) {
 }
 
 /// {"command": "node-dead", "node": NUMBER, "generation": NUMBER}: recovers a node that somebody has cut off.
-std::string Server::declare_dead(const std::string& text) {
-    const Json request = Json::parse(text);
+std::string Server::declare_dead(const nlohmann::ordered_json& request) {
     const Json node = request.value("node", Json(0)),
                generation = request.value("generation", Json(0));
     constexpr u64 MOST = 0xffff'ffff;
@@ -305,7 +304,7 @@ std::string Server::command(const std::string& text, Connection& connection) {
                                {"chunks_returned", done.chunks_returned},
                                {"chunks_of_dead_nodes", done.nodes_reclaimed_chunks}};
     } else if (name == "node-dead") {
-        return declare_dead(text);
+        return declare_dead(request);
     } else if (name == "down") {
         const Json wanted = request.value("force", Json(false));
         if (!wanted.is_boolean()) return refuse("force: expected true or false");

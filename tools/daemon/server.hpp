@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -63,7 +64,7 @@ class Server {
     void answer_waiting();
     void set_timer(bool soon);
     std::string command(const std::string& text, Connection& connection);
-    std::string declare_dead(const std::string& text);
+    std::string declare_dead(const nlohmann::ordered_json& request);
     static std::string refusal(const std::string& why);
 
     NodeHost& host_;

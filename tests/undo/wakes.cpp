@@ -33,7 +33,8 @@ class Sleeper {
     }
     /// Whether it is awake, or will be without being woken by anybody else.
     bool is_awake() {
-        for (int i = 0; i < 10'000 && !awake_.load() && !sleeps(); ++i) std::this_thread::yield();
+        // On its way to sleep it waits for other things, too, and finds then that the word has changed.
+        for (int i = 0; i < 10'000 && !awake_.load(); ++i) std::this_thread::yield();
         return !sleeps();
     }
     ~Sleeper() {

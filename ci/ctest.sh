@@ -13,5 +13,5 @@ fi
 failed=0
 ctest --test-dir "$place" --output-on-failure --no-tests=error --test-output-size-passed 1000000 \
     --output-junit "$place/ctest.xml" "${@:2}" || failed=1
-/usr/bin/python3 "$root/ci/cannot_run.py" "$place/ctest.xml" || failed=1
+/usr/bin/python3 "$root/ci/outcomes.py" "$place/ctest.xml" || failed=1
 exit $failed

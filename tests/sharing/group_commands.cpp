@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -212,6 +213,13 @@ class Watcher {
             }
         });
     }
+    /// Until it has begun and ended a whole look from now on: what was freed before is nobody's to see.
+    std::string look() const {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+        for (const unsigned long enough = looks_ + 2; looks_ < enough; std::this_thread::yield())
+            if (std::chrono::steady_clock::now() > end) return "does not look";
+        return "looked";
+    }
     std::string end() {
         going_ = false;
         thread_.join();
@@ -364,6 +372,7 @@ const Commands GROUP_COMMANDS = {
          watcher.begin(group_of(w));
          return std::string("going");
      }},
+    {"glook", [](const Words&) { return watcher.look(); }},
     {"gwatched", [](const Words&) { return watcher.end(); }},
     {"gclose", [](const Words& w) { return ok_or_error(dsm_group_close(group_of(w))); }},
     {"gprolong",

@@ -20,6 +20,11 @@ class ReadersTest(GroupTest):
             self.pass_root(writer, reader, group, writer.groot(group))
         return group
 
+    def replace_in_turns(self, writer, group, *watchers):
+        """25 MB, and then each reader is run: one that a machine under load leaves in the middle of a look keeps all of it."""
+        self.assertEqual(writer.greplace(group, 1000), "ok")
+        self.assertEqual({peer.glook() for peer in watchers}, {"looked"})
+
     def facts(self, peer, group):
         return dict(zip(("bytes", "deferred", "references", "writer"), map(int, peer.gfacts(group).split())))
 
@@ -31,11 +36,10 @@ class Readers(ReadersTest):
         group = self.board(a, b, c)
         for peer in (b, c):
             self.assertEqual(peer.gwatch(group), "going")
-        for _ in range(20):
-            self.assertEqual(a.greplace(group, 1000), "ok")  # 500 MB in all, and the pool has half of that
+        for _ in range(20):  # 500 MB in all, and the pool has half of that
+            self.replace_in_turns(a, group, b, c)
         self.assertEqual([b.gwatched(), c.gwatched()], ["0 looked", "0 looked"])
-        # One that is not run for long in the middle of a look keeps more.
-        self.assertLess(int(a.gbytes(group)), 128 * MIB)
+        self.assertLess(int(a.gbytes(group)), 128 * MIB)  # at most four turns: two that wait, one each at both ends
         self.assertLessEqual(self.facts(a, group)["deferred"], int(a.gbytes(group)))
         self.expect_sound()
         self.expect_nothing_left()
@@ -142,9 +146,11 @@ class WriterDeaths(Completed, ReadersTest):
             self.recover_the_dead()
             self.assertEqual(b.gtake(group), "ok")
             self.assertEqual(b.gwhole(root), "whole")
-            self.assertEqual(b.greplace(group, 3000), "ok")
+            before = int(b.gbytes(group))  # readers that were not run have kept it
+            for _ in range(3):
+                self.replace_in_turns(b, group, c)
             self.assertEqual(c.gwatched(), "0 looked")
-            self.assertLess(int(b.gbytes(group)), 16 * MIB)
+            self.assertLessEqual(int(b.gbytes(group)), max(before, 128 * MIB))
             self.expect_sound()
             self.end(b, c)
         self.expect_nothing_left()

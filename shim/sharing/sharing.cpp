@@ -15,6 +15,7 @@
 #include "shim/driver/growth.hpp"
 #include "shim/sharing/group_view.hpp"
 #include "shim/sharing/guests.hpp"
+#include "shim/sharing/patience.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/share_mailbox.hpp"
 #include "shim/sharing/share_wait.hpp"
@@ -26,7 +27,8 @@ namespace {
 
 // ---- waiting
 
-constexpr int SPINS = 200;  // about as long as a message within the node takes
+Patience for_messages;
+Patience for_room;
 
 /// When a wait ends; 0: never.
 u64 deadline_of(int timeout_ms) {
@@ -38,6 +40,7 @@ struct Awaited {
     std::atomic<u32>& sequence;
     std::atomic<u32>& waiters;
     Status busy;  // what an attempt says that has to be repeated
+    Patience& patience;
     // Changes when other nodes, which wake nobody, have helped. Null: they cannot.
     u64 (*beyond)(u32 node) = nullptr;
     u32 node = 0;
@@ -75,7 +78,8 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
     };
     u64 seen_signs = signs();
     auto reply = attempt();
-    for (int spin = 0; reply.status == on.busy && spin < SPINS; ++spin) {
+    u32 looks = 0;
+    for (; reply.status == on.busy && looks < on.patience.looks(); ++looks) {
         for (int pause = 0; pause < 8; ++pause) __builtin_ia32_pause();
         if (const u64 now = signs(); now != seen_signs) {
             seen_signs = now;
@@ -83,10 +87,12 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
         }
     }
     if (reply.status != on.busy) {
+        on.patience.met_after(looks);
         result = error_of(reply.status);
         return reply;
     }
     const u64 deadline = deadline_of(timeout_ms);
+    const u64 begin = now_ns();
     u64 nap = SHORTEST_NAP_NS;
     // seq_cst: pairs with records.cpp's wake. The attempts that follow take the lock: see
     // SharingLock::wake_after.
@@ -108,6 +114,7 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
         nap = longer_nap(nap);
     }
     on.waiters.fetch_sub(1, std::memory_order_seq_cst);
+    on.patience.slept(now_ns() - begin);
     if (result == 0) result = error_of(reply.status);
     return reply;
 }
@@ -170,7 +177,7 @@ bool can_be_sent(const void* p, usize bytes) {
     // Nobody sleeps for room in another node: those are naps on a word of our own.
     ShareClient& receiver = share_client(away ? this_client.index : to.client());
     long result = 0;
-    wait_for({receiver.departures, receiver.departure_waiters, Status::full,
+    wait_for({receiver.departures, receiver.departure_waiters, Status::full, for_room,
               away ? taken_at : nullptr, to.node()},
              timeout_ms, result, [&] { return share_with_records(request); });
     return result;
@@ -184,11 +191,18 @@ op::Receive::Reply take_message(const op::Receive& request) {
     return share_with_records(request);
 }
 
+/// Whether a look is enough to say that nothing has come. (A receiver that asks again and again costs senders nothing
+/// then; one that is about to sleep performs the operation: see SharingLock::wake_after.)
+bool nothing_waits(ShareId from) {
+    const u32 state = context().state.load(std::memory_order_relaxed);
+    return from.bits == 0 && state == static_cast<u32>(ContextState::live) && !a_message_waits();
+}
+
 /// A receive that found nothing, again.
 [[gnu::noinline]] op::Receive::Reply receive_what_comes(const op::Receive& request, int timeout_ms,
                                                         long& result) {
     ShareClient& own = share_client(this_client.index);
-    return wait_for({own.arrivals, own.arrival_waiters, Status::miss,
+    return wait_for({own.arrivals, own.arrival_waiters, Status::miss, for_messages,
                      shares_between_nodes() ? sent_to : nullptr, context().era_node},
                     timeout_ms, result, [&] { return take_message(request); });
 }
@@ -220,7 +234,8 @@ long share_receive(ShareId from, int timeout_ms, Received& received) {
     share_collect();
     const u32 arrivals = share_client(this_client.index).arrivals.load(std::memory_order_acquire);
     const op::Receive request{.from = from};
-    auto reply = take_message(request);
+    auto reply =
+        nothing_waits(from) ? op::Receive::Reply{.status = Status::miss} : take_message(request);
     if (AEP_UNLIKELY(reply.status != Status::ok)) {
         long result = error_of(reply.status);
         if (reply.status == Status::miss && timeout_ms != 0)

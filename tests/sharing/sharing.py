@@ -390,6 +390,18 @@ class Sharing(SharingTest):
         self.expect_nothing_left()
 
 
+class Poisoned(SharingTest):
+    def test_who_only_looks_is_told_so(self):
+        waiting = self.peer("waiting")
+        while self.aep("status").returncode == 0:  # until one dies in the middle of an operation
+            a, b = self.peer(), self.peer()
+            b.begin("volley", a.id, 1 << 30, "returns")
+            a.begin("volley", b.id, 1 << 30, "serves")
+            self.end(a, b)
+            self.good("recover")
+        self.assertEqual(waiting.recv(0, 0), "ENOTRECOVERABLE")
+
+
 class Deaths(Completed, SharingTest):
     def test_killed_at_random(self):
         seed = random.randrange(1 << 30)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -108,6 +109,10 @@ int prepare_performing() {
 }
 
 int serve(CompleterUser user) {
+    // Of no use without its daemon, also while it waits for a former one's end. It says so again when it has become the
+    // tenant. A daemon that is gone already is found out at the socket.
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+        return fail("ending with the daemon", -errno);
     // Before anything is opened in its place.
     const bool completes = fcntl(CAPTURES_FD, F_GETFD) >= 0;
     if (const long error = become_only_completer(CONTEXT_FD); error < 0)

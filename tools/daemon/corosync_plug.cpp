@@ -4,10 +4,8 @@
 #include "tools/daemon/corosync_plug.hpp"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -18,6 +16,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "aep-lib/completer/helper.hpp"
 #include "node/believed.hpp"
 #include "node/node_error.hpp"
 #include "node/paths.hpp"
@@ -30,6 +29,8 @@ namespace {
 constexpr u64 HEARD_MS = 5 * VIEW_PERIOD_MS;
 constexpr u64 FIRST_VIEW_MS = 10'000;
 constexpr u64 RESTART_MS = 2000;  // from one start of the helper to the next
+
+static_assert(VIEW_SOCKET == FIRST_HELPER_FD);
 
 u64 bit_of(u32 node) { return node < MOST_HOSTS ? u64{1} << node : 0; }
 
@@ -66,28 +67,16 @@ void CorosyncEngine::start_helper() {
     epoll_event event{};
     event.events = EPOLLIN;
     epoll_ctl(events_.get(), EPOLL_CTL_ADD, socket_.get(), &event);
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_adddup2(&files, theirs.get(), VIEW_SOCKET);
-    for (const int usual : {0, 1, 2})  // the terminal is its starter's
-        posix_spawn_file_actions_addopen(&files, usual, "/dev/null", O_RDWR, 0);
-    posix_spawnattr_t how;
-    posix_spawnattr_init(&how);
-    sigset_t none;
-    sigemptyset(&none);
-    posix_spawnattr_setsigmask(&how, &none);
-    posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK);
-    std::string program = helper_program();
-    char* const words[] = {program.data(), nullptr};
-    const int error = posix_spawn(&helper_, program.c_str(), &files, &how, words, environ);
-    posix_spawnattr_destroy(&how);
-    posix_spawn_file_actions_destroy(&files);
-    if (error != 0) {
-        helper_ = 0;
-        log_(LogLevel::error, fmt::format("{}: {}", program, errno_text(error)));
-    } else if (has_group_) {
-        join_group();
+    const std::string program = helper_program();
+    const long started = aep::start_helper(
+        {.program = program, .words = {program}, .files = {theirs.get()}, .no_terminal = true});
+    if (started < 0) {
+        log_(LogLevel::error,
+             fmt::format("{}: {}", program, errno_text(static_cast<int>(-started))));
+        return;
     }
+    helper_ = static_cast<pid_t>(started);
+    if (has_group_) join_group();
 }
 
 void CorosyncEngine::end_helper() {

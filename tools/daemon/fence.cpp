@@ -3,15 +3,13 @@
 // Crash rule: see fence.hpp.
 #include "tools/daemon/fence.hpp"
 
-#include <errno.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <vector>
 
+#include "aep-lib/completer/helper.hpp"
 #include "node/node_error.hpp"
 
 namespace aep {
@@ -21,29 +19,6 @@ constexpr u64 PAUSE_MS = 2000;  // after a command that has failed
 
 std::string name_of(const OtherNode& node) {
     return fmt::format("node {} of generation {}", node.node + 1, node.generation);
-}
-
-/// Starts it in a process group of its own, with the signals of a program. 0 with errno: it cannot be.
-pid_t spawn(const std::vector<std::string>& words) {
-    std::vector<char*> arguments;
-    arguments.reserve(words.size() + 1);
-    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-    arguments.push_back(nullptr);
-    posix_spawnattr_t how;
-    posix_spawnattr_init(&how);
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawnattr_setsigmask(&how, &none);
-    posix_spawnattr_setsigdefault(&how, &all);
-    posix_spawnattr_setpgroup(&how, 0);
-    posix_spawnattr_setflags(
-        &how, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-    pid_t pid = 0;
-    const int error = posix_spawnp(&pid, arguments[0], nullptr, &how, arguments.data(), environ);
-    posix_spawnattr_destroy(&how);
-    errno = error;
-    return error == 0 ? pid : 0;
 }
 
 }  // namespace
@@ -99,9 +74,13 @@ void Fence::start(Attempt& attempt, const OtherNode& node, const std::string& ho
                  fmt::format("{}", node.generation),
                  host};
     }
-    attempt.pid = spawn(words);
+    const long started = start_helper({.program = words[0], .words = words, .own_group = true});
     attempt.began_ms = now_ms;
-    if (attempt.pid == 0) return failed(attempt, node, errno_text(errno), now_ms);
+    if (started < 0) {
+        const int error = static_cast<int>(-started);
+        return failed(attempt, node, fmt::format("{}: {}", words[0], errno_text(error)), now_ms);
+    }
+    attempt.pid = static_cast<pid_t>(started);
     log_(LogLevel::warning, fmt::format("{} ({}) is to be cut off: {}", name_of(node), host,
                                         options_.pacemaker ? "by pacemaker" : options_.command));
 }

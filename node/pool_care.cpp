@@ -6,7 +6,6 @@
 #include <emmintrin.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -22,6 +21,7 @@
 #include "node/pool_terms.hpp"
 #include "node/unique_fd.hpp"
 #include "shim/backing/node_lock.hpp"
+#include "shim/sys/mapping.hpp"
 
 namespace aep {
 namespace {
@@ -42,7 +42,9 @@ struct OpenPool {
     explicit OpenPool(const std::string& path) {
         const std::string real = absolute(path);
         if (real.size() >= sizeof file.path)
-            throw NodeError(ENAMETOOLONG, fmt::format("pool {}: too long a path", path));
+            throw NodeError(ENAMETOOLONG,
+                            fmt::format("pool {}: too long a path, expected less than {} bytes",
+                                        path, sizeof file.path));
         real.copy(file.path, sizeof file.path - 1);
         fd = UniqueFd(::open(real.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
         if (!fd) throw NodeError(errno, fmt::format("pool {}: {}", path, errno_text(errno)));
@@ -51,27 +53,13 @@ struct OpenPool {
     }
 };
 
-/// Part of a file or device, until the end of the scope.
-class View {
-  public:
-    View(const OpenPool& pool, u64 at, usize bytes, int protection)
-        : address_(
-              mmap(nullptr, bytes, protection, MAP_SHARED, pool.fd.get(), static_cast<off_t>(at))),
-          bytes_(bytes) {
-        if (address_ == MAP_FAILED) {
-            throw NodeError(errno, fmt::format("pool {}: cannot map it: {}", pool.file.path,
-                                               errno_text(errno)));
-        }
-    }
-    ~View() { munmap(address_, bytes_); }
-    View(const View&) = delete;
-    View& operator=(const View&) = delete;
-    void* at() const { return address_; }
-
-  private:
-    void* address_;
-    usize bytes_;
-};
+/// Throws NodeError: it is not in memory.
+void require_mapped(const OpenPool& pool, const Mapping& part) {
+    if (!part.failed()) return;
+    const int error = static_cast<int>(-part.error());
+    throw NodeError(error,
+                    fmt::format("pool {}: cannot map it: {}", pool.file.path, errno_text(error)));
+}
 
 bool is_locked(const OpenPool& pool, u32 entry) {
     return somebody_locks(pool.fd.get(), NODE_LOCK_OFFSET + u64{entry});
@@ -111,7 +99,8 @@ void clear_device(const OpenPool& pool, const std::function<void(u64, u64)>& pro
     for (u64 done = 0; done < all; done += CLEARED_AT_ONCE) {
         progress(done, all);
         const usize bytes = std::min<u64>(CLEARED_AT_ONCE, all - done);
-        const View part(pool, done, bytes, PROT_READ | PROT_WRITE);
+        const Mapping part(pool.fd.get(), done, bytes, PROT_READ | PROT_WRITE);
+        require_mapped(pool, part);
         auto* words = static_cast<long long*>(part.at());
         // Past the caches: other machines have none of ours.
         for (usize i = 0; i < bytes / sizeof *words; ++i) _mm_stream_si64(&words[i], 0);
@@ -158,7 +147,8 @@ PoolFacts look_at_pool(const std::string& path) {
     struct stat st {};
     if (pool.file.memory != PoolMemory::device && fstat(pool.fd.get(), &st) == 0)
         facts.present = static_cast<u64>(st.st_blocks) * STAT_BLOCK;
-    const View head(pool, 0, s.chunks_offset, PROT_READ);
+    const Mapping head(pool.fd.get(), 0, s.chunks_offset, PROT_READ);
+    require_mapped(pool, head);
     const PoolShape shape = shape_of(s);
     const PoolTables tables = tables_of(head.at(), shape);
     std::map<u32, u64> bytes_of;

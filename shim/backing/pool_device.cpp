@@ -13,6 +13,7 @@
 #include "dsm-core/pool/superblock.hpp"
 #include "shim/sys/decimal.hpp"
 #include "shim/sys/files.hpp"
+#include "shim/sys/mapping.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/proc_file.hpp"
 #include "shim/sys/syscall.hpp"
@@ -52,25 +53,9 @@ u64 read_number(dev_t device, const char* name) {
     return value;
 }
 
-/// Part of the device in memory, until the end of the scope.
-class View {
-  public:
-    View(int fd, u64 at, usize bytes, int protection)
-        : address_(sys::mmap(0, bytes, protection, MAP_SHARED, fd, at)), bytes_(bytes) {}
-    ~View() {
-        if (!failed()) sys::munmap(static_cast<uptr>(address_), bytes_);
-    }
-    View(const View&) = delete;
-    View& operator=(const View&) = delete;
-    bool failed() const { return sys::failed(address_); }
-    long error() const { return address_; }
-    std::atomic<u64>* words() const { return reinterpret_cast<std::atomic<u64>*>(address_); }
-    usize count() const { return bytes_ / sizeof(u64); }
-
-  private:
-    long address_;
-    usize bytes_;
-};
+std::atomic<u64>* words_of(const Mapping& part) {
+    return static_cast<std::atomic<u64>*>(part.at());
+}
 
 /// The superblock that follows from the first eight bytes of a uuid: all machines that create at
 /// once make the same one. `plan.bytes` is the device's. False after a message.
@@ -99,10 +84,11 @@ u64 first_foreign_byte(const char* path, const std::atomic<u64>* words, const Po
 /// The first byte from `from` on that is not zero; `bytes`: there is none. -errno.
 long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
     for (u64 begin = round_down(from, align); begin < bytes; begin += WINDOW) {
-        const View view(fd, begin, bytes - begin < WINDOW ? bytes - begin : WINDOW, PROT_READ);
-        if (view.failed()) return view.error();
-        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0; i < view.count(); ++i)
-            if (view.words()[i].load(std::memory_order_relaxed) != 0)
+        const Mapping part(fd, begin, bytes - begin < WINDOW ? bytes - begin : WINDOW, PROT_READ);
+        if (part.failed()) return part.error();
+        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0;
+             i < part.bytes() / sizeof(u64); ++i)
+            if (words_of(part)[i].load(std::memory_order_relaxed) != 0)
                 return static_cast<long>(begin + i * sizeof(u64));
     }
     return static_cast<long>(bytes);
@@ -157,17 +143,17 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
         return false;
     }
     const PoolPlan plan{size, wanted.sizes, wanted.terms};
-    const View head(fd, 0, round_up(SUPERBLOCK_BYTES, device.align), PROT_READ | PROT_WRITE);
+    const Mapping head(fd, 0, round_up(SUPERBLOCK_BYTES, device.align), PROT_READ | PROT_WRITE);
     if (head.failed()) {
         message("pool ", path, ": cannot map it: ", Errno{head.error()});
         return false;
     }
     const auto is_pool = [&] {
-        return head.words()[MAGIC_WORD].load(std::memory_order_acquire) == POOL_MAGIC;
+        return words_of(head)[MAGIC_WORD].load(std::memory_order_acquire) == POOL_MAGIC;
     };
     if (is_pool()) return true;
     if (!says_coherence(path, plan)) return false;
-    long used = static_cast<long>(first_foreign_byte(path, head.words(), plan));
+    long used = static_cast<long>(first_foreign_byte(path, words_of(head), plan));
     if (used == static_cast<long>(SUPERBLOCK_BYTES))
         used = first_used_byte(fd, SUPERBLOCK_BYTES, size, device.align);
     // Another machine may have made it a pool meanwhile, and use it.
@@ -184,7 +170,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
                 path, ")");
         return false;
     }
-    return write_superblock(path, head.words(), plan);
+    return write_superblock(path, words_of(head), plan);
 }
 
 bool is_device_path(const char* path) {

@@ -9,7 +9,7 @@ import os
 import signal
 import tempfile
 
-from node_test import AEP, AEPD, EbpfTest, main
+from node_test import AEP, AEPD, EbpfTest, end_daemons_in, main
 
 PINS = f"/sys/fs/bpf/aep/{os.geteuid()}"
 
@@ -130,10 +130,13 @@ class Ebpf(EbpfTest):
         """What its daemon says at the start."""
         with tempfile.TemporaryDirectory(prefix="aep-test-", dir="/dev/shm") as other:
             where = ["--socket", f"{other}/socket", "--directory", f"{other}/context"]
-            done = self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf")
-            self.assertEqual(done.returncode, 0, done.stderr)
-            yield done.stderr
-            self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
+            try:
+                done = self.run_tool(AEP, "up", *where, "--pool-size", "64M", "--provider", "ebpf")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                yield done.stderr
+                self.assertEqual(self.run_tool(AEP, "down", *where).returncode, 0)
+            finally:
+                end_daemons_in(self, other)
 
     def test_programs_of_a_context_whose_files_are_gone_are_unloaded(self):
         before = os.listdir(PINS)

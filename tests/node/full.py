@@ -24,14 +24,11 @@ class Full(NodeTest):
         os.mkdir(self.small)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48M,mode=700", "tmpfs", self.small], check=True)
         self.where = ["--socket", self.socket, "--directory", f"{self.small}/context"]
+        self.addCleanup(subprocess.run, ["umount", "--lazy", self.small], check=True)
 
     def tearDown(self):
-        for client in self.clients:
-            if client.process.returncode is None:
-                client.end()
+        self.end_clients()
         self.aep("down", "--force")
-        subprocess.run(["umount", "--lazy", self.small], check=True)
-        super().tearDown()
 
     def daemon_pid(self):
         return self.data("status")["pid"]

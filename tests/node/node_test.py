@@ -27,6 +27,7 @@ BPFFS = "/sys/fs/bpf"
 FUTEX = "202"  # the system call's number
 POISONED = 4  # Status::poisoned
 ATTACH_BYTES = 56  # of an AskMessage
+PATIENCE = 5  # seconds for a daemon that is about to end
 
 
 class Client:
@@ -62,6 +63,32 @@ class Client:
         self.process.stdout.close()
 
 
+def daemons_in(folder):
+    """Of contexts whose files are in that folder, as their command lines say."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it has ended, or is not ours
+            with open(f"/proc/{pid}/cmdline", "rb") as words:
+                program, *rest = words.read().split(b"\0")
+            if os.path.basename(program) == b"aepd" and any(os.fsencode(folder) in word for word in rest):
+                found.append(int(pid))
+    return found
+
+
+def end_daemons_in(test, folder):
+    """Those that are on their way out may end; any other is the fault of the test, and ends all the same."""
+    left = []
+    for pid in daemons_in(folder):
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            if not select.select([handle], [], [], PATIENCE)[0]:
+                left.append(pid)
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [])
+            os.close(handle)
+    test.assertEqual(left, [], "daemons are left behind")
+
+
 class NodeTest(unittest.TestCase):
     provider = "none"
     pool_size = "64M"
@@ -71,15 +98,21 @@ class NodeTest(unittest.TestCase):
         self.socket = f"{self.home}/socket"
         self.where = ["--socket", self.socket, "--directory", f"{self.home}/context"]
         self.clients = []
+        # The last one first; wherever the test has failed, also before its end or in tearDown.
+        self.addCleanup(shutil.rmtree, self.home)
+        self.addCleanup(end_daemons_in, self, self.home)
+        self.addCleanup(self.end_clients)
 
-    def tearDown(self):
+    def end_clients(self):
         for client in self.clients:
             if client.process.returncode is None:
                 client.end()
+
+    def tearDown(self):
+        self.end_clients()
         done = self.aep("down", "--force")
         if done.returncode != 0 and os.path.exists(f"{self.home}/context"):
             self.fail(done.stderr)
-        shutil.rmtree(self.home)
 
     def run_tool(self, *words, **more):
         return subprocess.run(words, capture_output=True, text=True, timeout=60, **more)

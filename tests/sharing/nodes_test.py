@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import unittest
 
-from node_test import AEP, NodeTest
+from node_test import AEP, NodeTest, end_daemons_in
 from peer import Peer
 
 
@@ -98,6 +98,8 @@ class NodesTest(unittest.TestCase):
 
     def setUp(self):
         self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
+        self.addCleanup(shutil.rmtree, self.home)
+        self.addCleanup(end_daemons_in, self, self.home)
         self.pool = f"{self.home}/pool"
         self.nodes = [Node(self, n) for n in range(1, self.count + 1)]
         for node in self.nodes:
@@ -106,7 +108,6 @@ class NodesTest(unittest.TestCase):
     def tearDown(self):
         for node in self.nodes:
             node.take_down()
-        shutil.rmtree(self.home)
 
     def until(self, what, sign):
         """What happens by sweeps: asks for them until it has."""

@@ -6,7 +6,7 @@ Called by ctest: guard.py LIBRARY TOOLS_DIR PROGRAM [unittest arguments]. Leaves
 
 import signal
 
-from watch_test import WatchTest, main
+from watch_test import Joined, WatchTest, main
 
 MISTAKES = {  # what the report says, and whose stacks it has
     "write-behind": (r"overrun by a write at 0x\w+, 0 bytes behind the block of 48 bytes", -signal.SIGSEGV),
@@ -74,8 +74,10 @@ class Guard(WatchTest):
         ended = self.run_watched("write-freed", AEP_GUARD="1M")
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
 
-    def test_stays_private_in_a_context(self):
-        ended = self.run_watched("send", AEP_GUARD="1", **self.context("guard"))
+
+class GuardInContext(Joined, Guard):
+    def test_what_is_guarded_stays_private(self):
+        ended = self.run_watched("send", AEP_GUARD="1")
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
         self.assertIn("guarded", ended.stdout)
 

@@ -11,7 +11,7 @@ import signal
 import unittest
 from xml.etree import ElementTree
 
-from watch_test import PROGRAM, RATE, WatchTest, main
+from watch_test import PROGRAM, RATE, Joined, WatchTest, main
 
 # What `usual` leaves: blocks of 300,000 bytes have whole slices, and those of 100 have 112.
 LIVE = 2_000 * 5_000 + 10 * 327_680
@@ -180,6 +180,14 @@ class OtherProcess(WatchTest):
         self.process.kill()
         self.process.wait()
         self.assertIn("there is none", self.aep("profile", self.pid, "--seconds", "5").stderr)
+
+
+class ProfileInContext(Joined, Profile):
+    pass
+
+
+class OtherProcessInContext(Joined, OtherProcess):
+    pass
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Imported first. Crash rule: the folder is removed when a test ends, processes are ended.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,11 +22,20 @@ RATE = "64K"
 
 class WatchTest(unittest.TestCase):
     def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="aep-watch.", dir="/dev/shm")
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.folder = self.new_folder()
+        self.settings = self.place()
+
+    def place(self):
+        """The settings that say where programs have their heap."""
+        return {"AEP_CONTEXT": "none"}
+
+    def new_folder(self):
+        folder = tempfile.mkdtemp(prefix="aep-watch.", dir="/dev/shm")
+        self.addCleanup(shutil.rmtree, folder)
+        return folder
 
     def environment(self, **settings):
-        return {**os.environ, "LD_PRELOAD": LIBRARY, "AEP_CONTEXT": "none", **settings}
+        return {**os.environ, "LD_PRELOAD": LIBRARY, **self.settings, **settings}
 
     def run_watched(self, *words, **settings):
         """Runs the program to its end; what subprocess knows of it."""
@@ -45,12 +55,12 @@ class WatchTest(unittest.TestCase):
 
     def context(self, name):
         """A context of the test's own; the settings of its clients."""
-        words = ["--context", name, "--socket", f"{self.folder}/socket", "--directory", f"{self.folder}/context"]
-        up = self.aep("up", *words, "--pool", f"{self.folder}/pool", "--pool-size", "64M", "--provider", "rollback",
-                      "--log-file", f"{self.folder}/log")
+        place = self.new_folder()
+        self.where = ["--context", name, "--socket", f"{place}/socket", "--directory", f"{place}/context"]
+        self.addCleanup(self.aep, "down", "--force", *self.where)
+        up = self.aep("up", *self.where, "--pool", f"{place}/pool", "--pool-size", "256M", "--provider", "rollback")
         self.assertEqual(up.returncode, 0, up.stderr)
-        self.addCleanup(self.aep, "down", "--force", *words)
-        return {"AEP_CONTEXT": name, "AEP_SOCKET": f"{self.folder}/socket", "AEP_REQUIRE": "1"}
+        return {"AEP_CONTEXT": name, "AEP_SOCKET": f"{place}/socket", "AEP_REQUIRE": "1"}
 
     def files(self, ending=".heap"):
         return sorted(os.path.join(self.folder, name) for name in os.listdir(self.folder) if name.endswith(ending))
@@ -64,6 +74,21 @@ class WatchTest(unittest.TestCase):
     def assert_near(self, found, expected, part):
         """Of estimates: `part` is some seven times their standard deviation."""
         self.assertLess(abs(found - expected), expected * part, f"{found} for {expected}")
+
+
+class Joined:
+    """The tests of another class, of programs that are in a context; what they had in it has come back at the end."""
+
+    def place(self):
+        return self.context("watch")
+
+    def tearDown(self):
+        status = json.loads(self.aep("status", "--json", *self.where).stdout)
+        self.assertEqual(status["state"], "live", status["poison"])
+        self.assertGreater(status["clients"]["attached"], 0)
+        check = self.aep("check", *self.where)
+        self.assertEqual(check.returncode, 0, check.stdout)
+        super().tearDown()
 
 
 def main():

@@ -7,6 +7,8 @@ time; the median is taken over the rounds' ratios.
 import math
 import statistics
 
+CONFIDENCE = 0.95
+
 
 def quartiles(values):
     """[first quartile, median, third quartile] of at least one value."""
@@ -17,6 +19,20 @@ def quartiles(values):
 
 def geometric_mean(values):
     return math.exp(sum(math.log(v) for v in values) / len(values)) if values else None
+
+
+def median_interval(values):
+    """(low, median, high): two of at least six values between which the true median lies with CONFIDENCE, however they
+    are distributed; each must be of a run of its own."""
+    values = sorted(values)
+    count, below = len(values), 0.0
+    first = 0  # as many values as may lie outside on either side
+    for k in range(count // 2):
+        below += math.comb(count, k) / 2 ** count
+        if 2 * below > 1 - CONFIDENCE:
+            break
+        first = k
+    return values[first], statistics.median(values), values[count - 1 - first]
 
 
 class Results:

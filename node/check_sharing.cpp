@@ -13,6 +13,7 @@
 #include "dsm-core/base/copied.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/records.hpp"
+#include "node/quiet_moment.hpp"
 #include "node/reference_tree.hpp"
 
 namespace aep {
@@ -284,13 +285,11 @@ class Walk {
 void check_sharing(Findings& found) {
     constexpr int TRIES = 1000;
     for (int attempt = 0; attempt < TRIES && !found.over(); ++attempt) {
-        // Even: no operation is under way; the same afterwards: none was.
-        const u64 before = sharing().version.load(std::memory_order_acquire);
-        if (before % 2 == 0) {
+        const QuietMoment moment;
+        if (moment.began()) {
             Findings seen(found.end_ns());
             Walk(seen).run();
-            std::atomic_thread_fence(std::memory_order_acquire);
-            if (sharing().version.load(std::memory_order_relaxed) == before) {
+            if (moment.lasted()) {
                 found.add(seen);
                 return;
             }

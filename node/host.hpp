@@ -13,6 +13,7 @@
 #include "node/event_log.hpp"
 #include "node/lone_deaths.hpp"
 #include "node/node_upkeep.hpp"
+#include "node/object_survey.hpp"
 #include "node/sweep.hpp"
 
 namespace aep {
@@ -60,6 +61,10 @@ class NodeHost {
     /// See Checker.
     std::vector<Finding> check(u64 longest_ns = LONGEST_CHECK_NS) const {
         return checker_.check(longest_ns);
+    }
+    /// See node/object_survey.hpp.
+    ObjectSurvey survey_objects(usize most, u64 longest_ns) const {
+        return aep::survey_objects(pool_, most, longest_ns);
     }
     /// Heaps of dead clients that were broken.
     u64 broken_domains() const { return verifier_.broken(); }

@@ -4,10 +4,15 @@
 #include "node/object_survey.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <map>
 #include <unordered_map>
 
+#include "dsm-core/sharing/group_header.hpp"
 #include "node/believed.hpp"
+#include "node/pool_bytes.hpp"
 #include "node/process_facts.hpp"
+#include "node/quiet_moment.hpp"
 #include "node/reference_tree.hpp"
 
 namespace aep {
@@ -24,9 +29,23 @@ bool is_object(const Export& e) {
            is(e, ExportState::returned);
 }
 
+/// Of another node's object that is on its way in, or was refused, nothing is known yet.
+bool is_to_come(const Export& e) { return e.owner == OWNER_ELSEWHERE && e.address == 0; }
+
+bool is_client(u32 client) { return client <= context().max_clients; }
+
+/// Whether all of it lies in the pool, and its owner can be one: else a client has written what no operation writes.
+bool makes_sense(const Export& e) {
+    const u64 all = u64{context().chunk_count} * CHUNK_SIZE;
+    const u64 from = e.address - HEAP_BASE;
+    return e.address >= HEAP_BASE && from < all && e.bytes <= all - from &&
+           (is_client(e.owner) || e.owner == OWNER_ELSEWHERE);
+}
+
 class Survey {
   public:
-    Survey(usize most, u64 end_ns) : most_(most), end_ns_(end_ns) {}
+    Survey(const NodePool& pool, usize most, u64 end_ns)
+        : pool_(pool), most_(most), end_ns_(end_ns) {}
 
     ObjectSurvey run() {
         exports_ = exports_used();
@@ -34,6 +53,7 @@ class Survey {
         // Each record is copied once: sums, order and what is told of an object are of the same moment of it.
         for (u32 i = 1; i <= exports_ && !over(); ++i) object(i);
         add_extents();
+        for (auto i = groups_.begin(); i != groups_.end() && !over(); ++i) look_into(*i);
         for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
         choose();
         for (u32 i = 1; i <= context().max_clients && !over(); ++i) holders(i);
@@ -44,12 +64,17 @@ class Survey {
     struct Known {
         u64 bytes = 0;
         u32 owner = 0;
-        u32 extents = 0;  // of a group: its first block and what came to it
+        u32 extents = 0;   // of a group: its first block and what came to it
+        u64 deferred = 0;  // of a group
     };
     /// Further memory of a group.
     struct Extent {
         u64 bytes;
         u32 group;
+    };
+    struct Group {
+        u64 address;
+        u32 index;
     };
 
     /// Whether the time is up. To be asked at every step.
@@ -60,10 +85,16 @@ class Survey {
 
     void object(u32 index) {
         const Export e = copied(export_at(index));
-        if (is(e, ExportState::extent)) extents_.push_back({e.bytes, e.group});
-        if (!is_object(e)) return;
+        const bool is_extent = is(e, ExportState::extent);
+        if ((!is_extent && !is_object(e)) || is_to_come(e)) return;
+        if (!makes_sense(e)) {
+            ++out_.damaged;
+            return;
+        }
+        if (is_extent) return extents_.push_back({e.bytes, e.group});
         if (is(e, ExportState::returned)) return out_.returned.add(e.bytes);
         const bool is_group = e.group == index;
+        if (is_group) groups_.push_back({e.address, index});
         out_.groups += is_group;
         known_.emplace(index, Known{e.bytes, e.owner, is_group ? 1u : 0u});
         out_.all.add(e.bytes);
@@ -83,6 +114,18 @@ class Survey {
             if (whole->second.owner == 0) out_.of_the_dead.bytes += extent.bytes;
             if (whole->second.owner == OWNER_ELSEWHERE) out_.elsewhere.bytes += extent.bytes;
         }
+    }
+
+    /// What a group says of itself.
+    void look_into(const Group& group) {
+        constexpr usize AT = offsetof(GroupHeader, deferred);
+        u64 deferred[2];
+        if (!read_pool(pool_, group.address + AT, deferred, sizeof deferred)) return;
+        Known& known = known_.at(group.index);
+        // Its memory is its holders' to write: no more than there is of it.
+        known.deferred = std::min(known.bytes, deferred[0]);
+        known.deferred += std::min(known.bytes - known.deferred, deferred[1]);
+        if (known.deferred != 0) out_.deferred.add(known.deferred);
     }
 
     bool come_by(u32 index) {
@@ -146,28 +189,32 @@ class Survey {
         o.lingers = is(e, ExportState::lingering);
         o.references = e.references;
         o.extents = known.extents;
-        if (o.extents != 0) o.writer = e.writer;
+        o.deferred = known.deferred;
+        if (o.extents != 0 && is_client(e.writer)) o.writer = e.writer;
         return o;
     }
 
+    /// What one client has of those that are told.
     void holders(u32 index) {
+        std::map<usize, Held> has;  // by places in `largest`
         const auto add = [&](u32 object, u64 references, u64 messages) {
             const auto told = told_.find(object);
             if (told == told_.end()) return;
-            SharedObject& o = out_.largest[told->second];
-            if (o.held.empty() || o.held.back().client != index) {
-                ++o.holders;
-                if (o.held.size() == SharedObject::MOST_HOLDERS) return;
-                o.held.push_back({index, 0, 0});
-            }
-            o.held.back().references += references + messages;
-            o.held.back().messages += messages;
+            Held& held = has.try_emplace(told->second, Held{index, 0, 0}).first->second;
+            held.references += references + messages;
+            held.messages += messages;
         };
         each_held(
             index, [&](u32 object, u32 references) { add(object, references, 0); });
         each_message(index, [&](const Message& m) { add(m.object, 0, 1); });
+        for (const auto& [place, held] : has) {
+            SharedObject& o = out_.largest[place];
+            ++o.holders;
+            if (o.held.size() < SharedObject::MOST_HOLDERS) o.held.push_back(held);
+        }
     }
 
+    const NodePool& pool_;
     usize most_;
     u64 end_ns_;
     u64 steps_ = 0;
@@ -175,6 +222,7 @@ class Survey {
     std::vector<bool> seen_;                // references that have been come by
     std::unordered_map<u32, Known> known_;  // objects by their records' indices
     std::vector<Extent> extents_;
+    std::vector<Group> groups_;
     std::unordered_map<u32, usize> told_;      // indices -> places in `largest`
     std::unordered_map<u32, usize> place_of_;  // clients -> places in `clients`
     ObjectSurvey out_;
@@ -200,15 +248,13 @@ ClientShares shares_of(u32 client) {
     return c;
 }
 
-ObjectSurvey survey_objects(usize most, u64 longest_ns) {
+ObjectSurvey survey_objects(const NodePool& pool, usize most, u64 longest_ns) {
     constexpr int TRIES = 3;
     const u64 end_ns = monotonic_ns() + longest_ns;
     for (int attempt = 1;; ++attempt) {
-        const u64 before = sharing().version.load(std::memory_order_acquire);
-        ObjectSurvey seen = Survey(most, end_ns).run();
-        std::atomic_thread_fence(std::memory_order_acquire);
-        // Even: no operation was under way; the same afterwards: none came.
-        seen.quiet = before % 2 == 0 && sharing().version.load(std::memory_order_relaxed) == before;
+        const QuietMoment moment;
+        ObjectSurvey seen = Survey(pool, most, end_ns).run();
+        seen.quiet = moment.lasted();
         if (seen.quiet || !seen.complete || attempt == TRIES) return seen;
     }
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "dsm-core/sharing/format.hpp"
+#include "node/node_pool.hpp"
 
 namespace aep {
 
@@ -23,10 +24,11 @@ struct SharedObject {
     static constexpr usize MOST_HOLDERS = 64;  // that are listed; `holders` counts all
 
     u64 address = 0;
-    u64 bytes = 0;         // of a group: of all of its extents
-    u32 owner = 0;         // a client; 0: it is dead; OWNER_ELSEWHERE: another node's
-    u32 writer = 0;        // of a group: the client that may allocate in it; 0: nobody, or no group
-    u32 extents = 0;       // of a group; 0: it is none
+    u64 bytes = 0;     // of a group: of all of its extents
+    u32 owner = 0;     // a client; 0: it is dead; OWNER_ELSEWHERE: another node's
+    u32 writer = 0;    // of a group: the client that may allocate in it; 0: nobody, or no group
+    u32 extents = 0;   // of a group; 0: it is none
+    u64 deferred = 0;  // of a group: bytes that its writer has freed, kept for who may read them
     bool lingers = false;  // nobody here refers to it, but other nodes may
     u64 references = 0;    // as its record says
     u64 holders = 0;       // clients that have some
@@ -63,15 +65,19 @@ struct ObjectSurvey {
     ObjectSum elsewhere;    // other nodes' objects that somebody here holds
     ObjectSum lingering;    // nobody here refers to them; other nodes may
     ObjectSum returned;     // nobody refers to them any more; their owners have still to free them
+    ObjectSum
+        deferred;  // groups whose writers have freed something that is kept for readers; so many bytes
     u64 groups = 0;
+    u64 damaged =
+        0;  // records that make no sense, of nobody or not in the pool: they are in no sum
     std::vector<SharedObject> largest;  // the largest first
     std::vector<ClientShares> clients;  // that share, by number
 };
 
 /// Walks the tables for `longest_ns` at most. At most `most` objects are named. Of a context whose tables a client has
-/// damaged it tells what it can reach.
-/// Cost: a look at each record and message, twice; memory: some 20 bytes a record.
-ObjectSurvey survey_objects(usize most, u64 longest_ns);
+/// damaged it tells what it can reach; what is deferred in a group is what the group's memory says, at most all of it.
+/// Cost: a look at each record and message, twice, and read_pool() for each group; memory: some 100 bytes a record.
+ObjectSurvey survey_objects(const NodePool& pool, usize most, u64 longest_ns);
 
 /// What is in the mailbox of `client` (1 .. max_clients), and the name by which it attached. Cost: a look a message.
 ClientShares shares_of(u32 client);

@@ -8,7 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <iterator>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "node/unique_fd.hpp"
 
@@ -27,16 +30,20 @@ std::string read_file(const std::string& path) {
     return text;
 }
 
-/// Field `number` of /proc/PID/stat, from 3 (the state) on; empty: there is no such process.
-std::string stat_field(pid_t pid, int number) {
+/// The fields of /proc/PID/stat from 3 (the state) on; empty: there is no such process.
+std::vector<std::string> stat_fields(pid_t pid) {
     const std::string text = read_file(fmt::format("/proc/{}/stat", pid));
     // The name in parentheses may hold anything: fields are counted from the last ')'.
     const size_t end = text.rfind(')');
-    if (end == std::string::npos) return "";
+    if (end == std::string::npos) return {};
     std::istringstream rest(text.substr(end + 1));
-    std::string field;
-    for (int i = 3; i <= number; ++i) rest >> field;
-    return field;
+    return {std::istream_iterator<std::string>(rest), {}};
+}
+
+/// Field `number`, from 3 on; empty: there is no such process, or field.
+std::string stat_field(pid_t pid, size_t number) {
+    std::vector<std::string> fields = stat_fields(pid);
+    return number - 3 < fields.size() ? std::move(fields[number - 3]) : "";
 }
 
 }  // namespace
@@ -46,14 +53,11 @@ u64 start_time_of(pid_t pid) {
     return field.empty() ? 0 : std::stoull(field);
 }
 
-pid_t parent_of(pid_t pid) {
-    const std::string field = stat_field(pid, 4);
-    return field.empty() ? 0 : std::stoi(field);
-}
-
-u32 threads_of(pid_t pid) {
-    const std::string field = stat_field(pid, 20);
-    return field.empty() ? 0 : static_cast<u32>(std::stoul(field));
+Relations relations_of(pid_t pid) {
+    constexpr size_t PARENT = 4 - 3, THREADS = 20 - 3;
+    const std::vector<std::string> fields = stat_fields(pid);
+    if (fields.size() <= THREADS) return {};
+    return {std::stoi(fields[PARENT]), static_cast<u32>(std::stoul(fields[THREADS]))};
 }
 
 char state_of(pid_t pid) {

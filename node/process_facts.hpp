@@ -15,10 +15,13 @@ namespace aep {
 u64 start_time_of(pid_t pid);
 /// Its name as in /proc/PID/comm; empty: there is none.
 std::string name_of(pid_t pid);
-/// Who began it, or has inherited it; 0: there is none.
-pid_t parent_of(pid_t pid);
-/// How many threads it has; 0: there is none.
-u32 threads_of(pid_t pid);
+/// Of one moment.
+struct Relations {
+    pid_t parent = 0;  // who began it, or has inherited it
+    u32 threads = 0;
+};
+/// Zeros: there is no such process.
+Relations relations_of(pid_t pid);
 /// What it does, as in /proc/PID/stat: 'R', 'S', 'D', 'T' (stopped), 'Z', ...; 0: there is none.
 char state_of(pid_t pid);
 /// Whether it is on its way out, so that its memory may still be there.

@@ -22,6 +22,7 @@
 #include <span>
 
 #include "dsm-core/base/types.hpp"
+#include "dsm-core/sharing/group_header.hpp"
 #include "shim/sharing/group_readers.hpp"
 
 namespace aep {
@@ -29,20 +30,6 @@ namespace aep {
 inline constexpr usize GROUP_UNIT = 16;
 /// No block has more bytes, and no part four times as many: lengths are 32 bits of units.
 inline constexpr usize GROUP_LARGEST = 16 * GiB;
-inline constexpr u32 GROUP_EXACT_BINS = 64;
-inline constexpr u32 GROUP_BINS = GROUP_EXACT_BINS + (32 - 6) * 4;
-
-/// At the start of the group's first block.
-struct GroupHeader {
-    u64 key;          // of this group's seals: a former group's blocks are none of its own
-    u64 bump;         // the newest part is untouched from here on
-    u64 freed;        // bytes, since the last sweep
-    u64 period;       // 1 .. LAST_PERIOD: of what is deferred now
-    u64 deferred[2];  // bytes, by the parity of their period
-    u64 filled[(GROUP_BINS + 63) / 64];  // bins that are not empty, one bit each
-    u64 bins[GROUP_BINS];                // first block of each; the next one stands in the block
-    u64 readers[GROUP_READERS];          // GroupReader
-};
 
 /// Deferred blocks that nobody can read any more.
 enum class Unread {

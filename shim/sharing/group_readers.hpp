@@ -13,11 +13,10 @@
 // holders' own contents, and nothing else, for all that is read here is compared and never followed.
 #pragma once
 
-#include "dsm-core/op/share_operations.hpp"
+#include "dsm-core/sharing/group_header.hpp"
 
 namespace aep {
 
-inline constexpr u32 GROUP_READERS = op::MAX_GROUP_READERS;
 /// Periods count round, odd and even ones by turns; this one is none.
 inline constexpr u64 NOT_LOOKING = 0;
 inline constexpr u64 LAST_PERIOD = 0xfffe;

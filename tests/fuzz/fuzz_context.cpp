@@ -4,7 +4,7 @@
 // Crash rule: the host's memory is put back after each input.
 //
 // An input edits what clients can write (a byte of region, then input.hpp's edit), up to 24 times;
-// the rest says what comes of the host's operations. Then the host takes dead clients back, sweeps,
+// the rest says what comes of the host's operations. Then the host tells who shares what, takes dead clients back, sweeps,
 // lets one in, checks.
 #include <errno.h>
 #include <sys/mman.h>
@@ -14,7 +14,7 @@
 
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/op/heap_ops.hpp"
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 #include "node/believed.hpp"
 #include "tests/fuzz/fuzz_host.hpp"
 #include "tests/fuzz/input.hpp"
@@ -79,6 +79,7 @@ struct World {
         entry.generation = 1;
         slot_at(0).owner = SlotOwner::make(1, 1).bits;
         chunk_owner(2) = 1;
+        share();
         const auto add = [&](const void* at, usize bytes) { regions.emplace_back(at, bytes); };
         add(&context().node, sizeof(ContextWords));
         add(&client_at(0), (context().max_clients + 1) * sizeof(ClientEntry));
@@ -107,8 +108,50 @@ struct World {
         add(&undo_log_of(0).entries[0], 2 * sizeof(UndoEntry));
         add(&export_at(1), 2 * sizeof(Export));
         add(&holder_at(1), 2 * sizeof(Holder));
+        add(&share_client(2), sizeof(ShareClient));
+        add(mailbox_of(2), 4 * sizeof(Message));
+    }
+
+    /// The dead client and one that takes part, too, share an object and a group; the second references wait in the
+    /// other's mailbox. A group's memory, which is the pool's, says nonsense.
+    void share() {
+        const u64 object = HEAP_BASE + 2 * CHUNK_SIZE, group = object + 64 * KiB;
+        const auto ask = [](u32 client, const auto& o) {
+            if (perform(Caller{client, client}, o).status != Status::ok)
+                fuzz::broken("cannot share");
+        };
+        ask(1, op::AddRecords{.exports = 64, .holders = 64});
+        for (const u32 client : {1u, 2u}) ask(client, op::Open{});
+        ask(1, op::MakeGroup{.block = group, .bytes = 8 * KiB});
+        const ShareId other = id_of(2, share_client(2).generation);
+        ask(1, op::Send{object, other, 1000});
+        ask(1, op::Send{group, other, 8 * KiB});
+        std::vector<u64> nonsense(8 * KiB / sizeof(u64), ~u64{0});
+        const auto at =
+            static_cast<off_t>(host.pool().file.superblock.chunks_offset + (group - HEAP_BASE));
+        if (pwrite(host.watched().pool_fd, nonsense.data(), 8 * KiB, at) != 8 * KiB)
+            fuzz::broken("cannot write to the pool");
     }
 };
+
+/// What is said of who shares what: numbers of things that there are.
+void judge(const ObjectSurvey& seen, usize most) {
+    if (seen.largest.size() > most) fuzz::broken("more objects are named than were asked for");
+    const u64 pool_bytes = u64{context().chunk_count} * CHUNK_SIZE;
+    for (const SharedObject& o : seen.largest) {
+        if (o.owner > context().max_clients && o.owner != OWNER_ELSEWHERE)
+            fuzz::broken("an object is said to be of a client that there is not");
+        if (o.writer > context().max_clients) fuzz::broken("a group is written by nobody");
+        if (o.deferred > o.bytes) fuzz::broken("more is deferred than there is");
+        if (o.extents == 0 && o.bytes > pool_bytes)
+            fuzz::broken("an object is larger than the pool");
+        if (o.holders > context().max_clients || o.held.size() > o.holders)
+            fuzz::broken("more hold an object than there are");
+        for (const Held& held : o.held)
+            if (held.client == 0 || held.client > context().max_clients)
+                fuzz::broken("nobody holds an object");
+    }
+}
 
 }  // namespace
 
@@ -126,6 +169,7 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
         fuzz::edit(input, region.at, region.sound.size());
     }
     const fuzz::Quiet quiet;
+    judge(w.host.survey_objects(3, 50'000'000), 3);
     w.host.poison_text();
     for (u32 i = 1; i <= context().max_clients; ++i) facts_of(i);
     w.host.recover(1);

@@ -14,6 +14,7 @@
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/client.hpp"
+#include "tests/node/scribble.hpp"
 
 namespace {
 
@@ -128,6 +129,25 @@ const std::map<std::string, Command> COMMANDS = {
      [](Attached& at, const Words& w) {
          die_renaming(at.client, w.name);
          return told_name(at.client.index());
+     }},
+    {"scribbles",  // SEED WORDS
+     [](Attached&, const Words& w) {
+         test::scribble(w.a, w.b);
+         return std::string("done");
+     }},
+    {"pretends",  // NUMBER of objects that are nobody's, or nowhere
+     [](Attached&, const Words& w) {
+         sharing().exports_used.put(static_cast<u32>(w.a));
+         for (u32 i = 1; i <= w.a; ++i) {
+             Export& e = export_at(i);
+             e.state.put(static_cast<u32>(i % 3 == 0 ? ExportState::returned : ExportState::live));
+             e.address.put(i % 2 == 0 ? HEAP_BASE + u64{i} * CHUNK_SIZE : 64);
+             e.bytes.put(i % 2 == 0 ? ~u64{0} : 64);
+         }
+         Export& of_nobody = export_at(1);
+         of_nobody.address.put(HEAP_BASE);
+         of_nobody.owner.put(context().max_clients + 1);
+         return std::string("done");
      }},
     {"told", [](Attached& at, const Words&) { return told_name(at.client.index()); }},
 };

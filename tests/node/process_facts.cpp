@@ -18,6 +18,19 @@ TEST(ProcessFacts, OfOneselfAndOfNobody) {
     EXPECT_FALSE(name_of(getpid()).empty());
     EXPECT_EQ(start_time_of(0), 0u);
     EXPECT_EQ(name_of(0), "");
+    EXPECT_EQ(relations_of(getpid()).parent, getppid());
+    EXPECT_EQ(relations_of(0).parent, 0);
+    EXPECT_EQ(relations_of(0).threads, 0u);
+}
+
+TEST(ProcessFacts, ThreadsAreCounted) {
+    const u32 before = relations_of(getpid()).threads;
+    std::atomic<bool> done{false};
+    std::thread another([&] { done.wait(false); });
+    EXPECT_EQ(relations_of(getpid()).threads, before + 1);
+    done = true;
+    done.notify_one();
+    another.join();
 }
 
 /// Opening /proc/PID/stat works and reading it fails when the process is reaped in between.
@@ -30,6 +43,7 @@ TEST(ProcessFacts, OfProcessesThatEndMeanwhile) {
             const pid_t pid = child;
             EXPECT_NO_THROW(start_time_of(pid));
             EXPECT_NO_THROW(name_of(pid));
+            EXPECT_NO_THROW(relations_of(pid));
         }
     });
     for (int i = 0; i < CHILDREN; ++i) {

@@ -359,6 +359,11 @@ const Commands GROUP_COMMANDS = {
          return ok_or_error(replace(group_of(w), w.number<unsigned>(1)) ? 0 : -1);
      }},
     {"at", [](const Words& w) { return address_text(*w.pointer<void*>(0)); }},
+    {"put",
+     [](const Words& w) {
+         *w.pointer<volatile std::uint64_t>(0) = w.number<std::uint64_t>(1);
+         return std::string("ok");
+     }},
     {"word",
      [](const Words& w) {
          return std::to_string(w.pointer<std::uint64_t>(0)[w.number(1) / sizeof(std::uint64_t)]);

@@ -9,6 +9,8 @@ from node_test import main
 
 
 class Objects(GroupTest):
+    pool_size = "2G"  # some 16 MiB for each of 67 clients
+
     def objects(self, *options):
         return self.data("objects", *options)
 
@@ -75,6 +77,45 @@ class Objects(GroupTest):
         self.assertGreaterEqual(one["bytes"], 100 * 5000)
         self.assertEqual(one["writer"], one["owner"]["client"])
         self.assertEqual(self.held_by(one), {a.process.pid: (1, 0), b.process.pid: (1, 0)})
+
+    def test_what_is_kept_for_readers(self):
+        a, b = self.pair()
+        group, root = self.list_of(a, 3, 500)
+        self.pass_root(a, b, group, root)
+        told = self.objects()
+        self.assertEqual((told["deferred"], told["largest"][0]["deferred_bytes"]), ({"objects": 0, "bytes": 0}, 0))
+        self.assertNotIn("kept for readers\n", self.good("objects").partition("The largest")[2])
+        self.assertEqual(a.greplace(group, 20), "ok")
+        facts = dict(zip(("bytes", "deferred"), map(int, a.gfacts(group).split())))
+        self.assertGreater(facts["deferred"], 0)
+        told = self.objects()
+        self.assertEqual(told["deferred"], {"objects": 1, "bytes": facts["deferred"]})
+        self.assertEqual(told["largest"][0]["deferred_bytes"], facts["deferred"])
+        self.assertRegex(self.good("objects"), r"deferred +1 objects, .* of groups: freed by their writers, kept for readers")
+        self.assertRegex(self.good("objects"), r"group of \d+ extents, owner .*, .* of it freed and kept for readers")
+
+    def test_a_group_that_says_nonsense_of_itself(self):
+        """Its memory is its holders' to write."""
+        a, b = self.pair()
+        group, root = self.list_of(a, 3, 500)
+        self.pass_root(a, b, group, root)
+        for place in range(0, 512, 8):  # of its header
+            self.assertEqual(b.put(f"{int(group, 16) + place:#x}", 2**64 - 1), "ok")
+        [one] = self.objects()["largest"]
+        self.assertEqual(one["deferred_bytes"], one["bytes"])
+
+    def test_more_hold_it_than_are_listed(self):
+        """Each is counted once, also one that has references and messages."""
+        a = self.peer("a")
+        address = a.malloc(5000)
+        others = [self.peer() for _ in range(66)]
+        for peer in others:
+            self.pass_on(a, peer, address)
+            self.assertEqual(a.send(peer.id, address), "ok")
+        [one] = self.objects()["largest"]
+        self.assertEqual((one["holders"], len(one["held_by"]), one["references"]), (67, 64, 1 + 2 * 66))
+        self.assertEqual({(h["references"], h["messages"]) for h in one["held_by"]}, {(1, 0), (2, 1)})
+        self.assertIn("and 3 clients more", self.good("objects"))
 
     def test_how_many_are_named(self):
         a, b = self.pair()

@@ -13,7 +13,7 @@ const std::vector<ClientOrder>& client_orders() {
         {'c', "client", "client", false},   {'i', "pid", "pid", false},
         {'n', "name", "name", false},       {'s', "state", "state", false},
         {'t', "threads", "threads", true},  {'a', "attached", "attached_ms", true},
-        {'w', "waiting", "messages", true},
+        {'w', "waiting", "messages", true}, {'o', "operations", "operations_a_second", true},
     };
     return ORDERS;
 }

@@ -21,6 +21,7 @@
 #include "shim/sys/environment.hpp"
 #include "tools/cli/doctor.hpp"
 #include "tools/cli/preloadable.hpp"
+#include "tools/cli/rates.hpp"
 #include "tools/cli/show.hpp"
 
 namespace aep {
@@ -103,6 +104,18 @@ std::vector<std::string> unlike_daemon(const DaemonArguments& daemon, const Json
     return lines;
 }
 
+/// The daemon's status and clients; after `over_s` seconds, if that is not 0, with their rates since now.
+Json look(const Target& target, double over_s) {
+    const Json request{{"command", "top"}};
+    const Json before = must_do(target, request);
+    if (over_s == 0) return before;
+    usleep(static_cast<useconds_t>(over_s * 1e6));
+    Json now = must_do(target, request);
+    now["rates"] = rates_between(before.at("status"), now.at("status"));
+    add_client_rates(before, now);
+    return now;
+}
+
 /// What `aep status` exits with: the context's own state first, then that of the other nodes.
 int exit_of(const Json& status) {
     const std::string state = status.at("state");
@@ -136,7 +149,9 @@ int run_program(const Target& target, const DaemonArguments& daemon, const RunOp
         return EXIT_WRONG;
     }
     if (library.find_first_of(" :") != std::string::npos) {
-        complain("library " + library + ": LD_PRELOAD allows no space or colon in its path");
+        complain("library " + library +
+                 ": LD_PRELOAD allows no space or colon in its path: put it elsewhere, and give "
+                 "--library");
         return EXIT_WRONG;
     }
     std::string found;
@@ -219,7 +234,8 @@ int down(const Target& target, bool force) {
                 break;
             case Leftovers::served: {
                 const std::string who = served_elsewhere(target.paths);
-                complain(who.empty() ? "context " + name + ": its daemon has just ended" : who);
+                complain(who.empty() ? "context " + name + ": its daemon has just ended: repeat it"
+                                     : who);
                 return EXIT_WRONG;
             }
             case Leftovers::in_use:
@@ -242,14 +258,20 @@ int down(const Target& target, bool force) {
     return 0;
 }
 
-int show_status(const Target& target) {
-    const Json status = must_get(target, {{"command", "status"}}, "status");
-    target.json ? print(status) : print(status_text(status));
+int show_status(const Target& target, double over_s) {
+    Json seen = look(target, over_s);
+    Json& status = seen.at("status");
+    if (target.json) {
+        if (seen.contains("rates")) status["rates"] = seen.at("rates");
+        print(status);
+    } else {
+        print(status_text(status) + (seen.contains("rates") ? rates_text(seen.at("rates")) : ""));
+    }
     return exit_of(status);
 }
 
-int show_clients(const Target& target) {
-    const Json clients = must_get(target, {{"command", "clients"}}, "clients");
+int show_clients(const Target& target, double over_s) {
+    const Json clients = look(target, over_s).at("clients");
     target.json ? print(clients) : print(clients_text(clients));
     return 0;
 }

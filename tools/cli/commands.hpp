@@ -27,8 +27,9 @@ struct RunOptions {
 int run_program(const Target& target, const DaemonArguments& daemon, const RunOptions& options);
 int up(const Target& target, const DaemonArguments& daemon);
 int down(const Target& target, bool force);
-int show_status(const Target& target);
-int show_clients(const Target& target);
+/// `over_s`: with what happened a second, in so many seconds from now on; 0: without.
+int show_status(const Target& target, double over_s);
+int show_clients(const Target& target, double over_s);
 int check(const Target& target);
 int recover(const Target& target);
 int doctor(const Target& target);

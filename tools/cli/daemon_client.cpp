@@ -198,14 +198,17 @@ Json must_ask(const Target& target, const Json& request) {
     return *answer;
 }
 
+Json must_do(const Target& target, const Json& request) {
+    Json answer = must_ask(target, request);
+    if (answer.value("ok", false)) return answer;
+    const std::string why =
+        answer.value("error", "the daemon gave no answer: is it of another version than aep?");
+    std::fprintf(stderr, "aep: %s\n", why.c_str());
+    std::exit(EXIT_WRONG);
+}
+
 Json must_get(const Target& target, const Json& request, const char* key) {
-    const Json answer = must_ask(target, request);
-    if (!answer.value("ok", false)) {
-        const std::string why = answer.value("error", "the daemon gave no answer");
-        std::fprintf(stderr, "aep: %s\n", why.c_str());
-        std::exit(EXIT_WRONG);
-    }
-    return answer.at(key);
+    return must_do(target, request).at(key);
 }
 
 namespace {

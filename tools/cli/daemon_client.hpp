@@ -41,7 +41,9 @@ std::string served_elsewhere(const ContextPaths& paths);
 
 /// ask_daemon(), or exits with EXIT_NO_DAEMON after a message.
 Json must_ask(const Target& target, const Json& request);
-/// The answer's part `key`, or an exit with what the daemon says is wrong.
+/// The answer, or an exit with what the daemon says is wrong.
+Json must_do(const Target& target, const Json& request);
+/// Its part `key`.
 Json must_get(const Target& target, const Json& request, const char* key);
 
 /// Starts a daemon unless one listens. Empty: one does now; else why not. `started`: it is ours.

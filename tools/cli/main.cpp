@@ -181,10 +181,18 @@ class CommandLine {
             "down", "end the daemon and remove the context",
             [this] { return down(target_, force_); })
             ->add_flag("--force", force_, "although clients live: they keep what they have");
-        command(
-            "status", "what the context is and holds", [this] { return show_status(target_); });
-        command(
-            "clients", "the processes that share it", [this] { return show_clients(target_); });
+        const auto add_over = [this](CLI::App* sub) {
+            sub->add_option("--over", over_s_,
+                            "wait so many seconds, and say what happened a second meanwhile")
+                ->type_name("SECONDS")
+                ->check(CLI::Range(0.05, 3600.0));
+        };
+        add_over(command(
+            "status", "what the context is and holds",
+            [this] { return show_status(target_, over_s_); }));
+        add_over(command(
+            "clients", "the processes that share it",
+            [this] { return show_clients(target_, over_s_); }));
         command("objects", "who holds what of whom: the largest shared objects, and each client's",
                 [this] { return show_objects(target_, most_objects_); })
             ->add_option("--most", most_objects_, "how many objects to name")
@@ -324,6 +332,7 @@ class CommandLine {
     ProfileOptions profile_;
     bool force_ = false;
     u64 most_objects_ = 20;
+    double over_s_ = 0;
     std::optional<double> timeout_s_;
     TopOptions top_;
     std::string pool_path_;

@@ -28,6 +28,8 @@ std::string object_text(const Json& o) {
     if (o.at("group").get<bool>())
         text += fmt::format("group of {} extents, ", o.at("extents").get<u64>());
     text += "owner " + owner_text(o);
+    if (const u64 deferred = o.at("deferred_bytes"); deferred != 0)
+        text += fmt::format(", {} of it freed and kept for readers", bytes_text(deferred));
     if (o.at("lingers").get<bool>()) text += ", held by nobody here; other nodes may";
     text += '\n';
     const Json& held = o.at("held_by");
@@ -74,6 +76,14 @@ std::string objects_text(const Json& o) {
     sum("other nodes'", "of_other_nodes", "");
     sum("lingering", "lingering", ": nobody here refers to them, but other nodes may");
     sum("returned", "returned", ": nobody refers to them; their owners have still to free them");
+    sum("deferred", "deferred", " of groups: freed by their writers, kept for readers");
+    if (const u64 damaged = o.at("damaged_records"); damaged != 0) {
+        text += fmt::format(
+            "{:<14} {} records make no sense: a client has written to them; they are in no sum; "
+            "aep "
+            "check says what is wrong\n",
+            "damaged", damaged);
+    }
     if (const Json& clients = o.at("clients"); !clients.empty())
         text += '\n' + shares_text(clients);
     if (const Json& largest = o.at("largest"); !largest.empty()) {
@@ -89,7 +99,8 @@ int show_objects(const Target& target, u64 most) {
     const Json objects = must_get(target, {{"command", "objects"}, {"most", most}}, "objects");
     target.json ? print(objects) : print(objects_text(objects));
     if (objects.at("complete").get<bool>()) return 0;
-    std::fputs("aep: the walk did not come to its end in time: this is not all\n", stderr);
+    std::fputs("aep: the walk did not come to its end in time: this is not all; repeat it\n",
+               stderr);
     return EXIT_WRONG;
 }
 

@@ -25,22 +25,27 @@ namespace {
 
 constexpr int KEY_ESCAPE = 27;
 
-/// What one look at the daemon shows.
+/// What one look at the daemon shows: its answer, and what happened a second since the look before.
 struct Frame {
-    Json status, rates, clients;
+    Json answer, rates;
+    const Json& status() const { return answer.at("status"); }
+    const Json& clients() const { return answer.at("clients"); }
 };
 
-/// `before`: the status of the look before. Throws NodeError: the daemon has ended, or refuses.
+/// `before`: the answer of the look before, or an empty object. Throws NodeError: the daemon has ended, or refuses.
 Frame look(const Target& target, const Json& before) {
     const std::optional<Json> answered =
         ask_daemon(target.paths, {{"command", "top"}}, target.patience_ms);
     if (!answered)
-        throw NodeError(ESRCH, "the daemon of context " + target.paths.name + " has ended");
-    const Json& answer = *answered;
-    if (!answer.value("ok", false))
-        throw NodeError(EIO, answer.value("error", "the daemon gave no answer"));
-    Frame frame{answer.at("status"), {}, answer.at("clients")};
-    frame.rates = rates_between(before, frame.status);
+        throw NodeError(ESRCH, "the daemon of context " + target.paths.name +
+                                   " has ended: aep up starts the next one");
+    if (!answered->value("ok", false))
+        throw NodeError(EIO, answered->value("error",
+                                             "the daemon gave no answer: is it of "
+                                             "another version than aep?"));
+    Frame frame{*answered, {}};
+    add_client_rates(before, frame.answer);
+    frame.rates = rates_between(before.value("status", Json::object()), frame.status());
     return frame;
 }
 
@@ -55,19 +60,19 @@ int print_frames(const Target& target, const TopOptions& options, const ClientOr
     Json before = Json::object();
     for (unsigned i = 0; options.count == 0 || i < options.count; ++i) {
         if (i != 0) wait(options.interval_s);
-        Frame frame = look(target, before);
-        frame.clients = chosen_clients(frame.clients, order, false, options.filter);
+        const Frame frame = look(target, before);
+        const Json shown = chosen_clients(frame.clients(), order, false, options.filter);
         std::string text;
         if (target.json) {
             text = json_text(
-                {{"status", frame.status}, {"rates", frame.rates}, {"clients", frame.clients}}, -1);
+                {{"status", frame.status()}, {"rates", frame.rates}, {"clients", shown}}, -1);
         } else {
-            text = fmt::format("{}{}{}\n{}", i == 0 ? "" : "\n", status_text(frame.status),
-                               rates_text(frame.rates), clients_text(frame.clients));
+            text = fmt::format("{}{}{}\n{}", i == 0 ? "" : "\n", status_text(frame.status()),
+                               rates_text(frame.rates), clients_text(shown));
         }
         std::fputs(text.c_str(), stdout);
         std::fflush(stdout);
-        before = frame.status;
+        before = frame.answer;
     }
     return 0;
 }
@@ -104,7 +109,7 @@ class Screen {
 
     int run() {
         for (unsigned i = 0; (options_.count == 0 || i < options_.count) && !ends_; ++i) {
-            frame_ = look(target_, frame_.status);
+            frame_ = look(target_, frame_.answer);
             draw();
             take_keys(i + 1 == options_.count ? 0 : options_.interval_s);
         }
@@ -115,13 +120,13 @@ class Screen {
     void draw() {
         erase();
         row_ = 0;
-        const bool live = frame_.status.at("state") == "live";
-        lines(status_text(frame_.status), live ? Terminal::PLAIN : Terminal::BAD, !live);
+        const bool live = frame_.status().at("state") == "live";
+        lines(status_text(frame_.status()), live ? Terminal::PLAIN : Terminal::BAD, !live);
         lines(rates_text(frame_.rates), Terminal::PLAIN, false);
         line("", A_NORMAL);
         if (typing_ || !filter_.empty())
             line(fmt::format("names with: {}{}", filter_, typing_ ? "_" : ""), A_BOLD);
-        const Json shown = chosen_clients(frame_.clients, *order_, reversed_, filter_);
+        const Json shown = chosen_clients(frame_.clients(), *order_, reversed_, filter_);
         lines(clients_text(shown), Terminal::HEAD, true);
         draw_foot();
         refresh();
@@ -202,7 +207,7 @@ class Screen {
     const TopOptions& options_;
     const ClientOrder* order_;
     std::string filter_;
-    Frame frame_{Json::object(), {}, {}};
+    Frame frame_{Json::object(), {}};
     int row_ = 0;
     bool reversed_ = false, typing_ = false, ends_ = false;
 };

@@ -8,7 +8,9 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <vector>
 
+#include "dsm-core/base/copied.hpp"
 #include "dsm-core/sharing/format.hpp"
 #include "node/believed.hpp"
 #include "node/capacity.hpp"
@@ -45,14 +47,9 @@ std::string text_of(const Json& json) {
 }
 
 /// What the system says of a client's process. The number is a client's word: of other users' processes nothing is told.
-struct ProcessSeen {
-    u32 threads = 0;
-    pid_t parent = 0;
-};
-ProcessSeen see_process(u32 number) {
+Relations see_process(u32 number) {
     const pid_t pid = static_cast<pid_t>(number);
-    if (number == 0 || !is_of_user(pid, context().uid)) return {};
-    return {threads_of(pid), parent_of(pid)};
+    return number != 0 && is_of_user(pid, context().uid) ? relations_of(pid) : Relations{};
 }
 
 /// Clients by their processes.
@@ -64,14 +61,23 @@ std::map<pid_t, u32> clients_by_process() {
     return clients;
 }
 
+/// Operations that the threads of each client have entered so far.
+std::vector<u64> operations_by_client() {
+    std::vector<u64> sums(context().max_clients + 1);
+    for (u32 i = 0; i < context().max_slots; ++i)
+        sums[owner_of(slot_at(i)).client()] += copied(slot_at(i).operations);
+    return sums;
+}
+
 Json clients() {
     Json all = Json::array();
     const u64 now = monotonic_ns();
+    const std::vector<u64> operations = operations_by_client();
     const std::map<pid_t, u32> by_process = clients_by_process();
     for (u32 i = 1; i <= context().max_clients; ++i) {
         const ClientFacts e = facts_of(i);
         if (e.state == ClientState::free) continue;
-        const ProcessSeen process = see_process(e.pid);
+        const Relations process = see_process(e.pid);
         const ClientShares shares = shares_of(i);
         const auto parent = by_process.find(process.parent);
         all.push_back({
@@ -84,6 +90,7 @@ Json clients() {
             {"limit_bytes", e.limit},
             {"threads", process.threads},
             {"slots", e.slots},
+            {"operations", operations[i]},
             {"parent", parent == by_process.end() ? 0 : parent->second},
             {"private_heap", e.private_heap},
             {"attached_ms", (now - e.attached_ns) / 1'000'000},
@@ -275,7 +282,8 @@ std::string Server::declare_dead(const nlohmann::ordered_json& request) {
 std::string Server::command(const std::string& text, Connection& connection) {
     const auto refuse = [](const std::string& why) { return refusal(why); };
     if (connection.uid() != context().uid && connection.uid() != 0)
-        return refuse(fmt::format("the context belongs to user {}", context().uid));
+        return refuse(
+            fmt::format("the context belongs to user {}: be that one, or root", context().uid));
     const Json request = Json::parse(text, nullptr, false);
     if (!request.is_object() || !request.contains("command") || !request["command"].is_string())
         return refuse("not understood: expected {\"command\": NAME}");
@@ -294,7 +302,7 @@ std::string Server::command(const std::string& text, Connection& connection) {
         const Json most = request.value("most", Json(20));
         if (!most.is_number_unsigned() || most > MOST_OBJECTS_TOLD)
             return refuse(fmt::format("most: expected a number up to {}", MOST_OBJECTS_TOLD));
-        answer["objects"] = objects_told(most);
+        answer["objects"] = objects_told(host_, most);
     } else if (name == "check") {
         answer["findings"] = findings_of(host_);
     } else if (name == "recover") {
@@ -321,7 +329,8 @@ std::string Server::command(const std::string& text, Connection& connection) {
             ends_ = removes_ = true;
         }
     } else {
-        return refuse(fmt::format("no command '{}'", name));
+        return refuse(
+            fmt::format("no command '{}': is this daemon of another version than aep?", name));
     }
     return text_of(answer);
 }

@@ -6,7 +6,6 @@
 #include <map>
 
 #include "node/believed.hpp"
-#include "node/object_survey.hpp"
 
 namespace aep {
 namespace {
@@ -44,18 +43,24 @@ Json object_told(const SharedObject& o, Clients& clients) {
         held.push_back(std::move(one));
     }
     const bool elsewhere = o.owner == OWNER_ELSEWHERE;
-    return {{"address", o.address},       {"bytes", o.bytes},
-            {"group", o.extents != 0},    {"extents", o.extents},
-            {"writer", o.writer},         {"owner", clients.of(elsewhere ? 0 : o.owner)},
-            {"owner_is", kind_of(o)},     {"lingers", o.lingers},
-            {"references", o.references}, {"holders", o.holders},
+    return {{"address", o.address},
+            {"bytes", o.bytes},
+            {"group", o.extents != 0},
+            {"extents", o.extents},
+            {"deferred_bytes", o.deferred},
+            {"writer", o.writer},
+            {"owner", clients.of(elsewhere ? 0 : o.owner)},
+            {"owner_is", kind_of(o)},
+            {"lingers", o.lingers},
+            {"references", o.references},
+            {"holders", o.holders},
             {"held_by", std::move(held)}};
 }
 
 }  // namespace
 
-Json objects_told(u64 most) {
-    const ObjectSurvey seen = survey_objects(most, LONGEST_SURVEY_NS);
+Json objects_told(const NodeHost& host, u64 most) {
+    const ObjectSurvey seen = host.survey_objects(most, LONGEST_SURVEY_NS);
     Clients clients;
     Json largest = Json::array(), shares = Json::array();
     for (const SharedObject& o : seen.largest) largest.push_back(object_told(o, clients));
@@ -78,6 +83,8 @@ Json objects_told(u64 most) {
             {"of_other_nodes", sum_of(seen.elsewhere)},
             {"lingering", sum_of(seen.lingering)},
             {"returned", sum_of(seen.returned)},
+            {"deferred", sum_of(seen.deferred)},
+            {"damaged_records", seen.damaged},
             {"largest", std::move(largest)},
             {"clients", std::move(shares)}};
 }

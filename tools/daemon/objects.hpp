@@ -5,7 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "dsm-core/base/types.hpp"
+#include "node/host.hpp"
 
 namespace aep {
 
@@ -14,6 +14,6 @@ inline constexpr u64 MOST_OBJECTS_TOLD = 10'000;
 
 /// Sums, the `most` largest objects with who holds them, and what each client has. Walks for two seconds at most: nobody
 /// is served meanwhile.
-nlohmann::ordered_json objects_told(u64 most);
+nlohmann::ordered_json objects_told(const NodeHost& host, u64 most);
 
 }  // namespace aep

@@ -128,8 +128,10 @@ Admission ClientAdmission::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
     if (const std::optional<Objection> why = objection(uid, ask)) return refuse(*why);
     const u32 client = find_room();
     if (client == 0) {
-        return refuse({EAGAIN, fmt::format("all {} entries of the client table are in use",
-                                           context().max_clients)});
+        return refuse(
+            {EAGAIN, fmt::format("all {} entries of the client table are in use: end clients, "
+                                 "or make a context with more (aepd --max-clients)",
+                                 context().max_clients)});
     }
     Admission admission;
     if (!open_descriptions(client, admission)) {
@@ -145,7 +147,7 @@ Admission ClientAdmission::admit(pid_t pid, uid_t uid, const AskMessage& ask) {
                                       std::memory_order_release);
         return refuse({ENOMEM,
                        "no memory for its heap's tables: the context's tmpfs or memory limit is "
-                       "full"});
+                       "full: free some (aep status, df /dev/shm)"});
     }
     AEP_NODE_CRASH_POINT("admit: domain made");
     ContextHeader& h = context();

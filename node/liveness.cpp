@@ -132,11 +132,12 @@ Former Liveness::judge_former(u64 now_ms) {
 std::string Liveness::declare_cut_off(u32 i, u32 generation, u64 now_ms) {
     const std::string name = fmt::format("node {}", i + 1);
     if (i >= tables_.shape.nodes)
-        return fmt::format("the pool has nodes 1 to {}, not {}", tables_.shape.nodes, i + 1);
-    if (i == own_) return name + " is this one";
+        return fmt::format("the pool has nodes 1 to {}, not {}: aep status shows them",
+                           tables_.shape.nodes, i + 1);
+    if (i == own_) return name + " is this one: say it to another one";
     const era::NodeWord word{tables_.node(i).load()};
     if (word.state() == era::NodeState::free)
-        return name + " is nobody: there is nothing to recover";
+        return name + " is nobody: there is nothing to recover; aep status shows who there is";
     if (word.generation() != generation) {
         return fmt::format("{} is in generation {} now, not {}: look again at what was cut off",
                            name, word.generation(), generation);

@@ -38,8 +38,8 @@ era::Tables tables_of_nodes(const PoolHere& pool, u32 node) {
                                     pool.file.path, era::MIN_SHARED_POOL_BYTES / MiB));
     }
     if (node >= s.era.nodes) {
-        throw NodeError(EINVAL, fmt::format("pool {}: has nodes 1 to {}, not {}", pool.file.path,
-                                            s.era.nodes, number(node)));
+        throw NodeError(EINVAL, fmt::format("pool {}: has nodes 1 to {}, not {}: give one of them",
+                                            pool.file.path, s.era.nodes, number(node)));
     }
     return era::tables_in(reinterpret_cast<void*>(pool_mapping_base(pool.file)), shape_of(s));
 }
@@ -101,7 +101,7 @@ void Membership::make_present() {
         if (!populate(begin, end - begin)) {
             throw NodeError(ENOSPC,
                             fmt::format("pool {}: no memory for node {}'s tables on the file "
-                                        "system",
+                                        "system: free some",
                                         pool_.file.path, number(node)));
         }
     }
@@ -162,9 +162,10 @@ void Membership::refuse_former(Former former) const {
         fmt::format("pool {}: node {}", pool_.file.path, number(options_.node));
     switch (former) {
         case Former::locked:
-            throw NodeError(EBUSY, what + " is taken: its daemon or clients of it live");
+            throw NodeError(
+                EBUSY, what + " is taken: its daemon or clients of it live: give another --node");
         case Former::beating:
-            throw NodeError(EBUSY, what + " is taken: it gives signs of life");
+            throw NodeError(EBUSY, what + " is taken: it gives signs of life: give another --node");
         case Former::unknown:
             throw NodeError(EBUSY, fmt::format("{} is another machine's, or that of a machine that "
                                                "has no /etc/machine-id, and silent: {}; or give "
@@ -207,7 +208,9 @@ u32 Membership::join() {
         entry.version.store((entry.version.load() + 1) & ~u64{1});  // of whoever died changing it
     }
     const era::NodeWord live = with_memory([&](auto& m) { return era::join(m, t, node); });
-    if (live.bits == 0) throw NodeError(EBUSY, what + " was taken by another machine just now");
+    if (live.bits == 0)
+        throw NodeError(EBUSY,
+                        what + " was taken by another machine just now: give another --node");
     AEP_MEMBER_CRASH_POINT("join: live");
     generation_ = live.generation();
     return generation_;

@@ -69,8 +69,10 @@ Owner take_entry(NodePool& pool, const std::string& name, const Membership* memb
             if ((tables.node(i).state() == PoolNodeState::free) != wanted_free) continue;
             const NodeLock lock = try_node_lock(pool.fd(), i);
             if (lock == NodeLock::failed) {
-                throw NodeError(ENOLCK, fmt::format("pool {}: its file system has no locks: {}",
-                                                    pool.file().path, errno_text(ENOLCK)));
+                throw NodeError(
+                    ENOLCK,
+                    fmt::format("pool {}: its file system has no locks: {}: use tmpfs, ext4 or xfs",
+                                pool.file().path, errno_text(ENOLCK)));
             }
             if (lock == NodeLock::held) continue;
             if (take(pool, i, name, member)) return pool.owner();
@@ -78,7 +80,10 @@ Owner take_entry(NodePool& pool, const std::string& name, const Membership* memb
         }
     }
     throw NodeError(
-        ENOSPC, fmt::format("pool {}: every entry of its node table is in use", pool.file().path));
+        ENOSPC,
+        fmt::format("pool {}: every entry of its node table is in use: end some of the processes "
+                    "that use it (aep pool info)",
+                    pool.file().path));
 }
 
 bool share_entry(NodePool& pool, const std::string& name, Owner owner) {

@@ -7,9 +7,12 @@
 
 #include <cstring>
 
+#include "shim/sys/message.hpp"
+
 namespace aep {
 
 std::string errno_text(int error) {
+    if (const char* const words = errno_words(error); words != nullptr) return words;
     const char* code = strerrorname_np(error);
     return fmt::format("{} ({})", code != nullptr ? code : "errno", std::strerror(error));
 }

@@ -55,9 +55,11 @@ UniqueFd take_serving_lock(const ContextPaths& paths) {
                 usleep(LOCK_PAUSE_US);
                 continue;
             }
-            throw NodeError(EBUSY,
-                            fmt::format("context {}: another daemon serves it already (pid {})",
-                                        paths.name, pid));
+            throw NodeError(
+                EBUSY,
+                fmt::format(
+                    "context {}: another daemon serves it already (pid {}): aep status shows it",
+                    paths.name, pid));
         }
         if (!is_named(fd.get(), path)) {
             make_private_directory(paths.directory);

@@ -64,7 +64,10 @@ bool find_function(F*& to, void* library, const char* name) {
 void* open_library(const char* name) {
     void* const library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr)
-        message("AEP_STACKS: ", name, " cannot be opened: stacks come from frame pointers");
+        message(
+            "AEP_STACKS: ", name,
+            " cannot be opened: stacks come from frame pointers; install it (Debian: libgcc-s1, "
+            "libunwind8)");
     return library;
 }
 
@@ -127,8 +130,8 @@ void aep_begin_watching(uptr own_begin, uptr own_end) {
     if (!profile) return;
     if (wanted.profile_signal != 0 && wanted.profile == nullptr)
         message(
-            "AEP_PROFILE_SIGNAL is ignored: AEP_PROFILE does not say where the profile is to be "
-            "written");
+            "AEP_PROFILE_SIGNAL is ignored: set AEP_PROFILE to the beginning of a path, where the "
+            "profile is to be written");
     const bool by_signal = wanted.profile_signal != 0 && wanted.profile != nullptr;
     if (by_signal) take_signal(wanted.profile_signal);
     if (!by_signal || wanted.leaks) switch_on(WATCH_PROFILE);

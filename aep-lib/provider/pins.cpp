@@ -49,7 +49,8 @@ std::string fault_of(const std::string& path, bool last) {
     struct stat status {};
     if (lstat(path.c_str(), &status) != 0) return failed("eBPF: " + path, errno);
     if (!S_ISDIR(status.st_mode)) return "eBPF: " + path + ": is no directory: remove it";
-    if (!is_bpffs(path.c_str())) return "eBPF: " + path + ": is not on a bpffs";
+    if (!is_bpffs(path.c_str()))
+        return "eBPF: " + path + ": is not on a bpffs: mount -t bpf bpf /sys/fs/bpf";
     const bool ours = status.st_uid == geteuid();
     if (!ours && (last || status.st_uid != 0)) {
         return fmt::format(

@@ -89,7 +89,8 @@ bool read_superblock(PoolFile& file, int fd, u64 file_bytes) {
         return false;
     }
     if (!read_pool(file, fd, &s, sizeof s, 0)) {
-        message("pool ", file.path, ": cannot read its superblock");
+        message("pool ", file.path,
+                ": cannot read its superblock: is it a pool? Move it away, or name another");
         return false;
     }
     PoolFault fault = verify_superblock(s, file_bytes);
@@ -186,7 +187,7 @@ bool set_path(PoolFile& file, const char* path) {
     }
     const usize more = __builtin_strlen(path);
     if (more == 0 || length + more >= sizeof file.path - PATH_SLACK) {
-        message("pool: AEP_POOL is ", more == 0 ? "empty" : "too long a path");
+        message("pool: AEP_POOL is ", more == 0 ? "empty" : "too long a path", ": name a file");
         return false;
     }
     __builtin_memcpy(file.path + length, path, more + 1);
@@ -233,7 +234,8 @@ int open_pool_file(PoolFile& file, const char* path, const PoolPlan& plan, PoolU
         }
         if (!create_pool_file(file.path, plan)) return -1;
     }
-    message("pool ", file.path, ": somebody removes it as often as it is created");
+    message("pool ", file.path,
+            ": somebody removes it as often as it is created: name another file");
     return -1;
 }
 

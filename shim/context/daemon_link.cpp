@@ -210,7 +210,10 @@ bool find_daemon(DaemonLink& link, const Settings& settings) {
         path.add(settings.socket);
     } else {
         if (!is_name(name)) {
-            message("AEP_CONTEXT=", name, " is no name of a context");
+            message("AEP_CONTEXT=", name,
+                    " is no name of a context: expected 1 to 63 letters, digits, '.', '_' or '-', "
+                    "and no '.' "
+                    "at the beginning");
             return false;
         }
         if (sys::geteuid() == 0) {
@@ -228,7 +231,9 @@ bool find_daemon(DaemonLink& link, const Settings& settings) {
         path.add(SOCKET_NAME);
         link.usual_place = true;
     }
-    if (!path.fits()) message("the daemon's socket has too long a path: ", link.path, "...");
+    if (!path.fits())
+        message("the daemon's socket has too long a path: ", link.path,
+                "...: give AEP_SOCKET a shorter one");
     return path.fits();
 }
 

@@ -187,7 +187,9 @@ Settings read_settings() {
     const bool named = s.context != nullptr || s.socket != nullptr;
     s.join = !never && (named || s.pool == nullptr);
     if (s.join && named && s.pool != nullptr) {
-        message("AEP_POOL is ignored: the context that is named has a pool of its own");
+        message(
+            "AEP_POOL is ignored: the context that is named has a pool of its own; unset one of "
+            "them");
         s.pool = nullptr;
     }
     return s;

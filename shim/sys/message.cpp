@@ -17,15 +17,15 @@ struct ErrnoName {
     const char* name;
 };
 
-/// The errors that our own system calls can meet.
+/// The errors that our own system calls can meet, and what to do where that is the same wherever they are met.
 constexpr ErrnoName ERRNO_NAMES[] = {
     {EPERM, "EPERM (operation not permitted)"},
     {ENOENT, "ENOENT (no such file or directory)"},
     {EINTR, "EINTR (interrupted)"},
     {EIO, "EIO (input/output error)"},
     {EBADF, "EBADF (bad file descriptor)"},
-    {EAGAIN, "EAGAIN (try again)"},
-    {ENOMEM, "ENOMEM (out of memory or address space)"},
+    {EAGAIN, "EAGAIN (try again, or raise ulimit -u)"},
+    {ENOMEM, "ENOMEM (out of memory or address space: free some, or raise ulimit -v)"},
     {EACCES, "EACCES (permission denied)"},
     {EFAULT, "EFAULT (bad address)"},
     {EBUSY, "EBUSY (busy)"},
@@ -35,21 +35,21 @@ constexpr ErrnoName ERRNO_NAMES[] = {
     {ENOTDIR, "ENOTDIR (not a directory)"},
     {EISDIR, "EISDIR (is a directory)"},
     {EINVAL, "EINVAL (invalid argument)"},
-    {ENFILE, "ENFILE (too many open files in the system)"},
-    {EMFILE, "EMFILE (too many open files in the process)"},
-    {EFBIG, "EFBIG (file too large)"},
-    {ENOSPC, "ENOSPC (no space left on the file system)"},
-    {EROFS, "EROFS (read-only file system)"},
+    {ENFILE, "ENFILE (too many open files in the system: raise fs.file-max)"},
+    {EMFILE, "EMFILE (too many open files in the process: raise ulimit -n)"},
+    {EFBIG, "EFBIG (file too large: raise ulimit -f)"},
+    {ENOSPC, "ENOSPC (no space left on the file system: free some)"},
+    {EROFS, "EROFS (read-only file system: name another place)"},
     {ENAMETOOLONG, "ENAMETOOLONG (file name too long)"},
     {ENOLCK, "ENOLCK (no locks available)"},
-    {ENOSYS, "ENOSYS (not in this kernel)"},
+    {ENOSYS, "ENOSYS (not in this kernel: aep doctor says what is)"},
     {ELOOP, "ELOOP (symbolic link)"},
     {EOVERFLOW, "EOVERFLOW (value too large)"},
     {EOPNOTSUPP, "EOPNOTSUPP (not supported)"},
     {ECONNREFUSED, "ECONNREFUSED (connection refused)"},
     {ECONNRESET, "ECONNRESET (connection reset)"},
     {ETIMEDOUT, "ETIMEDOUT (timed out)"},
-    {EDQUOT, "EDQUOT (quota exceeded)"},
+    {EDQUOT, "EDQUOT (quota exceeded: free some)"},
 };
 
 }  // namespace
@@ -80,16 +80,16 @@ void MessageLine::add(Hex hex) {
     for (; shift >= 0; shift -= 4) add("0123456789abcdef"[(hex.value >> shift) & 15]);
 }
 
+const char* errno_words(long error) {
+    for (const ErrnoName& known : ERRNO_NAMES)
+        if (known.number == (error < 0 ? -error : error)) return known.name;
+    return nullptr;
+}
+
 void MessageLine::add(Errno error) {
-    const long number = error.value < 0 ? -error.value : error.value;
-    for (const ErrnoName& known : ERRNO_NAMES) {
-        if (known.number == number) {
-            add(known.name);
-            return;
-        }
-    }
+    if (const char* const words = errno_words(error.value); words != nullptr) return add(words);
     add("errno ");
-    add(number);
+    add(error.value < 0 ? -error.value : error.value);
 }
 
 void MessageLine::add(Bytes bytes) {

@@ -22,6 +22,8 @@ struct Hex {
 struct Errno {
     long value;
 };
+/// Those words, with what to do where that is clear; null: it is none that system calls of ours meet.
+const char* errno_words(long error);
 
 /// A byte count, printed with the largest unit that divides it exactly: "64 KiB".
 struct Bytes {

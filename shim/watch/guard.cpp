@@ -122,7 +122,8 @@ bool begin_guarding() {
     const long at =
         sys::mmap(0, GUARD_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
     if (sys::failed(at)) {
-        message("AEP_GUARD: no address space for ", Bytes{GUARD_BYTES}, ": nothing is guarded");
+        message("AEP_GUARD: no address space for ", Bytes{GUARD_BYTES},
+                ": nothing is guarded; raise ulimit -v");
         return false;
     }
     // Of another kind than the slots, so that the system keeps a slot's mapping apart whatever its access is: joining

@@ -153,8 +153,10 @@ bool write_profile_file(const char* prefix) {
     }
     const u64 omitted = sample_tables.omitted.load(std::memory_order_relaxed);
     if (omitted != 0)
-        message("heap profile: ", omitted,
-                " samples found no place (too many call stacks, or no memory)");
+        message(
+            "heap profile: ", omitted,
+            " samples found no place (too many call stacks, or no memory): give AEP_PROFILE_RATE "
+            "more");
     return true;
 }
 

@@ -123,7 +123,8 @@ void serve(const Target& target, UniqueFd socket) {
                          const_cast<Target*>(&target), MHD_OPTION_LISTEN_SOCKET, socket.get(),
                          MHD_OPTION_CONNECTION_LIMIT, MOST_SCRAPERS, MHD_OPTION_CONNECTION_TIMEOUT,
                          PATIENCE_S, MHD_OPTION_END);
-    if (http == nullptr) throw NodeError(errno, "the HTTP server does not start");
+    if (http == nullptr)
+        throw NodeError(errno, "the HTTP server does not start: " + errno_text(errno));
     static_cast<void>(socket.release());  // MHD_stop_daemon closes it
     int number = 0;
     sigwait(&ends, &number);

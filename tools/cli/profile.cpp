@@ -46,7 +46,11 @@ void wait_for(int pid, double seconds) {
     const UniqueFd ended(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
     pollfd both[] = {{interrupted.get(), POLLIN, 0}, {ended.get(), POLLIN, 0}};
     if (poll(both, 2, static_cast<int>(std::ceil(seconds * 1000))) > 0 && both[1].revents != 0)
-        throw NodeError(ESRCH, fmt::format("process {} ended before its profile was read", pid));
+        throw NodeError(
+            ESRCH,
+            fmt::format("process {} ended before its profile was read: let it write one itself "
+                        "(AEP_PROFILE)",
+                        pid));
 }
 
 void write_file(const std::string& path, const std::string& text) {
@@ -81,9 +85,10 @@ ProfileData profile_of_process(int pid, const ProfileOptions& options) {
 int profile(const ProfileOptions& options) {
     const bool is_process = is_number(options.subject);
     if (!is_process && options.flame.empty())
-        throw NodeError(
-            EINVAL,
-            options.subject + ": neither a process's number nor, with --flame, a heap profile");
+        throw NodeError(EINVAL,
+                        options.subject +
+                            ": neither a process's number nor, with --flame, a heap profile: give "
+                            "one of them");
     const ProfileData data = is_process ? profile_of_process(std::stoi(options.subject), options)
                                         : read_profile(options.subject);
     std::string output = options.output;

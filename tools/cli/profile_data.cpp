@@ -56,7 +56,7 @@ ProfileSite parse_site(const std::string& path, size_t number, const std::string
         } catch (const std::exception&) {
             used = 0;
         }
-        if (used != word.size()) refuse(path, number, "not an address");
+        if (used != word.size()) refuse(path, number, "not an address (expected 0x and digits)");
         site.frames.push_back(address);
     }
     return site;
@@ -86,7 +86,7 @@ ProfileData read_profile(const std::string& path) {
     size_t number = 1;
     if (!std::getline(file, line) || line.rfind(HEAD, 0) != 0 ||
         !parse_sums(line, std::string(HEAD).size(), total, rest))
-        refuse(path, number, "not a heap profile");
+        refuse(path, number, "not a heap profile (expected what AEP_PROFILE or aep profile wrote)");
     unsigned long long rate = 0;
     if (std::sscanf(rest.c_str(), " heap_v2/%llu", &rate) != 1 || rate == 0)
         refuse(path, number, "a heap profile of another kind (expected heap_v2/RATE)");

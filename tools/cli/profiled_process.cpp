@@ -24,7 +24,9 @@ std::string of_process(int pid, const std::string& what) {
 /// What kept us from its memory, and what to do.
 [[noreturn]] void cannot_touch(int pid, int error) {
     if (error == ESRCH || error == ENOENT)
-        throw NodeError(error, of_process(pid, "there is none (any more)"));
+        throw NodeError(
+            error,
+            of_process(pid, "there is none (any more): aep clients names those of a context"));
     if (error == EPERM || error == EACCES)
         throw NodeError(
             error,
@@ -121,8 +123,12 @@ ProfiledProcess::ProfiledProcess(int pid) : pid_(pid) {
     }
     throw NodeError(
         EINVAL,
-        of_process(pid_, has_library ? "its libaepmalloc.so is of another version than this program"
-                                     : "it does not run on libaepmalloc.so"));
+        of_process(
+            pid_,
+            has_library
+                ? "its libaepmalloc.so is of another version than this program: use that "
+                  "version's aep"
+                : "it does not run on libaepmalloc.so: start it with aep run, or LD_PRELOAD"));
 }
 
 bool ProfiledProcess::is_on() const {
@@ -141,7 +147,7 @@ void ProfiledProcess::switch_on(u64 rate) {
             throw NodeError(
                 EINVAL,
                 of_process(pid_, fmt::format("there are samples already, one in {} bytes: the rate "
-                                             "can no longer be another one",
+                                             "can no longer be another one: leave --rate out",
                                              was)));
         write_value<u64>(&seen_.watch->rate, rate);
     }

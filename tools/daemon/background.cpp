@@ -30,7 +30,9 @@ UniqueFd go_to_background() {
     if (child != 0) {
         close(ends[1]);
         unsigned char code = 1;
-        if (read(ends[0], &code, 1) != 1) std::fprintf(stderr, "aepd: it ended before it served\n");
+        if (read(ends[0], &code, 1) != 1)
+            std::fprintf(stderr,
+                         "aepd: it ended before it served; was it killed? See the system's log\n");
         std::_Exit(code);
     }
     close(ends[0]);

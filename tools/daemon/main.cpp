@@ -80,7 +80,8 @@ void reopen_log(const DaemonOptions& options, const std::string& file) {
     try {
         open_log(options, file);
     } catch (const std::exception& error) {
-        spdlog::error("the log goes on where it is: {}", error.what());
+        spdlog::error("the log goes on where it is: {}: mend that, and send SIGHUP again",
+                      error.what());
         return;
     }
     if (options.background) {
@@ -199,7 +200,8 @@ int serve(const DaemonOptions& options, UniqueFd& starter) {
     }
     if (none) {
         spdlog::warn(
-            "provider none: a client that is killed inside an operation poisons the context");
+            "provider none: a client that is killed inside an operation poisons the context; leave "
+            "--provider out");
     } else if (!plug.missing.empty()) {
         spdlog::info("not the provider that would come first: {}", plug.missing);
     }

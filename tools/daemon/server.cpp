@@ -190,8 +190,8 @@ void Server::accept_connection() {
     const auto have = std::count_if(connections_.begin(), connections_.end(), his);
     Connection connection(std::move(*peer));
     if (static_cast<size_t>(have) >= most_connections_) {
-        const std::string why =
-            fmt::format("user {} has {} connections already", connection.uid(), have);
+        const std::string why = fmt::format("user {} has {} connections already: end some of them",
+                                            connection.uid(), have);
         log_(LogLevel::warning, fmt::format("refused pid {}: {}", connection.pid(), why));
         connection.send_answer(make_answer(EAGAIN, why));
         return;
@@ -208,7 +208,8 @@ void Server::accept_connection() {
 
 /// Descriptors lack: who comes waits until there are some again.
 void Server::pause_accepting() {
-    log_(LogLevel::warning, "no descriptors for who comes: he waits");
+    log_(LogLevel::warning,
+         "no descriptors for who comes: he waits; raise ulimit -n, or LimitNOFILE= of the unit");
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
     accepting_ = false;
     set_timer(true);

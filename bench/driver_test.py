@@ -104,6 +104,11 @@ class Arithmetic(unittest.TestCase):
         self.assertEqual(summary["ratio_quartiles"], [2.5, 3.5])
         self.assertEqual(summary["peak_rss_kib"], 6000)
 
+    def test_an_interval_for_a_median(self):
+        """Of 40 the 14th and the 27th: fewer would be too often beside it (3.8 % and 8.1 %)."""
+        self.assertEqual(stats.median_interval(list(range(40, 0, -1))), (14, 20.5, 27))
+        self.assertEqual(stats.median_interval([3, 1, 2, 6, 5, 4]), (1, 3.5, 6))
+
     def test_geometric_means_of_sets_and_groups(self):
         cases = [Case("a/1"), Case("a/2"), Case("b/1")]
         results, (glibc, mimalloc) = self.results(

@@ -9,6 +9,7 @@
 
 #include "dsm-core/heap/survey.hpp"
 #include "preload/export.hpp"
+#include "preload/kept_stderr.hpp"
 #include "shim/context/join.hpp"
 #include "shim/driver/allocator.hpp"
 #include "shim/driver/report.hpp"
@@ -40,7 +41,9 @@ void print_statistics() {
 }
 
 __attribute__((destructor)) void at_exit() {
-    if (settings().stats && process_start()) print_statistics();
+    if (!settings().stats || !process_start()) return;
+    give_stderr_back();
+    print_statistics();
 }
 
 struct mallinfo2 to_mallinfo(const Survey& s) {

@@ -8,6 +8,7 @@
 #include <unwind.h>
 
 #include "preload/export.hpp"
+#include "preload/kept_stderr.hpp"
 #include "preload/watching.hpp"
 #include "shim/driver/aside.hpp"
 #include "shim/driver/process.hpp"
@@ -112,6 +113,7 @@ __attribute__((destructor)) void at_exit() {
     if ((watch.on.load(std::memory_order_relaxed) & WATCH_PROFILE) == 0) return;
     // What is done for the reports themselves is none of the program's.
     watch.on.store(0, std::memory_order_relaxed);
+    give_stderr_back();
     if (settings().profile != nullptr) write_profile_file(settings().profile);
     if (settings().leaks) report_leaks();
 }
@@ -122,6 +124,7 @@ void aep_begin_watching(uptr own_begin, uptr own_end) {
     own_code_lies_at(own_begin, own_end);
     const Settings& wanted = settings();
     const bool profile = wanted.profile != nullptr || wanted.leaks;
+    if (profile || wanted.stats) keep_stderr();
     choose_unwinder(wanted.stacks);
     if ((!profile && wanted.guard == 0) || stays_on_libc()) return;
     watch.rate.store(wanted.profile_rate, std::memory_order_relaxed);

@@ -271,7 +271,7 @@ TEST_F(CompleterKeeping, OneThatIsMissingForAWhile) {
     const std::string program = directory_.path() + "/good";
     ASSERT_EQ(unlink(program.c_str()), 0);
     keeper_->want();
-    until([&] { return is_said("is dead: exit status 127"); });
+    until([&] { return is_said("no completer: the completer: ENOENT"); });
     ASSERT_EQ(symlink(AEP_BAD_COMPLETER, program.c_str()), 0);
     until([&] { return keeper_->ask(SLOT); });
     until([&] { return !owner_.answers.empty(); });

@@ -133,6 +133,9 @@ class Monitoring(NodeTest):
         self.up()
         frames = self.good("top", "--json", "--count", "2", "--interval", "0.05").splitlines()
         self.assertEqual(set(json.loads(frames[0])["rates"].values()), {0.0})
+        first, second = self.good("top", "--count", "2", "--interval", "0.05").split("\n\ncontext")
+        self.assertIn("a second  from the second look on\n", first)
+        self.assertRegex(second, r"a second +0 sent")
         top = subprocess.Popen([AEP, "top", *self.where, "--json", "--count", "2", "--interval", "1"],
                                stdout=subprocess.PIPE, text=True)
         json.loads(top.stdout.readline())  # the first frame has been
@@ -140,6 +143,20 @@ class Monitoring(NodeTest):
         rates = json.loads(top.stdout.readline())["rates"]
         top.communicate()
         self.assertGreater(rates["attached"], 0)
+
+    def test_rates_of_a_look_that_takes_its_time(self):
+        self.up()
+        client = self.client()
+        self.assertNotIn("a second", self.good("status"))
+        self.assertIn("a second  0 sent", self.good("status", "--over", "0.1"))
+        self.assertEqual(self.data("status", "--over", "0.1")["rates"]["sent"], 0.0)
+        self.assertIsNone(self.data("clients")[0].get("operations_a_second"))
+        self.assertEqual(self.data("clients", "--over", "0.1")[0]["operations_a_second"], 0.0)
+        client.begin("churn")
+        self.assertEqual(client.answer(), "going")
+        [row] = self.data("clients", "--over", "0.3")
+        self.assertGreater(row["operations_a_second"], 100)
+        self.assertRegex(self.good("clients", "--over", "0.3"), rf" {client.process.pid} .* [1-9]\d+ +joined")
 
     def test_keys_of_top(self):
         self.up()

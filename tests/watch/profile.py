@@ -59,6 +59,21 @@ class Profile(WatchTest):
         self.assertEqual([line for line in kept if line[1] == "112"], [])
         self.assertIn("kept_by+", ended.stderr)
 
+    def test_a_program_that_has_closed_its_standard_error(self):
+        """As GNU's coreutils do before the library's turn comes."""
+        for name, said in (("AEP_LEAKS", "bytes live, seen by"), ("AEP_STATS", "live blocks: ")):
+            with self.subTest(name):
+                ended = self.tool("/bin/ls", "/", env=self.environment(AEP_PROFILE_RATE="1", **{name: "1"}))
+                self.assertEqual(ended.returncode, 0)
+                self.assertIn(said, ended.stderr)
+
+    def test_a_file_of_the_programs_own_is_not_written_to(self):
+        """It has taken the place of what the library kept."""
+        script = ("import os\nf = os.open('own', os.O_CREAT | os.O_WRONLY)\nos.close(2)\n"
+                  "for fd in range(3, 1024):\n  if fd != f: os.dup2(f, fd)\n")
+        ended = self.tool("/usr/bin/python3", "-c", script, env=self.environment(AEP_LEAKS="1", AEP_STATS="1"))
+        self.assertEqual((ended.returncode, ended.stderr, os.stat(f"{self.folder}/own").st_size), (0, "", 0))
+
     def test_stacks_of_each_kind(self):
         for stacks in "frames", "gcc", "libunwind":
             with self.subTest(stacks=stacks):

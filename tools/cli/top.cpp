@@ -28,6 +28,7 @@ constexpr int KEY_ESCAPE = 27;
 /// What one look at the daemon shows: its answer, and what happened a second since the look before.
 struct Frame {
     Json answer, rates;
+    bool is_first = false;  // nothing to compare with: no rates
     const Json& status() const { return answer.at("status"); }
     const Json& clients() const { return answer.at("clients"); }
 };
@@ -43,10 +44,14 @@ Frame look(const Target& target, const Json& before) {
         throw NodeError(EIO, answered->value("error",
                                              "the daemon gave no answer: is it of "
                                              "another version than aep?"));
-    Frame frame{*answered, {}};
+    Frame frame{*answered, {}, before.empty()};
     add_client_rates(before, frame.answer);
     frame.rates = rates_between(before.value("status", Json::object()), frame.status());
     return frame;
+}
+
+std::string text_of_rates(const Frame& frame) {
+    return frame.is_first ? "a second  from the second look on\n" : rates_text(frame.rates);
 }
 
 void wait(double seconds) {
@@ -68,7 +73,7 @@ int print_frames(const Target& target, const TopOptions& options, const ClientOr
                 {{"status", frame.status()}, {"rates", frame.rates}, {"clients", shown}}, -1);
         } else {
             text = fmt::format("{}{}{}\n{}", i == 0 ? "" : "\n", status_text(frame.status()),
-                               rates_text(frame.rates), clients_text(shown));
+                               text_of_rates(frame), clients_text(shown));
         }
         std::fputs(text.c_str(), stdout);
         std::fflush(stdout);
@@ -122,7 +127,7 @@ class Screen {
         row_ = 0;
         const bool live = frame_.status().at("state") == "live";
         lines(status_text(frame_.status()), live ? Terminal::PLAIN : Terminal::BAD, !live);
-        lines(rates_text(frame_.rates), Terminal::PLAIN, false);
+        lines(text_of_rates(frame_), Terminal::PLAIN, false);
         line("", A_NORMAL);
         if (typing_ || !filter_.empty())
             line(fmt::format("names with: {}{}", filter_, typing_ ? "_" : ""), A_BOLD);
@@ -207,7 +212,7 @@ class Screen {
     const TopOptions& options_;
     const ClientOrder* order_;
     std::string filter_;
-    Frame frame_{Json::object(), {}};
+    Frame frame_{Json::object(), {}, true};
     int row_ = 0;
     bool reversed_ = false, typing_ = false, ends_ = false;
 };

@@ -1,5 +1,5 @@
 // Purpose: see connection.hpp.
-// Who calls it: daemon/server.cpp.
+// Who calls it: daemon/server.cpp, daemon/connections.cpp.
 // Crash rule: see connection.hpp.
 #include "tools/daemon/connection.hpp"
 

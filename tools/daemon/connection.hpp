@@ -1,6 +1,6 @@
 // Purpose: one connection of a client or of the command line: messages in, messages out, without
 //          ever waiting for the peer.
-// Who calls it: daemon/server.cpp.
+// Who calls it: daemon/server.cpp, daemon/connections.cpp.
 // Crash rule: a peer that dies ends its connection; what was not sent is lost with it.
 #pragma once
 

@@ -1,5 +1,5 @@
 // Purpose: the context's socket: who may listen there, and who comes in.
-// Who calls it: daemon/server.cpp.
+// Who calls it: daemon/connections.cpp.
 // Crash rule: a socket that a killed daemon left is replaced by the next one, which has the
 //             context's lock.
 #pragma once

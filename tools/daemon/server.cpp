@@ -24,13 +24,17 @@ namespace {
 
 constexpr u64 SOON_MS = 100;  // while something waits
 
-// Who came to nobody's benefit goes: his descriptors are wanted by others.
-constexpr u64 IDLE_NS = 10'000'000'000;
-// Of one user, at the same time. A client that is let in closes its connection.
-constexpr size_t MOST_CONNECTIONS = 1024;
-// How long nobody is let in for the sake of a former daemon's dead. Clients wait 5 s for an answer.
-constexpr u64 LONGEST_SETTLING_NS = 3'000'000'000;
 constexpr u64 SETTLING_MS = 10;  // between sweeps then
+
+NodeError no_loop() {
+    return NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
+}
+
+/// A descriptor that the loop cannot do without.
+UniqueFd needed(int fd) {
+    if (fd < 0) throw no_loop();
+    return UniqueFd(fd);
+}
 
 int open_pidfd(pid_t pid) { return static_cast<int>(syscall(SYS_pidfd_open, pid, 0)); }
 
@@ -48,23 +52,23 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
       log_(std::move(log)),
       manager_(manager),
       hang_up_(std::move(hang_up)),
-      most_connections_(std::min(MOST_CONNECTIONS, raise_descriptor_limit() / 4)),
-      epoll_(epoll_create1(EPOLL_CLOEXEC)),
-      timer_(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)),
-      listener_(host.options().paths.socket),
+      epoll_(needed(epoll_create1(EPOLL_CLOEXEC))),
+      timer_(needed(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK))),
+      connections_(host.options().paths.socket, log_,
+                   [this](u32 id, int fd, u32 events) {
+                       return watch(id == 0 ? Source::listening : Source::connection, id, fd,
+                                    events);
+                   }),
+      settling_(log_),
       began_ns_(monotonic_ns()) {
     sigset_t set;
     sigemptyset(&set);
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
     sigprocmask(SIG_BLOCK, &set, nullptr);
-    signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (!epoll_ || !timer_ || !signals_)
-        throw NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
+    signals_ = needed(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     const auto always = [this](Source source, int fd) {
-        if (fd >= 0 && !watch(source, 0, fd, EPOLLIN))
-            throw NodeError(errno, fmt::format("cannot make the loop: {}", errno_text(errno)));
+        if (fd >= 0 && !watch(source, 0, fd, EPOLLIN)) throw no_loop();
     };
-    always(Source::listening, listener_.fd());
     always(Source::signal, signals_.get());
     always(Source::timer, timer_.get());
     always(Source::doorbell, capture_.doorbell_fd());
@@ -91,6 +95,7 @@ Server::Server(NodeHost& host, Capture& capture, Completion& completion, Log log
 }
 
 bool Server::watch(Source source, u32 id, int fd, u32 events) {
+    if (events == 0) return epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr) == 0;
     epoll_event event{};
     event.events = events;
     event.data.u64 = static_cast<u64>(source) << 32 | id;
@@ -100,7 +105,7 @@ bool Server::watch(Source source, u32 id, int fd, u32 events) {
 
 bool Server::run() {
     completion_.begin();
-    find_left();
+    settling_.begin(find_left());
     sweep();
     while (!ends_) {
         if (found_torn_file()) {
@@ -109,7 +114,7 @@ bool Server::run() {
                  "of this user or by hand: end its clients, and take it down: aep down --force");
             return false;
         }
-        if (settling_ && may_let_in()) let_queued_in();
+        if (settling_.goes_on() && settling_.is_over()) let_queued_in();
         epoll_event events[64];
         const int count = epoll_wait(epoll_.get(), events, 64, -1);
         for (int i = 0; i < count && !ends_; ++i) {
@@ -125,7 +130,8 @@ bool Server::run() {
 void Server::take(Source source, u32 id, u32 events) {
     switch (source) {
         case Source::listening:
-            accept_connection();
+            connections_.accept();
+            if (!connections_.accepting()) set_timer(true);
             break;
         case Source::signal: {
             signalfd_siginfo signal{};
@@ -141,8 +147,8 @@ void Server::take(Source source, u32 id, u32 events) {
         case Source::timer: {
             u64 expirations;
             if (read(timer_.get(), &expirations, sizeof expirations) <= 0) break;
-            end_idle();
-            accept_again();
+            connections_.end_idle();
+            connections_.accept_again();
             sweep();
             break;
         }
@@ -180,56 +186,10 @@ void Server::remove() {
     // Who asked for it learns that it is done by the end of the connection.
 }
 
-void Server::accept_connection() {
-    std::optional<Peer> peer = listener_.accept();
-    if (!peer) {
-        if (listener_.starved()) pause_accepting();
-        return;
-    }
-    const auto his = [&](const auto& entry) { return entry.second->uid() == peer->uid; };
-    const auto have = std::count_if(connections_.begin(), connections_.end(), his);
-    Connection connection(std::move(*peer));
-    if (static_cast<size_t>(have) >= most_connections_) {
-        const std::string why = fmt::format("user {} has {} connections already: end some of them",
-                                            connection.uid(), have);
-        log_(LogLevel::warning, fmt::format("refused pid {}: {}", connection.pid(), why));
-        connection.send_answer(make_answer(EAGAIN, why));
-        return;
-    }
-    const u32 id = next_connection_++;
-    if (!watch(Source::connection, id, connection.fd(), EPOLLIN)) {
-        const std::string why = fmt::format("cannot be listened to: {}", errno_text(errno));
-        log_(LogLevel::warning, fmt::format("pid {}: {}", connection.pid(), why));
-        connection.send_answer(make_answer(EAGAIN, why));
-        return;
-    }
-    connections_[id] = std::make_unique<Connection>(std::move(connection));
-}
-
-/// Descriptors lack: who comes waits until there are some again.
-void Server::pause_accepting() {
-    log_(LogLevel::warning,
-         "no descriptors for who comes: he waits; raise ulimit -n, or LimitNOFILE= of the unit");
-    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.fd(), nullptr);
-    accepting_ = false;
-    set_timer(true);
-}
-
-void Server::accept_again() {
-    if (accepting_) return;
-    accepting_ = watch(Source::listening, 0, listener_.fd(), EPOLLIN);
-}
-
-void Server::end_idle() {
-    const u64 now = monotonic_ns();
-    std::erase_if(connections_,
-                  [&](const auto& entry) { return entry.second->idle(now, IDLE_NS); });
-}
-
 void Server::serve(u32 id) {
-    const auto found = connections_.find(id);
-    if (found == connections_.end()) return;
-    Connection& connection = *found->second;
+    Connection* const found = connections_.find(id);
+    if (found == nullptr) return;
+    Connection& connection = *found;
     while (!connection.ended() && !connection.close_when_sent && !ends_) {
         const std::optional<std::string> message = connection.receive();
         if (!message) break;
@@ -240,9 +200,9 @@ void Server::serve(u32 id) {
 }
 
 void Server::flush(u32 id) {
-    const auto found = connections_.find(id);
-    if (found == connections_.end()) return;
-    Connection& connection = *found->second;
+    Connection* const found = connections_.find(id);
+    if (found == nullptr) return;
+    Connection& connection = *found;
     bool more = connection.flush();
     if (more && !watch(Source::connection, id, connection.fd(), EPOLLIN | EPOLLOUT)) {
         connection.close_when_sent = true;  // the rest of it is lost, and he sees that by the end
@@ -253,9 +213,8 @@ void Server::flush(u32 id) {
 }
 
 void Server::end_connection(u32 id) {
-    const u32 client = connections_.at(id)->client;
-    connections_.erase(id);  // and from the epoll set: nobody else has the description
-    accept_again();
+    const u32 client = connections_.find(id)->client;
+    connections_.end(id);
     if (client != 0) recover(client);
 }
 
@@ -303,50 +262,33 @@ std::string Server::serve_client(Connection& connection, const std::string& mess
     }
     if (ask.ask != static_cast<u32>(Ask::attach) || connection.client != 0 || connection.queued)
         return fmt::format("asks for {}, which is nothing that it may", ask.ask);
-    if (settling_)
+    if (settling_.goes_on())
         connection.queued = ask;
     else
         attach(connection, ask);
     return "";
 }
 
-/// Clients that died before this daemon served, and are not taken back at once. Nobody is let in
-/// before they are: then what they had is free, names too.
-void Server::find_left() {
-    left_until_ns_ = monotonic_ns() + LONGEST_SETTLING_NS;
+/// Clients that died before this daemon served, and are not taken back at once.
+std::vector<u32> Server::find_left() {
+    std::vector<u32> left;
     for (u32 i = 1; i <= context().max_clients; ++i) {
         if (is_free(i)) continue;
         const RecoveryState state = recover(i);
         const bool dies = state == RecoveryState::alive && processes_.count(i) != 0 &&
                           is_ending(static_cast<pid_t>(client_at(i).pid));
-        if (dies || state == RecoveryState::waiting) left_.push_back(i);
+        if (dies || state == RecoveryState::waiting) left.push_back(i);
     }
-    settling_ = !left_.empty();
-}
-
-bool Server::may_let_in() {
-    std::erase_if(left_, [](u32 client) {
-        const u32 state = client_at(client).state.load();
-        return state == static_cast<u32>(ClientState::free) ||
-               state == static_cast<u32>(ClientState::frozen);
-    });
-    if (left_.empty()) return true;
-    if (monotonic_ns() < left_until_ns_) return false;
-    log_(LogLevel::warning,
-         fmt::format("{} clients that died before this daemon served are not taken "
-                     "back yet: others are let in all the same",
-                     left_.size()));
-    return true;
+    return left;
 }
 
 void Server::let_queued_in() {
-    settling_ = false;
-    left_.clear();
+    settling_.end();
     std::vector<u32> queued;
-    for (const auto& [id, connection] : connections_)
+    for (const auto& [id, connection] : connections_.all())
         if (connection->queued) queued.push_back(id);
     for (const u32 id : queued) {
-        Connection& connection = *connections_.at(id);
+        Connection& connection = *connections_.find(id);
         const AskMessage ask = *connection.queued;
         connection.queued.reset();
         attach(connection, ask);
@@ -398,7 +340,7 @@ void Server::complete(Connection& connection, const AskMessage& ask) {
 
 /// The completer has answered: so do we, to clients that wait for it.
 void Server::answer_waiting() {
-    for (auto& [id, connection] : connections_) {
+    for (const auto& [id, connection] : connections_.all()) {
         if (connection->waiting_for_slot == 0) continue;
         AskMessage ask{};
         ask.slot = connection->waiting_for_slot - 1;
@@ -460,8 +402,8 @@ Sweep Server::sweep() {
 
 void Server::set_timer(bool soon) {
     u64 ms = std::min(host_.period_ms(), manager_.period_ms());
-    if (soon || !accepting_) ms = std::min(SOON_MS, ms);
-    if (settling_) ms = std::min(SETTLING_MS, ms);
+    if (soon || !connections_.accepting()) ms = std::min(SOON_MS, ms);
+    if (settling_.goes_on()) ms = std::min(SETTLING_MS, ms);
     itimerspec at{};
     at.it_value.tv_sec = static_cast<time_t>(ms / 1000);
     at.it_value.tv_nsec = static_cast<long>(ms % 1000 * 1'000'000);

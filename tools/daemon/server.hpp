@@ -6,14 +6,14 @@
 
 #include <functional>
 #include <map>
-#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "node/host.hpp"
 #include "tools/daemon/background.hpp"
-#include "tools/daemon/connection.hpp"
+#include "tools/daemon/connections.hpp"
+#include "tools/daemon/settling.hpp"
 
 namespace aep {
 
@@ -43,15 +43,10 @@ class Server {
     bool watch(Source source, u32 id, int fd, u32 events);  // false with errno
     void take(Source source, u32 id, u32 events);
     void remove();
-    void accept_connection();
-    void pause_accepting();
-    void accept_again();
-    void end_idle();
     void serve(u32 id);
     void handle(Connection& connection, const std::string& message);
     std::string serve_client(Connection& connection, const std::string& message);
-    void find_left();
-    bool may_let_in();
+    std::vector<u32> find_left();
     void let_queued_in();
     void attach(Connection& connection, const AskMessage& ask);
     void complete(Connection& connection, const AskMessage& ask);
@@ -73,16 +68,10 @@ class Server {
     Log log_;
     ServiceManager& manager_;
     std::function<void()> hang_up_;
-    size_t most_connections_;  // of one user
     UniqueFd epoll_, signals_, timer_;
-    Listener listener_;
-    std::map<u32, std::unique_ptr<Connection>> connections_;
+    Connections connections_;
     std::map<u32, UniqueFd> processes_;  // pidfd of each client
-    u32 next_connection_ = 1;
-    bool accepting_ = true;  // false: for lack of descriptors
-    bool settling_ = false;  // the dead of before are taken back first
-    std::vector<u32> left_;  // those of them that are not, yet
-    u64 left_until_ns_ = 0;  // how long others wait for that
+    Settling settling_;
     bool ends_ = false;
     bool removes_ = false;
     u64 began_ns_ = 0;

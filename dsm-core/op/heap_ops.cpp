@@ -5,146 +5,13 @@
 
 #include "dsm-core/heap/adoption.hpp"
 #include "dsm-core/heap/crash_points.hpp"
+#include "dsm-core/heap/filing.hpp"
 #include "dsm-core/heap/remote.hpp"
 #include "dsm-core/heap/take_back.hpp"
 
 namespace aep {
 
 namespace {
-
-/// An idle page is looked at each time the heap has taken this many fresh pages, and released at
-/// the second look.
-constexpr u32 IDLE_TICKS = 16;
-
-/// Gives a wholly free page back, unless another heap's list still links it.
-bool release_page(Domain& dom, Heap* h, PageDesc* d, u64 now) {
-    if (d->remote_queued.load(std::memory_order_relaxed) != 0) return false;
-    heap_dequeue(h, d);
-    give_page(dom, h, d, now);
-    return true;
-}
-
-/// A page became wholly free: it is released unless it is the last one of its class, which stays
-/// for a while.
-void page_emptied(Domain& dom, Heap* h, PageDesc* d, u64 now) {
-    const PageQueue& q = h->queues[d->size_class];
-    if (q.head != q.last) release_page(dom, h, d, now);
-}
-
-/// Releases the wholly free pages that classes keep: those that were so at the last look already,
-/// or `all`.
-void release_idle(Domain& dom, Heap* h, bool all, u64 now) {
-    for (u32 w = 0; w < 2; ++w) {
-        u64 idle = 0;
-        for (u64 set = h->occupied[w]; set != 0; set &= set - 1) {
-            const u32 c = w * 64 + lowest_bit(set);
-            PageDesc* d = h->queues[c].head;
-            if (!page_all_free(d)) continue;
-            const u64 bit = u64{1} << (c % 64);
-            if (!(all || (h->idle[w] & bit) != 0) || !release_page(dom, h, d, now)) idle |= bit;
-        }
-        h->idle[w] = idle;
-    }
-}
-
-/// Files a page of which blocks came back where it then belongs.
-void refile(Domain& dom, Heap* h, PageDesc* d, u64 now) {
-    if (d->standing == Standing::full && page_must_move(d)) heap_unfile_full(h, d);
-    if (page_all_free(d)) page_emptied(dom, h, d, now);
-}
-
-/// Takes in the remote frees of one page that is the heap's.
-void collect_page(Domain& dom, Heap* h, PageDesc* d, uptr& bad, u64 now) {
-    if (page_collect_remote(d, bad) == 0) return;
-    AEP_HEAP_CRASH_POINT("heap: page collected");
-    refile(dom, h, d, now);
-}
-
-/// Takes in the remote frees of all pages that were queued to the heap; pages of other heaps are
-/// sent on.
-void drain_remote(Domain& dom, Heap* h, uptr& bad, u64 now) {
-    if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) return;
-    PageDesc* d = h->remote_pages.exchange(nullptr, std::memory_order_acq_rel);
-    AEP_HEAP_CRASH_POINT("heap: remote list taken");
-    while (d != nullptr) {
-        PageDesc* next = d->remote_next;
-        remote_unqueue(d);
-        if (owner_of(d) == h->id())
-            collect_page(dom, h, d, bad, now);
-        else
-            remote_requeue(d);
-        d = next;
-    }
-}
-
-/// Gives an exhausted page further blocks; false: none can be written.
-bool extend(PageDesc* d) {
-    const bool extended = page_extend(d);
-    AEP_HEAP_CRASH_POINT("page: extended");
-    return extended;
-}
-
-/// The first queued page of the class that has a free block, after everything that can be had
-/// without a fresh page; else the first that would have one if more of it were committed. Remote
-/// frees are taken in only from pages that reached our list: a page whose freer has marked a block
-/// but not yet queued it must not become free, and be something else, before that freer is done
-/// with it.
-PageDesc* usable_page(Domain& dom, Heap* h, u32 c, bool thorough, uptr& bad, u64 now) {
-    PageQueue& q = h->queues[c];
-    const PageDesc* seen = nullptr;  // the first of the uncommitted ones, which go to the end
-    for (;;) {
-        while (!queue_empty(q) && q.head != seen) {
-            PageDesc* d = q.head;
-            if (page_seek(d, thorough)) return d;
-            const bool whole = d->extended == d->capacity;
-            // What others have freed comes first: it is warm, and the page stays as it is.
-            if (!whole && h->remote_pages.load(std::memory_order_relaxed) != nullptr) {
-                drain_remote(dom, h, bad, now);
-                continue;
-            }
-            if (!whole && extend(d)) return d;
-            heap_dequeue(h, d);
-            AEP_HEAP_CRASH_POINT("heap: full page filed");
-            if (whole) {
-                heap_add_full(h, d);
-            } else {
-                heap_enqueue(h, d);
-                if (seen == nullptr) seen = d;
-            }
-        }
-        if (h->remote_pages.load(std::memory_order_relaxed) == nullptr) break;
-        drain_remote(dom, h, bad, now);
-        if (queue_empty(q)) return nullptr;
-        seen = nullptr;
-    }
-    return queue_empty(q) ? nullptr : q.head;
-}
-
-/// Before memory runs out, the few free blocks of full pages are used, too.
-void unfile_full_pages(Heap* h, u32 c) {
-    for (PageDesc *d = h->full, *next; d != nullptr; d = next) {
-        next = d->next;
-        if (d->size_class == c && page_live(d) != d->capacity) heap_unfile_full(h, d);
-    }
-}
-
-/// What a look for a page of the heap's has found.
-struct Found {
-    PageDesc* page;  // null: none; with no block at hand: more of it must be committed
-    uptr twice_freed;
-};
-
-Found find_page(Domain& dom, const op::Refill& o) {
-    uptr bad = 0;
-    Heap* h = o.heap;
-    const u32 c = o.size_class;
-    if (o.thorough) unfile_full_pages(h, c);
-    PageDesc* d = usable_page(dom, h, c, o.thorough, bad, o.now);
-    if (d == nullptr && !o.own_only && adopt_one(dom, h))
-        d = usable_page(dom, h, c, o.thorough, bad, o.now);
-    if (d == nullptr && ++h->ticks % IDLE_TICKS == 0) release_idle(dom, h, false, o.now);
-    return {d, bad};
-}
 
 bool is_coarse(SliceIndex first) { return chunk_desc(chunk_of(first))->coarse != 0; }
 
@@ -226,7 +93,7 @@ Run take_run(Domain& dom, const op::Refill& o) {
 op::Refill::Reply perform(Domain& dom, const op::Refill& o) {
     if (o.page != nullptr) {
         o.page->committed = o.committed;
-        if (page_hand(o.page) == 0) extend(o.page);
+        if (page_hand(o.page) == 0) extend_page(o.page);
         return {.page = o.page};
     }
     if (o.run) {
@@ -234,12 +101,16 @@ op::Refill::Reply perform(Domain& dom, const op::Refill& o) {
         note_committed(dom, o.run);
         return page_of_run(o, o.run, 0);
     }
-    Found found{};
+    PageFound found{};
     if (o.chunks.count != 0) {
         perform(dom, o.chunks);
         if (o.bitmaps != 0) dom.arena.set_bitmaps(o.chunks.first, o.bitmaps);
     } else {
-        found = find_page(dom, o);
+        found = find_page(dom, {.heap = o.heap,
+                                .size_class = o.size_class,
+                                .thorough = o.thorough,
+                                .own_only = o.own_only,
+                                .now = o.now});
         if (found.page != nullptr) return describe(found.page, found.twice_freed);
     }
     if (!o.fresh) return {.status = Status::miss, .twice_freed = found.twice_freed};
@@ -439,7 +310,7 @@ op::TakeBlock::Reply perform(Domain& dom, const op::TakeBlock& o) {
     PageDesc* d = o.heap->queues[o.size_class].head;
     op::TakeBlock::Reply reply{};
     if (page_hand(d) == 0) {
-        const Found found =
+        const PageFound found =
             find_page(dom, {.heap = o.heap, .size_class = o.size_class, .now = o.now});
         d = found.page;
         reply.twice_freed = found.twice_freed;

@@ -1,7 +1,6 @@
-// Purpose: the allocator as its users see it: allocate, deallocate and friends. The fast path is
-// inline here: one page of
-//          the thread's heap, no lock, no atomic; everything else goes to allocator.cpp and from
-//          there into operations.
+// Purpose: the allocator as its users see it: allocate, deallocate and friends. The fast path is inline here: one page
+//          of the thread's heap, no lock, no atomic; everything else goes to allocator.cpp, deallocate.cpp,
+//          reallocate.cpp and outside.cpp, and from there into operations.
 // Who calls it: preload/, tests, the C API.
 // Crash rule: the fast path's commit is the one store to the page's alloc bitmap (page.hpp).
 //
@@ -11,6 +10,7 @@
 #pragma once
 
 #include "dsm-core/heap/heap.hpp"
+#include "shim/driver/outside.hpp"
 #include "shim/driver/process.hpp"
 #include "shim/driver/slow_path.hpp"
 #include "shim/driver/watched.hpp"
@@ -18,7 +18,6 @@
 namespace aep {
 
 namespace detail {
-void deallocate_outside(void* p);              // not in the window
 void deallocate_slow(void* p, PageDesc* d);    // whatever `d`, the slice's descriptor, says
 void deallocate_refile(void* p, PageDesc* d);  // page_regain says so
 inline u32 slices_for(usize size) {
@@ -80,7 +79,7 @@ inline void deallocate(void* p) {
     const uptr address = reinterpret_cast<uptr>(p);
     if (AEP_UNLIKELY(
             !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices)))
-        return detail::deallocate_outside(p);
+        return deallocate_outside(p);
     PageDesc* d = desc_at(address);
     // The first slice of a page of ours, without a flag.
     if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag))

@@ -1,5 +1,5 @@
 // Purpose: see report.hpp.
-// Who calls it: shim/driver/allocator.cpp, shim/driver/process.cpp.
+// Who calls it: shim/driver/deallocate.cpp, shim/driver/outside.cpp, shim/driver/reallocate.cpp, shim/driver/process.cpp.
 // Crash rule: see report.hpp.
 #include "shim/driver/report.hpp"
 

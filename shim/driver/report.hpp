@@ -1,5 +1,5 @@
 // Purpose: what is said and done about a free of something that is not a live block.
-// Who calls it: shim/driver/allocator.cpp, shim/driver/process.cpp.
+// Who calls it: shim/driver/deallocate.cpp, shim/driver/outside.cpp, shim/driver/reallocate.cpp, shim/driver/process.cpp.
 // Crash rule: the heap is unchanged when a report is made.
 #pragma once
 

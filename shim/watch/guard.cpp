@@ -13,7 +13,7 @@
 
 namespace aep {
 
-constinit uptr detail::guard_base = 0;
+constinit std::atomic<uptr> detail::guard_base{0};
 
 namespace {
 
@@ -38,11 +38,14 @@ static_assert(MOST_GUARDED == OS_PAGE_SIZE);
 /// What the bytes between a block's end and its slot's are.
 constexpr u8 FILLER = 0xae;
 
-uptr slot_address(u32 number) { return detail::guard_base + MOST_GUARDED + number * GUARD_STRIDE; }
+// relaxed: who has a slot, or an address in one, has it from somebody who has seen the base.
+uptr base() { return detail::guard_base.load(std::memory_order_relaxed); }
+
+uptr slot_address(u32 number) { return base() + MOST_GUARDED + number * GUARD_STRIDE; }
 
 /// The slot that an address in it, or in the page before or after it, belongs to: where a block lives or lived nearest.
 Slot* slot_near(uptr address) {
-    const usize offset = address - detail::guard_base;
+    const usize offset = address - base();
     const u32 number = static_cast<u32>(offset / GUARD_STRIDE);
     const bool in_slot = offset % GUARD_STRIDE >= MOST_GUARDED;
     Slot* const here = number < GUARD_SLOTS ? &slots[number] : nullptr;
@@ -130,7 +133,7 @@ bool begin_guarding() {
     // and parting them costs more than all the rest of a guarded block.
     for (u32 i = 0; i <= GUARD_SLOTS; ++i)
         sys::keep_from_dumps(static_cast<uptr>(at) + i * GUARD_STRIDE, MOST_GUARDED);
-    __atomic_store_n(&detail::guard_base, static_cast<uptr>(at), __ATOMIC_RELEASE);
+    detail::guard_base.store(static_cast<uptr>(at), std::memory_order_release);
     begun.store(2, std::memory_order_release);
     return true;
 }

@@ -1,10 +1,12 @@
 // Purpose: guarded blocks: each lies alone in a slot between OS pages without access, and when it is freed the slot
 //          loses its access, too, until no other slot has waited longer. So an overrun or a use after free faults, and
 //          is reported with the stacks of the allocation, the free and the fault. After GWP-ASan.
-// Who calls it: driver/watched.cpp for one allocation in many; driver/allocator.cpp for what lies outside the window.
+// Who calls it: driver/watched.cpp for one allocation in many; driver/outside.cpp for what lies outside the window.
 // Crash rule: private to the process. No locks: a slot that another thread is at while the process forks stays unused
 //             in the child.
 #pragma once
+
+#include <atomic>
 
 #include "shim/watch/call_stack.hpp"
 
@@ -24,14 +26,14 @@ enum class Misuse : u8 { freed_twice, freed_inside, overrun_found };
 void* guard_allocate(usize size, usize alignment);
 
 namespace detail {
-extern uptr guard_base __attribute__((visibility("hidden")));  // 0: there are none
+extern std::atomic<uptr> guard_base __attribute__((visibility("hidden")));  // 0: there are none
 }
 inline constexpr usize GUARD_STRIDE = 2 * MOST_GUARDED;
 inline constexpr usize GUARD_BYTES = GUARD_SLOTS * GUARD_STRIDE + MOST_GUARDED;
 
 /// Whether the address lies among the slots.
 inline bool guard_owns(const void* p) {
-    const uptr base = __atomic_load_n(&detail::guard_base, __ATOMIC_RELAXED);
+    const uptr base = detail::guard_base.load(std::memory_order_relaxed);
     return base != 0 && reinterpret_cast<uptr>(p) - base < GUARD_BYTES;
 }
 

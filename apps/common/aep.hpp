@@ -6,7 +6,9 @@
 
 #include <unistd.h>
 
+#include <fmt/format.h>
 #include <aep/dsm.hpp>
+
 #include <thread>
 
 #include "apps/common/failure.hpp"
@@ -57,7 +59,7 @@ class Aep {
     }
 
     /// Under which a member is attached.
-    std::string name_of(unsigned member) const { return team_ + "-" + std::to_string(member); }
+    std::string name_of(unsigned member) const { return fmt::format("{}-{}", team_, member); }
     Peer peer(unsigned member) {
         Peer found = 0;
         until([&] { return (found = dsm_lookup(name_of(member).c_str())) != 0; },

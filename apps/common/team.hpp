@@ -4,6 +4,7 @@
 // Crash rule: members end with their launcher.
 #pragma once
 
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -50,7 +51,7 @@ class Team {
           random_(launch.seed) {
         verify(plan_.members <= MOST_MEMBERS, "too many members");
         plan_.team =
-            launch.team.empty() ? launch.program + "-" + std::to_string(getpid()) : launch.team;
+            launch.team.empty() ? fmt::format("{}-{}", launch.program, getpid()) : launch.team;
         plan_.nodes = launch.nodes;
         plan_.stay = launch.stay;
     }

@@ -174,6 +174,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
 }
 
 bool is_device_path(const char* path) {
+    if (path[0] != '/') return false;
     const auto below = [path](const char* directory) {
         return __builtin_strncmp(path, directory, __builtin_strlen(directory)) == 0;
     };

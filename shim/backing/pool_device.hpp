@@ -26,7 +26,7 @@ bool find_dax_device(const struct stat& st, DaxDevice& device);
 /// or none of them gets a pool. False after a message.
 bool create_on_device(const char* path, int fd, const DaxDevice& device, const PoolPlan& plan);
 
-/// Whether the absolute path leads to where devices are, however it is spelt: a file there is memory of
+/// Whether the path is absolute and leads to where devices are, however it is spelt: a file there is memory of
 /// this machine alone, made by mistake for a device that is not there. Not so below /dev/shm, nor on what else is mounted
 /// there.
 bool is_device_path(const char* path);

@@ -6,6 +6,7 @@
 #include "shim/backing/pool_device.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/sysmacros.h>
 
 #include <atomic>
@@ -156,6 +157,18 @@ TEST(PoolDevice, OtherCharacterDevicesAreNone) {
     EXPECT_FALSE(find_dax_device(st, device));
     ASSERT_EQ(stat("/dev/shm", &st), 0);
     EXPECT_FALSE(find_dax_device(st, device));
+}
+
+// As a pool is called that came as a descriptor: of a context.
+TEST(PoolDevice, WhatIsNoPathLeadsNowhere) {
+    char* const pages = static_cast<char*>(mmap(nullptr, 2 * OS_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                                                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    ASSERT_NE(pages, MAP_FAILED);
+    ASSERT_EQ(mprotect(pages, OS_PAGE_SIZE, PROT_NONE), 0);
+    char* const name = pages + OS_PAGE_SIZE;
+    std::strcpy(name, "of context default");
+    EXPECT_FALSE(is_device_path(name));
+    munmap(pages, 2 * OS_PAGE_SIZE);
 }
 
 TEST(PoolDevice, CleaningWritesZeros) {

@@ -83,7 +83,8 @@ def _read(path):
             raise Wrong(f"{name}: everything is text, and `text` is not empty")
         re.compile(entry["tests"])
         mutant = Mutant(name, after=entry.pop("after", ""), equivalent=entry.pop("equivalent", ""), **entry)
-        if not mutant.is_statement and BROKEN.match(mutant.text):
+        if not mutant.is_statement and (BROKEN.match(mutant.text) or any(
+                mutant.text.count(opens) != mutant.text.count(closes) for opens, closes in ("()", "{}", "[]"))):
             raise Wrong(f"{name}: `text` is neither an expression nor statements")
         if mutant.is_declaration:
             raise Wrong(f"{name}: `text` declares something; name the expression in it")

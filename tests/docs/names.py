@@ -14,6 +14,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import world  # noqa: E402
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "ci"))
+import source_rules  # noqa: E402
+
 SOURCE = sys.argv[1]
 STEP = re.compile(r"^\| (?P<file>[\w./-]+\.\w+) \| (?:> )?`(?P<function>\w+)` \|", re.M)
 # What looks like a path of the project: it begins with one of its folders and names a file.
@@ -55,6 +58,16 @@ class Names(unittest.TestCase):
         for step in steps:
             with self.subTest(step[0]):
                 self.assertRegex(read(step["file"]), rf"\b{step['function']}\(")
+
+    def test_each_folder_is_part_of_the_architecture(self):
+        """Those of the table of who may include whom, and those at the top."""
+        architecture = read("docs/design/architecture.md")
+        named = set(re.findall(r"`([\w/-]+)`", architecture))
+        folders = {folder.removesuffix("/*") for folder in source_rules.FOLDERS}
+        folders |= {path.rstrip("/") for path in glob.glob("*/", root_dir=SOURCE)} - {"build"}
+        for folder in sorted(folders):
+            with self.subTest(folder):
+                self.assertTrue(folder in named or any(one.startswith(folder + "/") for one in named))
 
     def test_each_file_that_is_named_is_there(self):
         for page in pages():

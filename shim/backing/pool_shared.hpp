@@ -1,6 +1,13 @@
 // Purpose: what the parts of the pool backing share: the pool as this process sees it.
 // Who calls it: pool_backing.cpp, node_identity.cpp, reclaim.cpp, freeze.cpp.
 // Crash rule: process-local; a forked child has its own copy of it.
+//
+// What two at once may see of a chunk's state:
+//
+//   claim | become_guest    ours, whichever comes first: a guest is only what was `other`
+//   give back | open        under guests_lock, both: accessible and a guest, or neither
+//   purge | freeze          one, then the other: a fork has the purge's lock
+//   is_accessible | open    all chunks, once guests_everywhere is seen; before, it asks under guests_lock
 #pragma once
 
 #include <atomic>

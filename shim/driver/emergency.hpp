@@ -2,6 +2,13 @@
 //          this process, without locks.
 // Who calls it: allocator.cpp.
 // Crash rule: private to the process.
+//
+// What two at once, of which one may interrupt the other anywhere, may see:
+//
+//   allocate | allocate     two places: who comes second begins where the first ends
+//   allocate | last free    the block lies behind what was there, or at the area's begin: one word says both
+//                           how far it is used and by how many
+//   free | free, one block  one takes the header, the other finds no live block
 #pragma once
 
 #include "dsm-core/base/types.hpp"

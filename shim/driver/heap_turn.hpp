@@ -1,7 +1,16 @@
 // Purpose: whose turn it is in a heap: its sequence is odd while one thread performs operations of
 //          it, the heap's own as a rule.
-// Who calls it: process.cpp.
+// Who calls it: transact.cpp.
 // Crash rule: private to the process, whose threads die together.
+//
+// What two at once in a heap may see; the gate is transact.hpp's.
+//
+//   begin_turn | visitor      one has the turn; its thread waits for a visitor, who stays for one operation;
+//                             a visitor waits for nobody: he goes away
+//   visitor | visitor         one has the turn, the other goes away
+//   begin_turn | close_gate   the thread sees the gate closed and steps back, or the fork sees it inside and
+//                             waits: both orders are seq_cst, so that one of them sees the other
+//   end_turn | begin_turn     whoever comes after it sees all of the turn before
 #pragma once
 
 #include "dsm-core/heap/heap.hpp"

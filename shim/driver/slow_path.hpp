@@ -7,6 +7,14 @@
 // A handler's request finds `nested()` true and is served otherwise: malloc from the emergency
 // area, free by a mark or the deferred list. A handler that jumps away (longjmp) leaves the thread
 // here; the next request that is not below such a handler finds out and tidies up.
+//
+// What a thread and a handler on top of it may see of each other:
+//
+//   enter | handler     it finds the heap at rest, and uses it; or the empty heap and this frame: nested
+//   inside | handler    nested; but with the frame's marker gone, or above it: it was jumped out of, and is tidied up
+//   leave | handler     it finds the empty heap, or the heap at rest: both serve it
+//   defer_free | leave  freed as the thread leaves, or by the next who does: the list is taken as a whole
+//   defer_free | defer_free, one object: one puts it on the list, the other is told that it is not live
 #pragma once
 
 #include "dsm-core/heap/heap.hpp"

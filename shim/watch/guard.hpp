@@ -4,6 +4,14 @@
 // Who calls it: driver/watched.cpp for one allocation in many; driver/outside.cpp for what lies outside the window.
 // Crash rule: private to the process. No locks: a slot that another thread is at while the process forks stays unused
 //             in the child.
+//
+// What two at once may see; a slot's state says whose it is:
+//
+//   allocate | allocate   two slots; while one maps all of them the other guards nothing
+//   allocate | free       a slot is taken when it is unused or freed, and is neither before its free is over
+//   free | free           one changes the slot; the other finds no live block, and says so
+//   fault | free          the report names the free, or takes the block for live: it was, a moment ago
+//   fault | allocate      the report may mix the slot's former block with its next
 #pragma once
 
 #include <atomic>

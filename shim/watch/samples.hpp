@@ -3,6 +3,14 @@
 // Crash rule: private to the process. No locks: what a thread leaves half done that a fork does not copy is a place
 //             of the tables that stays unused.
 //
+// What two at once may see:
+//
+//   note | note, one stack     one site, or two of the same stack, which readers add up
+//   note | note, one place     one has it, the other goes on to the next place or level
+//   note | forget              never of one address: a block is freed after it was handed out
+//   forget | forget            one takes the sample and counts it, the other finds none: a double free
+//   note, forget | readers     of another process too: a site that is ready is whole; its counts are of some moment each
+//
 // Two tables in memory of the process's own: *sites*, a call stack and a size each, which are never taken away; and
 // the *live* samples by their addresses, in levels of which each is twice as large as the one before.
 #pragma once

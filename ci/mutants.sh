@@ -12,10 +12,15 @@ exec 9>"$place/.lock"
 flock 9
 "$root/tests/mutants/write_sources.py" "$place/source"
 export CCACHE_BASEDIR=$place/source
-{
+build() { # what those tests need that are to notice the mutants
+    local tests needed targets
     cmake -G Ninja -S "$place/source" -B "$place/built" -DCMAKE_BUILD_TYPE=Release -DAEP_BENCH=OFF &&
-        cmake --build "$place/built" -j "$(nproc)"
-} >"$place/build.log" 2>&1 || {
+        tests=$("$root/tests/mutants/run.py" "$place/built" --name-tests "$@") &&
+        needed=$("$root/ci/test_targets.py" "$place/built" -R "$tests") &&
+        mapfile -t targets <<<"$needed" &&
+        cmake --build "$place/built" -j "$(nproc)" --target "${targets[@]:-all}"
+}
+build "$@" >"$place/build.log" 2>&1 || {
     echo "mutants: the build failed; $place/build.log says:" >&2
     grep -nE -m 1 -A 40 '^FAILED|CMake Error' "$place/build.log" >&2 || tail -n 40 "$place/build.log" >&2
     exit 1

@@ -42,6 +42,19 @@ def by_binary(tests):
     return list(lists.values())
 
 
+def choose(options, known):
+    """The mutants that the options name, but what `known`, a report, says was noticed if those are to be left out."""
+    noticed = {name for name, result in known.items() if options.left and result["verdict"] == "noticed"}
+    listed = mutants()
+    return [*{m.name: m for only in options.only or [""] for m in listed
+              if re.search(only, m.name) and m.name not in noticed}.values()]
+
+
+def patterns_of(chosen, options):
+    """What names the tests that are to notice them."""
+    return {options.tests or m.tests for m in chosen if not m.equivalent}
+
+
 class Job:
     """The mutants that were chosen and what is known of them."""
 
@@ -50,11 +63,9 @@ class Job:
         self.report = self.built.parent / "report.json"
         self.times = self.built.parent / "seconds.json"
         known = json.loads(self.report.read_text()) if self.report.exists() else {}
-        noticed = {name for name, result in known.items() if options.left and result["verdict"] == "noticed"}
-        listed = mutants()
-        self.chosen = [*{m.name: m for only in options.only or [""] for m in listed
-                         if re.search(only, m.name) and m.name not in noticed}.values()]
-        self.results = {m.name: known[m.name] for m in listed if m.name in known}
+        self.chosen = choose(options, known)
+        self.patterns = patterns_of(self.chosen, options)
+        self.results = {m.name: known[m.name] for m in mutants() if m.name in known}
         self.writing = threading.Lock()
         self.pattern = options.tests
         self.workers = queue.Queue()
@@ -87,8 +98,7 @@ class Job:
                 print(f"does not pass without a mutant: {test.name}", flush=True)
 
     def learn_tests(self):
-        patterns = {self.pattern or m.tests for m in self.chosen if not m.equivalent}
-        found = {pattern: tests_of(self.built, pattern) for pattern in patterns}
+        found = {pattern: tests_of(self.built, pattern) for pattern in self.patterns}
         every = {test for tests in found.values() for test in tests if test.name not in self.seconds}
         print(f"{len(every)} tests without a mutant", flush=True)
         batches = [of_binary[i:i + MEASURED_AT_ONCE] for of_binary in by_binary(every)
@@ -169,7 +179,14 @@ def main():
     parser.add_argument("--tests", help="these tests (ctest's -R) instead of those that the list names")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--least", type=float, default=95, help="per cent that must be noticed")
+    parser.add_argument("--name-tests", action="store_true",
+                        help="only print what names the tests (ctest's -R): they have to be built")
     options = parser.parse_args()
+    if options.name_tests:
+        report = options.built.parent / "report.json"
+        chosen = choose(options, json.loads(report.read_text()) if report.exists() else {})
+        print("|".join(f"({pattern})" for pattern in sorted(patterns_of(chosen, options))) or "^$")
+        return 0
     if os.geteuid() != 0:
         print("mutants: needs root: each run has its own mounts and process numbers")
         return 1

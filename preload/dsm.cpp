@@ -44,6 +44,13 @@ int with_object(void* object, F&& f) {
     return errno_result(f(bytes));
 }
 
+/// Not: a block of its own heap to which it has dropped its references, and others have some.
+bool may_use(const void* object) {
+    if (!may_be_shared(object)) return true;
+    const ShareFacts facts = share_query(object);
+    return facts.references == 0 || facts.own != 0;
+}
+
 }  // namespace
 
 AEP_EXPORT int dsm_attach(const char* name) noexcept { return errno_result(share_attach(name)); }
@@ -76,7 +83,7 @@ AEP_EXPORT void* dsm_calloc(size_t count, size_t size) noexcept {
 
 AEP_EXPORT void* dsm_realloc(void* object, size_t size) noexcept {
     if (object == nullptr) return dsm_malloc(size);
-    if (usable_size(object) == 0) {
+    if (usable_size(object) == 0 || !may_use(object)) {
         errno = EINVAL;
         return nullptr;
     }
@@ -155,6 +162,10 @@ AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) no
 
 AEP_EXPORT void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
                                   size_t size) noexcept {
+    if (size > MOST_INFO_BYTES) {
+        errno = EINVAL;
+        return nullptr;
+    }
     Received received;
     if (errno_result(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
     const struct dsm_message all {
@@ -168,12 +179,14 @@ AEP_EXPORT void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_messag
 
 AEP_EXPORT int dsm_expect(const struct dsm_message* message, uint64_t type, uint32_t version,
                           size_t bytes) noexcept {
+    if (message == nullptr) return errno_result(-EINVAL);
     if (message->type != 0 && (message->type != type || message->version != version))
         return errno_result(-EPROTOTYPE);
     return message->size < bytes ? errno_result(-EMSGSIZE) : 0;
 }
 
 AEP_EXPORT uint64_t dsm_type(const char* name) noexcept {
+    if (name == nullptr) return 0;
     u64 hash = 0xcbf2'9ce4'8422'2325;  // FNV-1a, as aep/dsm.hpp
     for (; *name != '\0'; ++name)
         hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100'0000'01b3;

@@ -8,6 +8,9 @@
 
 namespace aep {
 
+/// No struct will be larger: a size beyond it is an error.
+inline constexpr std::size_t MOST_INFO_BYTES = 4096;
+
 /// What fits of `all`; what a newer header has besides becomes 0. `info` null: nothing.
 template <class T>
 void fill_info(T* info, std::size_t size, const T& all) {

@@ -68,6 +68,7 @@ AEP_EXPORT int dsm_group_quiesce(dsm_group* group) noexcept {
 
 AEP_EXPORT int dsm_group_inspect(dsm_group* group, struct dsm_group_info* info,
                                  size_t size) noexcept {
+    if (size > MOST_INFO_BYTES) return errno_result(-EINVAL);
     GroupFacts facts{};
     const int result = errno_result(group_inspect(group, facts));
     if (result != 0) return result;

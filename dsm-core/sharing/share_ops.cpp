@@ -117,7 +117,8 @@ op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock&
     const ShareId from = o.from;
     const u32 place = find_message(client, from);
     if (place == MAILBOX_MESSAGES) {
-        const bool hopeless = from.bits != 0 && !is_elsewhere(from) && !is_open(from);
+        const bool beyond = shares_between_nodes() && is_elsewhere(from);
+        const bool hopeless = from.bits != 0 && !beyond && !is_open(from);
         return {.status = hopeless ? Status::gone : Status::miss};
     }
     if (!records_left(0, true)) return {.status = Status::need_records};

@@ -43,7 +43,11 @@
 
 /* None of these functions throws. */
 #ifdef __cplusplus
+#if __cplusplus >= 201103L
 #define DSM_NOEXCEPT noexcept
+#else
+#define DSM_NOEXCEPT throw()
+#endif
 extern "C" {
 #else
 #define DSM_NOEXCEPT
@@ -51,7 +55,7 @@ extern "C" {
 
 /* A client, for its whole life and no other's. */
 typedef uint64_t dsm_id;
-#define DSM_ANY ((dsm_id)0)
+#define DSM_ANY UINT64_C(0)
 
 /* All the objects of one data structure; its address, the same in every process. */
 typedef struct dsm_group dsm_group;
@@ -77,7 +81,7 @@ dsm_id dsm_lookup(const char* name) DSM_NOEXCEPT;
 
 /* As malloc, calloc, realloc and aligned_alloc, for a client: null with ENOTCONN elsewhere. Memory
  * from dsm_malloc and from malloc is the same. dsm_realloc of an object that others refer to gives
- * a copy and drops this process's reference. */
+ * a copy and drops this process's reference; EINVAL: it has none. */
 void* dsm_malloc(size_t size) DSM_NOEXCEPT;
 void* dsm_calloc(size_t count, size_t size) DSM_NOEXCEPT;
 void* dsm_realloc(void* object, size_t size) DSM_NOEXCEPT;
@@ -140,17 +144,19 @@ struct dsm_message {
     uint32_t reserved;
 };
 
-/* dsm_recv that fills in what fits into `size` bytes (sizeof *message); what this library does not know of becomes 0. */
+/* dsm_recv that fills in what fits into `size` bytes (sizeof *message); what this library does not know of becomes 0. EINVAL,
+ * and no message is taken: `size` is more than a page. */
 void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
                        size_t size) DSM_NOEXCEPT;
 
 /* Whether a message is what its receiver is made for: EPROTOTYPE: its sender says that it is another type or version;
  * EMSGSIZE: it has fewer bytes. Of a message without a type the size alone counts. The reference stays the receiver's. A
- * check among friends: what a sender says need not be so. Async-signal-safe. */
+ * check among friends: what a sender says need not be so. EINVAL: null. Async-signal-safe. */
 int dsm_expect(const struct dsm_message* message, uint64_t type, uint32_t version,
                size_t bytes) DSM_NOEXCEPT;
 
-/* A hash (FNV-1a, 64 bits) of a type's name, never 0; the same in C and C++. Async-signal-safe; any process. */
+/* A hash (FNV-1a, 64 bits) of a type's name, never 0 but for null; the same in C and C++. Async-signal-safe; any
+ * process. */
 uint64_t dsm_type(const char* name) DSM_NOEXCEPT;
 
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
@@ -243,7 +249,8 @@ struct dsm_group_info {
     dsm_id writer;       /* 0: nobody, or a client of another node */
 };
 
-/* Fills in what fits into `size` bytes (sizeof *info); what this library does not know of becomes 0. Some 20 ns. */
+/* Fills in what fits into `size` bytes (sizeof *info); what this library does not know of becomes 0. EINVAL: `size` is more
+ * than a page. Some 20 ns. */
 int dsm_group_inspect(dsm_group* group, struct dsm_group_info* info, size_t size) DSM_NOEXCEPT;
 
 /* No thread of this process uses pointers into the group any more, but to its root, until the next dsm_group_root of

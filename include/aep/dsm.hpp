@@ -20,6 +20,10 @@
 // Functions throw std::system_error with dsm.h's errno, std::bad_alloc for ENOMEM of an allocation.
 #pragma once
 
+#ifndef __cpp_exceptions
+#error "aep/dsm.hpp and aep/group.hpp throw: compile without -fno-exceptions, or use aep/dsm.h"
+#endif
+
 #include <cerrno>
 #include <chrono>
 #include <cstddef>

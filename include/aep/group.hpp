@@ -212,7 +212,8 @@ group_allocator<T> Group::allocator() const {
 }
 
 /// The same for std::pmr containers. They keep a pointer to the resource, which lies in the process
-/// that made them: others may read such a container, and nothing else.
+/// that made them: others may read such a container, and nothing else. Without RTTI (-fno-rtti) two resources of one group
+/// are not equal, so that a move between their containers copies.
 class group_resource : public std::pmr::memory_resource {
   public:
     explicit group_resource(dsm_group* group) : group_(group) {}
@@ -226,8 +227,12 @@ class group_resource : public std::pmr::memory_resource {
     }
     void do_deallocate(void* p, std::size_t, std::size_t) override { dsm_group_free(group_, p); }
     bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+#ifdef __cpp_rtti
         const auto* same = dynamic_cast<const group_resource*>(&other);
         return same != nullptr && same->group_ == group_;
+#else
+        return this == &other;
+#endif
     }
 
     dsm_group* group_;

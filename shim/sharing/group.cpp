@@ -87,8 +87,10 @@ bool take_in(const GroupScope& hands) {
         const Unread unread = unread_of(hands, arena, hopeful);
         const bool worth = arena.worth_a_sweep(unread);
         if (worth) arena.sweep(unread);
-        // Who begins to look from here on has not seen what was freed so far.
-        if (unread != Unread::none || arena.older() == 0) arena.next_period();
+        // Who begins to look from here on has not seen what was freed so far. If that is nothing, this period goes on: no
+        // number may come round to who looks for long.
+        const bool freed_now = arena.deferred() != arena.older();
+        if (freed_now && (unread != Unread::none || arena.older() == 0)) arena.next_period();
         if (worth || !hopeful || arena.deferred() < hands.bytes() / 2) return worth;
         const u64 now = now_ns();
         if (end == 0) end = now + GRACE_NS;
@@ -184,13 +186,19 @@ long group_quiesce(void* group) {
 }
 
 long group_take_over(void* group) {
-    const GroupScope hands(group);
+    GroupScope hands(group);
     if (hands.error() != 0) return hands.error();
     if (!hands.is_shared()) return -EXDEV;
     if (hands.record().writer.load() == this_client.index) return 0;
     const Status status = share_with_records(op::TakeGroup{.group = hands.address()}).status;
-    if (status == Status::ok) hands.arena().take_over();
-    return error_of(status);
+    if (status != Status::ok) return error_of(status);
+    // The former writer may have let it grow until just now.
+    if (!hands.look_again()) {
+        share_with_records(op::SetWriter{.group = hands.address()});
+        return -ENOMEM;
+    }
+    hands.arena().take_over();
+    return 0;
 }
 
 long group_inspect(void* group, GroupFacts& facts) {

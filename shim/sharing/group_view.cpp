@@ -29,11 +29,12 @@ long GroupScope::look_up() {
     if (!in_heap_window(address_)) return -EINVAL;
     if (!is_known()) {
         view_.count = 0;
+        view_.group =
+            address_;  // first: who drops the group meanwhile takes it away (group_dropped)
         const auto reply = share_with_records(op::FindGroup{.object = address_});
         if (reply.status == Status::miss || reply.status == Status::not_held) return -EINVAL;
         if (reply.status != Status::ok) return error_of(reply.status);
         if (reply.group != address_) return -EINVAL;  // a root
-        view_.group = address_;
         view_.says = view_.looks = false;
         view_.index = reply.index;
         view_.born = side().born.load();  // the group stays while this process holds it
@@ -109,9 +110,8 @@ bool group_received(Received& received) {
 }
 
 void group_dropped(u64 group) {
-    GroupView& view = group_view_of(group);
-    const LockScope scope(view.lock);
-    if (view.group == group) view.group = 0;
+    // Without the lock: it may be a signal handler that drops, on top of the lock's holder.
+    group_view_of(group).group.compare_exchange_strong(group, 0);
 }
 
 void forget_groups() {

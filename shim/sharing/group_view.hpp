@@ -11,6 +11,7 @@
 #include "shim/backing/pool_attach.hpp"
 #include "shim/context/client.hpp"
 #include "shim/sharing/group_arena.hpp"
+#include "shim/sharing/held_lock.hpp"
 #include "shim/sharing/received.hpp"
 #include "shim/sharing/share_operation.hpp"
 
@@ -20,8 +21,8 @@ namespace aep {
 /// threads of a writer take turns; other processes never allocate in the group meanwhile.
 struct GroupView {
     Lock lock;
-    u64 group;   // 0: of none
-    u32 index;   // of its export
+    std::atomic<u64> group;  // 0: of none. Without the lock it may become that
+    u32 index;               // of its export
     u32 born;    // ExportSide::born: an address, a record and both may be another group's later
     u32 newest;  // extent; 0: none
     u32 freezes;
@@ -46,7 +47,11 @@ class GroupScope {
     explicit GroupScope(const void* group)
         : address_(reinterpret_cast<u64>(group)),
           view_(group_view_of(address_)),
-          lock_(view_.lock) {
+          lock_(view_.lock, HeldKind::view) {
+        if (AEP_UNLIKELY(lock_.refused())) {
+            error_ = -EDEADLK;
+            return;
+        }
         if (AEP_LIKELY(is_known() && is_up_to_date())) return;
         error_ = look_up();
         if (error_ != 0) view_.group = 0;
@@ -108,7 +113,7 @@ class GroupScope {
 
     u64 address_;
     GroupView& view_;
-    LockScope lock_;
+    HeldLock lock_;
     long error_ = 0;
 };
 

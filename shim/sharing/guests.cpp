@@ -5,6 +5,7 @@
 
 #include "dsm-core/sharing/format.hpp"
 #include "shim/backing/pool_attach.hpp"
+#include "shim/sharing/held_lock.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -26,7 +27,8 @@ bool is_accessible(ChunkSpan span) {
 /// anywhere.
 [[gnu::noinline]] bool open_chunks(ChunkSpan span) {
     // Another thread's first object may be opening the pool: what ours points at is part of that.
-    const LockScope scope(pool.guests_lock);
+    const HeldLock scope(pool.guests_lock, HeldKind::guests);
+    if (scope.refused()) return false;
     if (!pool.guests_everywhere.load(std::memory_order_relaxed))
         span = {0, pool.tables.chunk_count};
     for (u32 c = span.first; c < span.end;) {

@@ -32,6 +32,7 @@
 #include "dsm-core/base/lock.hpp"
 #include "dsm-core/sharing/format.hpp"
 #include "shim/context/client.hpp"
+#include "shim/sharing/held_lock.hpp"
 #include "shim/sharing/share_mailbox.hpp"
 #include "shim/sharing/share_operation.hpp"
 #include "shim/sharing/share_wait.hpp"
@@ -88,7 +89,8 @@ void put_up() {
 
 long share_fd() {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
-    const LockScope scope(fd_lock);
+    const HeldLock scope(fd_lock, HeldKind::descriptor);
+    if (scope.refused()) return -EDEADLK;
     if (event_fd >= 0) return event_fd;
     const auto watched = share_with_records(op::Watch{});
     if (watched.status != Status::ok) return error_of(watched.status);
@@ -112,8 +114,9 @@ long share_fd() {
 void lower_share_fd(u32 arrivals) {
     // Down: the write is yet to come (see put_up).
     if (AEP_LIKELY(level.load(std::memory_order_seq_cst) == DOWN)) return;
-    const LockScope scope(fd_lock);
-    if (level.load(std::memory_order_relaxed) == DOWN) return;
+    const HeldLock scope(fd_lock, HeldKind::descriptor);
+    // Refused: below this handler somebody is taking it down, by a look that was earlier.
+    if (scope.refused() || level.load(std::memory_order_relaxed) == DOWN) return;
     u64 count;
     sys::read(event_fd, &count, sizeof count);
     noted_arrivals = arrivals;

@@ -15,6 +15,7 @@
 #include "shim/driver/growth.hpp"
 #include "shim/sharing/group_view.hpp"
 #include "shim/sharing/guests.hpp"
+#include "shim/sharing/held_lock.hpp"
 #include "shim/sharing/patience.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/share_mailbox.hpp"
@@ -231,6 +232,7 @@ long share_reference(void* p, usize bytes) {
 
 long share_receive(ShareId from, int timeout_ms, Received& received) {
     if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    if (held_kinds != 0) return -EDEADLK;  // before a message is taken that could not be opened
     share_collect();
     const u32 arrivals = share_client(this_client.index).arrivals.load(std::memory_order_acquire);
     const op::Receive request{.from = from};

@@ -10,7 +10,7 @@ import random
 import signal
 import subprocess
 
-from sharing import MIB, PEER, SharingTest
+from sharing import AT_ONCE, MIB, PEER, SharingTest
 from node_test import TOOLS, Completed, main
 
 EXAMPLES = os.path.join(os.path.dirname(TOOLS.rstrip("/")), "examples")
@@ -53,6 +53,14 @@ class Groups(GroupTest):
             self.assertEqual(b.drop(root), "EINVAL")
             self.expect_sound()
         self.assertEqual((self.sharing()["groups"], self.sharing()["extents"]), (0, 0))
+        self.expect_nothing_left()
+
+    def test_a_handler_on_top_of_a_holder_is_refused(self):
+        a = self.peer("a")
+        group, _ = self.list_of(a, 10)
+        a.begin("ginterrupted", group)
+        self.assertEqual(a.end_within(AT_ONCE), "ok")
+        self.expect_sound()
         self.expect_nothing_left()
 
     def test_the_root_and_the_group_are_one_object(self):

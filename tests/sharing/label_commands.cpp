@@ -3,10 +3,8 @@
 // Crash rule: see label_commands.hpp.
 #include "tests/sharing/label_commands.hpp"
 
-#include <signal.h>
-#include <sys/time.h>
-
 #include "include/aep/group.hpp"
+#include "tests/sharing/interruptions.hpp"
 
 namespace aep::test {
 namespace {
@@ -122,21 +120,14 @@ std::string give_group(const Words& w) {
 
 /// While a signal handler runs again and again, much more often than the time limit: it ends all the same.
 std::string wait_interrupted(dsm_id to, void* object) {
-    struct sigaction action {};
-    action.sa_handler = [](int) {};
-    sigaction(SIGALRM, &action, nullptr);
-    const itimerval often{{0, 5000}, {0, 5000}};
-    setitimer(ITIMER_REAL, &often, nullptr);
+    const Interruptions often(std::chrono::milliseconds(5), [](int) {});
     const std::chrono::milliseconds limit(100);
-    const std::string said = caught([&] {
+    return caught([&] {
         if (object == nullptr)
             return std::string(dsm::receive<Apple>(DSM_ANY, limit) ? "some" : "none");
         dsm::Ref<Pear>(static_cast<Pear*>(object)).send(to, limit);
         return std::string("sent");
     });
-    const itimerval never{};
-    setitimer(ITIMER_REAL, &never, nullptr);
-    return said;
 }
 
 /// Whether both languages make the same of a name, at compile time, too.

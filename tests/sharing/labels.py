@@ -127,6 +127,13 @@ class Labels(SharingTest):
         self.expect_sound()
         self.expect_nothing_left()
 
+    def test_arguments_that_make_no_sense(self):
+        a = self.peer("a")
+        a.begin("arguments")
+        self.assertEqual(a.end_within(AT_ONCE), "ok")
+        self.expect_sound()
+        self.expect_nothing_left()
+
     def test_a_handler_prolongs_no_wait(self):
         a, b = self.pair()
         b.begin("interrupted")

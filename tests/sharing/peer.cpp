@@ -25,6 +25,7 @@
 #include "include/aep/dsm.h"
 #include "tests/sharing/group_commands.hpp"
 #include "tests/sharing/label_commands.hpp"
+#include "tests/sharing/odd_commands.hpp"
 
 namespace {
 
@@ -338,7 +339,7 @@ const Commands COMMANDS = {
 };
 
 std::string obey(const std::string& command, const Words& words) {
-    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS})
+    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &ODD_COMMANDS})
         if (const auto found = commands->find(command); found != commands->end())
             return found->second(words);
     return "what?";

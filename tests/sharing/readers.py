@@ -10,6 +10,8 @@ from groups import GroupTest
 from sharing import MIB
 from node_test import Completed, main
 
+PERIODS = 0xFFFE  # group_readers.hpp: there are so many, round and round
+
 
 class ReadersTest(GroupTest):
     def board(self, writer, *readers):
@@ -87,6 +89,21 @@ class Readers(ReadersTest):
         mark = late[0].word(page, 8)
         self.assertEqual(a.greplace(group, 1000), "ok")
         self.assertEqual([peer.word(page, 8) for peer in late], [mark, mark])
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_periods_come_round_to_nobody_who_looks_for_long(self):
+        a, b = self.pair()
+        group = self.board(a, b)
+        self.assertEqual(b.gquiesce(group), "ok")
+        root = b.groot(group)
+        page = b.at(b.at(root))
+        seen = b.word(page, 8)
+        # A writer whose pool is full asks again and again.
+        self.assertEqual(a.gvain(group, PERIODS - 1), "ENOMEM")
+        self.assertEqual(a.greplace(group, 100), "ok")
+        self.assertEqual(b.word(page, 8), seen)
+        self.assertEqual(b.gquiesce(group), "ok")
         self.expect_sound()
         self.expect_nothing_left()
 

@@ -107,7 +107,7 @@ std::vector<std::string> unlike_daemon(const DaemonArguments& daemon, const Json
 /// The daemon's status and clients; after `over_s` seconds, if that is not 0, with their rates since now.
 Json look(const Target& target, double over_s) {
     const Json request{{"command", "top"}};
-    const Json before = must_do(target, request);
+    Json before = must_do(target, request);
     if (over_s == 0) return before;
     usleep(static_cast<useconds_t>(over_s * 1e6));
     Json now = must_do(target, request);

@@ -24,6 +24,11 @@ SlotOwner owner_of(const Slot& slot) {
 }
 
 ClientFacts facts_of(u32 client) {
+    if (client > context().max_clients) {
+        ClientFacts none;
+        none.damaged = true;
+        return none;
+    }
     const ClientEntry& e = client_at(client);
     const u32 state = e.state.load(std::memory_order_acquire);
     constexpr std::memory_order RELAXED = std::memory_order_relaxed;  // words for people

@@ -32,7 +32,7 @@ struct ClientFacts {
     std::string name;
 };
 
-/// `client`: 1 .. max_clients.
+/// `client`: of any number, for clients write numbers, too; of one that is none: damaged, and nothing else.
 ClientFacts facts_of(u32 client);
 
 }  // namespace aep

@@ -201,6 +201,11 @@ TEST(Hostile, WordsOfClientsLeadNowhere) {
         EXPECT_TRUE(facts_of(client).damaged);
         EXPECT_EQ(facts_of(client).name, std::string(sizeof entry.name, '?'));
         EXPECT_TRUE(contains(all_of(host.check()), "its state is none"));
+        // As an export's owner may be written.
+        for (const u32 none : {context().max_clients + 1, 0x7fff'ffffu, ~0u}) {
+            EXPECT_TRUE(facts_of(none).damaged);
+            EXPECT_EQ(facts_of(none).pid, 0u);
+        }
         context().poison_slot = ~0u;
         std::memset(context().poison_client, 0x7f, sizeof context().poison_client);
         context().state = static_cast<u32>(ContextState::poisoned);

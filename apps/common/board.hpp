@@ -21,8 +21,11 @@ inline constexpr unsigned MOST_MEMBERS = 64;
 class Board {
   public:
     struct alignas(64) Seat {
-        std::atomic<std::uint64_t> done;  // operations until now
-        double figures[15];               // as the application likes
+        std::atomic<std::uint64_t> done;   // operations until now
+        std::atomic<std::uint64_t> begun;  // the operation under way, if the application says it
+        std::atomic<std::uint32_t>
+            settled;         // 1: it has all that a successor of another would ask it for
+        double figures[13];  // as the application likes
     };
 
     std::atomic<std::uint32_t> ready;     // members that have come

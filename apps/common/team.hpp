@@ -132,15 +132,39 @@ class Team {
         Board::wake(board_->go);
     }
 
-    /// One but the first, at a random moment; another one takes its place.
+    /// The member whose seat is not settled; the number of members: none.
+    unsigned unsettled() const {
+        unsigned i = 0;
+        while (i < plan_.members && board_->seats[i].settled.load() != 0) ++i;
+        return i;
+    }
+
+    /// Who is to be killed. If all are mortal what one has others have, too, but not who has just come: as long as it has
+    /// not, it alone can go.
+    unsigned choose_victim() {
+        if (!plan_.all_are_mortal)
+            return 1 + static_cast<unsigned>(random_() % (plan_.members - 1));
+        if (killed_ == 0 || random_() % 2 == 0) {
+            while (unsettled() != plan_.members) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                collect(false);
+            }
+        }
+        if (const unsigned newcomer = unsettled(); newcomer != plan_.members) return newcomer;
+        return static_cast<unsigned>(random_() % plan_.members);
+    }
+
+    /// One at a random moment (but the first, unless all are mortal); another one takes its place.
     void kill_one(typename T::World& world) {
         std::this_thread::sleep_for(std::chrono::microseconds(random_() % 20'000));
-        const unsigned victim = 1 + static_cast<unsigned>(random_() % (plan_.members - 1));
+        const unsigned victim = choose_victim();
         collect(false);
+        ++killed_;
         if (pids_[victim] != 0) {
             kill(pids_[victim], SIGKILL);
             waitpid(pids_[victim], nullptr, 0);
         }
+        board_->seats[victim].settled = 0;
         start(world, victim);
         board_->kills.fetch_sub(1);
     }
@@ -173,6 +197,7 @@ class Team {
     SharedBoard board_;
     std::mt19937_64 random_;
     std::vector<pid_t> pids_;
+    unsigned killed_ = 0;
 };
 
 }  // namespace aep::apps

@@ -49,6 +49,7 @@ struct Plan {
     std::size_t objects_each = 0;    // that a member has at a time, nodes too
     std::vector<std::string> nodes;  // sockets of the contexts that members join by turns
     unsigned stay = 1;               // so many neighbours join the same one
+    bool all_are_mortal = false;     // the first member may be killed, too
 };
 
 /// A message as it is received, with a reference that the receiver drops.

@@ -73,11 +73,14 @@ class AepStore {
         return Reader(root);
     }
 
-    /// Between operations, now and then: what others say. What was freed while others had the partition is not used
-    /// again as long as they do: when that has become much, they get a copy without it, and the next one when they have
-    /// dropped the last.
+    /// Between operations, now and then: what others say. What a writer frees is used again when all have been here since. Of
+    /// readers on other nodes nobody knows that: when what they keep has become much, all get a copy without it, and the
+    /// next one when they have dropped the last.
     void look() {
         listen();
+        for (dsm_group* group : partitions_)
+            if (group != nullptr && group != group_)
+                expect(dsm_group_quiesce(group) == 0, "dsm_group_quiesce");
         if (own_ == nullptr || dsm_group_bytes(group_) < most_bytes_) return;
         while (retired_ != nullptr && dsm_references(retired_) > 1) {
             sched_yield();

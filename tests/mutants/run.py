@@ -180,12 +180,12 @@ def main():
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--least", type=float, default=95, help="per cent that must be noticed")
     parser.add_argument("--name-tests", action="store_true",
-                        help="only print what names the tests (ctest's -R): they have to be built")
+                        help="only print what names the tests, a regular expression for ctest's -R a line")
     options = parser.parse_args()
     if options.name_tests:
         report = options.built.parent / "report.json"
         chosen = choose(options, json.loads(report.read_text()) if report.exists() else {})
-        print("|".join(f"({pattern})" for pattern in sorted(patterns_of(chosen, options))) or "^$")
+        print("\n".join(sorted(patterns_of(chosen, options))))
         return 0
     if os.geteuid() != 0:
         print("mutants: needs root: each run has its own mounts and process numbers")

@@ -84,7 +84,8 @@ def _read(path):
         re.compile(entry["tests"])
         mutant = Mutant(name, after=entry.pop("after", ""), equivalent=entry.pop("equivalent", ""), **entry)
         if not mutant.is_statement and (BROKEN.match(mutant.text) or any(
-                mutant.text.count(opens) != mutant.text.count(closes) for opens, closes in ("()", "{}", "[]"))):
+                mutant.text.count(opens) != mutant.text.count(closes) for opens, closes in ("()", "{}", "[]")) or
+                mutant.text.count(" : ") != mutant.text.count(" ? ")):
             raise Wrong(f"{name}: `text` is neither an expression nor statements")
         if mutant.is_declaration:
             raise Wrong(f"{name}: `text` declares something; name the expression in it")

@@ -169,7 +169,7 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t bytes) {
         fuzz::edit(input, region.at, region.sound.size());
     }
     const fuzz::Quiet quiet;
-    judge(w.host.survey_objects(3, 50'000'000), 3);
+    judge(w.host.survey_objects(3, 2'000'000), 3);
     w.host.poison_text();
     for (u32 i = 1; i <= context().max_clients; ++i) facts_of(i);
     w.host.recover(1);

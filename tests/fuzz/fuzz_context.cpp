@@ -108,24 +108,25 @@ struct World {
         add(&undo_log_of(0).entries[0], 2 * sizeof(UndoEntry));
         add(&export_at(1), 2 * sizeof(Export));
         add(&holder_at(1), 2 * sizeof(Holder));
-        add(&share_client(2), sizeof(ShareClient));
-        add(mailbox_of(2), 4 * sizeof(Message));
+        add(&share_client(6), 2 * sizeof(ShareClient));
+        add(mailbox_of(7), 4 * sizeof(Message));
     }
 
-    /// The dead client and one that takes part, too, share an object and a group; the second references wait in the
-    /// other's mailbox. A group's memory, which is the pool's, says nonsense.
+    /// Two that take part, none of them the dead client, whose recovery would wait for an answer that is any, share an
+    /// object and a group; the second references wait in a mailbox. The group's memory, which is the pool's, says nonsense.
     void share() {
-        const u64 object = HEAP_BASE + 2 * CHUNK_SIZE, group = object + 64 * KiB;
+        const u64 object = HEAP_BASE + 3 * CHUNK_SIZE, group = object + 64 * KiB;
         const auto ask = [](u32 client, const auto& o) {
             if (perform(Caller{client, client}, o).status != Status::ok)
                 fuzz::broken("cannot share");
         };
-        ask(1, op::AddRecords{.exports = 64, .holders = 64});
-        for (const u32 client : {1u, 2u}) ask(client, op::Open{});
-        ask(1, op::MakeGroup{.block = group, .bytes = 8 * KiB});
-        const ShareId other = id_of(2, share_client(2).generation);
-        ask(1, op::Send{object, other, 1000});
-        ask(1, op::Send{group, other, 8 * KiB});
+        chunk_owner(3) = 6;
+        ask(6, op::AddRecords{.exports = 64, .holders = 64});
+        for (const u32 client : {6u, 7u}) ask(client, op::Open{});
+        ask(6, op::MakeGroup{.block = group, .bytes = 8 * KiB});
+        const ShareId other = id_of(7, share_client(7).generation);
+        ask(6, op::Send{object, other, 1000});
+        ask(6, op::Send{group, other, 8 * KiB});
         std::vector<u64> nonsense(8 * KiB / sizeof(u64), ~u64{0});
         const auto at =
             static_cast<off_t>(host.pool().file.superblock.chunks_offset + (group - HEAP_BASE));

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import time
 
-TOKEN_MS = 300
 CONFIGURATION = """
 totem {{
     version: 2
@@ -69,8 +68,8 @@ def run(*words):
 class Cluster:
     """The network and its hosts, numbered from 1."""
 
-    def __init__(self, home, count):
-        self.home, self.count = home, count
+    def __init__(self, home, count, token_ms):
+        self.home, self.count, self.token_ms = home, count, token_ms
         self.tag = f"aep{os.getpid() % 100000}"
         self.bridges, self.hosts = [], []
         nodes = "\n".join(f"    node {{\n ring0_addr: 10.77.0.{n}\n nodeid: {n}\n name: host{n}\n }}"
@@ -116,7 +115,7 @@ class Host:
         for folder in ("run", "lib"):
             os.makedirs(f"{self.home}/{folder}")
         with open(f"{self.home}/corosync.conf", "w", encoding="ascii") as file:
-            file.write(CONFIGURATION.format(cluster=cluster.tag, token=TOKEN_MS, nodes=nodes, home=self.home))
+            file.write(CONFIGURATION.format(cluster=cluster.tag, token=cluster.token_ms, nodes=nodes, home=self.home))
         run("ip", "netns", "add", self.space)
         run("ip", "link", "add", self.wire, "type", "veth", "peer", "name", "eth0", "netns", self.space)
         run("ip", "-n", self.space, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")

@@ -178,20 +178,24 @@ bool CorosyncEngine::has_quorum() {
 
 NodeStanding CorosyncEngine::judge(const OtherNode& other, u64 now_ms) {
     const NodeStanding seen = other.silent ? NodeStanding::suspect : NodeStanding::live;
-    if (other.node >= MOST_HOSTS || !has_quorum()) return seen;
-    u64& lost_since = lost_since_ms_[other.node];
+    if (other.node >= MOST_HOSTS) return seen;
+    Lost& lost = lost_[other.node];
+    // Only what is lost all the time, in the same life, to a partition with quorum has had the time to stop.
+    const bool quorum = has_quorum();
     const bool in_sight = (view_.present & bit_of(other.node)) != 0;
-    if (in_sight) lost_since = 0;
+    if (!quorum || in_sight || lost.generation != other.generation) lost = {other.generation, 0};
+    if (!quorum) return seen;
     // What is under way is ended, also if the machine is seen again: it may be on its way down.
     const bool begun = fence_.is_under_way(other.node, other.generation);
     if (in_sight && !begun) return seen;
-    if (lost_since == 0) lost_since = now_ms;
-    if (!begun && now_ms - lost_since < lease_ms_) return NodeStanding::suspect;
+    if (lost.since_ms == 0) lost.since_ms = now_ms;
+    if (!begun && now_ms - lost.since_ms < lease_ms_) return NodeStanding::suspect;
     const bool mine =
         std::countr_zero(view_.members & view_.present) == static_cast<int>(own_node());
     if (!mine && !begun) return NodeStanding::suspect;
     const std::string host = printable(view_.hosts[other.node], sizeof view_.hosts[other.node]);
-    return fence_.has_cut_off(other, host.empty() ? other.name : host, now_ms - lost_since, now_ms)
+    return fence_.has_cut_off(other, host.empty() ? other.name : host,
+                              now_ms - lost.since_ms, now_ms)
                ? NodeStanding::fenced
                : NodeStanding::suspect;
 }

@@ -54,7 +54,12 @@ class CorosyncEngine final : public MembershipEngine {
     bool has_group_ = false;
     GroupMessage group_{};
     u64 lease_ms_ = 0;
-    std::array<u64, MOST_HOSTS> lost_since_ms_{};  // 0: it is in sight
+    /// Since when a node is out of sight, in one life of it.
+    struct Lost {
+        u32 generation = 0;
+        u64 since_ms = 0;  // 0: it is in sight
+    };
+    std::array<Lost, MOST_HOSTS> lost_{};
 };
 
 }  // namespace aep

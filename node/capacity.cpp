@@ -68,7 +68,7 @@ u64 parse_meminfo(const char* text) {
 Capacity capacity_of(const PoolHere& pool, u64 free_bytes) {
     Capacity c{.pool = free_bytes};
     if (pool.file.memory == PoolMemory::device) return c;  // its memory is there
-    const u64 bytes = u64{pool.tables.chunk_count} * CHUNK_SIZE;
+    const u64 bytes = u64{pool.tables.chunks_there()} * CHUNK_SIZE;
     bool is_memory = false;
     c.file_system = left_on_file_system(pool.file, bytes, free_bytes, is_memory);
     if (!is_memory) return c;

@@ -49,9 +49,10 @@ bool ChunkCache::give_back(u32 chunk) {
 /// Whether so little is free that others may find nothing.
 bool ChunkCache::pool_is_short() const {
     const PoolTables& tables = pool_.tables();
-    const u32 enough = tables.chunk_count / 64 + 1;
+    const u32 there = tables.chunks_there();
+    const u32 enough = there / 64 + 1;
     u32 free = 0;
-    for (u32 i = 0; i < tables.chunk_count && free < enough; ++i)
+    for (u32 i = 0; i < there && free < enough; ++i)
         free += tables.chunk(i).bits == FREE_CHUNK.bits;
     if (free >= enough) return false;
     for (u32 i = 0; i < tables.node_count; ++i)  // alone, we need not hurry

@@ -74,6 +74,10 @@ Sweep NodeHost::sweep(u64 now_ms) {
     if (is_fenced()) return done;
     done.chunks_returned += cache_.give_back_unused(now_ms, false);
     done.busy = done.busy || context().chunks_cached.load(std::memory_order_relaxed) != 0;
+    if (const u32 more = pool_.new_chunks(); more != 0) {
+        log_(LogLevel::info, fmt::format("pool {}: has grown by {} MiB", pool_.file().path,
+                                         u64{more} * CHUNK_SIZE / MiB));
+    }
     // Clients cannot do it: their operations make no system calls.
     done.nodes_reclaimed_chunks = pool_.reclaim_dead();
     return done;

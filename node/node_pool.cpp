@@ -24,8 +24,7 @@ constexpr u32 LOOKED_AT_ONCE = 32;
 
 NodePool::~NodePool() {
     if (!mapped_) return;
-    unmap_pool_file(pool_.file, nullptr,
-                    pool_mapping_base(pool_.file) + pool_.file.superblock.file_bytes);
+    unmap_pool_file(pool_.file, nullptr, pool_mapping_end(pool_.file));
 }
 
 std::string NodePool::path_by(const NodeOptions& options) {
@@ -62,6 +61,7 @@ void NodePool::open(const NodeOptions& options, const std::string& path, bool as
                                             fault.expected, fault.advice));
     }
     pool_.attached = true;
+    chunks_seen_ = pool_.tables.chunks_there();
 }
 
 void NodePool::leave_link(const ContextPaths& paths) const {
@@ -84,6 +84,13 @@ bool NodePool::is_of(const ContextConstants& constants) const {
            constants.pool_address == pool_mapping_base(pool_.file) &&
            (!is_node || constants.era_node < s.era.nodes) &&
            constants.era_objects == (is_node ? s.era.objects : 0);
+}
+
+u32 NodePool::new_chunks() {
+    const u32 there = pool_.tables.chunks_there();
+    const u32 more = there > chunks_seen_ ? there - chunks_seen_ : 0;
+    chunks_seen_ = there;
+    return more;
 }
 
 u32 NodePool::reclaim_dead() {

@@ -40,6 +40,9 @@ class NodePool {
     /// Reclaims some of the pool's dead nodes, others with each call. Chunks that became free.
     u32 reclaim_dead();
 
+    /// Chunks that the pool has got since this was asked last; 0: it has not grown.
+    u32 new_chunks();
+
     int fd() const { return fd_.get(); }  // holds the node's lock, shared
     const PoolHere& here() const { return pool_; }
     const PoolFile& file() const { return pool_.file; }
@@ -51,6 +54,7 @@ class NodePool {
     PoolHere pool_{};
     bool mapped_ = false;
     u32 next_dead_node_ = 0;
+    u32 chunks_seen_ = 0;
 };
 
 }  // namespace aep

@@ -21,6 +21,7 @@
 #include "node/pool_terms.hpp"
 #include "node/unique_fd.hpp"
 #include "shim/backing/node_lock.hpp"
+#include "shim/backing/pool_grow.hpp"
 #include "shim/sys/mapping.hpp"
 
 namespace aep {
@@ -28,6 +29,8 @@ namespace {
 
 constexpr u64 STAT_BLOCK = 512;
 constexpr usize CLEARED_AT_ONCE = 1 * GiB;
+/// A pool that people make has room for so many times its size.
+constexpr usize USUAL_ROOM = 4;
 
 std::string absolute(const std::string& path) {
     char real[PATH_MAX];
@@ -66,7 +69,7 @@ bool is_locked(const OpenPool& pool, u32 entry) {
 }
 
 void see_chunks(const PoolTables& tables, PoolFacts& facts, std::map<u32, u64>& bytes_of) {
-    for (u32 c = 0; c < tables.chunk_count; ++c) {
+    for (u32 c = 0; c < tables.chunks_there(); ++c) {
         const ChunkWord word = tables.chunk(c);
         facts.free_bytes += word.bits == FREE_CHUNK.bits ? CHUNK_SIZE : 0;
         facts.kept_bytes += word.bits == KEPT_CHUNK.bits ? CHUNK_SIZE : 0;
@@ -93,8 +96,7 @@ void see_members(const OpenPool& pool, const era::Tables& t, u32 entries,
     }
 }
 
-void clear_device(const OpenPool& pool, const std::function<void(u64, u64)>& progress) {
-    const u64 all = pool.file.superblock.file_bytes;
+void clear_device(const OpenPool& pool, u64 all, const std::function<void(u64, u64)>& progress) {
     // From its beginning: what is cleared in part is no pool any more.
     for (u64 done = 0; done < all; done += CLEARED_AT_ONCE) {
         progress(done, all);
@@ -120,7 +122,12 @@ void make_pool(const std::string& path, const PoolPlan& plan) {
                                             path));
     }
     PoolFile made{};
-    const UniqueFd fd(open_pool_file(made, path.c_str(), plan, PoolUser::node));
+    PoolPlan roomy = plan;
+    if (roomy.room == 0 && !there) {
+        const usize bytes = plan.bytes == 0 ? DEFAULT_POOL_BYTES : plan.bytes;
+        roomy.room = bytes < MAX_POOL_BYTES / USUAL_ROOM ? USUAL_ROOM * bytes : MAX_POOL_BYTES;
+    }
+    const UniqueFd fd(open_pool_file(made, path.c_str(), roomy, PoolUser::node));
     if (!fd) throw NodeError(EINVAL, fmt::format("pool {}: see the line above", path));
     const EraShape planned = era::shape_for(made.superblock.file_bytes, plan.sizes);
     if (!(made.superblock.era == planned)) {
@@ -137,20 +144,20 @@ PoolFacts look_at_pool(const std::string& path) {
     const Superblock& s = pool.file.superblock;
     PoolFacts facts{.path = pool.file.path,
                     .memory = pool.file.memory,
-                    .bytes = s.file_bytes,
-                    .present = s.file_bytes,
-                    .chunk_bytes = u64{s.chunk_count} * CHUNK_SIZE,
+                    .room_bytes = s.room_bytes,
                     .shape = s.era,
                     .terms = s.terms,
                     .shared_bytes = s.era_bytes,
                     .members = {}};
-    struct stat st {};
-    if (pool.file.memory != PoolMemory::device && fstat(pool.fd.get(), &st) == 0)
-        facts.present = static_cast<u64>(st.st_blocks) * STAT_BLOCK;
     const Mapping head(pool.fd.get(), 0, s.chunks_offset, PROT_READ);
     require_mapped(pool, head);
     const PoolShape shape = shape_of(s);
     const PoolTables tables = tables_of(head.at(), shape);
+    facts.bytes = facts.present = bytes_there(s, tables);
+    facts.chunk_bytes = facts.bytes - s.chunks_offset;
+    struct stat st {};
+    if (pool.file.memory != PoolMemory::device && fstat(pool.fd.get(), &st) == 0)
+        facts.present = static_cast<u64>(st.st_blocks) * STAT_BLOCK;
     std::map<u32, u64> bytes_of;
     see_chunks(tables, facts, bytes_of);
     for (u32 i = 0; i < tables.node_count; ++i)
@@ -159,6 +166,17 @@ PoolFacts look_at_pool(const std::string& path) {
     if (s.era.nodes != 0)
         see_members(pool, era::tables_in(head.at(), shape), tables.node_count, bytes_of, facts);
     return facts;
+}
+
+void grow_pool(const std::string& path, u64 bytes, bool more) {
+    const OpenPool pool(path);
+    const Superblock& s = pool.file.superblock;
+    const Mapping head(pool.fd.get(), 0, s.chunks_offset, PROT_READ | PROT_WRITE);
+    require_mapped(pool, head);
+    const PoolTables tables = tables_of(head.at(), shape_of(s));
+    const u64 wanted = more ? bytes_there(s, tables) + bytes : bytes;
+    if (!grow_pool_file(pool.file, pool.fd.get(), tables, wanted))
+        throw NodeError(EINVAL, fmt::format("pool {}: see the line above", path));
 }
 
 void destroy_pool(const std::string& path, bool force,
@@ -171,7 +189,7 @@ void destroy_pool(const std::string& path, bool force,
                                path, facts.processes, facts.members.size()));
     }
     const OpenPool pool(path);
-    if (pool.file.memory == PoolMemory::device) return clear_device(pool, progress);
+    if (pool.file.memory == PoolMemory::device) return clear_device(pool, facts.bytes, progress);
     if (unlink(pool.file.path) != 0)
         throw NodeError(errno, fmt::format("pool {}: {}", path, errno_text(errno)));
 }

@@ -1,6 +1,6 @@
-// Purpose: pools as things that people make, look at and remove, with no context of their own: aep pool.
+// Purpose: pools as things that people make, look at, make larger and remove, with no context of their own: aep pool.
 // Who calls it: cli/pool.cpp.
-// Crash rule: making: pool_create.hpp, pool_device.hpp. Removing: a file goes at once; a device that is cleared in part is no
+// Crash rule: making: pool_create.hpp, pool_device.hpp. Growing: pool_grow.hpp. Removing: a file goes at once; a device that is cleared in part is no
 //             pool any more, and clearing it again ends that.
 #pragma once
 
@@ -27,7 +27,8 @@ struct PoolMemberFacts {
 struct PoolFacts {
     std::string path;
     PoolMemory memory = PoolMemory::file;
-    u64 bytes = 0;        // of file or device
+    u64 bytes = 0;        // of file or device, as far as the pool goes by now
+    u64 room_bytes = 0;   // that it may grow to
     u64 present = 0;      // of them that have memory behind them
     u64 chunk_bytes = 0;  // of all chunks
     u64 free_bytes = 0, kept_bytes = 0;
@@ -48,6 +49,10 @@ void make_pool(const std::string& path, const PoolPlan& plan);
 /// Throws NodeError (ENOENT; EINVAL: none, or damaged, after a line on stderr that says how). Nothing is changed. Cost: a
 /// look at each chunk's word.
 PoolFacts look_at_pool(const std::string& path);
+
+/// Makes a pool `bytes` large, or by so much larger, while anybody uses it. Throws NodeError (EINVAL after a line on stderr that says
+/// why). See grow_pool_file.
+void grow_pool(const std::string& path, u64 bytes, bool more);
 
 /// Removes a file, or clears a device, which takes as long as writing all of it: `progress(done, all)` is told now and then.
 /// Throws NodeError (EBUSY: in use, unless `force`; who uses it goes on with what he has mapped).

@@ -81,8 +81,9 @@ bool looks_free(const PoolTables& pool, u32 chunk) {
 /// Takes a run that begins in [from, to); NO_CHUNK: there is none.
 u32 take_run_in(const PoolTables& pool, u32 client, u32 count, u32 align, u32 from, u32 to,
                 bool& clean) {
+    const u32 there = pool.chunks_there();
     usize first = round_up(from, align);
-    while (first < to && first + count <= pool.chunk_count) {
+    while (first < to && first + count <= there) {
         const u32 candidate = static_cast<u32>(first);
         u32 next = candidate;
         while (next < candidate + count && looks_free(pool, next)) ++next;
@@ -119,7 +120,7 @@ u32 take_run(const PoolTables& pool, u32 client, const op::ClaimChunks& o, bool&
     if (o.at != NO_CHUNK) {
         const u32 exact = raw(o.at);
         u32 ignored = 0;
-        const bool taken = exact <= pool.chunk_count - count &&
+        const bool taken = usize{exact} + count <= pool.chunks_there() &&
                            take_all(pool, client, exact, count, clean, ignored);
         return taken ? exact : raw(NO_CHUNK);
     }

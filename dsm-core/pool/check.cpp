@@ -40,7 +40,7 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
     report.fault = verify_superblock(s, bytes);
     if (report.fault) return false;
     const PoolTables t = tables_of(const_cast<void*>(mapped), shape_of(s));
-    report.chunks = t.chunk_count;
+    report.chunks = t.chunks_there();
     report.nodes = t.node_count;
     report.fault = verify_words(t, s);
     if (report.fault) return false;
@@ -61,7 +61,7 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
         const bool kept = word.state() == ChunkState::kept;
         report.owned_chunks += owned;
         report.kept_chunks += kept;
-        report.free_chunks += !owned && !kept;
+        report.free_chunks += !owned && !kept && i < report.chunks;
     }
     return true;
 }

@@ -11,7 +11,7 @@ namespace aep {
 /// What pool_check found. The counts are valid as far as the walk came.
 struct PoolReport {
     PoolFault fault;       // the first thing wrong, if any
-    u32 chunks = 0;        // in the pool
+    u32 chunks = 0;        // in the pool, as large as it is now
     u32 free_chunks = 0;   //
     u32 owned_chunks = 0;  //
     u32 kept_chunks = 0;   //

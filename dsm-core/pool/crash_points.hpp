@@ -30,6 +30,9 @@ inline constexpr const char* POOL_CRASH_POINTS[] = {
     "freeze: one run",          // one run of chunks is private now
     "freeze: all runs",         // before the fork itself
     "fork: child",              // in the child, before it maps the pool again
+    "grow: locked",             // nothing has changed
+    "grow: memory there",       // the file is longer, the pool is not
+    "grow: told",               // done, the lock still held
     "attach again: mapped",     // the child maps the pool, owns nothing
 };
 

@@ -6,10 +6,14 @@
 //             compare-and-swap: a kill leaves it free or owned.
 //
 //   offset 0               superblock, 4 KiB, constant after creation
+//   4 KiB                  PoolGrowth, one line: how much the pool has grown
 //   nodes_offset           node table: one PoolNodeEntry for each process that owns chunks
 //   chunk_words_offset     chunk table: one ChunkWord a chunk
 //   era_offset             what nodes share by reference (dsm-core/era), in pools from 64 MiB on
 //   chunks_offset          chunk 0 (a multiple of 4 MiB), chunk 1, … up to the end of the file
+//
+// All tables are made for the room that the pool may grow to, and all of it is mapped from the beginning; only what is in the
+// file is used (PoolTables::chunks_there).
 #pragma once
 
 #include <atomic>
@@ -19,7 +23,7 @@
 namespace aep {
 
 inline constexpr u64 POOL_MAGIC = 0x004c'4f4f'5050'4541;  // "AEPPOOL\0"
-inline constexpr u32 POOL_VERSION = 3;
+inline constexpr u32 POOL_VERSION = 4;
 inline constexpr usize SUPERBLOCK_BYTES = 4 * KiB;
 
 /// How much of everything the nodes that share objects have; dsm-core/era lays it out. All zero:
@@ -59,9 +63,9 @@ struct Superblock {
     u32 superblock_bytes;    // SUPERBLOCK_BYTES
     u64 layout_hash;         // POOL_LAYOUT_HASH of the program that created it
     u8 uuid[16];             // random: tells this pool from a later one at the same path
-    u64 file_bytes;          // size of the file
+    u64 file_bytes;          // size of the file when it was made
     u64 chunk_bytes;         // CHUNK_SIZE
-    u32 chunk_count;         // chunks in the file
+    u32 chunk_count;         // chunks in the file when it has all of its room
     u32 node_count;          // entries in the node table
     u64 nodes_offset;        // where the tables and the chunks begin
     u64 chunk_words_offset;  //
@@ -71,10 +75,18 @@ struct Superblock {
     u64 era_bytes;           //
     EraShape era;            //
     PoolTerms terms;         //
-    u8 reserved[3912];       // zero
+    u64 room_bytes;          // that the file may grow to
+    u8 reserved[3904];       // zero
     u64 checksum;            // over all bytes before it
 };
 static_assert(sizeof(Superblock) == SUPERBLOCK_BYTES);
+
+/// What changes when the pool grows: after the superblock, on a line of its own. One store makes it larger for everybody.
+struct PoolGrowth {
+    std::atomic<u64> chunks;  // more than when it was made; only grows
+    u64 reserved[7];          // zero
+};
+static_assert(sizeof(PoolGrowth) == CACHE_LINE);
 
 /// What of a superblock says where the tables lie. Whoever has verified one keeps this in memory
 /// that nobody else writes, and asks the pool no more.
@@ -83,12 +95,19 @@ struct PoolShape {
     u64 chunk_words_offset;
     u64 era_offset;
     u32 node_count;
-    u32 chunk_count;
+    u32 chunk_count;   // with all room
+    u32 first_chunks;  // when it was made
     EraShape era;
     bool operator==(const PoolShape&) const = default;
 };
 constexpr PoolShape shape_of(const Superblock& s) {
-    return {s.nodes_offset, s.chunk_words_offset, s.era_offset, s.node_count, s.chunk_count, s.era};
+    return {.nodes_offset = s.nodes_offset,
+            .chunk_words_offset = s.chunk_words_offset,
+            .era_offset = s.era_offset,
+            .node_count = s.node_count,
+            .chunk_count = s.chunk_count,
+            .first_chunks = static_cast<u32>((s.file_bytes - s.chunks_offset) / CHUNK_SIZE),
+            .era = s.era};
 }
 
 enum class PoolNodeState : u8 {
@@ -186,6 +205,8 @@ constexpr u64 pool_layout_hash() {
         offsetof(Superblock, chunks_offset),
         offsetof(Superblock, era),
         offsetof(Superblock, terms),
+        offsetof(Superblock, room_bytes),
+        sizeof(PoolGrowth),
         offsetof(PoolTerms, cluster),
         static_cast<u64>(Coherence::no),
         offsetof(Superblock, checksum),

@@ -40,11 +40,11 @@ struct Geometry {
     u64 chunks_offset;
 };
 
-/// Where everything lies in a file of `file_bytes`, `era_bytes` of which are not the pool's own.
-Geometry geometry_of(u64 file_bytes, u64 era_bytes) {
-    const u64 file_chunks = file_bytes / CHUNK_SIZE;
+/// Where everything lies in a file with room for `room_bytes`, `era_bytes` of which are not the pool's own.
+Geometry geometry_of(u64 room_bytes, u64 era_bytes) {
+    const u64 file_chunks = room_bytes / CHUNK_SIZE;
     Geometry g{};
-    g.nodes_offset = SUPERBLOCK_BYTES;
+    g.nodes_offset = SUPERBLOCK_BYTES + sizeof(PoolGrowth);
     // The tables are sized for all chunks of the file, then the tables' own chunks are taken off.
     g.nodes = nodes_for(static_cast<u32>(file_chunks));
     g.chunk_words_offset = round_up(g.nodes_offset + g.nodes * sizeof(PoolNodeEntry), OS_PAGE_SIZE);
@@ -75,15 +75,16 @@ bool name_cluster(PoolTerms& terms, const char* cluster) {
 }
 
 void make_superblock(Superblock& s, usize file_bytes, const u8 (&uuid)[16], const EraShape& era,
-                     usize era_bytes, const PoolTerms& terms) {
-    const Geometry g = geometry_of(file_bytes, era_bytes);
+                     usize era_bytes, const PoolTerms& terms, usize room_bytes) {
     s = {};
+    s.file_bytes = round_down(file_bytes, CHUNK_SIZE);
+    s.room_bytes = room_bytes < file_bytes ? s.file_bytes : round_down(room_bytes, CHUNK_SIZE);
+    const Geometry g = geometry_of(s.room_bytes, era_bytes);
     s.magic = POOL_MAGIC;
     s.version = POOL_VERSION;
     s.superblock_bytes = SUPERBLOCK_BYTES;
     s.layout_hash = POOL_LAYOUT_HASH;
     __builtin_memcpy(s.uuid, uuid, sizeof uuid);
-    s.file_bytes = round_down(file_bytes, CHUNK_SIZE);
     s.chunk_bytes = CHUNK_SIZE;
     s.chunk_count = g.chunks;
     s.node_count = g.nodes;
@@ -116,13 +117,16 @@ PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
     if (s.file_bytes > MAX_POOL_BYTES) return {AEP_FIELD(file_bytes), MAX_POOL_BYTES, RECREATE};
     if (s.file_bytes % CHUNK_SIZE != 0)
         return {AEP_FIELD(file_bytes), round_down(s.file_bytes, CHUNK_SIZE), RECREATE};
-    if (s.file_bytes != file_bytes) {
+    if (s.room_bytes < s.file_bytes || s.room_bytes > MAX_POOL_BYTES ||
+        s.room_bytes % CHUNK_SIZE != 0)
+        return {AEP_FIELD(room_bytes), s.file_bytes, RECREATE};
+    if (file_bytes < s.file_bytes || file_bytes > s.room_bytes) {
         return {"file size", 0, file_bytes, s.file_bytes,
                 "the file was cut or extended: move it away and let a new one be created"};
     }
     if (s.era_bytes > s.file_bytes / 2 || s.era_bytes % OS_PAGE_SIZE != 0)
         return {AEP_FIELD(era_bytes), 0, RECREATE};
-    const Geometry g = geometry_of(s.file_bytes, s.era_bytes);
+    const Geometry g = geometry_of(s.room_bytes, s.era_bytes);
     if (s.chunk_bytes != CHUNK_SIZE) return {AEP_FIELD(chunk_bytes), CHUNK_SIZE, RECREATE};
     if (s.chunk_count != g.chunks || g.chunks == 0)
         return {AEP_FIELD(chunk_count), g.chunks, RECREATE};
@@ -134,6 +138,8 @@ PoolFault verify_superblock(const Superblock& s, u64 file_bytes) {
     if (s.era_offset != g.era_offset) return {AEP_FIELD(era_offset), g.era_offset, RECREATE};
     if (s.chunks_offset != g.chunks_offset)
         return {AEP_FIELD(chunks_offset), g.chunks_offset, RECREATE};
+    if (s.file_bytes <= s.chunks_offset)
+        return {AEP_FIELD(file_bytes), s.chunks_offset + CHUNK_SIZE, RECREATE};
     if (s.heap_base != HEAP_BASE) return {AEP_FIELD(heap_base), HEAP_BASE, OTHER_PROGRAM};
     if (s.terms.lease_ms < MIN_LEASE_MS || s.terms.lease_ms > MAX_LEASE_MS)
         return {AEP_FIELD(terms.lease_ms), DEFAULT_LEASE_MS, RECREATE};

@@ -14,9 +14,11 @@ inline constexpr usize MAX_POOL_BYTES = HEAP_WINDOW / 2;
 
 /// The superblock of a new pool of `file_bytes` (rounded down to whole chunks), which must lie
 /// within [MIN_POOL_BYTES, MAX_POOL_BYTES]. `era`, `era_bytes`: see dsm-core/era/region.hpp; the
-/// latter far smaller than the file. What `terms` do not say is DEFAULT_LEASE_MS and coherent.
+/// latter far smaller than the file. What `terms` do not say is DEFAULT_LEASE_MS and coherent. `room_bytes`: that the pool
+/// may grow to, at most MAX_POOL_BYTES (rounded down, too; less than `file_bytes`: no more than that).
 void make_superblock(Superblock& superblock, usize file_bytes, const u8 (&uuid)[16],
-                     const EraShape& era = {}, usize era_bytes = 0, const PoolTerms& terms = {});
+                     const EraShape& era = {}, usize era_bytes = 0, const PoolTerms& terms = {},
+                     usize room_bytes = 0);
 
 /// Makes `cluster` the terms' name. False: it has 32 characters or more, or one that is no letter,
 /// digit, '.', '_' or '-'; the terms stay.
@@ -33,7 +35,7 @@ struct PoolFault {
 };
 
 /// Checks every field of a superblock against the others and against the size of the file it was
-/// read from. After a clean answer all offsets and counts can be used without further checks.
+/// read from, which may have grown. After a clean answer all offsets and counts can be used without further checks.
 PoolFault verify_superblock(const Superblock& superblock, u64 file_bytes);
 
 /// Bytes from the start of the file to the end of the chunk table: what is always backed by memory.

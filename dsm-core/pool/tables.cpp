@@ -49,15 +49,19 @@ u32 first_obstacle(const PoolTables& t, u32 first, u32 count, const u8* barred) 
 PoolTables tables_of(void* mapped, const PoolShape& s) {
     u8* base = static_cast<u8*>(mapped);
     return {reinterpret_cast<PoolNodeEntry*>(base + s.nodes_offset),
-            reinterpret_cast<std::atomic<u64>*>(base + s.chunk_words_offset), s.node_count,
-            s.chunk_count};
+            reinterpret_cast<std::atomic<u64>*>(base + s.chunk_words_offset),
+            reinterpret_cast<PoolGrowth*>(base + SUPERBLOCK_BYTES),
+            s.node_count,
+            s.chunk_count,
+            s.first_chunks};
 }
 
 ChunkIndex claim_run(const PoolTables& t, Owner owner, u32 count, u32 align, u32 from, bool exact,
                      const u8* barred) {
-    if (count == 0 || count > t.chunk_count) return NO_CHUNK;
+    const u32 there = t.chunks_there();
+    if (count == 0 || count > there) return NO_CHUNK;
     const u64 owned = ChunkWord::owned(owner.node, owner.generation).bits;
-    const u32 last = t.chunk_count - count;
+    const u32 last = there - count;
     usize first = exact ? from : round_up(from, align);
     while (first <= last) {
         const u32 candidate = static_cast<u32>(first);
@@ -101,9 +105,22 @@ u32 next_chunk_of_node(const PoolTables& t, u32 node, u32 from) {
     return t.chunk_count;
 }
 
+void grow_to(const PoolTables& t, u32 chunks) {
+    if (chunks <= t.first_chunks) return;
+    std::atomic<u64>& word = t.growth->chunks;
+    const u64 more = chunks - t.first_chunks;
+    u64 now = word.load(std::memory_order_relaxed);
+    // release: who sees it larger finds the memory there.
+    while (now < more && !word.compare_exchange_weak(now, more, std::memory_order_release)) {
+    }
+}
+
 PoolFault verify_words(const PoolTables& t, const Superblock& s) {
     constexpr const char* ADVICE =
         "a program wrote over the pool's tables: stop its users and let a new pool be created";
+    const u64 most = t.chunk_count - t.first_chunks;
+    if (const u64 more = t.growth->chunks.load(std::memory_order_acquire); more > most)
+        return {"grown chunks", SUPERBLOCK_BYTES, more, most, ADVICE};
     for (u32 i = 0; i < t.node_count; ++i) {
         const PoolNodeWord word = t.node(i);
         if (!word.valid()) {

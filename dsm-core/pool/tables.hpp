@@ -12,6 +12,8 @@
 //   free, keep | free, keep      by one owner's word: one of them, the other is told no
 //   claim_kept | claim_kept      one of them
 //   chunk, node, next | all      as it was a moment ago
+//   grow | grow                  the larger one; both may say that they have done it
+//   grow | claim                 what is new is taken, or overlooked once more
 #pragma once
 
 #include "dsm-core/pool/superblock.hpp"
@@ -22,9 +24,19 @@ namespace aep {
 struct PoolTables {
     PoolNodeEntry* nodes = nullptr;
     std::atomic<u64>* words = nullptr;
+    PoolGrowth* growth = nullptr;
     u32 node_count = 0;
-    u32 chunk_count = 0;
+    u32 chunk_count = 0;  // with all room
+    u32 first_chunks = 0;
 
+    /// The chunks that there are by now: the first of the table. The others are free and must not be touched. What cannot be
+    /// is cut to what can.
+    u32 chunks_there() const {
+        // acquire: the file was made longer before.
+        const u64 more = growth->chunks.load(std::memory_order_acquire);
+        return more < chunk_count - first_chunks ? first_chunks + static_cast<u32>(more)
+                                                 : chunk_count;
+    }
     PoolNodeWord node(u32 i) const { return {nodes[i].word.load(std::memory_order_acquire)}; }
     ChunkWord chunk(u32 i) const { return {words[i].load(std::memory_order_acquire)}; }
 };
@@ -61,6 +73,10 @@ bool claim_kept_chunk(const PoolTables& tables, Owner owner, u32 chunk);
 /// The first chunk at or after `from` that names `node`, whatever the generation; chunk_count if
 /// there is none.
 u32 next_chunk_of_node(const PoolTables& tables, u32 node, u32 from);
+
+/// Makes the pool one of `chunks` chunks, whose memory is there and clean, for everybody at once; never smaller. At most
+/// chunk_count.
+void grow_to(const PoolTables& tables, u32 chunks);
 
 /// The first fault in the words of both tables that no running process can be the cause of.
 PoolFault verify_words(const PoolTables& tables, const Superblock& superblock);

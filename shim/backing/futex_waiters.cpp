@@ -24,7 +24,7 @@ struct DirectoryEntry {
 /// nothing duplicates, and needs no descriptor. 0 if it cannot be had.
 uptr map_once_more(const PoolFile& file) {
     const long at = sys::call(__NR_mremap, static_cast<long>(pool_mapping_base(file)), 0,
-                              static_cast<long>(file.superblock.file_bytes), MREMAP_MAYMOVE);
+                              static_cast<long>(file.superblock.room_bytes), MREMAP_MAYMOVE);
     return sys::failed(at) ? 0 : static_cast<uptr>(at);
 }
 
@@ -103,7 +103,7 @@ void wake_shared_waiters(const PoolHere& pool) {
         }
     }
     sys::close(static_cast<int>(directory));
-    if (second != 0) sys::munmap(second, pool.file.superblock.file_bytes);
+    if (second != 0) sys::munmap(second, pool.file.superblock.room_bytes);
 }
 
 }  // namespace aep

@@ -29,7 +29,7 @@ uptr map_private(usize bytes) {
 }
 
 bool say_unmapped(const char* what, long error) {
-    const usize bytes = pool.file.superblock.file_bytes;
+    const usize bytes = pool.file.superblock.room_bytes;
     message("pool ", pool.file.path, ": cannot map ", what, " (", Bytes{bytes}, " at ",
             Hex{HEAP_BASE}, "): ", Errno{error},
             error == -ENOMEM ? ": raise ulimit -v or use a smaller pool" : "",
@@ -99,8 +99,7 @@ long map_pool_again(int fd) {
 
 void unmap_whole_pool() {
     const Superblock& s = pool.file.superblock;
-    if (pool.attached)
-        unmap_pool_file(pool.file, nullptr, pool_mapping_base(pool.file) + s.file_bytes);
+    if (pool.attached) unmap_pool_file(pool.file, nullptr, pool_mapping_end(pool.file));
     if (pool.here != nullptr) {
         sys::munmap(reinterpret_cast<uptr>(pool.here),
                     round_up(s.chunk_count, OS_PAGE_SIZE) + OS_PAGE_SIZE);
@@ -132,7 +131,7 @@ void close_chunks_here(u32 first, u32 count, bool accessible) {
 bool pool_is_scarce() {
     if (!pool.attached) return false;  // a child that cannot reach it any more
     constexpr u32 LOOKS = 64;
-    const u32 chunks = pool.tables.chunk_count;
+    const u32 chunks = pool.tables.chunks_there();
     const u32 looks = chunks < LOOKS ? chunks : LOOKS;
     u32 taken = 0;
     for (u32 i = 0; i < looks; ++i) {

@@ -28,16 +28,6 @@ void say(const char* path, const char* what, long error) {
     message("pool ", path, ": cannot create it: ", what, ": ", Errno{error});
 }
 
-/// What `call` says once no signal has interrupted it.
-template <class Call>
-long uninterrupted(Call call) {
-    long result;
-    do {
-        result = call();
-    } while (result == -EINTR);
-    return result;
-}
-
 /// The directory part of `path` ("." if it has none), as openat needs it.
 void directory_of(const char* path, char (&directory)[MAX_PATH]) {
     usize end = __builtin_strlen(path);
@@ -62,7 +52,7 @@ bool file_size_allowed(const char* path, usize bytes) {
 /// memory. False after a message.
 bool write_tables(const char* path, int fd, const PoolPlan& plan) {
     u8 uuid[16];
-    const long got = uninterrupted([&] { return sys::getrandom(uuid, sizeof uuid, 0); });
+    const long got = sys::uninterrupted([&] { return sys::getrandom(uuid, sizeof uuid, 0); });
     if (got != static_cast<long>(sizeof uuid)) {
         say(path, "getrandom", sys::failed(got) ? got : -EIO);
         return false;
@@ -91,8 +81,8 @@ bool write_tables(const char* path, int fd, const PoolPlan& plan) {
 /// What the pool will need of the file system: holes and locks. False after a message.
 bool file_system_fits(const char* path, int fd, usize bytes) {
     constexpr int PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-    const long punched =
-        uninterrupted([&] { return sys::fallocate(fd, PUNCH, bytes - CHUNK_SIZE, CHUNK_SIZE); });
+    const long punched = sys::uninterrupted(
+        [&] { return sys::fallocate(fd, PUNCH, bytes - CHUNK_SIZE, CHUNK_SIZE); });
     if (sys::failed(punched)) {
         const bool lacks_it = punched == -EOPNOTSUPP || punched == -ENOSYS;
         message("pool ", path,
@@ -120,7 +110,7 @@ bool fill(const char* path, int fd, const PoolPlan& plan) {
         say(path, "fchmod", result);
         return false;
     }
-    result = uninterrupted([&] { return sys::ftruncate(fd, bytes); });
+    result = sys::uninterrupted([&] { return sys::ftruncate(fd, bytes); });
     if (sys::failed(result)) {
         message("pool ", path, ": cannot create it: cannot make it ", Bytes{bytes},
                 " long: ", Errno{result}, ": lower AEP_POOL_SIZE");
@@ -240,8 +230,12 @@ bool plan_superblock(Superblock& made, const char* path, const PoolPlan& plan,
                 ": choose a larger pool, or fewer nodes, lanes, objects or messages");
         return false;
     }
-    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape), plan.terms);
-    return true;
+    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape), plan.terms, plan.room);
+    if (made.chunks_offset < made.file_bytes) return true;
+    message("pool ", path, ": cannot create it: the tables for the room that it may grow to, ",
+            Bytes{made.room_bytes}, ", would take ", Bytes{made.chunks_offset}, ", all of its ",
+            Bytes{bytes}, ": choose a larger size, or less room");
+    return false;
 }
 
 bool create_pool_file(const char* path, const PoolPlan& wanted) {
@@ -250,6 +244,11 @@ bool create_pool_file(const char* path, const PoolPlan& wanted) {
     if (bytes < MIN_POOL_BYTES || bytes > MAX_POOL_BYTES) {
         message("pool ", path, ": cannot create it: its size is ", Bytes{bytes}, ", expected ",
                 Bytes{MIN_POOL_BYTES}, " to ", Bytes{MAX_POOL_BYTES}, ": change AEP_POOL_SIZE");
+        return false;
+    }
+    if (plan.room > MAX_POOL_BYTES) {
+        message("pool ", path, ": cannot create it: the room that it may grow to is ",
+                Bytes{plan.room}, ", expected at most ", Bytes{MAX_POOL_BYTES});
         return false;
     }
     plan.bytes = round_down(bytes, CHUNK_SIZE);

@@ -12,7 +12,9 @@ inline constexpr usize PATH_SLACK = 48;
 
 /// What a new pool is to be.
 struct PoolPlan {
-    usize bytes = 0;     // 0: DEFAULT_POOL_BYTES, or a device's size
+    usize bytes = 0;  // 0: DEFAULT_POOL_BYTES, or a device's size
+    usize room =
+        0;  // that it may grow to; 0, or less than its size: not at all, or a device's size
     era::Sizes sizes{};  // of what its nodes share
     PoolTerms terms{};   // what they hold alike
 };

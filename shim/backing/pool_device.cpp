@@ -81,19 +81,6 @@ u64 first_foreign_byte(const char* path, const std::atomic<u64>* words, const Po
     return SUPERBLOCK_BYTES;
 }
 
-/// The first byte from `from` on that is not zero; `bytes`: there is none. -errno.
-long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
-    for (u64 begin = round_down(from, align); begin < bytes; begin += WINDOW) {
-        const Mapping part(fd, begin, bytes - begin < WINDOW ? bytes - begin : WINDOW, PROT_READ);
-        if (part.failed()) return part.error();
-        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0;
-             i < part.bytes() / sizeof(u64); ++i)
-            if (words_of(part)[i].load(std::memory_order_relaxed) != 0)
-                return static_cast<long>(begin + i * sizeof(u64));
-    }
-    return static_cast<long>(bytes);
-}
-
 /// Past the caches, so that the next word is not in memory before this one after a fence.
 void write_word(std::atomic<u64>& word, u64 value) {
     _mm_stream_si64(reinterpret_cast<long long*>(&word), static_cast<long long>(value));
@@ -120,6 +107,18 @@ bool write_superblock(const char* path, std::atomic<u64>* words, const PoolPlan&
 
 }  // namespace
 
+long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
+    for (u64 begin = round_down(from, align); begin < bytes; begin += WINDOW) {
+        const Mapping part(fd, begin, bytes - begin < WINDOW ? bytes - begin : WINDOW, PROT_READ);
+        if (part.failed()) return part.error();
+        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0;
+             i < part.bytes() / sizeof(u64); ++i)
+            if (words_of(part)[i].load(std::memory_order_relaxed) != 0)
+                return static_cast<long>(begin + i * sizeof(u64));
+    }
+    return static_cast<long>(bytes);
+}
+
 bool find_dax_device(const struct stat& st, DaxDevice& device) {
     if (!S_ISCHR(st.st_mode)) return false;
     // No other character device has both of these.
@@ -136,13 +135,18 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
                 ": reconfigure the device (daxctl create-device --align 2097152)");
         return false;
     }
-    if (size < MIN_POOL_BYTES || size > MAX_POOL_BYTES || (bytes != 0 && bytes != device.bytes)) {
+    if (size < MIN_POOL_BYTES || size > MAX_POOL_BYTES || bytes > size ||
+        (bytes != 0 && bytes < MIN_POOL_BYTES)) {
         message("pool ", path, ": the device has ", Bytes{device.bytes}, ", expected ",
-                Bytes{bytes != 0 ? bytes : MIN_POOL_BYTES}, bytes != 0 ? "" : " or more",
-                bytes != 0 ? ": its size cannot be chosen, leave it out" : ": use a larger one");
+                Bytes{bytes > size ? bytes : MIN_POOL_BYTES}, " or more: use a larger one",
+                bytes != 0 ? ", or give another --size" : "");
         return false;
     }
-    const PoolPlan plan{size, wanted.sizes, wanted.terms};
+    // What it does not use at first it can grow into.
+    const PoolPlan plan{.bytes = bytes == 0 ? size : round_down(bytes, CHUNK_SIZE),
+                        .room = wanted.room > size ? wanted.room : size,
+                        .sizes = wanted.sizes,
+                        .terms = wanted.terms};
     const Mapping head(fd, 0, round_up(SUPERBLOCK_BYTES, device.align), PROT_READ | PROT_WRITE);
     if (head.failed()) {
         message("pool ", path, ": cannot map it: ", Errno{head.error()});

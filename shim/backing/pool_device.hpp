@@ -22,9 +22,12 @@ struct DaxDevice {
 bool find_dax_device(const struct stat& st, DaxDevice& device);
 
 /// Makes the device a pool unless it is one (or looks like one: that is judged later). Only zeros
-/// are ever overwritten. `plan.bytes`: the size that is asked for, 0: any. Machines that create at once have the same plan,
+/// are ever overwritten. `plan.bytes`: the size that is asked for, 0: the device's. Machines that create at once have the same plan,
 /// or none of them gets a pool. False after a message.
 bool create_on_device(const char* path, int fd, const DaxDevice& device, const PoolPlan& plan);
+
+/// The first byte of a device from `from` on that is not zero; `bytes`: there is none before that. -errno. `align`: its own.
+long first_used_byte(int fd, u64 from, u64 bytes, u64 align);
 
 /// Whether the path is absolute and leads to where devices are, however it is spelt: a file there is memory of
 /// this machine alone, made by mistake for a device that is not there. Not so below /dev/shm, nor on what else is mounted

@@ -80,6 +80,16 @@ bool acceptable(const char* path, const struct stat& st, bool dax) {
     return true;
 }
 
+/// Whether the file, whose superblock is sound, has all of what the pool has grown to.
+PoolFault verify_length(const PoolFile& file, int fd, u64 file_bytes) {
+    u64 more = 0;
+    const u64 most = (file_bytes - file.superblock.file_bytes) / CHUNK_SIZE;
+    if (!read_pool(file, fd, &more, sizeof more, SUPERBLOCK_BYTES) || more <= most) return {};
+    return {"grown chunks", SUPERBLOCK_BYTES, more, most,
+            "the file was cut, or a program wrote over the pool's tables: move it away and let a "
+            "new one be created"};
+}
+
 /// Reads and judges the superblock. False after a message.
 bool read_superblock(PoolFile& file, int fd, u64 file_bytes) {
     Superblock& s = file.superblock;
@@ -95,6 +105,7 @@ bool read_superblock(PoolFile& file, int fd, u64 file_bytes) {
     }
     PoolFault fault = verify_superblock(s, file_bytes);
     if (!fault) fault = era::verify_region(s);
+    if (!fault) fault = verify_length(file, fd, file_bytes);
     if (fault) {
         message("pool ", file.path, ": ", fault.field, " at offset ", fault.offset, " is ",
                 Hex{fault.found}, ", expected ", Hex{fault.expected}, ": ", fault.advice);
@@ -307,9 +318,8 @@ uptr run_end(const u8* barred, uptr at, uptr end) {
 }  // namespace
 
 long map_pool_file(const PoolFile& file, int fd, const u8* barred) {
-    const Superblock& s = file.superblock;
     const uptr base = pool_mapping_base(file);
-    const uptr end = base + s.file_bytes;
+    const uptr end = pool_mapping_end(file);
     // What lies between the tables and chunk 0 stays unmapped.
     long result = map_part(file, fd, base, base + tables_bytes(file), PROT_READ | PROT_WRITE);
     if (sys::failed(result)) return result;

@@ -50,9 +50,8 @@ int reopen_pool_file(const PoolFile& file);
 /// Reads part of the pool, which a device does not let itself be read. False: it cannot be.
 bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at);
 
-/// Maps all of the file shared, tables just below the heap window and chunk 0 at its start, the
-/// chunks without access; not
-/// inherited by fork. Parts of the window whose chunks have barred[i] != 0 (null: none) are left as
+/// Maps all of the file shared, and the room that it may grow into: tables just below the heap window and chunk 0 at its
+/// start, the chunks without access; not inherited by fork. Parts of the window whose chunks have barred[i] != 0 (null: none) are left as
 /// they are. 0 or -errno, with nothing mapped.
 long map_pool_file(const PoolFile& file, int fd, const u8* barred);
 
@@ -63,9 +62,12 @@ long open_era_region(const PoolFile& file);
 /// Unmaps what map_pool_file maps, up to the address `end`.
 void unmap_pool_file(const PoolFile& file, const u8* barred, uptr end);
 
-/// Address of the file's offset 0 in the mapping.
+/// Address of the file's offset 0 in the mapping, and of its end with all room that the pool has.
 inline uptr pool_mapping_base(const PoolFile& file) {
     return HEAP_BASE - file.superblock.chunks_offset;
+}
+inline uptr pool_mapping_end(const PoolFile& file) {
+    return pool_mapping_base(file) + file.superblock.room_bytes;
 }
 
 }  // namespace aep

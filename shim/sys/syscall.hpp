@@ -37,6 +37,16 @@ inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 /// True for a value that stands for an error (-4095 .. -1).
 constexpr bool failed(long value) { return static_cast<unsigned long>(value) > -4096UL; }
 
+/// What `call` says once no signal has interrupted it.
+template <class Call>
+long uninterrupted(Call call) {
+    long result;
+    do {
+        result = call();
+    } while (result == -EINTR);
+    return result;
+}
+
 template <class T>
 long word(T* pointer) {
     return reinterpret_cast<long>(pointer);

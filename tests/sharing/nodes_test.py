@@ -101,9 +101,13 @@ class NodesTest(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.home)
         self.addCleanup(end_daemons_in, self, self.home)
         self.pool = f"{self.home}/pool"
+        self.make_pool()
         self.nodes = [Node(self, n) for n in range(1, self.count + 1)]
         for node in self.nodes:
             node.up()
+
+    def make_pool(self):
+        """Unless the first node is to make one, as usual."""
 
     def tearDown(self):
         for node in self.nodes:

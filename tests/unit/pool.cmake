@@ -6,7 +6,7 @@ gtest_discover_tests(unit_pool_tables DISCOVERY_TIMEOUT 60 PROPERTIES LABELS uni
 
 if(NOT AEP_SANITIZE STREQUAL "thread")
   add_executable(unit_pool pool_anonymous.cpp pool_claims.cpp pool_paths.cpp pool_device.cpp pool_exhaustion.cpp pool_files.cpp
-    pool_fork.cpp pool_fork_memory.cpp pool_headroom.cpp pool_message.cpp)
+    pool_fork.cpp pool_fork_memory.cpp pool_grow.cpp pool_headroom.cpp pool_message.cpp)
   target_link_libraries(unit_pool PRIVATE aep_shim_backing test_main)
   gtest_discover_tests(unit_pool DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 180)
 

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "dsm-core/pool/crash_points.hpp"
+#include "tests/unit/growing.hpp"
 #include "tests/unit/pool_fixture.hpp"
 #include "tests/unit/refused_call.hpp"
 
@@ -112,6 +113,7 @@ class CrashPoint : public ::testing::Test {
 };
 
 bool is_of_creation(const char* point) { return std::strncmp(point, "create: ", 8) == 0; }
+bool is_of_growth(const char* point) { return std::strncmp(point, "grow: ", 6) == 0; }
 
 /// With a neighbour that lives throughout, and a dead one that held nearly everything.
 bool survives(const char* point, int nth, bool (*dies_at)(const std::string&, const char*, int)) {
@@ -148,7 +150,7 @@ bool survives(const char* point, int nth, bool (*dies_at)(const std::string&, co
 
 TEST_F(CrashPoint, EveryPointOfTheWorkIsSurvived) {
     for (const char* point : POOL_CRASH_POINTS)
-        if (!is_of_creation(point))
+        if (!is_of_creation(point) && !is_of_growth(point))
             EXPECT_TRUE(survives(point, 1, dies_at)) << point << " was never reached";
 }
 
@@ -169,6 +171,43 @@ TEST_F(CrashPoint, CreationIsWholeOrNotAtAll) {
         in_child([&] { attach(directory.file(), SMALL); });
         expect_all_chunks_come_back(directory.file());
         EXPECT_EQ(directory.names().size(), 1u);
+    }
+}
+
+TEST_F(CrashPoint, WhoDiesWhileItGrowsLeavesTheOldSizeOrTheNewOne) {
+    for (const char* point : POOL_CRASH_POINTS) {
+        if (!is_of_growth(point)) continue;
+        const Directory directory;
+        const std::string path = directory.file();
+        make_roomy_pool(path);
+        const Signal full, died, looked, grown;
+        const pid_t user = start_child([&] {  // it has all there is
+            const Backing* b = attach(path);
+            EXPECT_EQ(take_all(b), ROOMY_CHUNKS);
+            full.say();
+            died.wait();
+            const u32 more = take_all(b);
+            EXPECT_EQ(more, std::strcmp(point, "grow: told") == 0 ? ROOM_CHUNKS - ROOMY_CHUNKS : 0);
+            looked.say();
+            grown.wait();
+            EXPECT_EQ(more + take_all(b), ROOM_CHUNKS - ROOMY_CHUNKS);
+        });
+        full.wait();
+        *plan = {};
+        plan->target = point;
+        plan->nth = 1;
+        const int status = wait_for(start_child([&] {
+            crash_point_hook = at_point;
+            grow(path, ROOM_BYTES);
+        }));
+        EXPECT_EQ(status, SIGKILL) << point << " was never reached";
+        check(path);
+        died.say();
+        looked.wait();
+        in_child([&] { EXPECT_TRUE(grow(path, ROOM_BYTES)); });  // the lock has gone with the dead
+        grown.say();
+        EXPECT_EQ(wait_for(user), 0) << point;
+        expect_all_chunks_come_back(path);
     }
 }
 

@@ -98,10 +98,33 @@ TEST(PoolDevice, WhatHoldsDataIsRefusedAndStaysAsItIs) {
 
 TEST(PoolDevice, SizeAndAlignmentAreTheDevice_s) {
     const Memory memory;
-    EXPECT_FALSE(memory.create(BYTES / 2));
+    EXPECT_FALSE(memory.create(BYTES + CHUNK_SIZE));
+    EXPECT_FALSE(memory.create(CHUNK_SIZE));
     EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {BYTES, 1 * GiB}, {}));
     EXPECT_FALSE(create_on_device("/dev/test", memory.fd(), {CHUNK_SIZE, 2 * MiB}, {}));
     EXPECT_EQ(memory.first_page(), std::vector<u8>(SUPERBLOCK_BYTES));
+}
+
+TEST(PoolDevice, OneThatIsNotUsedWholeCanGrow) {
+    const Memory memory;
+    ASSERT_TRUE(memory.create(BYTES / 2));
+    const PoolTables t = memory.tables();
+    EXPECT_EQ(memory.superblock().room_bytes, BYTES);
+    EXPECT_EQ(t.chunks_there(), (BYTES / 2 - memory.superblock().chunks_offset) / CHUNK_SIZE);
+    EXPECT_TRUE(memory.is_pool());
+    EXPECT_TRUE(memory.create());  // another machine, which asks for no size
+    grow_to(t, t.chunk_count);
+    EXPECT_TRUE(memory.create(BYTES / 2));  // and one that is late
+    EXPECT_EQ(t.chunks_there(), t.chunk_count);
+}
+
+TEST(PoolDevice, WhatAPoolGrowsIntoIsLookedAt) {
+    const Memory memory;
+    EXPECT_EQ(first_used_byte(memory.fd(), BYTES / 2, BYTES, ALIGN), static_cast<long>(BYTES));
+    memory[BYTES / 2 - 8] = 1;  // before it
+    EXPECT_EQ(first_used_byte(memory.fd(), BYTES / 2, BYTES, ALIGN), static_cast<long>(BYTES));
+    memory[BYTES - 8] = 1;
+    EXPECT_EQ(first_used_byte(memory.fd(), BYTES / 2, BYTES, ALIGN), static_cast<long>(BYTES - 8));
 }
 
 TEST(PoolDevice, WhetherCachesAreCoherentMustBeSaidOfANewOne) {

@@ -229,14 +229,17 @@ TEST(PoolFile, RefusesEachDamagedField) {
     };
     const Case cases[] = {
         {"magic at offset 0", [](Superblock& s) { s.magic ^= 1; }},
-        {"version at offset 8 is 0x63, expected 0x3", [](Superblock& s) { s.version = 0x63; }},
+        {"version at offset 8 is 0x63, expected 0x4", [](Superblock& s) { s.version = 0x63; }},
         {"era_bytes at offset", [](Superblock& s) { s.era_bytes = OS_PAGE_SIZE; }},
         {"superblock_bytes at offset 12", [](Superblock& s) { s.superblock_bytes = 512; }},
         {"layout_hash at offset 16", [](Superblock& s) { s.layout_hash ^= 1; }},
         {"file_bytes at offset 40", [](Superblock& s) { s.file_bytes = 0; }},
         {"file_bytes at offset 40", [](Superblock& s) { s.file_bytes += 1; }},
         {"file_bytes at offset 40", [](Superblock& s) { s.file_bytes = ~u64{0}; }},
-        {"file size at offset 0", [](Superblock& s) { s.file_bytes += CHUNK_SIZE; }},
+        {"file size at offset 0", [](Superblock& s) { s.room_bytes = s.file_bytes += CHUNK_SIZE; }},
+        {"room_bytes at offset 176", [](Superblock& s) { s.room_bytes -= CHUNK_SIZE; }},
+        {"room_bytes at offset 176", [](Superblock& s) { s.room_bytes += 1; }},
+        {"room_bytes at offset 176", [](Superblock& s) { s.room_bytes = ~u64{0}; }},
         {"chunk_bytes at offset 48", [](Superblock& s) { s.chunk_bytes = 2 * MiB; }},
         {"chunk_count at offset 56", [](Superblock& s) { s.chunk_count = ~0u; }},
         {"node_count at offset 60", [](Superblock& s) { s.node_count = 0; }},
@@ -248,7 +251,7 @@ TEST(PoolFile, RefusesEachDamagedField) {
         {"terms.coherent at offset 140",
          [](Superblock& s) { s.terms.coherent = Coherence::unsaid; }},
         {"terms.cluster at offset 144", [](Superblock& s) { s.terms.cluster[0] = ' '; }},
-        {"reserved at offset 177", [](Superblock& s) { s.reserved[1] = 1; }},
+        {"reserved at offset 185", [](Superblock& s) { s.reserved[1] = 1; }},
     };
     for (const Case& c : cases) {
         overwrite(path, 0, &sound, sizeof sound);

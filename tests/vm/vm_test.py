@@ -145,7 +145,7 @@ class Machines(NodesTest):
             self.write_to_pool(offset, b"photo")
             self.assertIn(f"the first of its data is at offset {offset}", self.refused(one, "--node", "1"))
             self.write_to_pool(offset, bytes(5))
-        self.assertIn("its size cannot be chosen", self.refused(one, "--node", "1", "--pool-size", "64M"))
+        self.assertIn("use a larger one, or give another --size", self.refused(one, "--node", "1", "--pool-size", "1T"))
         done = one.machine.run("python3", "-c", "print('runs')",
                                env={"LD_PRELOAD": LIBRARY, "AEP_CONTEXT": "none", "AEP_POOL": DEVICE})
         self.assertEqual(done.stdout, "runs\n")

@@ -248,16 +248,22 @@ class CommandLine {
         CLI::App* create = sub(
             "create", "make a pool, with sizes of your choice",
             [this] { return create_pool(pool_path_, plan_, target_.json); });
-        create
-            ->add_option_function<std::string>(
-                "--size",
-                [this](const std::string& text) {
-                    if (!parse_size(text.c_str(), plan_.bytes))
-                        throw CLI::ValidationError(
-                            "--size", "'" + text + "': expected bytes, or with K, M, G, T");
-                },
-                "of a file: bytes, or with K, M, G, T (default 1G); a device has its own")
-            ->type_name("SIZE");
+        const auto size = [](CLI::App* of, const char* name, usize& to, const char* help) {
+            return of
+                ->add_option_function<std::string>(
+                    name,
+                    [name, &to](const std::string& text) {
+                        if (!parse_size(text.c_str(), to))
+                            throw CLI::ValidationError(
+                                name, "'" + text + "': expected bytes, or with K, M, G, T");
+                    },
+                    help)
+                ->type_name("SIZE");
+        };
+        size(create, "--size", plan_.bytes,
+             "bytes, or with K, M, G, T (default: of a file 1G, of a device all it has)");
+        size(create, "--room", plan_.room,
+             "that it may grow to: costs addresses (default: of a file 4 times its size)");
         const auto number = [&](const char* name, u32& to, u32 least, u32 most, const char* help) {
             create->add_option(name, to, help)->check(CLI::Range(least, most));
         };
@@ -279,6 +285,22 @@ class CommandLine {
         sub(
             "info", "what it is, and who uses it",
             [this] { return show_pool(pool_path_, target_.json); });
+        CLI::App* grow = sub("grow", "make it larger while it is in use", [this] {
+            return enlarge_pool(pool_path_, grow_bytes_, grow_more_, target_.json);
+        });
+        grow->add_option_function<std::string>(
+                "--size",
+                [this](const std::string& text) {
+                    grow_more_ = text[0] == '+';
+                    if (!parse_size(text.c_str() + grow_more_, grow_bytes_))
+                        throw CLI::ValidationError("--size",
+                                                   "'" + text +
+                                                       "': expected bytes, or with K, M, G, T, and "
+                                                       "a + before: so much more");
+                },
+                "that it is to have; with a + before: by how much it is to grow")
+            ->type_name("[+]SIZE")
+            ->required();
         sub("destroy", "remove the file, or clear the device",
             [this] { return remove_pool(pool_path_, force_, target_.json); })
             ->add_flag("--force", force_,
@@ -338,6 +360,8 @@ class CommandLine {
     std::string pool_path_;
     u32 node_ = 0, generation_ = 0;
     PoolPlan plan_;
+    usize grow_bytes_ = 0;
+    bool grow_more_ = false;
     std::string listen_;
     std::function<int()> action_ = [] { return 2; };
 };

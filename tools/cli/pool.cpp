@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 
 #include "node/pool_terms.hpp"
@@ -37,6 +38,7 @@ Json json_of(const PoolFacts& f) {
     return {{"path", f.path},
             {"memory", name_of(f.memory)},
             {"bytes", f.bytes},
+            {"room_bytes", f.room_bytes},
             {"present_bytes", f.present},
             {"chunk_bytes", f.chunk_bytes},
             {"free_bytes", f.free_bytes},
@@ -66,6 +68,9 @@ std::string text_of(const PoolFacts& f) {
     line("memory", fmt::format("{} for heaps, {} free, {} kept for objects of dead nodes",
                                bytes_text(f.chunk_bytes), bytes_text(f.free_bytes),
                                bytes_text(f.kept_bytes)));
+    line("room", f.room_bytes == f.bytes
+                     ? std::string("it cannot grow: it has all of its room")
+                     : fmt::format("it can grow to {} (aep pool grow)", bytes_text(f.room_bytes)));
     line("shared",
          f.shape.nodes == 0
              ? std::string("nothing: it is too small for several nodes")
@@ -94,6 +99,12 @@ int show_pool(const std::string& path, bool json) {
     const PoolFacts facts = look_at_pool(path);
     print(json ? json_text(json_of(facts)) : text_of(facts));
     return 0;
+}
+
+int enlarge_pool(const std::string& path, u64 bytes, bool more, bool json) {
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit of the file size is an error with a text
+    grow_pool(path, bytes, more);
+    return show_pool(path, json);
 }
 
 int remove_pool(const std::string& path, bool force, bool json) {

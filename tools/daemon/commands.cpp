@@ -133,7 +133,8 @@ Json membership_of(const NodeHost& host) {
 
 Json pool_of(const PoolHere& pool) {
     u32 free = 0, own = 0, kept = 0;
-    for (u32 c = 0; c < pool.tables.chunk_count; ++c) {
+    const u32 there = pool.tables.chunks_there();
+    for (u32 c = 0; c < there; ++c) {
         const ChunkWord word = pool.tables.chunk(c);
         free += word.bits == FREE_CHUNK.bits;
         own += word.state() == ChunkState::owned && word.node() == pool.owner.node;
@@ -143,7 +144,8 @@ Json pool_of(const PoolHere& pool) {
     const Capacity capacity = capacity_of(pool, free_bytes);
     const PoolTerms& terms = pool.file.superblock.terms;
     return {{"path", pool.file.path},
-            {"bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
+            {"bytes", u64{there} * CHUNK_SIZE},
+            {"room_bytes", u64{pool.tables.chunk_count} * CHUNK_SIZE},
             {"free_bytes", free_bytes},
             {"usable_bytes", capacity.usable()},
             {"usable_bound", capacity.bound()},

@@ -194,8 +194,8 @@ NodeStanding CorosyncEngine::judge(const OtherNode& other, u64 now_ms) {
         std::countr_zero(view_.members & view_.present) == static_cast<int>(own_node());
     if (!mine && !begun) return NodeStanding::suspect;
     const std::string host = printable(view_.hosts[other.node], sizeof view_.hosts[other.node]);
-    return fence_.has_cut_off(other, host.empty() ? other.name : host,
-                              now_ms - lost.since_ms, now_ms)
+    return fence_.has_cut_off(other, host.empty() ? other.name : host, now_ms - lost.since_ms,
+                              now_ms)
                ? NodeStanding::fenced
                : NodeStanding::suspect;
 }

@@ -6,7 +6,8 @@
 namespace aep {
 
 /// Keeps standard error as it is, at a high descriptor that programs which are executed do not get. Once, at the start, if
-/// something is to be said at the end.
+/// something is to be said at the end. A forked child keeps nothing: whoever reads a pipe to its end waits for every copy, and a
+/// daemon has closed its own.
 void keep_stderr();
 
 /// Makes it standard error again if the program has closed its own. Nothing if what was kept is not there any more: the program

@@ -124,7 +124,7 @@ void aep_begin_watching(uptr own_begin, uptr own_end) {
     own_code_lies_at(own_begin, own_end);
     const Settings& wanted = settings();
     const bool profile = wanted.profile != nullptr || wanted.leaks;
-    if (profile || wanted.stats) keep_stderr();
+    if ((profile || wanted.stats) && !stays_on_libc()) keep_stderr();
     choose_unwinder(wanted.stacks);
     if ((!profile && wanted.guard == 0) || stays_on_libc()) return;
     watch.rate.store(wanted.profile_rate, std::memory_order_relaxed);

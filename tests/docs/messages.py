@@ -55,6 +55,10 @@ NOTHING_TO_DO = {
     "are not taken back yet": "it is waited for",
     "a message of more than": "of a peer that is no client of ours",
     "cleared %s of %s": "progress",
+    "clearing its new part": "what failed, to which the function that is called adds the error",
+    "mapping its new part": "the same",
+    "locking it": "the same",
+    "already: it only grows": "nothing is to be done: it has as much",
 }
 
 

@@ -26,7 +26,7 @@ TEST(Message, FormatsEveryKindOfPart) {
     EXPECT_EQ(line_of(Hex{0}, ' ', Hex{0x1200'0000'0000}, ' ', Hex{~0ull}),
               "aep: 0x0 0x120000000000 0xffffffffffffffff");
     EXPECT_EQ(line_of(Errno{-ENOENT}), "aep: ENOENT (no such file or directory)");
-    EXPECT_EQ(line_of(Errno{ENOSPC}), "aep: ENOSPC (no space left on the file system)");
+    EXPECT_EQ(line_of(Errno{ENOSPC}), "aep: ENOSPC (no space left on the file system: free some)");
     EXPECT_EQ(line_of(Errno{-4000}), "aep: errno 4000");
     EXPECT_EQ(line_of(Bytes{0}, ' ', Bytes{1000}, ' ', Bytes{64 * KiB}, ' ', Bytes{3 * GiB}),
               "aep: 0 B 1000 B 64 KiB 3 GiB");

@@ -67,6 +67,14 @@ class Profile(WatchTest):
                 self.assertEqual(ended.returncode, 0)
                 self.assertIn(said, ended.stderr)
 
+    def test_a_daemon_keeps_no_pipe_of_whoever_started_it(self):
+        """Who reads all that it says would wait for its end."""
+        script = ("import os, signal\nchild = os.fork()\nif child == 0:\n  os.closerange(0, 3)\n  signal.pause()\n"
+                  "print(child)")
+        ended = self.tool("/usr/bin/python3", "-c", script, env=self.environment(AEP_STATS="1"))
+        os.kill(int(ended.stdout), signal.SIGKILL)
+        self.assertIn("live blocks: ", ended.stderr)
+
     def test_a_file_of_the_programs_own_is_not_written_to(self):
         """It has taken the place of what the library kept."""
         script = ("import os\nf = os.open('own', os.O_CREAT | os.O_WRONLY)\nos.close(2)\n"

@@ -44,7 +44,8 @@ class CommandLine {
     int parse_and_run(int argc, char** argv) {
         try {
             app_.parse(argc, argv);
-            target_.paths = context_paths(name_, directory_, socket_);
+            if (!app_.got_subcommand("pool"))
+                target_.paths = context_paths(name_, directory_, socket_);
             if (timeout_s_) target_.patience_ms = static_cast<int>(*timeout_s_ * 1000);
             return action_();
         } catch (const CLI::ParseError& error) {

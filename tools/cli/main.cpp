@@ -233,24 +233,10 @@ class CommandLine {
             ->type_name("yes|no");
     }
 
-    /// Pools by themselves: these ask no daemon.
-    void make_pool_commands() {
-        CLI::App* all = app_.add_subcommand("pool", "make, look at and remove pools");
-        all->require_subcommand(1);
-        const auto sub = [&](const char* name, const char* help, std::function<int()> action) {
-            CLI::App* one = all->add_subcommand(name, help);
-            one->add_option("path", pool_path_,
-                            "a file (tmpfs, hugetlbfs, ext4, xfs) or a DAX device")
-                ->required();
-            one->add_flag("--json", target_.json, "print JSON");
-            one->callback([this, action = std::move(action)] { action_ = action; });
-            return one;
-        };
-        CLI::App* create = sub(
-            "create", "make a pool, with sizes of your choice",
-            [this] { return create_pool(pool_path_, plan_, target_.json); });
-        const auto size = [](CLI::App* of, const char* name, usize& to, const char* help) {
-            return of
+    /// What a pool is made for.
+    void add_sizes(CLI::App* create) {
+        const auto size = [&](const char* name, usize& to, const char* help) {
+            create
                 ->add_option_function<std::string>(
                     name,
                     [name, &to](const std::string& text) {
@@ -261,9 +247,9 @@ class CommandLine {
                     help)
                 ->type_name("SIZE");
         };
-        size(create, "--size", plan_.bytes,
+        size("--size", plan_.bytes,
              "bytes, or with K, M, G, T (default: of a file 1G, of a device all it has)");
-        size(create, "--room", plan_.room,
+        size("--room", plan_.room,
              "that it may grow to: costs addresses (default: of a file 4 times its size)");
         const auto number = [&](const char* name, u32& to, u32 least, u32 most, const char* help) {
             create->add_option(name, to, help)->check(CLI::Range(least, most));
@@ -282,6 +268,24 @@ class CommandLine {
                "more than 8 nodes fewer)");
         number("--clients", sizes.clients, 1, era::MOST_CLIENTS,
                "of each node: that others can find by name (default 1024)");
+    }
+
+    /// Pools by themselves: these ask no daemon.
+    void make_pool_commands() {
+        CLI::App* all = app_.add_subcommand("pool", "make, look at and remove pools");
+        all->require_subcommand(1);
+        const auto sub = [&](const char* name, const char* help, std::function<int()> action) {
+            CLI::App* one = all->add_subcommand(name, help);
+            one->add_option("path", pool_path_,
+                            "a file (tmpfs, hugetlbfs, ext4, xfs) or a DAX device")
+                ->required();
+            one->add_flag("--json", target_.json, "print JSON");
+            one->callback([this, action = std::move(action)] { action_ = action; });
+            return one;
+        };
+        CLI::App* create = sub("create", "make a pool, with sizes of your choice",
+                               [this] { return create_pool(pool_path_, plan_, target_.json); });
+        add_sizes(create);
         add_terms(create);
         sub(
             "info", "what it is, and who uses it",

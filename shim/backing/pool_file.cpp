@@ -83,8 +83,13 @@ bool acceptable(const char* path, const struct stat& st, bool dax) {
 /// Whether the file, whose superblock is sound, has all of what the pool has grown to.
 PoolFault verify_length(const PoolFile& file, int fd, u64 file_bytes) {
     u64 more = 0;
-    const u64 most = (file_bytes - file.superblock.file_bytes) / CHUNK_SIZE;
+    u64 most = (file_bytes - file.superblock.file_bytes) / CHUNK_SIZE;
     if (!read_pool(file, fd, &more, sizeof more, SUPERBLOCK_BYTES) || more <= most) return {};
+    // It may have grown since its length was taken: the memory is there before the word says so.
+    struct stat st;
+    if (!sys::failed(sys::fstat(fd, &st)) && static_cast<u64>(st.st_size) > file_bytes)
+        most = (static_cast<u64>(st.st_size) - file.superblock.file_bytes) / CHUNK_SIZE;
+    if (more <= most) return {};
     return {"grown chunks", SUPERBLOCK_BYTES, more, most,
             "the file was cut, or a program wrote over the pool's tables: move it away and let a "
             "new one be created"};

@@ -12,6 +12,8 @@ namespace {
 TEST(HostedNodes, RandomLivesLeaveNothing) {
     constexpr u32 NODES = 2, CLIENTS = 2, LIVES = 2;
     constexpr int STEPS = 20000 / SLOWNESS;
+    u64 received_in_all = 0,
+        came_in = 0;  // of one seed all may come from the own node, on a loaded machine
     for (u64 seed = 1; seed <= 3; ++seed) {
         World world({.nodes = NODES, .clients = CLIENTS});
         Roster roster(NODES, CLIENTS);
@@ -47,16 +49,16 @@ TEST(HostedNodes, RandomLivesLeaveNothing) {
             }
         }
         EXPECT_FALSE(lingers);
-        u64 came_in = 0;
         for (u32 node = 0; node < NODES; ++node) {
             const Inside here(world, node);
             EXPECT_EQ(remains(), "") << "seed " << seed << ", node " << node;
             EXPECT_EQ(pool_remains(true), "") << "seed " << seed;
             came_in += sharing().came_in;
         }
-        EXPECT_GT(came_in, 0u);
-        EXPECT_GT(received.load(), came_in);
+        received_in_all += received.load();
     }
+    EXPECT_GT(came_in, 0u);
+    EXPECT_GT(received_in_all, came_in);
 }
 
 }  // namespace

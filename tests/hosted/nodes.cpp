@@ -12,8 +12,8 @@ namespace {
 TEST(HostedNodes, RandomLivesLeaveNothing) {
     constexpr u32 NODES = 2, CLIENTS = 2, LIVES = 2;
     constexpr int STEPS = 20000 / SLOWNESS;
-    u64 received_in_all = 0,
-        came_in = 0;  // of one seed all may come from the own node, on a loaded machine
+    // On a loaded machine all that is received of one seed may come from the own node.
+    u64 received_in_all = 0, came_in = 0;
     for (u64 seed = 1; seed <= 3; ++seed) {
         World world({.nodes = NODES, .clients = CLIENTS});
         Roster roster(NODES, CLIENTS);

@@ -104,16 +104,11 @@ std::vector<std::string> unlike_daemon(const DaemonArguments& daemon, const Json
     return lines;
 }
 
-/// The daemon's status and clients; after `over_s` seconds, if that is not 0, with their rates since now.
-Json look(const Target& target, double over_s) {
-    const Json request{{"command", "top"}};
+/// The answer to `request` now, and once more after `over_s` seconds.
+std::pair<Json, Json> look_twice(const Target& target, const Json& request, double over_s) {
     Json before = must_do(target, request);
-    if (over_s == 0) return before;
     usleep(static_cast<useconds_t>(over_s * 1e6));
-    Json now = must_do(target, request);
-    now["rates"] = rates_between(before.at("status"), now.at("status"));
-    add_client_rates(before, now);
-    return now;
+    return {std::move(before), must_do(target, request)};
 }
 
 /// What `aep status` exits with: the context's own state first, then that of the other nodes.
@@ -259,19 +254,33 @@ int down(const Target& target, bool force) {
 }
 
 int show_status(const Target& target, double over_s) {
-    Json seen = look(target, over_s);
-    Json& status = seen.at("status");
+    const Json request{{"command", "status"}};
+    Json status, rates;
+    if (over_s == 0) {
+        status = must_get(target, request, "status");
+    } else {
+        auto [before, now] = look_twice(target, request, over_s);
+        status = std::move(now.at("status"));
+        rates = rates_between(before.at("status"), status);
+    }
     if (target.json) {
-        if (seen.contains("rates")) status["rates"] = seen.at("rates");
+        if (!rates.is_null()) status["rates"] = rates;
         print(status);
     } else {
-        print(status_text(status) + (seen.contains("rates") ? rates_text(seen.at("rates")) : ""));
+        print(status_text(status) + (rates.is_null() ? "" : rates_text(rates)));
     }
     return exit_of(status);
 }
 
 int show_clients(const Target& target, double over_s) {
-    const Json clients = look(target, over_s).at("clients");
+    Json clients;
+    if (over_s == 0) {
+        clients = must_get(target, {{"command", "clients"}}, "clients");
+    } else {
+        auto [before, now] = look_twice(target, {{"command", "top"}}, over_s);
+        add_client_rates(before, now);
+        clients = std::move(now.at("clients"));
+    }
     target.json ? print(clients) : print(clients_text(clients));
     return 0;
 }

@@ -31,9 +31,9 @@ namespace {
 Patience for_messages;
 Patience for_room;
 
-/// When a wait ends; 0: never.
-u64 deadline_of(int timeout_ms) {
-    return timeout_ms < 0 ? 0 : now_ns() + static_cast<u64>(timeout_ms) * 1'000'000;
+/// When a wait ends that begins at `begin`; 0: never.
+u64 deadline_of(u64 begin, int timeout_ms) {
+    return timeout_ms < 0 ? 0 : begin + static_cast<u64>(timeout_ms) * 1'000'000;
 }
 
 /// What a wait looks at: a word that changes with whatever could help, and how many sleep on it.
@@ -92,8 +92,8 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
         result = error_of(reply.status);
         return reply;
     }
-    const u64 deadline = deadline_of(timeout_ms);
     const u64 begin = now_ns();
+    const u64 deadline = deadline_of(begin, timeout_ms);
     u64 nap = SHORTEST_NAP_NS;
     // seq_cst: pairs with records.cpp's wake. The attempts that follow take the lock: see
     // SharingLock::wake_after.

@@ -93,6 +93,13 @@ u32 NodePool::new_chunks() {
     return more;
 }
 
+bool NodePool::read(u64 address, void* to, usize bytes) const {
+    const u64 all = u64{tables().chunk_count} * CHUNK_SIZE;
+    const u64 from = address - HEAP_BASE;
+    if (address < HEAP_BASE || from >= all || bytes > CHUNK_SIZE - from % CHUNK_SIZE) return false;
+    return read_pool(file(), fd(), to, bytes, file().superblock.chunks_offset + from);
+}
+
 u32 NodePool::reclaim_dead() {
     const long freed = reclaim_dead_nodes(pool_, next_dead_node_, LOOKED_AT_ONCE);
     next_dead_node_ = (next_dead_node_ + LOOKED_AT_ONCE) % pool_.tables.node_count;

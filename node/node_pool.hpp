@@ -43,6 +43,11 @@ class NodePool {
     /// Chunks that the pool has got since this was asked last; 0: it has not grown.
     u32 new_chunks();
 
+    /// Copies `bytes` from that address of the heap window, which a client may have chosen, to `to`: for people, for the host
+    /// has no chunk mapped. False: they do not lie in one chunk of the pool, or cannot be read (the file was cut short,
+    /// another node's machine is gone). What was read may be of several moments. Cost: see read_pool().
+    bool read(u64 address, void* to, usize bytes) const;
+
     int fd() const { return fd_.get(); }  // holds the node's lock, shared
     const PoolHere& here() const { return pool_; }
     const PoolFile& file() const { return pool_.file; }

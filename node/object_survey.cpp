@@ -10,7 +10,6 @@
 
 #include "dsm-core/sharing/group_header.hpp"
 #include "node/believed.hpp"
-#include "node/pool_bytes.hpp"
 #include "node/process_facts.hpp"
 #include "node/quiet_moment.hpp"
 #include "node/reference_tree.hpp"
@@ -120,7 +119,7 @@ class Survey {
     void look_into(const Group& group) {
         constexpr usize AT = offsetof(GroupHeader, deferred);
         u64 deferred[2];
-        if (!read_pool(pool_, group.address + AT, deferred, sizeof deferred)) return;
+        if (!pool_.read(group.address + AT, deferred, sizeof deferred)) return;
         Known& known = known_.at(group.index);
         // Its memory is its holders' to write: no more than there is of it.
         known.deferred = std::min(known.bytes, deferred[0]);

@@ -76,7 +76,7 @@ struct ObjectSurvey {
 
 /// Walks the tables for `longest_ns` at most. At most `most` objects are named. Of a context whose tables a client has
 /// damaged it tells what it can reach; what is deferred in a group is what the group's memory says, at most all of it.
-/// Cost: a look at each record and message, twice, and read_pool() for each group; memory: some 100 bytes a record.
+/// Cost: a look at each record and message, twice, and a NodePool::read for each group; memory: some 100 bytes a record.
 ObjectSurvey survey_objects(const NodePool& pool, usize most, u64 longest_ns);
 
 /// What is in the mailbox of `client` (1 .. max_clients), and the name by which it attached. Cost: a look a message.

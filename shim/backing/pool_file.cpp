@@ -10,6 +10,7 @@
 #include "dsm-core/era/region.hpp"
 #include "shim/backing/pool_device.hpp"
 #include "shim/backing/populate.hpp"
+#include "shim/sys/mapping.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/read_all.hpp"
 #include "shim/sys/syscall.hpp"
@@ -259,10 +260,9 @@ bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at) {
     if (file.memory != PoolMemory::device) return sys::read_all(fd, to, bytes, at);
     const u64 begin = round_down(at, file.page_bytes);
     const usize mapped = round_up(at + bytes - begin, file.page_bytes);
-    const long view = sys::mmap(0, mapped, PROT_READ, MAP_SHARED, fd, begin);
-    if (sys::failed(view)) return false;
-    __builtin_memcpy(to, reinterpret_cast<void*>(static_cast<uptr>(view) + (at - begin)), bytes);
-    sys::munmap(static_cast<uptr>(view), mapped);
+    const Mapping part(fd, begin, mapped, PROT_READ);
+    if (part.failed()) return false;
+    __builtin_memcpy(to, static_cast<const u8*>(part.at()) + (at - begin), bytes);
     return true;
 }
 

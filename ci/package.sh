@@ -37,7 +37,8 @@ work=$(mktemp -d "$root/build/package/root.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 given=$work/given
 mkdir -p "$given/next"
-cp "$tarball" tests/package/in_clean_root.sh tests/package/under_systemd.sh tests/package/given.service "$given/"
+cp "$tarball" tests/package/expectations.sh tests/package/in_clean_root.sh tests/package/under_systemd.sh \
+    tests/package/given.service "$given/"
 
 # The next version: the same files under a higher number, for what matters is how one follows the other.
 for deb in "${debs[@]}"; do

@@ -2,31 +2,13 @@
 # What people do with the packages, in a system that has nothing of ours: install, use, upgrade under a program that
 # runs, remove, purge. Ends with 1 and a line of what is not as it should be.
 # Called by ci/package.sh in a chroot, as its root; /given holds packages, the next version of them, and the tarball.
-set -euo pipefail
-trap 'echo "package: line $LINENO of in_clean_root.sh: $BASH_COMMAND" >&2' ERR
-socket=/tmp/redis.socket
+# shellcheck source=tests/package/expectations.sh
+. "$(dirname "${BASH_SOURCE[0]}")/expectations.sh"
 
-fail() {
-    echo "package: $*" >&2
-    exit 1
-}
-expect() { # WHAT GOT EXPECTED
-    [ "$2" = "$3" ] || fail "$1: '$2', expected '$3'"
-}
-wait_for() { # WHAT COMMAND...: until it is so; half a minute at most
-    local what=$1 i
-    shift
-    for ((i = 0; i < 300; ++i)); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    fail "waited in vain for $what"
-}
 files() { # all there is, but for what dpkg and ldconfig keep of their own
     find / -xdev \( -path /given -o -path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -path /etc/ld.so.cache \) -prune \
         -o -printf '%y %m %u %p\n' | sort
 }
-redis() { redis-cli -s "$socket" "$@"; }
 runs_on_our_heap() { grep -q "/libaepmalloc.so.1" "/proc/$1/maps"; }
 
 # ---- the tarball, before there is anything of ours

@@ -2,32 +2,18 @@
 # What the documents say of the unit, under a real systemd: the system's and a user's, with clients that go on whatever becomes
 # of the daemon. Ends with 1 and a line of what is not as it should be.
 # Called by ci/package.sh in a clean system that systemd has booted, as root; our packages are installed.
-set -euo pipefail
-trap 'echo "package: line $LINENO of under_systemd.sh: $BASH_COMMAND" >&2' ERR
-socket=/tmp/redis.socket
+# shellcheck source=tests/package/expectations.sh
+. "$(dirname "${BASH_SOURCE[0]}")/expectations.sh"
 
-fail() {
+fail() { # with what the manager knows
     echo "package: under systemd: $*" >&2
     systemctl --no-pager status "aepd@*" >&2 || true
     journalctl --no-pager -b -u "aepd@*" | tail -40 >&2 || true
     exit 1
 }
-expect() { # WHAT GOT EXPECTED
-    [ "$2" = "$3" ] || fail "$1: '$2', expected '$3'"
-}
-wait_for() { # WHAT COMMAND...: until it is so; half a minute at most
-    local what=$1 i
-    shift
-    for ((i = 0; i < 300; ++i)); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    fail "waited in vain for $what"
-}
 main_pid() { systemctl show -P MainPID "aepd@$1"; }
 restarted() { [ "$(main_pid web)" != 0 ] && [ "$(main_pid web)" != "$1" ] && systemctl is-active --quiet aepd@web; }
 has_client() { aep clients --context web | grep -qw "$1"; }
-redis() { redis-cli -s "$socket" "$@"; }
 options() { # CONTEXT OPTION...: as the guide says
     mkdir -p /etc/aep
     echo "AEPD_OPTIONS=${*:2}" >"/etc/aep/$1.env"

@@ -2,6 +2,7 @@
 """What it costs real programs to be watched: the heap profile at its usual rate, and guarded blocks, one in 5,000.
 
     bench/watch.py                                40 pairs of perl, sqlite, python and redis: a quarter of an hour
+    bench/watch.py --rounds 1                     as ./aep bench has them: how much of it is what the first watched block costs
     bench/watch.py --pairs 100 --only '^program/perl$' --set AEP_PROFILE_RATE=64K
     bench/watch.py --json FILE --docs docs/profiling.md
 
@@ -33,6 +34,7 @@ def parse_arguments():
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR", help="(default: build/release)")
     parser.add_argument("--pairs", type=int, default=40, help="of each program and each way of watching (default 40, at least 6)")
     parser.add_argument("--only", default=PROGRAMS, metavar="REGEX", help=f"of ./aep bench's programs (default {PROGRAMS})")
+    parser.add_argument("--rounds", type=int, default=8, help="of a program's work, but of sqlite's (default 8: about a second)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a further variable of all runs")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     parser.add_argument("--json", metavar="FILE", help="write all that was measured there")
@@ -82,7 +84,7 @@ def measure_all(arguments):
     rows = []
     with tempfile.TemporaryDirectory(prefix="aep-bench-") as scratch, pool.PoolPlace(64 << 20) as place:
         launcher = measure.Launcher(program("aep_bench_launch"), place)
-        cases = [c for c in workloads.cases(program, scratch) if re.search(arguments.only, c.name)]
+        cases = [c.repeated(arguments.rounds) for c in workloads.cases(program, scratch) if re.search(arguments.only, c.name)]
         for case in cases:
             if case.missing:
                 raise SystemExit(f"bench: {case.name}: {case.missing}")

@@ -31,6 +31,7 @@ class Workload:
     package: str = ""
     cwd: str | None = None
     keep_output: bool = True  # False: too long or not the same each time
+    in_rounds: bool = False  # it does its work as often as a further argument says
     expected: str | None = None
 
     set = "workload"
@@ -46,6 +47,10 @@ class Workload:
         if self.needs and shutil.which(self.needs, path=SEARCH) is None:
             return f"{self.needs} is not installed (Debian package {self.package or self.needs})"
         return ""
+
+    def repeated(self, rounds):
+        """The same case with its work done so many times, if it can do that."""
+        return dataclasses.replace(self, command=[*self.command, str(rounds)]) if self.in_rounds else self
 
     def run(self, launcher, allocator):
         sample = launcher.run(allocator, self.command, cwd=self.cwd, extra_env=self.env)
@@ -75,6 +80,12 @@ class Redis(Workload):
 
     Debian's redis-server is linked with jemalloc, so that "glibc" must be preloaded like the others.
     """
+    requests = 20000
+
+    def repeated(self, rounds):
+        case = dataclasses.replace(self)
+        case.requests = self.requests * rounds
+        return case
 
     def run(self, launcher, allocator):
         if not allocator.library:
@@ -84,13 +95,12 @@ class Redis(Workload):
         sample = launcher.run(allocator, command, cwd=self.cwd, drive=lambda process: self._ask(path, process))
         return self.judge(sample)
 
-    @staticmethod
-    def _ask(path, process):
+    def _ask(self, path, process):
         """What the client does while the server runs; returns why it failed, or nothing."""
         if not _answers(path, process):
             return "the server does not answer"
         client = subprocess.run(
-            ["redis-benchmark", "-s", path, "-n", "20000", "-c", "10", "-P", "16", "-r", "20000", "-d", "300",
+            ["redis-benchmark", "-s", path, "-n", str(self.requests), "-c", "10", "-P", "16", "-r", "20000", "-d", "300",
              "-q", "-t", "set,get,lpush,lpop,sadd,hset,mset"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         subprocess.run(["redis-cli", "-s", path, "shutdown", "nosave"], capture_output=True, timeout=30)
@@ -115,10 +125,10 @@ def cases(program, scratch, outside=()):
         Workload("synthetic/bursts_20000", [program("aep_bench_bursts"), "5", "20000"]),
         Workload("startup/true", [program("aep_bench_startup"), "150", "/bin/true"]),
         Workload("program/python_malloc", ["/usr/bin/python3", source["objects.py"]], env={"PYTHONMALLOC": "malloc"},
-                 needs="python3"),
-        Workload("program/python", ["/usr/bin/python3", source["objects.py"]], needs="python3"),
+                 needs="python3", in_rounds=True),
+        Workload("program/python", ["/usr/bin/python3", source["objects.py"]], needs="python3", in_rounds=True),
         Workload("program/sqlite", ["sqlite3", "-batch", ":memory:", f".read {source['queries.sql']}"], needs="sqlite3"),
-        Workload("program/perl", ["perl", source["text.pl"]], needs="perl"),
+        Workload("program/perl", ["perl", source["text.pl"]], needs="perl", in_rounds=True),
         Workload("program/lua", ["lua5.4", source["tables.lua"]], needs="lua5.4"),
         Workload("program/g++", ["g++", "-std=c++17", "-O0", "-S", "-o", "-", source["compile_me.cpp"]], needs="g++"),
         Workload("program/gcc_O2", ["gcc", "-O2", "-S", "-o", "-", generated["c"]], needs="gcc"),

@@ -38,8 +38,8 @@ struct Frame {
 
 /// Adds the return addresses of `frame` and those above it.
 void walk(CallStack& to, uptr frame) {
-    uptr known_page = 0;  // readable
     uptr below = reinterpret_cast<uptr>(__builtin_frame_address(0));
+    uptr known_page = round_down(below, OS_PAGE_SIZE);  // readable
     while (to.depth < MOST_FRAMES) {
         if (frame % sizeof(uptr) != 0 || frame < below || frame - below > LARGEST_FRAME) return;
         for (const uptr end : {frame, frame + sizeof(Frame) - 1}) {

@@ -30,7 +30,7 @@ void use_unwinder(Unwinder* unwinder);
 void own_code_lies_at(uptr begin, uptr end);
 
 /// The calling thread's stack, without the library's own frames. Cost: with frame pointers a system
-/// call for each OS page of the stack that it passes; with an unwinder up to a microsecond a frame.
+/// call for each further OS page of the stack that it comes to; with an unwinder up to a microsecond a frame.
 void capture_call_stack(CallStack& to);
 
 /// The same of a thread that was interrupted at `at` with that frame pointer; for its signal handler.

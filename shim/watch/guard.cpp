@@ -32,11 +32,15 @@ struct Slot {
 };
 Slot slots[GUARD_SLOTS];
 std::atomic<u32> turn{0};  // the slot that waits longest is near
+std::atomic<u32> taken{
+    0};  // so many are live or about to be: where all are, none need be looked at
 
 static_assert(MOST_GUARDED == OS_PAGE_SIZE);
 
-/// What the bytes between a block's end and its slot's are.
+/// What the bytes of a slot next to its block are, so many on either side. Not all the rest of the slot: each line that is
+/// filled takes the place of one of the program's in the caches.
 constexpr u8 FILLER = 0xae;
+constexpr usize FILLED = 2 * CACHE_LINE;
 
 // relaxed: who has a slot, or an address in one, has it from somebody who has seen the base.
 uptr base() { return detail::guard_base.load(std::memory_order_relaxed); }
@@ -140,6 +144,10 @@ bool begin_guarding() {
 
 /// The slot that waits longest, about; null: all are in use.
 Slot* take_slot() {
+    if (taken.fetch_add(1, std::memory_order_relaxed) >= GUARD_SLOTS) {
+        taken.fetch_sub(1, std::memory_order_relaxed);
+        return nullptr;
+    }
     const u32 first = turn.fetch_add(1, std::memory_order_relaxed);
     for (u32 i = 0; i < GUARD_SLOTS; ++i) {
         Slot& slot = slots[(first + i) % GUARD_SLOTS];
@@ -152,20 +160,35 @@ Slot* take_slot() {
             return &slot;
         }
     }
+    taken.fetch_sub(1, std::memory_order_relaxed);
     return nullptr;
+}
+
+void give_slot_back(Slot& slot, SlotState state) {
+    slot.state.store(state, std::memory_order_release);
+    taken.fetch_sub(1, std::memory_order_relaxed);
 }
 
 u32 number_of(const Slot& slot) { return static_cast<u32>(&slot - slots); }
 
-bool is_filler(uptr from, uptr to) {
-    constexpr u64 FILLERS = ~u64{0} / 0xff * FILLER;
-    for (; from % sizeof(u64) != 0 && from < to; ++from)
-        if (*reinterpret_cast<const u8*>(from) != FILLER) return false;
-    for (; from + sizeof(u64) <= to; from += sizeof(u64))
-        if (*reinterpret_cast<const u64*>(from) != FILLERS) return false;
-    for (; from < to; ++from)
-        if (*reinterpret_cast<const u8*>(from) != FILLER) return false;
-    return true;
+/// What is filled before a block and behind it: [before.from, before.to) and [behind.from, behind.to).
+struct Filled {
+    struct Part {
+        uptr from, to;
+        void fill() const { __builtin_memset(reinterpret_cast<void*>(from), FILLER, to - from); }
+        bool is_whole() const {
+            for (uptr at = from; at < to; ++at)
+                if (*reinterpret_cast<const u8*>(at) != FILLER) return false;
+            return true;
+        }
+    };
+    Part before, behind;
+};
+Filled filled_around(const Slot& slot) {
+    const uptr begin = slot_address(number_of(slot)), end = begin + MOST_GUARDED;
+    const uptr block_end = slot.block + slot.size;
+    return {{slot.block - begin > FILLED ? slot.block - FILLED : begin, slot.block},
+            {block_end, end - block_end > FILLED ? block_end + FILLED : end}};
 }
 
 /// Where the block lies: at the slot's end every other time, so that overruns fault; else at its begin, for what is
@@ -186,7 +209,7 @@ void* guard_allocate(usize size, usize alignment) {
     const u32 number = number_of(*slot);
     const uptr begin = slot_address(number);
     if (sys::failed(sys::mprotect(begin, MOST_GUARDED, PROT_READ | PROT_WRITE))) {
-        slot->state.store(SlotState::unused, std::memory_order_release);
+        give_slot_back(*slot, SlotState::unused);
         return nullptr;
     }
     slot->allocated.thread = sys::gettid();
@@ -196,11 +219,10 @@ void* guard_allocate(usize size, usize alignment) {
     const bool at_end = count.fetch_add(1, std::memory_order_relaxed) % 4 != 0;
     slot->block = place_in(number, size, alignment < 16 ? 16 : alignment, at_end);
     slot->size = static_cast<u32>(size);
-    auto* const bytes = reinterpret_cast<u8*>(begin);
-    const usize before = slot->block - begin;
-    __builtin_memset(bytes, FILLER, before);
-    __builtin_memset(bytes + before, 0, size);
-    __builtin_memset(bytes + before + size, FILLER, MOST_GUARDED - before - size);
+    const Filled filled = filled_around(*slot);
+    filled.before.fill();
+    filled.behind.fill();
+    __builtin_memset(reinterpret_cast<void*>(slot->block), 0, size);
     slot->state.store(SlotState::live, std::memory_order_release);
     return reinterpret_cast<void*>(slot->block);
 }
@@ -226,13 +248,12 @@ bool guard_free(void* p) {
                      *slot, now);
         return false;
     }
-    const uptr begin = slot_address(number_of(*slot));
-    const uptr end = begin + MOST_GUARDED;
     slot->freed = now;
-    const bool whole_before = is_filler(begin, slot->block);
-    const bool is_whole = whole_before && is_filler(slot->block + slot->size, end);
-    sys::mprotect(begin, MOST_GUARDED, PROT_NONE);
-    slot->state.store(SlotState::freed, std::memory_order_release);
+    const Filled filled = filled_around(*slot);
+    const bool whole_before = filled.before.is_whole();
+    const bool is_whole = whole_before && filled.behind.is_whole();
+    sys::mprotect(slot_address(number_of(*slot)), MOST_GUARDED, PROT_NONE);
+    give_slot_back(*slot, SlotState::freed);
     if (!is_whole) {
         const uptr at = whole_before ? slot->block + slot->size : slot->block - 1;
         describe("what lies around it was written, as its free finds:", at, *slot, now);

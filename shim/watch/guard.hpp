@@ -23,7 +23,7 @@ namespace aep {
 /// The largest block, and the largest alignment.
 inline constexpr usize MOST_GUARDED = 4 * KiB;
 /// How many there may be at a time, those included that wait after their free.
-inline constexpr u32 GUARD_SLOTS = 128;
+inline constexpr u32 GUARD_SLOTS = 32;
 
 /// A block that was found to be misused.
 enum class Misuse : u8 { freed_twice, freed_inside, overrun_found };

@@ -13,6 +13,9 @@ __thread Meter meter __attribute__((tls_model("initial-exec")));
 
 namespace {
 
+/// A request that the short path counts by its bytes is no smaller. It counts as one allocation for each such part of it.
+constexpr i64 LEAST_MEDIUM = 1 * KiB;
+
 /// Further than any thread gets.
 constexpr i64 NEVER = i64{1} << 62;
 
@@ -72,14 +75,19 @@ u32 Meter::afford(u32 count, usize size) {
 }
 
 i64 Meter::may_spend(i64 most) const {
-    // Guarded blocks are counted one by one.
-    if (due_ != 0 || watch.on.load(std::memory_order_relaxed) != WATCH_PROFILE) return 0;
-    return bytes_left_ < most ? bytes_left_ : most;
+    const u32 on = watch.on.load(std::memory_order_relaxed);
+    if (due_ != 0) return 0;
+    if ((on & WATCH_PROFILE) != 0 && bytes_left_ < most) most = bytes_left_;
+    if ((on & WATCH_GUARD) == 0) return most;
+    const i64 until_guarded = i64{allocations_left_} * LEAST_MEDIUM;
+    return until_guarded < most ? until_guarded : most;
 }
 
 void Meter::spend(i64 bytes) {
     // More than was given: before anything was watched.
     if (bytes > 0 && bytes <= bytes_left_) bytes_left_ -= bytes;
+    if (bytes > 0 && bytes / LEAST_MEDIUM <= allocations_left_)
+        allocations_left_ -= static_cast<u32>(bytes / LEAST_MEDIUM);
 }
 
 u32 Meter::take_due() {

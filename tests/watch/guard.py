@@ -42,6 +42,15 @@ class Guard(WatchTest):
         self.assertEqual(ended.returncode, 0)
         self.assertEqual(ended.stderr.count("freed twice"), 8)
 
+    def test_so_many_of_each_size(self):
+        """Of 200,000 blocks 2,000, give or take; of those above 1 KiB up to so many times as many as they have KiB."""
+        for size, most in (101, 1), (1001, 1), (2101, 3), (4001, 4):
+            with self.subTest(size=size):
+                ended = self.run_watched("count", str(size), AEP_GUARD="100")
+                self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+                self.assertGreater(int(ended.stdout), 1700)
+                self.assertLess(int(ended.stdout), 2300 * most)
+
     def test_the_programs_handler_comes_second(self):
         ended = self.run_watched("write-freed", "handled", AEP_GUARD="1")
         self.assertEqual((ended.returncode, ended.stdout), (3, "own handler\n"))

@@ -174,6 +174,18 @@ int send() {
     return dsm_recv(DSM_ANY, 0, &info) == shared ? 0 : 4;
 }
 
+/// Says how many of 200,000 blocks of an odd size were guarded: of these all that was asked for may be used, and no more.
+int count_guarded(size_t size) {
+    int guarded = 0;
+    for (int i = 0; i < 200'000; ++i) {
+        void* const p = dropped_by(size);
+        guarded += malloc_usable_size(p) == size;
+        free(p);
+    }
+    printf("%d\n", guarded);
+    return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -190,6 +202,7 @@ int main(int argc, char** argv) {
     if (strcmp(what, "usual") == 0) return usual(atoi(more)), 0;
     if (strcmp(what, "survive") == 0) return survive();
     if (strcmp(what, "jump") == 0) return jump_out();
+    if (strcmp(what, "count") == 0) return count_guarded(strtoul(more, nullptr, 10));
     if (strcmp(what, "send") == 0) return send();
     if (strcmp(what, "wait") == 0) {  // a round of work for each line
         for (;;) {

@@ -35,15 +35,17 @@ class Walk {
         in_chunk_.assign(context().chunk_count, 0);
         of_clients_.assign(holders_ + 1, false);
         written_.assign(exports_ + 1, false);
+        free_exports_.assign(exports_ + 1, false);
+        free_holders_.assign(holders_ + 1, false);
         of_owners_.assign(exports_ + 1, false);
         for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
         for (u32 i = 1; i <= exports_ && !over(); ++i) {
-            const Export e = copied(export_at(i));
+            const ExportFields e = copied<ExportFields>(export_at(i));
             if (e.group == i && is_whole(e)) group(i, e);
         }
         u64 live = 0, orphans = 0, foreign = 0, waiting = 0, visiting = 0;
         for (u32 i = 1; i <= exports_ && !over(); ++i) {
-            const Export e = copied(export_at(i));
+            const ExportFields e = copied<ExportFields>(export_at(i));
             if (is(e, ExportState::free)) continue;
             if (is(e, ExportState::root) || is(e, ExportState::extent)) part(i, e);
             if (is(e, ExportState::root)) continue;
@@ -55,16 +57,18 @@ class Walk {
             if (shares_between_nodes()) between_nodes(i, e);
         }
         if (over()) return;
+        const ShareCounts all = count_shares();
         wrong("sharing", "lists of owners have lost an export", owned_, live - orphans - foreign);
-        wrong("sharing", "the count of exports is wrong", s.live_exports.load(), live);
-        wrong("sharing", "the count of exports of dead owners is wrong", s.orphans.load(), orphans);
-        wrong("sharing", "the count of holders is wrong", s.live_holders.load(), held_);
+        wrong("sharing", "the count of exports is wrong", all.exports, live);
+        wrong("sharing", "the count of exports of dead owners is wrong", all.orphans, orphans);
+        wrong("sharing", "the count of holders is wrong", all.holders, held_);
         wrong("sharing", "the count of exports that wait is wrong", s.deferred.count.load(),
               waiting);
         wrong("sharing", "the count of exports that visit is wrong", s.visiting.count.load(),
               visiting);
-        wrong("sharing", "the count of groups is wrong", s.groups.load(), groups_);
-        wrong("sharing", "the count of extents is wrong", s.extents.load(), extents_);
+        wrong("sharing", "the count of groups is wrong", all.groups, groups_);
+        wrong("sharing", "the count of extents is wrong", all.extents, extents_);
+        records();
         for (u32 c = 0; c < context().chunk_count && !over(); ++c) {
             const u64 expected = in_chunk_[c];
             wrong(named("chunk", c), "the count of its exports is wrong", chunk_exports(c).load(),
@@ -79,13 +83,14 @@ class Walk {
         if (is != expected) found_.add(where, what, is, expected);
     }
 
-    static bool is(const Export& e, ExportState state) {
+    static bool is(const ExportFields& e, ExportState state) {
         return e.state == static_cast<u32>(state);
     }
 
     bool over() { return found_.over(); }
-    Export export_or_none(u32 index) const {
-        return index != NO_RECORD && index <= exports_ ? copied(export_at(index)) : Export{};
+    ExportFields export_or_none(u32 index) const {
+        return index != NO_RECORD && index <= exports_ ? copied<ExportFields>(export_at(index))
+                                                       : ExportFields{};
     }
 
     /// Comes by a record, which is in one place of all that `seen` is of. False: there is none, or it has been come by.
@@ -116,14 +121,14 @@ class Walk {
     }
 
     /// Counts what hangs on it; whether that is what it should be is seen at each part.
-    void group(u32 index, const Export& e) {
+    void group(u32 index, const ExportFields& e) {
         ++groups_;
         u32 extents = 0;
         // Of another node's group only the first block is known.
         bool root_inside = e.root == NO_RECORD || e.owner == OWNER_ELSEWHERE;
-        const Export root = export_or_none(e.root);
+        const ExportFields root = export_or_none(e.root);
         for (u32 p = index; p != NO_RECORD && p <= exports_ && extents <= MAX_EXTENTS && !over();) {
-            const Export memory = copied(export_at(p));
+            const ExportFields memory = copied<ExportFields>(export_at(p));
             if (p != index) ++parts_[p], ++extents;
             wrong(named("export", p), "it is on another group's list", memory.group, index);
             root_inside =
@@ -144,8 +149,8 @@ class Walk {
             found_.add(named("group", index), "its writer does not hold it", e.writer, 0);
     }
 
-    void part(u32 index, const Export& e) {
-        const Export whole = export_or_none(e.group);
+    void part(u32 index, const ExportFields& e) {
+        const ExportFields whole = export_or_none(e.group);
         const bool of_group = whole.group == e.group && e.group != NO_RECORD && is_whole(whole);
         wrong(named("export", index), "it is part of no group", of_group, 1);
         wrong(named("export", index), "so many groups have it", parts_[index], 1);
@@ -162,12 +167,21 @@ class Walk {
                 wrong(named("client", index), "it is gone, but has references", left, 0);
             if (!left) return;
         }
-        each_message(index, [&](const Message& m) { count(named("client", index), m.object, 1); });
+        u32 gaps = 0;
+        each_message(index, [&](u32 place, const Message& m) {
+            if (place != 0 && m.object == NO_RECORD)
+                ++gaps;
+            else
+                count(named("client", index), m.object, 1);
+        });
+        wrong(named("client", index), "the count of messages that were taken early is wrong",
+              c.gaps.load(), gaps);
         u64 held = 0;
         each_holder(named("client", index), c.first_reference.load(), [&](u32 at, const Holder& h) {
             wrong(named("holder", at), "it holds nothing", h.count == 0, 0);
-            count(named("holder", at), h.object, h.count);
-            const Export e = export_or_none(h.object);
+            wrong(named("holder", at), "it is another client's", h.client, index);
+            count(named("holder", at), h.object, u64{h.count} + h.spare);
+            const ExportFields e = export_or_none(h.object);
             if (h.object <= exports_) {
                 wrong(named("holder", at), "it is looked for by another address", h.address,
                       e.address);
@@ -177,15 +191,17 @@ class Walk {
         });
         wrong(named("client", index), "the count of its objects is wrong", c.objects_held.load(),
               held);
+        const u64 owned_before = owned_;
         held_ += held;
         const std::string where = named("client", index);
         for (u32 at = c.first_export.load();
              at != NO_RECORD && !over() && come_by(where, at, of_owners_);
              at = copied(side_at(at)).next_of_owner) {
-            wrong(named("export", at), "it is on another owner's list", copied(export_at(at)).owner,
-                  index);
+            wrong(named("export", at), "it is on another owner's list",
+                  copied<ExportFields>(export_at(at)).owner, index);
             ++owned_;
         }
+        wrong(where, "the count of its exports is wrong", c.exports.load(), owned_ - owned_before);
     }
 
     /// References that a holder or a message is.
@@ -196,7 +212,7 @@ class Walk {
             found_.add(where, "it refers to no export", object, exports_);
     }
 
-    void object(u32 index, const Export& e) {
+    void object(u32 index, const ExportFields& e) {
         wrong(named("export", index), "its count of references is wrong", e.references,
               counted_[index]);
         if (e.state == static_cast<u32>(ExportState::live) && e.references == 0 && e.pins == 0)
@@ -220,16 +236,56 @@ class Walk {
         }
     }
 
+    /// Free records are at some client's hand, or on a list of such as a dead one had; each once.
+    void records() {
+        const ShareHeader& s = sharing();
+        const auto next_export = [](u32 i) -> u32 { return export_at(i).next.load(); };
+        const auto next_holder = [](u32 i) -> u32 { return holder_at(i).next.load(); };
+        for (u32 c = 0; c <= context().max_clients && !over(); ++c) {
+            const ShareClient& client = share_client(c);
+            at_hand(named("client", c), client.export_records, free_exports_, next_export);
+            at_hand(named("client", c), client.holder_records, free_holders_, next_holder);
+        }
+        for (u32 at = s.export_lists.load(); at != NO_RECORD && at <= exports_ && !over();) {
+            const u32 next = export_at(at).next_returned.load();
+            each_free("sharing", at, free_exports_, next_export);
+            at = next;
+        }
+        for (u32 at = s.holder_lists.load(); at != NO_RECORD && at <= holders_ && !over();) {
+            const u32 next = static_cast<u32>(holder_at(at).address.load());
+            each_free("sharing", at, free_holders_, next_holder);
+            at = next;
+        }
+        for (u32 i = 1; i <= exports_ && !over(); ++i) {
+            const bool in_use = !is(copied<ExportFields>(export_at(i)), ExportState::free);
+            wrong(named("export", i), "it is in use, or at hand", free_exports_[i] + in_use, 1);
+        }
+        for (u32 i = 1; i <= holders_ && !over(); ++i)
+            wrong(named("holder", i), "it is in use, or at hand", free_holders_[i] + of_clients_[i],
+                  1);
+    }
+    template <class Next>
+    void at_hand(const std::string& where, const Supply& own, std::vector<bool>& seen,
+                 Next&& next) {
+        each_free(where, own.free.load(), seen, next);
+        for (u32 i = own.next.load(); i != own.end.load() && !over() && come_by(where, i, seen);)
+            ++i;
+    }
+    template <class Next>
+    void each_free(const std::string& where, u32 first, std::vector<bool>& seen, Next&& next) {
+        for (u32 i = first; i != NO_RECORD && !over() && come_by(where, i, seen);) i = next(i);
+    }
+
     /// A group that has not let go of its parts.
-    static bool is_whole(const Export& e) {
+    static bool is_whole(const ExportFields& e) {
         return is(e, ExportState::live) || is(e, ExportState::lingering);
     }
 
     /// The node's own reference, which the tables in the pool must show; of an extent what it is a
     /// part of.
-    void between_nodes(u32 index, const Export& e) {
+    void between_nodes(u32 index, const ExportFields& e) {
         if (is(e, ExportState::extent)) {
-            const Export group = export_or_none(e.group);
+            const ExportFields group = export_or_none(e.group);
             if (e.object == 0 || group.pins != 0) return;
             if (e.object > context().era_objects) {
                 found_.add(named("extent", index), "its number is out of range", e.object, 0);
@@ -276,8 +332,9 @@ class Walk {
     u64 held_ = 0, owned_ = 0, groups_ = 0, extents_ = 0;
     std::vector<u64> counted_, in_chunk_;
     std::vector<bool> of_clients_, of_owners_;  // see come_by()
-    std::vector<bool> written_;                 // groups whose writer holds them
-    std::vector<u64> parts_;                    // extents and roots: how many groups have them
+    std::vector<bool> free_exports_, free_holders_;
+    std::vector<bool> written_;  // groups whose writer holds them
+    std::vector<u64> parts_;     // extents and roots: how many groups have them
 };
 
 }  // namespace

@@ -56,8 +56,7 @@ std::string poison_text() {
 
 void poison(u32 slot, const Log& log) {
     if (!is_poisoned()) say_poisoned(slot, log);
-    // Whoever waits for what the dead thread holds goes on, and finds it poisoned.
-    sharing().lock.give_up();
+    // Whoever waits for what the dead thread holds finds it poisoned (SlotLock's longest sleep).
 }
 
 }  // namespace aep

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "dsm-core/base/every_thread.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "node/image_copy.hpp"
 #include "node/open_context.hpp"
@@ -43,6 +44,11 @@ void NodeHost::adopt_state() {
     ContextHeader& h = context();
     if (options_.context_limit) h.context_limit.store(*options_.context_limit);
     if (options_.client_limit) h.client_limit.store(*options_.client_limit);
+    const bool barriers = take_part_in_barriers();  // so do completers, under the same limits
+    if (!barriers)
+        log_(LogLevel::info,
+             "the system permits no membarrier: locks of clients are not biased, and cost more");
+    h.barriers.store(barriers ? 1 : 0);
     cache_.finish_returns();
     cache_.recount();
     if (is_poisoned())
@@ -67,7 +73,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
     events_.say_new();  // before entries of dead clients are given to others
     recovery_.recover_all(done);
     lone_deaths_.finish(now_ms);
-    free_stray_lock(log_);
+    free_stray_locks(log_);
     give_forgotten_chunks();
     cache_.recount();
     upkeep_.look_after(now_ms, done);

@@ -20,21 +20,21 @@ namespace {
 u32 exports_used() { return std::min(sharing().exports_used.load(), MAX_EXPORTS - 1); }
 u32 holders_used() { return std::min(sharing().holders_used.load(), MAX_HOLDERS - 1); }
 
-bool is(const Export& e, ExportState state) { return e.state == static_cast<u32>(state); }
+bool is(const ExportFields& e, ExportState state) { return e.state == static_cast<u32>(state); }
 
 /// Whether it is an object, or the first block of a group: not a group's further memory, nor a name of its root.
-bool is_object(const Export& e) {
+bool is_object(const ExportFields& e) {
     return is(e, ExportState::live) || is(e, ExportState::lingering) ||
            is(e, ExportState::returned);
 }
 
 /// Of another node's object that is on its way in, or was refused, nothing is known yet.
-bool is_to_come(const Export& e) { return e.owner == OWNER_ELSEWHERE && e.address == 0; }
+bool is_to_come(const ExportFields& e) { return e.owner == OWNER_ELSEWHERE && e.address == 0; }
 
 bool is_client(u32 client) { return client <= context().max_clients; }
 
 /// Whether all of it lies in the pool, and its owner can be one: else a client has written what no operation writes.
-bool makes_sense(const Export& e) {
+bool makes_sense(const ExportFields& e) {
     const u64 all = u64{context().chunk_count} * CHUNK_SIZE;
     const u64 from = e.address - HEAP_BASE;
     return e.address >= HEAP_BASE && from < all && e.bytes <= all - from &&
@@ -83,7 +83,7 @@ class Survey {
     }
 
     void object(u32 index) {
-        const Export e = copied(export_at(index));
+        const ExportFields e = copied<ExportFields>(export_at(index));
         const bool is_extent = is(e, ExportState::extent);
         if ((!is_extent && !is_object(e)) || is_to_come(e)) return;
         if (!makes_sense(e)) {
@@ -133,18 +133,18 @@ class Survey {
         return true;
     }
 
-    /// Calls f(export, references) for each object that the client holds.
+    /// Calls f(export, references, those to spare) for each object that the client holds.
     template <class F>
     void each_held(u32 client, F&& f) {
         each_reference(
             share_client(client).first_reference.load(), [this](u32 at) { return come_by(at); },
             [](u32, const Branch&) {},
-            [&](u32, const Holder& h) { f(u32{h.object}, u32{h.count}); });
+            [&](u32, const Holder& h) { f(u32{h.object}, u32{h.count}, u32{h.spare}); });
     }
 
     void client(u32 index) {
         ClientShares c = shares_of(index);
-        each_held(index, [&](u32 object, u32) {
+        each_held(index, [&](u32 object, u32, u32) {
             const auto known = known_.find(object);
             if (known == known_.end()) return;
             ++c.objects_held;
@@ -179,7 +179,7 @@ class Survey {
     }
 
     SharedObject facts_of_object(u32 index) {
-        const Export e = copied(export_at(index));
+        const ExportFields e = copied<ExportFields>(export_at(index));
         const Known& known = known_.at(index);
         SharedObject o;
         o.address = e.address;
@@ -196,16 +196,19 @@ class Survey {
     /// What one client has of those that are told.
     void holders(u32 index) {
         std::map<usize, Held> has;  // by places in `largest`
-        const auto add = [&](u32 object, u64 references, u64 messages) {
+        const auto add = [&](u32 object, u64 references, u64 messages, u64 spare) {
             const auto told = told_.find(object);
             if (told == told_.end()) return;
+            u64& counted = out_.largest[told->second].references;
+            counted -= std::min(counted, spare);
             Held& held = has.try_emplace(told->second, Held{index, 0, 0}).first->second;
             held.references += references + messages;
             held.messages += messages;
         };
         each_held(
-            index, [&](u32 object, u32 references) { add(object, references, 0); });
-        each_message(index, [&](const Message& m) { add(m.object, 0, 1); });
+            index,
+            [&](u32 object, u32 references, u32 spare) { add(object, references, 0, spare); });
+        each_message(index, [&](u32, const Message& m) { add(m.object, 0, 1, 0); });
         for (const auto& [place, held] : has) {
             SharedObject& o = out_.largest[place];
             ++o.holders;
@@ -238,11 +241,12 @@ ClientShares shares_of(u32 client) {
         c.name = printable(name.text, sizeof name.text);
     }
     const u32 exports = exports_used();
-    each_message(client, [&](const Message& m) {
+    each_message(client, [&](u32, const Message& m) {
         const u32 object = m.object;
+        if (object == NO_RECORD) return;
         ++c.messages;
-        if (object != NO_RECORD && object <= exports)
-            c.message_bytes += copied(export_at(object)).bytes;
+        if (object <= exports)
+            c.message_bytes += copied<ExportFields>(export_at(object)).bytes;
     });
     return c;
 }

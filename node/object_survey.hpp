@@ -30,7 +30,7 @@ struct SharedObject {
     u32 extents = 0;   // of a group; 0: it is none
     u64 deferred = 0;  // of a group: bytes that its writer has freed, kept for who may read them
     bool lingers = false;  // nobody here refers to it, but other nodes may
-    u64 references = 0;    // as its record says
+    u64 references = 0;    // as its record says, without those that its holders have to spare
     u64 holders = 0;       // clients that have some
     std::vector<Held> held;
 };

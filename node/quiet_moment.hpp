@@ -3,26 +3,37 @@
 // Crash rule: reads only.
 #pragma once
 
-#include "dsm-core/sharing/format.hpp"
+#include <vector>
+
+#include "dsm-core/context/format.hpp"
 
 namespace aep {
 
-/// No operation of sharing was under way when it began.
+/// No operation of sharing was under way in any slot when it began.
 class QuietMoment {
   public:
-    // acquire: what is read of the tables is not older.
-    QuietMoment() : before_(sharing().version.load(std::memory_order_acquire)) {}
-    /// Whether it was quiet then: the number is even between operations.
-    bool began() const { return before_ % 2 == 0; }
+    QuietMoment() : quiet_(look(before_)) {}
+    /// Whether it was quiet then.
+    bool began() const { return quiet_; }
     /// Whether it has been ever since. After all that was read.
     bool lasted() const {
         std::atomic_thread_fence(std::memory_order_acquire);
-        // relaxed: the fence is between what was read and this.
-        return began() && sharing().version.load(std::memory_order_relaxed) == before_;
+        std::vector<u32> now;
+        return quiet_ && look(now) && now == before_;
     }
 
   private:
-    u64 before_;
+    static bool look(std::vector<u32>& turns) {
+        turns.resize(context().max_slots);
+        for (u32 i = 0; i < context().max_slots; ++i) {
+            turns[i] = slot_at(i).turns.load(std::memory_order_acquire);
+            if (turns[i] % 2 != 0) return false;
+        }
+        return true;
+    }
+
+    std::vector<u32> before_;
+    bool quiet_;
 };
 
 }  // namespace aep

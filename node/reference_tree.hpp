@@ -37,14 +37,15 @@ void each_reference(u32 tree, ComeBy&& come_by, OnBranch&& on_branch, OnHolder&&
     }
 }
 
-/// Calls `f(message)` for each in the client's mailbox, the oldest first, with copies. What they refer to is not judged.
+/// Calls `f(place, message)` for each place of the client's mailbox that is in use, the oldest first, with copies: one that refers
+/// to NO_RECORD was taken before older ones. What they refer to is not judged.
 template <class F>
 void each_message(u32 client, F&& f) {
     const ShareClient& c = share_client(client);
     const u32 first = c.first_message.load() % MAILBOX_MESSAGES;
     const u32 messages = std::min(c.messages.load(), MAILBOX_MESSAGES);
     for (u32 i = 0; i < messages; ++i)
-        f(copied(mailbox_of(client)[(first + i) % MAILBOX_MESSAGES]));
+        f(i, copied(mailbox_of(client)[(first + i) % MAILBOX_MESSAGES]));
 }
 
 }  // namespace aep

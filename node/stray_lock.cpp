@@ -12,9 +12,17 @@
 
 namespace aep {
 
-void free_stray_lock(const Log& log) {
-    ShareHeader& s = sharing();
-    const u32 holder = s.lock.holder();
+namespace {
+
+/// Whether somebody may be in the middle of a change with locks that have been taken from him.
+bool is_anybody_halfway() {
+    for (u32 i = 0; i < context().max_slots; ++i)
+        if (slot_at(i).turns.load(std::memory_order_acquire) % 2 != 0) return true;
+    return false;
+}
+
+void free_if_stray(SlotLock& lock, const std::string& which, const Log& log) {
+    const u32 holder = lock.holder();
     if (holder == SlotLock::NO_SLOT || is_poisoned()) return;
     if (holder < context().max_slots) {
         const std::atomic<u32>& sequence = slot_at(holder).sequence;
@@ -22,22 +30,34 @@ void free_stray_lock(const Log& log) {
         // ends an operation frees the lock first, and who is named takes it from nobody. In this
         // order (acquire, each).
         const u32 before = sequence.load(std::memory_order_acquire);
-        if (before % 2 != 0 || s.lock.holder() != holder ||
+        if (before % 2 != 0 || lock.holder() != holder ||
             sequence.load(std::memory_order_acquire) != before)
             return;
     }
     const std::string text = fmt::format(
-        "the lock of sharing names slot {}, which is in no "
-        "operation: a client wrote that there",
-        holder);
+        "{} names slot {}, which is in no operation: a client wrote that there", which, holder);
     // Whoever had it before is in the middle of something, and nobody knows who that was.
-    const bool halfway = s.version.load(std::memory_order_acquire) % 2 != 0;
-    if (halfway) {
+    if (is_anybody_halfway()) {
         log(LogLevel::error, text + ", while somebody else held it");
         poison(std::min(holder, host_slot()), log);
-    } else if (s.lock.give_up_of(holder)) {
+    } else if (lock.give_up_of(holder)) {
         log(LogLevel::warning, text + "; it is free again");
     }
+}
+
+}  // namespace
+
+void free_stray_locks(const Log& log) {
+    ShareHeader& s = sharing();
+    free_if_stray(s.names, "the lock of names", log);
+    free_if_stray(s.records, "the lock of records", log);
+    free_if_stray(s.numbers, "the lock of numbers", log);
+    free_if_stray(s.lingering, "the lock of what lingers", log);
+    for (u32 i = 0; i <= context().max_clients; ++i)
+        free_if_stray(share_client(i).lock.taken(), fmt::format("the lock of client {}", i), log),
+            free_if_stray(share_client(i).inbox, fmt::format("the inbox of client {}", i), log);
+    for (u32 i = 0; i < STRIPES; ++i)
+        free_if_stray(stripe_at(i).lock, fmt::format("the lock of stripe {}", i), log);
 }
 
 }  // namespace aep

@@ -1,4 +1,4 @@
-// Purpose: the lock of sharing, when its word names somebody who cannot have it.
+// Purpose: the locks of sharing, when their words name somebody who cannot have them.
 // Who calls it: the node host's sweep.
 // Crash rule: one word is written.
 #pragma once
@@ -7,9 +7,10 @@
 
 namespace aep {
 
-/// The lock of sharing is taken and let go within an operation. If its word names a slot that is in
-/// none, a client wrote that there: nobody lets it go, and all wait who share. It is freed, or the
-/// context poisoned where somebody is in the middle of something.
-void free_stray_lock(const Log& log);
+/// The locks of sharing are taken and let go within an operation. If a word names a slot that is in
+/// none, a client wrote that there: nobody lets it go, and all wait who need it. It is freed, or the
+/// context poisoned where somebody is in the middle of something. Of exports the locks are not looked at: there may be
+/// millions.
+void free_stray_locks(const Log& log);
 
 }  // namespace aep

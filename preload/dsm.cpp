@@ -125,7 +125,9 @@ AEP_EXPORT int dsm_ref(void* object) noexcept {
 
 AEP_EXPORT size_t dsm_usable_size(void* object) noexcept { return usable_size(object); }
 
-AEP_EXPORT size_t dsm_references(void* object) noexcept { return share_query(object).references; }
+AEP_EXPORT size_t dsm_references(void* object) noexcept {
+    return share_query(object, true).references;
+}
 
 AEP_EXPORT int dsm_send(dsm_id to, void* object) noexcept { return dsm_send_wait(to, object, 0); }
 

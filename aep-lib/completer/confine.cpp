@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <linux/securebits.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -81,6 +82,8 @@ int fill(const Filter& filter, int socket) {
     };
     for (const int operation : {FUTEX_WAIT, FUTEX_WAKE, FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET})
         must(allow_futex(filter, operation));
+    must(
+        allow(filter, SCMP_SYS(membarrier), SCMP_A0(SCMP_CMP_EQ, MEMBARRIER_CMD_GLOBAL_EXPEDITED)));
     for (const int number : {GO_SIGNAL, LEAVE_SIGNAL}) {
         must(allow(filter, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, own),
                    SCMP_A2(SCMP_CMP_EQ, static_cast<scmp_datum_t>(number))));

@@ -18,6 +18,7 @@
 #include "aep-lib/completer/confine.hpp"
 #include "aep-lib/completer/crew.hpp"
 #include "aep-lib/completer/world.hpp"
+#include "dsm-core/base/every_thread.hpp"
 
 namespace aep {
 namespace {
@@ -117,9 +118,13 @@ int serve(CompleterUser user) {
     const bool completes = fcntl(CAPTURES_FD, F_GETFD) >= 0;
     if (const long error = become_only_completer(CONTEXT_FD); error < 0)
         return fail("the completers' lock", error);
+    const bool barriers = take_part_in_barriers();
     if (const char* what = give_up_privileges(user)) return fail(what, -errno);
     const int prepared = completes ? prepare() : prepare_performing();
     if (prepared != 0) return prepared;
+    // Who relies on them may be whom we complete.
+    if (context().barriers.load() != 0 && !barriers)
+        return fail("taking part in barriers (membarrier)", -EPERM);
     void_claims(max_slots);
     const long started =
         start_crew(completes ? WORKERS : 1, max_slots, completes ? complete : perform, send);

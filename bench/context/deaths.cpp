@@ -22,7 +22,7 @@
 
 #include "bench/context/churn.hpp"
 #include "bench/dsm/timing.hpp"
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/records.hpp"
 #include "shim/context/context_file.hpp"
 
 namespace {
@@ -102,10 +102,10 @@ class Client {
     }
     /// Whether one of its slots has the lock of sharing.
     bool has_lock() const {
-        const u32 slot = sharing().lock.holder();
-        if (slot >= context().max_slots) return false;
-        const u32 client = SlotOwner{slot_at(slot).owner.load()}.client();
-        return client_at(client).pid == static_cast<u32>(pid_);
+        for (u32 i = 1; i <= context().max_clients; ++i)
+            if (client_at(i).pid == static_cast<u32>(pid_))
+                return share_client(i).lock.taken().holder() != SlotLock::NO_SLOT;
+        return false;
     }
 
   private:
@@ -144,17 +144,17 @@ void waits_for_the_lock(const Where& where, unsigned kills) {
 }
 
 void taken_back(const Where& where, unsigned objects) {
-    const Logged<u64>& exports = sharing().live_exports;
-    expect(exports.load() == 0, "somebody else shares");
+    const auto exports = [] { return count_shares().exports; };
+    expect(exports() == 0, "somebody else shares");
     const pid_t pid = start(where, "alive", std::to_string(objects));
-    wait_until("no exports", [&] { return exports.load() == objects; });
+    wait_until("no exports", [&] { return exports() == objects; });
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
     wait_until(
-        "nothing is taken back", [&] { return exports.load() != objects; }, 10);
+        "nothing is taken back", [&] { return exports() != objects; }, 10);
     const double begin = now_ns();
     wait_until(
-        "not all is taken back", [&] { return exports.load() == 0; }, 10);
+        "not all is taken back", [&] { return exports() == 0; }, 10);
     std::printf("%.0f\n", now_ns() - begin);
 }
 

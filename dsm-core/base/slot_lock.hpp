@@ -9,6 +9,7 @@
 //   lock | lock                  one has it; the other waits, and sees what the first has written
 //   unlock | lock                taken at once; who went to sleep just then wakes within LONGEST_SLEEP
 //   give_up, give_up_of | unlock   never, by the slot that holds it: its thread is dead
+//   lock, given_up | all         false once given_up() says so: whoever has it keeps it
 //   holder | all                 who has it, or had it a moment ago: only a dead holder's answer lasts
 #pragma once
 
@@ -24,12 +25,17 @@ class AEP_LOCK("lock") SlotLock {
     /// Takes the lock for slot `slot` (below 2^31 - 1). Uncontended cost: one compare-and-swap.
     /// Waits for its holder, asleep; a dead one's is freed by recovery.
     void lock(u32 slot) AEP_TAKES() {
+        lock(
+            slot, [] { return false; });
+    }
+    /// The same; waits no longer than until given_up() says that its holder may never let go of it: false.
+    template <class GivenUp>
+    bool lock(u32 slot, GivenUp&& given_up) AEP_TRIES() {
         u32 expected = FREE;
         // acquire: what the former holder wrote is seen.
-        if (AEP_LIKELY(
-                word_.compare_exchange_strong(expected, slot + 1, std::memory_order_acquire)))
-            return;
-        lock_contended(slot);
+        return AEP_LIKELY(
+                   word_.compare_exchange_strong(expected, slot + 1, std::memory_order_acquire)) ||
+               lock_contended(slot, given_up);
     }
 
     /// Uncontended cost: one store. As with Lock, a thread that goes to sleep between the load and
@@ -72,21 +78,22 @@ class AEP_LOCK("lock") SlotLock {
     static constexpr u32 CONTENDED = u32{1} << 31;  // with the holder: somebody sleeps
     static constexpr detail::Timespec LONGEST_SLEEP{0, 1'000'000};
 
-    void lock_contended(u32 slot) {
+    template <class GivenUp>
+    [[gnu::noinline]] bool lock_contended(u32 slot, GivenUp&& given_up) {
         for (int spin = 0; spin < 100; ++spin) {
             u32 expected = FREE;
             if (word_.load(std::memory_order_relaxed) == FREE &&
                 word_.compare_exchange_weak(expected, slot + 1, std::memory_order_acquire))
-                return;
+                return true;
             __builtin_ia32_pause();
         }
-        for (;;) {
+        while (!given_up()) {
             u32 found = word_.load(std::memory_order_relaxed);
             if (found == FREE) {
                 // Others may sleep still: who takes it now wakes them.
                 if (word_.compare_exchange_weak(found, (slot + 1) | CONTENDED,
                                                 std::memory_order_acquire))
-                    return;
+                    return true;
             } else if ((found & CONTENDED) != 0 ||
                        // The holder stays named: only whoever takes the lock writes its own slot.
                        word_.compare_exchange_weak(found, found | CONTENDED,
@@ -94,6 +101,7 @@ class AEP_LOCK("lock") SlotLock {
                 detail::futex(&word_, detail::FUTEX_WAIT, found | CONTENDED, &LONGEST_SLEEP);
             }
         }
+        return false;
     }
 
     std::atomic<u32> word_;

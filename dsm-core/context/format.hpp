@@ -70,7 +70,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 10;
+inline constexpr u32 CONTEXT_VERSION = 11;
 
 enum class ContextState : u32 {
     live = 1,
@@ -116,7 +116,8 @@ struct alignas(OS_PAGE_SIZE) ContextWords {
     std::atomic<u32> era_generation;  // of era_node
     std::atomic<u32> pool_caches;  // era::PoolCaches: how what is shared between nodes is written
     std::atomic<u32> apart;        // 1: without quorum: nothing crosses nodes until there is
-    u32 reserved;
+    std::atomic<u32> barriers;     // 1: the host and who completes operations take part in them, so
+                                   // that clients' locks may be biased (base/every_thread.hpp)
 
     std::atomic<u32> state;     // ContextState
     std::atomic<u32> provider;  // Provider
@@ -225,7 +226,9 @@ struct alignas(64) Slot {
     std::atomic<u32> completer;  // pid of the completer that finishes its operation; 0: none
     u64 operations;              // entered so far
     std::atomic<u32> owes;  // what its operation has still to do when it has happened; 0: nothing
-                            // (sharing/records.hpp)
+                            // (sharing/turn.hpp)
+    std::atomic<u32>
+        turns;  // odd while its operation may change what is shared: for walks without locks
 
     /// The operation and its Reply, of the types that `op` says.
     alignas(64) u8 request[MESSAGE_BYTES.request];

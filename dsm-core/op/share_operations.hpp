@@ -50,7 +50,8 @@ namespace aep::op {
 struct Open {
     static constexpr const char* NAME = "open";
     ShareName name{};
-    using Reply = Done;  // exists: somebody has that name
+    bool barriers = false;  // its process takes part in them (base/every_thread.hpp)
+    using Reply = Done;     // exists: somebody has that name
     friend constexpr bool operator==(const Open&, const Open&) = default;
 };
 
@@ -104,6 +105,7 @@ struct Drop {
 struct Query {
     static constexpr const char* NAME = "query";
     uptr object = 0;
+    bool exactly = false;  // how many references; else others' may be too many
     struct Reply {
         Status status = Status::ok;  // miss
         u64 references = 0;          // of all

@@ -85,19 +85,21 @@ enum class Begun { no, known, first, wait };
 Begun begin_send(Caller caller, const op::Send& o, const era::Tables& t, u32& index,
                  Status& status) {
     const u32 client = caller.client;
-    const SharingLock lock(caller);
-    if (!lock.is_sound()) {
-        status = Status::poisoned;
-        return Begun::no;
-    }
+    Turn turn(caller);
+    status = Status::poisoned;
+    if (!turn.client(client)) return Begun::no;
     if (share_client(client).open == 0 || !is_reachable(t, o.to)) {
         status = Status::gone;
         return Begun::no;
     }
     u32 holder = NO_RECORD;
-    status = find_held(client, o.object, o.bytes, holder);
+    status = find_held(turn, client, o.object, o.bytes, holder);
     if (status != Status::ok) return Begun::no;
     index = holder_at(holder).object;
+    if (!turn.object(index) || !turn.numbers()) {
+        status = Status::poisoned;
+        return Begun::no;
+    }
     Export& e = export_at(index);
     const bool first = e.node_ref == NodeRef::none;
     if (!first && e.node_ref != NodeRef::held) return Begun::wait;
@@ -114,8 +116,7 @@ Begun begin_send(Caller caller, const op::Send& o, const era::Tables& t, u32& in
     // Of another node's object that node tells.
     if (e.owner != OWNER_ELSEWHERE) {
         if (!number_extents(t, index, first)) {
-            if (first) forget_number(index);
-            status = Status::limit;
+            status = first && !forget_number(turn, index) ? Status::poisoned : Status::limit;
             return Begun::no;
         }
         tell_head(t, index);
@@ -173,19 +174,20 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
         if (sent == era::Status::ok) AEP_AWAY_CRASH_POINT("away: message sent");
         return sent;
     });
-    const SharingLock lock(caller);
-    if (!lock.is_sound()) return {.status = Status::poisoned};
+    Turn turn(caller);
+    LockList locks;
+    if (lock_pinned(turn, caller, index, locks) != Locked::yes) return {.status = Status::poisoned};
     if (begun == Begun::first) {
         if (created)
             export_at(index).node_ref = NodeRef::held;
-        else
-            forget_number(index);
+        else if (!forget_number(turn, index))
+            return {.status = Status::poisoned};
     }
     if (status == era::Status::ok) {
-        ++sharing().sent;
+        ++share_client(caller.client).sent;
         ++sharing().sent_away;
     }
-    unpin(caller.slot, index);
+    if (!unpin(turn, caller, caller.slot, index)) return {.status = Status::poisoned};
     return {.status = status_of(status)};
 }
 
@@ -194,31 +196,57 @@ namespace {
 /// What becomes of a message that was found.
 enum class Taking { nothing, first, another, wait };
 
+/// An export of an object of another node, whose number there is `object`: its address is not known
+/// yet, nobody finds it by that. NO_RECORD: given up. Another operation has made one: it is that one's index, not locked.
+u32 make_foreign_export(Turn& turn, u32 client, u32 object, bool& made) {
+    made = false;
+    const u32 index = new_export(client);
+    if (!turn.object(index) || !turn.numbers()) return NO_RECORD;
+    if (const u32 other = export_of_object(object); other != NO_RECORD) return other;
+    write_unreached<ExportFields>(export_at(index), {.state = static_cast<u32>(ExportState::live),
+                                                     .owner = OWNER_ELSEWHERE,
+                                                     .object = object + 1});
+    write_unreached(side_at(index), {});
+    export_of_object(object) = index;
+    ++share_client(0).exports;
+    ++share_client(0).foreign;
+    made = true;
+    return index;
+}
+
 /// The first step of a receive: the export is there and pinned. first: the message's reference is
 /// to become the node's.
 Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index,
                      op::Receive::Reply& reply) {
-    const SharingLock lock(caller);
-    if (!lock.is_sound()) {
-        reply.status = Status::poisoned;
-        return Taking::nothing;
-    }
-    if (share_client(caller.client).open == 0) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    reply.status = Status::poisoned;
+    if (!turn.clients(0, client)) return Taking::nothing;
+    if (share_client(client).open == 0) {
         reply.status = Status::gone;
         return Taking::nothing;
     }
-    if (!records_left(2, true)) {
-        reply.status = Status::need_records;
+    if (const Status supplied = supply(turn, client, 2, true); supplied != Status::ok) {
+        reply.status = supplied;
         return Taking::nothing;
     }
-    index = export_of_object(w.object);
+    index = export_of_object(w.object).load();
     if (index == NO_RECORD) {
-        index = make_foreign_export(w.object);
+        bool made = false;
+        index = make_foreign_export(turn, client, w.object, made);
+        if (index == NO_RECORD) return Taking::nothing;
+        reply.status = Status::miss;
+        if (!made) return turn.take_back(), Taking::wait;
         export_at(index).node_ref = NodeRef::taking;
         pin(caller.slot, index);
         return Taking::first;
     }
-    if (export_at(index).node_ref != NodeRef::held) return Taking::wait;
+    if (!is_record(index)) return Taking::nothing;
+    if (!turn.object(index)) return Taking::nothing;
+    reply.status = Status::miss;
+    const Export& e = export_at(index);
+    const bool same = export_of_object(w.object).load() == index && e.object.load() == w.object + 1;
+    if (!same || e.node_ref != NodeRef::held) return Taking::wait;
     pin(caller.slot, index);
     return Taking::another;
 }
@@ -226,26 +254,44 @@ Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index,
 /// The last step: the client has a reference, if the message was ours.
 bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& w, u32 index,
                  Taking taking, era::Status status, op::Receive::Reply& reply) {
-    const SharingLock lock(caller);
-    if (!lock.is_sound()) {
-        reply.status = Status::poisoned;
+    const bool taken = status == era::Status::ok;
+    const bool first = taking == Taking::first;
+    const ObjectFacts facts = facts_of(t, w.object);
+    Turn turn(caller);
+    LockList locks;
+    if (first && taken) add_locks_to_learn(facts, locks);
+    locks.add_client(0);
+    locks.add_client(caller.client);
+    Status supplied = Status::ok;
+    reply.status = Status::poisoned;
+    const Locked locked =
+        lock_to_release(turn, caller.client, locks, false, [&](u32& found, u32& count) {
+            // Another thread of the client's may have used up what was at hand before.
+            supplied = supply(turn, caller.client, 1, true);
+            found = index;
+            count = 0;
+            return supplied != Status::poisoned;
+        });
+    if (locked != Locked::yes) return true;
+    Export& e = export_at(index);
+    if (first && taken) {
+        e.node_ref = NodeRef::held;
+        if (supplied == Status::ok) learn(caller.client, facts, index);
+    } else if (first && !forget_number(turn, index)) {
         return true;
     }
-    Export& e = export_at(index);
-    const bool taken = status == era::Status::ok;
-    if (taking == Taking::first && taken) {
-        e.node_ref = NodeRef::held;
-        learn(t, index);
-    } else if (taking == Taking::first) {
-        forget_number(index);
-    }
-    if (taken && e.address == 0) {
+    reply.status = Status::miss;
+    if (status == era::Status::fenced) reply.status = status_of(status);
+    if (taken && (e.address == 0 || supplied != Status::ok)) {
         reply.status = Status::gone;
     } else if (taken) {
         e.state = static_cast<u32>(ExportState::live);  // it may have lingered
-        hold(caller.client, index);
+        if (const u32 holder = find_holder(caller.client, index); holder != NO_RECORD)
+            ++holder_at(holder).count;
+        else
+            hold_anew(caller.client, index, 0);
         ++e.references;
-        ++sharing().received;
+        ++share_client(caller.client).received;
         ++sharing().came_in;
         const bool group = is_group(index);
         reply = {.kind = group ? ObjectKind::group : ObjectKind::object,
@@ -254,7 +300,10 @@ bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& 
                  .sender = {w.envelope.from},
                  .label = w.envelope.label};
     }
-    unpin(caller.slot, index);
+    if (!unpin(turn, caller, caller.slot, index)) {
+        reply = {.status = Status::poisoned};
+        return true;
+    }
     return taken;
 }
 
@@ -276,7 +325,6 @@ bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
         AEP_AWAY_CRASH_POINT("away: message taken");
     else
         AEP_AWAY_CRASH_POINT("away: message dropped");
-    if (status == era::Status::fenced) reply.status = status_of(status);
     return end_receive(caller, t, w, index, taking, status, reply) || status == era::Status::fenced;
 }
 

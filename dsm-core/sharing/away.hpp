@@ -9,7 +9,7 @@
 // for object i. The node whose memory it is keeps its own until it is the last, so memory is always
 // freed by whose it is, or goes with the chunks of a dead node.
 //
-// Each has steps under the lock of sharing, and between them transactions without it, in a lane of
+// Each has steps under locks (turn.hpp), and between them transactions without any, in a lane of
 // its own: any number of clients at once. `pins` keeps an export meanwhile, and pin_of() tells what
 // a slot has pinned.
 //
@@ -52,10 +52,10 @@ void settle_lanes(u32 slot, u32 pinned);
 /// many it gave up. Their nodes' doorbells are rung when all have gone.
 u32 settle(Lingering& list, Caller caller, u32 limit);
 
-/// Whether one more object or extent of this node's can be told to others.
+/// Whether one more object or extent of this node's can be told to others. Under the lock of numbers.
 bool has_free_number();
 /// Tells other nodes of those extents of a group that they do not know: a chunk that they lie in is
-/// kept with the group if this node dies. Under the lock of sharing; one flush.
+/// kept with the group if this node dies. Under the group's lock and that of numbers; one flush.
 void publish_extents(u32 group);
 
 /// Messages for clients that are no more, and whatever a dead node's hints do not tell of. Cost: a

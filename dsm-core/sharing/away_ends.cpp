@@ -15,19 +15,20 @@ namespace {
 
 /// An export of the list that may go now, pinned; NO_RECORD: none.
 u32 begin_settle(Caller caller, Lingering& list, u32& looks) {
-    const SharingLock lock(caller);
-    if (!lock.is_sound()) return NO_RECORD;
-    while (looks != 0) {
+    Turn turn(caller);
+    for (; looks != 0; turn.let_go()) {
+        const u32 index = list.first.load();
+        if (!is_record(index) || !turn.object(index) || !turn.lingering()) return NO_RECORD;
+        if (list.first != index) continue;  // another one took it off
         --looks;
-        const u32 index = next_lingering(list);
-        if (index == NO_RECORD) return NO_RECORD;
+        next_lingering(list);
         Export& e = export_at(index);
         if (e.references != 0) continue;  // somebody received it again
         if (e.pins != 0) continue;        // whoever is at work with it disposes of it
         const bool ours = e.owner != OWNER_ELSEWHERE;
         // Only this node could attach to it again, and nobody of it can any more.
         if (ours && references_elsewhere(e) != 0) {
-            dispose(index);  // to the end of the list
+            if (!dispose(turn, caller.client, index)) return NO_RECORD;  // to the end of the list
             continue;
         }
         e.node_ref = NodeRef::dropping;
@@ -61,11 +62,11 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
             return released;
         });
         if (status == era::Status::ok && home != context().era_node) tell(home);
-        const SharingLock lock(caller);
-        if (!lock.is_sound()) return settled;
+        Turn turn(caller);
+        LockList locks;
+        if (lock_pinned(turn, caller, index, locks) != Locked::yes) return settled;
         if (status == era::Status::fenced) fence_context();
-        forget_number(index);
-        unpin(caller.slot, index);
+        if (!forget_number(turn, index) || !unpin(turn, caller, caller.slot, index)) return settled;
     }
     tell(era::NO_NODE);
     return settled;
@@ -110,36 +111,55 @@ void settle_lanes(u32 slot, u32 pinned) {
     }
 }
 
+namespace {
+
+/// An open() may have claimed a name, or told another one than the client has now.
+bool tell_anew(Caller caller, u32 slot) {
+    const u32 client = SlotOwner{slot_at(slot).owner.load(std::memory_order_relaxed)}.client();
+    if (client != 0 && client <= context().max_clients) {
+        Turn turn(caller);
+        if (!turn.names() || !turn.client(client)) return false;
+        announce(client);
+    }
+    slot_at(slot).op = number_of<op::FinishAway>();  // all that is left of it
+    return true;
+}
+
+}  // namespace
+
 op::FinishAway::Reply finish_away(Caller caller, const op::FinishAway& o) {
     if (o.slot >= context().max_slots) return {.status = Status::miss};
     const u32 slot = o.slot;
-    const SharingLock lock(caller);
-    if (!lock.is_sound()) return {.status = Status::poisoned};
-    // An open() may have claimed a name, or told another one than the client has now.
-    if (may_have_told_a_name(slot)) {
-        const u32 client = SlotOwner{slot_at(slot).owner.load(std::memory_order_relaxed)}.client();
-        if (client != 0 && client <= context().max_clients) announce(client);
-        slot_at(slot).op = number_of<op::FinishAway>();  // all that is left of it
-    }
-    const u32 index = pin_of(slot);
-    if (!is_record(index) || export_at(index).pins == 0) {  // nothing, or not what we wrote
+    if (may_have_told_a_name(slot) && !tell_anew(caller, slot)) return {.status = Status::poisoned};
+    const era::Tables t = era_tables();
+    const u32 index = pin_of(slot).load();
+    Turn turn(caller);
+    if (!is_record(index) || export_at(index).pins.load() == 0) {  // nothing, or not what we wrote
         pin_of(slot) = NO_RECORD;
         return {};
     }
+    const u32 object = export_at(index).object.load() - 1;  // as long as it is pinned
+    const bool known = object < t.shape.refs && object < t.shape.objects;
+    const ObjectFacts facts = known ? facts_of(t, object) : ObjectFacts{};
+    LockList locks;
+    if (known) add_locks_to_learn(facts, locks);
+    // For a group's root; if there are no records it has none.
+    if (!turn.clients(0, caller.client)) return {.status = Status::poisoned};
+    const bool supplied = supply(turn, caller.client, 1, false) == Status::ok;
+    turn.let_go();
+    if (lock_pinned(turn, caller, index, locks) != Locked::yes) return {.status = Status::poisoned};
     Export& e = export_at(index);
     if (e.node_ref == NodeRef::taking || e.node_ref == NodeRef::dropping) {
-        const era::Tables t = era_tables();
-        const u32 object = e.object - 1;
-        const bool has = object < t.shape.refs &&
-                         t.ref(context().era_node, object).load() == era::Cell::of(object).bits;
-        if (!has) {
-            forget_number(index);
-        } else {
+        const bool has =
+            known && t.ref(context().era_node, object).load() == era::Cell::of(object).bits;
+        if (has) {
             e.node_ref = NodeRef::held;
-            if (e.address == 0) learn(t, index);
+            if (e.address == 0 && supplied) learn(caller.client, facts, index);
+        } else if (!forget_number(turn, index)) {
+            return {.status = Status::poisoned};
         }
     }
-    unpin(slot, index);
+    if (!unpin(turn, caller, slot, index)) return {.status = Status::poisoned};
     return {};
 }
 

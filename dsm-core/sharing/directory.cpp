@@ -29,7 +29,7 @@ bool see_entry(Memory& m, const era::DirectoryEntry& entry, Listed& listed) {
     return version % 2 == 0 && m.load(entry.version) == version;
 }
 
-/// Changes an entry of this node's, for a scope. Under the lock of sharing.
+/// Changes an entry of this node's, for a scope. Under the lock of names.
 template <class Memory>
 class Change {
   public:
@@ -70,7 +70,7 @@ bool has_name(Memory& m, const era::DirectoryEntry& entry, bool first, const cha
 /// Whether the client has the name at one moment: its generation then; 0: no.
 u32 generation_if_called(u32 client, const char* name) {
     const ShareClient& c = share_client(client);
-    const std::atomic<u64>& version = sharing().version;
+    const std::atomic<u64>& version = sharing().names_version;
     constexpr u32 SPINS = 1000;
     constexpr detail::Timespec NAP{0, 1'000'000};
     for (u32 looks = 0; context().state.load(std::memory_order_acquire) !=
@@ -126,11 +126,10 @@ ShareId find_elsewhere(const char* name) {
     return {};
 }
 
-bool claim_name(u32 client, const char* name) {
+u64 begin_claim(u32 client, const char* name) {
     const era::Tables t = era_tables();
-    const u32 node = context().era_node;
-    if (client >= t.shape.clients) return find_elsewhere(name).bits == 0;
-    era::DirectoryEntry& own = t.client(node, client);
+    if (client >= t.shape.clients) return 0;
+    era::DirectoryEntry& own = t.client(context().era_node, client);
     return with_pool_memory([&](auto& memory) {
         {
             const Change change(memory, own);
@@ -144,6 +143,15 @@ bool claim_name(u32 client, const char* name) {
         memory.fence();
         // seq_cst: of two that claim at once, at least one sees the other.
         std::atomic_thread_fence(std::memory_order_seq_cst);
+        return memory.load(own.version);
+    });
+}
+
+bool may_have_claimed(u32 client, const char* name) {
+    const era::Tables t = era_tables();
+    const u32 node = context().era_node;
+    if (client >= t.shape.clients) return find_elsewhere(name).bits == 0;
+    return with_pool_memory([&](auto& memory) {
         for (u32 other = 0; other < t.shape.nodes; ++other) {
             if (other == node || !era::is_live(t, other)) continue;
             for (u32 i = 1; i < t.shape.clients; ++i)
@@ -151,6 +159,12 @@ bool claim_name(u32 client, const char* name) {
         }
         return true;
     });
+}
+
+bool still_claims(u32 client, u64 claim) {
+    const era::Tables t = era_tables();
+    if (client >= t.shape.clients) return true;
+    return t.client(context().era_node, client).version.load() == claim;
 }
 
 void announce(u32 client) {

@@ -5,7 +5,7 @@
 //
 // What two at once may see.
 //
-//   claim | claim, one node      one after the other, under the lock of sharing
+//   claim | claim, one node      the first one that comes back with it, under the lock of names, has the name
 //   claim | claim, two nodes     at least one sees the other: the node that comes first has the name,
 //                                the other gives way; if neither can be told, nobody has it
 //   find_here | open, leave      an id that had the name at one moment, or none
@@ -17,10 +17,15 @@
 
 namespace aep {
 
-/// Claims a name among all nodes for a client of this one. False: another has it, or two want it at
-/// the same moment and the other's node comes first. Under the lock of sharing; announce() ends the
-/// claim. Cost: two flushes, and a look at all clients of all nodes.
-bool claim_name(u32 client, const char* name);
+/// Claims a name among all nodes for a client of this one: others see that from now on. Under the lock of names; announce() ends
+/// the claim. Which change of the client's entry that was. Cost: a flush.
+u64 begin_claim(u32 client, const char* name);
+/// Whether nobody of another node has the name that the client claims, nor gets it: of two who want it at the same moment the one whose
+/// node comes first does. Waits for other nodes' decisions, and so is called with nothing locked. Cost: a look at all clients
+/// of all nodes.
+bool may_have_claimed(u32 client, const char* name);
+/// Whether the entry says what begin_claim() wrote. Under the lock of names.
+bool still_claims(u32 client, u64 claim);
 
 /// Tells other nodes that the client takes part, or (`open` 0) that it does not any more.
 void announce(u32 client);

@@ -14,10 +14,11 @@ Lingering& list_of(u32 index) {
     return visits ? sharing().visiting : sharing().deferred;
 }
 
-void linger(u32 index) {
+bool linger(Turn& turn, u32 index) {
     Export& e = export_at(index);
+    if (!turn.lingering()) return false;
     e.state = static_cast<u32>(ExportState::lingering);
-    if (e.listed) return;
+    if (e.listed) return true;
     Lingering& list = list_of(index);
     e.listed = true;
     side_at(index).next_lingering = NO_RECORD;
@@ -28,23 +29,25 @@ void linger(u32 index) {
     list.last = index;
     ++list.count;
     list.bytes += e.bytes;
+    return true;
 }
 
-/// An export that nobody refers to: to its owner, or away with it if that is dead or elsewhere.
+/// An export that nobody refers to: to its owner, also while that is being taken back, or away with it if that is dead
+/// or elsewhere.
 void give_back(u32 index) {
     Export& e = export_at(index);
-    if (e.owner == 0 || e.owner == OWNER_ELSEWHERE || share_client(e.owner).open == 0)
-        return free_export(index);
-    ShareClient& owner = share_client(e.owner);
+    const u32 keeper = keeper_of(e.owner);
+    if (keeper == 0) return free_export(index);
+    ShareClient& owner = share_client(keeper);
     e.state = static_cast<u32>(ExportState::returned);  // found, but held by nobody
     e.next_returned = owner.first_returned;
     owner.first_returned = index;
 }
 
 /// The group's last reference is gone: its root's record and its extents go.
-void release_parts(u32 group) {
+bool release_parts(Turn& turn, u32 client, u32 group) {
     Export& e = export_at(group);
-    remove_root(group);
+    remove_root(client, group);
     side_at(group).born = 0;  // whoever remembers the group finds that it is no more
     e.writer = 0;
     u32 extent = side_at(group).next_extent;
@@ -54,13 +57,14 @@ void release_parts(u32 group) {
         const u32 next = side_at(extent).next_extent;
         part.group = NO_RECORD;
         side_at(extent).next_extent = NO_RECORD;
-        if (part.object != 0) forget_number(extent);
-        --sharing().extents;
+        if (part.object != 0 && !forget_number(turn, extent)) return false;
+        --share_client(client).extents;
         give_back(extent);
         AEP_SHARE_CRASH_POINT("share: extent released");
         extent = next;
     }
-    --sharing().groups;
+    --share_client(client).groups;
+    return true;
 }
 
 }  // namespace
@@ -78,12 +82,42 @@ u32 next_lingering(Lingering& list) {
     return index;
 }
 
-void dispose(u32 index) {
+bool dispose(Turn& turn, u32 client, u32 index) {
     const Export& e = export_at(index);
-    if (e.pins != 0) return;
-    if (e.node_ref != NodeRef::none) return linger(index);
-    if (is_group(index)) release_parts(index);
+    if (e.pins != 0) return true;
+    if (e.node_ref != NodeRef::none) return linger(turn, index);
+    if (is_group(index) && !release_parts(turn, client, index)) return false;
     give_back(index);
+    return true;
+}
+
+bool is_freed_by(u32 client, u32 index) {
+    const Export& e = export_at(index);
+    return e.owner.load() == client && e.group.load() == NO_RECORD &&
+           e.node_ref.load() == NodeRef::none && e.pins.load() == 0;
+}
+
+void add_locks_to_dispose(u32 client, u32 index, LockList& list, bool frees) {
+    const Export& whole = export_at(index);
+    const auto add_part = [&](u32 at, bool at_once) {
+        const Export& e = export_at(at);
+        const u32 keeper = keeper_of(e.owner.load());
+        if (keeper > context().max_clients) return;  // a record that is none any more
+        // It is removed, or returned to its owner.
+        if (keeper == 0) list.add_client(0);
+        if (keeper == 0 || at_once)
+            list.add_stripe(e.address.load());
+        else
+            list.add_inbox(keeper);
+    };
+    add_part(index, frees && is_freed_by(client, index));
+    if (whole.group.load() != index) return;
+    if (const u32 root = whole.root.load(); is_record(root))
+        list.add_stripe(export_at(root).address.load());
+    u32 extent = side_at(index).next_extent.load();
+    for (u32 n = 0; n < MAX_EXTENTS && is_record(extent);
+         ++n, extent = side_at(extent).next_extent.load())
+        add_part(extent, false);
 }
 
 }  // namespace aep

@@ -1,7 +1,7 @@
 // Purpose: what the clients of a context share by reference: the table of exported objects, who
 //          holds references to them, and the mailboxes in which references travel.
 // Who calls it: the sharing operations, the client side (names, waiting), recovery, check.
-// Crash rule: all of it changes inside operations, under one lock. Each of them completes, or what
+// Crash rule: all of it changes inside operations, under the locks of turn.hpp. Each of them completes, or what
 //             it did is undone (logged.hpp).
 //
 // An object that was never sent has no entry here: sharing costs nothing until it is used. Its
@@ -11,6 +11,7 @@
 // chunk's last export does.
 #pragma once
 
+#include "dsm-core/base/biased_lock.hpp"
 #include "dsm-core/context/format.hpp"
 #include "dsm-core/era/flush.hpp"
 #include "dsm-core/era/region.hpp"
@@ -42,13 +43,13 @@ inline constexpr u32 OWNER_ELSEWHERE = 0xffff'ffff;
 
 /// An object that was sent at least once and that somebody may still reach: one line, which is all that a message
 /// between two clients needs of it.
-struct alignas(CACHE_LINE) Export {
+struct ExportFields {
     Logged<u64> address{};
     Logged<u64> bytes{};       // that may be used
     Logged<u32> state{};       // ExportState
     Logged<u32> owner{};       // the client whose heap it lies in; 0: that client is dead
                                // OWNER_ELSEWHERE: another node's
-    Logged<u32> references{};  // of clients and of messages
+    Logged<u32> references{};  // of clients and of messages, and those that clients have to spare
     Logged<u32> next{};        // in its bucket, or of free records
     Logged<u32> next_returned{};
     // Of groups and their parts (group_ops.hpp); 0 in all others.
@@ -61,15 +62,19 @@ struct alignas(CACHE_LINE) Export {
     Logged<NodeRef> node_ref{};  //
     Logged<bool> listed{};       // on one of the lists of those that linger
 };
+/// A record that becomes another export keeps its lock.
+struct alignas(CACHE_LINE) Export : ExportFields {
+    SlotLock lock;
+};
 static_assert(sizeof(Export) == CACHE_LINE);
 
 /// What else there is to say of an export: what its owner, its group and its node look at.
 struct ExportSide {
+    Logged<u64> born{};  // of a group: which of all that there ever were; 0: it is none any more
     Logged<u32> next_of_owner{}, previous_of_owner{};
     Logged<u32> next_extent{};  // the group's extents, newest first; the list begins at the group
-    Logged<u32> born{};  // of a group: which of all that there ever were; 0: it is none any more
     Logged<u32> next_lingering{};  // on that list
-    u32 reserved[3]{};
+    u32 reserved[2]{};
 };
 static_assert(sizeof(ExportSide) == 32);
 
@@ -79,7 +84,10 @@ struct Holder {
     Logged<u32> object{};   // index of the Export
     Logged<u32> count{};
     Logged<u32> next{};  // at the same place of the client's tree, or of free records
-    u32 reserved[3]{};
+    Logged<u32>
+        spare{};  // so many more the export counts: for what the client does next (references.hpp)
+    Logged<u32> client{};  // whose it is: for who finds it without that one's lock
+    u32 reserved{};
 };
 /// Where a client has more references than can be searched one by one, a branch leads to them by three bits of the
 /// address' hash. It lies in a record of the same table.
@@ -93,43 +101,71 @@ inline constexpr u32 IS_BRANCH = u32{1} << 31;
 
 /// A reference under way. It counts as one of the export's.
 struct Message {
-    Logged<u32> object;   // index of the Export
+    Logged<u32> object;   // index of the Export; NO_RECORD: it was taken before older ones
     Logged<u32> version;  // of the label
     Logged<u64> sender;   // ShareId
     Logged<u64> tag, type;
     Label label() const { return {tag, type, version}; }
+    /// Logs all of it: it is about to be written as memory.
+    void keep() {
+        object.keep(), version.keep(), sender.keep();
+        tag.keep(), type.keep();
+    }
 };
 
 inline constexpr u32 MAILBOX_MESSAGES = 512;
 using era::ClientName;
 static_assert(sizeof(ClientName) == SHARE_NAME_BYTES);
 
-/// What a client has to do with sharing. All but the words for waiting changes under the lock.
+/// Records that a client has at hand: free ones, and such as were never used.
+struct Supply {
+    Logged<u32> free;       // list
+    Logged<u32> next, end;  // never used: [next, end)
+};
+
+/// What a client has to do with sharing: a line of its own, one that others write, too, and what seldom changes. Client 0 is
+/// nobody: what it owns are orphans and other nodes' objects.
 struct alignas(64) ShareClient {
-    Logged<u32> open;             // 1: it takes part, from its first use of sharing to its death
-    Logged<u32> generation;       // the client entry's
+    // Its own: under its lock.
+    BiasedLock lock;
     Logged<u32> first_reference;  // link: its tree of references
-    Logged<u32> first_export;
+    Logged<u32> objects_held;     // holders in its tree
+    Logged<u32> first_export;     // that it owns
+    Logged<u32> exports;          // so many
+    Supply export_records, holder_records;
+    // Of the context's groups those that it made, less those that it was the last to hold. Only the sum over all clients
+    // says something.
+    Logged<u32> groups;
+    // Under the lock of its inbox; `open` and `generation` under its own, too.
+    alignas(CACHE_LINE) SlotLock inbox;
+    Logged<u32> open;        // 1: it takes part, from its first use of sharing to its death
+    Logged<u32> generation;  // the client entry's
     Logged<u32> first_returned;
     Logged<u32> first_message;  // place of the oldest message in the ring
-    Logged<u32> messages;
-    Logged<u32> watched;       // 1: somebody waits without the lock (op::Watch)
-    Logged<u32> objects_held;  // holders in its tree
-    u32 reserved[3];
+    Logged<u32> messages;       // places in use from there on
+    Logged<u32> gaps;           // of those such as a message was taken from before older ones
+    Logged<u32> watched;        // 1: somebody waits without the lock (op::Watch)
     // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
     // Hints: a sequence that changes for nothing wakes somebody for nothing.
     std::atomic<u32> arrivals;  // sequence: messages came
     std::atomic<u32> arrival_waiters;
     std::atomic<u32> departures;  // sequence: room came, or the client went
     std::atomic<u32> departure_waiters;
+    // Its own, under its lock; others look at the name.
+    alignas(CACHE_LINE) Logged<u32> extents;  // as `groups`
+    Logged<u32> foreign;                      // of client 0's exports: other nodes' objects
+    // For people.
+    Hint<u64> sent;
+    Hint<u64> received;
+    Hint<u64> groups_made;  // ever: numbers of groups
     Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
 
     /// Unique among open clients; empty: none. Without the lock it may be of two moments (find_here).
     ClientName name() const { return copied(reinterpret_cast<const ClientName&>(name_words)); }
 };
-static_assert(sizeof(ShareClient) == 128);
+static_assert(sizeof(ShareClient) == 3 * CACHE_LINE);
 
-/// Exports that linger, oldest first. Changes under the lock.
+/// Exports that linger, oldest first.
 struct Lingering {
     Logged<u32> first;
     Logged<u32> last;
@@ -138,38 +174,45 @@ struct Lingering {
     Logged<u64> bytes;  // of the objects
 };
 
-/// One for each context.
+/// One for each context. Each lock and what it guards is on lines of its own.
 struct alignas(64) ShareHeader {
-    SlotLock lock;
-    Logged<u32> exports_present;  // records below are in memory
-    Logged<u32> holders_present;
-    Logged<u32> exports_used;  // records below were ever used
-    Logged<u32> holders_used;
-    Logged<u32> free_exports;
-    Logged<u32> free_holders;
+    SlotLock names;  // who takes part, under which name
     u32 reserved;
-    std::atomic<u64> version;  // odd while an operation is under way: for walks without the lock
-    // Counts.
-    Logged<u64> live_exports;
-    Logged<u64> live_holders;
-    Logged<u64> orphans;  // exports whose owner is dead
-    Logged<u64> groups;
-    Logged<u64> extents;  // they count as exports, too
-    // For people.
-    Hint<u64> sent;
-    Hint<u64> received;
-    Hint<u64> groups_made;  // ever
-    Hint<u64> sent_away;    // to other nodes
-    Hint<u64> came_in;      // from other nodes
+    std::atomic<u64> names_version;  // odd while that changes: for lookups without the lock
+
+    alignas(64) SlotLock records;  // those that no client has at hand
+    Logged<u32> exports_present;   // records below are in memory
+    Logged<u32> holders_present;
+    Logged<u32> exports_used;  // records below are some client's, or were
+    Logged<u32> holders_used;
+    Logged<u32> export_lists;  // free ones that dead clients had at hand: a list of lists
+    Logged<u32> holder_lists;
+
+    alignas(64) SlotLock numbers;  // of objects between nodes: export_of_object()
+    Hint<u32> next_object;         // where the search for a free number begins
+    Hint<u64> sent_away;           // to other nodes
+    Hint<u64> came_in;             // from other nodes
+
+    alignas(64) SlotLock lingering;
     // Own objects, which go when no other node has them, and groups; and others' objects, which
     // could go but may come again.
     Lingering deferred, visiting;
-    std::atomic<u32> doorbell;  // what it was when those that wait were last looked at
-    Hint<u32> next_object;      // where the search for a free number begins
+
+    alignas(64) std::atomic<u32> doorbell;  // what it was when those that wait were last looked at
     std::atomic<u64> heads_seen[era::POOL_NODES];  // of the rings to others: era::has_room()
 };
 
-inline constexpr u32 EXPORT_BUCKETS = 1 << 16;
+/// The address table: a line of it is a lock and the chains that it guards.
+struct alignas(CACHE_LINE) Stripe {
+    static constexpr u32 CHAINS = 15;
+    SlotLock lock;
+    Logged<u32> chains[CHAINS];
+};
+static_assert(sizeof(Stripe) == CACHE_LINE);
+inline constexpr u32 STRIPES = 1 << 12;
+/// Of one group: bounds what an operation does. Extents grow with their group, so that the
+/// pool is full before.
+inline constexpr u32 MAX_EXTENTS = 64;
 inline constexpr u32 MAX_EXPORTS = 4 << 20;
 inline constexpr u32 MAX_HOLDERS = 8 << 20;
 static_assert(MAX_HOLDERS < IS_BRANCH);
@@ -191,7 +234,7 @@ inline constexpr usize SHARE_HEADER_AT = 0;
     ShareLayout l{};
     // Those of constant size first: where the others begin is known without a calculation.
     l.buckets = round_up(SHARE_HEADER_AT + sizeof(ShareHeader), CACHE_LINE);
-    l.clients = round_up(l.buckets + usize{EXPORT_BUCKETS} * sizeof(u32), CACHE_LINE);
+    l.clients = l.buckets + usize{STRIPES} * sizeof(Stripe);
     l.counts = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
     l.lanes = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
     l.pins = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
@@ -233,10 +276,14 @@ inline Logged<u32>& chunk_exports(u32 chunk) {
 }
 /// The bits by which an address is looked for: the highest ones first.
 inline u64 hash_of(u64 address) { return (address >> 4) * 0x9e37'79b9'7f4a'7c15; }
-inline Logged<u32>& export_bucket(u64 address) {
-    return share_part<Logged<u32>>(share_layout().buckets)[hash_of(address) >> 48];
+inline u32 stripe_of(u64 address) { return static_cast<u32>(hash_of(address) >> 52); }
+static_assert(STRIPES == 1 << 12);
+inline Stripe& stripe_at(u32 index) { return share_part<Stripe>(share_layout().buckets)[index]; }
+/// Exports at addresses of the same hash.
+inline Logged<u32>& chain_of(u64 address) {
+    const u64 fraction = hash_of(address) >> 20 & 0xffff'ffff;
+    return stripe_at(stripe_of(address)).chains[fraction * Stripe::CHAINS >> 32];
 }
-static_assert(EXPORT_BUCKETS == 1 << 16);
 /// 1 + the slot whose operation is in that lane of the node; 0: none. One a line.
 inline std::atomic<u32>& lane_taken(u32 lane) {
     return *share_part<std::atomic<u32>>(share_layout().lanes + lane * CACHE_LINE);

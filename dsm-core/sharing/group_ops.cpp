@@ -10,18 +10,34 @@
 namespace aep {
 namespace {
 
-/// The group that begins at the address and that somebody refers to; NO_RECORD: none.
-u32 group_at(u64 address) {
+/// What is said to a client that does not hold it: `refused` if there is a group that begins at the address and that somebody
+/// refers to. Takes the stripe.
+Status refuse_group(Turn& turn, u64 address, Status refused) {
+    if (!turn.stripe(address)) return Status::poisoned;
     const u32 index = find_export(address);
-    const bool live =
-        is_group(index) && export_at(index).address == address && export_at(index).references != 0;
-    return live ? index : NO_RECORD;
+    if (index == NO_RECORD) return Status::miss;
+    const Export& e = export_at(index);
+    const bool live = e.group.load() == index && e.address == address && e.references.load() != 0;
+    return live ? refused : Status::miss;
 }
 
-/// The group, if the client may change it. Nothing else is done unless ok.
-Status find_written(u32 client, u64 address, u32& group) {
-    group = group_at(address);
-    if (group == NO_RECORD) return Status::miss;
+/// The group, if the client holds it, else `refused`: with its lock, then. Under the client's lock; `wanted`: stripes to be taken
+/// before the group's lock.
+Status find_group_held(Turn& turn, u32 client, u64 address, Status refused, u32& group,
+                       const LockList& wanted = {}) {
+    const u32 holder = find_holder_at(client, address);
+    if (holder == NO_RECORD) return refuse_group(turn, address, refused);
+    group = holder_at(holder).object;
+    if (export_at(group).group.load() != group) return Status::miss;
+    if (!turn.stripes(wanted) || !turn.object(group)) return Status::poisoned;
+    return Status::ok;
+}
+
+/// The same, if the client may change it: it is the writer.
+Status find_written(Turn& turn, u32 client, u64 address, u32& group, const LockList& wanted = {}) {
+    const Status status =
+        find_group_held(turn, client, address, Status::not_writer, group, wanted);
+    if (status != Status::ok) return status;
     return export_at(group).writer == client ? Status::ok : Status::not_writer;
 }
 
@@ -42,29 +58,51 @@ bool lies_in_group(u32 group, u64 address, u64 bytes) {
 
 // ---- operations
 
-op::MakeGroup::Reply perform_locked(u32 client, const op::MakeGroup& o, SharingLock&) {
+op::MakeGroup::Reply make_group(Caller caller, const op::MakeGroup& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
     if (share_client(client).open == 0) return {.status = Status::gone};
+    if (find_holder_at(client, o.block) != NO_RECORD) return {.status = Status::exists};
+    const Status supplied = supply(turn, client, 1, true);
+    if (supplied == Status::poisoned || !turn.stripe(o.block)) return {.status = Status::poisoned};
     if (find_export(o.block) != NO_RECORD) return {.status = Status::exists};
-    u32 holder = NO_RECORD;
-    const Status status = find_held(client, o.block, o.bytes, holder);
-    if (status != Status::ok) return {.status = status};
-    const u32 group = holder_at(holder).object;
+    if (!is_memory_of(client, o.block, o.bytes)) return {.status = Status::not_held};
+    if (supplied != Status::ok) return {.status = supplied};
+    const u32 group = holder_at(export_own_memory(client, o.block, o.bytes, 0)).object;
     export_at(group).writer = client;
-    const u64 number = begin_group(group);
+    const u64 number = begin_group(client, group);
     AEP_SHARE_CRASH_POINT("share: group made");
     return {.index = group, .number = number};
 }
 
-op::FindGroup::Reply perform_locked(u32 client, const op::FindGroup& o, SharingLock&) {
-    const u32 group = find_export(o.object);
-    if (!is_group(group)) return {.status = Status::miss};
-    if (find_holder(client, group) == NO_RECORD) return {.status = Status::not_held};
-    return {.index = group, .group = export_at(group).address};
+op::FindGroup::Reply find_group(Caller caller, const op::FindGroup& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    u32 holder = find_holder_at(client, o.object);
+    if (holder == NO_RECORD) {
+        if (!turn.stripe(o.object)) return {.status = Status::poisoned};
+        const u32 found = find_export(o.object);
+        if (found == NO_RECORD || export_at(found).group.load() != found)
+            return {.status = Status::miss};
+        holder = find_holder(client, found);  // by its root
+        if (holder == NO_RECORD) return {.status = Status::not_held};
+    }
+    const u32 group = holder_at(holder).object;
+    if (export_at(group).group.load() != group) return {.status = Status::miss};
+    return {.index = group, .group = export_at(group).address.load()};
 }
 
-op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, SharingLock&) {
+op::ExtendGroup::Reply extend_group(Caller caller, const op::ExtendGroup& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    const Status supplied = supply(turn, client, 1, false);
+    LockList wanted;
+    wanted.add_stripe(o.extent);
     u32 group = NO_RECORD;
-    const Status status = find_written(client, o.group, group);
+    const Status status = find_written(turn, client, o.group, group, wanted);
     if (status != Status::ok) return {.status = status};
     Export& e = export_at(group);
     u32 extents = 0;
@@ -72,48 +110,65 @@ op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, Shar
     if (extents >= MAX_EXTENTS) return {.status = Status::limit};
     if (!is_memory_of(client, o.extent, o.bytes) || find_export(o.extent) != NO_RECORD)
         return {.status = Status::not_held};
-    if (!records_left(1, false)) return {.status = Status::need_records};
+    if (supplied != Status::ok) return {.status = supplied};
     const bool known_elsewhere = e.node_ref != NodeRef::none;
-    if (known_elsewhere && !has_free_number()) return {.status = Status::limit};
+    if (known_elsewhere) {
+        if (!turn.numbers()) return {.status = Status::poisoned};
+        if (!has_free_number()) return {.status = Status::limit};
+    }
     const u32 extent = make_export(client, o.extent, o.bytes);
     Export& added = export_at(extent);
     added.state = static_cast<u32>(ExportState::extent);
     added.group = group;
     side_at(extent).next_extent = side_at(group).next_extent;
     side_at(group).next_extent = extent;  // readers follow the list without the lock
-    ++sharing().extents;
+    ++share_client(client).extents;
     AEP_SHARE_CRASH_POINT("share: extent added");
     // Other nodes may find their way into it at once.
     if (known_elsewhere) publish_extents(group);
     return {};
 }
 
-op::SetRoot::Reply perform_locked(u32 client, const op::SetRoot& o, SharingLock&) {
+op::SetRoot::Reply set_root(Caller caller, const op::SetRoot& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    const Status supplied = supply(turn, client, 1, false);
+    LockList wanted;
+    if (o.root != 0) wanted.add_stripe(o.root);
+    // The root that it has, which its writer alone changes: this client, if it is that.
+    if (const u32 holder = find_holder_at(client, o.group); holder != NO_RECORD) {
+        const u32 root = export_at(holder_at(holder).object).root.load();
+        if (is_record(root)) wanted.add_stripe(export_at(root).address.load());
+    }
     u32 group = NO_RECORD;
-    const Status status = find_written(client, o.group, group);
+    const Status status = find_written(turn, client, o.group, group, wanted);
     if (status != Status::ok) return {.status = status};
     Export& e = export_at(group);
     // Others drop their references by the root's address.
     if (holder_at(find_holder(client, group)).count != e.references || references_elsewhere(e) != 0)
         return {.status = Status::busy};
-    if (o.root != 0) {
-        const bool same = e.root != NO_RECORD && export_at(e.root).address == o.root;
-        if (!lies_in_group(group, o.root, o.bytes) || (!same && find_export(o.root) != NO_RECORD))
-            return {.status = Status::not_live};
-        if (e.root == NO_RECORD && !records_left(1, false)) return {.status = Status::need_records};
+    if (o.root == 0) {
+        remove_root(client, group);
+        return {};
     }
-    if (o.root == 0)
-        remove_root(group);
-    else
-        add_root(group, o.root, o.bytes);
+    const bool same = e.root != NO_RECORD && export_at(e.root).address == o.root;
+    if (!lies_in_group(group, o.root, o.bytes) || (!same && find_export(o.root) != NO_RECORD))
+        return {.status = Status::not_live};
+    if (e.root == NO_RECORD && supplied != Status::ok) return {.status = supplied};
+    add_root(client, group, o.root, o.bytes);
     return {};
 }
 
-op::SetWriter::Reply perform_locked(u32 client, const op::SetWriter& o, SharingLock&) {
-    u32 group = NO_RECORD;
-    const Status status = find_written(client, o.group, group);
-    if (status != Status::ok) return {.status = status};
+op::SetWriter::Reply set_writer(Caller caller, const op::SetWriter& o) {
+    const u32 client = caller.client;
     const ShareId to = o.writer;
+    const bool known = to.bits != 0 && to.client() != 0 && to.client() <= context().max_clients;
+    Turn turn(caller);
+    if (!turn.clients(client, known ? to.client() : client)) return {.status = Status::poisoned};
+    u32 group = NO_RECORD;
+    const Status status = find_written(turn, client, o.group, group);
+    if (status != Status::ok) return {.status = status};
     if (to.bits != 0) {
         if (!is_open(to)) return {.status = Status::gone};
         if (find_holder(to.client(), group) == NO_RECORD) return {.status = Status::not_held};
@@ -124,11 +179,14 @@ op::SetWriter::Reply perform_locked(u32 client, const op::SetWriter& o, SharingL
     return {};
 }
 
-op::TakeGroup::Reply perform_locked(u32 client, const op::TakeGroup& o, SharingLock&) {
-    const u32 group = group_at(o.group);
-    if (group == NO_RECORD) return {.status = Status::miss};
+op::TakeGroup::Reply take_group(Caller caller, const op::TakeGroup& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    u32 group = NO_RECORD;
+    const Status status = find_group_held(turn, client, o.group, Status::not_held, group);
+    if (status != Status::ok) return {.status = status};
     Export& e = export_at(group);
-    if (find_holder(client, group) == NO_RECORD) return {.status = Status::not_held};
     if (e.owner == OWNER_ELSEWHERE) return {.status = Status::elsewhere};
     if (e.writer != 0) return {.status = e.writer == client ? Status::ok : Status::not_writer};
     e.writer = client;
@@ -136,19 +194,22 @@ op::TakeGroup::Reply perform_locked(u32 client, const op::TakeGroup& o, SharingL
     return {};
 }
 
-op::CountUnknown::Reply perform_locked(u32 client, const op::CountUnknown& o, SharingLock&) {
-    const u32 group = group_at(o.group);
-    if (group == NO_RECORD) return {.status = Status::miss};
+/// With the group's lock the number of its references stays, and nobody who holds it ceases to: only messages become
+/// references meanwhile. So if those that are found are all, they are at the end, too. Of a receiver that dies in
+/// that the message may be one again; but only its own.
+op::CountUnknown::Reply count_unknown(Caller caller, const op::CountUnknown& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    u32 group = NO_RECORD;
+    const Status status = find_group_held(turn, client, o.group, Status::not_held, group);
+    if (status != Status::ok) return {.status = status};
     const Export& e = export_at(group);
-    u64 known = 0;
-    const auto add = [&](u32 one) {
-        if (const u32 holder = find_holder(one, group); holder != NO_RECORD)
-            known += holder_at(holder).count;
-    };
-    add(client);
+    u64 known = holder_at(find_holder(client, group)).count;
     for (const u16 one : o.known)
-        if (one != 0 && one <= context().max_clients) add(one);
-    const u64 all = u64{e.references} + references_elsewhere(e);
+        if (one != 0 && one <= context().max_clients) known += references_of(one, group);
+    // Who is at work with it between nodes may be about to send it.
+    const u64 all = u64{e.references} + references_elsewhere(e) + e.pins;
     // More than all: it named one of them twice, and knows nothing.
     return {.unknown = known > all ? 1 : all - known};
 }

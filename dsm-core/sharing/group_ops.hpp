@@ -1,6 +1,6 @@
 // Purpose: groups: all objects of one data structure, of which only the root is counted. What the
 //          table of exports knows of them: which memory is theirs, their root, who may allocate.
-// Who calls it: share_ops.cpp, with its lock; the records, when a last reference goes.
+// Who calls it: share_ops.cpp.
 // Crash rule: inside an operation, which completes. A group's memory is never looked at.
 //
 // A group is an export: the block in which it begins. Its *extents* are exports without references
@@ -15,17 +15,13 @@
 
 namespace aep {
 
-/// Of one group: bounds what is done under the lock. Extents grow with their group, so that the
-/// pool is full before.
-inline constexpr u32 MAX_EXTENTS = 64;
-
-/// Perform the operations of groups for a client, under the lock of sharing.
-op::MakeGroup::Reply perform_locked(u32 client, const op::MakeGroup& o, SharingLock& lock);
-op::FindGroup::Reply perform_locked(u32 client, const op::FindGroup& o, SharingLock& lock);
-op::ExtendGroup::Reply perform_locked(u32 client, const op::ExtendGroup& o, SharingLock& lock);
-op::SetRoot::Reply perform_locked(u32 client, const op::SetRoot& o, SharingLock& lock);
-op::SetWriter::Reply perform_locked(u32 client, const op::SetWriter& o, SharingLock& lock);
-op::TakeGroup::Reply perform_locked(u32 client, const op::TakeGroup& o, SharingLock& lock);
-op::CountUnknown::Reply perform_locked(u32 client, const op::CountUnknown& o, SharingLock& lock);
+/// Perform the operations of groups for a client.
+op::MakeGroup::Reply make_group(Caller caller, const op::MakeGroup& o);
+op::FindGroup::Reply find_group(Caller caller, const op::FindGroup& o);
+op::ExtendGroup::Reply extend_group(Caller caller, const op::ExtendGroup& o);
+op::SetRoot::Reply set_root(Caller caller, const op::SetRoot& o);
+op::SetWriter::Reply set_writer(Caller caller, const op::SetWriter& o);
+op::TakeGroup::Reply take_group(Caller caller, const op::TakeGroup& o);
+op::CountUnknown::Reply count_unknown(Caller caller, const op::CountUnknown& o);
 
 }  // namespace aep

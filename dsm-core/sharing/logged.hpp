@@ -53,56 +53,68 @@ struct UndoEntry {
     template <class T>
     static void put(uptr address, T value) {
         // release: in this order, for whoever goes on after a kill.
-        __atomic_store_n(reinterpret_cast<T*>(address), value, __ATOMIC_RELEASE);
+        std::atomic_ref<T>(*reinterpret_cast<T*>(address)).store(value, std::memory_order_release);
     }
 };
 
 struct alignas(CACHE_LINE) UndoLog {
-    /// More than any operation holds at once.
-    static constexpr u32 LOCKS = 78;
-    /// More than any operation changes between two commits: the last drop of a group of 64 extents.
-    static constexpr u32 CAPACITY = 1004;
+    /// More than any operation holds at once: the last drop of a group of 64 extents, each of another dead client's or of
+    /// another living one's.
+    static constexpr u32 LOCKS = 141;
+    /// More than any operation changes between two commits: the same.
+    static constexpr u32 CAPACITY = 988;
 
-    u32 length;  // entries that are valid
-    u32 freed;   // 1 + the first entry that tells of a chunk whose last orphan has gone; 0: none
+    std::atomic<u32> length;  // entries that are valid
+    std::atomic<u32> freed;   // 1 + the first entry that tells of a chunk whose last orphan has gone; 0: none
     /// Where locks lie that the operation takes, from the beginning of the control area; written before they are taken.
     /// One that does not name the slot was not taken, or has been let go of.
-    u32 locks[LOCKS];
+    std::atomic<u32> locks[LOCKS];
+    std::atomic<u32> client_lock;  // the own client's, which has no place among these
     UndoEntry entries[CAPACITY];
 
-    void add(uptr address, u32 kind, u64 old) {
-        const u32 at = __atomic_load_n(&length, __ATOMIC_RELAXED);
+    [[gnu::always_inline]] void add(uptr address, u32 kind, u64 old) {
+        const u32 at = length.load(std::memory_order_relaxed);
         if (AEP_UNLIKELY(at >= CAPACITY)) __builtin_trap();  // no operation is so long
         put_copy_quickly(entries[at], {address | u64{kind} << 56, old});
         // release: the entry comes before; what it tells of is stored by a release, after this.
-        __atomic_store_n(&length, at + 1, __ATOMIC_RELEASE);
+        length.store(at + 1, std::memory_order_release);
     }
 
     /// The operation is about to take its `at`th lock.
     void note_lock(u32 at, const SlotLock& lock) {
         if (AEP_UNLIKELY(at >= LOCKS)) __builtin_trap();  // no operation takes so many
-        // release: before the lock is taken.
-        __atomic_store_n(&locks[at],
-                         static_cast<u32>(reinterpret_cast<uptr>(&lock) - control_base()),
-                         __ATOMIC_RELEASE);
+        note(locks[at], lock);
     }
+    /// By the slot itself, of one that it has.
+    SlotLock& noted_lock(u32 at) {
+        return *reinterpret_cast<SlotLock*>(control_base() +
+                                            locks[at].load(std::memory_order_relaxed));
+    }
+    void note_client(const SlotLock& lock) { note(client_lock, lock); }
 
     /// By others than the slot, of what clients may write at the same time: read once, and judged
     /// by whoever uses it.
-    u32 seen_length() const { return __atomic_load_n(&length, __ATOMIC_ACQUIRE); }
-    u32 seen_lock(u32 i) const { return __atomic_load_n(&locks[i], __ATOMIC_RELAXED); }
+    u32 seen_length() const { return length.load(std::memory_order_acquire); }
+    /// Of LOCKS + 1.
+    u32 seen_lock(u32 i) const {
+        return (i == LOCKS ? client_lock : locks[i]).load(std::memory_order_relaxed);
+    }
     UndoEntry seen_entry(u32 i) const {
-        UndoEntry entry;
-        // relaxed: they come before the length, which was seen.
-        entry.where = __atomic_load_n(&entries[i].where, __ATOMIC_RELAXED);
-        entry.old = __atomic_load_n(&entries[i].old, __ATOMIC_RELAXED);
-        return entry;
+        return copied(entries[i]);  // they come before the length, which was seen
     }
 
     /// The last entry tells of a chunk, or of several, that no export lies in any more: when the
-    /// operation has happened they may go (SharingLock::commit).
+    /// operation has happened they may go (Turn::commit).
     void mark_freed() {
-        if (freed == 0) freed = __atomic_load_n(&length, __ATOMIC_RELAXED);
+        if (freed.load(std::memory_order_relaxed) == 0)
+            freed.store(length.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    }
+
+  private:
+    static void note(std::atomic<u32>& place, const SlotLock& lock) {
+        // release: before the lock is taken.
+        place.store(static_cast<u32>(reinterpret_cast<uptr>(&lock) - control_base()),
+                    std::memory_order_release);
     }
 };
 static_assert(sizeof(UndoLog) == LOG_STRIDE);
@@ -156,23 +168,23 @@ class Logged {
     }
 
     Logged& operator=(const Logged& other) { return *this = other.value_; }
-    Logged& operator=(T value) {
+    [[gnu::always_inline]] Logged& operator=(T value) {
         keep();
         // release: the log says what was here; and readers without the lock see what it is about.
         std::atomic_ref<T>(value_).store(value, std::memory_order_release);
         return *this;
     }
-    Logged& operator+=(T by) { return *this = static_cast<T>(value_ + by); }
-    Logged& operator-=(T by) { return *this = static_cast<T>(value_ - by); }
-    Logged& operator++() { return *this += T{1}; }
-    Logged& operator--() { return *this -= T{1}; }
+    [[gnu::always_inline]] Logged& operator+=(T by) { return *this = static_cast<T>(value_ + by); }
+    [[gnu::always_inline]] Logged& operator-=(T by) { return *this = static_cast<T>(value_ - by); }
+    [[gnu::always_inline]] Logged& operator++() { return *this += T{1}; }
+    [[gnu::always_inline]] Logged& operator--() { return *this -= T{1}; }
 
     /// Changes it outside of any operation, by recovery: a word that nobody else has an interest
     /// in.
     void put(T value) { std::atomic_ref<T>(value_).store(value, std::memory_order_release); }
 
     /// Logs the value without changing it: it is about to be written as memory.
-    void keep() {
+    [[gnu::always_inline]] void keep() {
         if (!undo_log_works) return;
         u64 old = 0;
         __builtin_memcpy(&old, &value_, sizeof value_);
@@ -189,7 +201,7 @@ inline void fill_logged(Logged<u32>* first, u32 count, u32 old, u32 value) {
     if (undo_log_works)
         undo_log().add(reinterpret_cast<uptr>(first), UndoEntry::FILL, u64{count} << 32 | old);
     for (u32 i = 0; i < count; ++i)
-        __atomic_store_n(reinterpret_cast<u32*>(first + i), value, __ATOMIC_RELEASE);  // as above
+        first[i].put(value);  // as above
 }
 
 /// Writes memory that nobody reaches if the operation is undone: not logged. A walk without the lock may read it all the

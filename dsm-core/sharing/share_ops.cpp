@@ -8,13 +8,14 @@
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/disposal.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
+#include "dsm-core/sharing/inbox.hpp"
 #include "dsm-core/sharing/lingering.hpp"
 #include "dsm-core/sharing/records.hpp"
 
 namespace aep {
 namespace {
 
-/// Holders and exports that one `leave` deals with: the lock is everybody's.
+/// Holders and exports that one `leave` deals with.
 constexpr u32 LEAVE_STEP = 64;
 
 void set_name(ShareClient& client, const ShareName& name) {
@@ -23,174 +24,436 @@ void set_name(ShareClient& client, const ShareName& name) {
     for (usize i = 0; i < SHARE_NAME_BYTES / sizeof(u64); ++i) client.name_words[i] = words[i];
 }
 
-// ---- operations, under one lock from beginning to end
-
-op::Open::Reply perform_locked(u32 client, const op::Open& o, SharingLock&) {
-    ShareName name = o.name;
-    name.text[SHARE_NAME_BYTES - 1] = '\0';
-    ShareClient& own = share_client(client);
-    const bool anew = own.open == 0;
-    for (u32 i = 1; i <= context().max_clients && name.text[0] != '\0'; ++i)
-        if (i != client && is_called(share_client(i), name.text)) return {.status = Status::exists};
-    if (shares_between_nodes() && name.text[0] != '\0' && !claim_name(client, name.text)) {
-        announce(client);  // as it was
-        return {.status = Status::exists};
-    }
-    if (anew) {
-        // Its predecessor may have died waiting. Those who wait for room are others.
-        own.arrival_waiters.store(0, std::memory_order_relaxed);
-        own.watched = 0;
-    }
-    own.generation = client_at(client).generation.load(std::memory_order_relaxed);
-    set_name(own, name);
-    own.open = 1;
-    if (shares_between_nodes()) announce(client);
-    return {};
+/// Of a client. (The host asks for some of the others on behalf of nobody.)
+bool is_client(Caller caller) {
+    return caller.client != 0 && caller.client <= context().max_clients;
 }
 
-op::Send::Reply perform_locked(u32 client, const op::Send& o, SharingLock& lock) {
+/// Changes who takes part under which name, for a scope: lookups without the lock see it.
+class NamesChange {
+  public:
+    NamesChange() {
+        step();
+        // release: whoever sees a change that follows sees the odd version.
+        std::atomic_thread_fence(std::memory_order_release);
+    }
+    ~NamesChange() { step(); }
+    NamesChange(const NamesChange&) = delete;
+    NamesChange& operator=(const NamesChange&) = delete;
+
+  private:
+    static void step() {
+        std::atomic<u64>& version = sharing().names_version;  // under the lock of names
+        version.store(version.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    }
+};
+
+/// Whether another client of this node has the name. Under the lock of names.
+bool is_name_of_another(u32 client, const char* name) {
+    for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i)
+        if (i != client && is_called(share_client(i), name)) return true;
+    return false;
+}
+
+op::Send::Reply send_here(Caller caller, const op::Send& o) {
+    const u32 client = caller.client;
     const ShareId to = o.to;
+    if (to.client() == 0 || to.client() > context().max_clients) return {.status = Status::gone};
+    Turn turn(caller);
+    if (!turn.client(client) || !turn.inbox(to.client())) return {.status = Status::poisoned};
     if (!is_open(to) || share_client(client).open == 0) return {.status = Status::gone};
     ShareClient& receiver = share_client(to.client());
-    if (receiver.messages == MAILBOX_MESSAGES) return {.status = Status::full};
+    const bool gaps_go = receiver.messages == MAILBOX_MESSAGES;
+    if (AEP_UNLIKELY(gaps_go)) {
+        if (receiver.gaps == 0) return {.status = Status::full};
+        close_gaps(turn, to.client());
+    }
     u32 holder = NO_RECORD;
-    const Status status = find_held(client, o.object, o.bytes, holder);
+    const Status status = find_held(turn, client, o.object, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
-    const u32 object = holder_at(holder).object;
+    if (!take_reference(turn, holder)) return {.status = Status::poisoned};
     const u32 place = (receiver.first_message + receiver.messages) % MAILBOX_MESSAGES;
-    write_unreached(mailbox_of(to.client())[place],
-                    {object, o.label.version, id_of(client).bits, o.label.tag, o.label.type});
-    ++export_at(object).references;
+    Message& message = mailbox_of(to.client())[place];
+    if (AEP_UNLIKELY(gaps_go)) message.keep();  // it is reached again if this is undone
+    write_unreached(message, {u32{holder_at(holder).object}, o.label.version, id_of(client).bits,
+                              o.label.tag, o.label.type});
     AEP_SHARE_CRASH_POINT("share: message laid down");
     ++receiver.messages;
-    ++sharing().sent;
-    lock.wake_after(to.client(), Sleep::arrivals);
+    ++share_client(client).sent;
+    turn.wake_after(to.client(), Sleep::arrivals);
     // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
     if (AEP_UNLIKELY(receiver.watched != 0)) std::atomic_thread_fence(std::memory_order_seq_cst);
     return {};
 }
 
-op::Watch::Reply perform_locked(u32 client, const op::Watch&, SharingLock&) {
-    if (share_client(client).open == 0) return {.status = Status::gone};
-    share_client(client).watched = 1;
-    return {};
-}
-
-/// The place of the oldest message, from anybody or from `from`; MAILBOX_MESSAGES: none.
-u32 find_message(u32 client, ShareId from) {
-    const ShareClient& own = share_client(client);
-    for (u32 i = 0; i < own.messages; ++i) {
-        const Message& m = mailbox_of(client)[(own.first_message + i) % MAILBOX_MESSAGES];
-        if (from.bits == 0 || m.sender == from.bits) return i;
-    }
-    return MAILBOX_MESSAGES;
-}
-
-/// So many messages change places between two commits, each of five words that are logged twice.
-constexpr u32 MOST_MOVES = 64;
-static_assert(MOST_MOVES * 2 * 5 < UndoLog::CAPACITY - 100);
-
-/// Takes the message out. It comes before older ones by changing places with one after the other: each of these
-/// steps may be the last one, for only the order of messages from different senders is another then.
-Message take_message(u32 client, u32 i, SharingLock& lock) {
-    ShareClient& own = share_client(client);
-    Message* box = mailbox_of(client);
-    const auto at = [&](u32 n) -> Message& {
-        return box[(own.first_message + n) % MAILBOX_MESSAGES];
-    };
-    for (; i != 0; --i) {
-        const Message older = at(i - 1);
-        at(i - 1) = at(i);
-        at(i) = older;
-        if (i % MOST_MOVES == 0) lock.commit();
-    }
-    const Message taken = at(0);
-    own.first_message = (own.first_message + 1) % MAILBOX_MESSAGES;
-    --own.messages;
-    AEP_SHARE_CRASH_POINT("share: message taken");
-    return taken;
-}
-
-op::Receive::Reply perform_locked(u32 client, const op::Receive& o, SharingLock& lock) {
+op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client) || !turn.inbox(client)) return {.status = Status::poisoned};
     ShareClient& own = share_client(client);
     if (own.open == 0) return {.status = Status::gone};
     const ShareId from = o.from;
-    const u32 place = find_message(client, from);
+    u32 place = find_message(client, from);
     if (place == MAILBOX_MESSAGES) {
         const bool beyond = shares_between_nodes() && is_elsewhere(from);
         const bool hopeless = from.bits != 0 && !beyond && !is_open(from);
         return {.status = hopeless ? Status::gone : Status::miss};
     }
-    if (!records_left(0, true)) return {.status = Status::need_records};
+    const u32 object = message_at(client, place).object;
+    const u32 holder = find_holder(client, object);
+    if (holder == NO_RECORD) {
+        const Status supplied = supply(turn, client, 0, true);
+        if (supplied != Status::ok) return {.status = supplied};
+    }
     const bool was_full = own.messages == MAILBOX_MESSAGES;
-    const Message m = take_message(client, place, lock);
-    const u32 object = m.object;
-    hold(client, object);  // the message's reference is the client's now
-    ++sharing().received;
-    if (was_full) lock.wake_after(client, Sleep::departures);
+    if (AEP_UNLIKELY(was_full && place != 0)) {
+        bring_forward(turn, client, place);  // a gap would be no room
+        place = 0;
+    }
+    const Message m = take_message(client, place);
+    // The message's reference is the client's now.
+    if (holder != NO_RECORD)
+        ++holder_at(holder).count;
+    else
+        hold_anew(client, object, 0);
+    ++own.received;
+    if (was_full) turn.wake_after(client, Sleep::departures);
+    // As long as somebody refers to it that does not change.
     const Export& e = export_at(object);
-    const bool group = is_group(object);
+    const bool group = e.group.load() == object;
     return {.kind = group ? ObjectKind::group : ObjectKind::object,
-            .object = e.address,
-            .bytes = group ? 0 : u64{e.bytes},
+            .object = e.address.load(),
+            .bytes = group ? 0 : e.bytes.load(),
             .sender = {m.sender},
             .label = m.label()};
 }
 
-op::Reference::Reply perform_locked(u32 client, const op::Reference& o, SharingLock&) {
-    if (share_client(client).open == 0) return {.status = Status::gone};
+/// The client's references to an object by its address, or by its group's root. NO_RECORD: `status` says why.
+u32 holder_of(Turn& turn, u32 client, u64 address, Status& status) {
+    u32 holder = find_holder_at(client, address);
+    if (holder != NO_RECORD) return holder;
+    status = Status::poisoned;
+    if (!turn.stripe(address)) return NO_RECORD;
+    const u32 found = find_export(address);
+    status = found == NO_RECORD ? Status::miss : Status::not_held;
+    if (found != NO_RECORD) holder = find_holder(client, found);
+    turn.let_go_of_last();  // what the client holds stays as it is
+    return holder;
+}
+
+/// The last reference that the client has.
+op::Drop::Reply drop_last(Turn& turn, u32 client, u32 holder) {
+    const u32 object = holder_at(holder).object;
+    const u64 forgotten = is_group(object) ? u64{export_at(object).address} : 0;
+    const u32 weight = weight_of(holder_at(holder));
+    free_holder(client, holder);
+    if (!take_references(object, weight)) return {.left_group = forgotten};
+    if (is_freed_by(client, object)) {
+        free_export(object);
+        return {.memory = Memory::yours_to_free};
+    }
+    if (!dispose(turn, client, object)) return {.status = Status::poisoned};
+    return {.left_group = forgotten};
+}
+
+/// A reference of the client's goes, to whatever it is.
+op::Drop::Reply drop_whole(Turn& turn, u32 client, const op::Drop& o) {
+    LockList locks;
+    locks.add_client(client);
     u32 holder = NO_RECORD;
-    const Status status = find_held(client, o.object, o.bytes, holder);
-    if (status != Status::ok) return {.status = status};
-    ++holder_at(holder).count;
-    ++export_at(holder_at(holder).object).references;
+    Status status = Status::ok;
+    const Locked locked = lock_to_release(turn, client, locks, true, [&](u32& index, u32& weight) {
+        holder = holder_of(turn, client, o.object, status);
+        if (holder == NO_RECORD || holder_at(holder).count > 1) return false;
+        index = holder_at(holder).object;
+        weight = weight_of(holder_at(holder));
+        return true;
+    });
+    if (locked == Locked::yes) return drop_last(turn, client, holder);
+    if (locked == Locked::given_up) return {.status = Status::poisoned};
+    if (holder == NO_RECORD) return {.status = status};
+    return {.status = drop_one_of_several(turn, holder) ? Status::ok : Status::poisoned};
+}
+
+/// The locks under which the client's last references to an object go that is no group's, that no other node knows, and whose
+/// owner lives: what is dropped all the time. Locked::nothing: it is not that simple, or somebody dropped his at the same moment.
+Locked lock_simple(Turn& turn, u32 client, u32 holder) {
+    const u32 index = holder_at(holder).object;
+    const u32 weight = weight_of(holder_at(holder));
+    const Export& e = export_at(index);
+    if (e.group.load() != NO_RECORD) return Locked::nothing;
+    const u32 owner = e.owner.load();
+    const bool last = e.references.load() == weight;
+    if (last) {
+        if (keeper_of(owner) == 0) return Locked::nothing;
+        if (!(owner == client ? turn.stripe(e.address) : turn.inbox(owner)))
+            return Locked::given_up;
+    }
+    if (!turn.object(index)) return Locked::given_up;
+    if (!last) return e.references != weight ? Locked::yes : Locked::nothing;
+    const bool same = e.references == weight && e.owner == owner && e.node_ref == NodeRef::none &&
+                      e.pins == 0;
+    return same ? Locked::yes : Locked::nothing;
+}
+
+op::Drop::Reply drop_here(Caller caller, const op::Drop& o) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    Status status = Status::ok;
+    const u32 holder = holder_of(turn, client, o.object, status);
+    if (holder == NO_RECORD) return {.status = status};
+    if (holder_at(holder).count > 1)
+        return {.status = drop_one_of_several(turn, holder) ? Status::ok : Status::poisoned};
+    switch (lock_simple(turn, client, holder)) {
+        case Locked::yes:
+            return drop_last(turn, client, holder);
+        case Locked::given_up:
+            return {.status = Status::poisoned};
+        case Locked::nothing:
+            turn.let_go();
+    }
+    return drop_whole(turn, client, o);
+}
+
+/// First it takes part no more.
+bool close(Turn& turn, u32 client) {
+    ShareClient& own = share_client(client);
+    if (!turn.names() || !turn.client(client) || !turn.inbox(client)) return false;
+    {
+        const NamesChange change;
+        own.open = 0;
+        own.name_words[0] = 0;
+    }
+    if (shares_between_nodes()) announce(client);
+    turn.let_go();
+    return true;
+}
+
+/// One of its references goes: a message's, or all that it has to an object. Locked::nothing: it has none.
+Locked leave_one(Turn& turn, u32 client) {
+    ShareClient& own = share_client(client);
+    LockList locks;
+    locks.add_client(0);
+    locks.add_client(client);
+    locks.add_inbox(client);
+    u32 object = NO_RECORD, count = 0, holder = NO_RECORD;
+    const Locked locked =
+        lock_to_release(turn, client, locks, false, [&](u32& index, u32& references) {
+            holder = NO_RECORD;
+            if (own.messages != 0) {
+                const u32 first = own.first_message % MAILBOX_MESSAGES;
+                object = mailbox_of(client)[first].object;
+                count = 1;
+            } else if ((holder = any_holder(client)) != NO_RECORD) {
+                object = holder_at(holder).object;
+                count = weight_of(holder_at(holder));
+            } else {
+                return false;
+            }
+            index = object;
+            references = count;
+            return true;
+        });
+    if (locked != Locked::yes) return locked;
+    if (holder != NO_RECORD)
+        free_holder(client, holder);
+    else
+        take_message(client, 0);
+    if (take_references(object, count) && !dispose(turn, client, object)) return Locked::given_up;
+    turn.let_go();
+    return Locked::yes;
+}
+
+/// One that nobody refers to, off the list of returned ones. Under the client's lock, and that of nobody if it is gone; with its
+/// inbox from here on.
+Locked remove_returned(Turn& turn, u32 client, u64& address) {
+    ShareClient& own = share_client(client);
+    if (!turn.inbox(client)) return Locked::given_up;
+    const u32 object = own.first_returned;
+    if (object == NO_RECORD) return Locked::nothing;
+    address = export_at(object).address.load();
+    // Its own lock is nobody's: nobody refers to it, and nobody finds it.
+    if (!turn.stripe(address)) return Locked::given_up;
+    own.first_returned = export_at(object).next_returned;
+    free_export(object);
+    return Locked::yes;
+}
+
+/// One of the exports of a client that has no references and no returned ones has no owner any more. With its inbox.
+Locked leave_orphan(Turn& turn, u32 client) {
+    const u32 index = share_client(client).first_export;
+    if (index == NO_RECORD) return Locked::nothing;
+    // An extent's owner is its group's business; and that leaves a group with its client's lock alone.
+    const u32 group = export_at(index).group.load();
+    const u32 locked = is_record(group) ? group : index;
+    if (!turn.object(locked)) return Locked::given_up;
+    const Export& e = export_at(index);
+    const bool same = e.group.load() == group;
+    // Returned meanwhile? No: that takes its owner's inbox.
+    if (same) make_orphan(index);
+    turn.let_go();
+    return Locked::yes;
+}
+
+/// Its messages, its references, then its exports. Each of them is
+/// one change; what comes of a change that is undone is done when this is asked for again.
+op::Leave::Reply leave(Caller caller) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!close(turn, client)) return {.status = Status::poisoned};
+    u32 left = LEAVE_STEP;
+    Locked done = Locked::yes;
+    for (; left != 0 && (done = leave_one(turn, client)) == Locked::yes;) --left;
+    turn.let_go();
+    // While others drop theirs, more are returned.
+    while (left != 0 && done != Locked::given_up) {
+        if (!turn.clients(0, client)) return {.status = Status::poisoned};
+        u64 address = 0;
+        done = remove_returned(turn, client, address);
+        if (done == Locked::nothing) done = leave_orphan(turn, client);
+        if (done == Locked::nothing) break;
+        turn.let_go();
+        --left;
+    }
+    if (done == Locked::given_up) return {.status = Status::poisoned};
+    // Whoever waits for it finds out.
+    wake(words_of(client, Sleep::departures));
+    if (left == 0) return {.status = Status::ok};
+    turn.let_go();
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    share_client(client).lock.forbid_bias();
+    give_supply_up(turn, client);
+    for (u32 i = 1; i <= context().max_clients; ++i) {
+        ShareClient& other = share_client(i);
+        if (other.open.load() != 0 && other.arrival_waiters.load(std::memory_order_seq_cst) != 0)
+            wake(words_of(i, Sleep::arrivals));
+    }
+    return {.status = Status::miss};
+}
+
+}  // namespace
+
+op::Open::Reply perform(Caller caller, const op::Open& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    const u32 client = caller.client;
+    ShareName name = o.name;
+    name.text[SHARE_NAME_BYTES - 1] = '\0';
+    const bool claims = shares_between_nodes() && name.text[0] != '\0';
+    u64 claim = 0;
+    if (claims) {
+        Turn turn(caller);
+        if (!turn.names() || !turn.client(client)) return {.status = Status::poisoned};
+        if (is_name_of_another(client, name.text)) return {.status = Status::exists};
+        claim = begin_claim(client, name.text);
+    }
+    const bool granted = !claims || may_have_claimed(client, name.text);  // waits, with no lock
+    Turn turn(caller);
+    if (!turn.names() || !turn.client(client) || !turn.inbox(client))
+        return {.status = Status::poisoned};
+    // Another thread of the client's opens it.
+    if (claims && !still_claims(client, claim)) return {.status = Status::exists};
+    if (!granted || is_name_of_another(client, name.text)) {
+        if (claims) announce(client);  // as it was
+        return {.status = Status::exists};
+    }
+    ShareClient& own = share_client(client);
+    if (own.open == 0) {
+        // Its predecessor may have died waiting. Those who wait for room are others.
+        own.arrival_waiters.store(0, std::memory_order_relaxed);
+        own.watched = 0;
+    }
+    {
+        const NamesChange change;
+        own.generation = client_at(client).generation.load(std::memory_order_relaxed);
+        set_name(own, name);
+        own.open = 1;
+    }
+    if (o.barriers && context().barriers.load(std::memory_order_relaxed) != 0)
+        own.lock.allow_bias(caller.slot);
+    if (shares_between_nodes()) announce(client);
     return {};
 }
 
-op::Drop::Reply perform_locked(u32 client, const op::Drop& o, SharingLock&) {
+op::Send::Reply perform(Caller caller, const op::Send& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    if (shares_between_nodes() && is_elsewhere(o.to)) return send_away(caller, o);
+    return send_here(caller, o);
+}
+
+op::Receive::Reply perform(Caller caller, const op::Receive& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    const op::Receive::Reply reply = receive_here(caller, o);
+    if (reply.status != Status::miss || !shares_between_nodes()) return reply;
+    return receive_from_away(caller, o);
+}
+
+op::Reference::Reply perform(Caller caller, const op::Reference& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
+    if (share_client(client).open == 0) return {.status = Status::gone};
+    u32 holder = NO_RECORD;
+    const Status status = find_held(turn, client, o.object, o.bytes, holder);
+    if (status != Status::ok) return {.status = status};
+    if (!take_reference(turn, holder)) return {.status = Status::poisoned};
+    ++holder_at(holder).count;
+    return {};
+}
+
+op::Drop::Reply perform(Caller caller, const op::Drop& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    const u32 waited = sharing().deferred.count.load(std::memory_order_relaxed);
+    const op::Drop::Reply reply = drop_here(caller, o);
+    if (shares_between_nodes()) after_drop(caller, waited);
+    return reply;
+}
+
+op::Query::Reply perform(Caller caller, const op::Query& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    const u32 client = caller.client;
+    Turn turn(caller);
+    if (!turn.client(client)) return {.status = Status::poisoned};
     u32 holder = find_holder_at(client, o.object);
-    if (holder == NO_RECORD) {
-        const u32 found = find_export(o.object);
-        if (found == NO_RECORD) return {.status = Status::miss};
-        holder = find_holder(client, found);  // by its group's root, perhaps
-        if (holder == NO_RECORD) return {.status = Status::not_held};
+    u32 object = NO_RECORD;
+    if (holder != NO_RECORD) {
+        object = holder_at(holder).object;
+    } else {
+        if (!turn.stripe(o.object)) return {.status = Status::poisoned};
+        object = find_export(o.object);
+        if (object == NO_RECORD) return {.status = Status::miss};
+        holder = find_holder(client, object);  // by its root
     }
-    const u32 object = holder_at(holder).object;
-    const bool group = is_group(object);
-    const u64 forgotten =
-        group && holder_at(holder).count == 1 ? u64{export_at(object).address} : 0;
-    if (--holder_at(holder).count == 0) free_holder(client, holder);
-    if (!take_references(object, 1)) return {.left_group = forgotten};
+    if (!turn.object(object)) return {.status = Status::poisoned};
     const Export& e = export_at(object);
-    const bool own = e.owner == client && !group && e.node_ref == NodeRef::none && e.pins == 0;
-    if (own)
-        free_export(object);
-    else
-        dispose(object);
-    return {.memory = own ? Memory::yours_to_free : Memory::kept, .left_group = forgotten};
+    const u64 spare = (holder == NO_RECORD ? 0 : u64{holder_at(holder).spare}) +
+                      (o.exactly ? spare_of_others(client, object) : 0);
+    const u64 own = holder == NO_RECORD ? 0 : u64{holder_at(holder).count};
+    const u64 here = e.references > spare + own ? e.references - spare : own;
+    return {.references = here + references_elsewhere(e), .bytes = e.bytes, .own = own};
 }
 
-op::Query::Reply perform_locked(u32 client, const op::Query& o, SharingLock&) {
-    const u32 object = find_export(o.object);
-    if (object == NO_RECORD) return {.status = Status::miss};
-    const u32 holder = find_holder(client, object);
-    const Export& e = export_at(object);
-    return {.references = e.references + references_elsewhere(e),
-            .bytes = e.bytes,
-            .own = holder == NO_RECORD ? 0 : u64{holder_at(holder).count}};
+op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned&) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    Turn turn(caller);
+    if (!turn.client(caller.client)) return {.status = Status::poisoned};
+    u64 address = 0;
+    switch (remove_returned(turn, caller.client, address)) {
+        case Locked::yes:
+            return {.object = address};
+        case Locked::nothing:
+            return {.status = Status::miss};
+        case Locked::given_up:
+            break;
+    }
+    return {.status = Status::poisoned};
 }
 
-op::TakeReturned::Reply perform_locked(u32 client, const op::TakeReturned&, SharingLock&) {
-    ShareClient& own = share_client(client);
-    const u32 object = own.first_returned;
-    if (object == NO_RECORD) return {.status = Status::miss};
-    const u64 address = export_at(object).address;
-    own.first_returned = export_at(object).next_returned;
-    free_export(object);
-    return {.object = address};
-}
-
-op::AddRecords::Reply perform_locked(u32, const op::AddRecords& o, SharingLock&) {
+op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    Turn turn(caller);
+    if (!turn.records()) return {.status = Status::poisoned};
     ShareHeader& s = sharing();
     if (o.exports > MAX_EXPORTS || o.holders > MAX_HOLDERS) return {.status = Status::limit};
     if (o.exports > s.exports_present) s.exports_present = o.exports;
@@ -198,104 +461,18 @@ op::AddRecords::Reply perform_locked(u32, const op::AddRecords& o, SharingLock&)
     return {};
 }
 
-/// First it takes part no more; then its messages, its references, its exports. Each of them is
-/// one change; what comes of a change that is undone is done when this is asked for again.
-op::Leave::Reply perform_locked(u32 client, const op::Leave&, SharingLock& lock) {
-    ShareClient& own = share_client(client);
-    own.open = 0;
-    own.name_words[0] = 0;
-    if (shares_between_nodes()) announce(client);
-    lock.commit();
-    u32 left = LEAVE_STEP;
-    for (; own.messages != 0 && left != 0; --left) {
-        const u32 object = take_message(client, 0, lock).object;
-        if (take_references(object, 1)) dispose(object);
-        lock.commit();
-    }
-    for (u32 holder; left != 0 && (holder = any_holder(client)) != NO_RECORD; --left) {
-        const u32 object = holder_at(holder).object;
-        const u32 count = holder_at(holder).count;
-        free_holder(client, holder);
-        if (take_references(object, count)) dispose(object);
-        lock.commit();
-    }
-    for (; own.first_returned != NO_RECORD && left != 0; --left) {
-        const u32 object = own.first_returned;
-        own.first_returned = export_at(object).next_returned;
-        free_export(object);
-        lock.commit();
-    }
-    for (; own.first_export != NO_RECORD && left != 0; --left) {
-        const u32 object = own.first_export;
-        unlink_from_owner(object);
-        export_at(object).owner = 0;
-        ++sharing().orphans;
-        lock.commit();
-    }
-    // Whoever waits for it finds out.
-    wake(words_of(client, Sleep::departures));
-    for (u32 i = 1; left != 0 && i <= context().max_clients; ++i) {
-        ShareClient& other = share_client(i);
-        if (other.open != 0 && other.arrival_waiters.load(std::memory_order_seq_cst) != 0)
-            wake(words_of(i, Sleep::arrivals));
-    }
-    return {.status = left == 0 ? Status::ok : Status::miss};
-}
-
-/// Of a client. (The host asks for some of the others on behalf of nobody.)
-bool is_client(Caller caller) {
-    return caller.client != 0 && caller.client <= context().max_clients;
-}
-
-/// What changes under one lock from beginning to end.
-template <class O>
-[[gnu::always_inline]] inline typename O::Reply within_lock(Caller caller, const O& o) {
+op::Watch::Reply perform(Caller caller, const op::Watch&) {
     if (!is_client(caller)) return {.status = Status::gone};
-    SharingLock lock(caller);
-    if (!lock.is_sound()) return {.status = Status::poisoned};
-    return perform_locked(caller.client, o, lock);
+    Turn turn(caller);
+    if (!turn.inbox(caller.client)) return {.status = Status::poisoned};
+    if (share_client(caller.client).open == 0) return {.status = Status::gone};
+    share_client(caller.client).watched = 1;
+    return {};
 }
 
-}  // namespace
-
-op::Open::Reply perform(Caller caller, const op::Open& o) { return within_lock(caller, o); }
-
-op::Send::Reply perform(Caller caller, const op::Send& o) {
-    if (shares_between_nodes() && is_elsewhere(o.to) && is_client(caller))
-        return send_away(caller, o);
-    return within_lock(caller, o);
+op::Leave::Reply perform(Caller caller, const op::Leave&) {
+    return is_client(caller) ? leave(caller) : op::Leave::Reply{.status = Status::gone};
 }
-
-op::Receive::Reply perform(Caller caller, const op::Receive& o) {
-    const op::Receive::Reply reply = within_lock(caller, o);
-    if (reply.status != Status::miss || !shares_between_nodes()) return reply;
-    return receive_from_away(caller, o);
-}
-
-op::Reference::Reply perform(Caller caller, const op::Reference& o) {
-    return within_lock(caller, o);
-}
-
-op::Drop::Reply perform(Caller caller, const op::Drop& o) {
-    const u32 waited = sharing().deferred.count.load(std::memory_order_relaxed);
-    const op::Drop::Reply reply = within_lock(caller, o);
-    if (shares_between_nodes() && is_client(caller)) after_drop(caller, waited);
-    return reply;
-}
-
-op::Query::Reply perform(Caller caller, const op::Query& o) { return within_lock(caller, o); }
-
-op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned& o) {
-    return within_lock(caller, o);
-}
-
-op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o) {
-    return within_lock(caller, o);
-}
-
-op::Watch::Reply perform(Caller caller, const op::Watch& o) { return within_lock(caller, o); }
-
-op::Leave::Reply perform(Caller caller, const op::Leave& o) { return within_lock(caller, o); }
 
 op::Settle::Reply perform(Caller caller, const op::Settle& o) {
     if (caller.client > context().max_clients) return {.status = Status::gone};
@@ -314,29 +491,32 @@ op::FinishAway::Reply perform(Caller caller, const op::FinishAway& o) {
 }
 
 op::MakeGroup::Reply perform(Caller caller, const op::MakeGroup& o) {
-    return within_lock(caller, o);
+    return is_client(caller) ? make_group(caller, o) : op::MakeGroup::Reply{.status = Status::gone};
 }
 
 op::FindGroup::Reply perform(Caller caller, const op::FindGroup& o) {
-    return within_lock(caller, o);
+    return is_client(caller) ? find_group(caller, o) : op::FindGroup::Reply{.status = Status::gone};
 }
 
 op::ExtendGroup::Reply perform(Caller caller, const op::ExtendGroup& o) {
-    return within_lock(caller, o);
+    return is_client(caller) ? extend_group(caller, o) : Done{Status::gone};
 }
 
-op::SetRoot::Reply perform(Caller caller, const op::SetRoot& o) { return within_lock(caller, o); }
+op::SetRoot::Reply perform(Caller caller, const op::SetRoot& o) {
+    return is_client(caller) ? set_root(caller, o) : Done{Status::gone};
+}
 
 op::SetWriter::Reply perform(Caller caller, const op::SetWriter& o) {
-    return within_lock(caller, o);
+    return is_client(caller) ? set_writer(caller, o) : Done{Status::gone};
 }
 
 op::TakeGroup::Reply perform(Caller caller, const op::TakeGroup& o) {
-    return within_lock(caller, o);
+    return is_client(caller) ? take_group(caller, o) : Done{Status::gone};
 }
 
 op::CountUnknown::Reply perform(Caller caller, const op::CountUnknown& o) {
-    return within_lock(caller, o);
+    return is_client(caller) ? count_unknown(caller, o)
+                             : op::CountUnknown::Reply{.status = Status::gone};
 }
 
 }  // namespace aep

@@ -4,7 +4,6 @@
 #include "dsm-core/sharing/transit.hpp"
 
 #include "dsm-core/sharing/crash_points.hpp"
-#include "dsm-core/sharing/disposal.hpp"
 
 namespace aep {
 
@@ -13,17 +12,35 @@ void pin(u32 slot, u32 index) {
     pin_of(slot) = index;
 }
 
-void unpin(u32 slot, u32 index) {
+Locked lock_pinned(Turn& turn, Caller caller, u32 index, LockList& locks) {
+    locks.add_client(0);
+    locks.add_client(caller.client);
+    return lock_to_release(turn, caller.client, locks, false, [&](u32& found, u32& count) {
+        found = index;
+        count = 0;
+        return true;
+    });
+}
+
+bool unpin(Turn& turn, Caller caller, u32 slot, u32 index) {
     Export& e = export_at(index);
     pin_of(slot) = NO_RECORD;
     --e.pins;
-    if (e.references == 0 && !e.listed) dispose(index);
+    return e.references != 0 || e.listed || dispose(turn, caller.client, index);
 }
 
-bool learn(const era::Tables& t, u32 index) {
-    const era::ObjectEntry& entry = t.object(export_at(index).object - 1);
-    const u64 address = entry.address.load();
-    const u64 bytes = entry.bytes.load();
+ObjectFacts facts_of(const era::Tables& t, u32 object) {
+    const era::ObjectEntry& entry = t.object(object);
+    return {entry.address.load(), entry.bytes.load(), entry.head.load(), entry.head_bytes.load()};
+}
+
+void add_locks_to_learn(const ObjectFacts& facts, LockList& locks) {
+    locks.add_stripe(facts.address);
+    if (facts.head != 0) locks.add_stripe(facts.head);
+}
+
+bool learn(u32 client, const ObjectFacts& facts, u32 index) {
+    const u64 address = facts.address, bytes = facts.bytes;
     const u64 window = u64{context().chunk_count} * CHUNK_SIZE;
     // What another machine says is believed within the pool's bounds.
     if (address - HEAP_BASE >= window || bytes == 0 || bytes > window - (address - HEAP_BASE) ||
@@ -31,11 +48,10 @@ bool learn(const era::Tables& t, u32 index) {
         return false;
     name_export(index, address, bytes);
     AEP_AWAY_CRASH_POINT("away: foreign export made");
-    const u64 head = entry.head.load();
-    if (head == 0) return true;
-    begin_group(index);
-    const bool free = in_heap_window(head) && find_export(head) == NO_RECORD;
-    if (free && records_left(1, false)) add_root(index, head, entry.head_bytes.load());
+    if (facts.head == 0) return true;
+    begin_group(client, index);
+    if (in_heap_window(facts.head) && find_export(facts.head) == NO_RECORD)
+        add_root(client, index, facts.head, facts.head_bytes);
     return true;
 }
 

@@ -1,13 +1,12 @@
 // Purpose: what the operations between nodes have in common: a lane for a transaction, the pin that
 //          keeps an export while the lock is not held.
 // Who calls it: away.cpp, away_ends.cpp.
-// Crash rule: a lane names the slot that is in it, and a slot what it has pinned: settle_lanes()
-// and
+// Crash rule: a lane names the slot that is in it, and a slot what it has pinned: settle_lanes() and
 //             finish_away() put right what a dead slot left of either.
 #pragma once
 
 #include "dsm-core/era/mailbox.hpp"
-#include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/disposal.hpp"
 
 namespace aep {
 
@@ -70,12 +69,22 @@ inline Status status_of(era::Status status) {
     }
 }
 
-/// Between the steps of an operation the export is its slot's: who is killed then is found by that.
+/// Between the steps of an operation the export is its slot's: who is killed then is found by that. Under its lock.
 void pin(u32 slot, u32 index);
-/// The export is no longer the slot's.
-void unpin(u32 slot, u32 index);
-/// The node has its first reference to an object of another one: what that node tells of it.
-/// False: nothing that could be believed; nobody gets the object.
-bool learn(const era::Tables& t, u32 index);
+/// The export is no longer the slot's, and is disposed of if nobody refers to it. With the locks of lock_pinned(). False: given up.
+[[nodiscard]] bool unpin(Turn& turn, Caller caller, u32 slot, u32 index);
+/// Takes the locks under which the export can be unpinned, whatever becomes of it; and those of `locks`.
+Locked lock_pinned(Turn& turn, Caller caller, u32 index, LockList& locks);
+
+/// What another node tells of an object of its own, each word read once.
+struct ObjectFacts {
+    u64 address, bytes, head, head_bytes;
+};
+ObjectFacts facts_of(const era::Tables& t, u32 object);
+/// The stripes that learn() needs.
+void add_locks_to_learn(const ObjectFacts& facts, LockList& locks);
+/// The node has its first reference to an object of another one, of which that one tells this.
+/// False: nothing that could be believed; nobody gets the object. Under its lock; a supply for one export.
+bool learn(u32 client, const ObjectFacts& facts, u32 index);
 
 }  // namespace aep

@@ -21,9 +21,11 @@ bool may_be_logged(const UndoEntry& entry) {
     const ShareLayout at = share_layout();
     const uptr fixed = control_base() + SHARE_OFFSET;
     const uptr records = control_base() + RECORDS_OFFSET;
-    // Of the header all but the lock.
-    const Range header{reinterpret_cast<uptr>(&sharing().exports_present),
-                       fixed + at.present_bytes};
+    // All but locks. (That those are not among them is seen by where they lie.)
+    const Range header{fixed, fixed + at.present_bytes};
+    if (entry.kind() == sizeof(u32) &&
+        NotedLock(static_cast<u32>(entry.address() - control_base())).is_one())
+        return false;
     const Range counts{fixed + at.counts, fixed + at.counts + context().chunk_count * sizeof(u32)};
     if (entry.kind() == UndoEntry::FILL)
         return entry.address() % sizeof(u32) == 0 && counts.holds(entry.address(), entry.size());
@@ -33,17 +35,60 @@ bool may_be_logged(const UndoEntry& entry) {
             Range{records, records + at.record_bytes}.holds(entry.address(), bytes));
 }
 
-SlotLock* lock_noted(u32 at) {
-    SlotLock* const lock = &sharing().lock;
-    return at == reinterpret_cast<uptr>(lock) - control_base() ? lock : nullptr;
+namespace {
+
+/// Where in a record of the table the address lies; sizeof(Record): in none.
+template <class Record>
+usize offset_in(uptr at, const Record* table, u64 count) {
+    const uptr offset = at - reinterpret_cast<uptr>(table);
+    return offset < count * sizeof(Record) ? offset % sizeof(Record) : sizeof(Record);
+}
+
+}  // namespace
+
+NotedLock::NotedLock(u32 note) {
+    const uptr at = control_base() + note;
+    ShareHeader& s = sharing();
+    const u32 clients = context().max_clients + 1;
+    // A client may have written anything there.
+    const u32 used = s.exports_used.load();
+    const u32 exports = used < MAX_EXPORTS ? used + 1 : MAX_EXPORTS;
+    const usize in_client = offset_in(at, &share_client(0), clients);
+    bool plain = in_client == offsetof(ShareClient, inbox) ||
+                 offset_in(at, &stripe_at(0), STRIPES) == offsetof(Stripe, lock) ||
+                 offset_in(at, &export_at(0), exports) == sizeof(ExportFields);
+    for (const SlotLock* lock : {&s.names, &s.records, &s.numbers, &s.lingering})
+        plain = plain || at == reinterpret_cast<uptr>(lock);
+    if (plain) plain_ = reinterpret_cast<SlotLock*>(at);
+    if (in_client == offsetof(ShareClient, lock)) client_ = reinterpret_cast<BiasedLock*>(at);
+}
+
+bool NotedLock::is_held_by(u32 slot) const {
+    return plain_ != nullptr ? plain_->holder() == slot
+                             : client_ != nullptr && client_->is_held_by(slot);
+}
+
+void NotedLock::give_up_of(u32 slot) const {
+    if (plain_ != nullptr) plain_->give_up_of(slot);
+    if (client_ != nullptr) client_->give_up_of(slot);
+}
+
+void end_turn(u32 slot) {
+    std::atomic<u32>& turns = slot_at(slot).turns;
+    const u32 now = turns.load(std::memory_order_relaxed);
+    // release: who sees it even sees all that was done or taken back.
+    if (now % 2 != 0) turns.store(now + 1, std::memory_order_release);
+    // Of names the version is as if nobody was changing them: who died in that holds their lock still.
+    std::atomic<u64>& names = sharing().names_version;
+    const u64 version = names.load(std::memory_order_relaxed);
+    if (version % 2 != 0 && sharing().names.holder() == slot)
+        names.store(version + 1, std::memory_order_release);
 }
 
 bool holds_a_lock(u32 slot) {
     const UndoLog& log = undo_log_of(slot);
-    for (u32 i = 0; i < UndoLog::LOCKS; ++i) {
-        const SlotLock* lock = lock_noted(log.seen_lock(i));
-        if (lock != nullptr && lock->holder() == slot) return true;
-    }
+    for (u32 i = 0; i <= UndoLog::LOCKS; ++i)
+        if (NotedLock(log.seen_lock(i)).is_held_by(slot)) return true;
     return false;
 }
 
@@ -57,10 +102,10 @@ void pay_what_is_owed(u32 slot) {
 
 bool exports_gone(u32 chunk) {
     const Logged<u32>& exports = chunk_exports(chunk);
-    // seq_cst: the chunk may have been marked as kept just before (SharingLock::give_freed_chunks).
+    // seq_cst: the chunk may have been marked as kept just before (Turn::give_freed_chunks).
     if (exports.load(std::memory_order_seq_cst) != 0) return false;
     std::atomic_thread_fence(std::memory_order_seq_cst);  // who has the lock after the count
-    const u32 holder = sharing().lock.holder();
+    const u32 holder = share_client(0).lock.taken().holder();
     if (holder >= context().max_slots) return true;
     const UndoLog& log = undo_log_of(holder);
     const u32 length = log.seen_length();

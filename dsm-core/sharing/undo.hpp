@@ -21,11 +21,25 @@ enum class Undo : u8 {
 /// Whether the bytes are words of a table that operations change.
 bool may_be_logged(const UndoEntry& entry);
 
-/// The lock that a log's note leads to; null: to none.
-SlotLock* lock_noted(u32 at);
+/// The lock that a log's note leads to.
+class NotedLock {
+  public:
+    explicit NotedLock(u32 note);
+    bool is_one() const { return plain_ != nullptr || client_ != nullptr; }
+    bool is_held_by(u32 slot) const;
+    /// Frees what the slot, whose thread is dead, has of it.
+    void give_up_of(u32 slot) const;
+
+  private:
+    SlotLock* plain_ = nullptr;
+    BiasedLock* client_ = nullptr;
+};
 
 /// Whether the slot holds one of the locks that its log, which is present, tells of.
 bool holds_a_lock(u32 slot);
+
+/// Its operation changes nothing any more: walks may go on. Before its locks are free.
+void end_turn(u32 slot);
 
 /// Takes back what `slot` has done since it last committed. `make_present(address, bytes)` sees to
 /// it that a look or a store there cannot fail; false: it cannot be had, and nothing more is done (refused).
@@ -33,8 +47,10 @@ bool holds_a_lock(u32 slot);
 template <class MakePresent>
 Undo undo_operation(u32 slot, MakePresent&& make_present) {
     if (!make_present(log_of_slot(slot), sizeof(UndoLog))) return Undo::refused;
-    if (!holds_a_lock(slot)) return Undo::not_held;
-    ShareHeader& s = sharing();
+    if (!holds_a_lock(slot)) {
+        end_turn(slot);
+        return Undo::not_held;
+    }
     UndoLog& log = undo_log_of(slot);
     const u32 length = log.seen_length();
     if (length > UndoLog::CAPACITY) return Undo::refused;
@@ -44,14 +60,11 @@ Undo undo_operation(u32 slot, MakePresent&& make_present) {
             return Undo::refused;
         entry.restore();
     }
-    __atomic_store_n(&log.freed, 0, __ATOMIC_RELEASE);
+    log.freed.store(0, std::memory_order_release);
     // release: the old values come before.
-    __atomic_store_n(&log.length, 0, __ATOMIC_RELEASE);
-    const u64 version = s.version.load(std::memory_order_relaxed);
-    // release: who sees it even sees all of that.
-    if (version % 2 != 0) s.version.store(version + 1, std::memory_order_release);
-    for (u32 i = 0; i < UndoLog::LOCKS; ++i)
-        if (SlotLock* lock = lock_noted(log.seen_lock(i)); lock != nullptr) lock->give_up_of(slot);
+    log.length.store(0, std::memory_order_release);
+    end_turn(slot);
+    for (u32 i = 0; i <= UndoLog::LOCKS; ++i) NotedLock(log.seen_lock(i)).give_up_of(slot);
     return Undo::done;
 }
 

@@ -3,6 +3,7 @@
 // Crash rule: see group_arena.hpp.
 #include "shim/sharing/group_arena.hpp"
 
+#include <atomic>
 #include <cstring>
 
 #include "dsm-core/base/bits.hpp"
@@ -80,8 +81,8 @@ GroupArena::Block GroupArena::look(u64 block) const {
 void GroupArena::seal(u64 block, u32 units, State state) {
     const u32 sealed = seal_of(block, units, h_.key) ^ static_cast<u32>(state);
     // One store; release: the blocks that a longer one was cut into, or their contents, come before.
-    __atomic_store_n(reinterpret_cast<u64*>(block - sizeof(Head)), u64{sealed} << 32 | units,
-                     __ATOMIC_RELEASE);
+    std::atomic_ref<u64>(*reinterpret_cast<u64*>(block - sizeof(Head)))
+        .store(u64{sealed} << 32 | units, std::memory_order_release);
 }
 
 GroupArena::State GroupArena::deferred_state() const {
@@ -193,7 +194,7 @@ u64 GroupArena::bump(u64 units, usize alignment) {
     if (place >= limit_of(part) || units > (limit_of(part) - place) / GROUP_UNIT) return NO_BLOCK;
     const u64 end = place + units * GROUP_UNIT;
     cut(at, (end - at) / GROUP_UNIT, place, units);
-    __atomic_store_n(&h_.bump, end, __ATOMIC_RELEASE);  // after the heads before it
+    std::atomic_ref<u64>(h_.bump).store(end, std::memory_order_release);  // after the heads before it
     return place;
 }
 
@@ -211,8 +212,8 @@ void GroupArena::part_added() {
         if (at % GROUP_UNIT == 0 && at >= first_of(former) && at < limit_of(former))
             put(at, static_cast<u32>((limit_of(former) - at) / GROUP_UNIT));
     }
-    __atomic_store_n(&h_.bump, first_of(parts_.front()),
-                     __ATOMIC_RELEASE);  // after that rest's head
+    // release: after that rest's head.
+    std::atomic_ref<u64>(h_.bump).store(first_of(parts_.front()), std::memory_order_release);
 }
 
 void GroupArena::take_over() {
@@ -225,7 +226,7 @@ void GroupArena::take_over() {
 
 void GroupArena::next_period() {
     // release: a reader that notes it finds unlinked what was freed before.
-    __atomic_store_n(&h_.period, period_after(h_.period), __ATOMIC_RELEASE);
+    std::atomic_ref<u64>(h_.period).store(period_after(h_.period), std::memory_order_release);
 }
 
 // ---- blocks come and go

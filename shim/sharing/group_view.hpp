@@ -22,8 +22,8 @@ namespace aep {
 struct GroupView {
     Lock lock;
     std::atomic<u64> group;  // 0: of none. Without the lock it may become that
-    u32 index;               // of its export
-    u32 born;    // ExportSide::born: an address, a record and both may be another group's later
+    u64 born;    // ExportSide::born: an address, a record and both may be another group's later
+    u32 index;   // of its export
     u32 newest;  // extent; 0: none
     u32 freezes;
     u32 count;    // of parts; 0: to be looked up

@@ -96,7 +96,7 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
     const u64 deadline = deadline_of(begin, timeout_ms);
     u64 nap = SHORTEST_NAP_NS;
     // seq_cst: pairs with records.cpp's wake. The attempts that follow take the lock: see
-    // SharingLock::wake_after.
+    // Turn::wake_after.
     on.waiters.fetch_add(1, std::memory_order_seq_cst);
     result = 0;
     while (result == 0) {
@@ -274,9 +274,9 @@ Dropped drop(void* p) {
     }
 }
 
-ShareFacts query(const void* p) {
+ShareFacts query(const void* p, bool exactly = false) {
     if (is_copy_of_the_parents(p)) return {};
-    const auto reply = share_operation(op::Query{reinterpret_cast<uptr>(p)});
+    const auto reply = share_operation(op::Query{reinterpret_cast<uptr>(p), exactly});
     if (reply.status != Status::ok) return {};
     return {reply.references, reply.bytes, reply.own};
 }
@@ -312,8 +312,8 @@ Dropped share_drop(void* p) {
     return sharing_open.load(std::memory_order_acquire) ? drop(p) : Dropped::no_export;
 }
 
-ShareFacts share_query(const void* p) {
-    return sharing_open.load(std::memory_order_acquire) ? query(p) : ShareFacts{};
+ShareFacts share_query(const void* p, bool exactly) {
+    return sharing_open.load(std::memory_order_acquire) ? query(p, exactly) : ShareFacts{};
 }
 
 long share_attach(const char* name) {
@@ -332,7 +332,7 @@ long share_attach(const char* name) {
     }
     const Message* box = mailbox_of(this_client.index);
     if (!populate(reinterpret_cast<uptr>(box), MAILBOX_MESSAGES * sizeof(Message))) return -ENOMEM;
-    const auto reply = share_with_records(op::Open{own});
+    const auto reply = share_with_records(op::Open{own, take_part_in_barriers()});
     if (reply.status != Status::ok) return error_of(reply.status);
     take_part_in_forks(AT_FORK);
     sharing_open.store(true, std::memory_order_release);

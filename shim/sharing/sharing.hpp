@@ -32,7 +32,7 @@ struct ShareFacts {
     usize references = 0, bytes = 0, own = 0;
 };
 /// Zeroes: no export.
-ShareFacts share_query(const void* p);
+ShareFacts share_query(const void* p, bool exactly = false);
 
 /// Frees what others have let go of; cheap when there is nothing.
 void share_collect();

@@ -46,7 +46,7 @@ void Hosted::add_records() {
 }
 
 Status Hosted::open(const char* name) {
-    op::Open request;
+    op::Open request{.barriers = take_part_in_barriers()};
     std::memcpy(request.name.text, name, std::strlen(name));
     return ask(request).status;
 }

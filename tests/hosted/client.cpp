@@ -184,9 +184,9 @@ TEST(HostedClient, EveryMessageIsReceivedOnce) {
         EXPECT_EQ(arrived.load(), EACH_WAY);
         Received none{};
         EXPECT_EQ(share_receive({}, 0, none), -EAGAIN);
-        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours)).references,
+        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours), true).references,
                   2u);  // the first made it an export
-        EXPECT_EQ(share_query(reinterpret_cast<void*>(theirs.load())).references, 0u);
+        EXPECT_EQ(share_query(reinterpret_cast<void*>(theirs.load()), true).references, 0u);
         EXPECT_EQ(walk(), "");
     });
 }
@@ -229,7 +229,7 @@ TEST(HostedClient, NoWakeUpIsLost) {
             ++answered;
         }
         peer.join();
-        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours)).references,
+        EXPECT_EQ(share_query(reinterpret_cast<void*>(ours), true).references,
                   2u);  // the first made it an export
         EXPECT_EQ(walk(), "");
     });

@@ -12,6 +12,7 @@
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/era/recovery.hpp"
 #include "dsm-core/pool/superblock.hpp"
+#include "dsm-core/sharing/records.hpp"
 #include "node/check_sharing.hpp"
 #include "shim/context/context_file.hpp"
 
@@ -125,14 +126,23 @@ std::string remains() {
         if (count != 0) text += fmt::format("{} {} are left\n", count, what);
     };
     const ShareHeader& s = sharing();
-    none("exports", s.live_exports);
-    none("holders", s.live_holders);
-    none("orphans", s.orphans);
-    none("groups", s.groups);
-    none("extents", s.extents);
+    const ShareCounts all = count_shares();
+    none("exports", all.exports);
+    none("holders", all.holders);
+    none("orphans", all.orphans);
+    none("groups", all.groups);
+    none("extents", all.extents);
     none("exports that wait", s.deferred.count);
     none("exports that visit", s.visiting.count);
-    none("holders of the lock", s.lock.holder() != SlotLock::NO_SLOT);
+    for (const SlotLock* lock : {&s.names, &s.records, &s.numbers, &s.lingering})
+        none("holders of a lock", lock->holder() != SlotLock::NO_SLOT);
+    for (u32 i = 0; i <= context().max_clients; ++i)
+        none("holders of a client's lock",
+             share_client(i).lock.taken().holder() != SlotLock::NO_SLOT);
+    for (u32 i = 0; i < STRIPES; ++i)
+        none("holders of a stripe's lock", stripe_at(i).lock.holder() != SlotLock::NO_SLOT);
+    for (u32 i = 0; i <= s.exports_used; ++i)
+        none("holders of an export's lock", export_at(i).lock.holder() != SlotLock::NO_SLOT);
     none("bytes of clients", bytes_of_clients());
     const PoolTables pool =
         tables_of(reinterpret_cast<void*>(context().pool_address), context().pool);

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/records.hpp"
 
 namespace aep::test {
 

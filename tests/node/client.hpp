@@ -164,11 +164,11 @@ class Client {
         slot_->sequence.fetch_add(1);
     }
 
-    /// The lock of sharing, as an operation takes it.
+    /// Nobody's lock, as an operation takes it.
     void take_lock() {
         log_in(slot());
-        undo_log().note_lock(0, sharing().lock);
-        sharing().lock.lock(slot());
+        undo_log().note_lock(0, share_client(0).lock.taken());
+        share_client(0).lock.taken().lock(slot());
     }
 
     /// As if inside an operation of sharing, in the middle of its changes: it has the lock, and a
@@ -176,8 +176,8 @@ class Client {
     void pretend_half_way(u32 number) {
         pretend_inside(number);
         take_lock();
-        sharing().version.fetch_add(1);
-        ++sharing().live_exports;
+        slot_->turns.fetch_add(1);
+        ++share_client(0).exports;
     }
 
     u32 index() const { return client_; }

@@ -143,7 +143,7 @@ TEST_F(NodeCrashPoint, ARollbackThatIsCutOffIsRepeated) {
         EXPECT_EQ(wait_for(start_child([&] {
                       Host host(options);
                       victim.attach_and_wait(host);
-                      EXPECT_EQ(sharing().live_exports, 1u);
+                      EXPECT_EQ(count_shares().exports, 1u);
                   })),
                   0);
         victim.kill_it();
@@ -162,8 +162,8 @@ TEST_F(NodeCrashPoint, ARollbackThatIsCutOffIsRepeated) {
             Host host(options);
             host.set_provider(Provider::rollback);
             host.sweep(0);
-            EXPECT_EQ(sharing().lock.holder(), SlotLock::NO_SLOT) << point;
-            EXPECT_EQ(sharing().live_exports, 0u) << point;
+            EXPECT_EQ(share_client(0).lock.taken().holder(), SlotLock::NO_SLOT) << point;
+            EXPECT_EQ(count_shares().exports, 0u) << point;
             EXPECT_EQ(context().undone.load(), 1u) << point;
             EXPECT_FALSE(host.poisoned()) << point;
             expect_all_back(host);
@@ -173,13 +173,14 @@ TEST_F(NodeCrashPoint, ARollbackThatIsCutOffIsRepeated) {
 
 /// A log that no operation wrote is not believed.
 TEST_F(NodeCrashPoint, ADamagedUndoLogPoisons) {
-    const UndoEntry entries[] = {{SHADOW_ENTRY | u64{8} << 56, 0},
-                                 {CONTROL_BASE | u64{8} << 56, 0},
-                                 {reinterpret_cast<u64>(&sharing().lock) | u64{4} << 56, 0},
-                                 {reinterpret_cast<u64>(&sharing().groups) | u64{3} << 56, 0},
-                                 {(reinterpret_cast<u64>(&sharing().groups) + 1) | u64{8} << 56, 0},
-                                 {(CONTROL_BASE + CONTROL_WINDOW - 8) | u64{8} << 56, 0},
-                                 {~u64{0}, ~u64{0}}};
+    const UndoEntry entries[] = {
+        {SHADOW_ENTRY | u64{8} << 56, 0},
+        {CONTROL_BASE | u64{8} << 56, 0},
+        {reinterpret_cast<u64>(&share_client(0).lock) | u64{4} << 56, 0},
+        {reinterpret_cast<u64>(&share_client(0).groups) | u64{3} << 56, 0},
+        {(reinterpret_cast<u64>(&share_client(0).groups) + 1) | u64{8} << 56, 0},
+        {(CONTROL_BASE + CONTROL_WINDOW - 8) | u64{8} << 56, 0},
+        {~u64{0}, ~u64{0}}};
     for (const UndoEntry& entry : entries) {
         const Directory directory;
         in_child([&] {

@@ -289,16 +289,16 @@ TEST(Hostile, ACheckOfListsWithoutEndEnds) {
         holder_at(2) = {.address = 2, .object = 2, .count = 0, .next = 1};
         for (Logged<u32>& way : branch_at(3).ways) way = 3 | IS_BRANCH;
         branch_at(3).ways[7] = ~0u;
-        export_at(2) = {.address = ~u64{0} - 5,
-                        .bytes = ~u64{0},
-                        .state = static_cast<u32>(ExportState::live),
-                        .owner = 0xff'ffff,
-                        .group = 2,
-                        .writer = 5,
-                        .root = ~0u - 1,
-                        .object = ~0u};
+        static_cast<ExportFields&>(export_at(2)) = {.address = ~u64{0} - 5,
+                                                    .bytes = ~u64{0},
+                                                    .state = static_cast<u32>(ExportState::live),
+                                                    .owner = 0xff'ffff,
+                                                    .group = 2,
+                                                    .writer = 5,
+                                                    .root = ~0u - 1,
+                                                    .object = ~0u};
         side_at(2) = {.next_of_owner = 3, .next_extent = 2};
-        export_at(3) = export_at(2);
+        static_cast<ExportFields&>(export_at(3)) = export_at(2);
         side_at(3) = {.next_of_owner = ~0u, .next_extent = 2};
         // Hours, without a bound.
         const std::string found = all_of(host.check(600'000'000'000));

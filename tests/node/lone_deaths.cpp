@@ -4,6 +4,7 @@
 // Crash rule: in children.
 #include <thread>
 
+#include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "node/living_threads.hpp"
 #include "node/process_facts.hpp"
@@ -35,8 +36,8 @@ void in_thread_that_dies(Body body) {
 }
 
 void expect_held(bool held) {
-    EXPECT_EQ(sharing().lock.holder() != SlotLock::NO_SLOT, held);
-    EXPECT_EQ(sharing().live_exports, held ? 1u : 0u);
+    EXPECT_EQ(share_client(0).lock.taken().holder() != SlotLock::NO_SLOT, held);
+    EXPECT_EQ(count_shares().exports, held ? 1u : 0u);
 }
 
 void look_twice(Host& host, u64 from_ms) {
@@ -175,9 +176,9 @@ TEST(LoneDeaths, ALockThatNamesWhoIsInNoOperationIsFreed) {
         const u32 nowhere = context().max_slots + 5;
         for (const u32 named : {0u, 7u, host_slot(), nowhere}) {
             said.clear();
-            sharing().lock.lock(named);
+            share_client(0).lock.taken().lock(named);
             host.sweep(0);
-            EXPECT_EQ(sharing().lock.holder(), SlotLock::NO_SLOT) << named;
+            EXPECT_EQ(share_client(0).lock.taken().holder(), SlotLock::NO_SLOT) << named;
             EXPECT_TRUE(contains(said, "names slot " + std::to_string(named))) << said;
         }
         EXPECT_FALSE(host.poisoned());
@@ -194,8 +195,8 @@ TEST(LoneDeaths, ALockThatIsTakenFromItsHolderIsPoison) {
         holder.attach_and_wait(host);
         host.sweep(0);
         EXPECT_FALSE(host.poisoned());
-        sharing().lock.give_up();
-        sharing().lock.lock(7);
+        share_client(0).lock.taken().give_up();
+        share_client(0).lock.taken().lock(7);
         host.sweep(0);
         EXPECT_TRUE(host.poisoned());
         EXPECT_TRUE(contains(said, "while somebody else held it")) << said;

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "dsm-core/era/flush.hpp"
+#include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "node/check_sharing.hpp"
 #include "node/crash_points.hpp"
@@ -205,8 +206,8 @@ void put_right(Host& host) {
     check_sharing(found);
     ASSERT_EQ(all_of(std::move(found).list()), "");
     expect_empty(t);
-    EXPECT_EQ(sharing().live_exports, 0u);
-    EXPECT_EQ(sharing().live_holders, 0u);
+    EXPECT_EQ(count_shares().exports, 0u);
+    EXPECT_EQ(count_shares().holders, 0u);
     // All but our client's own chunk.
     EXPECT_EQ(free_chunks(host), host.pool().tables.chunk_count - 1);
 }

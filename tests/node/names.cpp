@@ -125,6 +125,43 @@ TEST(Names, ALaterNodesClaimIsWaitedFor) {
     });
 }
 
+/// It waits for the other node with nothing locked: meanwhile others of its own node come and go.
+TEST(Names, HoldNobodyUpWhileAClaimIsNotDecided) {
+    with_nodes([] {
+        claim_at(AFTER);
+        client_at(2).generation = 1;
+        bool passed = false;
+        while (!passed) {  // the claim may be given up before this thread is scheduled
+            const u64 before = entry_of(OURS).version.load();
+            std::thread claimant([] { EXPECT_EQ(ask_for_name(), Status::exists); });
+            while (entry_of(OURS).version.load() == before) continue;
+            op::Open other;
+            std::memcpy(other.name.text, "other", sizeof "other");
+            EXPECT_EQ(perform(Caller{2, 2}, other).status, Status::ok);
+            passed = entry_of(OURS).claim.load() != 0;
+            claimant.join();
+        }
+    });
+}
+
+/// Another thread of the client's claims another name while the first one waits.
+TEST(Names, AClaimThatIsAnothersIsNone) {
+    with_nodes([] {
+        claim_at(AFTER);
+        const Other other([] {
+            constexpr char ANOTHER[SHARE_NAME_BYTES] = "another";
+            begin_claim(1, ANOTHER);
+            entry_of(AFTER).claim.store(0);
+        });
+        Status status;
+        do {
+            status = ask_for_name();
+        } while (!other.has_decided());
+        EXPECT_EQ(status, Status::exists);
+        EXPECT_STREQ(entry_of(OURS).name.text, "another");
+    });
+}
+
 TEST(Names, AreNobodysWhileAClaimIsNotDecided) {
     with_nodes([] {
         claim_at(AFTER);

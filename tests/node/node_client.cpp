@@ -40,7 +40,7 @@ void die_renaming(test::Client& client, const std::string& name) {
         client.slot_entry().tid.store(own);
         client.pretend_half_way(number_of<op::Open>());
         const op::Open open = named(name);
-        test::must(claim_name(client.index(), open.name.text), "claim");
+        begin_claim(client.index(), open.name.text);
         u64 first_word;
         std::memcpy(&first_word, open.name.text, sizeof first_word);
         share_client(client.index()).name_words[0] = first_word;
@@ -71,7 +71,7 @@ struct Attached {
     /// Behind a lock that nobody will free; again if the host has found it held from outside.
     [[noreturn]] void get_stuck() {
         for (;;) {
-            sharing().lock.lock(client.slot());
+            sharing().names.lock(client.slot());
             client.ask(op::Open{});
         }
     }

@@ -172,7 +172,7 @@ TEST(Perform, WhatADeadClientHoldsIsUndone) {
         ClientProcess process([](Client& client) {
             client.pretend_inside(number_of<op::Send>());
             client.take_lock();
-            ++sharing().groups;
+            ++share_client(0).groups;
         });
         process.attach_and_wait(host);
         process.kill_it();
@@ -180,7 +180,7 @@ TEST(Perform, WhatADeadClientHoldsIsUndone) {
         op::Leave::Reply reply;
         EXPECT_EQ(host.perform_for(other, op::Leave{}, reply), Performed::done);
         EXPECT_EQ(reply.status, Status::miss);
-        EXPECT_EQ(sharing().groups, 0u);
+        EXPECT_EQ(share_client(0).groups, 0u);
         EXPECT_FALSE(host.poisoned());
         expect_all_back(host);
     });
@@ -248,10 +248,10 @@ TEST(Perform, WhatALivingClientHoldsIsWaitedFor) {
         const auto in_a_send = [](Client& client) { client.pretend_inside(number_of<op::Send>()); };
         ClientProcess living([&](Client& client) {
             in_a_send(client);
-            sharing().lock.lock(client.slot());
+            share_client(0).lock.taken().lock(client.slot());
         });
         const u32 alive = living.attach_and_wait(host);
-        const u32 holder = sharing().lock.holder();
+        const u32 holder = share_client(0).lock.taken().holder();
         ASSERT_EQ(SlotOwner{slot_at(holder).owner.load()}.client(), alive);
         const u32 other = dead_client(host);
         ClientProcess process(in_a_send);
@@ -266,9 +266,9 @@ TEST(Perform, WhatALivingClientHoldsIsWaitedFor) {
             EXPECT_EQ(reply.status, Status::miss);
         });
         while (!watching.looked) sched_yield();
-        EXPECT_EQ(sharing().lock.holder(), holder);
+        EXPECT_EQ(share_client(0).lock.taken().holder(), holder);
         EXPECT_TRUE(is_open(slot_at(holder)));
-        sharing().lock.give_up_of(holder);  // it goes on
+        share_client(0).lock.taken().give_up_of(holder);  // it goes on
         asking.join();
         EXPECT_FALSE(host.poisoned());
     });
@@ -287,13 +287,13 @@ TEST(Perform, WhatTheHostIsInIsUndoneAndNotTriedForEver) {
             SlotOutcome begin_operation(u32 slot) override {
                 ++begun;
                 slot_at(slot).sequence.fetch_add(1);
-                EXPECT_EQ(sharing().groups, 0u) << "of the one before";
-                EXPECT_EQ(sharing().lock.holder(), SlotLock::NO_SLOT);
+                EXPECT_EQ(share_client(0).groups, 0u) << "of the one before";
+                EXPECT_EQ(share_client(0).lock.taken().holder(), SlotLock::NO_SLOT);
                 if (testing::Test::HasFailure()) return SlotOutcome::pending;
-                undo_log_of(slot).note_lock(0, sharing().lock);
-                sharing().lock.lock(slot);
+                undo_log_of(slot).note_lock(0, share_client(0).lock.taken());
+                share_client(0).lock.taken().lock(slot);
                 log_in(slot);
-                ++sharing().groups;
+                ++share_client(0).groups;
                 return SlotOutcome::pending;
             }
             bool performs_here() const override { return false; }
@@ -309,7 +309,7 @@ TEST(Perform, WhatTheHostIsInIsUndoneAndNotTriedForEver) {
         }
         EXPECT_EQ(broken.begun, 4u);
         EXPECT_EQ(asked, 5u);
-        EXPECT_EQ(sharing().groups, 1u) << "as the last one left it";
+        EXPECT_EQ(share_client(0).groups, 1u) << "as the last one left it";
     });
 }
 

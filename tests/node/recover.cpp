@@ -2,6 +2,7 @@
 //          completed poisons the context and says so.
 // Who calls it: ctest.
 // Crash rule: in children.
+#include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
 
@@ -82,14 +83,14 @@ TEST(Recover, WhatItSharedIsItsReceivers) {
         process.kill_it();
         EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
         EXPECT_EQ(share_client(client).open, 0u);
-        EXPECT_EQ(sharing().live_holders, 0u) << "the message alone refers to it";
+        EXPECT_EQ(count_shares().holders, 0u) << "the message alone refers to it";
         EXPECT_EQ(chunk_owner(chunk).load(), OWNER_KEPT);
         EXPECT_EQ(slot_at(slot).owner.load(), 0u);
         EXPECT_EQ(slot_at(slot).tid.load(), 0u);
         EXPECT_EQ(all_of(host.check()), "");
         reader.kill_it();
         EXPECT_EQ(host.recover(receiver).state, RecoveryState::recovered);
-        EXPECT_EQ(sharing().live_exports, 0u);
+        EXPECT_EQ(count_shares().exports, 0u);
         expect_all_back(host);
     });
 }

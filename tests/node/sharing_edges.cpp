@@ -1,6 +1,8 @@
-// Purpose: single edges of the sharing operations: who takes part anew, and which chunks objects lie in.
+// Purpose: single edges of the sharing operations: who takes part anew, which chunks objects lie in, messages taken out of turn,
+//          references to spare.
 // Who calls it: ctest. The operations are called directly, for clients that are no processes.
 // Crash rule: in children.
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -111,8 +113,8 @@ TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
         };
         const auto begin_drop = [&] {
             log_in(2);
-            undo_log().note_lock(0, sharing().lock);
-            sharing().lock.lock(2);
+            undo_log().note_lock(0, share_client(0).lock.taken());
+            share_client(0).lock.taken().lock(2);
             --chunk_exports(first);
             fill_logged(&chunk_exports(first + 1), 2, 1, 0);
             --chunk_exports(first + 3);
@@ -129,6 +131,90 @@ TEST(Sharing, ChunksStayUntilTheirLastExportHasGoneForGood) {
         EXPECT_EQ(walk(), "");
         EXPECT_EQ(ask(2, op::Drop{object}).status, Status::ok);
         EXPECT_TRUE(all_are(OWNER_CACHED));
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// Clients 1 to 3 take part; an object of client `client`'s own.
+u64 opened_with_memory(u32 client) {
+    perform(client, op::ClaimChunks{.count = 1});
+    ++client_at(client).generation;
+    EXPECT_EQ(ask(client, op::Open{}).status, Status::ok);
+    return chunk_address(ChunkIndex{first_chunk_of(client)}) + 64;
+}
+
+/// Messages that are taken before older ones leave those where they are; their places are used again when they are needed.
+TEST(Sharing, MessagesAreTakenOutOfTurn) {
+    with_tables([](Host&) {
+        const u64 one = opened_with_memory(1), three = opened_with_memory(3);
+        opened_with_memory(2);
+        const auto send = [](u32 client, u64 object) {
+            return ask(client, op::Send{object, id_of(2), 64}).status;
+        };
+        const auto receive = [](u32 from) {
+            return ask(2, op::Receive{.from = from == 0 ? ShareId{} : id_of(from)}).object;
+        };
+        ASSERT_EQ(send(1, one), Status::ok);
+        for (u32 i = 0; i < 300; ++i) {
+            ASSERT_EQ(send(3, three), Status::ok);
+            ASSERT_EQ(receive(3), three);
+            ASSERT_EQ(receive(3), 0u) << "taken twice";
+        }
+        EXPECT_EQ(walk(), "");
+        ASSERT_EQ(receive(1), one);
+        ASSERT_EQ(receive(0), 0u);
+        // With gaps among them as many have room as without.
+        ASSERT_EQ(send(1, one), Status::ok);
+        for (u32 i = 0; i < 200; ++i)
+            ASSERT_EQ(send(i % 2 == 0 ? 3 : 1, i % 2 == 0 ? three : one), Status::ok);
+        for (u32 i = 0; i < 100; ++i) ASSERT_EQ(receive(3), three);
+        EXPECT_EQ(walk(), "");
+        for (u32 i = 101; i < MAILBOX_MESSAGES; ++i) ASSERT_EQ(send(3, three), Status::ok) << i;
+        EXPECT_EQ(send(3, three), Status::full);
+        EXPECT_EQ(walk(), "");
+        // From a full one a message that is taken out of turn makes room, too.
+        ASSERT_EQ(receive(3), three);
+        EXPECT_EQ(send(3, three), Status::ok);
+        EXPECT_EQ(send(3, three), Status::full);
+        u32 from_one = 0, from_three = 0;
+        for (u64 object; (object = receive(0)) != 0;) {
+            // The oldest ones are client 1's.
+            if (object == one) EXPECT_EQ(from_three, 0u);
+            ++(object == one ? from_one : from_three);
+        }
+        EXPECT_EQ(from_one, 101u);
+        EXPECT_EQ(from_three, MAILBOX_MESSAGES - 101);
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// However often an object goes to and fro the export counts a few references more than there are, and says how many there are.
+TEST(Sharing, ReferencesToSpareAreGivenBack) {
+    with_tables([](Host&) {
+        const u64 at = opened_with_memory(1);
+        opened_with_memory(2);
+        const auto pass = [&] {
+            ASSERT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
+            ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        };
+        pass();  // which client 2 keeps
+        const u32 object = holder_at(any_holder(1)).object;
+        u32 most = 0;
+        for (u32 i = 0; i < 5'000; ++i) {
+            pass();
+            ASSERT_EQ(ask(2, op::Drop{at}).status, Status::ok);
+            most = std::max(most, export_at(object).references.load());
+            if (i % 50 == 0) {
+                ASSERT_EQ(ask(1, op::Query{at, true}).references, 2u);
+                ASSERT_EQ(walk(), "");
+            }
+        }
+        EXPECT_LE(most, 6 * SPARE);
+        EXPECT_EQ(ask(1, op::Drop{at}).memory, Memory::kept);
+        EXPECT_EQ(ask(2, op::Query{at, true}).references, 1u);
+        EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::TakeReturned{}).object, at);
+        EXPECT_EQ(count_shares().exports, 0u);
         EXPECT_EQ(walk(), "");
     });
 }

@@ -7,19 +7,10 @@
 
 #include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/undo.hpp"
+#include "tests/node/sharing_tables.hpp"
 
 namespace aep::test {
 namespace {
-
-/// Words that an operation which is undone may have changed.
-bool is_hint(uptr address) {
-    const ShareHeader& s = sharing();
-    const auto in = [&](const auto& word) {
-        const uptr at = reinterpret_cast<uptr>(&word);
-        return address >= at && address < at + sizeof word;
-    };
-    return in(s.lock) || in(s.version);
-}
 
 /// Whether the log of the operation that is under way tells of the word.
 bool is_logged(uptr address) {
@@ -29,6 +20,23 @@ bool is_logged(uptr address) {
         if (address - entry.address() < entry.size()) return true;
     }
     return false;
+}
+
+/// Of a dead slot that was recovered.
+std::string what_is_left(u32 slot) {
+    if (slot_at(slot).owes.load() != 0) return "a debt";
+    if (slot_at(slot).turns.load() % 2 != 0) return "a turn";
+    if (sharing().names_version.load() % 2 != 0) return "a change of names";
+    const auto held = [](const SlotLock& lock) { return lock.holder() != SlotLock::NO_SLOT; };
+    const ShareHeader& s = sharing();
+    if (held(s.names) || held(s.records) || held(s.numbers) || held(s.lingering)) return "a lock";
+    for (u32 i = 0; i <= context().max_clients; ++i)
+        if (share_client(i).lock.is_held() || held(share_client(i).inbox)) return "a client's lock";
+    for (u32 i = 0; i < STRIPES; ++i)
+        if (held(stripe_at(i).lock)) return "a stripe's lock";
+    for (u32 i = 0; i <= s.exports_used; ++i)
+        if (held(export_at(i).lock)) return "an export's lock";
+    return walk();
 }
 
 }  // namespace
@@ -56,7 +64,7 @@ void Exhaustion::fault(const Step& step, u64 at, const std::string& what) {
 void Exhaustion::judge(const Step& step, const Words& before, const Store& store) {
     const auto word =
         std::lower_bound(before.begin(), before.end(), std::pair(store.address, u64{0}));
-    if (word == before.end() || word->first != store.address || is_hint(store.address)) return;
+    if (word == before.end() || word->first != store.address) return;
     ++stores;
     const bool of_sharing = store.address - CONTROL_BASE < CONTROL_WINDOW;
     const bool of_owners = store.address >= reinterpret_cast<uptr>(&chunk_owner(0)) &&
@@ -83,8 +91,11 @@ Status Exhaustion::run(const Step& step) {
     const auto perform = [&] { step.perform(step.caller); };
     const usize begin = s.mark();
     const Words before = live_words(pool);
+    Words judged = supply_words();
+    judged.insert(judged.end(), before.begin(), before.end());
+    std::sort(judged.begin(), judged.end());
     // How many stores it has, and what it leaves.
-    s.run(perform, 0, [&](const Store& store) { judge(step, before, store); });
+    s.run(perform, 0, [&](const Store& store) { judge(step, judged, store); });
     const u64 count = s.count();
     Words after;
     s.run([&] { after = recovered(step.caller, step); });
@@ -114,9 +125,8 @@ Status Exhaustion::run(const Step& step) {
         else if (happened && !done.empty())
             fault(step, at, "it had happened before");
         happened = happened || done.empty();
-        if (sharing().version.load() % 2 != 0 || sharing().lock.holder() != SlotLock::NO_SLOT ||
-            slot_at(step.caller.slot).owes.load() != 0)
-            fault(step, at, "the lock, the version or a debt is left");
+        if (const std::string left = what_is_left(step.caller.slot); !left.empty())
+            fault(step, at, left + " is left");
         s.take_back(died);
         // What a dead client has is given up in many like steps: some of them will do.
         const u64 sample = step.leaves ? 16 * every_recovery : every_recovery;

@@ -131,9 +131,9 @@ struct Deaths {
         const usize mark = s.mark();
         if (!s.run([&] { close(); })) wrong += "it does not end; ";
         wrong += pool_faults();
-        if (objects_left() != 0 || sharing().live_exports != 0 || sharing().live_holders != 0) {
+        if (objects_left() != 0 || count_shares().exports != 0 || count_shares().holders != 0) {
             wrong += std::to_string(objects_left()) + " objects, " +
-                     std::to_string(sharing().live_exports) + " exports are left at the end";
+                     std::to_string(count_shares().exports) + " exports are left at the end";
         }
         s.take_back(mark);
         if (!wrong.empty()) {

@@ -45,15 +45,17 @@ void add_references(Words& w, u32 link, u32& steps) {
         return;
     }
     const Holder& h = holder_at(link);
-    add(w, h.address), add(w, h.object), add(w, h.count), add(w, h.next);
+    add(w, h.address), add(w, h.object), add(w, h.count), add(w, h.next), add(w, h.spare);
     add_references(w, h.next, steps);
 }
 
 void add_client(Words& w, u32 index) {
     const ShareClient& c = share_client(index);
     add(w, c.open), add(w, c.generation), add(w, c.first_reference), add(w, c.first_export);
-    add(w, c.objects_held);
-    add(w, c.first_returned), add(w, c.first_message), add(w, c.messages), add(w, c.watched);
+    add(w, c.objects_held), add(w, c.exports), add(w, c.foreign), add(w, c.groups),
+        add(w, c.extents);
+    add(w, c.first_returned), add(w, c.first_message), add(w, c.messages), add(w, c.gaps),
+        add(w, c.watched);
     for (const auto& word : c.name_words) add(w, word);
     for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
         const Message& m = mailbox_of(index)[(c.first_message + i) % MAILBOX_MESSAGES];
@@ -65,10 +67,7 @@ void add_client(Words& w, u32 index) {
 
 void add_header(Words& w) {
     const ShareHeader& s = sharing();
-    add(w, s.exports_present), add(w, s.holders_present), add(w, s.exports_used);
-    add(w, s.holders_used), add(w, s.free_exports), add(w, s.free_holders);
-    add(w, s.live_exports), add(w, s.live_holders), add(w, s.orphans), add(w, s.groups);
-    add(w, s.extents);
+    add(w, s.exports_present), add(w, s.holders_present);
     for (const Lingering* list : {&s.deferred, &s.visiting})
         add(w, list->first), add(w, list->last), add(w, list->count), add(w, list->bytes);
 }
@@ -111,34 +110,46 @@ Words live_words(bool pool) {
     Words w;
     const ShareHeader& s = sharing();
     add_header(w);
-    const Logged<u32>* buckets = &export_bucket(0);
-    for (u32 i = 0; i < EXPORT_BUCKETS; i += 2) {
-        u64 two;
-        std::memcpy(&two, static_cast<const void*>(buckets + i), sizeof two);
-        if (two == 0) continue;
-        add(w, buckets[i]), add(w, buckets[i + 1]);
-    }
+    for (u32 i = 0; i < STRIPES; ++i)
+        for (const Logged<u32>& chain : stripe_at(i).chains)
+            if (chain != NO_RECORD) add(w, chain);
     for (u32 c = 0; c < context().chunk_count; ++c) {
         add(w, chunk_exports(c));
         add(w, chunk_owner(c));
     }
-    for (u32 i = 1; i <= context().max_clients; ++i) add_client(w, i);
+    for (u32 i = 0; i <= context().max_clients; ++i) add_client(w, i);
     for (u32 i = 1; i <= s.exports_used; ++i) {
         const Export& e = export_at(i);
-        if (e.state == static_cast<u32>(ExportState::free))
-            add(w, e.state), add(w, e.next);
-        else if (e.state == static_cast<u32>(ExportState::root))
+        if (e.state == static_cast<u32>(ExportState::free)) continue;
+        if (e.state == static_cast<u32>(ExportState::root))
             add(w, e.state), add(w, e.address), add(w, e.bytes), add(w, e.group), add(w, e.next);
         else
             add_export(w, i);
     }
-    u32 steps = s.holders_used;
-    for (u32 h = s.free_holders; h != NO_RECORD && steps-- != 0; h = holder_at(h).next)
-        add(w, holder_at(h).next);
     if (pool) add_between_nodes(w);
     std::sort(w.begin(), w.end());
     return w;
 }
+
+Words supply_words() {
+    Words w;
+    const ShareHeader& s = sharing();
+    add(w, s.exports_used), add(w, s.holders_used), add(w, s.export_lists), add(w, s.holder_lists);
+    for (u32 i = 0; i <= context().max_clients; ++i) {
+        const ShareClient& c = share_client(i);
+        for (const Supply* own : {&c.export_records, &c.holder_records})
+            add(w, own->free), add(w, own->next), add(w, own->end);
+        u32 steps = s.holders_used;
+        for (u32 h = c.holder_records.free; h != NO_RECORD && steps-- != 0; h = holder_at(h).next)
+            add(w, holder_at(h).next);
+        steps = s.exports_used;
+        for (u32 e = c.export_records.free; e != NO_RECORD && steps-- != 0; e = export_at(e).next)
+            add(w, export_at(e).next), add(w, export_at(e).state);
+    }
+    std::sort(w.begin(), w.end());
+    return w;
+}
+
 std::string place_of(uptr address) {
     const auto in = [&](const auto& what, const char* name) {
         const uptr at = reinterpret_cast<uptr>(&what);

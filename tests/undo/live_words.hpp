@@ -19,6 +19,10 @@ using Words = std::vector<std::pair<uptr, u64>>;
 /// between nodes without hints and records of lanes that are at rest.
 Words live_words(bool pool);
 
+/// The words of records that are nobody's: which client has them at hand is no difference to anybody, so they are none of
+/// the above; but they are changed as those are.
+Words supply_words();
+
 /// What is different; empty: nothing.
 std::string difference(const Words& a, const Words& b);
 

@@ -36,6 +36,7 @@ bool Stores::run(const std::function<void()>& code, u64 die_at,
 
 void Stores::see(uptr address, u32 bytes) {
     if (!armed_ || !is_shared(address)) return;
+    tell(address, bytes, true);
     if (++count_ == die_at_) {
         armed_ = false;
         std::longjmp(out_, 1);
@@ -52,8 +53,23 @@ void Stores::see(uptr address, u32 bytes) {
     }
 }
 
-void Stores::see_load() {
-    if (!armed_ || ++loads_ < 10'000'000) return;
+void Stores::tell(uptr address, u32 bytes, bool store) {
+    if (watch_ == nullptr) return;
+    armed_ = false;
+    (*watch_)(address, bytes, store);
+    armed_ = true;
+}
+
+void Stores::watch(const std::function<void()>& code, const Watch& watch) {
+    watch_ = &watch;
+    run(code);
+    watch_ = nullptr;
+}
+
+void Stores::see_load(uptr address, u32 bytes) {
+    if (!armed_) return;
+    if (is_shared(address)) tell(address, bytes, false);
+    if (++loads_ < most_loads) return;
     armed_ = false;
     std::longjmp(out_, 1);
 }
@@ -71,6 +87,9 @@ namespace {
 void wrote(const volatile void* at, aep::u32 bytes) {
     aep::test::stores.see(reinterpret_cast<aep::uptr>(at), bytes);
 }
+void read(const volatile void* at, aep::u32 bytes) {
+    aep::test::stores.see_load(reinterpret_cast<aep::uptr>(at), bytes);
+}
 }  // namespace
 
 // NOLINTBEGIN(bugprone-reserved-identifier): the names are the compiler's.
@@ -80,17 +99,17 @@ void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
-void __tsan_read_range(void*, unsigned long) {}
+void __tsan_read_range(void* at, unsigned long bytes) { read(at, static_cast<aep::u32>(bytes)); }
 void __tsan_write_range(void* at, unsigned long bytes) { wrote(at, static_cast<aep::u32>(bytes)); }
 void __tsan_atomic_thread_fence(int) { std::atomic_thread_fence(std::memory_order_seq_cst); }
 void __tsan_atomic_signal_fence(int) {}
 
-#define READS_AND_WRITES(bytes)                                                \
-    void __tsan_read##bytes(void*) { aep::test::stores.see_load(); }           \
-    void __tsan_unaligned_read##bytes(void*) { aep::test::stores.see_load(); } \
-    void __tsan_volatile_read##bytes(void*) { aep::test::stores.see_load(); }  \
-    void __tsan_write##bytes(void* at) { wrote(at, bytes); }                   \
-    void __tsan_unaligned_write##bytes(void* at) { wrote(at, bytes); }         \
+#define READS_AND_WRITES(bytes)                                        \
+    void __tsan_read##bytes(void* at) { read(at, bytes); }             \
+    void __tsan_unaligned_read##bytes(void* at) { read(at, bytes); }   \
+    void __tsan_volatile_read##bytes(void* at) { read(at, bytes); }    \
+    void __tsan_write##bytes(void* at) { wrote(at, bytes); }           \
+    void __tsan_unaligned_write##bytes(void* at) { wrote(at, bytes); } \
     void __tsan_volatile_write##bytes(void* at) { wrote(at, bytes); }
 READS_AND_WRITES(1)
 READS_AND_WRITES(2)
@@ -106,7 +125,7 @@ READS_AND_WRITES(16)
 #define ATOMICS(bits)                                                                        \
     using T##bits = aep::u##bits;                                                            \
     T##bits __tsan_atomic##bits##_load(const volatile T##bits* at, int) {                    \
-        aep::test::stores.see_load();                                                        \
+        read(at, bits / 8);                                                                  \
         return __atomic_load_n(at, __ATOMIC_SEQ_CST);                                        \
     }                                                                                        \
     void __tsan_atomic##bits##_store(volatile T##bits* at, T##bits value, int) {             \

@@ -22,7 +22,7 @@ struct Store {
 class Stores {
   public:
     /// Runs `code` and dies at its `die_at`th store (1: the first); 0: never. True: it came to its
-    /// end; it does not if it reads ten million words. `judge` sees each store before it is done.
+    /// end; it does not if it reads `most_loads` words. `judge` sees each store before it is done.
     bool run(const std::function<void()>& code, u64 die_at = 0,
              const std::function<void(const Store&)>& judge = nullptr);
     /// Stores of the last run.
@@ -32,11 +32,19 @@ class Stores {
     usize mark() const { return journal_.size(); }
     void take_back(usize mark);
 
+    /// Runs `code`; `watch` is told of each access to shared memory: where, how many bytes, whether it is a store.
+    using Watch = std::function<void(uptr, u32, bool)>;
+    void watch(const std::function<void()>& code, const Watch& watch);
+
+    /// Code that reads more words than that does not end, and is taken for dead.
+    u64 most_loads = 10'000'000;
+
     void see(uptr address, u32 bytes);
-    /// Counts a load: code that never ends is taken for dead.
-    void see_load();
+    void see_load(uptr address, u32 bytes);
 
   private:
+    void tell(uptr address, u32 bytes, bool store);
+
     struct Old {
         uptr address;
         u64 value[2];
@@ -45,6 +53,7 @@ class Stores {
     bool armed_ = false;
     u64 count_ = 0, loads_ = 0, die_at_ = 0;
     const std::function<void(const Store&)>* judge_ = nullptr;
+    const Watch* watch_ = nullptr;
     std::jmp_buf out_;
     std::vector<Old> journal_;
 };

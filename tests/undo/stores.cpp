@@ -16,6 +16,7 @@ namespace {
 using namespace test;
 
 constexpr Caller ONE{1, 1}, TWO{2, 2}, THREE{3, 3};
+constexpr Caller TWO_ELSEWHERE{2, 4};  // another thread of the second client
 
 /// A client with chunks of its own, not yet taking part.
 u64 memory_for(u32 client, u32 chunks) {
@@ -28,7 +29,7 @@ u64 memory_for(u32 client, u32 chunks) {
 ShareId id(u32 client) { return id_of(client, client_at(client).generation.load()); }
 
 op::Open named(const char* name) {
-    op::Open open;
+    op::Open open{.barriers = true};
     std::memcpy(open.name.text, name, std::strlen(name));
     return open;
 }
@@ -57,6 +58,8 @@ void all_operations(Exhaustion& all) {
     ok({"reference", TWO, op::Reference{.object = a, .bytes = 64}});
     ok({"reference of a new one", TWO, op::Reference{.object = b, .bytes = 64}});
     ok({"query", TWO, op::Query{.object = a}});
+    ok({"query by another thread", TWO_ELSEWHERE, op::Query{.object = a}});
+    ok({"query again", TWO, op::Query{.object = a}});
     ok({"send on", TWO, op::Send{.object = a, .to = id(3), .bytes = 64}});
     ok({"receive third hand", THREE, op::Receive{}});
     for (int i = 0; i < 3; ++i) ok({"drop", TWO, op::Drop{.object = a}});
@@ -80,6 +83,20 @@ void all_operations(Exhaustion& all) {
     EXPECT_EQ(all.run({"full", ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64}}),
               Status::full);
     ok({"receive makes room", TWO, op::Receive{}});
+    // One that is taken from between others, of a full mailbox and of another, whose gap is closed when it is full.
+    const auto send = [](Caller who, u64 object, u32 count) {
+        for (u32 i = 0; i < count; ++i)
+            perform(who, op::Send{.object = object, .to = id(2), .bytes = 64});
+    };
+    for (const bool full : {true, false}) {
+        while (perform(TWO, op::Receive{}).status == Status::ok) continue;
+        send(ONE, a + 128, 3), send(THREE, c, 1);
+        if (full) send(ONE, a + 128, MAILBOX_MESSAGES - 4);
+        ok({"receive from between", TWO, op::Receive{.from = id(3)}});
+    }
+    send(ONE, a + 128, MAILBOX_MESSAGES - 4);
+    ok({"send when there are gaps only", ONE,
+        op::Send{.object = a + 128, .to = id(2), .bytes = 64}});
     // Groups: the second block of client 1's, a root, another one; the writer changes.
     const u64 group = a + 4096;
     ok({"make a group", ONE, op::MakeGroup{.block = group, .bytes = 4096}});
@@ -115,7 +132,7 @@ void all_operations(Exhaustion& all) {
     ok({"last drop of an orphan", THREE, op::Drop{.object = group}});
     leave(TWO);
     leave(THREE);
-    EXPECT_EQ(sharing().live_exports, 0u);
+    EXPECT_EQ(count_shares().exports, 0u);
     if (undo_log_works) {
         EXPECT_EQ(walk(), "");
     }  // which chunks are freed is seen by the log

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "dsm-core/base/copied.hpp"
-#include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/records.hpp"
 #include "node/believed.hpp"
 #include "node/capacity.hpp"
 #include "node/node_error.hpp"
@@ -189,13 +189,14 @@ Json memory() {
 
 Json sharing_counts() {
     const ShareHeader& s = sharing();
-    return {{"objects", s.live_exports - s.extents},
-            {"groups", u64{s.groups}},
-            {"extents", u64{s.extents}},
-            {"of_dead_owners", u64{s.orphans}},
-            {"holders", u64{s.live_holders}},
-            {"sent", u64{s.sent}},
-            {"received", u64{s.received}},
+    const ShareCounts all = count_shares();
+    return {{"objects", all.exports - all.extents},
+            {"groups", all.groups},
+            {"extents", all.extents},
+            {"of_dead_owners", all.orphans},
+            {"holders", all.holders},
+            {"sent", all.sent},
+            {"received", all.received},
             {"sent_to_nodes", u64{s.sent_away}},
             {"received_from_nodes", u64{s.came_in}},
             {"lingering", s.deferred.count + s.visiting.count}};

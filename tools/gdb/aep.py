@@ -287,10 +287,15 @@ class SharingCommand(gdb.Command):
     def invoke(self, argument, from_tty):
         base = context()
         share = base + LAYOUT["SHARE_OFFSET"]
-        header = share + LAYOUT["SHARE_HEADER_AT"]
-        names = ("live_exports", "groups", "orphans", "live_holders", "sent", "received")
-        counts = {name: field(f"ShareHeader.{name}", header) for name in names}
-        print("{live_exports} objects, {groups} groups among them, {orphans} of dead owners; {live_holders} holders; "
+        # Each client counts its own; client 0 is nobody, who has what dead owners and other nodes have.
+        names = ("exports", "foreign", "groups", "objects_held", "sent", "received")
+        nobody = share + LAYOUT["SHARE_CLIENTS"]
+        all_clients = [nobody + index * LAYOUT["ShareClient"]
+                       for index in range(field("ContextConstants.max_clients", base) + 1)]
+        counts = {name: sum(field(f"ShareClient.{name}", client) for client in all_clients) for name in names}
+        counts["groups"] &= 0xFFFFFFFF  # those of one client may be less than none
+        counts["orphans"] = field("ShareClient.exports", nobody) - field("ShareClient.foreign", nobody)
+        print("{exports} objects, {groups} groups among them, {orphans} of dead owners; {objects_held} holders; "
               "{sent} sent, {received} received".format(**counts))
         for index, entry in clients(base):
             client = share + LAYOUT["SHARE_CLIENTS"] + index * LAYOUT["ShareClient"]

@@ -123,18 +123,17 @@ void context_and_sharing() {
     FIELD(Slot, operations);
     CONSTANT(SHARE_OFFSET);
     CONSTANT(SHARE_HEADER_AT);
-    CONSTANT(EXPORT_BUCKETS);
-    FIELD(ShareHeader, live_exports);
-    FIELD(ShareHeader, live_holders);
-    FIELD(ShareHeader, orphans);
-    FIELD(ShareHeader, groups);
-    FIELD(ShareHeader, sent);
-    FIELD(ShareHeader, received);
     // They begin at the same place in every context.
     constant("SHARE_CLIENTS", share_layout(1, 1, 1, 0).clients);
     SIZE(ShareClient);
     FIELD(ShareClient, open);
     FIELD(ShareClient, messages);
+    FIELD(ShareClient, exports);
+    FIELD(ShareClient, foreign);
+    FIELD(ShareClient, groups);
+    FIELD(ShareClient, objects_held);
+    FIELD(ShareClient, sent);
+    FIELD(ShareClient, received);
     FIELD(ShareClient, name_words);
 }
 

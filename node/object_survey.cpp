@@ -245,8 +245,7 @@ ClientShares shares_of(u32 client) {
         const u32 object = m.object;
         if (object == NO_RECORD) return;
         ++c.messages;
-        if (object <= exports)
-            c.message_bytes += copied<ExportFields>(export_at(object)).bytes;
+        if (object <= exports) c.message_bytes += copied<ExportFields>(export_at(object)).bytes;
     });
     return c;
 }

@@ -5,6 +5,7 @@
 
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/directory.hpp"
+#include "dsm-core/sharing/inbox.hpp"
 #include "dsm-core/sharing/transit.hpp"
 
 namespace aep {
@@ -79,52 +80,45 @@ void flush_extents(Memory& m, const era::Tables& t, u32 group) {
         if (export_at(i).object != 0) m.flush(t.object(export_at(i).object - 1).serial);
 }
 
-enum class Begun { no, known, first, wait };
+/// What the first step of a send comes to.
+struct SendBegun {
+    Status status = Status::poisoned;  // ok: the export is pinned, and has a number
+    bool again = false;  // another operation is at a transaction with the object, which ends
+    bool first = false;  // the node's own reference is still to be made
+    Pin pin{};
+};
 
-/// The first step of a send: the export is pinned, and has a number.
-Begun begin_send(Caller caller, const op::Send& o, const era::Tables& t, u32& index,
-                 Status& status) {
+SendBegun begin_send(Caller caller, const op::Send& o, const era::Tables& t) {
     const u32 client = caller.client;
     Turn turn(caller);
-    status = Status::poisoned;
-    if (!turn.client(client)) return Begun::no;
-    if (share_client(client).open == 0 || !is_reachable(t, o.to)) {
-        status = Status::gone;
-        return Begun::no;
-    }
+    if (!turn.client(client)) return {};
+    if (share_client(client).open == 0 || !is_reachable(t, o.to)) return {.status = Status::gone};
     u32 holder = NO_RECORD;
-    status = find_held(turn, client, o.object, o.bytes, holder);
-    if (status != Status::ok) return Begun::no;
-    index = holder_at(holder).object;
-    if (!turn.object(index) || !turn.numbers()) {
-        status = Status::poisoned;
-        return Begun::no;
-    }
+    const Status status = find_held(turn, client, o.object, o.bytes, holder);
+    if (status != Status::ok) return {.status = status};
+    const u32 index = holder_at(holder).object;
+    if (!turn.object(index) || !turn.numbers()) return {};
     Export& e = export_at(index);
     const bool first = e.node_ref == NodeRef::none;
-    if (!first && e.node_ref != NodeRef::held) return Begun::wait;
+    if (!first && e.node_ref != NodeRef::held) return {.again = true};
     if (first) {
         const u32 object = free_number(t);
-        if (object == era::NO_NODE) {
-            status = Status::limit;
-            return Begun::no;
-        }
+        if (object == era::NO_NODE) return {.status = Status::limit};
         e.object = object + 1;
         export_of_object(object) = index;
         describe(t, e, 0);
     }
     // Of another node's object that node tells.
     if (e.owner != OWNER_ELSEWHERE) {
-        if (!number_extents(t, index, first)) {
-            status = first && !forget_number(turn, index) ? Status::poisoned : Status::limit;
-            return Begun::no;
-        }
+        if (!number_extents(t, index, first))
+            return {.status =
+                        first && !forget_number(turn, index) ? Status::poisoned : Status::limit};
         tell_head(t, index);
     }
     if (first) e.node_ref = NodeRef::taking;
-    pin(caller.slot, index);
+    SendBegun begun{.status = Status::ok, .first = first, .pin = Pin(caller, index)};
     AEP_AWAY_CRASH_POINT("away: number taken");
-    return first ? Begun::first : Begun::known;
+    return begun;
 }
 
 }  // namespace
@@ -145,17 +139,12 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
     if (is_apart()) return {Status::apart};
     const era::Tables t = era_tables();
     const ShareId to = o.to;
-    u32 index = NO_RECORD;
-    Status refused = Status::ok;
-    Begun begun;
-    while ((begun = begin_send(caller, o, t, index, refused)) == Begun::wait) {
-        // Another operation is at a transaction with it, which ends.
-        __builtin_ia32_pause();
-    }
-    if (begun == Begun::no) return {refused};
-    const Export& e = export_at(index);  // pinned
-    const u32 object = e.object - 1;
-    bool created = begun == Begun::known;
+    SendBegun begun;
+    while ((begun = begin_send(caller, o, t)).again) __builtin_ia32_pause();
+    if (begun.status != Status::ok) return {begun.status};
+    const u32 index = begun.pin.index();
+    const u32 object = export_at(index).object - 1;
+    bool created = !begun.first;
     const era::Status status = in_lane(t, caller, [&](auto& lane) {
         auto& memory = lane.memory();
         if (!era::has_room(memory, t, lane.node(), to.node(), to.bits,
@@ -176,8 +165,8 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
     });
     Turn turn(caller);
     LockList locks;
-    if (lock_pinned(turn, caller, index, locks) != Locked::yes) return {.status = Status::poisoned};
-    if (begun == Begun::first) {
+    if (!begun.pin.lock(turn, locks)) return {.status = Status::poisoned};
+    if (begun.first) {
         if (created)
             export_at(index).node_ref = NodeRef::held;
         else if (!forget_number(turn, index))
@@ -187,14 +176,19 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
         ++share_client(caller.client).sent;
         ++sharing().sent_away;
     }
-    if (!unpin(turn, caller, caller.slot, index)) return {.status = Status::poisoned};
+    if (!begun.pin.release(turn)) return {.status = Status::poisoned};
     return {.status = status_of(status)};
 }
 
 namespace {
 
-/// What becomes of a message that was found.
-enum class Taking { nothing, first, another, wait };
+/// What the first step of a receive comes to.
+struct ReceiveBegun {
+    Status status = Status::poisoned;  // ok: the export is pinned
+    bool again = false;  // another operation is at a transaction with the object, which ends
+    bool first = false;  // the message's reference is to become the node's
+    Pin pin{};
+};
 
 /// An export of an object of another node, whose number there is `object`: its address is not known
 /// yet, nobody finds it by that. NO_RECORD: given up. Another operation has made one: it is that one's index, not locked.
@@ -214,93 +208,86 @@ u32 make_foreign_export(Turn& turn, u32 client, u32 object, bool& made) {
     return index;
 }
 
-/// The first step of a receive: the export is there and pinned. first: the message's reference is
-/// to become the node's.
-Taking begin_receive(Caller caller, const era::RemoteMessage& w, u32& index,
-                     op::Receive::Reply& reply) {
+ReceiveBegun begin_receive(Caller caller, const era::RemoteMessage& w) {
     const u32 client = caller.client;
     Turn turn(caller);
-    reply.status = Status::poisoned;
-    if (!turn.clients(0, client)) return Taking::nothing;
-    if (share_client(client).open == 0) {
-        reply.status = Status::gone;
-        return Taking::nothing;
-    }
-    if (const Status supplied = supply(turn, client, 2, true); supplied != Status::ok) {
-        reply.status = supplied;
-        return Taking::nothing;
-    }
-    index = export_of_object(w.object).load();
+    if (!turn.clients(0, client)) return {};
+    if (share_client(client).open == 0) return {.status = Status::gone};
+    if (const Status supplied = supply(turn, client, 2, true); supplied != Status::ok)
+        return {.status = supplied};
+    u32 index = export_of_object(w.object).load();
     if (index == NO_RECORD) {
         bool made = false;
         index = make_foreign_export(turn, client, w.object, made);
-        if (index == NO_RECORD) return Taking::nothing;
-        reply.status = Status::miss;
-        if (!made) return turn.take_back(), Taking::wait;
+        if (index == NO_RECORD) return {};
+        if (!made) return turn.take_back(), ReceiveBegun{.again = true};
         export_at(index).node_ref = NodeRef::taking;
-        pin(caller.slot, index);
-        return Taking::first;
+        return {.status = Status::ok, .first = true, .pin = Pin(caller, index)};
     }
-    if (!is_record(index)) return Taking::nothing;
-    if (!turn.object(index)) return Taking::nothing;
-    reply.status = Status::miss;
+    if (!is_record(index)) return {.status = Status::miss};
+    if (!turn.object(index)) return {};
     const Export& e = export_at(index);
     const bool same = export_of_object(w.object).load() == index && e.object.load() == w.object + 1;
-    if (!same || e.node_ref != NodeRef::held) return Taking::wait;
-    pin(caller.slot, index);
-    return Taking::another;
+    if (!same || e.node_ref != NodeRef::held) return {.again = true};
+    return {.status = Status::ok, .pin = Pin(caller, index)};
+}
+
+/// The message's reference is the client's. If another thread of its has used up the records that were at hand before, it is a
+/// message of this node's now. Under the locks of the client, its inbox and the export.
+op::Receive::Reply take_over(u32 client, const era::RemoteMessage& w, u32 index, bool supplied) {
+    Export& e = export_at(index);
+    if (e.address == 0 || (!supplied && share_client(client).messages == MAILBOX_MESSAGES))
+        return {.status = Status::gone};
+    e.state = static_cast<u32>(ExportState::live);  // it may have lingered
+    ++e.references;
+    ++sharing().came_in;
+    if (!supplied) {
+        lay_down(client, {index, w.envelope.label.version, w.envelope.from, w.envelope.label.tag,
+                          w.envelope.label.type});
+        return {.status = Status::need_records};
+    }
+    if (const u32 holder = find_holder(client, index); holder != NO_RECORD)
+        ++holder_at(holder).count;
+    else
+        hold_anew(client, index, 0);
+    ++share_client(client).received;
+    const bool group = is_group(index);
+    return {.kind = group ? ObjectKind::group : ObjectKind::object,
+            .object = e.address,
+            .bytes = group ? 0 : u64{e.bytes},
+            .sender = {w.envelope.from},
+            .label = w.envelope.label};
 }
 
 /// The last step: the client has a reference, if the message was ours.
-bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& w, u32 index,
-                 Taking taking, era::Status status, op::Receive::Reply& reply) {
+bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
+                 ReceiveBegun& begun, era::Status status, op::Receive::Reply& reply) {
     const bool taken = status == era::Status::ok;
-    const bool first = taking == Taking::first;
     const ObjectFacts facts = facts_of(t, w.object);
+    reply.status = Status::poisoned;
     Turn turn(caller);
     LockList locks;
-    if (first && taken) add_locks_to_learn(facts, locks);
-    locks.add_client(0);
-    locks.add_client(caller.client);
+    if (begun.first && taken) add_locks_to_learn(facts, locks);
+    locks.add_inbox(caller.client);
     Status supplied = Status::ok;
-    reply.status = Status::poisoned;
-    const Locked locked =
-        lock_to_release(turn, caller.client, locks, false, [&](u32& found, u32& count) {
-            // Another thread of the client's may have used up what was at hand before.
-            supplied = supply(turn, caller.client, 1, true);
-            found = index;
-            count = 0;
-            return supplied != Status::poisoned;
-        });
-    if (locked != Locked::yes) return true;
-    Export& e = export_at(index);
-    if (first && taken) {
-        e.node_ref = NodeRef::held;
-        if (supplied == Status::ok) learn(caller.client, facts, index);
-    } else if (first && !forget_number(turn, index)) {
+    const auto supply_anew = [&] {
+        supplied = supply(turn, caller.client, 1, true);
+        return supplied != Status::poisoned;
+    };
+    if (!begun.pin.lock(turn, locks, supply_anew)) return true;
+    const u32 index = begun.pin.index();
+    if (begun.first && taken) {
+        export_at(index).node_ref = NodeRef::held;
+        // A group's root takes a record.
+        if (supplied == Status::ok || facts.head == 0) learn(caller.client, facts, index);
+    } else if (begun.first && !forget_number(turn, index)) {
         return true;
     }
-    reply.status = Status::miss;
-    if (status == era::Status::fenced) reply.status = status_of(status);
-    if (taken && (e.address == 0 || supplied != Status::ok)) {
-        reply.status = Status::gone;
-    } else if (taken) {
-        e.state = static_cast<u32>(ExportState::live);  // it may have lingered
-        if (const u32 holder = find_holder(caller.client, index); holder != NO_RECORD)
-            ++holder_at(holder).count;
-        else
-            hold_anew(caller.client, index, 0);
-        ++e.references;
-        ++share_client(caller.client).received;
-        ++sharing().came_in;
-        const bool group = is_group(index);
-        reply = {.kind = group ? ObjectKind::group : ObjectKind::object,
-                 .object = e.address,
-                 .bytes = group ? 0 : u64{e.bytes},
-                 .sender = {w.envelope.from},
-                 .label = w.envelope.label};
-    }
-    if (!unpin(turn, caller, caller.slot, index)) {
+    if (taken)
+        reply = take_over(caller.client, w, index, supplied == Status::ok);
+    else
+        reply.status = status == era::Status::fenced ? status_of(status) : Status::miss;
+    if (!begun.pin.release(turn)) {
         reply = {.status = Status::poisoned};
         return true;
     }
@@ -311,21 +298,21 @@ bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& 
 bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
             op::Receive::Reply& reply) {
     if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
-    u32 index = NO_RECORD;
-    Taking taking;
-    while ((taking = begin_receive(caller, w, index, reply)) == Taking::wait)
-        __builtin_ia32_pause();  // the operation that is at it ends
-    if (taking == Taking::nothing) return true;
+    ReceiveBegun begun;
+    while ((begun = begin_receive(caller, w)).again) __builtin_ia32_pause();
+    if (begun.status != Status::ok) {
+        reply.status = begun.status;
+        return true;
+    }
     const era::Status status = in_lane(t, caller, [&](auto& lane) {
         // The node has a reference already, or gets the message's.
-        return taking == Taking::first ? era::take_message(lane, w, w.object)
-                                       : era::drop_message(lane, w);
+        return begun.first ? era::take_message(lane, w, w.object) : era::drop_message(lane, w);
     });
-    if (taking == Taking::first)
+    if (begun.first)
         AEP_AWAY_CRASH_POINT("away: message taken");
     else
         AEP_AWAY_CRASH_POINT("away: message dropped");
-    return end_receive(caller, t, w, index, taking, status, reply) || status == era::Status::fenced;
+    return end_receive(caller, t, w, begun, status, reply) || status == era::Status::fenced;
 }
 
 }  // namespace

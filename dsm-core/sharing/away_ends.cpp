@@ -13,12 +13,12 @@ namespace aep {
 
 namespace {
 
-/// An export of the list that may go now, pinned; NO_RECORD: none.
-u32 begin_settle(Caller caller, Lingering& list, u32& looks) {
+/// An export of the list that may go now, pinned; of none: there is none.
+Pin begin_settle(Caller caller, Lingering& list, u32& looks) {
     Turn turn(caller);
     for (; looks != 0; turn.let_go()) {
         const u32 index = list.first.load();
-        if (!is_record(index) || !turn.object(index) || !turn.lingering()) return NO_RECORD;
+        if (!is_record(index) || !turn.object(index) || !turn.lingering()) return {};
         if (list.first != index) continue;  // another one took it off
         --looks;
         next_lingering(list);
@@ -28,14 +28,13 @@ u32 begin_settle(Caller caller, Lingering& list, u32& looks) {
         const bool ours = e.owner != OWNER_ELSEWHERE;
         // Only this node could attach to it again, and nobody of it can any more.
         if (ours && references_elsewhere(e) != 0) {
-            if (!dispose(turn, caller.client, index)) return NO_RECORD;  // to the end of the list
+            if (!dispose(turn, caller.client, index)) return {};  // to the end of the list
             continue;
         }
         e.node_ref = NodeRef::dropping;
-        pin(caller.slot, index);
-        return index;
+        return {caller, index};
     }
-    return NO_RECORD;
+    return {};
 }
 
 }  // namespace
@@ -52,7 +51,8 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
             with_pool_memory([&](auto& memory) { era::ring_doorbell(memory, t, told); });
         told = home;
     };
-    for (u32 index; (index = begin_settle(caller, list, looks)) != NO_RECORD; ++settled) {
+    for (Pin pin; (pin = begin_settle(caller, list, looks)).index() != NO_RECORD; ++settled) {
+        const u32 index = pin.index();
         const u32 object = export_at(index).object - 1;
         const u32 home = object / t.objects_per_node();
         const era::Status status = in_lane(t, caller, [&](auto& lane) {
@@ -64,9 +64,9 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
         if (status == era::Status::ok && home != context().era_node) tell(home);
         Turn turn(caller);
         LockList locks;
-        if (lock_pinned(turn, caller, index, locks) != Locked::yes) return settled;
+        if (!pin.lock(turn, locks)) return settled;
         if (status == era::Status::fenced) fence_context();
-        if (!forget_number(turn, index) || !unpin(turn, caller, caller.slot, index)) return settled;
+        if (!forget_number(turn, index) || !pin.release(turn)) return settled;
     }
     tell(era::NO_NODE);
     return settled;
@@ -133,11 +133,13 @@ op::FinishAway::Reply finish_away(Caller caller, const op::FinishAway& o) {
     if (may_have_told_a_name(slot) && !tell_anew(caller, slot)) return {.status = Status::poisoned};
     const era::Tables t = era_tables();
     const u32 index = pin_of(slot).load();
-    Turn turn(caller);
     if (!is_record(index) || export_at(index).pins.load() == 0) {  // nothing, or not what we wrote
+        const Turn turn(caller);
         pin_of(slot) = NO_RECORD;
         return {};
     }
+    Pin pin = Pin::of_dead_slot(caller, slot, index);
+    Turn turn(caller);
     const u32 object = export_at(index).object.load() - 1;  // as long as it is pinned
     const bool known = object < t.shape.refs && object < t.shape.objects;
     const ObjectFacts facts = known ? facts_of(t, object) : ObjectFacts{};
@@ -147,7 +149,7 @@ op::FinishAway::Reply finish_away(Caller caller, const op::FinishAway& o) {
     if (!turn.clients(0, caller.client)) return {.status = Status::poisoned};
     const bool supplied = supply(turn, caller.client, 1, false) == Status::ok;
     turn.let_go();
-    if (lock_pinned(turn, caller, index, locks) != Locked::yes) return {.status = Status::poisoned};
+    if (!pin.lock(turn, locks)) return {.status = Status::poisoned};
     Export& e = export_at(index);
     if (e.node_ref == NodeRef::taking || e.node_ref == NodeRef::dropping) {
         const bool has =
@@ -159,7 +161,7 @@ op::FinishAway::Reply finish_away(Caller caller, const op::FinishAway& o) {
             return {.status = Status::poisoned};
         }
     }
-    if (!unpin(turn, caller, slot, index)) return {.status = Status::poisoned};
+    if (!pin.release(turn)) return {.status = Status::poisoned};
     return {};
 }
 

@@ -35,8 +35,7 @@ Status find_group_held(Turn& turn, u32 client, u64 address, Status refused, u32&
 
 /// The same, if the client may change it: it is the writer.
 Status find_written(Turn& turn, u32 client, u64 address, u32& group, const LockList& wanted = {}) {
-    const Status status =
-        find_group_held(turn, client, address, Status::not_writer, group, wanted);
+    const Status status = find_group_held(turn, client, address, Status::not_writer, group, wanted);
     if (status != Status::ok) return status;
     return export_at(group).writer == client ? Status::ok : Status::not_writer;
 }

@@ -38,6 +38,16 @@ inline void free_oldest_place(u32 client) {
     own.messages -= free;
 }
 
+/// Where the next message is laid down; there is room.
+inline Message& next_place(u32 client) { return message_at(client, share_client(client).messages); }
+
+/// Lays one down that counts as a reference already, or will; there is room. It is memory that nobody reaches before.
+inline void lay_down(u32 client, const Message& message) {
+    write_unreached(next_place(client), message);
+    AEP_SHARE_CRASH_POINT("share: message laid down");
+    ++share_client(client).messages;
+}
+
 /// Takes the message out. Older ones stay where they are.
 inline Message take_message(u32 client, u32 place) {
     const Message taken = message_at(client, place);

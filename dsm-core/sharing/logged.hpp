@@ -65,7 +65,8 @@ struct alignas(CACHE_LINE) UndoLog {
     static constexpr u32 CAPACITY = 988;
 
     std::atomic<u32> length;  // entries that are valid
-    std::atomic<u32> freed;   // 1 + the first entry that tells of a chunk whose last orphan has gone; 0: none
+    std::atomic<u32>
+        freed;  // 1 + the first entry that tells of a chunk whose last orphan has gone; 0: none
     /// Where locks lie that the operation takes, from the beginning of the control area; written before they are taken.
     /// One that does not name the slot was not taken, or has been let go of.
     std::atomic<u32> locks[LOCKS];
@@ -200,8 +201,7 @@ inline void fill_logged(Logged<u32>* first, u32 count, u32 old, u32 value) {
     if (count == 0) return;
     if (undo_log_works)
         undo_log().add(reinterpret_cast<uptr>(first), UndoEntry::FILL, u64{count} << 32 | old);
-    for (u32 i = 0; i < count; ++i)
-        first[i].put(value);  // as above
+    for (u32 i = 0; i < count; ++i) first[i].put(value);  // as above
 }
 
 /// Writes memory that nobody reaches if the operation is undone: not logged. A walk without the lock may read it all the

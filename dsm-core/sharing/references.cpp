@@ -72,9 +72,12 @@ u32 hold_anew(u32 client, u32 object, u32 spare) {
         place = place_of(client, address);
     }
     const u32 index = new_holder_record(client);
-    write_unreached(
-        holder_at(index),
-        {.address = address, .object = object, .count = 1, .next = *place.link, .spare = spare, .client = client});
+    write_unreached(holder_at(index), {.address = address,
+                                       .object = object,
+                                       .count = 1,
+                                       .next = *place.link,
+                                       .spare = spare,
+                                       .client = client});
     *place.link = index;
     ++share_client(client).objects_held;
     AEP_SHARE_CRASH_POINT("share: holder made");

@@ -72,13 +72,9 @@ op::Send::Reply send_here(Caller caller, const op::Send& o) {
     const Status status = find_held(turn, client, o.object, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
     if (!take_reference(turn, holder)) return {.status = Status::poisoned};
-    const u32 place = (receiver.first_message + receiver.messages) % MAILBOX_MESSAGES;
-    Message& message = mailbox_of(to.client())[place];
-    if (AEP_UNLIKELY(gaps_go)) message.keep();  // it is reached again if this is undone
-    write_unreached(message, {u32{holder_at(holder).object}, o.label.version, id_of(client).bits,
-                              o.label.tag, o.label.type});
-    AEP_SHARE_CRASH_POINT("share: message laid down");
-    ++receiver.messages;
+    if (AEP_UNLIKELY(gaps_go)) next_place(to.client()).keep();  // reached again if this is undone
+    lay_down(to.client(), {u32{holder_at(holder).object}, o.label.version, id_of(client).bits,
+                           o.label.tag, o.label.type});
     ++share_client(client).sent;
     turn.wake_after(to.client(), Sleep::arrivals);
     // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
@@ -179,20 +175,20 @@ op::Drop::Reply drop_whole(Turn& turn, u32 client, const op::Drop& o) {
 /// owner lives: what is dropped all the time. Locked::nothing: it is not that simple, or somebody dropped his at the same moment.
 Locked lock_simple(Turn& turn, u32 client, u32 holder) {
     const u32 index = holder_at(holder).object;
-    const u32 weight = weight_of(holder_at(holder));
+    const u32 own = weight_of(holder_at(holder));
     const Export& e = export_at(index);
     if (e.group.load() != NO_RECORD) return Locked::nothing;
     const u32 owner = e.owner.load();
-    const bool last = e.references.load() == weight;
+    const bool last = e.references.load() == own;
     if (last) {
         if (keeper_of(owner) == 0) return Locked::nothing;
         if (!(owner == client ? turn.stripe(e.address) : turn.inbox(owner)))
             return Locked::given_up;
     }
     if (!turn.object(index)) return Locked::given_up;
-    if (!last) return e.references != weight ? Locked::yes : Locked::nothing;
-    const bool same = e.references == weight && e.owner == owner && e.node_ref == NodeRef::none &&
-                      e.pins == 0;
+    if (!last) return e.references != own ? Locked::yes : Locked::nothing;
+    const bool same =
+        e.references == own && e.owner == owner && e.node_ref == NodeRef::none && e.pins == 0;
     return same ? Locked::yes : Locked::nothing;
 }
 

@@ -7,26 +7,39 @@
 
 namespace aep {
 
-void pin(u32 slot, u32 index) {
+Pin::Pin(Caller caller, u32 index) : Pin(caller, caller.slot, index) {
     ++export_at(index).pins;
-    pin_of(slot) = index;
+    pin_of(slot_) = index;
 }
 
-Locked lock_pinned(Turn& turn, Caller caller, u32 index, LockList& locks) {
-    locks.add_client(0);
-    locks.add_client(caller.client);
-    return lock_to_release(turn, caller.client, locks, false, [&](u32& found, u32& count) {
-        found = index;
-        count = 0;
-        return true;
-    });
+Pin& Pin::operator=(Pin&& other) {
+    Pin former(static_cast<Pin&&>(*this));
+    caller_ = other.caller_;
+    slot_ = other.slot_;
+    index_ = other.index_;
+    other.index_ = NO_RECORD;
+    return *this;
 }
 
-bool unpin(Turn& turn, Caller caller, u32 slot, u32 index) {
+Pin::~Pin() {
+    if (index_ == NO_RECORD) return;
+    Turn turn(caller_);
+    LockList locks;
+    if (lock(turn, locks)) static_cast<void>(release(turn));
+}
+
+bool Pin::lock(Turn& turn, LockList& locks) const {
+    return lock(
+        turn, locks, [] { return true; });
+}
+
+bool Pin::release(Turn& turn) {
+    const u32 index = index_;
+    index_ = NO_RECORD;
+    pin_of(slot_) = NO_RECORD;
     Export& e = export_at(index);
-    pin_of(slot) = NO_RECORD;
     --e.pins;
-    return e.references != 0 || e.listed || dispose(turn, caller.client, index);
+    return e.references != 0 || e.listed || dispose(turn, caller_.client, index);
 }
 
 ObjectFacts facts_of(const era::Tables& t, u32 object) {

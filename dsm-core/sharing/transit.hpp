@@ -69,12 +69,45 @@ inline Status status_of(era::Status status) {
     }
 }
 
-/// Between the steps of an operation the export is its slot's: who is killed then is found by that. Under its lock.
-void pin(u32 slot, u32 index);
-/// The export is no longer the slot's, and is disposed of if nobody refers to it. With the locks of lock_pinned(). False: given up.
-[[nodiscard]] bool unpin(Turn& turn, Caller caller, u32 slot, u32 index);
-/// Takes the locks under which the export can be unpinned, whatever becomes of it; and those of `locks`.
-Locked lock_pinned(Turn& turn, Caller caller, u32 index, LockList& locks);
+/// An export that a slot's operation keeps between its steps, when nothing is locked. The tables say so: who is killed with one is
+/// found by that (pin_of), and finish_away() takes it on.
+class Pin {
+  public:
+    Pin() = default;
+    /// Pins it for the caller's slot. Under its lock.
+    Pin(Caller caller, u32 index);
+    /// Takes on what a dead slot has pinned.
+    static Pin of_dead_slot(Caller caller, u32 slot, u32 index) { return {caller, slot, index}; }
+    Pin(Pin&& other) : Pin(other.caller_, other.slot_, other.index_) { other.index_ = NO_RECORD; }
+    Pin& operator=(Pin&& other);
+    /// Lets go of it, if release() has not.
+    ~Pin();
+
+    u32 index() const { return index_; }
+    /// Takes the locks under which it can be let go of, whatever becomes of it; and those of `locks`. `prepare()` is called under those
+    /// of clients and inboxes, perhaps several times. False: given up, by prepare() or else.
+    template <class Prepare>
+    [[nodiscard]] bool lock(Turn& turn, LockList& locks, Prepare&& prepare) const {
+        locks.add_client(0);
+        locks.add_client(caller_.client);
+        const auto find = [&](u32& found, u32& count) {
+            found = index_;
+            count = 0;
+            return prepare();
+        };
+        return lock_to_release(turn, caller_.client, locks, false, find) == Locked::yes;
+    }
+    [[nodiscard]] bool lock(Turn& turn, LockList& locks) const;
+    /// The export is no longer the slot's, and is disposed of if nobody refers to it. With the locks of lock(). False: given up.
+    [[nodiscard]] bool release(Turn& turn);
+
+  private:
+    Pin(Caller caller, u32 slot, u32 index) : caller_(caller), slot_(slot), index_(index) {}
+
+    Caller caller_{};
+    u32 slot_ = 0;
+    u32 index_ = NO_RECORD;
+};
 
 /// What another node tells of an object of its own, each word read once.
 struct ObjectFacts {

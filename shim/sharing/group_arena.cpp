@@ -194,7 +194,8 @@ u64 GroupArena::bump(u64 units, usize alignment) {
     if (place >= limit_of(part) || units > (limit_of(part) - place) / GROUP_UNIT) return NO_BLOCK;
     const u64 end = place + units * GROUP_UNIT;
     cut(at, (end - at) / GROUP_UNIT, place, units);
-    std::atomic_ref<u64>(h_.bump).store(end, std::memory_order_release);  // after the heads before it
+    std::atomic_ref<u64>(h_.bump).store(end,
+                                        std::memory_order_release);  // after the heads before it
     return place;
 }
 

@@ -120,4 +120,17 @@ void add_locks_to_dispose(u32 client, u32 index, LockList& list, bool frees) {
         add_part(extent, false);
 }
 
+Locked remove_returned(Turn& turn, u32 client, u64& address) {
+    ShareClient& own = share_client(client);
+    if (!turn.inbox(client)) return Locked::given_up;
+    const u32 object = own.first_returned;
+    if (object == NO_RECORD) return Locked::nothing;
+    address = export_at(object).address.load();
+    // Its own lock is nobody's: nobody refers to it, and nobody finds it.
+    if (!turn.stripe(address)) return Locked::given_up;
+    own.first_returned = export_at(object).next_returned;
+    free_export(object);
+    return Locked::yes;
+}
+
 }  // namespace aep

@@ -236,8 +236,8 @@ ReceiveBegun begin_receive(Caller caller, const era::RemoteMessage& w) {
 /// message of this node's now. Under the locks of the client, its inbox and the export.
 op::Receive::Reply take_over(u32 client, const era::RemoteMessage& w, u32 index, bool supplied) {
     Export& e = export_at(index);
-    if (e.address == 0 || (!supplied && share_client(client).messages == MAILBOX_MESSAGES))
-        return {.status = Status::gone};
+    const bool lost = !supplied && share_client(client).messages == MAILBOX_MESSAGES;
+    if (e.address == 0 || lost) return {.status = Status::gone};
     e.state = static_cast<u32>(ExportState::live);  // it may have lingered
     ++e.references;
     ++sharing().came_in;

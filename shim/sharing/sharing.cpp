@@ -193,7 +193,7 @@ op::Receive::Reply take_message(const op::Receive& request) {
 }
 
 /// Whether a look is enough to say that nothing has come. (A receiver that asks again and again costs senders nothing
-/// then; one that is about to sleep performs the operation: see SharingLock::wake_after.)
+/// then; one that is about to sleep performs the operation: see Turn::wake_after.)
 bool nothing_waits(ShareId from) {
     const u32 state = context().state.load(std::memory_order_relaxed);
     return from.bits == 0 && state == static_cast<u32>(ContextState::live) && !a_message_waits();

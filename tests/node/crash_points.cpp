@@ -128,7 +128,7 @@ TEST_F(NodeCrashPoint, LaterVisitsAreSurvivedToo) {
         EXPECT_TRUE(survives(point, 2)) << point;
 }
 
-/// A client that is killed in the middle of a send, with the lock of sharing: somebody's count is
+/// A client that is killed in the middle of a send, with its lock: somebody's count is
 /// one too high, and somebody is to be woken.
 void die_half_way(Client& client) {
     client.pretend_half_way(number_of<op::Send>());

@@ -293,6 +293,14 @@ void handler(int, siginfo_t*, void* context) {
     syscall(SYS_exit_group, 0);
 }
 
+/// A breakpoint stops the process, with all that its threads are in the middle of, instead of ending it.
+void stop_at_breakpoints() {
+    struct sigaction action {};
+    action.sa_handler = [](int) { syscall(SYS_kill, getpid(), SIGSTOP); };
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGTRAP, &action, nullptr);
+}
+
 /// From now on a signal every millisecond of work falls on one of the threads, until the first that
 /// finds an operation below it ends the process.
 void storm(std::string_view death) {
@@ -341,6 +349,7 @@ int main(int count, char** arguments) {
     }
     take_part();
     while (working.load() < threads) sched_yield();
+    if (std::string_view(arguments[3]) == "stop") stop_at_breakpoints();
     // The storm's signals are for the workers.
     sigset_t all;
     sigfillset(&all);

@@ -127,17 +127,36 @@ bool Victim::end_when_at_point(const std::vector<std::uint64_t>& addresses, int 
     return point.hit();
 }
 
-bool Victim::end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {
+bool Victim::set_breakpoints(const std::vector<std::uint64_t>& addresses) {
     bool set = ptrace(PTRACE_SEIZE, pid_, 0, 0) == 0 && ptrace(PTRACE_INTERRUPT, pid_, 0, 0) == 0 &&
                waitpid(pid_, &status_, __WALL) == pid_ && WIFSTOPPED(status_);
     for (const std::uint64_t address : addresses) set = set && set_breakpoint(pid_, address);
-    set = set && ptrace(PTRACE_DETACH, pid_, 0, 0) == 0;
-    const bool died = set && wait_gone(milliseconds);
+    return set && ptrace(PTRACE_DETACH, pid_, 0, 0) == 0;
+}
+
+bool Victim::end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {
+    const bool died = set_breakpoints(addresses) && wait_gone(milliseconds);
     if (!died) {
         kill(pid_, SIGKILL);
         wait_gone(GONE_MS);
     }
     return died && WIFSIGNALED(status_) && WTERMSIG(status_) == SIGTRAP;
+}
+
+bool Victim::wait_stopped(int milliseconds) {
+    const auto end = Clock::now() + std::chrono::milliseconds(milliseconds * patience);
+    do {
+        if (waitpid(pid_, &status_, WUNTRACED | WNOHANG) == pid_) return WIFSTOPPED(status_);
+        usleep(500);
+    } while (Clock::now() < end);
+    return false;
+}
+
+bool Victim::stop_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds) {
+    if (set_breakpoints(addresses) && wait_stopped(milliseconds)) return true;
+    kill(pid_, SIGKILL);
+    wait_gone(GONE_MS);
+    return false;
 }
 
 }  // namespace aep::torture

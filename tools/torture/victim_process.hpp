@@ -44,10 +44,15 @@ class Victim {
     /// that comes there dies of it, and the process with it. False: none came within
     /// `milliseconds`; it is killed all the same.
     bool end_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds);
+    /// The same, of a victim whose death is "stop": it is stopped by that, in the middle of what all its threads do. True: it
+    /// is. False: it has been killed.
+    bool stop_at_point(const std::vector<std::uint64_t>& addresses, int milliseconds);
     /// The exit status as wait(2) gives it, after the end.
     int status() const { return status_; }
 
   private:
+    bool set_breakpoints(const std::vector<std::uint64_t>& addresses);
+    bool wait_stopped(int milliseconds);
     bool wait_gone(int milliseconds);
 
     pid_t pid_ = -1;

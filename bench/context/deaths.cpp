@@ -103,8 +103,7 @@ class Client {
     /// Whether one of its slots has the client's lock.
     bool has_lock() const {
         for (u32 i = 1; i <= context().max_clients; ++i)
-            if (client_at(i).pid == static_cast<u32>(pid_))
-                return share_client(i).lock.is_held();
+            if (client_at(i).pid == static_cast<u32>(pid_)) return share_client(i).lock.is_held();
         return false;
     }
 

@@ -12,7 +12,7 @@ Pin::Pin(Caller caller, u32 index) : Pin(caller, caller.slot, index) {
     pin_of(slot_) = index;
 }
 
-Pin& Pin::operator=(Pin&& other) {
+Pin& Pin::operator=(Pin&& other) noexcept {
     Pin former(static_cast<Pin&&>(*this));
     caller_ = other.caller_;
     slot_ = other.slot_;

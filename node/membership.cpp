@@ -207,6 +207,7 @@ u32 Membership::join() {
         entry.id.store(0);
         entry.version.store((entry.version.load() + 1) & ~u64{1});  // of whoever died changing it
     }
+    t.entry(node).mail.store(t.all_nodes());  // what came to a former life is looked for
     const era::NodeWord live = with_memory([&](auto& m) { return era::join(m, t, node); });
     if (live.bits == 0)
         throw NodeError(EBUSY,

@@ -40,12 +40,26 @@ void NodeUpkeep::set_apart(bool apart) {
     }
 }
 
+/// Whose ring is looked at whole after that of node `ring_`: one a sweep, so that nodes that do not
+/// talk cost no more by being many.
+u32 NodeUpkeep::next_ring() const {
+    const era::Tables& t = member_.membership()->tables();
+    const u32 own = member_.membership()->node();
+    for (u32 i = 1; i <= t.shape.nodes; ++i) {
+        const u32 node = (ring_ + i) % t.shape.nodes;
+        if (node != own && era::was_used(t, node)) return node;
+    }
+    return own;  // there is none
+}
+
 /// What lingers is settled a few at a time, as long as some goes. Whether the next sweep is to ask
 /// again: a former operation is under way, or there is more. (In a poisoned context there is not.)
 bool NodeUpkeep::settle_lingering() {
     const u64 end = monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
     op::Settle::Reply reply;
-    Performed performed = host_slot_.perform_for(0, op::Tidy{}, reply);
+    Performed performed = host_slot_.perform_for(0, op::Tidy{.from = ring_}, reply);
+    // Not before: with each answer of a completer there is a sweep, which asks for the same.
+    if (performed == Performed::done) ring_ = next_ring();
     while (performed == Performed::done && reply.given_up != 0 && monotonic_ns() < end)
         performed = host_slot_.perform_for(0, op::Settle{}, reply);
     return performed == Performed::pending ||

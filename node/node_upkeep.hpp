@@ -24,12 +24,14 @@ class NodeUpkeep {
   private:
     void set_apart(bool apart);
     bool settle_lingering();
+    u32 next_ring() const;
 
     PoolMember& member_;
     HostSlot& host_slot_;
     const NodePool& pool_;
     ChunkCache& cache_;
     const Log& log_;
+    u32 ring_ = 0;  // of which node, to be looked at whole in the sweep that is under way
 };
 
 }  // namespace aep

@@ -99,8 +99,9 @@ struct NodeWord {
 struct NodeEntry {
     alignas(CACHE_LINE) Word word;      // NodeWord
     alignas(CACHE_LINE) Word doorbell;  // changes when others give up objects of its own
+    Word mail;                          // hint: bit i: there may be messages from node i
     alignas(CACHE_LINE) Word beat;      // changes while the node lives (its lease)
-    Word deferred;  // hint: 1: for other nodes to give up references to objects of its own
+    Word waiting;  // hint, in the first entry for all: bit i: node i waits for objects of its own
     // Who it is: for judging whether it lives, and for people. Of `generation`, else of nobody.
     alignas(CACHE_LINE) Word generation;
     Word pool_entry;       // in the pool's node table
@@ -232,6 +233,10 @@ struct Tables {
     }
     NodeEntry& entry(u32 node) const { return at_offset<NodeEntry>(node * sizeof(NodeEntry)); }
     Word& node(u32 i) const { return entry(i).word; }
+    /// Bit i: node i waits for other nodes to give up references to its objects.
+    Word& waiting() const { return entry(0).waiting; }
+    /// A bit for each node that there can be.
+    u64 all_nodes() const { return shape.nodes < 64 ? (u64{1} << shape.nodes) - 1 : ~u64{0}; }
     LaneEntry& lane(u32 writer) const {
         return at_offset<LaneEntry>(at.lanes + (writer - 1) * sizeof(LaneEntry));
     }

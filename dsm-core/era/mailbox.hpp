@@ -13,6 +13,8 @@
 //   send | the receiver's death  taken back by the sender (no_node), or dropped by recovery
 //   take | the sender's death    the receiver's: what was committed stays
 //   head, tail | all             hints, which only grow: a wrong one costs looks or order
+//   mail | all                   a hint: of a ring that is not empty by the others the bit is set, or
+//                                whoever moved the tail is about to set it
 #pragma once
 
 #include "dsm-core/base/label.hpp"
@@ -50,7 +52,24 @@ void advance(Memory& m, Word& hint, u64 position) {
     for (u64 now = m.load(hint); now < position && !m.cas(hint, now, position);) now = m.load(hint);
 }
 
-/// Corrects the hint if it does not tell of the message in that slot. True: it did not.
+/// Sets or clears the bits of a word that others change at the same time.
+template <class Memory>
+void change_bits(Memory& m, Word& word, u64 bits, bool set) {
+    for (;;) {
+        const u64 now = m.load(word);
+        const u64 wanted = set ? now | bits : now & ~bits;
+        if (wanted == now || m.cas(word, now, wanted)) return;
+    }
+}
+
+/// Tells node `to` to look into the ring of node `from`, after the tail was moved.
+template <class Memory>
+void tell_mail(Memory& m, const Tables& t, u32 from, u32 to) {
+    change_bits(m, t.entry(to).mail, u64{1} << from, true);
+}
+
+/// Corrects the hints if they do not tell of the message in that slot: a sender died before it did.
+/// True: the tail did not.
 template <class Memory>
 bool note_stray(Memory& m, const Tables& t, u32 from, u32 to, u64 position) {
     const u64 slots = t.shape.slots;
@@ -58,9 +77,10 @@ bool note_stray(Memory& m, const Tables& t, u32 from, u32 to, u64 position) {
     // Where the receiver looks next in that slot.
     if (position < head) position += (head - position + slots - 1) / slots * slots;
     Word& tail = t.tail(from, to);
-    if (position < m.load(tail)) return false;
-    advance(m, tail, position + 1);
-    return true;
+    const bool stray = position >= m.load(tail);
+    if (stray) advance(m, tail, position + 1);
+    tell_mail(m, t, from, to);
+    return stray;
 }
 
 /// Where the oldest message may be, as far as the hints go: no more than all slots before `tail`.
@@ -105,6 +125,7 @@ Status send(Lane<Memory>& lane, u32 to, u32 object, Envelope envelope = {}) {
             // Others have sent meanwhile; what lay in this slot before may have been passed.
             note_stray(m, t, from, to, tail + i);
         }
+        tell_mail(m, t, from, to);
         // The receiver may have been declared dead meanwhile, and its recovery have passed this
         // cell already. Then the message is ours again, unless recovery or its heir has it.
         if (receiver_lives()) return Status::ok;
@@ -166,13 +187,32 @@ bool has_room(Memory& m, const Tables& t, u32 from, u32 to, u64 receiver,
     return of_receiver < slots - taken;
 }
 
-/// each_message() for what every other node sent to node `to`, beginning with node `first`.
+/// Node `to` looks into an empty ring no more until something comes.
+template <class Memory>
+void forget_mail(Memory& m, const Tables& t, u32 from, u32 to) {
+    const auto is_empty = [&] {
+        const u64 tail = m.load(t.tail(from, to));
+        return oldest(m, t, from, to, tail) >= tail;
+    };
+    if (!is_empty()) return;
+    change_bits(m, t.entry(to).mail, u64{1} << from, false);
+    // A sender that found the bit set had moved the tail before: one of us sees the other.
+    if (!is_empty()) tell_mail(m, t, from, to);
+}
+
+/// each_message(), between the hints, for what other nodes sent to node `to`, beginning with node
+/// `first`, whichever number that is. Cost: a load, and a look at each ring that had something in
+/// it: nothing for nodes that do not talk.
 template <class Memory, class Visit>
-bool each_message_to(Memory& m, const Tables& t, u32 to, u32 first, bool all, Visit&& visit) {
-    for (u32 i = 0; i < t.shape.nodes; ++i) {
-        const u32 from = (first + i) % t.shape.nodes;
-        const bool took_part = from != to && m.load(t.node(from)) != 0;
-        if (took_part && each_message(m, t, from, to, all, visit)) return true;
+bool each_message_to(Memory& m, const Tables& t, u32 to, u32 first, Visit&& visit) {
+    const u64 mail = m.load(t.entry(to).mail) & t.all_nodes() & ~(u64{1} << to);
+    const u64 before = (u64{1} << first % t.shape.nodes) - 1;
+    for (u64 part : {mail & ~before, mail & before}) {
+        for (; part != 0; part &= part - 1) {
+            const u32 from = static_cast<u32>(__builtin_ctzll(part));
+            if (each_message(m, t, from, to, false, visit)) return true;
+            forget_mail(m, t, from, to);
+        }
     }
     return false;
 }

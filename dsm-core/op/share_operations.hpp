@@ -151,6 +151,8 @@ struct Settle {
 /// By the host: settle, and messages from other nodes for the dead are dropped.
 struct Tidy {
     static constexpr const char* NAME = "tidy";
+    // Of whose ring each cell is looked at, whatever its hints say; no such node: of all.
+    u32 from = 0xffff'ffff;
     using Reply = Settle::Reply;
     friend constexpr bool operator==(const Tidy&, const Tidy&) = default;
 };

@@ -330,7 +330,7 @@ op::Receive::Reply receive_from_away(Caller caller, const op::Receive& o) {
     };
     const bool found = with_pool_memory([&](auto& memory) {
         // Not all begin with the same node.
-        return era::each_message_to(memory, t, node, client, false, take);
+        return era::each_message_to(memory, t, node, client, take);
     });
     if (!found && is_elsewhere(o.from) && !is_reachable(t, o.from)) reply.status = Status::gone;
     return reply;

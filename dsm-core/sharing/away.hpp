@@ -58,8 +58,9 @@ bool has_free_number();
 /// kept with the group if this node dies. Under the group's lock and that of numbers; one flush.
 void publish_extents(u32 group);
 
-/// Messages for clients that are no more, and whatever a dead node's hints do not tell of. Cost: a
-/// look at each cell of the node's rings.
-void tidy_rings(Caller caller);
+/// Messages for clients that are no more, and whatever a dead sender's hints do not tell of in the
+/// ring of node `from`, or, where there is no such node, in all of them. Cost: a look at each cell
+/// of those, and at each message of the others.
+void tidy_rings(Caller caller, u32 from);
 
 }  // namespace aep

@@ -72,7 +72,7 @@ u32 settle(Lingering& list, Caller caller, u32 limit) {
     return settled;
 }
 
-void tidy_rings(Caller caller) {
+void tidy_rings(Caller caller, u32 from) {
     if (is_apart()) return;
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
@@ -82,17 +82,22 @@ void tidy_rings(Caller caller) {
                 [&](auto& memory) { return era::note_stray(memory, t, w.from, node, w.position); });
             return false;
         }
-        const era::Status status = in_lane(
-            t, caller,
-            [&](auto& lane) {
-                const era::Status dropped = era::drop_message(lane, w);
-                if (dropped == era::Status::last) lane.reclaimed();
-                return dropped;
-            });
+        const era::Status status = in_lane(t, caller, [&](auto& lane) {
+            const era::Status dropped = era::drop_message(lane, w);
+            if (dropped == era::Status::last) lane.reclaimed();
+            return dropped;
+        });
         return status == era::Status::fenced;
     };
-    with_pool_memory(
-        [&](auto& memory) { return era::each_message_to(memory, t, node, 0, true, tidy); });
+    with_pool_memory([&](auto& memory) {
+        if (era::each_message_to(memory, t, node, 0, tidy)) return true;
+        for (u32 i = 0; i < t.shape.nodes; ++i) {
+            const bool wanted = (from >= t.shape.nodes || i == from) && i != node;
+            if (wanted && era::was_used(t, i) && era::each_message(memory, t, i, node, true, tidy))
+                return true;
+        }
+        return false;
+    });
 }
 
 void settle_lanes(u32 slot, u32 pinned) {

@@ -2,6 +2,7 @@
 // Who calls it: share_ops.cpp.
 // Crash rule: see lingering.hpp.
 #include "dsm-core/sharing/lingering.hpp"
+#include "dsm-core/era/mailbox.hpp"
 
 #include "dsm-core/sharing/away.hpp"
 #include "dsm-core/sharing/format.hpp"
@@ -21,12 +22,9 @@ constexpr u64 MOST_VISITING_BYTES = MiB;
 /// Tells other nodes whether this one waits for objects of its own that they have. A hint: one that
 /// is late costs time, a sweep at most.
 void say_whether_we_wait() {
-    era::Word& said = era_tables().entry(context().era_node).deferred;
-    const u64 now = sharing().deferred.count.load(std::memory_order_relaxed) != 0;
+    const bool waits = sharing().deferred.count.load(std::memory_order_relaxed) != 0;
     with_pool_memory([&](auto& memory) {
-        if (memory.load(said) == now) return 0;
-        memory.store(said, now);
-        memory.flush(said);
+        era::change_bits(memory, era_tables().waiting(), u64{1} << context().era_node, waits);
         return 0;
     });
 }
@@ -35,10 +33,9 @@ void say_whether_we_wait() {
 bool others_wait() {
     const era::Tables t = era_tables();
     return with_pool_memory([&](auto& memory) {
-        for (u32 i = 0; i < t.shape.nodes; ++i) {
-            if (i == context().era_node || !era::is_live(t, i)) continue;
-            if (memory.load(t.entry(i).deferred) != 0) return true;
-        }
+        u64 others = memory.load(t.waiting()) & t.all_nodes() & ~(u64{1} << context().era_node);
+        for (; others != 0; others &= others - 1)  // the dead wait for nothing
+            if (era::is_live(t, static_cast<u32>(__builtin_ctzll(others)))) return true;
         return false;
     });
 }

@@ -288,9 +288,9 @@ op::Settle::Reply perform(Caller caller, const op::Settle& o) {
     return give_up_lingering(caller, !o.own_only);
 }
 
-op::Tidy::Reply perform(Caller caller, const op::Tidy&) {
+op::Tidy::Reply perform(Caller caller, const op::Tidy& o) {
     if (caller.client > context().max_clients) return {.status = Status::gone};
-    if (shares_between_nodes()) tidy_rings(caller);
+    if (shares_between_nodes()) tidy_rings(caller, o.from);
     return give_up_lingering(caller, true);
 }
 

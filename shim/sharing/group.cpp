@@ -81,7 +81,7 @@ constexpr u64 GRACE_NS = 20'000'000;
 bool take_in(const GroupScope& hands) {
     GroupArena arena = hands.arena();
     static constinit std::atomic<u32> nothing{0};
-    u64 nap = SHORTEST_NAP_NS;
+    Naps naps;
     for (u64 end = 0;;) {
         bool hopeful;
         const Unread unread = unread_of(hands, arena, hopeful);
@@ -95,8 +95,7 @@ bool take_in(const GroupScope& hands) {
         const u64 now = now_ns();
         if (end == 0) end = now + GRACE_NS;
         if (now >= end) return false;
-        sleep_while(nothing, 0, now + nap);
-        nap = longer_nap(nap);
+        sleep_while(nothing, 0, now + naps.next(now));
     }
 }
 

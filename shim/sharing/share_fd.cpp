@@ -55,14 +55,14 @@ RawThread thread;
 void sleep_until_news() {
     ShareClient& own = share_client(this_client.index);
     const bool beyond_node = shares_between_nodes();
-    u64 nap = SHORTEST_NAP_NS;
+    Naps naps;
     // seq_cst: pairs with records.cpp's wake, and with the fence of a send to one who watches.
     own.arrival_waiters.fetch_add(1, std::memory_order_seq_cst);
     for (;;) {
         if (own.arrivals.load(std::memory_order_seq_cst) != noted_arrivals) break;
         if (a_message_waits()) break;
-        sleep_while(own.arrivals, noted_arrivals, beyond_node ? now_ns() + nap : 0);
-        nap = longer_nap(nap);
+        const u64 now = beyond_node ? now_ns() : 0;
+        sleep_while(own.arrivals, noted_arrivals, beyond_node ? now + naps.next(now) : 0);
     }
     own.arrival_waiters.fetch_sub(1, std::memory_order_seq_cst);
 }

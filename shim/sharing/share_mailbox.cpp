@@ -17,7 +17,7 @@ bool waits_in_a_ring() {
     const u64 own = id_of(this_client.index, this_client.generation).bits;
     return with_pool_memory([&](auto& memory) {
         const auto is_ours = [&](const era::RemoteMessage& w) { return w.envelope.to == own; };
-        return era::each_message_to(memory, t, node, 0, false, is_ours);
+        return era::each_message_to(memory, t, node, 0, is_ours);
     });
 }
 

@@ -10,12 +10,26 @@
 
 namespace aep {
 
-/// How long a sleep lasts at most while other nodes may help: they cannot end it.
-inline constexpr u64 SHORTEST_NAP_NS = 20'000;
-inline constexpr u64 LONGEST_NAP_NS = 1'000'000;
+/// The naps of one wait, while other nodes may help, who cannot end a sleep: each as long as a small
+/// part of what has been waited already. So what comes soon is seen soon, and who waits for long
+/// costs little (docs/design/nodes.md has figures). How long is looked before, Patience says.
+class Naps {
+  public:
+    Naps() = default;
+    ~Naps();  // the thread's timers are as they were
+    Naps(const Naps&) = delete;
+    Naps& operator=(const Naps&) = delete;
 
-/// The nap after one of `nap`, which brought nothing.
-inline u64 longer_nap(u64 nap) { return nap < LONGEST_NAP_NS ? nap + nap / 2 : nap; }
+    /// How long the next one lasts at most, at `now`. The first one makes the thread's timers exact.
+    u64 next(u64 now);
+
+    static constexpr u64 SHORTEST_NS = 20'000, LONGEST_NS = 1'000'000;
+    static constexpr u64 PART = 32;
+
+  private:
+    u64 began_ = 0;
+    long slack_ = 0;  // of the thread's timers before; 0: it was not changed
+};
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 u64 now_ns();

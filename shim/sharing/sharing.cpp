@@ -53,12 +53,13 @@ void settle_visiting() {
         share_with_records(op::Settle{});
 }
 
-/// What other nodes have sent to this one.
+/// Changes when other nodes send something to this one. Only those that talk are looked at.
 u64 sent_to(u32 node) {
     const era::Tables t = era_tables();
-    u64 messages = 0;
-    for (u32 from = 0; from < t.shape.nodes; ++from) {
-        if (from == node || !era::was_used(t, from)) continue;
+    u64 mail = t.entry(node).mail.load(std::memory_order_acquire) & t.all_nodes();
+    u64 messages = mail;
+    for (; mail != 0; mail &= mail - 1) {
+        const u32 from = static_cast<u32>(__builtin_ctzll(mail));
         messages += t.tail(from, node).load(std::memory_order_acquire);
     }
     return messages;
@@ -94,7 +95,7 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
     }
     const u64 begin = now_ns();
     const u64 deadline = deadline_of(begin, timeout_ms);
-    u64 nap = SHORTEST_NAP_NS;
+    Naps naps;
     // seq_cst: pairs with records.cpp's wake. The attempts that follow take the lock: see
     // Turn::wake_after.
     on.waiters.fetch_add(1, std::memory_order_seq_cst);
@@ -109,10 +110,10 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
         }
         settle_visiting();  // there is time for it
         const u64 now = now_ns();
+        const u64 nap = naps.next(now);
         const bool last = deadline != 0 && deadline <= now + nap;
         result = sleep_while(on.sequence, seen, last ? deadline : now + nap);
         if (result == -ETIMEDOUT && !last) result = 0;
-        nap = longer_nap(nap);
     }
     on.waiters.fetch_sub(1, std::memory_order_seq_cst);
     on.patience.slept(now_ns() - begin);

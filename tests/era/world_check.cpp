@@ -99,6 +99,8 @@ void World::check_hints() {
             u32 told = 0;
             each_message(local, t, from, to, false,
                          [&](const RemoteMessage&) { return ++told, false; });
+            if (told != 0 && (t.entry(to).mail.load() >> from & 1) == 0)
+                fail(fmt::format("{} is not told of messages from {}", to, from));
             if (told != there) {
                 fail(fmt::format("of {} messages from {} to {} the hints tell of {}", there, from,
                                  to, told));

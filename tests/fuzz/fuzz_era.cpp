@@ -81,7 +81,7 @@ void run(const u8* data, usize bytes) {
     send(lane, 2, 2, {3, 4});
     for (u32 i = 0; i < SHAPE.refs; ++i)
         if (lane.release(i) == Status::last) lane.reclaimed();
-    each_message_to(m, t, 1, 0, true, [](const RemoteMessage& w) { return w.from > 77; });
+    each_message_to(m, t, 1, 0, [](const RemoteMessage& w) { return w.from > 77; });
     Lane recoverer(m, t, 1, SHAPE.lanes - 1, words[1]);
     Recovery<LocalMemory> recovery(recoverer, disposal);
     recovery.recover(0);

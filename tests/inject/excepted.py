@@ -75,6 +75,8 @@ EXCEPTIONS = (
              ("shim/backing/pool_grow.cpp", "")),
     *because("a pool that has grown just then; refused it counts as cut: tests/unit/pool_grow.cpp",
              ("shim/backing/pool_file.cpp", "st.st_size) > file_bytes")),
+    *because("a wait for another node; refused, its naps are longer: tests/sharing/nodes.py",
+             ("shim/sharing/share_wait.cpp", "PR_GET_TIMERSLACK", "PR_SET_TIMERSLACK")),
     *because("a sleeper on shared memory at a fork: conformance.fork_waiters",
              ("shim/backing/futex_waiters.cpp", "__NR_mremap", "sys::munmap(second")),
     *because("conformance.memory_return makes it fail by too many mappings",

@@ -48,6 +48,27 @@ inline bool contains(const std::string& text, const std::string& part) {
 
 inline NoCompletion no_completion;
 
+/// A completion that needs time: what was begun is performed when `finish` says so.
+class Slow final : public Completion {
+  public:
+    bool ready = true;  // else nothing can begin
+    bool finish = false;
+    SlotOutcome complete(u32 slot) override {
+        if (!is_open(slot_at(slot))) return SlotOutcome::completed;
+        if (!finish) return SlotOutcome::pending;
+        slot_at(slot).sequence.fetch_sub(1);
+        return inner_.begin_operation(slot);
+    }
+    SlotOutcome begin_operation(u32 slot) override {
+        if (ready) slot_at(slot).sequence.fetch_add(1);
+        return SlotOutcome::pending;
+    }
+    bool performs_here() const override { return false; }
+
+  private:
+    NoCompletion inner_;
+};
+
 /// A host with all that it refers to.
 struct Host : NodeHost {
     explicit Host(const NodeOptions& options, Completion& completion = no_completion)

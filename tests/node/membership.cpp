@@ -74,5 +74,29 @@ TEST(Membership, WhatAFormerLifeSaidIsGone) {
     });
 }
 
+/// With each event of a completer there is a sweep: one that asked for something else each time would never end.
+TEST(Membership, ASweepAsksForTheSameUntilItIsDone) {
+    const Directory directory;
+    in_child([&] {
+        Slow slow;
+        slow.finish = true;
+        Host host(options_of(directory, 0, "first"), slow);
+        const era::Tables& t = host.membership()->tables();
+        for (const u32 node : {1, 2, 5})
+            t.node(node).store(era::NodeWord::make(era::NodeState::free, 1).bits);
+        const Slot& slot = slot_at(host_slot());
+        std::vector<u32> rings;
+        for (u32 i = 1; i <= 7; ++i) {
+            EXPECT_TRUE(host.sweep(i).busy);
+            EXPECT_TRUE(is_open(slot)) << "nothing was begun";
+            EXPECT_FALSE(host.sweep(i).busy);
+            EXPECT_FALSE(is_open(slot)) << "begun anew before the reply was read";
+            EXPECT_EQ(slot.operations, i);
+            rings.push_back(received<op::Tidy>(slot.request).from);
+        }
+        EXPECT_EQ(rings, (std::vector<u32>{0, 1, 2, 5, 1, 2, 5}));
+    });
+}
+
 }  // namespace
 }  // namespace aep

@@ -13,27 +13,6 @@ namespace {
 
 using namespace test;
 
-/// A completion that needs time: what was begun is performed when `finish` says so.
-class Slow final : public Completion {
-  public:
-    bool ready = true;  // else nothing can begin
-    bool finish = false;
-    SlotOutcome complete(u32 slot) override {
-        if (!is_open(slot_at(slot))) return SlotOutcome::completed;
-        if (!finish) return SlotOutcome::pending;
-        slot_at(slot).sequence.fetch_sub(1);
-        return inner_.begin_operation(slot);
-    }
-    SlotOutcome begin_operation(u32 slot) override {
-        if (ready) slot_at(slot).sequence.fetch_add(1);
-        return SlotOutcome::pending;
-    }
-    bool performs_here() const override { return false; }
-
-  private:
-    NoCompletion inner_;
-};
-
 /// A client with two bare chunks that is dead now.
 u32 dead_client(NodeHost& host) {
     ClientProcess process([](Client& client) { claim_bare(client, 2); });

@@ -47,7 +47,7 @@ class Other {
     /// Drops all messages to it and all that it refers to.
     void drop_all() {
         era::Lane<era::LocalMemory> lane = this->lane();
-        era::each_message_to(memory_, t_, THERE, 0, true, [&](const era::RemoteMessage& w) {
+        era::each_message(memory_, t_, HERE, THERE, true, [&](const era::RemoteMessage& w) {
             if (era::drop_message(lane, w) == era::Status::last) lane.reclaimed();
             return false;
         });

@@ -77,6 +77,7 @@ class Torture {
           points_(points_of_image(options.build / "aep-lib/image/aep-image", options.nodes > 1)) {
         for (unsigned i = 0; i < options.nodes; ++i) {
             NodeSetup setup{.daemon = options.build / "tools/aepd", .provider = options.provider};
+            setup.of = options.nodes;
             if (options.nodes > 1) {
                 setup.number = i + 1;
                 if (i != 0) setup.pool = nodes_[0].node->directory() / "pool";
@@ -427,7 +428,7 @@ int main(int count, char** arguments) {
     app.add_option("--threads", options.threads, "threads of each")->check(CLI::Range(1, 64));
     app.add_option("--nodes", options.nodes,
                    "contexts on one pool that share objects; whole nodes are killed, too")
-        ->check(CLI::Range(1, 8));
+        ->check(CLI::Range(1, 64));
     app.add_option("--provider", options.provider, "what keeps operations whole")
         ->check(CLI::IsMember({"auto", "kernel", "ebpf", "rollback", "none"}))
         ->capture_default_str();

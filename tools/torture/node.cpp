@@ -23,7 +23,8 @@ namespace aep::torture {
 namespace {
 
 constexpr int ANSWER_MS = 10'000;
-constexpr int SERVED_ALREADY = 3;  // aepd's exit status
+constexpr unsigned USUAL_NODES = 8;  // of a pool that a daemon makes
+constexpr int SERVED_ALREADY = 3;    // aepd's exit status
 
 /// A connection to the daemon's socket; -1: nobody listens.
 int connect_to(const std::filesystem::path& path) {
@@ -50,7 +51,24 @@ Node::Node(const NodeSetup& setup) : setup_(setup) {
     char name[] = "/dev/shm/aep-torture.XXXXXX";
     if (mkdtemp(name) == nullptr) throw std::runtime_error("cannot make a directory in /dev/shm");
     directory_ = name;
+    if (setup.pool.empty() && setup.of > USUAL_NODES) make_pool();
     start();
+}
+
+/// For more nodes than a daemon makes a pool for.
+void Node::make_pool() const {
+    const std::string tool = (setup_.daemon.parent_path() / "aep").string();
+    const std::string pool = (directory_ / "pool").string(), nodes = fmt::to_string(setup_.of);
+    const pid_t maker = fork();
+    if (maker == 0) {
+        if (freopen("/dev/null", "w", stdout) == nullptr) _exit(126);
+        execl(tool.c_str(), "aep", "pool", "create", pool.c_str(), "--size",
+              setup_.pool_size.c_str(), "--nodes", nodes.c_str(), nullptr);
+        _exit(127);
+    }
+    int status = 0;
+    if (waitpid(maker, &status, 0) != maker || status != 0)
+        throw std::runtime_error("cannot make a pool for " + nodes + " nodes");
 }
 
 void Node::start(int tries) {

@@ -22,6 +22,7 @@ struct NodeSetup {
     std::string pool_size = "2G";
     std::filesystem::path pool = {};  // empty: one of its own
     unsigned number = 0;              // which of the pool's nodes; 0: none
+    unsigned of = 1;                  // how many there are
     bool verify = true;               // every recovered domain is walked
 };
 
@@ -50,6 +51,7 @@ class Node {
     pid_t daemon_pid() const { return pid_; }
 
   private:
+    void make_pool() const;
     void start(int tries = 100);
 
     NodeSetup setup_;

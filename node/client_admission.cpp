@@ -2,6 +2,8 @@
 // Who calls it: see client_admission.hpp.
 // Crash rule: see client_admission.hpp.
 #include "node/client_admission.hpp"
+#include "dsm-core/sharing/format.hpp"
+#include "node/draining.hpp"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,6 +110,12 @@ std::optional<ClientAdmission::Objection> ClientAdmission::objection(uid_t uid,
     if (ask.image_hash != h.image_hash) {
         return differs("image hash", fmt::format("{:#x}", ask.image_hash),
                        fmt::format("{:#x}", h.image_hash));
+    }
+    if (shares_between_nodes() && draining_of(era_tables(), h.era_node).wished) {
+        return Objection{ESHUTDOWN,
+                         fmt::format("the context's node is to leave the pool and takes no new "
+                                     "programs; if it is to stay: aep node drain {} --cancel",
+                                     h.era_node + 1)};
     }
     if (is_poisoned()) {
         return Objection{ENOTRECOVERABLE,

@@ -4,6 +4,7 @@
 #include "node/node_upkeep.hpp"
 
 #include "dsm-core/sharing/share_ops.hpp"
+#include "node/draining.hpp"
 #include "node/kept_chunks.hpp"
 #include "node/process_facts.hpp"
 
@@ -24,6 +25,11 @@ void NodeUpkeep::look_after(u64 now_ms, Sweep& done) {
     done.nodes_recovered = membership->beat_and_recover(now_ms);
     if (settle_lingering()) done.busy = true;
     done.chunks_returned += free_kept_chunks(pool_, cache_);
+    u64 clients = 0;
+    for (u32 i = 1; i <= context().max_clients; ++i)
+        clients += client_at(i).state.load() != static_cast<u32>(ClientState::free);
+    done.drained = tell_draining(membership->tables(), membership->node(), clients,
+                                 sharing().deferred.count.load());
 }
 
 /// Before anybody else may act, our clients share nothing with other nodes any more.

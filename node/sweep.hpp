@@ -14,6 +14,7 @@ struct Sweep {
     u32 chunks_returned = 0;  // from the cache to the pool
     u32 nodes_reclaimed_chunks = 0;
     u32 nodes_recovered = 0;  // of those that share objects
+    bool drained = false;     // it was to leave the pool, and nothing keeps it
     bool busy = false;        // something waits: a frozen client, a chunk in the cache
 };
 

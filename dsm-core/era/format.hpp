@@ -102,6 +102,8 @@ struct NodeEntry {
     Word mail;                          // hint: bit i: there may be messages from node i
     alignas(CACHE_LINE) Word beat;      // changes while the node lives (its lease)
     Word waiting;  // hint, in the first entry for all: bit i: node i waits for objects of its own
+    // That it is to leave the pool (node/draining.hpp), and what keeps it, as its daemon says.
+    Word leaving, clients_left, objects_left;
     // Who it is: for judging whether it lives, and for people. Of `generation`, else of nobody.
     alignas(CACHE_LINE) Word generation;
     Word pool_entry;       // in the pool's node table

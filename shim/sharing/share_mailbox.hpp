@@ -1,12 +1,12 @@
 // Purpose: whether a message waits for this process, without taking it.
 // Who calls it: sharing.cpp (a process's first receive), share_fd.cpp (the thread behind the descriptor).
-// Crash rule: reads only.
+// Crash rule: of what is shared it changes only whose rings the node looks into, which each sweep mends.
 #pragma once
 
 namespace aep {
 
 /// Whether a message waits for this process, from whomever: of this node's clients, or in a ring of
-/// another node's. Loads only; for a thread that has no thread-local storage, too.
+/// another node's. Takes nothing and performs no operation; for a thread that has no thread-local storage, too.
 bool a_message_waits();
 
 }  // namespace aep

@@ -9,6 +9,7 @@
 #include "shim/sys/environment.hpp"
 #include "tools/cli/client_order.hpp"
 #include "tools/cli/commands.hpp"
+#include "tools/cli/drain.hpp"
 #include "tools/cli/metrics.hpp"
 #include "tools/cli/objects.hpp"
 #include "tools/cli/pool.hpp"
@@ -313,7 +314,8 @@ class CommandLine {
     }
 
     void make_node_commands() {
-        CLI::App* all = app_.add_subcommand("node", "what people say of other nodes of the pool");
+        CLI::App* all =
+            app_.add_subcommand("node", "what people say to nodes of the pool, and of them");
         all->require_subcommand(1);
         CLI::App* dead = command(
             "dead", "a node that is suspect has been cut off from the pool: recover what it held",
@@ -323,6 +325,24 @@ class CommandLine {
                          "the life of it that was cut off, as aep status shows it")
             ->required()
             ->check(CLI::Range(1u, 0xffff'ffffu));
+        CLI::App* leave = command(
+            "drain",
+            "a node is to leave the pool: it takes no new programs, and goes when those that it "
+            "has have ended; what other "
+            "nodes hold of it stays theirs",
+            [this] { return drain(target_, drain_); }, true, all);
+        leave->add_option("node", drain_.node, "its number")
+            ->required()
+            ->check(CLI::Range(1u, 255u));
+        leave
+            ->add_option("--within", drain_.within_s,
+                         "seconds to wait for it; it goes on afterwards")
+            ->type_name("SECONDS")
+            ->check(CLI::Range(0.0, 1e9))
+            ->capture_default_str();
+        leave->add_flag("--wait", drain_.wait,
+                        "it goes only when other nodes have given up its objects");
+        leave->add_flag("--cancel", drain_.cancel, "it stays after all");
     }
 
     void make_profile() {
@@ -364,6 +384,7 @@ class CommandLine {
     TopOptions top_;
     std::string pool_path_;
     u32 node_ = 0, generation_ = 0;
+    DrainOptions drain_;
     PoolPlan plan_;
     usize grow_bytes_ = 0;
     bool grow_more_ = false;

@@ -17,6 +17,7 @@
 #include "node/node_error.hpp"
 #include "node/object_survey.hpp"
 #include "node/process_facts.hpp"
+#include "tools/daemon/drain.hpp"
 #include "tools/daemon/objects.hpp"
 #include "tools/daemon/server.hpp"
 
@@ -117,7 +118,8 @@ Json nodes(const NodeHost& host) {
                        {"state", m->state_of(i)},
                        {"generation", word.generation()},
                        {"silent_ms", i == m->node() ? 0 : m->silent_ms(i, monotonic_ms())},
-                       {"self", i == m->node()}});
+                       {"self", i == m->node()},
+                       {"draining", draining_json(t, i)}});
     }
     return all;
 }
@@ -316,6 +318,9 @@ std::string Server::command(const std::string& text, Connection& connection) {
                                {"chunks_of_dead_nodes", done.nodes_reclaimed_chunks}};
     } else if (name == "node-dead") {
         return declare_dead(request);
+    } else if (name == "node-drain") {
+        answer = drain_node(host_, request);
+        sweep();
     } else if (name == "down") {
         const Json wanted = request.value("force", Json(false));
         if (!wanted.is_boolean()) return refuse("force: expected true or false");

@@ -396,6 +396,10 @@ Sweep Server::sweep() {
         capture_.unwatch(client, pid);
         processes_.erase(client);
     }
+    if (done.drained && !ends_) {
+        log_(LogLevel::info, "drained: the node leaves the pool");
+        ends_ = removes_ = true;
+    }
     set_timer(done.busy);
     return done;
 }

@@ -3,6 +3,7 @@
 // Crash rule: the wish stands in the pool: what this command only shows goes on when it has ended.
 #pragma once
 
+#include "dsm-core/base/types.hpp"
 #include "tools/cli/daemon_client.hpp"
 
 namespace aep {

@@ -15,10 +15,11 @@ namespace aep {
 /// What the pool says of it. Any node may have written it.
 struct Draining {
     bool wished = false;  // in the node's present life
-    bool waits =
-        false;  // until other nodes have given up its objects; else they keep them, in its chunks
-    u64 clients = 0;  // that it has yet, as its daemon said last
-    u64 objects = 0;  // of its own that other nodes hold, as far as it knows
+    // Until other nodes have given up its objects; else they keep them, in its chunks.
+    bool waits = false;
+    bool said = false;  // its daemon has said how far it is
+    u64 clients = 0;    // that it has yet, as its daemon said last
+    u64 objects = 0;    // of its own that other nodes hold, as far as it knows
 };
 Draining draining_of(const era::Tables& tables, u32 node);
 

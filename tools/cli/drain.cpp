@@ -29,8 +29,10 @@ Json look(const Target& target, u32 node, u64 generation, bool self) {
     }
     if (!answer) {
         if (self) return nullptr;
-        throw NodeError(ECONNREFUSED,
-                        "the daemon that was asked has ended; the other one drains on");
+        throw NodeError(
+            ECONNREFUSED,
+            "the daemon that was asked has ended, and the other one drains on: ask it with aep "
+            "status");
     }
     for (const Json& one : answer->at("status").at("nodes"))
         if (one.at("node") == node && one.at("generation") == generation) return one;
@@ -38,7 +40,8 @@ Json look(const Target& target, u32 node, u64 generation, bool self) {
 }
 
 std::string left_text(const Json& draining) {
-    if (!draining.is_object()) return "its daemon has not said yet what is left";
+    if (!draining.is_object() || draining.at("clients").is_null())
+        return "its daemon has not said yet what is left";
     const u64 clients = draining.at("clients"), objects = draining.at("objects");
     const bool waits = draining.at("waits");
     return fmt::format("{} clients live{}", clients,
@@ -72,7 +75,9 @@ int give_up(const Target& target, const DrainOptions& o, const Json& last, u64 g
 int drain(const Target& target, const DrainOptions& o) {
     const Json request{
         {"command", "node-drain"}, {"node", o.node}, {"wait", o.wait}, {"cancel", o.cancel}};
-    const u64 generation = must_get(target, request, "generation");
+    const Json begun = must_do(target, request);
+    const u64 generation = begun.at("generation");
+    const bool self = begun.at("self");
     if (o.cancel) {
         print(target.json ? json_text({{"node", o.node}, {"drained", false}})
                           : fmt::format("node {} stays\n", o.node));
@@ -80,8 +85,7 @@ int drain(const Target& target, const DrainOptions& o) {
     }
     const bool terminal = isatty(STDERR_FILENO) != 0;
     const u64 end = monotonic_ms() + static_cast<u64>(o.within_s * 1000);
-    Json last = look(target, o.node, generation, false);
-    const bool self = last.is_object() && last.at("self").get<bool>();
+    Json last = look(target, o.node, generation, self);
     while (last.is_object()) {
         if (terminal) std::fprintf(stderr, "\r%s\x1b[K", left_text(last.at("draining")).c_str());
         if (monotonic_ms() >= end) {

@@ -41,17 +41,20 @@ std::string operations_text(const Json& client) {
 std::string node_text(const Json& node) {
     const std::string name = node.at("name");
     const Json& draining = node.at("draining");
-    return fmt::format(
-        "{}{}: {}, generation {}{}{}", node.at("node").get<u64>(),
-        name.empty() ? "" : " (" + name + ")", node.at("state").get<std::string>(),
-        node.at("generation").get<u64>(),
-        node.at("self").get<bool>()     ? ", this one"
-        : node.at("state") == "suspect" ? ", silent for " + duration_text(node.at("silent_ms"))
-                                        : "",
-        draining.is_object()
-            ? fmt::format(", leaves: {} clients, {} objects held by others",
-                          draining.at("clients").get<u64>(), draining.at("objects").get<u64>())
-            : "");
+    const std::string leaves =
+        !draining.is_object() ? ""
+        : draining.at("clients").is_null()
+            ? ", leaves"
+            : fmt::format(", leaves: {} clients, {} objects held by others",
+                          draining.at("clients").get<u64>(), draining.at("objects").get<u64>());
+    return fmt::format("{}{}: {}, generation {}{}{}", node.at("node").get<u64>(),
+                       name.empty() ? "" : " (" + name + ")", node.at("state").get<std::string>(),
+                       node.at("generation").get<u64>(),
+                       node.at("self").get<bool>() ? ", this one"
+                       : node.at("state") == "suspect"
+                           ? ", silent for " + duration_text(node.at("silent_ms"))
+                           : "",
+                       leaves);
 }
 
 std::string membership_text(const Json& membership) {

@@ -18,7 +18,7 @@ TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [f"{TESTS}/node", f"{TESTS}/sharing"]
 
 from hosts import Cluster, missing  # noqa: E402
-from node_test import AEP, main  # noqa: E402
+from node_test import AEP, end_daemons_in, main  # noqa: E402
 from nodes_test import Node, NodesTest  # noqa: E402
 
 # What cuts a machine off: all of its processes end. The file `refuses` says how often it cannot.
@@ -99,6 +99,7 @@ class ClusterTest(NodesTest):
     def setUp(self):
         self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
         self.addCleanup(shutil.rmtree, self.home, True)
+        self.addCleanup(end_daemons_in, self, self.home)
         self.pool = f"{self.home}/pool"
         with open(f"{self.home}/fence", "w", encoding="ascii") as script:
             script.write(FENCE)

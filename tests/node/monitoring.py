@@ -264,6 +264,16 @@ class Monitoring(NodeTest):
             self.assertGreater(len(used), 5, file)
             self.assertEqual(used - names, set(), file)
 
+    def test_states_of_nodes_are_shown_as_the_rules_test_has_them(self):
+        with open(f"{MONITORING}/dashboard.json", encoding="utf-8") as file:
+            [panel] = [p for p in json.load(file)["panels"] if p["title"] == "Nodes of the pool"]
+        [target] = panel["targets"]
+        with open(f"{MONITORING}/alerts_test.yml", encoding="utf-8") as tests:
+            self.assertEqual(tests.read().count(f"'{target['expr']}'".replace("$context", "web")), 4)
+        [mapping] = panel["fieldConfig"]["defaults"]["mappings"]
+        self.assertEqual([state["text"] for _, state in sorted(mapping["options"].items())],
+                         ["live", "suspect", "fenced", "dead"])
+
     def test_promtool_agrees(self):
         promtool = shutil.which("promtool")
         if promtool is None:

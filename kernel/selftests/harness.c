@@ -31,14 +31,17 @@ extern const char image_text[], image_text_end[], image_shadow[];
 
 enum { SECONDS_FOR_A_TEST = 60 };
 
+/* What has been said last, by any process of a test. */
+static char* last_failure;
+enum { FAILURE_BYTES = 256 };
+
 bool fail(const char* format, ...) {
     va_list args;
 
-    printf("# ");
     va_start(args, format);
-    vprintf(format, args);
+    vsnprintf(last_failure, FAILURE_BYTES, format, args);
     va_end(args);
-    printf("\n");
+    printf("# %s\n", last_failure);
     fflush(stdout);
     return false;
 }
@@ -67,9 +70,11 @@ long aep_ops(unsigned op, long a, long b, long c, long d, long e) {
 int pidfd_of(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
 
 static int image_file(const char* bytes, size_t size) {
-    int fd = memfd_create("image", MFD_CLOEXEC);
+    int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    if (fd < 0 || write(fd, bytes, size) != (ssize_t)size) exit(fail("no image: %m") + 3);
+    if (fd < 0 || write(fd, bytes, size) != (ssize_t)size ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK))
+        exit(fail("no image: %m") + 3);
     return fd;
 }
 
@@ -228,6 +233,10 @@ long read_number(const char* path) {
 
 void set_disabled(unsigned parts) { write_file("/sys/kernel/debug/aep_disabled", "0x%x", parts); }
 
+static unsigned broken_parts;
+
+void break_parts(void) { set_disabled(broken_parts); }
+
 /* In a group of its own, with a limit of time. */
 static bool run_alone(const struct test* test, bool (*run)(const struct test* test)) {
     int status = 0;
@@ -243,11 +252,16 @@ static bool run_alone(const struct test* test, bool (*run)(const struct test* te
          !(ended = waitpid(pid, &status, WNOHANG) == pid) && now_ms() < end;)
         pause_a_little();
     set_disabled(0);
+    /* What is still deferred has waited long enough. */
+    write_file("/sys/kernel/mm/aep/grace_period_ms", "1");
     kill(-pid, SIGKILL);
     kill(-pid, SIGCONT);
+    /* Who has left its group is in this one. */
+    write_file("/sys/fs/cgroup/aep/cgroup.kill", "1");
     if (!ended) waitpid(pid, &status, 0);
     /* Its orphans are ours. */
     while (waitpid(-1, NULL, 0) > 0) continue;
+    write_file("/sys/kernel/mm/aep/grace_period_ms", "2000");
     if (!ended) return fail("no end after %d s", SECONDS_FOR_A_TEST);
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
@@ -259,14 +273,37 @@ static bool wanted(const struct test* test, char** prefix) {
     return false;
 }
 
+/* Without the parts that it is for, the test fails, and by the check that is for them. */
+static bool fails_as_expected(const struct test* test) {
+    bool passed;
+
+    last_failure[0] = 0;
+    /* What waits without end is not waited for long. */
+    write_file("/sys/kernel/mm/aep/grace_period_ms", "150");
+    broken_parts = test->control;
+    if (!test->late) break_parts();
+    patience_ms = 2500;
+    passed = run_alone(test, test->run_control ? test->run_control : test->run);
+    patience_ms = 5000;
+    broken_parts = 0;
+    if (passed) return fail("%s: it passes", test->name);
+    if (!test->expected) return fail("%s: which check fails is not said", test->name);
+    if (!strstr(last_failure, test->expected))
+        return fail("%s: it fails, but not by '%s'", test->name, test->expected);
+    return true;
+}
+
 int main(int argc, char** argv) {
     const struct test* const lists[] = {table1_tests,  table2_tests, context_tests, memory_tests,
                                         kind_tests,    death_tests,  stop_tests,    wait_tests,
+                                        hostile_tests, limit_tests,  attach_tests,  random_tests,
                                         torture_tests, figure_tests};
     bool control = argc < 2 || strcmp(argv[1], "--no-control");
     char** prefixes = argv + (control ? 1 : 2);
     int number = 0, failed = 0;
 
+    last_failure =
+        mmap(NULL, FAILURE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     printf("TAP version 13\n");
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
@@ -282,13 +319,7 @@ int main(int argc, char** argv) {
             if (!control || !passed) continue;
             if (!test->control && !test->run_control) continue;
             began = now_ms();
-            /* What waits without end is not waited for long. */
-            write_file("/sys/kernel/mm/aep/grace_period_ms", "150");
-            set_disabled(test->control);
-            patience_ms = 2500;
-            passed = !run_alone(test, test->run_control ? test->run_control : test->run);
-            patience_ms = 5000;
-            write_file("/sys/kernel/mm/aep/grace_period_ms", "2000");
+            passed = fails_as_expected(test);
             failed += !passed;
             printf("%sok %d - %s # %ld ms, control, without 0x%x\n", passed ? "" : "not ", ++number,
                    test->name, now_ms() - began, test->control);

@@ -30,9 +30,15 @@ enum part {
     PART_ADVISE = 1 << 13,
     PART_RANGE = 1 << 14,
     PART_OPS = 1 << 15,
+    PART_OUTSIDE = 1 << 16,
+    PART_DYING = 1 << 17,
+    PART_SECONDARY = 1 << 18,
+    PART_KINDS = 1 << 19,
+    PART_RESTART = 1 << 20,
+    PART_LIMIT = 1 << 21,
 };
 
-/* A test; `control`: without these parts of the mechanism it fails. */
+/* A test; `control`: without these parts of the mechanism it fails, by the check that is expected to. */
 struct test {
     const char* name;
     bool (*run)(const struct test* test);
@@ -41,10 +47,15 @@ struct test {
     int value[4];
     /* What fails then, if it is not the test itself; or fails anyhow, if no part does. */
     bool (*run_control)(const struct test* test);
+    /* A part of what fail() says then: a control that fails by another check has shown nothing. */
+    const char* expected;
+    /* The test calls break_parts() itself, after what it needs has been made with all parts. */
+    bool late;
 };
 
 extern const struct test table1_tests[], table2_tests[], context_tests[], memory_tests[],
-    kind_tests[], death_tests[], stop_tests[], wait_tests[], torture_tests[], figure_tests[];
+    kind_tests[], death_tests[], stop_tests[], wait_tests[], hostile_tests[], limit_tests[],
+    attach_tests[], random_tests[], torture_tests[], figure_tests[];
 
 /* Says why the test fails, and is false. */
 bool fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -103,3 +114,5 @@ long free_kib(void);
 bool write_file(const char* path, const char* format, ...) __attribute__((format(printf, 2, 3)));
 long read_number(const char* path);
 void set_disabled(unsigned parts);
+/* In a control: switches off what the test is a control of. */
+void break_parts(void);

@@ -12,17 +12,25 @@ __asm__(
     "    ret\n"
     "    .previous\n");
 
+/* As in any image: a system call instruction that a return follows, of use to whoever finds it. */
+__asm__(
+    ".text\n"
+    "image_syscall: syscall\n"
+    "    ret\n");
+
 static long raw_syscall(const long* arg) {
     register long r10 __asm__("r10") = arg[4];
     register long r8 __asm__("r8") = arg[5];
     register long r9 __asm__("r9") = arg[6];
     long result;
 
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(arg[0]), "D"(arg[1]), "S"(arg[2]), "d"(arg[3]), "r"(r10), "r"(r8),
-                       "r"(r9)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile(
+        "sub $128, %%rsp\n"
+        "call image_syscall\n"
+        "add $128, %%rsp\n"
+        : "=a"(result)
+        : "a"(arg[0]), "D"(arg[1]), "S"(arg[2]), "d"(arg[3]), "r"(r10), "r"(r8), "r"(r9)
+        : "rcx", "r11", "memory");
     return result;
 }
 
@@ -63,6 +71,13 @@ __attribute__((used)) void image_main(struct request* r) {
             update(r);
             break;
         case OP_SYSCALL:
+            r->result = raw_syscall(r->arg);
+            break;
+        case OP_WAIT:
+            while (!r->go) raw_syscall(r->arg);
+            break;
+        case OP_HELD_SYSCALL:
+            hold(r);
             r->result = raw_syscall(r->arg);
             break;
         case OP_STACK:

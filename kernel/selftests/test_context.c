@@ -266,10 +266,14 @@ static bool join_is_all_or_nothing(const struct test* test) {
             mmap((void*)where[i], 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
         CHECK(page == (void*)where[i]);
-        if (!test->value[0]) CHECK(join(context, getpid()) == -EBUSY);
+        if (test->value[0]) {
+            CHECK(!munmap(page, 4096));
+            become_member(context);
+        } else {
+            CHECK(join(context, getpid()) == -EBUSY);
+        }
         CHECK(!maps_contain(getpid(), "[aep]") && !maps_contain(getpid(), "[aep_shadow]"));
         CHECK(!munmap(page, 4096));
-        if (test->value[0]) become_member(context);
     }
     CHECK(join(context, getpid()) == 0);
     CHECK(join(context, getpid()) == -EBUSY);
@@ -384,18 +388,70 @@ static bool shared_futex_control(const struct test* test) {
 }
 
 const struct test context_tests[] = {
-    {"context.shared_faults", shared_faults, 0, {0}, shared_faults_control},
-    {"context.fork_inherits", fork_inherits, PART_INHERIT},
-    {"context.exec_drops", exec_drops, 0, {0}, exec_drops_control},
-    {"context.tenants_are_separate", tenants_are_separate, 0, {0}, tenants_control},
-    {"context.mapping_is_sealed", mapping_is_sealed, PART_SEAL},
-    {"context.no_advice", no_advice, PART_ADVISE},
-    {"context.data_is_no_text", protection, 0, {OP_JUMP, AT_DATA, SIGSEGV}, protection_control},
-    {"context.text_is_read_only", protection, 0, {OP_WRITE, AT_TEXT, SIGSEGV}, protection_control},
-    {"context.beyond_the_end", protection, 0, {OP_READ, AT_END, SIGBUS}, protection_control},
-    {"context.join_is_all_or_nothing", join_is_all_or_nothing, 0, {0}, join_control},
-    {"context.remote_access", remote_access, 0, {0}, remote_access_control},
-    {"context.outlives_its_maker", outlives_its_maker, 0, {0}, outlives_control},
-    {"context.shared_futex", shared_futex, 0, {0}, shared_futex_control},
+    {"context.shared_faults",
+     shared_faults,
+     0,
+     {0},
+     shared_faults_control,
+     .expected = "wait_status(pid) == 0"},
+    {"context.fork_inherits", fork_inherits, PART_INHERIT, .expected = "pid >= 0"},
+    {"context.exec_drops",
+     exec_drops,
+     0,
+     {0},
+     exec_drops_control,
+     .expected = "!maps_contain(getpid(), "},
+    {"context.tenants_are_separate",
+     tenants_are_separate,
+     0,
+     {0},
+     tenants_control,
+     .expected = "wait_status(pid) == 0"},
+    {"context.mapping_is_sealed", mapping_is_sealed, PART_SEAL,
+     .expected = "munmap(base, 4096) && errno == EPERM"},
+    {"context.no_advice", no_advice, PART_ADVISE,
+     .expected = "madvise((void*)AEP_BASE, AEP_SIZE, MADV_SEQUENTIAL)"},
+    {"context.data_is_no_text",
+     protection,
+     0,
+     {OP_JUMP, AT_DATA, SIGSEGV},
+     protection_control,
+     .expected = "WIFSIGNALED(status) && WTERMSIG(status) == test->value[2]"},
+    {"context.text_is_read_only",
+     protection,
+     0,
+     {OP_WRITE, AT_TEXT, SIGSEGV},
+     protection_control,
+     .expected = "WIFSIGNALED(status) && WTERMSIG(status) == test->value[2]"},
+    {"context.beyond_the_end",
+     protection,
+     0,
+     {OP_READ, AT_END, SIGBUS},
+     protection_control,
+     .expected = "WIFSIGNALED(status) && WTERMSIG(status) == test->value[2]"},
+    {"context.join_is_all_or_nothing",
+     join_is_all_or_nothing,
+     0,
+     {0},
+     join_control,
+     .expected = "!maps_contain(getpid()"},
+    {"context.remote_access",
+     remote_access,
+     0,
+     {0},
+     remote_access_control,
+     .expected = "process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1"},
+    {"context.outlives_its_maker",
+     outlives_its_maker,
+     0,
+     {0},
+     outlives_control,
+     .expected = "no context"},
+    {"context.shared_futex",
+     shared_futex,
+     0,
+     {0},
+     shared_futex_control,
+     .expected = "syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0) == 1)"},
     {NULL},
 };

@@ -160,7 +160,12 @@ static bool too_long(const struct test* test) {
 }
 
 const struct test figure_tests[] = {
-    {"figures.one_table", one_table, 0, {0}, own_tables},
-    {"figures.deferral_time", deferral_time, 0, {0}, too_long},
+    {"figures.one_table", one_table, 0, {0}, own_tables, .expected = "faults[1] < faults[0] / 20"},
+    {"figures.deferral_time",
+     deferral_time,
+     0,
+     {0},
+     too_long,
+     .expected = "expirations() == expired"},
     {NULL},
 };

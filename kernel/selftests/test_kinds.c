@@ -221,9 +221,20 @@ static bool numa_control(const struct test* test) {
 }
 
 const struct test kind_tests[] = {
-    {"kind.device_pool", device_pool, 0, {0}, device_control},
-    {"kind.device_deferral", device_deferral, PART_DEFER},
-    {"kind.huge_pages", huge_pages, 0, {0}, huge_control},
-    {"kind.numa_balancing", numa_balancing, 0, {0}, numa_control},
+    {"kind.device_pool",
+     device_pool,
+     0,
+     {0},
+     device_control,
+     .expected = "!syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1)"},
+    {"kind.device_deferral", device_deferral, PART_DEFER,
+     .expected = "!is_dead(pid) && proceeds(r)"},
+    {"kind.huge_pages", huge_pages, 0, {0}, huge_control, .expected = "ShmemPmdMapped"},
+    {"kind.numa_balancing",
+     numa_balancing,
+     0,
+     {0},
+     numa_control,
+     .expected = "pages were made inaccessible"},
     {NULL},
 };

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -223,11 +224,93 @@ static bool leak_control(const struct test* test) {
     return nothing_leaks(&leaking);
 }
 
+static struct request* told;
+
+static void on_memory_error(int number, siginfo_t* info, void* context) {
+    (void)number, (void)context;
+    told->result = info->si_code == BUS_MCEERR_AO ? (long)info->si_addr : -1;
+}
+
+/* Loses the page at `at`, in a process that has mapped it, and is told by the same signal. */
+static void lose(char* at) {
+    pid_t pid = fork();
+
+    if (!pid) {
+        madvise(at, 4096, MADV_HWPOISON);
+        _exit(0);
+    }
+    waitpid(pid, NULL, 0);
+}
+
+/* A page of a pool is lost: members are told, as whoever has mapped the file itself. */
+static bool memory_error(const struct test* test) {
+    struct request* r = new_request();
+    struct sigaction action = {.sa_sigaction = on_memory_error, .sa_flags = SA_SIGINFO};
+    int context = new_context(), pool = memfd_create("pool", MFD_CLOEXEC);
+    pid_t pid;
+
+    told = r;
+    CHECK(!ftruncate(pool, 8 * 4096));
+    CHECK(!aep_ops(AEP_MAP_POOL, context, pool, AEP_POOL_BASE, 8 * 4096, 0));
+    pid = fork();
+    if (!pid) {
+        sigaction(SIGBUS, &action, NULL);
+        if (prctl(PR_MCE_KILL, PR_MCE_KILL_SET,
+                  test->value[0] ? PR_MCE_KILL_LATE : PR_MCE_KILL_EARLY, 0, 0))
+            _exit(3);
+        become_member(context);
+        ((volatile char*)AEP_POOL_BASE)[3 * 4096] = 1;
+        r->inside = 1;
+        while (!r->go) pause_a_little();
+        _exit(0);
+    }
+    CHECK(EVENTUALLY(r->inside));
+    lose((char*)mmap(NULL, 8 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, pool, 0) + 3 * 4096);
+    if (!EVENTUALLY(r->result)) return fail("the member is not told");
+    CHECK(r->result == (long)AEP_POOL_BASE + 3 * 4096);
+    r->go = 1;
+    CHECK(wait_status(pid) == 0);
+    return true;
+}
+
+static bool memory_error_control(const struct test* test) {
+    struct test not_asked = *test;
+
+    not_asked.value[0] = 1;
+    return memory_error(&not_asked);
+}
+
 const struct test memory_tests[] = {
-    {"memory.compaction", taken_away, PART_FLUSH, {0, 8}, taken_away_unnoticed},
-    {"memory.swap", taken_away, PART_FLUSH, {1, 3}, taken_away_unnoticed},
-    {"memory.direct_io", direct_io, 0, {0}, beyond},
-    {"memory.long_pin", long_pin, 0, {0}, beyond},
-    {"memory.nothing_leaks", nothing_leaks, 0, {0}, leak_control},
+    {"memory.compaction",
+     taken_away,
+     PART_FLUSH,
+     {0, 8},
+     taken_away_unnoticed,
+     .expected = "a store is lost"},
+    {"memory.swap",
+     taken_away,
+     PART_FLUSH,
+     {1, 3},
+     taken_away_unnoticed,
+     .expected = "a store is lost"},
+    {"memory.direct_io",
+     direct_io,
+     0,
+     {0},
+     beyond,
+     .expected = "pwrite(disk, data, 4096, 0) == 4096"},
+    {"memory.long_pin",
+     long_pin,
+     0,
+     {0},
+     beyond,
+     .expected = "!syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &buffer, 1)"},
+    {"memory.error", memory_error, 0, {0}, memory_error_control, "the member is not told"},
+    {"memory.nothing_leaks",
+     nothing_leaks,
+     0,
+     {0},
+     leak_control,
+     .expected = "free_kib() > first - 8 * 1024)"},
     {NULL},
 };

@@ -134,7 +134,7 @@ static bool system_freeze(const struct test* test) {
 
     (void)test;
     CHECK(write_file("/sys/power/pm_freeze_timeout", "1000"));
-    r->op = OP_SYSCALL;
+    r->op = OP_WAIT;
     r->arg[0] = SYS_futex;
     r->arg[1] = (long)&r->go;
     r->arg[2] = FUTEX_WAIT;
@@ -169,10 +169,12 @@ static bool ptrace_interrupt(const struct test* test) {
 }
 
 const struct test stop_tests[] = {
-    {"stop.handler_waits", handler_waits, PART_DEFER},
-    {"stop.entry_is_closed", entry_is_closed, PART_CLOSE},
-    {"stop.cgroup_freeze", cgroup_freeze, PART_DEFER},
-    {"stop.system_freeze", system_freeze, PART_FREEZE},
-    {"stop.ptrace_interrupt", ptrace_interrupt, PART_DEFER},
+    {"stop.handler_waits", handler_waits, PART_DEFER, .expected = "proceeds(r) && *handled == 0"},
+    {"stop.entry_is_closed", entry_is_closed, PART_CLOSE,
+     .expected = "!second_request->done && proceeds(r)"},
+    {"stop.cgroup_freeze", cgroup_freeze, PART_DEFER, .expected = "!frozen_inside"},
+    {"stop.system_freeze", system_freeze, PART_FREEZE, .expected = "!power_freeze()"},
+    {"stop.ptrace_interrupt", ptrace_interrupt, PART_DEFER,
+     .expected = "state_of(pid) != 't' && proceeds(r)"},
     {NULL},
 };

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -154,6 +155,7 @@ static bool interrupt(const struct test* test) {
         r->arg[1] = (long)mmap(NULL, 16 << 20, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
         r->arg[2] = 16 << 20;
+        r->arg[3] = GRND_INSECURE;
         r->op = OP_SYSCALL;
         pid = spawn(new_context(), body_op, r);
     } else {
@@ -179,7 +181,8 @@ static bool interrupt_control(const struct test* test) {
 
     (void)test;
     CHECK(pid > 0 && on_one_cpu() && !kill(pid, SIGSTOP) && EVENTUALLY(state_of(pid) == 'T'));
-    return is_interrupted(pid);
+    CHECK(is_interrupted(pid));
+    return true;
 }
 
 static void body_user_stack(struct request* r) {
@@ -215,6 +218,7 @@ static bool page_fault(const struct test* test) {
         r->arg[1] =
             (long)mmap(NULL, 64 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         r->arg[2] = 64 * 4096;
+        r->arg[3] = GRND_INSECURE; /* it does not wait for entropy, of which there is little here */
     }
     pid = spawn(new_context(), where == USER ? body_user_stack : body_op, r);
     CHECK(pid > 0 && EVENTUALLY(r->inside));
@@ -290,37 +294,133 @@ static bool exception_in_kernel_control(const struct test* test) {
 }
 
 const struct test table1_tests[] = {
-    {"table1.termination.user", termination, PART_RANGE, {USER, SIGKILL}},
-    {"table1.termination.user_kernel", termination, PART_RANGE, {USER_KERNEL, SIGKILL}},
-    {"table1.termination.text", termination, PART_DEFER, {TEXT, SIGKILL}},
-    {"table1.termination.text_kernel", termination, PART_DEFER, {TEXT_KERNEL, SIGKILL}},
-    {"table1.termination.text.sigterm", termination, PART_CLOSE, {TEXT, SIGTERM}},
-    {"table1.termination.text.sigquit", termination, PART_CLOSE, {TEXT, SIGQUIT}},
-    {"table1.termination.text.sigsegv", termination, PART_DEFER, {TEXT, SIGSEGV}},
-    {"table1.termination.text_kernel.sigterm", termination, PART_DEFER, {TEXT_KERNEL, SIGTERM}},
-    {"table1.suspension.user", suspension, PART_RANGE, {USER}},
-    {"table1.suspension.user_kernel", suspension, PART_RANGE, {USER_KERNEL}},
-    {"table1.suspension.text", suspension, PART_DEFER, {TEXT}},
-    {"table1.suspension.text_kernel", suspension, PART_DEFER, {TEXT_KERNEL}},
-    {"table1.interrupt.user", interrupt, 0, {USER}, interrupt_control},
-    {"table1.interrupt.text", interrupt, 0, {TEXT}, interrupt_control},
-    {"table1.interrupt.text_kernel", interrupt, 0, {TEXT_KERNEL}, interrupt_control},
-    {"table1.page_fault.user", page_fault, 0, {USER}, page_fault_control},
-    {"table1.page_fault.text", page_fault, PART_DEFER, {TEXT}},
-    {"table1.page_fault.text_kernel", page_fault, 0, {TEXT_KERNEL}, page_fault_control},
+    {"table1.termination.user",
+     termination,
+     PART_RANGE,
+     {USER, SIGKILL},
+     .expected = "(deferrals() > before) == r->done"},
+    {"table1.termination.user_kernel",
+     termination,
+     PART_RANGE,
+     {USER_KERNEL, SIGKILL},
+     .expected = "status != -1 && WIFSIGNALED(status)"},
+    {"table1.termination.text",
+     termination,
+     PART_DEFER,
+     {TEXT, SIGKILL},
+     .expected = "!is_dead(pid) && state_of(pid) != 'T'"},
+    {"table1.termination.text_kernel",
+     termination,
+     PART_DEFER,
+     {TEXT_KERNEL, SIGKILL},
+     .expected = "!is_dead(pid) && state_of(pid) != 'T'"},
+    {"table1.termination.text.sigterm",
+     termination,
+     PART_CLOSE,
+     {TEXT, SIGTERM},
+     .expected = "!r->returned"},
+    {"table1.termination.text.sigquit",
+     termination,
+     PART_CLOSE,
+     {TEXT, SIGQUIT},
+     .expected = "!r->returned"},
+    {"table1.termination.text.sigsegv",
+     termination,
+     PART_DEFER,
+     {TEXT, SIGSEGV},
+     .expected = "!is_dead(pid) && state_of(pid) != 'T'"},
+    {"table1.termination.text_kernel.sigterm",
+     termination,
+     PART_DEFER,
+     {TEXT_KERNEL, SIGTERM},
+     .expected = "!is_dead(pid) && state_of(pid) != 'T'"},
+    {"table1.suspension.user",
+     suspension,
+     PART_RANGE | PART_LIMIT,
+     {USER},
+     .expected = "state_of(pid) == 'T')"},
+    {"table1.suspension.user_kernel",
+     suspension,
+     PART_RANGE | PART_LIMIT,
+     {USER_KERNEL},
+     .expected = "state_of(pid) == 'T')"},
+    {"table1.suspension.text",
+     suspension,
+     PART_DEFER,
+     {TEXT},
+     .expected = "deferrals() > deferred_before || is_dead(pid))"},
+    {"table1.suspension.text_kernel",
+     suspension,
+     PART_DEFER,
+     {TEXT_KERNEL},
+     .expected = "deferrals() > deferred_before || is_dead(pid))"},
+    {"table1.interrupt.user",
+     interrupt,
+     0,
+     {USER},
+     interrupt_control,
+     .expected = "is_interrupted(pid)"},
+    {"table1.interrupt.text",
+     interrupt,
+     0,
+     {TEXT},
+     interrupt_control,
+     .expected = "is_interrupted(pid)"},
+    {"table1.interrupt.text_kernel",
+     interrupt,
+     0,
+     {TEXT_KERNEL},
+     interrupt_control,
+     .expected = "is_interrupted(pid)"},
+    {"table1.page_fault.user",
+     page_fault,
+     0,
+     {USER},
+     page_fault_control,
+     .expected = "deferrals() > before || is_dead(pid)) && !is_dead(pid)"},
+    {"table1.page_fault.text",
+     page_fault,
+     PART_DEFER,
+     {TEXT},
+     .expected = "deferrals() > before || is_dead(pid)) && !is_dead(pid)"},
+    {"table1.page_fault.text_kernel",
+     page_fault,
+     0,
+     {TEXT_KERNEL},
+     page_fault_control,
+     .expected = "deferrals() > before || is_dead(pid)) && !is_dead(pid)"},
     {"table1.exception.user",
      program_exception,
-     PART_RANGE | PART_ABORT,
+     PART_RANGE | PART_ABORT | PART_LIMIT,
      {USER, OP_UD2, SIGILL},
-     NULL},
-    {"table1.exception.text.ud2", program_exception, PART_ABORT, {TEXT, OP_UD2, SIGILL}},
-    {"table1.exception.text.divide", program_exception, PART_ABORT, {TEXT, OP_DIVIDE, SIGFPE}},
-    {"table1.exception.text.null", program_exception, PART_ABORT, {TEXT, OP_READ, SIGSEGV}},
+     NULL,
+     .expected = "status != -1 && WIFSIGNALED(status)"},
+    {"table1.exception.text.ud2",
+     program_exception,
+     PART_ABORT | PART_LIMIT,
+     {TEXT, OP_UD2, SIGILL},
+     .expected = "status != -1 && WIFSIGNALED(status)"},
+    {"table1.exception.text.divide",
+     program_exception,
+     PART_ABORT | PART_LIMIT,
+     {TEXT, OP_DIVIDE, SIGFPE},
+     .expected = "status != -1 && WIFSIGNALED(status)"},
+    {"table1.exception.text.null",
+     program_exception,
+     PART_ABORT | PART_LIMIT,
+     {TEXT, OP_READ, SIGSEGV},
+     .expected = "status != -1 && WIFSIGNALED(status)"},
     {"table1.exception.text.write_to_text",
      program_exception,
-     PART_ABORT,
+     PART_ABORT | PART_LIMIT,
      {TEXT, OP_WRITE, SIGSEGV, 1},
-     NULL},
-    {"table1.exception.text_kernel", exception_in_kernel, 0, {0}, exception_in_kernel_control},
+     NULL,
+     .expected = "status != -1 && WIFSIGNALED(status)"},
+    {"table1.exception.text_kernel",
+     exception_in_kernel,
+     0,
+     {0},
+     exception_in_kernel_control,
+     .expected = "WIFEXITED(wait_status(pid)) && r->done"},
     {NULL},
 };

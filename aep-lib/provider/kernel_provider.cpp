@@ -58,6 +58,9 @@ std::string map_data(int kernel_context, int context_fd, const ContextHeader& he
     long mapped = map(CONTROL_BASE, round_up(header.window_bytes, OS_PAGE_SIZE), 0);
     if (mapped == 0)
         mapped = map(STACKS_BASE, usize{header.max_slots} * STACK_STRIDE, STACKS_OFFSET);
+    if (mapped == -EOPNOTSUPP)
+        return "kernel: the context's directory is on a file system with storage; choose one on "
+               "tmpfs";
     return mapped == 0 ? "" : failed("mapping the context's tables and stacks", mapped);
 }
 

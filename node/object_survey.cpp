@@ -240,6 +240,8 @@ ClientShares shares_of(u32 client) {
         const ClientName name = s.name();
         c.name = printable(name.text, sizeof name.text);
     }
+    c.sent = s.sent;
+    c.received = s.received;
     const u32 exports = exports_used();
     each_message(client, [&](u32, const Message& m) {
         const u32 object = m.object;

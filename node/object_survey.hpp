@@ -41,6 +41,7 @@ struct ClientShares {
     std::string name;  // by which it attached; empty: it shares nothing, or has none
     u64 messages = 0;  // in its mailbox
     u64 message_bytes = 0;
+    u64 sent = 0, received = 0;  // within the node, by all who had its place so far
     u64 objects_held = 0;
     u64 bytes_held = 0;
     u64 objects_owned = 0;

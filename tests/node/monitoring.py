@@ -156,7 +156,7 @@ class Monitoring(NodeTest):
         self.assertEqual(client.answer(), "going")
         [row] = self.data("clients", "--over", "0.3")
         self.assertGreater(row["operations_a_second"], 100)
-        self.assertRegex(self.good("clients", "--over", "0.3"), rf" {client.process.pid} .* [1-9]\d+ +joined")
+        self.assertRegex(self.good("clients", "--over", "0.3"), rf" {client.process.pid} .* [1-9]\d+ +[\d-]+ +[\d-]+ +joined")
 
     def test_keys_of_top(self):
         self.up()

@@ -4,8 +4,11 @@
 Called by ctest: objects.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behind.
 """
 
+import json
+import subprocess
+
 from groups import GroupTest
-from node_test import main
+from node_test import AEP, main
 
 
 class Objects(GroupTest):
@@ -47,9 +50,24 @@ class Objects(GroupTest):
         self.assertEqual(others["bytes_held"], told["all"]["bytes"])
         row = next(c for c in self.data("clients") if c["pid"] == b.process.pid)
         self.assertEqual((row["attached_as"], row["messages"], row["message_bytes"]), ("b", 1, first["bytes"]))
+        self.assertEqual((row["sent"], row["received"]), (0, 2))
         text = self.good("objects", "--most", "1")
         self.assertIn(f"pid {b.process.pid}): 2 references, 1 of them in its mailbox", text)
         self.assertNotIn(f"{int(small, 16):#014x}", text)
+
+    def test_messages_a_second_of_each_client(self):
+        a, b = self.pair()
+        address = a.malloc(1000)
+        with subprocess.Popen([AEP, "clients", *self.where, "--json", "--over", "0.5"], stdout=subprocess.PIPE, text=True) as look:
+            while look.poll() is None:
+                self.pass_on(a, b, address)
+            rows = {row["pid"]: row for row in json.loads(look.stdout.read())}
+        sender, receiver = rows[a.process.pid], rows[b.process.pid]
+        self.assertGreater(sender["sent_a_second"], 2)
+        self.assertEqual(sender["received_a_second"], 0.0)
+        self.assertGreater(receiver["received_a_second"], 2)
+        self.assertEqual(receiver["sent_a_second"], 0.0)
+        self.assertRegex(self.good("clients"), r"op/s +sent/s +recv/s +heap")
 
     def test_what_the_dead_leave(self):
         a, b = self.pair()

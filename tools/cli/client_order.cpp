@@ -9,11 +9,12 @@ namespace aep {
 
 const std::vector<ClientOrder>& client_orders() {
     static const std::vector<ClientOrder> ORDERS{
-        {'m', "held", "bytes", true},       {'p', "peak", "peak_bytes", true},
-        {'c', "client", "client", false},   {'i', "pid", "pid", false},
-        {'n', "name", "name", false},       {'s', "state", "state", false},
-        {'t', "threads", "threads", true},  {'a', "attached", "attached_ms", true},
-        {'w', "waiting", "messages", true}, {'o', "operations", "operations_a_second", true},
+        {'m', "held", "bytes", true},         {'p', "peak", "peak_bytes", true},
+        {'c', "client", "client", false},     {'i', "pid", "pid", false},
+        {'n', "name", "name", false},         {'s', "state", "state", false},
+        {'t', "threads", "threads", true},    {'a', "attached", "attached_ms", true},
+        {'w', "waiting", "messages", true},   {'o', "operations", "operations_a_second", true},
+        {'x', "sent", "sent_a_second", true}, {'v', "received", "received_a_second", true},
     };
     return ORDERS;
 }

@@ -4,6 +4,7 @@
 #include "tools/cli/rates.hpp"
 
 #include <array>
+#include <string>
 
 namespace aep {
 namespace {
@@ -57,11 +58,12 @@ void add_client_rates(const Json& before, Json& now) {
         before.contains("status") ? seconds_between(before.at("status"), now.at("status")) : 0;
     for (Json& client : now.at("clients")) {
         const Json* const was = seconds > 0 ? same_client(before.at("clients"), client) : nullptr;
-        client["operations_a_second"] = nullptr;
-        if (was == nullptr) continue;
-        const double grown =
-            client.at("operations").get<double>() - was->at("operations").get<double>();
-        client["operations_a_second"] = grown > 0 ? grown / seconds : 0.0;
+        for (const std::string counter : {"operations", "sent", "received"}) {
+            Json& rate = client[counter + "_a_second"];
+            if (was == nullptr) continue;
+            const double grown = client.at(counter).get<double>() - was->at(counter).get<double>();
+            rate = grown > 0 ? grown / seconds : 0.0;
+        }
     }
 }
 

@@ -12,7 +12,7 @@ namespace aep {
 Json rates_between(const Json& before, const Json& now);
 
 /// Adds to each client of `now` what it did a second since `before`, both the daemon's answer to `top`:
-/// "operations_a_second", by all of its threads; null where it was not there before.
+/// "operations_a_second", "sent_a_second" and "received_a_second", by all of its threads; null where it was not there before.
 void add_client_rates(const Json& before, Json& now);
 
 }  // namespace aep

@@ -32,9 +32,9 @@ std::string mailbox_text(const Json& client) {
                          : fmt::format("{}, {}", messages, bytes_text(client.at("message_bytes")));
 }
 
-/// Operations a second, where there was an earlier look.
-std::string operations_text(const Json& client) {
-    const Json rate = client.value("operations_a_second", Json());
+/// So many of something a second, where there was an earlier look.
+std::string rate_text(const Json& client, const char* rates) {
+    const Json rate = client.value(rates, Json());
     return rate.is_number() ? fmt::format("{:.0f}", rate.get<double>()) : "-";
 }
 
@@ -154,23 +154,25 @@ std::string rates_text(const Json& rates) {
 
 std::string clients_text(const Json& clients) {
     constexpr const char* ROW =
-        "{:>6} {:>8} {:>6}  {:<15} {:<10} {:>10} {:>10} {:>10} {:>7} {:>5} {:>8}  {:<8} {:<9} "
-        "{:>16} {}\n";
-    std::string text =
-        fmt::format(fmt::runtime(ROW), "client", "pid", "parent", "name", "state", "held", "peak",
-                    "limit", "threads", "slots", "op/s", "heap", "attached", "mailbox", "as");
+        "{:>6} {:>8} {:>6}  {:<15} {:<10} {:>10} {:>10} {:>10} {:>7} {:>5} {:>8} {:>8} {:>8}  "
+        "{:<8} "
+        "{:<9} {:>16} {}\n";
+    std::string text = fmt::format(fmt::runtime(ROW), "client", "pid", "parent", "name", "state",
+                                   "held", "peak", "limit", "threads", "slots", "op/s", "sent/s",
+                                   "recv/s", "heap", "attached", "mailbox", "as");
     for (const Json& c : clients) {
         const u64 parent = c.at("parent");
         const std::string attached_as = c.at("attached_as");
-        text +=
-            fmt::format(fmt::runtime(ROW), c.at("client").get<u64>(), c.at("pid").get<u64>(),
-                        parent == 0 ? "-" : fmt::to_string(parent), c.at("name").get<std::string>(),
-                        c.at("state").get<std::string>(), bytes_text(c.at("bytes")),
-                        bytes_text(c.at("peak_bytes")), limit_text(c.at("limit_bytes")),
-                        c.at("threads").get<u64>(), c.at("slots").get<u64>(), operations_text(c),
-                        c.at("private_heap").get<bool>() ? "private" : "joined",
-                        duration_text(c.at("attached_ms")), mailbox_text(c),
-                        attached_as.empty() ? "-" : attached_as);
+        text += fmt::format(fmt::runtime(ROW), c.at("client").get<u64>(), c.at("pid").get<u64>(),
+                            parent == 0 ? "-" : fmt::to_string(parent),
+                            c.at("name").get<std::string>(), c.at("state").get<std::string>(),
+                            bytes_text(c.at("bytes")), bytes_text(c.at("peak_bytes")),
+                            limit_text(c.at("limit_bytes")), c.at("threads").get<u64>(),
+                            c.at("slots").get<u64>(), rate_text(c, "operations_a_second"),
+                            rate_text(c, "sent_a_second"), rate_text(c, "received_a_second"),
+                            c.at("private_heap").get<bool>() ? "private" : "joined",
+                            duration_text(c.at("attached_ms")), mailbox_text(c),
+                            attached_as.empty() ? "-" : attached_as);
     }
     return text;
 }

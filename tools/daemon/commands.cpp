@@ -98,6 +98,8 @@ Json clients() {
             {"attached_as", shares.name},
             {"messages", shares.messages},
             {"message_bytes", shares.message_bytes},
+            {"sent", shares.sent},
+            {"received", shares.received},
         });
     }
     return all;

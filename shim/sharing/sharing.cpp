@@ -70,6 +70,24 @@ u64 taken_at(u32 node) {
     return era_tables().head(context().era_node, node).load(std::memory_order_acquire);
 }
 
+/// So often a sleeper naps before it attempts again although nothing that it looks at has changed: that a peer on another
+/// node can be reached no more changes nothing here.
+constexpr u32 NAPS_AN_ATTEMPT = 16;
+
+/// Naps until what others change says that something may have come: the sequence is not `seen` any more, or the word
+/// beyond not `beyond`, as they were before the last attempt. 0, -EINTR, or -ETIMEDOUT when the wait is over.
+long nap(const Awaited& on, u32 seen, u64 beyond, u64 deadline, Naps& naps) {
+    for (u32 i = 0; i < NAPS_AN_ATTEMPT; ++i) {
+        const u64 now = now_ns();
+        const u64 end = now + naps.next(now);
+        const bool last = deadline != 0 && deadline <= end;
+        const long result = sleep_while(on.sequence, seen, last ? deadline : end);
+        if (result != -ETIMEDOUT || last) return result;
+        if (on.beyond(on.node) != beyond) break;
+    }
+    return 0;
+}
+
 /// Repeats `attempt` (whose answer is a Reply) while it says that it is busy, until something happens that
 /// changes that.
 template <class Attempt>
@@ -102,18 +120,15 @@ auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) 
     result = 0;
     while (result == 0) {
         const u32 seen = on.sequence.load(std::memory_order_seq_cst);
+        const u64 beyond = on.beyond != nullptr ? on.beyond(on.node) : 0;
         reply = attempt();
         if (reply.status != on.busy) break;
         if (on.beyond == nullptr) {
             result = sleep_while(on.sequence, seen, deadline);
-            continue;
+        } else {
+            settle_visiting();  // there is time for it
+            result = nap(on, seen, beyond, deadline, naps);
         }
-        settle_visiting();  // there is time for it
-        const u64 now = now_ns();
-        const u64 nap = naps.next(now);
-        const bool last = deadline != 0 && deadline <= now + nap;
-        result = sleep_while(on.sequence, seen, last ? deadline : now + nap);
-        if (result == -ETIMEDOUT && !last) result = 0;
     }
     on.waiters.fetch_sub(1, std::memory_order_seq_cst);
     on.patience.slept(now_ns() - begin);

@@ -32,6 +32,11 @@ std::string text_of(const LogEntry& e) {
             return fmt::format("was refused operation {}: the context is poisoned", e.a);
         case Event::unknown_number:
             return fmt::format("called operation {}, which does not exist", e.a);
+        case Event::memory_failed:
+            return fmt::format(
+                "got SIGBUS for memory of the pool at {:#x} (code {}): it ends, unless it handles "
+                "that",
+                e.a, e.b);
         case Event::none:
         case Event::count:
             break;
@@ -49,7 +54,9 @@ std::string writer_of(u32 client) {
 
 }  // namespace
 
-EventLog::EventLog(const Log& log) : log_(log) { reader_.skip(log_ring()); }
+EventLog::EventLog(const Log& log, FailedMemory& failed) : log_(log), failed_(failed) {
+    reader_.skip(log_ring());
+}
 
 void EventLog::say_new() {
     struct Seen {
@@ -61,6 +68,7 @@ void EventLog::say_new() {
         Seen& s = seen[{entry.client, static_cast<u32>(entry.event)}];
         s.last = entry;
         ++s.times;
+        if (entry.event == Event::memory_failed) failed_.note(entry.a);
     });
     u32 lines = 0;
     for (const auto& [key, s] : seen) {

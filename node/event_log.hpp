@@ -5,20 +5,22 @@
 #pragma once
 
 #include "dsm-core/context/log_ring.hpp"
-#include "node/log.hpp"
+#include "node/failed_memory.hpp"
 
 namespace aep {
 
 class EventLog {
   public:
-    /// From what is written in the mapped context from now on. `log` outlives it.
-    explicit EventLog(const Log& log);
+    /// From what is written in the mapped context from now on. Both outlive it.
+    EventLog(const Log& log, FailedMemory& failed);
 
-    /// Puts what was written since into the log, a line for each kind of event and client.
+    /// Puts what was written since into the log, a line for each kind of event and client; memory that has failed is
+    /// noted.
     void say_new();
 
   private:
     const Log& log_;
+    FailedMemory& failed_;
     LogReader reader_;
 };
 

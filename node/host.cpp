@@ -33,7 +33,8 @@ NodeHost::NodeHost(NodeOptions options, Completion& completion, Log log)
       admission_(served_, pool_, image_.get(), recovery_, log_),
       lone_deaths_(served_, protection_, operations_, log_),
       upkeep_(member_, host_slot_, pool_, cache_, log_),
-      events_(log_),
+      failed_memory_(pool_, cache_, log_),
+      events_(log_, failed_memory_),
       checker_(served_, pool_, member_, verifier_) {
     adopt_state();
 }
@@ -72,6 +73,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
     Sweep done;
     events_.say_new();  // before entries of dead clients are given to others
     recovery_.recover_all(done);
+    if (!is_fenced()) done.chunks_returned += failed_memory_.look_after();
     lone_deaths_.finish(now_ms);
     free_stray_locks(log_);
     give_forgotten_chunks();

@@ -66,6 +66,8 @@ class NodeHost {
     ObjectSurvey survey_objects(usize most, u64 longest_ns) const {
         return aep::survey_objects(pool_, most, longest_ns);
     }
+    /// Of chunks in which memory has failed: kept from everybody.
+    u64 retired_bytes() const { return failed_memory_.retired_bytes(); }
     /// Heaps of dead clients that were broken.
     u64 broken_domains() const { return verifier_.broken(); }
 
@@ -118,6 +120,7 @@ class NodeHost {
     ClientAdmission admission_;
     LoneDeaths lone_deaths_;
     NodeUpkeep upkeep_;
+    FailedMemory failed_memory_;
     EventLog events_;
     Checker checker_;
 };

@@ -28,6 +28,7 @@ enum class Event : u32 {
     not_its_chunk = 4,   // a=chunk that it gave back and does not have
     refused = 5,         // a=operation: the context is poisoned
     unknown_number = 6,  // a=operation that does not exist
+    memory_failed = 7,   // a=address in the pool that it touched, b=si_code of the SIGBUS
     count,
 };
 

@@ -11,6 +11,7 @@
 #include "shim/backing/pool_file.hpp"
 #include "shim/context/context_file.hpp"
 #include "shim/context/context_views.hpp"
+#include "shim/context/failed_memory.hpp"
 #include "shim/context/slots.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/signals_blocked.hpp"
@@ -230,6 +231,7 @@ bool map_context(const AnswerMessage& answer, const Descriptors& got) {
         return refuse("a slot", -ENOSPC);
     }
     mapped.keep();
+    tell_of_failed_memory();
     return true;
 }
 

@@ -1,5 +1,5 @@
-// Purpose: SIGSEGV: a look at the fault before the program's own handler, or its end, has it.
-// Who calls it: guard.cpp.
+// Purpose: SIGSEGV, SIGBUS: a look at the fault before the program's own handler, or its end, has it.
+// Who calls it: watch/guard.cpp, context/failed_memory.cpp.
 // Crash rule: private to the process.
 #pragma once
 
@@ -7,13 +7,22 @@
 
 namespace aep {
 
-/// Whether the fault at `address`, of an instruction at `at` with that frame pointer, was one to be explained. It has
-/// been, then.
-using FaultLook = bool(uptr address, bool is_write, uptr at, uptr frame);
+/// What the system says of a fault, and of the instruction that it was at.
+struct Fault {
+    int code;  // as in siginfo_t
+    uptr address;
+    bool is_write;
+    uptr at;     // the instruction
+    uptr frame;  // its frame pointer
+};
 
-/// From now on faults are looked at first; then what the program has set for SIGSEGV happens: its handler is called, or
-/// it ends. Again: if the program has set another handler meanwhile, that one comes second from now on. One system call
-/// as a rule. A program's handler that calls what it found before it is called once a fault.
-void keep_fault_signal(FaultLook* look);
+/// Whether it was one to be explained. It has been, then.
+using FaultLook = bool(const Fault& fault);
+
+/// From now on faults that come as `signal`, SIGSEGV or SIGBUS, are looked at first; then what the program has set for it
+/// happens: its handler is called, or it ends. Again: if the program has set another handler meanwhile, that one comes
+/// second from now on. One system call as a rule. A program's handler that calls what it found before it is called once
+/// a fault.
+void keep_fault_signal(int signal, FaultLook* look);
 
 }  // namespace aep

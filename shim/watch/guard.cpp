@@ -8,8 +8,8 @@
 #include <atomic>
 
 #include "dsm-core/base/layout.hpp"
+#include "shim/sys/fault_signal.hpp"
 #include "shim/sys/syscall.hpp"
-#include "shim/watch/fault_signal.hpp"
 
 namespace aep {
 
@@ -100,11 +100,13 @@ void describe(const char* what, uptr at, const Slot& slot, const CallStack& now)
 }
 
 /// A fault at one of our addresses. False: it is not.
-bool explain_fault(uptr address, bool is_write, uptr at, uptr frame) {
+bool explain_fault(const Fault& fault) {
+    const uptr address = fault.address;
+    const bool is_write = fault.is_write;
     if (!guard_owns(reinterpret_cast<void*>(address))) return false;
     Slot* const slot = slot_near(address);
     CallStack now;
-    capture_interrupted(now, at, frame);
+    capture_interrupted(now, fault.at, fault.frame);
     if (slot == nullptr || slot->state == SlotState::unused) {
         message("guarded block: ", is_write ? "write" : "read", " at ", Hex{address},
                 ", where no block ever was");
@@ -205,7 +207,7 @@ void* guard_allocate(usize size, usize alignment) {
     if (size > MOST_GUARDED || alignment > MOST_GUARDED || !begin_guarding()) return nullptr;
     Slot* const slot = take_slot();
     if (slot == nullptr) return nullptr;
-    keep_fault_signal(explain_fault);
+    keep_fault_signal(SIGSEGV, explain_fault);
     const u32 number = number_of(*slot);
     const uptr begin = slot_address(number);
     if (sys::failed(sys::mprotect(begin, MOST_GUARDED, PROT_READ | PROT_WRITE))) {

@@ -4,6 +4,10 @@
 #include "tests/sharing/odd_commands.hpp"
 
 #include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 
@@ -78,11 +82,39 @@ std::string arguments() {
     return dsm_recv(self, 0, nullptr) == block && dsm_free(block) == 0 ? "ok" : "the end";
 }
 
+/// Gets the signal by which the system tells that a page is lost which nobody has touched.
+void be_told_of_a_lost_page(void* at) {
+    siginfo_t news{};
+    news.si_signo = SIGBUS;
+    news.si_code = BUS_MCEERR_AO;
+    news.si_addr = at;
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGBUS, &news);
+}
+
+sigjmp_buf before_the_fault;
+
+/// The same, in a program that has a handler of its own.
+std::string handle_a_lost_page(void* at) {
+    struct sigaction action {
+    }, former{};
+    action.sa_handler = [](int) { siglongjmp(before_the_fault, 1); };
+    sigaction(SIGBUS, &action, &former);
+    const bool handled = sigsetjmp(before_the_fault, 1) != 0;
+    if (!handled) be_told_of_a_lost_page(at);
+    sigaction(SIGBUS, &former, nullptr);
+    return handled ? "handled" : "nothing came";
+}
+
 }  // namespace
 
 const Commands ODD_COMMANDS = {
     {"gvain",
      [](const Words& w) { return in_vain(w.pointer<dsm_group>(0), w.number<unsigned>(1)); }},
+    {"buserror",
+     [](const Words& w) {
+         return be_told_of_a_lost_page(w.pointer<void>(0)), std::string("lives");
+     }},
+    {"bushandled", [](const Words& w) { return handle_a_lost_page(w.pointer<void>(0)); }},
     {"arguments", [](const Words&) { return arguments(); }},
     {"ginterrupted", [](const Words& w) { return interrupted(w.pointer<dsm_group>(0)); }},
 };

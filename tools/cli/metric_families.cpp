@@ -36,6 +36,8 @@ constexpr std::array OF_CONTEXT{
            "/pool/node_bytes"},
     Metric{"aep_pool_kept_bytes", "Memory kept for objects of dead nodes.", GAUGE,
            "/pool/kept_bytes"},
+    Metric{"aep_pool_retired_bytes", "Chunks that nobody gets, for memory in them has failed.",
+           GAUGE, "/pool/retired_bytes"},
     Metric{"aep_clients_most", "Clients that the context has room for.", GAUGE, "/clients/most"},
     Metric{"aep_clients_attached_total", "Clients so far.", COUNTER, "/clients/attached"},
     Metric{"aep_memory_held_bytes",

@@ -57,6 +57,14 @@ std::string node_text(const Json& node) {
                        leaves);
 }
 
+/// Memory that has failed, if there is any.
+std::string retired_text(const Json& pool) {
+    const u64 bytes = pool.at("retired_bytes");
+    return bytes == 0 ? ""
+                      : fmt::format("; {} retired, for memory in them has failed: see the log",
+                                    bytes_text(bytes));
+}
+
 std::string membership_text(const Json& membership) {
     const u64 suspects = membership.at("suspects");
     return fmt::format("judged by {}{}{}", membership.at("engine").get<std::string>(),
@@ -109,10 +117,10 @@ std::string status_text(const Json& s) {
          fmt::format("pid {}, up {}", s.at("pid").get<u64>(), duration_text(s.at("uptime_ms"))));
     line("provider", fmt::format("{}: {}", s.at("provider").get<std::string>(),
                                  s.at("protection").get<std::string>()));
-    line("pool",
-         fmt::format("{}: {}, {} this node's; {} can be had{}", pool.at("path").get<std::string>(),
-                     bytes_text(pool.at("bytes")), bytes_text(pool.at("node_bytes")),
-                     bytes_text(pool.at("usable_bytes")), bound_text(pool)));
+    line("pool", fmt::format("{}: {}, {} this node's; {} can be had{}{}",
+                             pool.at("path").get<std::string>(), bytes_text(pool.at("bytes")),
+                             bytes_text(pool.at("node_bytes")), bytes_text(pool.at("usable_bytes")),
+                             bound_text(pool), retired_text(pool)));
     for (const Json& node : s.at("nodes")) line("node", node_text(node));
     if (const Json& membership = s.at("membership"); membership.is_object())
         line("members", membership_text(membership));

@@ -135,7 +135,8 @@ Json membership_of(const NodeHost& host) {
     return {{"engine", m->engine_name()}, {"quorum", m->has_quorum()}, {"suspects", suspects}};
 }
 
-Json pool_of(const PoolHere& pool) {
+Json pool_of(const NodeHost& host) {
+    const PoolHere& pool = host.pool();
     u32 free = 0, own = 0, kept = 0;
     const u32 there = pool.tables.chunks_there();
     for (u32 c = 0; c < there; ++c) {
@@ -155,6 +156,7 @@ Json pool_of(const PoolHere& pool) {
             {"usable_bound", capacity.bound()},
             {"node_bytes", u64{own} * CHUNK_SIZE},
             {"kept_bytes", u64{kept} * CHUNK_SIZE},
+            {"retired_bytes", host.retired_bytes()},
             {"lease_ms", terms.lease_ms},
             {"cluster", terms.cluster},
             {"coherent", terms.coherent == Coherence::yes},
@@ -183,7 +185,8 @@ Json memory() {
     u64 held = 0;  // by clients, or kept for exports of dead ones
     for (u32 c = 0; c < h.chunk_count; ++c) {
         const u32 owner = chunk_owner(c).load(std::memory_order_relaxed);
-        held += owner != OWNER_NOBODY && owner != OWNER_CACHED && (owner & OWNER_CLAIMING) == 0;
+        held += owner != OWNER_NOBODY && owner != OWNER_CACHED && owner != OWNER_RETURNING &&
+                (owner & OWNER_CLAIMING) == 0;
     }
     return {{"held_bytes", held * CHUNK_SIZE},
             {"cached_bytes", h.chunks_cached.load() * CHUNK_SIZE},
@@ -242,7 +245,7 @@ Json status(const NodeHost& host, u64 began_ns) {
         {"directory", paths.directory},
         {"socket", paths.socket},
         {"version", AEP_VERSION},
-        {"pool", pool_of(host.pool())},
+        {"pool", pool_of(host)},
         {"clients", client_counts()},
         {"memory", memory()},
         {"sharing", sharing_counts()},

@@ -23,7 +23,7 @@ class Naps {
     /// How long the next one lasts at most, at `now`. The first one makes the thread's timers exact.
     u64 next(u64 now);
 
-    static constexpr u64 SHORTEST_NS = 20'000, LONGEST_NS = 2'000'000;
+    static constexpr u64 SHORTEST_NS = 20'000, LONGEST_NS = 2'500'000;
     static constexpr u64 PART = 32;
 
   private:

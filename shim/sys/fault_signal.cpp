@@ -106,7 +106,10 @@ void keep_fault_signal(int signal, FaultLook* explain) {
     Action now{};
     if (sys::failed(change(signal, nullptr, &now)) || now.handler == on_fault) return;
     kept.second = now;
-    const Action ours{on_fault, SA_SIGINFO | SA_ONSTACK | HAS_RESTORER | (now.flags & SA_NODEFER),
+    // Where there is no handler, what is sent and ignored interrupts no call that can be begun anew.
+    const unsigned long of_theirs =
+        is_default(now) ? SA_RESTART : now.flags & (SA_NODEFER | SA_RESTART);
+    const Action ours{on_fault, SA_SIGINFO | SA_ONSTACK | HAS_RESTORER | of_theirs,
                       aep_return_from_signal, 0};
     change(signal, &ours, nullptr);
 }

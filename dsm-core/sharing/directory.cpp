@@ -6,8 +6,18 @@
 namespace aep {
 namespace {
 
-/// Looks at a claim that another node has to decide first: some milliseconds.
-constexpr u32 PATIENCE = 100'000;
+/// Between two looks at what somebody else is about to change; the `looks`th ends. Every thousandth is followed by a nap: that one
+/// may not be running, or have died.
+void pause_after(u32 looks) {
+    constexpr u32 SPINS = 1000;
+    constexpr detail::Timespec NAP{0, 1'000'000};
+    if (looks % SPINS != SPINS - 1) return __builtin_ia32_pause();
+    std::atomic<u32> nobody{0};
+    detail::futex(&nobody, detail::FUTEX_WAIT, 0, &NAP);
+}
+
+/// Looks at a claim that another node has to decide first: a fifth of a second.
+constexpr u32 PATIENCE = 200'000;
 
 /// What an entry says at one moment.
 struct Listed {
@@ -62,7 +72,7 @@ bool has_name(Memory& m, const era::DirectoryEntry& entry, bool first, const cha
             if (!same) return false;
             if (first) return true;
         }
-        __builtin_ia32_pause();
+        pause_after(looks);
     }
     return true;  // in doubt nobody gets it
 }
@@ -71,8 +81,6 @@ bool has_name(Memory& m, const era::DirectoryEntry& entry, bool first, const cha
 u32 generation_if_called(u32 client, const char* name) {
     const ShareClient& c = share_client(client);
     const std::atomic<u64>& version = sharing().names_version;
-    constexpr u32 SPINS = 1000;
-    constexpr detail::Timespec NAP{0, 1'000'000};
     for (u32 looks = 0; context().state.load(std::memory_order_acquire) !=
                         static_cast<u32>(ContextState::poisoned);
          ++looks) {
@@ -83,13 +91,8 @@ u32 generation_if_called(u32 client, const char* name) {
         std::atomic_thread_fence(std::memory_order_acquire);
         if (before % 2 == 0 && version.load(std::memory_order_relaxed) == before)
             return called ? generation : 0;
-        if (looks % SPINS != SPINS - 1) {
-            __builtin_ia32_pause();
-            continue;
-        }
-        // Somebody died in an operation, perhaps: as with the lock, that takes until recovery comes by.
-        std::atomic<u32> nobody{0};
-        detail::futex(&nobody, detail::FUTEX_WAIT, 0, &NAP);
+        pause_after(
+            looks);  // who died in an operation is waited for as with a lock: until recovery comes by
     }
     return 0;
 }

@@ -78,7 +78,9 @@ class Pin {
     Pin(Caller caller, u32 index);
     /// Takes on what a dead slot has pinned.
     static Pin of_dead_slot(Caller caller, u32 slot, u32 index) { return {caller, slot, index}; }
-    Pin(Pin&& other) noexcept : Pin(other.caller_, other.slot_, other.index_) { other.index_ = NO_RECORD; }
+    Pin(Pin&& other) noexcept : Pin(other.caller_, other.slot_, other.index_) {
+        other.index_ = NO_RECORD;
+    }
     Pin& operator=(Pin&& other) noexcept;
     /// Lets go of it, if release() has not.
     ~Pin();

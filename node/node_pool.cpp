@@ -40,7 +40,8 @@ std::string NodePool::path_by(const NodeOptions& options) {
 void NodePool::open(const NodeOptions& options, const std::string& path, bool as_node) {
     // A pool that is named is one that others name, too: a new one only where that is meant.
     if (path != options.paths.pool() && options.pool_bytes == 0 &&
-        access(path.c_str(), F_OK) != 0 && errno == ENOENT) {
+        access(path.c_str(), F_OK) != 0) {
+        if (errno != ENOENT) require(-errno, fmt::format("pool {}: cannot be looked at", path));
         throw NodeError(ENOENT, fmt::format("pool {}: is not there; name one that is, or say with "
                                             "--pool-size how large a new one is to be",
                                             path));

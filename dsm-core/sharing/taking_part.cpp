@@ -10,8 +10,8 @@
 namespace aep {
 namespace {
 
-/// Holders and exports that one `leave` deals with.
-constexpr u32 LEAVE_STEP = 64;
+/// Holders and exports that one `leave` deals with: some tenths of a millisecond. A step is asked of a completer, which takes as long.
+constexpr u32 LEAVE_STEP = 4096;
 
 void set_name(ShareClient& client, const ShareName& name) {
     u64 words[SHARE_NAME_BYTES / sizeof(u64)];

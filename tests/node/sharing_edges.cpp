@@ -28,6 +28,26 @@ TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
     });
 }
 
+/// Who has much leaves in steps, and in few of them.
+TEST(Sharing, WhoHasMuchLeavesInSteps) {
+    with_tables([](Host&) {
+        constexpr u32 OBJECTS = 10'000;
+        ask(1, op::AddRecords{.exports = OBJECTS + 200, .holders = 2 * OBJECTS});
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 1}).status, Status::ok);
+        ++client_at(1).generation;
+        ASSERT_EQ(ask(1, op::Open{}).status, Status::ok);
+        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
+        for (u32 i = 0; i < OBJECTS; ++i)
+            ASSERT_EQ(ask(1, op::Reference{at + i * 64, 64}).status, Status::ok);
+        u32 steps = 0;
+        while (ask(1, op::Leave{}).status == Status::ok) ++steps;
+        EXPECT_GT(steps, 1u);
+        EXPECT_LT(steps, 10u);
+        EXPECT_FALSE(has_shares(share_client(1)));
+        EXPECT_EQ(walk(), "");
+    });
+}
+
 /// A predecessor may have died waiting; who changes its name does not.
 TEST(Sharing, WhoWaitedBeforeIsNobodyWhoWaits) {
     with_tables([](Host&) {

@@ -22,6 +22,7 @@ template <class O>
 
 template <class O>
 [[gnu::cold, gnu::noinline]] typename O::Reply enter_with_spare_slot(const O& o, u32 number) {
+    if (Slot* const own = own_slot_after_all()) return enter_with(*own, o, number);
     const SpareSlot spare;
     if (!spare) return {.status = Status::limit};
     return enter_with(*spare, o, number);

@@ -16,6 +16,7 @@ namespace aep {
 
 std::atomic<bool> heap_in_context{false};
 __thread Slot* thread_slot __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread bool thread_end_is_heard __attribute__((tls_model("initial-exec"))) = false;
 __thread Slot* detail::entered_slot __attribute__((tls_model("initial-exec"))) = nullptr;
 
 using detail::entered_slot;
@@ -159,6 +160,16 @@ void give_thread_slot() {
     if (slot == nullptr || is_open(slot)) return;
     thread_slot = nullptr;
     give_slot(slot);
+}
+
+Slot* detail::own_slot_after_all() {
+    constexpr u32 OFTEN = 16,
+                  SELDOM = 4096;  // with none to be had each time looks at all there are
+    static __thread u32 until __attribute__((tls_model("initial-exec"))) = OFTEN;
+    if (!thread_end_is_heard || --until != 0) return nullptr;
+    take_thread_slot();
+    until = thread_slot != nullptr ? OFTEN : SELDOM;
+    return thread_slot;
 }
 
 detail::SpareSlot::SpareSlot() {

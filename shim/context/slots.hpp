@@ -30,6 +30,9 @@ extern __thread Slot* thread_slot __attribute__((tls_model("initial-exec")));
 /// none is free.
 bool reserve_spare_slot() AEP_NOT_CHECKED;  // at the process's start, or under their lock
 
+/// Whether it is heard of when the calling thread ends: it may have a slot, then, which comes back.
+extern __thread bool thread_end_is_heard __attribute__((tls_model("initial-exec")));
+
 /// Takes a slot for the calling thread, if it has none and one can be had.
 void take_thread_slot();
 /// Gives it back.
@@ -39,6 +42,10 @@ namespace detail {
 
 /// The slot that the calling thread is about to enter or has entered; null: none.
 extern __thread Slot* entered_slot __attribute__((tls_model("initial-exec")));
+
+/// A thread that asks for the spare slot again and again gets one of its own; null: it does not, or none can be had. Threads
+/// whose heap is not in the context have none before: those of a process that has forked, who share all the same.
+Slot* own_slot_after_all();
 
 /// The process's spare slot, for one thread without a slot of its own at a time; a scope.
 class SpareSlot {

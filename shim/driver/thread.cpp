@@ -87,6 +87,7 @@ Heap* attached_heap() {
         thread_end();
         return nullptr;
     }
+    thread_end_is_heard = true;
     return h;
 }
 
@@ -127,6 +128,7 @@ void thread_end() {
     {
         SlowPath here;
         thread_state = ThreadState::ending;
+        thread_end_is_heard = false;
         // A thread that ends in a signal handler on top of the allocator: its heap is in the middle
         // of a change, and stays behind.
         if (here.nested()) return;

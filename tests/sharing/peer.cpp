@@ -195,6 +195,29 @@ std::string forked_and_attached() {
     return std::to_string(status);
 }
 
+/// A child that takes part, and shares until it has a slot of its own, if it ever gets one; then it waits for its end.
+std::string forked_and_staying() {
+    int told[2];
+    if (pipe(told) != 0) return "no pipe";
+    const pid_t child = fork();
+    if (child == 0) {
+        if (dsm_attach(nullptr) != 0) _exit(1);
+        void* object = dsm_malloc(64);
+        for (int i = 0; i < 100; ++i) {
+            if (dsm_send(dsm_self(), object) != 0 || dsm_recv(DSM_ANY, 0, nullptr) != object)
+                _exit(2);
+            if (dsm_free(object) != 0) _exit(3);
+        }
+        if (write(told[1], "s", 1) != 1) _exit(4);
+        for (;;) pause();
+    }
+    close(told[1]);
+    char byte;
+    const bool shared = read(told[0], &byte, 1) == 1;
+    close(told[0]);
+    return shared ? std::to_string(child) : "it does not share";
+}
+
 /// The program's threads end one by one, main first: so does the process, although the thread
 /// behind the descriptor does not.
 [[noreturn]] void end_by_threads() {
@@ -335,6 +358,7 @@ const Commands COMMANDS = {
     {"forkroom", [](const Words& w) { return forked_without_room(w.number<long>(0)); }},
     {"forkfd", [](const Words&) { return forked_with_fd(); }},
     {"forkattach", [](const Words&) { return forked_and_attached(); }},
+    {"forkstay", [](const Words&) { return forked_and_staying(); }},
     {"endbythreads", [](const Words&) -> std::string { end_by_threads(); }},
 };
 

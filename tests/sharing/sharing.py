@@ -389,6 +389,16 @@ class Sharing(SharingTest):
         self.recover_the_dead()
         self.expect_nothing_left()
 
+    def test_a_child_that_shares_much_has_a_slot_for_it(self):
+        """Beside the spare one, which costs a system call each time."""
+        a, _ = self.pair()
+        child = int(a.forkstay())
+        [row] = [row for row in self.data("clients") if row["pid"] == child]
+        self.assertEqual(row["slots"], 2)
+        os.kill(child, signal.SIGKILL)
+        self.end(a)
+        self.recover_the_dead()
+
 
 class Poisoned(SharingTest):
     def test_who_only_looks_is_told_so(self):

@@ -75,7 +75,7 @@ void ChunkCache::recount() {
 }
 
 u32 ChunkCache::give_back_unused(u64 now_ms, bool all) {
-    if (context().chunks_cached.load(std::memory_order_relaxed) == 0 && !all) return 0;
+    if (chunks_in_cache() == 0 && !all) return 0;
     const u64 end = all ? ~u64{0} : monotonic_ns() + LONGEST_SHARE_OF_SWEEP_NS;
     all = all || pool_is_short();
     u32 returned = 0;

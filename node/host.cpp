@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "dsm-core/base/every_thread.hpp"
+#include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "node/image_copy.hpp"
 #include "node/open_context.hpp"
@@ -81,7 +82,7 @@ Sweep NodeHost::sweep(u64 now_ms) {
     upkeep_.look_after(now_ms, done);
     if (is_fenced()) return done;
     done.chunks_returned += cache_.give_back_unused(now_ms, false);
-    done.busy = done.busy || context().chunks_cached.load(std::memory_order_relaxed) != 0;
+    done.busy = done.busy || chunks_in_cache() != 0;
     if (const u32 more = pool_.new_chunks(); more != 0) {
         log_(LogLevel::info, fmt::format("pool {}: has grown by {} MiB", pool_.file().path,
                                          u64{more} * CHUNK_SIZE / MiB));

@@ -132,7 +132,8 @@ struct alignas(OS_PAGE_SIZE) ContextWords {
     std::atomic<u64> client_limit;  // what a new client gets
 
     /// A hint: a thread that is killed between a chunk's word and this leaves it wrong, until the
-    /// host counts them (node/chunk_cache.hpp).
+    /// host counts them (node/chunk_cache.hpp). Who takes a chunk before its giver has counted it makes it -1 for that moment:
+    /// read by chunks_in_cache().
     std::atomic<u64> chunks_cached;
     // Counters for people.
     std::atomic<u32> next_chunk;  // where the search for free chunks begins

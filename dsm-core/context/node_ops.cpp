@@ -100,7 +100,7 @@ u32 take_run_in(const PoolTables& pool, u32 client, u32 count, u32 align, u32 fr
 /// One chunk that is the node's already: its memory is there, and no other node need be asked.
 u32 take_cached(const PoolTables& pool, u32 client) {
     for (u32 c = 0; c < pool.chunk_count; ++c) {
-        if (context().chunks_cached.load(std::memory_order_relaxed) == 0) break;
+        if (chunks_in_cache() == 0) break;
         if (change(chunk_owner(c), OWNER_CACHED, client)) {
             AEP_NODE_CRASH_POINT("node: taken from the cache");
             taken_from_cache();
@@ -128,7 +128,7 @@ u32 take_run(const PoolTables& pool, u32 client, const op::ClaimChunks& o, bool&
     u32 first = raw(NO_CHUNK);
     if (count == 1 && align == 1) first = take_cached(pool, client);
     // Cached chunks have their memory: a run of them comes before one of fresh chunks.
-    const bool reuse = ctx.chunks_cached.load(std::memory_order_relaxed) >= count;
+    const bool reuse = chunks_in_cache() >= count;
     for (const bool below : {reuse, !reuse}) {
         if (first != raw(NO_CHUNK)) break;
         first = below ? take_run_in(pool, client, count, align, 0, hint, clean)
@@ -197,13 +197,7 @@ op::ReturnChunk::Reply perform(u32 client, const op::ReturnChunk& o) {
     return {};
 }
 
-void taken_from_cache() {
-    // The count may have been too small.
-    std::atomic<u64>& count = context().chunks_cached;
-    u64 now = count.load(std::memory_order_relaxed);
-    while (now != 0 && !count.compare_exchange_weak(now, now - 1, std::memory_order_relaxed)) {
-    }
-}
+void taken_from_cache() { context().chunks_cached.fetch_sub(1, std::memory_order_relaxed); }
 
 u64 bytes_of_clients() {
     u64 chunks = 0;

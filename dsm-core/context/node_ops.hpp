@@ -16,13 +16,19 @@
 //   keep | give_kept             whoever comes second sees the other: given to the cache, once
 //                                (recovery marks and then counts, the last drop counts and then looks)
 //   reclaim | claim              the chunk is the dead client's until it is in the cache
-//   chunks_cached | all          at most too small for a moment: a search may be left out
+//   chunks_cached | all          too small for a moment, never too large: a search may be left out
 #pragma once
 
 #include "dsm-core/context/format.hpp"
 #include "dsm-core/pool/tables.hpp"
 
 namespace aep {
+
+/// How many chunks the node's cache has: a hint.
+inline u64 chunks_in_cache() {
+    const auto count = static_cast<i64>(context().chunks_cached.load(std::memory_order_relaxed));
+    return count < 0 ? 0 : static_cast<u64>(count);
+}
 
 /// Perform the node's operations (op/node_operations.hpp) for client `client` (1 .. max_clients).
 op::ClaimChunks::Reply perform(u32 client, const op::ClaimChunks& o);

@@ -239,6 +239,19 @@ TEST(Cache, WhatGoesBackToThePoolHasNoMetadata) {
     });
 }
 
+/// Between a giver's chunk and its count: who takes the chunk then takes it from a count that comes later.
+TEST(Cache, AChunkThatIsTakenBeforeItIsCountedLeavesNoCount) {
+    with_host([](Host& host, const Directory&) {
+        ASSERT_EQ(fill_cache(host, 1), 1u);
+        context().chunks_cached.fetch_sub(1);
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 1, .at = ChunkIndex{0}}).status,
+                  Status::ok);
+        EXPECT_EQ(chunks_in_cache(), 0u);
+        context().chunks_cached.fetch_add(1);  // the giver goes on
+        EXPECT_EQ(context().chunks_cached.load(), 0u);
+    });
+}
+
 /// Another node would find what lay in it.
 TEST(Cache, AChunkThatCannotBeCleanedStays) {
     with_host([](Host& host, const Directory&) {

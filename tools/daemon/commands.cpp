@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dsm-core/base/copied.hpp"
+#include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/sharing/records.hpp"
 #include "node/believed.hpp"
 #include "node/capacity.hpp"
@@ -189,7 +190,7 @@ Json memory() {
                 (owner & OWNER_CLAIMING) == 0;
     }
     return {{"held_bytes", held * CHUNK_SIZE},
-            {"cached_bytes", h.chunks_cached.load() * CHUNK_SIZE},
+            {"cached_bytes", chunks_in_cache() * CHUNK_SIZE},
             {"context_limit", h.context_limit.load()},
             {"client_limit", h.client_limit.load()}};
 }

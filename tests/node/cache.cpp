@@ -244,8 +244,7 @@ TEST(Cache, AChunkThatIsTakenBeforeItIsCountedLeavesNoCount) {
     with_host([](Host& host, const Directory&) {
         ASSERT_EQ(fill_cache(host, 1), 1u);
         context().chunks_cached.fetch_sub(1);
-        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 1, .at = ChunkIndex{0}}).status,
-                  Status::ok);
+        ASSERT_EQ(perform(1, op::ClaimChunks{.count = 1, .at = ChunkIndex{0}}).status, Status::ok);
         EXPECT_EQ(chunks_in_cache(), 0u);
         context().chunks_cached.fetch_add(1);  // the giver goes on
         EXPECT_EQ(context().chunks_cached.load(), 0u);

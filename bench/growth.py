@@ -10,7 +10,6 @@ more, of which the command takes some milliseconds itself. The median of the rou
 Crash rule: the daemon and the programs end with this process; files lie in a temporary directory.
 """
 
-import argparse
 import os
 import signal
 import statistics
@@ -21,28 +20,16 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import dsm  # noqa: E402
-from driver import context, markdown, progress, report  # noqa: E402
+from driver import context, markdown, progress, tables  # noqa: E402
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECEIVERS = (1, 2, 8, 32, 128, 512)
 MESSAGES = 400  # to each receiver; a mailbox holds 512
 HELD = 10_000
 DEATHS = ((0, 0), (HELD, 0), (100_000, 0), (1_000_000, 0), (HELD, 100_000), (HELD, 1_000_000))  # held by the dead one, by another
 
 
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR", help="(default: build/release)")
-    parser.add_argument("--rounds", type=int, default=5, help="of each row (default 5)")
-    parser.add_argument("--json", metavar="FILE", help="write all that was measured there")
-    parser.add_argument("--plot", metavar="FILE", help="draw it there")
-    parser.add_argument("--docs", metavar="FILE", help="write the tables into this page, between their markers")
-    return parser.parse_args()
-
-
 def environment(build, daemon):
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AEP_", "LD_PRELOAD"))}
-    return dict(kept, AEP_SOCKET=daemon.socket, AEP_REQUIRE="1", LD_PRELOAD=f"{build}/preload/libaepmalloc.so")
+    return dict(dsm.plain_environment(), AEP_SOCKET=daemon.socket, AEP_REQUIRE="1", LD_PRELOAD=f"{build}/preload/libaepmalloc.so")
 
 
 def broadcast(program, env, receivers):
@@ -88,8 +75,7 @@ def measure(arguments):
                 line.step(f"death {held} {by_another} {number + 1}")
                 taken.append(death(program, env, daemon, held, by_another))
         line.end()
-    return {"machine": report.machine(), "revision": report.revision(ROOT), "rounds": arguments.rounds,
-            "broadcast": [{"receivers": n, **{key: statistics.median(one[key] for one in taken) for key in taken[0]}}
+    return {"broadcast": [{"receivers": n, **{key: statistics.median(one[key] for one in taken) for key in taken[0]}}
                           for n, taken in messages.items()],
             "deaths": [{"held": held, "by_another": other, "ms": statistics.median(taken)}
                        for (held, other), taken in deaths.items()]}
@@ -129,18 +115,12 @@ def draw(document, path):
 
 
 def main():
-    arguments = parse_arguments()
-    try:
-        document = measure(arguments)
-    except context.DaemonFailed as why:
-        raise SystemExit(f"bench: {why}") from None
-    print("\n".join([*broadcast_table(document), "", *death_table(document)]))
-    if arguments.json:
-        report.write(document, arguments.json)
+    parser = tables.parser(__doc__, 5)
+    parser.add_argument("--plot", metavar="FILE", help="draw it there")
+    arguments = parser.parse_args()
+    document = tables.tell(arguments, measure, {"broadcast": broadcast_table, "deaths": death_table})
     if arguments.plot:
         draw(document, arguments.plot)
-    if arguments.docs:
-        markdown.fill_parts({"broadcast": list(broadcast_table(document)), "deaths": list(death_table(document))}, arguments.docs)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ nothing but work. Two contexts on one pool stand for nodes, as in dsm.py. The me
 Crash rule: daemons and programs end with this process; files lie in temporary directories.
 """
 
-import argparse
 import contextlib
-import json
 import os
 import statistics
 import subprocess
@@ -21,22 +19,12 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import dsm  # noqa: E402
-from driver import context, markdown, progress, report  # noqa: E402
+from driver import context, markdown, progress, tables  # noqa: E402
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MARK = "wake"
 GAPS_US = (100, 1000, 10_000, 100_000)  # between two messages
 ROUND_MS = 2000  # about
 FIGURES = ("p50_us", "p99_us", "share")
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR", help="(default: build/release)")
-    parser.add_argument("--rounds", type=int, default=3, help="of each row (default 3)")
-    parser.add_argument("--json", metavar="FILE", help="write all that was measured there")
-    parser.add_argument("--docs", metavar="FILE", help="write the table into this page, between its markers")
-    return parser.parse_args()
 
 
 @contextlib.contextmanager
@@ -87,7 +75,7 @@ def measure(arguments):
             rows.append({"sender": where, "gap_us": gap, "busy": busy,
                          **{key: statistics.median(one[key] for one in rounds) for key in rounds[0]}})
         line.end()
-    return {"machine": report.machine(), "revision": report.revision(ROOT), "rounds": arguments.rounds, "rows": rows}
+    return {"rows": rows}
 
 
 def gap_text(gap_us):
@@ -110,16 +98,7 @@ def table(document):
 
 
 def main():
-    arguments = parse_arguments()
-    try:
-        document = measure(arguments)
-    except context.DaemonFailed as why:
-        raise SystemExit(f"bench: {why}") from None
-    print("\n".join(table(document)))
-    if arguments.json:
-        report.write(document, arguments.json)
-    if arguments.docs:
-        markdown.fill_parts({MARK: list(table(document))}, arguments.docs)
+    tables.tell(tables.parser(__doc__, 3).parse_args(), measure, {MARK: table})
 
 
 if __name__ == "__main__":

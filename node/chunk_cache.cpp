@@ -15,14 +15,19 @@ namespace aep {
 ChunkCache::ChunkCache(const ServedContext& served, const NodePool& pool, u64 decay_ms)
     : served_(served), pool_(pool), decay_ms_(decay_ms), cached_since_(context().chunk_count) {}
 
-bool ChunkCache::give_back(u32 chunk) {
-    std::atomic<u32>& owner = chunk_owner(chunk);
+bool ChunkCache::take_out(u32 chunk) {
     u32 expected = OWNER_CACHED;
     // acquire: its metadata is as the last holder's recovery left it.
-    if (owner.compare_exchange_strong(expected, OWNER_RETURNING, std::memory_order_acq_rel))
-        taken_from_cache();
-    else if (expected != OWNER_RETURNING)
+    if (!chunk_owner(chunk).compare_exchange_strong(expected, OWNER_RETURNING,
+                                                    std::memory_order_acq_rel))
         return false;
+    taken_from_cache();
+    return true;
+}
+
+bool ChunkCache::give_back(u32 chunk) {
+    std::atomic<u32>& owner = chunk_owner(chunk);
+    if (!take_out(chunk) && owner.load(std::memory_order_acquire) != OWNER_RETURNING) return false;
     AEP_NODE_CRASH_POINT("decay: announced");
     const Owner us = pool_.owner();
     // Given back before a crash: it may be another node's by now.

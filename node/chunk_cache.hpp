@@ -17,6 +17,8 @@ class ChunkCache {
     /// Of the context that is mapped. Both outlive it. `decay_ms`: how long a chunk stays unused.
     ChunkCache(const ServedContext& served, const NodePool& pool, u64 decay_ms);
 
+    /// Takes one out of the cache, so that no client gets it. False: it is not in it.
+    bool take_out(u32 chunk);
     /// Gives a chunk back that is in the cache, or was on its way already. False: it is not.
     bool give_back(u32 chunk);
     /// Gives chunks back that were unused for so long, some milliseconds' worth at a time so that

@@ -2,18 +2,18 @@
 // Who calls it: see client_admission.hpp.
 // Crash rule: see client_admission.hpp.
 #include "node/client_admission.hpp"
-#include "dsm-core/sharing/format.hpp"
-#include "node/draining.hpp"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 
 #include <image_identity.hpp>
+#include "dsm-core/sharing/format.hpp"
 #include "node/answer.hpp"
 #include "node/believed.hpp"
 #include "node/context_state.hpp"
 #include "node/crash_points.hpp"
+#include "node/draining.hpp"
 #include "node/node_error.hpp"
 #include "node/process_facts.hpp"
 #include "shim/backing/node_lock.hpp"

@@ -41,11 +41,7 @@ u32 FailedMemory::look_after() {
     u32 mended = 0;
     for (auto i = chunks_.begin(); i != chunks_.end();) {
         const u32 chunk = i->first;
-        u32 nobodys = OWNER_CACHED;
-        // acq_rel: as ChunkCache::give_back().
-        if (i->second == Fate::used && chunk_owner(chunk).compare_exchange_strong(
-                                           nobodys, OWNER_RETURNING, std::memory_order_acq_rel)) {
-            taken_from_cache();
+        if (i->second == Fate::used && cache_.take_out(chunk)) {
             i->second = Fate::retired;
             log_(LogLevel::warning,
                  fmt::format("pool {}: chunk {}, of which memory has failed, is nobody's any more "

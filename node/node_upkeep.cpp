@@ -25,11 +25,16 @@ void NodeUpkeep::look_after(u64 now_ms, Sweep& done) {
     done.nodes_recovered = membership->beat_and_recover(now_ms);
     if (settle_lingering()) done.busy = true;
     done.chunks_returned += free_kept_chunks(pool_, cache_);
+    done.drained = drain(membership->tables(), membership->node());
+}
+
+/// How far the node is on its way out of the pool. True: nothing keeps it.
+bool NodeUpkeep::drain(const era::Tables& tables, u32 node) {
+    if (!draining_of(tables, node).wished) return false;
     u64 clients = 0;
     for (u32 i = 1; i <= context().max_clients; ++i)
         clients += client_at(i).state.load() != static_cast<u32>(ClientState::free);
-    done.drained = tell_draining(membership->tables(), membership->node(), clients,
-                                 sharing().deferred.count.load());
+    return tell_draining(tables, node, clients, sharing().deferred.count.load());
 }
 
 /// Before anybody else may act, our clients share nothing with other nodes any more.

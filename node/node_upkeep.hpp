@@ -24,6 +24,7 @@ class NodeUpkeep {
   private:
     void set_apart(bool apart);
     bool settle_lingering();
+    static bool drain(const era::Tables& tables, u32 node);
     u32 next_ring() const;
 
     PoolMember& member_;

@@ -9,19 +9,15 @@
 
 #include "dsm-core/sharing/format.hpp"
 #include "node/context_state.hpp"
+#include "node/quiet_moment.hpp"
 
 namespace aep {
 
 namespace {
 
-/// Whether somebody may be in the middle of a change with locks that have been taken from him.
-bool is_anybody_halfway() {
-    for (u32 i = 0; i < context().max_slots; ++i)
-        if (slot_at(i).turns.load(std::memory_order_acquire) % 2 != 0) return true;
-    return false;
-}
-
-void free_if_stray(SlotLock& lock, const std::string& which, const Log& log) {
+/// `index`: of several; NONE: there is one of them. The name is made for the message alone: thousands are looked at a sweep.
+constexpr u32 NONE = ~u32{0};
+void free_if_stray(SlotLock& lock, const char* which, u32 index, const Log& log) {
     const u32 holder = lock.holder();
     if (holder == SlotLock::NO_SLOT || is_poisoned()) return;
     if (holder < context().max_slots) {
@@ -34,10 +30,11 @@ void free_if_stray(SlotLock& lock, const std::string& which, const Log& log) {
             sequence.load(std::memory_order_acquire) != before)
             return;
     }
-    const std::string text = fmt::format(
-        "{} names slot {}, which is in no operation: a client wrote that there", which, holder);
+    const std::string text =
+        fmt::format("{}{} names slot {}, which is in no operation: a client wrote that there",
+                    which, index == NONE ? "" : fmt::format(" {}", index), holder);
     // Whoever had it before is in the middle of something, and nobody knows who that was.
-    if (is_anybody_halfway()) {
+    if (!QuietMoment().began()) {
         log(LogLevel::error, text + ", while somebody else held it");
         poison(std::min(holder, host_slot()), log);
     } else if (lock.give_up_of(holder)) {
@@ -49,15 +46,16 @@ void free_if_stray(SlotLock& lock, const std::string& which, const Log& log) {
 
 void free_stray_locks(const Log& log) {
     ShareHeader& s = sharing();
-    free_if_stray(s.names, "the lock of names", log);
-    free_if_stray(s.records, "the lock of records", log);
-    free_if_stray(s.numbers, "the lock of numbers", log);
-    free_if_stray(s.lingering, "the lock of what lingers", log);
-    for (u32 i = 0; i <= context().max_clients; ++i)
-        free_if_stray(share_client(i).lock.taken(), fmt::format("the lock of client {}", i), log),
-            free_if_stray(share_client(i).inbox, fmt::format("the inbox of client {}", i), log);
+    free_if_stray(s.names, "the lock of names", NONE, log);
+    free_if_stray(s.records, "the lock of records", NONE, log);
+    free_if_stray(s.numbers, "the lock of numbers", NONE, log);
+    free_if_stray(s.lingering, "the lock of what lingers", NONE, log);
+    for (u32 i = 0; i <= context().max_clients; ++i) {
+        free_if_stray(share_client(i).lock.taken(), "the lock of client", i, log);
+        free_if_stray(share_client(i).inbox, "the inbox of client", i, log);
+    }
     for (u32 i = 0; i < STRIPES; ++i)
-        free_if_stray(stripe_at(i).lock, fmt::format("the lock of stripe {}", i), log);
+        free_if_stray(stripe_at(i).lock, "the lock of stripe", i, log);
 }
 
 }  // namespace aep

@@ -12,15 +12,8 @@ inline constexpr long SYS_MEMBARRIER = 324;
 inline constexpr long MEMBARRIER_GLOBAL_EXPEDITED = 2;
 inline constexpr long MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 4;
 
-/// membarrier(2) by hand, as futex().
-inline long membarrier(long command) {
-    long result;
-    asm volatile("syscall"
-                 : "=a"(result)
-                 : "a"(SYS_MEMBARRIER), "D"(command), "S"(0L), "d"(0L)
-                 : "rcx", "r11", "memory");
-    return result;
-}
+/// membarrier(2).
+inline long membarrier(long command) { return system_call(SYS_MEMBARRIER, command, 0, 0, 0); }
 }  // namespace detail
 
 /// From now on barrier_in_every_thread() is one in this process' threads, too, until it calls exec. False: the system does
@@ -35,8 +28,7 @@ inline void barrier_in_every_thread() {
     if (detail::membarrier(detail::MEMBARRIER_GLOBAL_EXPEDITED) == 0) return;
     // Not permitted to this process, though to others: meanwhile each processor has been interrupted, or its thread changed.
     constexpr detail::Timespec SEVERAL_TICKS{0, 50'000'000};
-    std::atomic<u32> nobody{0};
-    detail::futex(&nobody, detail::FUTEX_WAIT, 0, &SEVERAL_TICKS);
+    detail::nap(SEVERAL_TICKS);
 }
 
 }  // namespace aep

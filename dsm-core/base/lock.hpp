@@ -27,17 +27,27 @@ struct Timespec {
     long seconds, nanoseconds;
 };
 
-/// futex(2) by hand: the core uses no libc and must leave errno alone. Interrupted waits are
-/// retried by the caller. `timeout`: of a wait; null: none.
-inline void futex(std::atomic<u32>* word, int op, u32 value, const Timespec* timeout = nullptr) {
+/// By hand: the core uses no libc and must leave errno alone. -errno, or what the call returns.
+inline long system_call(long number, long a, long b, long c, long d) {
     long result;
-    register const Timespec* wait asm("r10") = timeout;
+    register long fourth asm("r10") = d;
     asm volatile("syscall"
                  : "=a"(result)
-                 : "a"(SYS_FUTEX), "D"(word), "S"(static_cast<long>(op)),
-                   "d"(static_cast<long>(value)), "r"(wait)
+                 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(fourth)
                  : "rcx", "r11", "memory");
-    (void)result;
+    return result;
+}
+
+/// futex(2). Interrupted waits are retried by the caller. `timeout`: of a wait; null: none.
+inline void futex(std::atomic<u32>* word, int op, u32 value, const Timespec* timeout = nullptr) {
+    system_call(SYS_FUTEX, reinterpret_cast<long>(word), op, static_cast<long>(value),
+                reinterpret_cast<long>(timeout));
+}
+
+/// Sleeps so long, or less if a signal comes.
+inline void nap(const Timespec& time) {
+    std::atomic<u32> nobody{0};
+    futex(&nobody, FUTEX_WAIT, 0, &time);
 }
 }  // namespace detail
 

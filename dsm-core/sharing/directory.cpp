@@ -12,8 +12,7 @@ void pause_after(u32 looks) {
     constexpr u32 SPINS = 1000;
     constexpr detail::Timespec NAP{0, 1'000'000};
     if (looks % SPINS != SPINS - 1) return __builtin_ia32_pause();
-    std::atomic<u32> nobody{0};
-    detail::futex(&nobody, detail::FUTEX_WAIT, 0, &NAP);
+    detail::nap(NAP);
 }
 
 /// Looks at a claim that another node has to decide first: a fifth of a second.

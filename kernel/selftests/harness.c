@@ -162,6 +162,15 @@ const char* cgroup(const char* file) {
     return path;
 }
 
+bool populated(void) {
+    char text[128] = "";
+    int fd = open(cgroup("cgroup.events"), O_RDONLY | O_CLOEXEC);
+    ssize_t got = read(fd, text, sizeof text - 1);
+
+    close(fd);
+    return got <= 0 || !strstr(text, "populated 0");
+}
+
 long deferrals(void) { return read_number("/sys/kernel/mm/aep/deferrals"); }
 long expirations(void) { return read_number("/sys/kernel/mm/aep/expirations"); }
 

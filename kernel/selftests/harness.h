@@ -97,6 +97,8 @@ volatile char* new_data(size_t size);
 void hold_in_another_thread(struct request* r);
 /* The path of a file of the tests' control group. */
 const char* cgroup(const char* file);
+/* Whether a process of the test's cgroup is left. */
+bool populated(void);
 
 /* How many times threads have been deferred; and expired. */
 long deferrals(void);

@@ -134,15 +134,6 @@ static void body_hostile(struct request* r) {
     _exit(5);
 }
 
-static bool populated(void) {
-    char text[128] = "";
-    int fd = open(cgroup("cgroup.events"), O_RDONLY | O_CLOEXEC);
-    ssize_t got = read(fd, text, sizeof text - 1);
-
-    close(fd);
-    return got <= 0 || !strstr(text, "populated 0");
-}
-
 static bool sleeps_in_read(pid_t pid, pid_t tid) {
     char path[64], text[128] = "";
     int fd;

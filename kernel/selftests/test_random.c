@@ -89,15 +89,6 @@ static void body_random(struct request* r) {
     for (r->inside = 1;; r->steps++) call_at_random(any(2) ? text : random_gadget);
 }
 
-static bool populated(void) {
-    char text[128] = "";
-    int fd = open(cgroup("cgroup.events"), O_RDONLY | O_CLOEXEC);
-    ssize_t got = read(fd, text, sizeof text - 1);
-
-    close(fd);
-    return got <= 0 || !strstr(text, "populated 0");
-}
-
 /* A stopped, frozen or traced one can be killed as well. */
 static bool ends_when_killed(int context, unsigned long seed) {
     struct timespec a_moment = {.tv_nsec = 1 + (long)any(60000000)};

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,18 +35,9 @@ class Pair {
             throw std::runtime_error("no pipe");
         pid_ = fork();
         if (pid_ == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            std::vector<std::string> environment = setup.environment;
-            environment.push_back("LD_PRELOAD=" + setup.library.string());
-            std::vector<char*> pointers;
-            for (std::string& s : environment) pointers.push_back(s.data());
-            pointers.push_back(nullptr);
             dup2(in[0], 0);
             dup2(out[1], 1);
-            const std::string rounds = fmt::to_string(ROUNDS);
-            const char* arguments[] = {program.c_str(), rounds.c_str(), nullptr};
-            execve(program.c_str(), const_cast<char**>(arguments), pointers.data());
-            _exit(97);
+            become_client(setup, program, {fmt::to_string(ROUNDS)});
         }
         close(in[0]);
         close(out[1]);

@@ -32,24 +32,12 @@ constexpr int OWN_DEATH_MS = 3'000;
 
 [[noreturn]] void become_victim(const VictimSetup& setup, std::uint64_t seed, const Death& death,
                                 unsigned microseconds, int ready) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    std::vector<std::string> environment = setup.environment;
-    environment.push_back("LD_PRELOAD=" + setup.library.string());
-    std::vector<char*> pointers;
-    pointers.reserve(environment.size() + 1);
-    for (std::string& s : environment) pointers.push_back(s.data());
-    pointers.push_back(nullptr);
-    const std::string threads = fmt::to_string(setup.threads);
-    const std::string seed_text = fmt::to_string(seed);
-    const std::string moment = fmt::to_string(microseconds);
-    const std::string name(death.name);
-    const char* arguments[] = {setup.program.c_str(), threads.c_str(), seed_text.c_str(),
-                               name.c_str(),          moment.c_str(),  nullptr};
     if (death.name == "oom" && setup.oom_group)
         std::ofstream(*setup.oom_group / "cgroup.procs") << getpid() << std::flush;
     dup2(ready, 3);
-    execve(setup.program.c_str(), const_cast<char**>(arguments), pointers.data());
-    _exit(97);
+    become_client(setup, setup.program,
+                  {fmt::to_string(setup.threads), fmt::to_string(seed), std::string(death.name),
+                   fmt::to_string(microseconds)});
 }
 
 /// Writes a breakpoint over a one-byte instruction of a process that is stopped and traced.
@@ -61,6 +49,24 @@ bool set_breakpoint(pid_t pid, std::uint64_t address) {
 }
 
 }  // namespace
+
+void become_client(const VictimSetup& setup, const std::filesystem::path& program,
+                   const std::vector<std::string>& arguments) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const auto pointers_to = [](std::vector<std::string>& all) {
+        std::vector<char*> pointers;
+        pointers.reserve(all.size() + 1);
+        for (std::string& one : all) pointers.push_back(one.data());
+        pointers.push_back(nullptr);
+        return pointers;
+    };
+    std::vector<std::string> environment = setup.environment;
+    environment.push_back("LD_PRELOAD=" + setup.library.string());
+    std::vector<std::string> words{program.string()};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    execve(program.c_str(), pointers_to(words).data(), pointers_to(environment).data());
+    _exit(97);
+}
 
 Victim::Victim(const VictimSetup& setup, std::uint64_t seed, const Death& death,
                unsigned microseconds) {

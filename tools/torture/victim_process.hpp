@@ -24,6 +24,11 @@ struct VictimSetup {
     std::optional<std::filesystem::path> oom_group;  // a memory cgroup with a small limit
 };
 
+/// Becomes that program, as a client under the library, with `arguments` after its name. For a child after a fork; it dies with
+/// its parent. Does not return: the status is 97 if it cannot be.
+[[noreturn]] void become_client(const VictimSetup& setup, const std::filesystem::path& program,
+                                const std::vector<std::string>& arguments);
+
 class Victim {
   public:
     /// Starts one and waits until its threads work, 10 s at most. Throws std::runtime_error if it

@@ -12,6 +12,7 @@
 
 #include "dsm-core/base/copied.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
+#include "dsm-core/sharing/inbox.hpp"
 #include "dsm-core/sharing/records.hpp"
 #include "node/quiet_moment.hpp"
 #include "node/reference_tree.hpp"
@@ -39,6 +40,7 @@ class Walk {
         free_holders_.assign(holders_ + 1, false);
         of_owners_.assign(exports_ + 1, false);
         for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
+        further_inboxes_of_nobody();
         for (u32 i = 1; i <= exports_ && !over(); ++i) {
             const ExportFields e = copied<ExportFields>(export_at(i));
             if (e.group == i && is_whole(e)) group(i, e);
@@ -160,22 +162,14 @@ class Walk {
 
     void client(u32 index) {
         const ShareClient& c = share_client(index);
-        if (c.open.load() == 0) {
+        if (!c.takes_part()) {
             const bool left = has_shares(c);
             // A dead client that is being taken back may still have some.
             if (client_at(index).state.load() == static_cast<u32>(ClientState::free))
                 wrong(named("client", index), "it is gone, but has references", left, 0);
             if (!left) return;
         }
-        u32 gaps = 0;
-        each_message(index, [&](u32 place, const Message& m) {
-            if (place != 0 && m.object == NO_RECORD)
-                ++gaps;
-            else
-                count(named("client", index), m.object, 1);
-        });
-        wrong(named("client", index), "the count of messages that were taken early is wrong",
-              c.gaps.load(), gaps);
+        each_inbox(index, [&](u32 number) { inbox(number); });
         u64 held = 0;
         each_holder(named("client", index), c.first_reference.load(), [&](u32 at, const Holder& h) {
             wrong(named("holder", at), "it holds nothing", h.count == 0, 0);
@@ -202,6 +196,40 @@ class Walk {
             ++owned_;
         }
         wrong(where, "the count of its exports is wrong", c.exports.load(), owned_ - owned_before);
+    }
+
+    void inbox(u32 number) {
+        const Inbox& in = inbox_at(number);
+        const std::string where = named(number < FIRST_FURTHER ? "client" : "inbox", number);
+        u32 gaps = 0, kib = 0;
+        each_message_in(number, [&](u32 place, const Message& m) {
+            if (place != 0 && m.object == NO_RECORD) {
+                ++gaps;
+                return;
+            }
+            count(where, m.object, 1);
+            if (m.object <= exports_)
+                kib += kib_of(copied<ExportFields>(export_at(m.object)).bytes);
+        });
+        wrong(where, "the count of messages that were taken early is wrong", in.gaps.load(), gaps);
+        wrong(where, "it is said to have another number of KiB", in.kib.load(), kib);
+    }
+
+    /// Whose list a further one is on says it.
+    void further_inboxes_of_nobody() {
+        std::vector<bool> listed(further_inboxes(context().max_clients));
+        for (u32 c = 1; c <= context().max_clients; ++c)
+            each_inbox(c, [&](u32 number) {
+                if (number >= FIRST_FURTHER) listed[number - FIRST_FURTHER] = true;
+            });
+        for (u32 i = 0; i < listed.size(); ++i) {
+            const Inbox& in = inbox_at(FIRST_FURTHER + i);
+            if (listed[i]) continue;
+            const std::string where = named("inbox", FIRST_FURTHER + i);
+            wrong(where, "it is on no client's list, but a client's", in.client.load(), 0);
+            wrong(where, "it is nobody's, but open", in.open.load(), 0);
+            wrong(where, "it is nobody's, but has messages", in.messages.load(), 0);
+        }
     }
 
     /// References that a holder or a message is.
@@ -324,7 +352,7 @@ class Walk {
 
     /// A client whose exports have lost their owner, and whose chunks are still to be kept.
     static bool still_dying(u32 owner) {
-        return owner != 0 && owner <= context().max_clients && share_client(owner).open.load() == 0;
+        return owner != 0 && owner <= context().max_clients && !share_client(owner).takes_part();
     }
 
     Findings& found_;

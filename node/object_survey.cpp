@@ -150,7 +150,7 @@ class Survey {
             ++c.objects_held;
             c.bytes_held += known->second.bytes;
         });
-        if (share_client(index).open.load() == 0 && c.messages == 0 && c.objects_held == 0) return;
+        if (!share_client(index).takes_part() && c.messages == 0 && c.objects_held == 0) return;
         place_of_[index] = out_.clients.size();
         out_.clients.push_back(std::move(c));
     }
@@ -236,7 +236,7 @@ ClientShares shares_of(u32 client) {
     ClientShares c;
     c.client = client;
     const ShareClient& s = share_client(client);
-    if (s.open.load() != 0) {
+    if (s.takes_part()) {
         const ClientName name = s.name();
         c.name = printable(name.text, sizeof name.text);
     }

@@ -37,15 +37,35 @@ void each_reference(u32 tree, ComeBy&& come_by, OnBranch&& on_branch, OnHolder&&
     }
 }
 
-/// Calls `f(place, message)` for each place of the client's mailbox that is in use, the oldest first, with copies: one that refers
+/// Calls `f(inbox)` with the number of each of the client's, the main one first; of a list that was written over with some again, but no
+/// more than there can be.
+template <class F>
+void each_inbox(u32 client, F&& f) {
+    f(client);
+    u32 further = share_client(client).inbox.next.load();
+    for (u32 n = 0; n < MOST_INBOXES && further >= FIRST_FURTHER && is_inbox(further); ++n) {
+        const Inbox& in = inbox_at(further);
+        if (in.client.load() != client) return;
+        f(further);
+        further = in.next.load();
+    }
+}
+
+/// Calls `f(place, message)` for each place of an inbox that is in use, the oldest first, with copies: one that refers
 /// to NO_RECORD was taken before older ones. What they refer to is not judged.
 template <class F>
+void each_message_in(u32 inbox, F&& f) {
+    const Inbox& in = inbox_at(inbox);
+    const u32 first = in.first_message.load() % MAILBOX_MESSAGES;
+    const u32 messages = std::min(in.messages.load(), MAILBOX_MESSAGES);
+    for (u32 i = 0; i < messages; ++i) f(i, copied(ring_of(inbox)[(first + i) % MAILBOX_MESSAGES]));
+}
+
+/// Calls `f(place, message)` for all of the client's inboxes.
+template <class F>
 void each_message(u32 client, F&& f) {
-    const ShareClient& c = share_client(client);
-    const u32 first = c.first_message.load() % MAILBOX_MESSAGES;
-    const u32 messages = std::min(c.messages.load(), MAILBOX_MESSAGES);
-    for (u32 i = 0; i < messages; ++i)
-        f(i, copied(mailbox_of(client)[(first + i) % MAILBOX_MESSAGES]));
+    each_inbox(
+        client, [&](u32 inbox) { each_message_in(inbox, f); });
 }
 
 }  // namespace aep

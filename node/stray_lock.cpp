@@ -52,8 +52,10 @@ void free_stray_locks(const Log& log) {
     free_if_stray(s.lingering, "the lock of what lingers", NONE, log);
     for (u32 i = 0; i <= context().max_clients; ++i) {
         free_if_stray(share_client(i).lock.taken(), "the lock of client", i, log);
-        free_if_stray(share_client(i).inbox, "the inbox of client", i, log);
+        free_if_stray(share_client(i).inbox.lock, "the inbox of client", i, log);
     }
+    for (u32 i = 0; i < further_inboxes(context().max_clients); ++i)
+        free_if_stray(inbox_at(FIRST_FURTHER + i).lock, "the lock of further inbox", i, log);
     for (u32 i = 0; i < STRIPES; ++i)
         free_if_stray(stripe_at(i).lock, "the lock of stripe", i, log);
 }

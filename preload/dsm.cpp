@@ -7,9 +7,9 @@
 #include "preload/errno_result.hpp"
 #include "preload/export.hpp"
 #include "preload/fill_info.hpp"
+#include "preload/messages.hpp"
 #include "shim/context/join.hpp"
 #include "shim/driver/allocator.hpp"
-#include "shim/sharing/guests.hpp"
 #include "shim/sharing/sendable.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/sharing.hpp"
@@ -32,18 +32,6 @@ void* for_client(usize size, usize alignment, usize used, F&& allocate_it) {
     return nullptr;
 }
 
-/// Calls f(bytes) for what can be sent: an own block, marked, or perhaps one that was received (0).
-template <class F>
-int with_object(void* object, F&& f) {
-    if (!sharing_open.load(std::memory_order_acquire)) return errno_result(-ENOTCONN);
-    if (object == nullptr) return errno_result(-EINVAL);
-    const usize bytes = mark_shared(object);
-    // What was exported before a fork still is: the operation finds it.
-    if (bytes != 0 && !can_be_shared(object, bytes) && share_query(object).own == 0)
-        return errno_result(-EXDEV);
-    return errno_result(f(bytes));
-}
-
 /// Not: a block of its own heap to which it has dropped its references, and others have some.
 bool may_use(const void* object) {
     if (!may_be_shared(object)) return true;
@@ -55,6 +43,8 @@ bool may_use(const void* object) {
 
 AEP_EXPORT int dsm_attach(const char* name) noexcept { return errno_result(share_attach(name)); }
 
+AEP_EXPORT int dsm_detach(void) noexcept { return errno_result(share_detach()); }
+
 AEP_EXPORT dsm_id dsm_self(void) noexcept {
     const u64 self = share_self().bits;
     if (self == 0) errno = ENOTCONN;
@@ -65,6 +55,11 @@ AEP_EXPORT dsm_id dsm_lookup(const char* name) noexcept {
     const u64 found = share_lookup(name).bits;
     if (found == 0) errno = this_client.attached ? ENOENT : ENOTCONN;
     return found;
+}
+
+AEP_EXPORT dsm_id dsm_lookup_wait(const char* name, int timeout_ms) noexcept {
+    ShareId found{};
+    return errno_result(share_lookup_wait(name, timeout_ms, found)) == 0 ? found.bits : 0;
 }
 
 AEP_EXPORT void* dsm_malloc(size_t size) noexcept {
@@ -138,22 +133,12 @@ AEP_EXPORT int dsm_send_wait(dsm_id to, void* object, int timeout_ms) noexcept {
 
 AEP_EXPORT int dsm_send_message(dsm_id to, void* object, const struct dsm_label* label,
                                 int timeout_ms, unsigned flags) noexcept {
-    Label said;
-    if (label != nullptr)
-        said = {.tag = label->tag, .type = label->type, .version = label->version};
-    if ((flags & ~DSM_DROP) != 0 || (label != nullptr && label->reserved != 0))
-        return errno_result(-EINVAL);
-    const int sent = with_object(object, [&](usize bytes) {
-        return share_send(ShareId{to}, object, bytes, timeout_ms, said);
-    });
-    if (sent != 0 || (flags & DSM_DROP) == 0) return sent;
-    dsm_free(object);  // the reference that the send has just found
-    return 0;
+    return send_as({}, {to}, object, label, timeout_ms, flags);
 }
 
 AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) noexcept {
     Received received;
-    if (errno_result(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
+    if (errno_result(share_receive({.from = {from}}, timeout_ms, received)) != 0) return nullptr;
     if (info != nullptr) {
         *info = {.sender = received.sender.bits,
                  .size = received.bytes,
@@ -164,19 +149,7 @@ AEP_EXPORT void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) no
 
 AEP_EXPORT void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
                                   size_t size) noexcept {
-    if (size > MOST_INFO_BYTES) {
-        errno = EINVAL;
-        return nullptr;
-    }
-    Received received;
-    if (errno_result(share_receive(ShareId{from}, timeout_ms, received)) != 0) return nullptr;
-    const struct dsm_message all {
-        .sender = received.sender.bits, .size = received.bytes,
-        .group = static_cast<dsm_group*>(received.group), .tag = received.label.tag,
-        .type = received.label.type, .version = received.label.version, .reserved = 0
-    };
-    fill_info(message, size, all);
-    return received.object;
+    return receive_at({}, {from}, timeout_ms, message, size);
 }
 
 AEP_EXPORT int dsm_expect(const struct dsm_message* message, uint64_t type, uint32_t version,

@@ -22,7 +22,9 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
             return "a signal handler ran while it waited";
         case EINVAL:
             return "a bad argument: not the start of a live object that this process allocated or "
-                   "received, or a name that is empty or longer than 31 bytes";
+                   "received, a name that is empty or longer than 31 bytes, or no open mailbox of "
+                   "this "
+                   "process";
         case EMFILE:
         case ENFILE:
             return "no file descriptor is left";
@@ -36,7 +38,7 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case ENOMEM:
             return "out of memory, or over a limit of the client, the context or the pool";
         case ENOSPC:
-            return "the pool has no room left";
+            return "the pool has no room left, or the context no further mailbox";
         case ENOTCONN:
             return "this process is not a client of a context, or has not called dsm_attach";
         case ENOTRECOVERABLE:
@@ -47,7 +49,9 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case EPROTOTYPE:
             return "the message is of another type or version than what was expected";
         case ESRCH:
-            return "no such client, or it is dead or has not called dsm_attach";
+            return "no such client, or it is dead or takes no part (dsm_attach), or that mailbox "
+                   "is "
+                   "closed";
         case ESTALE:
             return "this node was declared dead by others";
         case ETIMEDOUT:

@@ -16,19 +16,19 @@ struct ShareName {
     friend constexpr bool operator==(const ShareName&, const ShareName&) = default;
 };
 
-/// A client in a message or a call: its index and its generation, so that an id never names another
-/// client later; and its node, if other nodes can know it.
+/// An inbox in a message or a call, mostly a client's main one: its number and its generation, so that an id never names another
+/// one later; and its node, if other nodes can know it.
 struct ShareId {
     u64 bits;
-    u32 client() const { return static_cast<u32>(bits) & 0xffff; }
+    u32 inbox() const { return static_cast<u32>(bits) & 0xffff; }
     u32 generation() const { return static_cast<u32>(bits >> 32); }
     /// era::NO_NODE: of a context that shares with no other node.
     u32 node() const { return (static_cast<u32>(bits >> 16) & 0xff) - 1; }
     /// The last bits of the node's generation.
     u32 node_generation() const { return static_cast<u32>(bits >> 24) & 0xff; }
-    static constexpr ShareId make(u32 client, u32 generation, u32 node, u32 node_generation) {
+    static constexpr ShareId make(u32 inbox, u32 generation, u32 node, u32 node_generation) {
         return {u64{generation} << 32 | (node_generation & 0xff) << 24 | ((node + 1) & 0xff) << 16 |
-                client};
+                inbox};
     }
     friend constexpr bool operator==(ShareId, ShareId) = default;
 };
@@ -55,22 +55,24 @@ struct Open {
     friend constexpr bool operator==(const Open&, const Open&) = default;
 };
 
-/// Lays a reference down in another client's mailbox. The caller keeps its own.
+/// Lays a reference down in an inbox. The caller keeps its own.
 struct Send {
     static constexpr const char* NAME = "send";
     uptr object = 0;
     ShareId to{};
-    u64 bytes = 0;  // of the object, if it has not been sent before
+    u64 bytes = 0;  // of the object, if it is the caller's own memory
     Label label{};
-    using Reply = Done;  // gone: no such client, or it does not take part; full; not_held;
+    u32 as = 0;  // further inbox of the caller's that answers are to come to; 0: its main one
+    using Reply = Done;  // gone: no such inbox, or it is not open; full; not_held;
                          // need_records; limit
     friend constexpr bool operator==(const Send&, const Send&) = default;
 };
 
-/// Takes the oldest message out of the caller's mailbox.
+/// Takes the oldest message out of one of the caller's inboxes.
 struct Receive {
     static constexpr const char* NAME = "receive";
     ShareId from{};  // whose messages alone count; 0: anybody's
+    u32 at = 0;      // further inbox; 0: the main one
     struct Reply {
         Status status = Status::ok;  // miss: no message; gone: none, and the named sender is no
                                      // more; need_records
@@ -135,6 +137,35 @@ struct AddRecords {
 struct Watch {
     static constexpr const char* NAME = "watch";
     using Reply = Done;  // gone
+};
+
+/// The caller has that further inbox, if nobody has it. One that it has already, and that is empty, goes on under another id: what is
+/// sent to the former one comes no more. Its ring is present.
+struct OpenInbox {
+    static constexpr const char* NAME = "open_inbox";
+    u32 inbox = 0;
+    struct Reply {
+        Status status = Status::ok;  // exists: somebody has it; miss: there is no such one; gone;
+                                     // busy: the caller has it, and it is not empty
+        ShareId id{};
+    };
+};
+
+/// One of the caller's inboxes takes no messages any more, and those that it has are dropped, so many at a time. The main one: the
+/// client takes no part any more, and keeps what it holds; a further one is nobody's afterwards.
+struct CloseInbox {
+    static constexpr const char* NAME = "close_inbox";
+    u32 inbox = 0;
+    using Reply = Done;  // ok: again; miss: done; gone: it is not the caller's
+};
+
+/// How much one of the caller's inboxes takes: with messages about as much memory, no more that are about any. Less than it has: no
+/// more until it has less.
+struct LimitInbox {
+    static constexpr const char* NAME = "limit_inbox";
+    u32 inbox = 0;
+    u32 most_kib = 0;    // 0: any number
+    using Reply = Done;  // gone: it is not the caller's
 };
 
 /// Gives up the node's references that nobody of it needs any more.
@@ -248,6 +279,6 @@ struct CountUnknown {
 using ShareOperations =
     OperationList<0x200, Open, Send, Receive, Reference, Drop, Query, TakeReturned, AddRecords,
                   Watch, Settle, Tidy, Leave, FinishAway, MakeGroup, FindGroup, ExtendGroup,
-                  SetRoot, SetWriter, TakeGroup, CountUnknown>;
+                  SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox, CloseInbox, LimitInbox>;
 
 }  // namespace aep::op

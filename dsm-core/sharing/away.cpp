@@ -5,7 +5,7 @@
 
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/directory.hpp"
-#include "dsm-core/sharing/inbox.hpp"
+#include "dsm-core/sharing/inbox_ops.hpp"
 #include "dsm-core/sharing/transit.hpp"
 
 namespace aep {
@@ -85,6 +85,7 @@ struct SendBegun {
     Status status = Status::poisoned;  // ok: the export is pinned, and has a number
     bool again = false;  // another operation is at a transaction with the object, which ends
     bool first = false;  // the node's own reference is still to be made
+    ShareId from{};
     Pin pin{};
 };
 
@@ -92,7 +93,8 @@ SendBegun begin_send(Caller caller, const op::Send& o, const era::Tables& t) {
     const u32 client = caller.client;
     Turn turn(caller);
     if (!turn.client(client)) return {};
-    if (share_client(client).open == 0 || !is_reachable(t, o.to)) return {.status = Status::gone};
+    const u32 as = o.as == 0 ? client : o.as;
+    if (!is_inbox_of(client, as) || !is_reachable(t, o.to)) return {.status = Status::gone};
     u32 holder = NO_RECORD;
     const Status status = find_held(turn, client, o.object, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
@@ -116,7 +118,8 @@ SendBegun begin_send(Caller caller, const op::Send& o, const era::Tables& t) {
         tell_head(t, index);
     }
     if (first) e.node_ref = NodeRef::taking;
-    SendBegun begun{.status = Status::ok, .first = first, .pin = Pin(caller, index)};
+    SendBegun begun{
+        .status = Status::ok, .first = first, .from = id_of(as), .pin = Pin(caller, index)};
     AEP_AWAY_CRASH_POINT("away: number taken");
     return begun;
 }
@@ -159,7 +162,7 @@ op::Send::Reply send_away(Caller caller, const op::Send& o) {
             AEP_AWAY_CRASH_POINT("away: created");
         }
         const era::Status sent =
-            era::send(lane, to.node(), object, {to.bits, id_of(caller.client).bits, o.label});
+            era::send(lane, to.node(), object, {to.bits, begun.from.bits, o.label});
         if (sent == era::Status::ok) AEP_AWAY_CRASH_POINT("away: message sent");
         return sent;
     });
@@ -212,7 +215,7 @@ ReceiveBegun begin_receive(Caller caller, const era::RemoteMessage& w) {
     const u32 client = caller.client;
     Turn turn(caller);
     if (!turn.clients(0, client)) return {};
-    if (share_client(client).open == 0) return {.status = Status::gone};
+    if (!share_client(client).takes_part()) return {.status = Status::gone};
     if (const Status supplied = supply(turn, client, 2, true); supplied != Status::ok)
         return {.status = supplied};
     u32 index = export_of_object(w.object).load();
@@ -234,16 +237,17 @@ ReceiveBegun begin_receive(Caller caller, const era::RemoteMessage& w) {
 
 /// The message's reference is the client's. If another thread of its has used up the records that were at hand before, it is a
 /// message of this node's now. Under the locks of the client, its inbox and the export.
-op::Receive::Reply take_over(u32 client, const era::RemoteMessage& w, u32 index, bool supplied) {
+op::Receive::Reply take_over(u32 client, u32 at, const era::RemoteMessage& w, u32 index,
+                             bool supplied) {
     Export& e = export_at(index);
-    const bool lost = !supplied && share_client(client).messages == MAILBOX_MESSAGES;
+    const bool lost = !supplied && inbox_at(at).messages == MAILBOX_MESSAGES;
     if (e.address == 0 || lost) return {.status = Status::gone};
     e.state = static_cast<u32>(ExportState::live);  // it may have lingered
     ++e.references;
     ++sharing().came_in;
     if (!supplied) {
-        lay_down(client, {index, w.envelope.label.version, w.envelope.from, w.envelope.label.tag,
-                          w.envelope.label.type});
+        lay_down(at, {index, w.envelope.label.version, w.envelope.from, w.envelope.label.tag,
+                      w.envelope.label.type});
         return {.status = Status::need_records};
     }
     if (const u32 holder = find_holder(client, index); holder != NO_RECORD)
@@ -260,7 +264,7 @@ op::Receive::Reply take_over(u32 client, const era::RemoteMessage& w, u32 index,
 }
 
 /// The last step: the client has a reference, if the message was ours.
-bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
+bool end_receive(Caller caller, u32 at, const era::Tables& t, const era::RemoteMessage& w,
                  ReceiveBegun& begun, era::Status status, op::Receive::Reply& reply) {
     const bool taken = status == era::Status::ok;
     const ObjectFacts facts = facts_of(t, w.object);
@@ -268,7 +272,7 @@ bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& 
     Turn turn(caller);
     LockList locks;
     if (begun.first && taken) add_locks_to_learn(facts, locks);
-    locks.add_inbox(caller.client);
+    locks.add_inbox(at);
     Status supplied = Status::ok;
     const auto supply_anew = [&] {
         supplied = supply(turn, caller.client, 1, true);
@@ -284,7 +288,7 @@ bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& 
         return true;
     }
     if (taken)
-        reply = take_over(caller.client, w, index, supplied == Status::ok);
+        reply = take_over(caller.client, at, w, index, supplied == Status::ok);
     else
         reply.status = status == era::Status::fenced ? status_of(status) : Status::miss;
     if (!begun.pin.release(turn)) {
@@ -295,7 +299,7 @@ bool end_receive(Caller caller, const era::Tables& t, const era::RemoteMessage& 
 }
 
 /// Takes one message. True: `reply` is the answer.
-bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
+bool accept(Caller caller, u32 at, const era::Tables& t, const era::RemoteMessage& w,
             op::Receive::Reply& reply) {
     if (w.object >= t.shape.objects) return false;  // another machine's word is not believed
     ReceiveBegun begun;
@@ -312,7 +316,7 @@ bool accept(Caller caller, const era::Tables& t, const era::RemoteMessage& w,
         AEP_AWAY_CRASH_POINT("away: message taken");
     else
         AEP_AWAY_CRASH_POINT("away: message dropped");
-    return end_receive(caller, t, w, begun, status, reply) || status == era::Status::fenced;
+    return end_receive(caller, at, t, w, begun, status, reply) || status == era::Status::fenced;
 }
 
 }  // namespace
@@ -321,12 +325,13 @@ op::Receive::Reply receive_from_away(Caller caller, const op::Receive& o) {
     const u32 client = caller.client;
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
-    const ShareId own = id_of(client);
+    const u32 at = o.at == 0 ? client : o.at;
+    const ShareId own = id_of(at);  // the client's: receive_here() has looked
     op::Receive::Reply reply{.status = Status::miss};
     if (is_apart()) return {.status = is_elsewhere(o.from) ? Status::apart : Status::miss};
     const auto take = [&](const era::RemoteMessage& w) {
         return w.envelope.to == own.bits && (o.from.bits == 0 || w.envelope.from == o.from.bits) &&
-               accept(caller, t, w, reply);
+               accept(caller, at, t, w, reply);
     };
     const bool found = with_pool_memory([&](auto& memory) {
         // Not all begin with the same node.

@@ -12,7 +12,7 @@ inline constexpr const char* SHARE_CRASH_POINTS[] = {
     "share: holder made",  "share: reference dropped", "share: export removed",
     "share: group made",   "share: extent added",      "share: root set",
     "share: writer set",   "share: extent released",   "share: branch made",
-    "share: supply taken",
+    "share: supply taken", "share: inbox opened",      "share: inbox closed",
 };
 
 /// Those of what crosses nodes: hit where a context is one of several on a pool.

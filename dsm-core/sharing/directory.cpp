@@ -85,7 +85,7 @@ u32 generation_if_called(u32 client, const char* name) {
          ++looks) {
         const u64 before = version.load(std::memory_order_acquire);
         const bool called = is_called(c, name);
-        const u32 generation = c.generation.load();
+        const u32 generation = c.inbox.generation.load();
         // acquire: the version is looked at again after all that.
         std::atomic_thread_fence(std::memory_order_acquire);
         if (before % 2 == 0 && version.load(std::memory_order_relaxed) == before)
@@ -178,7 +178,7 @@ void announce(u32 client) {
         {
             const Change change(memory, entry);
             memory.store(entry.id, 0);
-            if (c.open != 0) {
+            if (c.takes_part()) {
                 put_copy(entry.name, c.name());
                 memory.store(entry.id, id_of(client).bits);  // release: after the name
             }
@@ -198,10 +198,21 @@ bool is_claiming(u32 client) {
     return entry.claim.load() != 0 || entry.version.load() % 2 != 0;
 }
 
+namespace {
+
+/// Whether the node has the generation that the id names.
+bool is_of_its_life(const era::Tables& t, ShareId id) {
+    const u32 generation = era::NodeWord{t.node(id.node()).load()}.generation();
+    return (generation & 0xff) == id.node_generation();
+}
+
+}  // namespace
+
 bool is_reachable(const era::Tables& t, ShareId id) {
     const u32 node = id.node();
-    if (node >= t.shape.nodes || id.client() >= t.shape.clients) return false;
-    return era::is_live(t, node) && t.client(node, id.client()).id.load() == id.bits;
+    if (node >= t.shape.nodes || !era::is_live(t, node)) return false;
+    if (id.inbox() >= FIRST_FURTHER) return is_of_its_life(t, id);
+    return id.inbox() < t.shape.clients && t.client(node, id.inbox()).id.load() == id.bits;
 }
 
 }  // namespace aep

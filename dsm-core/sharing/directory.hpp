@@ -34,7 +34,8 @@ void announce(u32 client);
 /// a change: announce() was not reached, or not finished.
 bool is_claiming(u32 client);
 
-/// Whether that client of another node takes part.
+/// Whether that inbox of another node is open. Of a further one nothing is known here but that its node is the same still: what is
+/// sent to one that is closed is dropped there.
 bool is_reachable(const era::Tables& tables, ShareId id);
 
 /// The client of this context with that name, which is not empty; 0: none, or the context is poisoned. Without the lock:

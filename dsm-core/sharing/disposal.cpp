@@ -38,7 +38,7 @@ void give_back(u32 index) {
     Export& e = export_at(index);
     const u32 keeper = keeper_of(e.owner);
     if (keeper == 0) return free_export(index);
-    ShareClient& owner = share_client(keeper);
+    Inbox& owner = share_client(keeper).inbox;
     e.state = static_cast<u32>(ExportState::returned);  // found, but held by nobody
     e.next_returned = owner.first_returned;
     owner.first_returned = index;
@@ -121,7 +121,7 @@ void add_locks_to_dispose(u32 client, u32 index, LockList& list, bool frees) {
 }
 
 Locked remove_returned(Turn& turn, u32 client, u64& address) {
-    ShareClient& own = share_client(client);
+    Inbox& own = share_client(client).inbox;
     if (!turn.inbox(client)) return Locked::given_up;
     const u32 object = own.first_returned;
     if (object == NO_RECORD) return Locked::nothing;

@@ -123,6 +123,35 @@ struct Supply {
     Logged<u32> next, end;  // never used: [next, end)
 };
 
+/// Where messages come to. A client has its *main* one, with the client's number, and may open *further* ones, say one a thread, whose
+/// numbers begin with FIRST_FURTHER. What others lay down for the client lies in its main one, too. Under its lock, but for what is
+/// said to be the client's as well.
+struct alignas(CACHE_LINE) Inbox {
+    SlotLock lock;
+    Logged<u32>
+        open;  // 1: it takes messages. Of a main one: from the client's first use of sharing to its death
+    Logged<u32> generation;  // of all that had this number; of a main one the client entry's
+    Logged<u32>
+        client;  // whose it is; 0: nobody's. Of a further one: changed under that one's lock, too
+    Logged<u32>
+        next;  // the client's next further one, or of the main one the first: under the client's lock, too
+    Logged<u32> first_message;  // place of the oldest message in the ring
+    Logged<u32> messages;       // places in use from there on
+    Logged<u32> gaps;           // of those such as a message was taken from before older ones
+    Logged<u32> kib;            // of the objects that messages are about: the sum of kib_of()
+    Logged<u32> most_kib;       // that it takes; 0: any number
+    Logged<u32>
+        first_returned;   // objects of the client's that nobody refers to any more. Of a main one
+    Logged<u32> watched;  // 1: somebody waits without the lock (op::Watch). Of a main one
+    // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
+    // Hints: a sequence that changes for nothing wakes somebody for nothing.
+    std::atomic<u32> arrivals;  // sequence: messages came
+    std::atomic<u32> arrival_waiters;
+    std::atomic<u32> departures;  // sequence: room came, or the client went
+    std::atomic<u32> departure_waiters;
+};
+static_assert(sizeof(Inbox) == CACHE_LINE);
+
 /// What a client has to do with sharing: a line of its own, one that others write, too, and what seldom changes. Client 0 is
 /// nobody: what it owns are orphans and other nodes' objects.
 struct alignas(64) ShareClient {
@@ -136,21 +165,7 @@ struct alignas(64) ShareClient {
     // Of the context's groups those that it made, less those that it was the last to hold. Only the sum over all clients
     // says something.
     Logged<u32> groups;
-    // Under the lock of its inbox; `open` and `generation` under its own, too.
-    alignas(CACHE_LINE) SlotLock inbox;
-    Logged<u32> open;        // 1: it takes part, from its first use of sharing to its death
-    Logged<u32> generation;  // the client entry's
-    Logged<u32> first_returned;
-    Logged<u32> first_message;  // place of the oldest message in the ring
-    Logged<u32> messages;       // places in use from there on
-    Logged<u32> gaps;           // of those such as a message was taken from before older ones
-    Logged<u32> watched;        // 1: somebody waits without the lock (op::Watch)
-    // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
-    // Hints: a sequence that changes for nothing wakes somebody for nothing.
-    std::atomic<u32> arrivals;  // sequence: messages came
-    std::atomic<u32> arrival_waiters;
-    std::atomic<u32> departures;  // sequence: room came, or the client went
-    std::atomic<u32> departure_waiters;
+    Inbox inbox;  // its main one: `open` and `generation` change under the client's own lock, too
     // Its own, under its lock; others look at the name.
     alignas(CACHE_LINE) Logged<u32> extents;  // as `groups`
     Logged<u32> foreign;                      // of client 0's exports: other nodes' objects
@@ -160,6 +175,8 @@ struct alignas(64) ShareClient {
     Hint<u64> groups_made;  // ever: numbers of groups
     Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
 
+    /// Whether it takes part. Under its lock, or that of its inbox; a hint without.
+    bool takes_part() const { return inbox.open.load() != 0; }
     /// Unique among open clients; empty: none. Without the lock it may be of two moments (find_here).
     ClientName name() const { return copied(reinterpret_cast<const ClientName&>(name_words)); }
 };
@@ -222,10 +239,22 @@ inline constexpr usize RECORDS_STEP = 256 * KiB;
 /// Lanes of a node that its clients' operations take turns in.
 inline constexpr u32 MAX_LANES = 256;
 
-/// Offsets of the parts, from SHARE_OFFSET; the first seven are always in memory, the others lie
+/// Numbers of further inboxes begin here: in an id no other node mistakes one for a client's.
+inline constexpr u32 FIRST_FURTHER = 0x1000;
+static_assert(MAX_DOMAINS <= FIRST_FURTHER);
+/// So many of either kind a context has at most: as many rings as have room in their window.
+inline constexpr u32 MOST_INBOXES = 16384;
+/// Further ones of a context, for as many clients: so many for each, as long as that is possible.
+constexpr u32 further_inboxes(u32 max_clients) {
+    constexpr u32 EACH = 7;
+    const u32 left = MOST_INBOXES - (max_clients + 1), wanted = EACH * (max_clients + 1);
+    return wanted < left ? wanted : left;
+}
+
+/// Offsets of the parts, from SHARE_OFFSET; the first eight are always in memory, the others lie
 /// from RECORDS_OFFSET on and are made present as they are needed.
 struct ShareLayout {
-    usize buckets, clients, counts, lanes, pins, objects, present_bytes;
+    usize buckets, clients, further, counts, lanes, pins, objects, present_bytes;
     usize exports, sides, holders, mailboxes, record_bytes;
 };
 inline constexpr usize SHARE_HEADER_AT = 0;
@@ -235,7 +264,8 @@ inline constexpr usize SHARE_HEADER_AT = 0;
     // Those of constant size first: where the others begin is known without a calculation.
     l.buckets = round_up(SHARE_HEADER_AT + sizeof(ShareHeader), CACHE_LINE);
     l.clients = l.buckets + usize{STRIPES} * sizeof(Stripe);
-    l.counts = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
+    l.further = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
+    l.counts = l.further + usize{further_inboxes(max_clients)} * sizeof(Inbox);
     l.lanes = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
     l.pins = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
     l.objects = l.pins + (era_objects == 0 ? 0 : usize{max_slots} * sizeof(u32));
@@ -245,8 +275,9 @@ inline constexpr usize SHARE_HEADER_AT = 0;
     l.holders = l.sides + round_up(usize{MAX_EXPORTS} * sizeof(ExportSide), 2 * MiB);
     l.mailboxes = l.holders + round_up(usize{MAX_HOLDERS} * sizeof(Holder), 2 * MiB);
     l.record_bytes =
-        l.mailboxes +
-        round_up((usize{max_clients} + 1) * MAILBOX_MESSAGES * sizeof(Message), 2 * MiB);
+        l.mailboxes + round_up((usize{max_clients} + 1 + further_inboxes(max_clients)) *
+                                   MAILBOX_MESSAGES * sizeof(Message),
+                               2 * MiB);
     return l;
 }
 
@@ -269,6 +300,17 @@ T* record_part(usize offset) {
 inline ShareHeader& sharing() { return *share_part<ShareHeader>(SHARE_HEADER_AT); }
 [[gnu::always_inline]] inline ShareClient& share_client(u32 client) {
     return share_part<ShareClient>(share_layout().clients)[client];
+}
+/// Whether it is the number of an inbox: of a client's, or of a further one.
+inline bool is_inbox(u32 number) {
+    if (number < FIRST_FURTHER) return number != 0 && number <= context().max_clients;
+    return number - FIRST_FURTHER < further_inboxes(context().max_clients);
+}
+inline bool is_further(u32 number) { return number >= FIRST_FURTHER; }
+/// By its number. What is always in memory of it.
+[[gnu::always_inline]] inline Inbox& inbox_at(u32 number) {
+    if (AEP_LIKELY(number < FIRST_FURTHER)) return share_client(number).inbox;
+    return share_part<Inbox>(share_layout().further)[number - FIRST_FURTHER];
 }
 /// Exports that lie in the chunk, wholly or in part.
 inline Logged<u32>& chunk_exports(u32 chunk) {
@@ -294,8 +336,11 @@ inline Logged<u32>& pin_of(u32 slot) { return share_part<Logged<u32>>(share_layo
 inline Logged<u32>& export_of_object(u32 object) {
     return share_part<Logged<u32>>(share_layout().objects)[object];
 }
-inline Message* mailbox_of(u32 client) {
-    return record_part<Message>(share_layout().mailboxes) + usize{client} * MAILBOX_MESSAGES;
+/// The ring of an inbox: present while that is open.
+inline Message* ring_of(u32 inbox) {
+    const u32 ring =
+        inbox < FIRST_FURTHER ? inbox : context().max_clients + 1 + (inbox - FIRST_FURTHER);
+    return record_part<Message>(share_layout().mailboxes) + usize{ring} * MAILBOX_MESSAGES;
 }
 [[gnu::always_inline]] inline Export& export_at(u32 index) {
     return record_part<Export>(share_layout().exports)[index];
@@ -327,13 +372,14 @@ inline bool same_name(const char* a, const char* b) {
 }
 /// Whether it takes part under that name, which is not empty.
 inline bool is_called(const ShareClient& client, const char* name) {
-    return client.open.load() != 0 && same_name(client.name().text, name);
+    return client.takes_part() && same_name(client.name().text, name);
 }
 
-/// Whether the client has references, messages or exports.
+/// Whether the client has references, messages, exports or further inboxes.
 inline bool has_shares(const ShareClient& client) {
     return client.objects_held.load() != 0 || client.first_export.load() != 0 ||
-           client.first_returned.load() != 0 || client.messages.load() != 0;
+           client.inbox.first_returned.load() != 0 || client.inbox.messages.load() != 0 ||
+           client.inbox.next.load() != 0;
 }
 
 /// Who performs an operation.
@@ -344,12 +390,12 @@ struct Caller {
 
 static_assert(MAX_DOMAINS <= 0x10000);
 
-/// The id of a client of this context that takes part.
-inline ShareId id_of(u32 client, u32 generation) {
-    return ShareId::make(client, generation, context().era_node,
+/// The id of an inbox of this context that is open.
+inline ShareId id_of(u32 inbox, u32 generation) {
+    return ShareId::make(inbox, generation, context().era_node,
                          context().era_generation.load(std::memory_order_relaxed));
 }
-inline ShareId id_of(u32 client) { return id_of(client, share_client(client).generation); }
+inline ShareId id_of(u32 inbox) { return id_of(inbox, inbox_at(inbox).generation); }
 
 /// Whether the id is one of another node's clients.
 inline bool is_elsewhere(ShareId id) {

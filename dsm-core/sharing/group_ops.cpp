@@ -61,7 +61,7 @@ op::MakeGroup::Reply make_group(Caller caller, const op::MakeGroup& o) {
     const u32 client = caller.client;
     Turn turn(caller);
     if (!turn.client(client)) return {.status = Status::poisoned};
-    if (share_client(client).open == 0) return {.status = Status::gone};
+    if (!share_client(client).takes_part()) return {.status = Status::gone};
     if (find_holder_at(client, o.block) != NO_RECORD) return {.status = Status::exists};
     const Status supplied = supply(turn, client, 1, true);
     if (supplied == Status::poisoned || !turn.stripe(o.block)) return {.status = Status::poisoned};
@@ -162,18 +162,18 @@ op::SetRoot::Reply set_root(Caller caller, const op::SetRoot& o) {
 op::SetWriter::Reply set_writer(Caller caller, const op::SetWriter& o) {
     const u32 client = caller.client;
     const ShareId to = o.writer;
-    const bool known = to.bits != 0 && to.client() != 0 && to.client() <= context().max_clients;
+    const u32 writer = client_of(to);
     Turn turn(caller);
-    if (!turn.clients(client, known ? to.client() : client)) return {.status = Status::poisoned};
+    if (!turn.clients(client, writer == 0 ? client : writer)) return {.status = Status::poisoned};
     u32 group = NO_RECORD;
     const Status status = find_written(turn, client, o.group, group);
     if (status != Status::ok) return {.status = status};
     if (to.bits != 0) {
-        if (!is_open(to)) return {.status = Status::gone};
-        if (find_holder(to.client(), group) == NO_RECORD) return {.status = Status::not_held};
+        if (writer == 0 || client_of(to) != writer) return {.status = Status::gone};
+        if (find_holder(writer, group) == NO_RECORD) return {.status = Status::not_held};
     }
     // A release: what the former writer wrote is seen by who finds itself the writer.
-    export_at(group).writer = to.client();
+    export_at(group).writer = writer;
     AEP_SHARE_CRASH_POINT("share: writer set");
     return {};
 }

@@ -45,9 +45,14 @@ void count_in_chunks(u64 address, u64 bytes, Count how) {
 }  // namespace
 
 bool is_open(ShareId id) {
-    if (id.client() == 0 || id.client() > context().max_clients) return false;
-    const ShareClient& c = share_client(id.client());
-    return c.open.load() != 0 && id_of(id.client(), c.generation.load()).bits == id.bits;
+    if (!is_inbox(id.inbox())) return false;
+    const Inbox& in = inbox_at(id.inbox());
+    return in.open.load() != 0 && id_of(id.inbox(), in.generation.load()).bits == id.bits;
+}
+
+u32 client_of(ShareId id) {
+    const u32 client = is_open(id) ? inbox_at(id.inbox()).client.load() : 0;
+    return client <= context().max_clients ? client : 0;
 }
 
 // ---- records

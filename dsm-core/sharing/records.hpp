@@ -8,8 +8,10 @@
 
 namespace aep {
 
-/// Whether that client takes part. Without its lock: it did or it does.
+/// Whether that inbox is open. Without its lock: it was or it is.
 bool is_open(ShareId id);
+/// Whose that inbox is, if it is open; 0: nobody's of this node. As above.
+u32 client_of(ShareId id);
 
 /// Whether there is an export with that index, or was one.
 bool is_record(u32 index);

@@ -8,7 +8,7 @@
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/disposal.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
-#include "dsm-core/sharing/inbox.hpp"
+#include "dsm-core/sharing/inbox_ops.hpp"
 #include "dsm-core/sharing/lingering.hpp"
 #include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/taking_part.hpp"
@@ -23,26 +23,28 @@ bool is_client(Caller caller) {
 
 op::Send::Reply send_here(Caller caller, const op::Send& o) {
     const u32 client = caller.client;
-    const ShareId to = o.to;
-    if (to.client() == 0 || to.client() > context().max_clients) return {.status = Status::gone};
+    const u32 to = o.to.inbox();
+    const u32 as = o.as == 0 ? client : o.as;
+    if (!is_inbox(to)) return {.status = Status::gone};
     Turn turn(caller);
-    if (!turn.client(client) || !turn.inbox(to.client())) return {.status = Status::poisoned};
-    if (!is_open(to) || share_client(client).open == 0) return {.status = Status::gone};
-    ShareClient& receiver = share_client(to.client());
+    if (!turn.client(client) || !turn.inbox(to)) return {.status = Status::poisoned};
+    if (!is_open(o.to) || !is_inbox_of(client, as)) return {.status = Status::gone};
+    Inbox& receiver = inbox_at(to);
+    if (AEP_UNLIKELY(!has_room_for(receiver, kib_of(o.bytes)))) return {.status = Status::full};
     const bool gaps_go = receiver.messages == MAILBOX_MESSAGES;
     if (AEP_UNLIKELY(gaps_go)) {
         if (receiver.gaps == 0) return {.status = Status::full};
-        close_gaps(turn, to.client());
+        close_gaps(turn, to);
     }
     u32 holder = NO_RECORD;
     const Status status = find_held(turn, client, o.object, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
     if (!take_reference(turn, holder)) return {.status = Status::poisoned};
-    if (AEP_UNLIKELY(gaps_go)) next_place(to.client()).keep();  // reached again if this is undone
-    lay_down(to.client(), {u32{holder_at(holder).object}, o.label.version, id_of(client).bits,
-                           o.label.tag, o.label.type});
+    if (AEP_UNLIKELY(gaps_go)) next_place(to).keep();  // reached again if this is undone
+    lay_down(to, {u32{holder_at(holder).object}, o.label.version, id_of(as).bits, o.label.tag,
+                  o.label.type});
     ++share_client(client).sent;
-    turn.wake_after(to.client(), Sleep::arrivals);
+    turn.wake_after(to, Sleep::arrivals);
     // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
     if (AEP_UNLIKELY(receiver.watched != 0)) std::atomic_thread_fence(std::memory_order_seq_cst);
     return {};
@@ -50,18 +52,20 @@ op::Send::Reply send_here(Caller caller, const op::Send& o) {
 
 op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
     const u32 client = caller.client;
+    const u32 at = o.at == 0 ? client : o.at;
+    if (!is_inbox(at)) return {.status = Status::gone};
     Turn turn(caller);
-    if (!turn.client(client) || !turn.inbox(client)) return {.status = Status::poisoned};
-    ShareClient& own = share_client(client);
-    if (own.open == 0) return {.status = Status::gone};
+    if (!turn.client(client) || !turn.inbox(at)) return {.status = Status::poisoned};
+    if (!is_inbox_of(client, at)) return {.status = Status::gone};
+    Inbox& own = inbox_at(at);
     const ShareId from = o.from;
-    u32 place = find_message(client, from);
+    u32 place = find_message(at, from);
     if (place == MAILBOX_MESSAGES) {
         const bool beyond = shares_between_nodes() && is_elsewhere(from);
         const bool hopeless = from.bits != 0 && !beyond && !is_open(from);
         return {.status = hopeless ? Status::gone : Status::miss};
     }
-    const u32 object = message_at(client, place).object;
+    const u32 object = message_at(at, place).object;
     const u32 holder = find_holder(client, object);
     if (holder == NO_RECORD) {
         const Status supplied = supply(turn, client, 0, true);
@@ -69,17 +73,18 @@ op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
     }
     const bool was_full = own.messages == MAILBOX_MESSAGES;
     if (AEP_UNLIKELY(was_full && place != 0)) {
-        bring_forward(turn, client, place);  // a gap would be no room
+        bring_forward(turn, at, place);  // a gap would be no room
         place = 0;
     }
-    const Message m = take_message(client, place);
+    const u32 kib = own.kib;
+    const Message m = take_message(at, place);
     // The message's reference is the client's now.
     if (holder != NO_RECORD)
         ++holder_at(holder).count;
     else
         hold_anew(client, object, 0);
-    ++own.received;
-    if (was_full) turn.wake_after(client, Sleep::departures);
+    ++share_client(client).received;
+    if (AEP_UNLIKELY(was_full || kib != own.kib)) turn.wake_after(at, Sleep::departures);
     // As long as somebody refers to it that does not change.
     const Export& e = export_at(object);
     const bool group = e.group.load() == object;
@@ -202,7 +207,7 @@ op::Reference::Reply perform(Caller caller, const op::Reference& o) {
     const u32 client = caller.client;
     Turn turn(caller);
     if (!turn.client(client)) return {.status = Status::poisoned};
-    if (share_client(client).open == 0) return {.status = Status::gone};
+    if (!share_client(client).takes_part()) return {.status = Status::gone};
     u32 holder = NO_RECORD;
     const Status status = find_held(turn, client, o.object, o.bytes, holder);
     if (status != Status::ok) return {.status = status};
@@ -274,9 +279,23 @@ op::Watch::Reply perform(Caller caller, const op::Watch&) {
     if (!is_client(caller)) return {.status = Status::gone};
     Turn turn(caller);
     if (!turn.inbox(caller.client)) return {.status = Status::poisoned};
-    if (share_client(caller.client).open == 0) return {.status = Status::gone};
-    share_client(caller.client).watched = 1;
+    Inbox& own = share_client(caller.client).inbox;
+    if (own.open == 0) return {.status = Status::gone};
+    own.watched = 1;
     return {};
+}
+
+op::OpenInbox::Reply perform(Caller caller, const op::OpenInbox& o) {
+    return is_client(caller) ? open_inbox(caller, o) : op::OpenInbox::Reply{.status = Status::gone};
+}
+
+op::CloseInbox::Reply perform(Caller caller, const op::CloseInbox& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    return o.inbox == caller.client ? stop_taking_part(caller) : close_inbox(caller, o);
+}
+
+op::LimitInbox::Reply perform(Caller caller, const op::LimitInbox& o) {
+    return is_client(caller) ? limit_inbox(caller, o) : Done{Status::gone};
 }
 
 op::Leave::Reply perform(Caller caller, const op::Leave&) {

@@ -4,14 +4,10 @@
 #include "dsm-core/sharing/taking_part.hpp"
 
 #include "dsm-core/sharing/directory.hpp"
-#include "dsm-core/sharing/disposal.hpp"
-#include "dsm-core/sharing/inbox.hpp"
+#include "dsm-core/sharing/inbox_ops.hpp"
 
 namespace aep {
 namespace {
-
-/// Holders and exports that one `leave` deals with: some tenths of a millisecond. A step is asked of a completer, which takes as long.
-constexpr u32 LEAVE_STEP = 4096;
 
 void set_name(ShareClient& client, const ShareName& name) {
     u64 words[SHARE_NAME_BYTES / sizeof(u64)];
@@ -51,17 +47,17 @@ bool close(Turn& turn, u32 client) {
     if (!turn.names() || !turn.client(client) || !turn.inbox(client)) return false;
     {
         const NamesChange change;
-        own.open = 0;
+        own.inbox.open = 0;
         own.name_words[0] = 0;
     }
     if (shares_between_nodes()) announce(client);
     turn.let_go();
-    return true;
+    wake(words_of(client, Sleep::departures));
+    return close_further(turn, client);
 }
 
-/// One of its references goes: a message's, or all that it has to an object. Locked::nothing: it has none.
+/// All its references to an object go. Locked::nothing: it has none.
 Locked leave_one(Turn& turn, u32 client) {
-    ShareClient& own = share_client(client);
     LockList locks;
     locks.add_client(0);
     locks.add_client(client);
@@ -69,26 +65,14 @@ Locked leave_one(Turn& turn, u32 client) {
     u32 object = NO_RECORD, count = 0, holder = NO_RECORD;
     const Locked locked =
         lock_to_release(turn, client, locks, false, [&](u32& index, u32& references) {
-            holder = NO_RECORD;
-            if (own.messages != 0) {
-                const u32 first = own.first_message % MAILBOX_MESSAGES;
-                object = mailbox_of(client)[first].object;
-                count = 1;
-            } else if ((holder = any_holder(client)) != NO_RECORD) {
-                object = holder_at(holder).object;
-                count = weight_of(holder_at(holder));
-            } else {
-                return false;
-            }
-            index = object;
-            references = count;
+            holder = any_holder(client);
+            if (holder == NO_RECORD) return false;
+            index = object = holder_at(holder).object;
+            references = count = weight_of(holder_at(holder));
             return true;
         });
     if (locked != Locked::yes) return locked;
-    if (holder != NO_RECORD)
-        free_holder(client, holder);
-    else
-        take_message(client, 0);
+    free_holder(client, holder);
     if (take_references(object, count) && !dispose(turn, client, object)) return Locked::given_up;
     turn.let_go();
     return Locked::yes;
@@ -135,16 +119,20 @@ op::Open::Reply open_client(Caller caller, const op::Open& o) {
         return {.status = Status::exists};
     }
     ShareClient& own = share_client(client);
-    if (own.open == 0) {
-        // Its predecessor may have died waiting. Those who wait for room are others.
-        own.arrival_waiters.store(0, std::memory_order_relaxed);
-        own.watched = 0;
+    Inbox& inbox = own.inbox;
+    const u32 generation = client_at(client).generation.load(std::memory_order_relaxed);
+    // Its predecessor may have died waiting. Those who wait for room are others.
+    if (inbox.generation != generation) inbox.arrival_waiters.store(0, std::memory_order_relaxed);
+    if (inbox.open == 0) {
+        inbox.watched = 0;
+        inbox.client = client;
+        inbox.most_kib = usual_most_kib();
     }
     {
         const NamesChange change;
-        own.generation = client_at(client).generation.load(std::memory_order_relaxed);
+        inbox.generation = generation;
         set_name(own, name);
-        own.open = 1;
+        inbox.open = 1;
     }
     if (o.barriers && context().barriers.load(std::memory_order_relaxed) != 0)
         own.lock.allow_bias(caller.slot);
@@ -152,13 +140,25 @@ op::Open::Reply open_client(Caller caller, const op::Open& o) {
     return {};
 }
 
+op::CloseInbox::Reply stop_taking_part(Caller caller) {
+    const u32 client = caller.client;
+    Turn turn(caller);
+    u32 left = LEAVE_STEP;
+    if (!close(turn, client)) return {.status = Status::poisoned};
+    const Locked done = empty_inboxes(turn, client, left);
+    if (done == Locked::given_up) return {.status = Status::poisoned};
+    wake_all_receivers();
+    return {.status = done == Locked::nothing ? Status::miss : Status::ok};
+}
+
 op::Leave::Reply leave_client(Caller caller) {
     const u32 client = caller.client;
     Turn turn(caller);
     if (!close(turn, client)) return {.status = Status::poisoned};
     u32 left = LEAVE_STEP;
-    Locked done = Locked::yes;
-    for (; left != 0 && (done = leave_one(turn, client)) == Locked::yes;) --left;
+    Locked done = empty_inboxes(turn, client, left);
+    while (left != 0 && done != Locked::given_up && (done = leave_one(turn, client)) == Locked::yes)
+        --left;
     turn.let_go();
     // While others drop theirs, more are returned.
     while (left != 0 && done != Locked::given_up) {
@@ -171,18 +171,12 @@ op::Leave::Reply leave_client(Caller caller) {
         --left;
     }
     if (done == Locked::given_up) return {.status = Status::poisoned};
-    // Whoever waits for it finds out.
-    wake(words_of(client, Sleep::departures));
     if (left == 0) return {.status = Status::ok};
     turn.let_go();
     if (!turn.client(client)) return {.status = Status::poisoned};
     share_client(client).lock.forbid_bias();
     give_supply_up(turn, client);
-    for (u32 i = 1; i <= context().max_clients; ++i) {
-        ShareClient& other = share_client(i);
-        if (other.open.load() != 0 && other.arrival_waiters.load(std::memory_order_seq_cst) != 0)
-            wake(words_of(i, Sleep::arrivals));
-    }
+    wake_all_receivers();
     return {.status = Status::miss};
 }
 

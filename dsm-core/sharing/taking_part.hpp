@@ -11,6 +11,9 @@ namespace aep {
 /// op::Open. A name is claimed among all nodes first; while other nodes decide nothing is locked. Cost: linear in the clients.
 op::Open::Reply open_client(Caller caller, const op::Open& o);
 
+/// op::CloseInbox of the main one: it takes part no more, under no name; its messages are dropped, its references and exports stay.
+op::CloseInbox::Reply stop_taking_part(Caller caller);
+
 /// op::Leave: first it takes part no more; then its messages, its references and its exports go, so many at a time.
 op::Leave::Reply leave_client(Caller caller);
 

@@ -29,26 +29,26 @@
 
 namespace aep {
 
-/// The words that somebody sleeps on for a client.
+/// The words of an inbox that somebody sleeps on.
 enum class Sleep : u32 { arrivals, departures };
 
-/// What a slot owes when its operation has happened: the sleepers of one client are to be woken.
+/// What a slot owes when its operation has happened: those who sleep at one inbox are to be woken.
 struct Owed {
     u32 bits = 0;  // nothing
-    u32 client() const { return (bits - 1) / 2; }
+    u32 inbox() const { return (bits - 1) / 2; }
     Sleep sleep() const { return static_cast<Sleep>((bits - 1) % 2); }
-    static constexpr Owed make(u32 client, Sleep sleep) {
-        return {1 + client * 2 + static_cast<u32>(sleep)};
+    static constexpr Owed make(u32 inbox, Sleep sleep) {
+        return {1 + inbox * 2 + static_cast<u32>(sleep)};
     }
 };
 struct SleepWords {
     std::atomic<u32>& sequence;
     std::atomic<u32>& waiters;
 };
-inline SleepWords words_of(u32 client, Sleep sleep) {
-    ShareClient& c = share_client(client);
-    return sleep == Sleep::arrivals ? SleepWords{c.arrivals, c.arrival_waiters}
-                                    : SleepWords{c.departures, c.departure_waiters};
+inline SleepWords words_of(u32 inbox, Sleep sleep) {
+    Inbox& in = inbox_at(inbox);
+    return sleep == Sleep::arrivals ? SleepWords{in.arrivals, in.arrival_waiters}
+                                    : SleepWords{in.departures, in.departure_waiters};
 }
 
 /// A thread has died within an operation that nobody completes or undoes: what that has locked stays so.
@@ -61,7 +61,7 @@ inline bool is_given_up() {
 class LockList {
   public:
     void add_client(u32 client) { clients_.add(client); }
-    void add_inbox(u32 client) { inboxes_.add(client); }
+    void add_inbox(u32 inbox) { inboxes_.add(inbox); }
     void add_stripe(u64 address) { stripes_.add(stripe_of(address)); }
     /// Whether all of the other's clients are among its own.
     bool has_clients_of(const LockList& other) const { return clients_.has_all(other.clients_); }
@@ -104,7 +104,7 @@ class LockList {
         u32 count = 0;
         u16 all[MOST];
     };
-    static_assert(STRIPES <= 0x10000 && MAX_DOMAINS <= 0x10000);
+    static_assert(STRIPES <= 0x10000 && FIRST_FURTHER + MOST_INBOXES <= 0x10000);
 
     Numbers clients_, inboxes_, stripes_;
 };
@@ -147,10 +147,8 @@ class Turn {
         }
         return take_client(lock, client == client_ && number_ != host_slot());
     }
-    /// What others lay down for a client: messages, and objects that it is to free.
-    [[gnu::always_inline, nodiscard]] bool inbox(u32 client) {
-        return take(share_client(client).inbox);
-    }
+    /// What others lay down: messages, and in a main one objects that its client is to free.
+    [[gnu::always_inline, nodiscard]] bool inbox(u32 inbox) { return take(inbox_at(inbox).lock); }
     [[nodiscard]] bool clients(u32 a, u32 b) {
         if (a > b) return client(b) && client(a);
         return client(a) && (a == b || client(b));
@@ -201,18 +199,18 @@ class Turn {
     }
 
     /// Changes the sequence now, and wakes those who wait for that when this operation is over. At
-    /// most once. With that client's inbox.
+    /// most once. With that inbox' lock.
     ///
     /// A waiter raises `waiters`, reads the sequence and tries again under the lock before it
     /// sleeps. If it came before us, the lock shows us its `waiters`; if after, it finds what we
     /// did.
-    void wake_after(u32 client, Sleep sleep) {
-        const SleepWords words = words_of(client, sleep);
+    void wake_after(u32 inbox, Sleep sleep) {
+        const SleepWords words = words_of(inbox, sleep);
         words.sequence.store(words.sequence.load(std::memory_order_relaxed) + 1,
                              std::memory_order_release);
         sequence_ = &words.sequence;
         waiters_ = &words.waiters;
-        owed_ = Owed::make(client, sleep);
+        owed_ = Owed::make(inbox, sleep);
     }
 
     /// What it has changed since it last committed is as before.

@@ -37,7 +37,7 @@
 /* The version of this header; of the library that the program runs with: dsm_version(). Within one major version a
  * program runs with every library that is not older than the header it was compiled with. */
 #define DSM_VERSION_MAJOR 1
-#define DSM_VERSION_MINOR 1
+#define DSM_VERSION_MINOR 2
 #define DSM_VERSION_PATCH 0
 #define DSM_VERSION (DSM_VERSION_MAJOR * 10000 + DSM_VERSION_MINOR * 100 + DSM_VERSION_PATCH)
 
@@ -53,7 +53,7 @@ extern "C" {
 #define DSM_NOEXCEPT
 #endif
 
-/* A client, for its whole life and no other's. */
+/* A client, for its whole life and no other's; or a further mailbox of one, from its opening to its closing. */
 typedef uint64_t dsm_id;
 #define DSM_ANY UINT64_C(0)
 
@@ -73,11 +73,19 @@ struct dsm_info {
  * the name. EINVAL: the name is empty or too long; EEXIST: a living client has it. */
 int dsm_attach(const char* name) DSM_NOEXCEPT;
 
+/* Takes part no more: its name is free, who sends to it or waits for it is told ESRCH, messages that it has not received are
+ * dropped, its further mailboxes are closed. What it holds it keeps until it drops it, and what it has sent stays; dsm_attach takes part
+ * again, with the same id. Threads that wait for a message meanwhile: ENOTCONN. */
+int dsm_detach(void) DSM_NOEXCEPT;
+
 /* This process; 0 (ENOTCONN) before dsm_attach. */
 dsm_id dsm_self(void) DSM_NOEXCEPT;
 
 /* The living client with that name; 0: ENOENT. Linear in the clients. */
 dsm_id dsm_lookup(const char* name) DSM_NOEXCEPT;
+/* The same, waiting up to `timeout_ms` (-1: for ever) until there is one. 0: ETIMEDOUT (ENOENT: it was not to wait); EINTR: a handler
+ * ran; EINVAL: no name. It looks every 20 us at first and every 2.5 ms in the end. */
+dsm_id dsm_lookup_wait(const char* name, int timeout_ms) DSM_NOEXCEPT;
 
 /* As malloc, calloc, realloc and aligned_alloc, for a client: null with ENOTCONN elsewhere. Memory
  * from dsm_malloc and from malloc is the same. dsm_realloc of an object that others refer to gives
@@ -102,8 +110,8 @@ size_t dsm_references(void* object) DSM_NOEXCEPT;
 
 /* Puts a reference to the object into the mailbox of `to`. EINVAL: not the start of a live object
  * that this process allocated or received; ESRCH: no such client, or it is dead or has not called
- * dsm_attach; EAGAIN: its mailbox (512 messages) is full; EXDEV: the object lies in memory that a
- * fork made private. */
+ * dsm_attach; EAGAIN: its mailbox is full: it has 512 messages, or such about as much memory as it takes
+ * (dsm_mailbox_limit); EXDEV: the object lies in memory that a fork made private. */
 int dsm_send(dsm_id to, void* object) DSM_NOEXCEPT;
 /* The same, waiting for room up to `timeout_ms` (-1: for ever). ETIMEDOUT; EINTR: a handler ran. What cannot be sent at all
  * is told at once. */
@@ -159,8 +167,52 @@ int dsm_expect(const struct dsm_message* message, uint64_t type, uint32_t versio
  * process. */
 uint64_t dsm_type(const char* name) DSM_NOEXCEPT;
 
+/* Mailboxes. A process has one, to which its id leads, and may open further ones, each with an id of its own: one a thread, say, so
+ * that what is for one thread does not come to another. Where a function takes one of the process's own, DSM_ANY is the first. EINVAL
+ * of all: it is none of the process's, or closed. Forked children have none of them. */
+
+/* Opens one; 0: ENOTCONN, ENOMEM; ENOSPC: the context has no more of them (7 a client, shared by all). Takes 16 KiB. */
+dsm_id dsm_mailbox_open(void) DSM_NOEXCEPT;
+/* Closes it: messages in it are dropped, who sends to it is told ESRCH, threads that wait there are. EINVAL, too: it is the
+ * process's first (dsm_detach). */
+int dsm_mailbox_close(dsm_id mailbox) DSM_NOEXCEPT;
+/* How much memory messages in it are about at most, beside its 512 messages: a sender of more waits, or is told EAGAIN, as with any full
+ * mailbox. Objects count with their size in whole KiB, each time that they are sent; groups with their first block. One that is
+ * larger has room when no other counts. 0: no limit. As long as nothing is said it is a quarter of the pool: who produces without end fills a
+ * mailbox, not the pool. Messages of other nodes do not count. */
+int dsm_mailbox_limit(dsm_id mailbox, size_t bytes) DSM_NOEXCEPT;
+/* dsm_send_message, and answers are to come to that mailbox: it is the message's sender. */
+int dsm_send_as(dsm_id mailbox, dsm_id to, void* object, const struct dsm_label* label,
+                int timeout_ms, unsigned flags) DSM_NOEXCEPT;
+/* dsm_recv_message, of what comes to that mailbox. */
+void* dsm_recv_at(dsm_id mailbox, dsm_id from, int timeout_ms, struct dsm_message* message,
+                  size_t size) DSM_NOEXCEPT;
+
+/* Calls. A message whose sender waits for the answer to it, and nobody else gets it: any number of threads may call at once.
+ *
+ *     p = dsm_call(server, question, NULL, 1000, DSM_DROP, NULL, 0);    and there, in any number of threads:
+ *     while (dsm_serve(DSM_ANY, handler, NULL, -1) == 0) continue;
+ *
+ * Sends the object and returns what is answered, with a reference. `timeout_ms` is for both; -1: for ever. null: ESRCH: there is no
+ * such client, or it is dead, or ended before it answered; ETIMEDOUT; EINTR: a handler ran; else as dsm_send_message. An answer that
+ * comes after that is dropped, and who sends it is told ESRCH. With DSM_DROP the reference is the caller's no more if the object was
+ * sent, whatever became of the answer. `answer` may be null. 0 as time: it is sent if there is room, and an answer does not come. Cost: two
+ * messages; the first call of a thread that calls while as many others do opens a mailbox. */
+void* dsm_call(dsm_id to, void* object, const struct dsm_label* label, int timeout_ms,
+               unsigned flags, struct dsm_message* answer, size_t size) DSM_NOEXCEPT;
+/* Answers a call: sends to where the message came from. `label` null, or without a tag: the tag is the call's. ESRCH: who called is
+ * dead, or has given up. Whoever holds the message may answer, in any process and thread. Else as dsm_send_message. */
+int dsm_answer(const struct dsm_message* call, void* object, const struct dsm_label* label,
+               int timeout_ms, unsigned flags) DSM_NOEXCEPT;
+/* What answers a call: gets the message and its object; returns what is to be answered, of which a reference goes with it (the
+ * question itself, if it likes), or null: nothing, for it has answered, or will. */
+typedef void* dsm_handler(const struct dsm_message* call, void* object, void* context);
+/* Receives one message at a mailbox and answers it with what the handler returns; the question's reference is dropped afterwards. Errors as
+ * dsm_recv: none of the handler or the answer. */
+int dsm_serve(dsm_id mailbox, dsm_handler* handler, void* context, int timeout_ms) DSM_NOEXCEPT;
+
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
- * be waiting for this process. It becomes readable when one comes, stays so until a dsm_recv finds
+ * be waiting for this process, in its first mailbox. It becomes readable when one comes, stays so until a dsm_recv finds
  * nothing (EAGAIN, ETIMEDOUT), and is readable again with the next message; nothing is missed
  * between the two, in edge-triggered loops neither. So: when it is readable, call
  * dsm_recv(DSM_ANY, 0, ...) until EAGAIN. It may be readable without a message, e.g. when another

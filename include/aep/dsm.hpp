@@ -225,9 +225,16 @@ inline Id self() {
     return id;
 }
 
-/// The client with that name, or none.
-inline std::optional<Id> lookup(const std::string& name) {
-    const Id id = dsm_lookup(name.c_str());
+/// Takes part no more: see dsm_detach. ENOTCONN.
+inline void detach() { detail::expect(dsm_detach(), "dsm_detach"); }
+
+/// The client with that name, or none; waits until there is one, at most the timeout.
+inline std::optional<Id> lookup(const std::string& name, Timeout timeout = AT_ONCE) {
+    const detail::Limit limit(timeout);
+    Id id = 0;
+    do {
+        id = dsm_lookup_wait(name.c_str(), limit.left());
+    } while (id == 0 && errno == EINTR);
     return id == 0 ? std::nullopt : std::optional<Id>(id);
 }
 

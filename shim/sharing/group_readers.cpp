@@ -13,8 +13,8 @@ std::atomic_ref<u64> word(u64* words, u32 place) { return std::atomic_ref<u64>(w
 /// Whether that client takes part now; else nobody writes the word any more.
 bool is_present(GroupReader reader) {
     if (reader.client() == 0 || reader.client() > context().max_clients) return false;
-    const ShareClient& client = share_client(reader.client());
-    return client.open.load() != 0 && client.generation.load() == reader.generation();
+    const Inbox& main = share_client(reader.client()).inbox;
+    return main.open.load() != 0 && main.generation.load() == reader.generation();
 }
 
 }  // namespace

@@ -53,14 +53,14 @@ RawThread thread;
 // ---- the thread
 
 void sleep_until_news() {
-    ShareClient& own = share_client(this_client.index);
+    Inbox& own = share_client(this_client.index).inbox;
     const bool beyond_node = shares_between_nodes();
     Naps naps;
     // seq_cst: pairs with records.cpp's wake, and with the fence of a send to one who watches.
     own.arrival_waiters.fetch_add(1, std::memory_order_seq_cst);
     for (;;) {
         if (own.arrivals.load(std::memory_order_seq_cst) != noted_arrivals) break;
-        if (a_message_waits()) break;
+        if (a_message_waits(this_client.index)) break;
         const u64 now = beyond_node ? now_ns() : 0;
         sleep_while(own.arrivals, noted_arrivals, beyond_node ? now + naps.next(now) : 0);
     }
@@ -88,16 +88,16 @@ void put_up() {
 }  // namespace
 
 long share_fd() {
-    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    if (!takes_part()) return -ENOTCONN;
     const HeldLock scope(fd_lock, HeldKind::descriptor);
     if (scope.refused()) return -EDEADLK;
     if (event_fd >= 0) return event_fd;
     const auto watched = share_with_records(op::Watch{});
     if (watched.status != Status::ok) return error_of(watched.status);
-    const ShareClient& own = share_client(this_client.index);
+    const Inbox& own = share_client(this_client.index).inbox;
     // Noted first, as by a receive.
     noted_arrivals = own.arrivals.load(std::memory_order_acquire);
-    const u32 first = a_message_waits() ? UP : DOWN;
+    const u32 first = a_message_waits(this_client.index) ? UP : DOWN;
     const long made = sys::call(__NR_eventfd2, first, EFD_CLOEXEC | EFD_NONBLOCK);
     if (sys::failed(made)) return made;
     event_fd = static_cast<int>(made);
@@ -123,6 +123,11 @@ void lower_share_fd(u32 arrivals) {
     // release: the note.
     level.store(DOWN, std::memory_order_release);
     detail::futex(&level, detail::FUTEX_WAKE, 1);
+}
+
+void watch_again() {
+    const HeldLock scope(fd_lock, HeldKind::descriptor);
+    if (!scope.refused() && event_fd >= 0) share_with_records(op::Watch{});
 }
 
 void forget_share_fd() {

@@ -20,6 +20,9 @@ long share_fd();
 /// never asked for.
 void lower_share_fd(u32 arrivals);
 
+/// The process takes part again after it had ceased to: who sends to it is to know that somebody watches.
+void watch_again();
+
 /// In a forked child: it has no such thread, and the descriptor is its parent's.
 void forget_share_fd() AEP_NOT_CHECKED;  // nobody else is there
 

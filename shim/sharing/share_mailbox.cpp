@@ -5,16 +5,15 @@
 
 #include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/sharing/format.hpp"
-#include "shim/context/client.hpp"
 #include "shim/sharing/share_operation.hpp"
 
 namespace aep {
 namespace {
 
-bool waits_in_a_ring() {
+bool waits_in_a_ring(u32 inbox) {
     const era::Tables t = era_tables();
     const u32 node = context().era_node;
-    const u64 own = id_of(this_client.index, this_client.generation).bits;
+    const u64 own = id_of(inbox, inbox_at(inbox).generation.load()).bits;
     return with_pool_memory([&](auto& memory) {
         const auto is_ours = [&](const era::RemoteMessage& w) { return w.envelope.to == own; };
         return era::each_message_to(memory, t, node, 0, is_ours);
@@ -23,9 +22,9 @@ bool waits_in_a_ring() {
 
 }  // namespace
 
-bool a_message_waits() {
-    const ShareClient& own = share_client(this_client.index);
-    return own.messages.load() != 0 || (shares_between_nodes() && waits_in_a_ring());
+bool a_message_waits(u32 inbox) {
+    return inbox_at(inbox).messages.load() != 0 ||
+           (shares_between_nodes() && waits_in_a_ring(inbox));
 }
 
 }  // namespace aep

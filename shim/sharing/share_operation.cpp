@@ -6,15 +6,22 @@
 #include <errno.h>
 
 #include "shim/backing/populate.hpp"
-#include "shim/context/client.hpp"
 
 namespace aep {
 
 std::atomic<bool> sharing_open{false};
 
 ShareId share_self() {
-    if (!sharing_open.load(std::memory_order_acquire)) return {};
+    if (!takes_part()) return {};
     return id_of(this_client.index, this_client.generation);
+}
+
+u32 own_inbox(ShareId id) {
+    if (id.bits == 0) return this_client.index;
+    if (!is_inbox(id.inbox())) return 0;
+    const Inbox& in = inbox_at(id.inbox());
+    const bool own = in.client.load() == this_client.index && in.open.load() != 0;
+    return own && id_of(id.inbox(), in.generation.load()) == id ? id.inbox() : 0;
 }
 
 long error_of(Status status) {

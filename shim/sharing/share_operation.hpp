@@ -5,6 +5,7 @@
 #pragma once
 
 #include "dsm-core/sharing/format.hpp"
+#include "shim/context/client.hpp"
 #include "shim/context/door.hpp"
 #include "shim/driver/slow_path.hpp"
 
@@ -13,8 +14,17 @@ namespace aep {
 /// Whether this process takes part: then some of its blocks may be exports.
 extern std::atomic<bool> sharing_open;
 
+/// Whether it takes part now: it has attached, and not detached since.
+inline bool takes_part() {
+    return sharing_open.load(std::memory_order_acquire) &&
+           share_client(this_client.index).takes_part();
+}
+
 /// This process as a client of sharing; 0: it takes no part.
 ShareId share_self();
+
+/// The number of the process's own inbox with that id; 0: it is none, or closed. Of DSM_ANY: the main one's.
+u32 own_inbox(ShareId id);
 
 /// Performs one operation, as a stay on the slow path; `nested` below a handler that interrupted
 /// one. Here for what is done often; else share_with_records.

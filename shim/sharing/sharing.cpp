@@ -7,15 +7,18 @@
 #include <errno.h>
 
 #include "dsm-core/sharing/directory.hpp"
+#include "dsm-core/sharing/records.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/context/client.hpp"
 #include "shim/context/context_file.hpp"
 #include "shim/driver/allocator.hpp"
 #include "shim/driver/forking.hpp"
 #include "shim/driver/growth.hpp"
+#include "shim/sharing/call_mailboxes.hpp"
 #include "shim/sharing/group_view.hpp"
 #include "shim/sharing/guests.hpp"
 #include "shim/sharing/held_lock.hpp"
+#include "shim/sharing/mailboxes.hpp"
 #include "shim/sharing/patience.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/share_mailbox.hpp"
@@ -154,7 +157,7 @@ namespace {
 }
 
 bool has_returned() {
-    const ShareClient& own = share_client(this_client.index);
+    const Inbox& own = share_client(this_client.index).inbox;
     return own.first_returned.load(std::memory_order_relaxed) != NO_RECORD;
 }
 
@@ -179,6 +182,27 @@ ShareId share_lookup(const char* name) {
     return here.bits != 0 || !shares_between_nodes() ? here : find_elsewhere(name);
 }
 
+long share_lookup_wait(const char* name, int timeout_ms, ShareId& found) {
+    found = share_lookup(name);
+    if (found.bits != 0) return 0;
+    if (!this_client.attached) return -ENOTCONN;
+    if (name == nullptr || name[0] == '\0') return -EINVAL;
+    if (timeout_ms == 0) return -ENOENT;
+    const u64 deadline = deadline_of(now_ns(), timeout_ms);
+    const std::atomic<u32> nobody_changes_it{0};
+    Naps naps;
+    for (;;) {
+        const u64 now = now_ns();
+        const u64 end = now + naps.next(now);
+        const bool last = deadline != 0 && deadline <= end;
+        const long slept = sleep_while(nobody_changes_it, 0, last ? deadline : end);
+        found = share_lookup(name);
+        if (found.bits != 0) return 0;
+        if (slept != -ETIMEDOUT || last) return slept;
+        if (is_given_up()) return -ENOTRECOVERABLE;
+    }
+}
+
 namespace {
 
 /// Whether the process holds the object, or it is a block of its own (of `bytes`) that was never sent.
@@ -192,7 +216,7 @@ bool can_be_sent(const void* p, usize bytes) {
     const ShareId to = request.to;
     const bool away = shares_between_nodes() && is_elsewhere(to);
     // Nobody sleeps for room in another node: those are naps on a word of our own.
-    ShareClient& receiver = share_client(away ? this_client.index : to.client());
+    Inbox& receiver = inbox_at(away ? this_client.index : to.inbox());
     long result = 0;
     wait_for({receiver.departures, receiver.departure_waiters, Status::full, for_room,
               away ? taken_at : nullptr, to.node()},
@@ -203,34 +227,49 @@ bool can_be_sent(const void* p, usize bytes) {
 /// A receive. The first message of a process makes the pool accessible, before it is taken: one that
 /// cannot be looked at is dropped. (What comes between the look and the receive is taken first.)
 op::Receive::Reply take_message(const op::Receive& request) {
-    if (AEP_UNLIKELY(!pool_is_accessible()) && a_message_waits() && !make_pool_accessible())
+    if (AEP_UNLIKELY(!pool_is_accessible()) && a_message_waits(request.at) &&
+        !make_pool_accessible())
         return {Status::limit};
     return share_with_records(request);
 }
 
 /// Whether a look is enough to say that nothing has come. (A receiver that asks again and again costs senders nothing
 /// then; one that is about to sleep performs the operation: see Turn::wake_after.)
-bool nothing_waits(ShareId from) {
+bool nothing_waits(ShareId from, u32 at) {
     const u32 state = context().state.load(std::memory_order_relaxed);
-    return from.bits == 0 && state == static_cast<u32>(ContextState::live) && !a_message_waits();
+    return from.bits == 0 && state == static_cast<u32>(ContextState::live) && !a_message_waits(at);
+}
+
+/// Whether an inbox is open, as far as is known here.
+bool seems_open(ShareId id) {
+    const bool away = shares_between_nodes() && is_elsewhere(id);
+    return away ? is_reachable(era_tables(), id) : is_open(id);
 }
 
 /// A receive that found nothing, again.
-[[gnu::noinline]] op::Receive::Reply receive_what_comes(const op::Receive& request, int timeout_ms,
+[[gnu::noinline]] op::Receive::Reply receive_what_comes(const op::Receive& request,
+                                                        ShareId while_open, int timeout_ms,
                                                         long& result) {
-    ShareClient& own = share_client(this_client.index);
+    Inbox& own = inbox_at(request.at);
+    const auto attempt = [&] {
+        // Before the look: what it had sent before it went is there, then.
+        const bool hopeless = while_open.bits != 0 && !seems_open(while_open);
+        op::Receive::Reply reply = take_message(request);
+        if (hopeless && reply.status == Status::miss) reply.status = Status::gone;
+        return reply;
+    };
     return wait_for({own.arrivals, own.arrival_waiters, Status::miss, for_messages,
                      shares_between_nodes() ? sent_to : nullptr, context().era_node},
-                    timeout_ms, result, [&] { return take_message(request); });
+                    timeout_ms, result, attempt);
 }
 
 }  // namespace
 
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label) {
-    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label, u32 as) {
+    if (!takes_part()) return -ENOTCONN;
     share_collect();
     const op::Send request{
-        .object = reinterpret_cast<uptr>(p), .to = to, .bytes = bytes, .label = label};
+        .object = reinterpret_cast<uptr>(p), .to = to, .bytes = bytes, .label = label, .as = as};
     const Status status = share_with_records(request).status;
     if (AEP_LIKELY(status == Status::ok)) return 0;
     if (status != Status::full) return error_of(status);
@@ -240,25 +279,28 @@ long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& l
 }
 
 long share_reference(void* p, usize bytes) {
-    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+    if (!takes_part()) return -ENOTCONN;
     return error_of(
         share_with_records(op::Reference{.object = reinterpret_cast<uptr>(p), .bytes = bytes})
             .status);
 }
 
-long share_receive(ShareId from, int timeout_ms, Received& received) {
-    if (!sharing_open.load(std::memory_order_acquire)) return -ENOTCONN;
+long share_receive(const Wanted& wanted, int timeout_ms, Received& received) {
+    if (!takes_part()) return -ENOTCONN;
     if (held_kinds != 0) return -EDEADLK;  // before a message is taken that could not be opened
     share_collect();
-    const u32 arrivals = share_client(this_client.index).arrivals.load(std::memory_order_acquire);
-    const op::Receive request{.from = from};
-    auto reply =
-        nothing_waits(from) ? op::Receive::Reply{.status = Status::miss} : take_message(request);
+    const bool main = wanted.at == 0 || wanted.at == this_client.index;
+    const op::Receive request{.from = wanted.from, .at = main ? this_client.index : wanted.at};
+    const u32 arrivals = inbox_at(request.at).arrivals.load(std::memory_order_acquire);
+    auto reply = nothing_waits(request.from, request.at)
+                     ? op::Receive::Reply{.status = Status::miss}
+                     : take_message(request);
     if (AEP_UNLIKELY(reply.status != Status::ok)) {
         long result = error_of(reply.status);
         if (reply.status == Status::miss && timeout_ms != 0)
-            reply = receive_what_comes(request, timeout_ms, result);
-        if (reply.status == Status::miss) lower_share_fd(arrivals);
+            reply = receive_what_comes(request, wanted.while_open, timeout_ms, result);
+        if (reply.status == Status::miss && main) lower_share_fd(arrivals);
+        if (reply.status == Status::gone && !takes_part()) return -ENOTCONN;
         if (result != 0) return result;
     }
     received = {reinterpret_cast<void*>(reply.object), reply.bytes, reply.sender, reply.label};
@@ -316,6 +358,7 @@ void forget_sharing() {
     shared_blocks.store(nullptr, std::memory_order_relaxed);
     sharing_open.store(false, std::memory_order_relaxed);
     forget_share_fd();
+    forget_call_mailboxes();
     forget_guests();
     forget_groups();
 }
@@ -346,14 +389,21 @@ long share_attach(const char* name) {
     if (!this_client.is_member()) {  // those see what the kernel has mapped
         if (const long opened = protect_records(true); sys::failed(opened)) return opened;
     }
-    const Message* box = mailbox_of(this_client.index);
-    if (!populate(reinterpret_cast<uptr>(box), MAILBOX_MESSAGES * sizeof(Message))) return -ENOMEM;
+    if (!make_ring_present(this_client.index)) return -ENOMEM;
     const auto reply = share_with_records(op::Open{own, take_part_in_barriers()});
     if (reply.status != Status::ok) return error_of(reply.status);
     take_part_in_forks(AT_FORK);
     sharing_open.store(true, std::memory_order_release);
     shared_blocks.store(&ANSWERS, std::memory_order_release);
+    watch_again();
     return 0;
+}
+
+long share_detach() {
+    if (!takes_part()) return -ENOTCONN;
+    forget_call_mailboxes();
+    const long closed = close_inbox(this_client.index);
+    return closed == -ESRCH ? -ENOTCONN : closed;
 }
 
 }  // namespace aep

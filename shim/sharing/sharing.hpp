@@ -15,15 +15,26 @@ namespace aep {
 
 /// `name`: up to 31 characters, or null.
 long share_attach(const char* name);
+/// Takes part no more, until it attaches again; keeps what it holds.
+long share_detach();
 ShareId share_lookup(const char* name);
+/// Waits until somebody has the name: in naps, for that wakes nobody. -ETIMEDOUT, -EINTR; timeout_ms 0: -ENOENT.
+long share_lookup_wait(const char* name, int timeout_ms, ShareId& found);
 
 /// `bytes`: of an own block; 0: it must be one that was received. timeout_ms: 0: does not wait, -1:
-/// for ever.
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label = {});
+/// for ever. `as`: the own inbox that it comes from; 0: the main one.
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label = {},
+                u32 as = 0);
 long share_reference(void* p, usize bytes);
 
+/// Which messages a receive takes.
+struct Wanted {
+    ShareId from{};        // 0: anybody's
+    u32 at = 0;            // own inbox; 0: the main one
+    ShareId while_open{};  // -ESRCH when that inbox is closed and nothing has come; 0: no matter
+};
 /// The object's memory is accessible afterwards.
-long share_receive(ShareId from, int timeout_ms, Received& received);
+long share_receive(const Wanted& wanted, int timeout_ms, Received& received);
 
 /// One reference of this process less. Callable in any process: without sharing it is no_export.
 Dropped share_drop(void* p);

@@ -93,7 +93,7 @@ struct World {
         add(&chunk_exports(0), context().chunk_count * sizeof(u32));
         add(&export_at(0), 64 * sizeof(Export));
         add(&holder_at(0), 64 * sizeof(Holder));
-        add(mailbox_of(1), 4096);
+        add(ring_of(1), 4096);
         add(chunk_desc(ChunkIndex{2}), sizeof(ChunkDesc));
         add(desc_of(first_slice(ChunkIndex{2})), SLICES_PER_CHUNK * DESCS.stride);
         add(&host.pool().tables.words[0], host.pool().tables.chunk_count * sizeof(u64));
@@ -109,7 +109,7 @@ struct World {
         add(&export_at(1), 2 * sizeof(Export));
         add(&holder_at(1), 2 * sizeof(Holder));
         add(&share_client(6), 2 * sizeof(ShareClient));
-        add(mailbox_of(7), 4 * sizeof(Message));
+        add(ring_of(7), 4 * sizeof(Message));
     }
 
     /// Two that take part, none of them the dead client, whose recovery would wait for an answer that is any, share an
@@ -124,7 +124,7 @@ struct World {
         ask(6, op::AddRecords{.exports = 64, .holders = 64});
         for (const u32 client : {6u, 7u}) ask(client, op::Open{});
         ask(6, op::MakeGroup{.block = group, .bytes = 8 * KiB});
-        const ShareId other = id_of(7, share_client(7).generation);
+        const ShareId other = id_of(7, share_client(7).inbox.generation);
         ask(6, op::Send{object, other, 1000});
         ask(6, op::Send{group, other, 8 * KiB});
         std::vector<u64> nonsense(8 * KiB / sizeof(u64), ~u64{0});

@@ -107,7 +107,7 @@ void open_records(u32 exports, u32 holders) {
     ASAN_POISON_MEMORY_REGION(&export_at(exports), FORBIDDEN);
     ASAN_POISON_MEMORY_REGION(&side_at(exports), FORBIDDEN);
     ASAN_POISON_MEMORY_REGION(&holder_at(holders), FORBIDDEN);
-    ASAN_POISON_MEMORY_REGION(mailbox_of(0),
+    ASAN_POISON_MEMORY_REGION(ring_of(0),
                               MAILBOX_MESSAGES * sizeof(Message));  // client 0 is the host
 }
 

@@ -279,11 +279,20 @@ TEST(Hostile, ACheckOfListsWithoutEndEnds) {
         s.holders_used = MAX_HOLDERS;
         for (u32 i = 1; i <= context().max_clients; ++i) {
             ShareClient& c = share_client(i);
-            c.open = 1;
+            c.inbox.open = 1;
             c.first_reference = i % 2 == 0 ? 1 : 3 | IS_BRANCH;
             c.first_export = 2;
-            c.first_message = ~0u;
-            c.messages = ~0u;
+            c.inbox.first_message = ~0u;
+            c.inbox.messages = ~0u;
+            // One list a circle, one that leads to another's, one to no inbox.
+            c.inbox.next = i % 3 == 0 ? ~0u : FIRST_FURTHER + i % 2;
+        }
+        for (u32 i = 0; i < 2; ++i) {
+            Inbox& further = inbox_at(FIRST_FURTHER + i);
+            further.client = i + 1;
+            further.next = FIRST_FURTHER + i;
+            further.messages = ~0u;
+            further.kib = ~0u;
         }
         holder_at(1) = {.address = 1, .object = ~0u, .count = 7, .next = 2};
         holder_at(2) = {.address = 2, .object = 2, .count = 0, .next = 1};

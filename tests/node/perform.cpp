@@ -307,9 +307,9 @@ TEST(Perform, WhoNeverHasLeftIsWaitedForWithAnEnd) {
         } vain;
         Host host(options_in(directory), vain);
         const u32 client = dead_client(host);
-        share_client(client).open = 1;
+        share_client(client).inbox.open = 1;
         EXPECT_EQ(host.recover(client).state, RecoveryState::waiting);
-        share_client(client).open = 0;
+        share_client(client).inbox.open = 0;
         EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
         expect_all_back(host);
     });

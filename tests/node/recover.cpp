@@ -82,7 +82,7 @@ TEST(Recover, WhatItSharedIsItsReceivers) {
         while (chunk_owner(chunk).load() != client) ++chunk;
         process.kill_it();
         EXPECT_EQ(host.recover(client).state, RecoveryState::recovered);
-        EXPECT_EQ(share_client(client).open, 0u);
+        EXPECT_EQ(share_client(client).inbox.open, 0u);
         EXPECT_EQ(count_shares().holders, 0u) << "the message alone refers to it";
         EXPECT_EQ(chunk_owner(chunk).load(), OWNER_KEPT);
         EXPECT_EQ(slot_at(slot).owner.load(), 0u);

@@ -30,7 +30,7 @@ inline std::vector<std::pair<u8*, usize>> writable_parts() {
     add(&export_at(0), 64 * sizeof(Export));
     add(&side_at(0), 64 * sizeof(ExportSide));
     add(&holder_at(0), 64 * sizeof(Holder));
-    add(mailbox_of(1), 16 * sizeof(Message));
+    add(ring_of(1), 16 * sizeof(Message));
     return parts;
 }
 

@@ -285,6 +285,12 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
         "it is looked for by another address", [] { ++holder_at(any_holder(1)).address; });
     finds(
         "the count of its objects is wrong", [] { ++share_client(1).objects_held; });
+    finds(
+        "another number of KiB", [] { ++share_client(1).inbox.kib; });
+    finds(
+        "on no client's list", [] { inbox_at(FIRST_FURTHER + 5).client = 1; });
+    finds(
+        "nobody's, but open", [] { inbox_at(FIRST_FURTHER + 5).open = 1; });
     finds("quiet moment", [] { slot_at(1).turns.fetch_add(1); });
 }
 

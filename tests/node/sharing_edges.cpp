@@ -18,13 +18,13 @@ TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
     with_tables([](Host&) {
         EXPECT_EQ(ask(1, op::Watch{}).status, Status::gone);
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).watched, 0U);
+        EXPECT_EQ(share_client(1).inbox.watched, 0U);
         EXPECT_EQ(ask(1, op::Watch{}).status, Status::ok);
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);  // under another name, say
-        EXPECT_EQ(share_client(1).watched, 1U);
+        EXPECT_EQ(share_client(1).inbox.watched, 1U);
         while (ask(1, op::Leave{}).status == Status::ok) continue;
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).watched, 0U);
+        EXPECT_EQ(share_client(1).inbox.watched, 0U);
     });
 }
 
@@ -51,12 +51,12 @@ TEST(Sharing, WhoHasMuchLeavesInSteps) {
 /// A predecessor may have died waiting; who changes its name does not.
 TEST(Sharing, WhoWaitedBeforeIsNobodyWhoWaits) {
     with_tables([](Host&) {
-        share_client(1).arrival_waiters.store(2);
+        share_client(1).inbox.arrival_waiters.store(2);
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).arrival_waiters.load(), 0U);
-        share_client(1).arrival_waiters.store(2);
+        EXPECT_EQ(share_client(1).inbox.arrival_waiters.load(), 0U);
+        share_client(1).inbox.arrival_waiters.store(2);
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
-        EXPECT_EQ(share_client(1).arrival_waiters.load(), 2U);
+        EXPECT_EQ(share_client(1).inbox.arrival_waiters.load(), 2U);
     });
 }
 

@@ -182,7 +182,7 @@ TEST(Conflicts, DeathAndAttachTouchNothingOfAnotherPair) {
                                  static_cast<const void*>(&chunk_owner(first_chunk_of(b.one)))})
             of_a.written.erase(round_down(reinterpret_cast<uptr>(line), CACHE_LINE));
         for (const u32 client : {b.one, b.other})
-            of_a.read.erase(reinterpret_cast<uptr>(&share_client(client).inbox));
+            of_a.read.erase(reinterpret_cast<uptr>(&share_client(client).inbox.lock));
         expect_apart(of_a, of_b);
         expect_apart(of_b, of_a);
         EXPECT_EQ(walk(), "");

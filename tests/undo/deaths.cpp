@@ -31,7 +31,8 @@ std::string what_is_left(u32 slot) {
     const ShareHeader& s = sharing();
     if (held(s.names) || held(s.records) || held(s.numbers) || held(s.lingering)) return "a lock";
     for (u32 i = 0; i <= context().max_clients; ++i)
-        if (share_client(i).lock.is_held() || held(share_client(i).inbox)) return "a client's lock";
+        if (share_client(i).lock.is_held() || held(share_client(i).inbox.lock))
+            return "a client's lock";
     for (u32 i = 0; i < STRIPES; ++i)
         if (held(stripe_at(i).lock)) return "a stripe's lock";
     for (u32 i = 0; i <= s.exports_used; ++i)

@@ -25,7 +25,7 @@ struct Step {
         : name(step),
           caller(by),
           perform([o](Caller c) { return aep::perform(c, o).status; }),
-          leaves(std::is_same_v<O, op::Leave>),
+          leaves(std::is_same_v<O, op::Leave> || std::is_same_v<O, op::CloseInbox>),
           number(number_of<O>()) {}
 
     /// What its way into the image has left in the slot.

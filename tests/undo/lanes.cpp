@@ -98,7 +98,7 @@ std::string pool_faults(bool leaving = false) {
         if (pin_of(i) != NO_RECORD) text += "a pin is left; ";
     if (!leaving && t.client(HERE, 1).version.load() % 2 != 0)
         text += "an entry is being changed; ";
-    if (t.client(HERE, 1).claim.load() != 0 && share_client(1).open != 0) text += "a name; ";
+    if (t.client(HERE, 1).claim.load() != 0 && share_client(1).inbox.open != 0) text += "a name; ";
     return text;
 }
 

@@ -49,18 +49,24 @@ void add_references(Words& w, u32 link, u32& steps) {
     add_references(w, h.next, steps);
 }
 
-void add_client(Words& w, u32 index) {
-    const ShareClient& c = share_client(index);
-    add(w, c.open), add(w, c.generation), add(w, c.first_reference), add(w, c.first_export);
-    add(w, c.objects_held), add(w, c.exports), add(w, c.foreign), add(w, c.groups),
-        add(w, c.extents);
-    add(w, c.first_returned), add(w, c.first_message), add(w, c.messages), add(w, c.gaps),
-        add(w, c.watched);
-    for (const auto& word : c.name_words) add(w, word);
-    for (u32 i = 0; i < c.messages && i < MAILBOX_MESSAGES; ++i) {
-        const Message& m = mailbox_of(index)[(c.first_message + i) % MAILBOX_MESSAGES];
+void add_inbox(Words& w, u32 inbox) {
+    const Inbox& in = inbox_at(inbox);
+    add(w, in.open), add(w, in.generation), add(w, in.client), add(w, in.next), add(w, in.watched);
+    add(w, in.first_returned), add(w, in.first_message), add(w, in.messages), add(w, in.gaps);
+    add(w, in.kib), add(w, in.most_kib);
+    for (u32 i = 0; i < in.messages && i < MAILBOX_MESSAGES; ++i) {
+        const Message& m = ring_of(inbox)[(in.first_message + i) % MAILBOX_MESSAGES];
         add(w, m.object), add(w, m.version), add(w, m.sender), add(w, m.tag), add(w, m.type);
     }
+}
+
+void add_client(Words& w, u32 index) {
+    const ShareClient& c = share_client(index);
+    add(w, c.first_reference), add(w, c.first_export);
+    add(w, c.objects_held), add(w, c.exports), add(w, c.foreign), add(w, c.groups),
+        add(w, c.extents);
+    for (const auto& word : c.name_words) add(w, word);
+    add_inbox(w, index);
     u32 steps = sharing().holders_used;
     add_references(w, c.first_reference, steps);
 }
@@ -118,6 +124,8 @@ Words live_words(bool pool) {
         add(w, chunk_owner(c));
     }
     for (u32 i = 0; i <= context().max_clients; ++i) add_client(w, i);
+    for (u32 i = 0; i < further_inboxes(context().max_clients); ++i)
+        add_inbox(w, FIRST_FURTHER + i);
     for (u32 i = 1; i <= s.exports_used; ++i) {
         const Export& e = export_at(i);
         if (e.state == static_cast<u32>(ExportState::free)) continue;

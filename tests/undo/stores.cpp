@@ -34,6 +34,48 @@ op::Open named(const char* name) {
     return open;
 }
 
+/// Inboxes beside the main ones; messages that count by what they are about.
+void further_inboxes_are_used(Exhaustion& all, u64 a, u64 b) {
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const auto until_done = [&](const Step& step) {
+        Status status = Status::ok;
+        while (status == Status::ok) status = all.run(step);
+        EXPECT_EQ(status, Status::miss) << step.name;
+    };
+    const u32 further = FIRST_FURTHER + 3, other = FIRST_FURTHER + 4;
+    const u64 block = a + 64 * KiB, bytes = 40 * KiB;
+    ok({"open a further inbox", TWO, op::OpenInbox{further}});
+    ok({"open another", TWO, op::OpenInbox{other}});
+    ok({"another id for it", TWO, op::OpenInbox{other}});
+    EXPECT_EQ(all.run({"open one of another's", ONE, op::OpenInbox{further}}), Status::exists);
+    ok({"limit", TWO, op::LimitInbox{.inbox = further, .most_kib = 100}});
+    for (int i = 0; i < 2; ++i)
+        ok({"send of many KiB", ONE,
+            op::Send{.object = block, .to = id_of(further), .bytes = bytes}});
+    EXPECT_EQ(all.run({"full by KiB", ONE,
+                       op::Send{.object = block, .to = id_of(further), .bytes = bytes}}),
+              Status::full);
+    ok({"receive of many KiB", TWO, op::Receive{.at = further}});
+    ok({"send as a further one", TWO,
+        op::Send{.object = b + 128, .to = id(1), .bytes = 64, .as = other}});
+    ok({"receive by its id", ONE, op::Receive{.from = id_of(other)}});
+    ok({"send to be dropped", ONE,
+        op::Send{.object = a + 32 * KiB, .to = id_of(further), .bytes = 64}});
+    ok({"drop what is in it only", ONE, op::Drop{.object = a + 32 * KiB}});
+    until_done({"close a further inbox", TWO, op::CloseInbox{further}});
+    EXPECT_EQ(perform(ONE, op::Send{.object = block, .to = id_of(further), .bytes = 64}).status,
+              Status::gone);
+    ok({"send for nobody", ONE, op::Send{.object = block, .to = id_of(other), .bytes = bytes}});
+    const auto is = [](ClientState state) { client_at(2).state.store(static_cast<u32>(state)); };
+    is(ClientState::live);  // and takes no part
+    until_done({"take part no more", TWO, op::CloseInbox{2}});
+    ok({"open again", TWO, named("two")});
+    is(ClientState::free);
+    // One that goes with its client.
+    ok({"open one to be left", TWO, op::OpenInbox{other}});
+    ok({"send to be left", ONE, op::Send{.object = block, .to = id_of(other), .bytes = bytes}});
+}
+
 /// Every operation, on every way through it.
 void all_operations(Exhaustion& all) {
     const u64 a = memory_for(1, 5), b = memory_for(2, 5), c = memory_for(3, 2);
@@ -97,6 +139,7 @@ void all_operations(Exhaustion& all) {
     send(ONE, a + 128, MAILBOX_MESSAGES - 4);
     ok({"send when there are gaps only", ONE,
         op::Send{.object = a + 128, .to = id(2), .bytes = 64}});
+    further_inboxes_are_used(all, a, b);
     // Groups: the second block of client 1's, a root, another one; the writer changes.
     const u64 group = a + 4096;
     ok({"make a group", ONE, op::MakeGroup{.block = group, .bytes = 4096}});

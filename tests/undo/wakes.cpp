@@ -75,7 +75,7 @@ TEST(Undo, WhoSleepsIsWokenByWhoeverRecovers) {
             Sleeper sleeper(2);
             ended = s.run(send, at);
             s.run([] { recover_slots(1); });
-            if (share_client(2).messages == 1) {
+            if (share_client(2).inbox.messages == 1) {
                 EXPECT_TRUE(sleeper.is_awake()) << "dead at store " << at;
                 ++woken;
             }

@@ -299,10 +299,11 @@ class SharingCommand(gdb.Command):
               "{sent} sent, {received} received".format(**counts))
         for index, entry in clients(base):
             client = share + LAYOUT["SHARE_CLIENTS"] + index * LAYOUT["ShareClient"]
-            if field("ShareClient.open", client) == 1:
+            inbox = client + LAYOUT["ShareClient.inbox"][0]
+            if field("Inbox.open", inbox) == 1:
                 print(f"client {index} (pid {field('ClientEntry.pid', entry)}): "
                       f"name '{text_field('ShareClient.name_words', client)}', "
-                      f"{field('ShareClient.messages', client)} messages wait")
+                      f"{field('Inbox.messages', inbox)} messages wait")
 
 
 AepCommand()

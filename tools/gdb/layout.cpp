@@ -126,8 +126,9 @@ void context_and_sharing() {
     // They begin at the same place in every context.
     constant("SHARE_CLIENTS", share_layout(1, 1, 1, 0).clients);
     SIZE(ShareClient);
-    FIELD(ShareClient, open);
-    FIELD(ShareClient, messages);
+    FIELD(ShareClient, inbox);
+    FIELD(Inbox, open);
+    FIELD(Inbox, messages);
     FIELD(ShareClient, exports);
     FIELD(ShareClient, foreign);
     FIELD(ShareClient, groups);

@@ -158,6 +158,23 @@ void share(const Block& block, Random& random) {
     }
 }
 
+/// A mailbox for one message, which comes or does not; or a call that nobody answers in time.
+void use_a_mailbox(const Block& block, Random& random) {
+    if (random.below(2) == 0) {
+        if (const dsm_id peer = some_peer(random))
+            dsm_free(dsm_call(peer, block.data, nullptr, 0, 0, nullptr, 0));
+        return;
+    }
+    const dsm_id mailbox = dsm_mailbox_open();
+    if (mailbox == 0) return;
+    if (random.below(2) == 0) dsm_mailbox_limit(mailbox, random.below(100'000));
+    for (unsigned i = random.below(3); i != 0; --i) dsm_send(mailbox, block.data);
+    if (const dsm_id peer = some_peer(random))
+        dsm_send_as(mailbox, peer, block.data, nullptr, 0, 0);
+    if (void* object = dsm_recv_at(mailbox, DSM_ANY, 0, nullptr, 0)) dsm_free(object);
+    if (random.below(4) != 0 && dsm_mailbox_close(mailbox) != 0) die("a mailbox cannot be closed");
+}
+
 /// Makes a group of several parts, whose root others read and drop as any object.
 void share_group(Random& random) {
     dsm_group* group = dsm_group_create(random.below(2) * 10'000);
@@ -238,6 +255,7 @@ void one_step(Block& block, Random& random) {
             break;
         case 2:
             if (random.below(20) == 0) share_group(random);
+            if (random.below(20) == 0) use_a_mailbox(block, random);
             if (random.below(20) == 0)
                 aep::torture::send_shipment(random.next(), {some_peer(random), some_peer(random)});
             share(block, random);

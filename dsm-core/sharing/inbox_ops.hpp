@@ -1,0 +1,39 @@
+// Purpose: further inboxes of a client are opened and closed; how much an inbox takes; its messages are dropped.
+// Who calls it: share_ops.cpp; taking_part.cpp.
+// Crash rule: inside an operation, which completes or is undone. Closing is many changes, each of them one: what comes after one that
+//             is undone is done when it is asked for again.
+#pragma once
+
+#include "dsm-core/sharing/disposal.hpp"
+#include "dsm-core/sharing/inbox.hpp"
+
+namespace aep {
+
+/// Messages, holders and exports that one operation deals with: some tenths of a millisecond. A step is asked of a completer, which takes as long.
+inline constexpr u32 LEAVE_STEP = 4096;
+
+/// Whether the inbox is open and the client's. Under the client's lock.
+[[gnu::always_inline]] inline bool is_inbox_of(u32 client, u32 number) {
+    if (AEP_LIKELY(number == client)) return share_client(client).takes_part();
+    return is_inbox(number) && inbox_at(number).client == client && inbox_at(number).open != 0;
+}
+
+/// The inbox' oldest message goes, with its reference. Nothing is laid down there any more. Locked::nothing: there is none. Takes the locks
+/// it needs, and lets go of all if one went.
+Locked drop_message(Turn& turn, u32 client, u32 inbox);
+
+/// op::OpenInbox.
+op::OpenInbox::Reply open_inbox(Caller caller, const op::OpenInbox& o);
+/// op::CloseInbox, of a further one.
+op::CloseInbox::Reply close_inbox(Caller caller, const op::CloseInbox& o);
+/// op::LimitInbox.
+op::LimitInbox::Reply limit_inbox(Caller caller, const op::LimitInbox& o);
+
+/// The client's further inboxes take no messages any more. False: given up.
+[[nodiscard]] bool close_further(Turn& turn, u32 client);
+/// Whoever waits for a message finds out that somebody is gone. Cost: a look at each client, and at each of its inboxes.
+void wake_all_receivers();
+/// All that its inboxes have is dropped, up to `left` messages, which are counted down; then the further ones are nobody's.
+Locked empty_inboxes(Turn& turn, u32 client, u32& left);
+
+}  // namespace aep

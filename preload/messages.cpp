@@ -1,0 +1,57 @@
+// Purpose: see messages.hpp.
+// Who calls it: see messages.hpp.
+// Crash rule: see messages.hpp.
+#include "preload/messages.hpp"
+
+#include "preload/fill_info.hpp"
+
+namespace aep {
+
+bool read_label(const struct dsm_label* label, unsigned flags, Label& said) {
+    if ((flags & ~DSM_DROP) != 0 || (label != nullptr && label->reserved != 0)) return false;
+    if (label != nullptr)
+        said = {.tag = label->tag, .type = label->type, .version = label->version};
+    return true;
+}
+
+int send_as(ShareId mailbox, ShareId to, void* object, const struct dsm_label* label,
+            int timeout_ms, unsigned flags) {
+    Label said;
+    if (!read_label(label, flags, said)) return errno_result(-EINVAL);
+    const int sent = with_object(object, [&](usize bytes) -> long {
+        const u32 as = own_inbox(mailbox);
+        if (as == 0) return -EINVAL;
+        return share_send(to, object, bytes, timeout_ms, said, as);
+    });
+    if (sent != 0 || (flags & DSM_DROP) == 0) return sent;
+    dsm_free(object);  // the reference that the send has just found
+    return 0;
+}
+
+void* receive_at(ShareId mailbox, ShareId from, int timeout_ms, struct dsm_message* message,
+                 size_t size) {
+    if (size > MOST_INFO_BYTES) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    const Wanted wanted{.from = from, .at = takes_part() ? own_inbox(mailbox) : 0};
+    if (takes_part() && wanted.at == 0) {
+        errno = EINVAL;
+        return nullptr;
+    }
+    Received received;
+    if (errno_result(share_receive(wanted, timeout_ms, received)) != 0) return nullptr;
+    tell(received, message, size);
+    return received.object;
+}
+
+void tell(const Received& received, struct dsm_message* message, size_t size) {
+    const struct dsm_message all {
+        .sender = received.sender.bits, .size = received.bytes,
+        .group = static_cast<dsm_group*>(received.group), .tag = received.label.tag,
+        .type = received.label.type, .version = received.label.version, .reserved = 0
+    };
+    fill_info(message, size, all);
+}
+
+}  // namespace aep

@@ -1,0 +1,23 @@
+// Purpose: calls: a message whose answer comes to whoever sent it, also among many threads that call at once.
+// Who calls it: the C API (preload/mailboxes.cpp); sharing.cpp, when the process ceases to take part.
+// Crash rule: each step is an operation. Who dies while it calls has its mailbox closed with all that it has: the answer cannot
+//             be sent (ESRCH), or is dropped.
+//
+// A call is sent as from a further mailbox, and the answer is what comes there next. The mailbox is the call's alone
+// as long as that lasts. Afterwards it has another id: a second answer, or one that comes too late, meets nobody, and whoever sends it
+// is told. It is kept for the next call, by any thread: a process has as many as it has had calls at once.
+#pragma once
+
+#include "shim/sharing/sharing.hpp"
+
+namespace aep {
+
+/// Sends the object and waits for the answer. `bytes`, `label`, timeout_ms: as share_send; the time is for both. -ESRCH: `to` is gone, or it went
+/// before it answered; -ETIMEDOUT; -EINTR: a handler ran; `sent`: whether the object was sent, whatever became of the answer.
+long share_call(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label, bool& sent,
+                Received& answer);
+
+/// What is kept for calls is the process's no more: in a forked child, or all its mailboxes are about to be closed.
+void forget_call_mailboxes();
+
+}  // namespace aep

@@ -13,7 +13,8 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case EAGAIN:
             return "not now: the mailbox is full, no message waits, or no thread can be made";
         case EBUSY:
-            return "others have references to the group, or it is the group's root";
+            return "others have references to the group, it is the group's root, or something has "
+                   "been received already";
         case EDEADLK:
             return "called from a signal handler that interrupted this library";
         case EEXIST:

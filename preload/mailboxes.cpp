@@ -1,4 +1,4 @@
-// Purpose: the C API's further mailboxes and calls, aep/dsm.h: argument checks and errno, on shim/sharing.
+// Purpose: how the C API's messages come, aep/dsm.h: further mailboxes, calls, read-only receipt: argument checks and errno, on shim/sharing.
 // Who calls it: programs that link this library or run under its preload.
 // Crash rule: that of the sharing operations; nothing is kept here.
 #include "shim/sharing/mailboxes.hpp"
@@ -6,7 +6,7 @@
 #include "preload/export.hpp"
 #include "preload/fill_info.hpp"
 #include "preload/messages.hpp"
-#include "shim/sharing/call_mailboxes.hpp"
+#include "shim/sharing/call.hpp"
 
 namespace {
 
@@ -35,6 +35,11 @@ AEP_EXPORT int dsm_mailbox_close(dsm_id mailbox) noexcept {
 AEP_EXPORT int dsm_mailbox_limit(dsm_id mailbox, size_t bytes) noexcept {
     const u32 inbox = own_mailbox(mailbox);
     return inbox == 0 ? -1 : errno_result(limit_inbox(inbox, bytes));
+}
+
+AEP_EXPORT int dsm_read_only(int yes) noexcept {
+    if (!takes_part()) return errno_result(-ENOTCONN);
+    return errno_result(make_guests_read_only(yes != 0));
 }
 
 AEP_EXPORT int dsm_send_as(dsm_id mailbox, dsm_id to, void* object, const struct dsm_label* label,
@@ -76,7 +81,7 @@ AEP_EXPORT int dsm_answer(const struct dsm_message* call, void* object,
     return send_as({}, {call->sender}, object, &said, timeout_ms, flags);
 }
 
-AEP_EXPORT int dsm_serve(dsm_id mailbox, dsm_handler* handler, void* context,
+AEP_EXPORT int dsm_serve(dsm_id mailbox, dsm_handler handler, void* context,
                          int timeout_ms) noexcept {
     if (handler == nullptr) return errno_result(-EINVAL);
     struct dsm_message call {};

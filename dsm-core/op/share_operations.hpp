@@ -139,14 +139,15 @@ struct Watch {
     using Reply = Done;  // gone
 };
 
-/// The caller has that further inbox, if nobody has it. One that it has already, and that is empty, goes on under another id: what is
-/// sent to the former one comes no more. Its ring is present.
+/// The caller has that further inbox, if nobody has it. Or one that it has, and that is empty, goes on under another id: what is sent to
+/// the former one comes no more. Its ring is present.
 struct OpenInbox {
     static constexpr const char* NAME = "open_inbox";
     u32 inbox = 0;
+    ShareId former{};  // the id that it has; 0: it is nobody's
     struct Reply {
         Status status = Status::ok;  // exists: somebody has it; miss: there is no such one; gone;
-                                     // busy: the caller has it, and it is not empty
+                                     // busy: it is not empty
         ShareId id{};
     };
 };

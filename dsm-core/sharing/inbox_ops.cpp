@@ -61,8 +61,10 @@ op::OpenInbox::Reply open_inbox(Caller caller, const op::OpenInbox& o) {
     Inbox& main = share_client(client).inbox;
     if (main.open == 0) return {.status = Status::gone};
     Inbox& in = inbox_at(number);
-    const bool again = is_inbox_of(client, number);
-    if (in.client != 0 && !again) return {.status = Status::exists};
+    const bool again = o.former.bits != 0;
+    if (again && (!is_inbox_of(client, number) || id_of(number) != o.former))
+        return {.status = Status::gone};
+    if (!again && in.client != 0) return {.status = Status::exists};
     if (again && in.messages != 0) return {.status = Status::busy};
     in.generation += 1;
     if (again) return {.id = id_of(number)};

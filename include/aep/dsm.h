@@ -157,6 +157,13 @@ struct dsm_message {
 void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
                        size_t size) DSM_NOEXCEPT;
 
+/* What others made is read-only to this process from here on (0: it can be written again): a stray store into what it has received ends it by
+ * SIGSEGV, instead of changing what others read. Its own objects, also those that come back, can be written, and so can a group whose
+ * writer it becomes (dsm_group_take_over), from its next call on it. dsm_group_quiesce has no effect then: a reader notes in the group when
+ * it looks. EBUSY: it has received something already that it may write. Of the process, not of a thread, until it forks or ends. Costs nothing a message:
+ * a mapping more for each run of its own chunks. */
+int dsm_read_only(int yes) DSM_NOEXCEPT;
+
 /* Whether a message is what its receiver is made for: EPROTOTYPE: its sender says that it is another type or version;
  * EMSGSIZE: it has fewer bytes. Of a message without a type the size alone counts. The reference stays the receiver's. A
  * check among friends: what a sender says need not be so. EINVAL: null. Async-signal-safe. */
@@ -206,10 +213,10 @@ int dsm_answer(const struct dsm_message* call, void* object, const struct dsm_la
                int timeout_ms, unsigned flags) DSM_NOEXCEPT;
 /* What answers a call: gets the message and its object; returns what is to be answered, of which a reference goes with it (the
  * question itself, if it likes), or null: nothing, for it has answered, or will. */
-typedef void* dsm_handler(const struct dsm_message* call, void* object, void* context);
+typedef void* (*dsm_handler)(const struct dsm_message* call, void* object, void* context);
 /* Receives one message at a mailbox and answers it with what the handler returns; the question's reference is dropped afterwards. Errors as
  * dsm_recv: none of the handler or the answer. */
-int dsm_serve(dsm_id mailbox, dsm_handler* handler, void* context, int timeout_ms) DSM_NOEXCEPT;
+int dsm_serve(dsm_id mailbox, dsm_handler handler, void* context, int timeout_ms) DSM_NOEXCEPT;
 
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
  * be waiting for this process, in its first mailbox. It becomes readable when one comes, stays so until a dsm_recv finds

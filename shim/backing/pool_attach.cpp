@@ -125,7 +125,8 @@ void close_chunks_here(u32 first, u32 count, bool accessible) {
     const usize bytes = usize{count} * CHUNK_SIZE;
     pool.bytes_open.fetch_sub(bytes, std::memory_order_relaxed);
     sys::keep_from_dumps(address, bytes);
-    if (!accessible) sys::mprotect(address, bytes, PROT_NONE);
+    const bool writable = accessible && !pool.guests_read_only.load(std::memory_order_relaxed);
+    if (!writable) sys::mprotect(address, bytes, accessible ? PROT_READ : PROT_NONE);
 }
 
 bool pool_is_scarce() {

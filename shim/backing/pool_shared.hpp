@@ -45,6 +45,7 @@ struct PoolHere {
     Lock guests_lock;          // held while chunks of others become accessible, or ours no longer
     std::atomic<usize> bytes_open;        // in chunks that were ours, whatever is in them
     std::atomic<bool> guests_everywhere;  // chunks that are not ours are accessible
+    std::atomic<bool> guests_read_only;   // if they are: for reading alone
 
     /// Atomic, because one thread may purge while another forks; nothing else is ordered by it.
     ChunkView state(u32 chunk) const {

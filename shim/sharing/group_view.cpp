@@ -51,13 +51,23 @@ long GroupScope::look_up() {
 
 /// Whether the writer looks at what this process notes in the group.
 bool GroupScope::is_readers_table_ours() const {
-    return view_.shared && record().owner.load() != OWNER_ELSEWHERE;
+    return view_.shared && record().owner.load() != OWNER_ELSEWHERE && is_writable(address_);
+}
+
+bool GroupScope::unlock_parts() const {
+    for (u32 i = 0; i < view_.count && !view_.written; ++i) {
+        const GroupPart& part = view_.parts[i];
+        if (!make_writable(part.begin, part.end - part.begin)) return false;
+    }
+    view_.written = true;
+    return true;
 }
 
 bool GroupScope::collect_parts() {
     view_.freezes = pool.freezes.load(std::memory_order_relaxed);
     view_.newest = side().next_extent.load();
     view_.shared = true;
+    view_.written = false;
     view_.count = 0;
     u32 at = view_.newest == NO_RECORD ? view_.index : view_.newest;
     for (u32 n = 0; n <= MAX_EXTENTS && at != NO_RECORD && at < MAX_EXPORTS; ++n) {

@@ -26,10 +26,11 @@ struct GroupView {
     u32 index;   // of its export
     u32 newest;  // extent; 0: none
     u32 freezes;
-    u32 count;    // of parts; 0: to be looked up
-    bool shared;  // false: some of it is private to this process since a fork
-    bool says;    // when it looks: at `place` of the group's readers
-    bool looks;   // since it said so; else it always does
+    u32 count;     // of parts; 0: to be looked up
+    bool shared;   // false: some of it is private to this process since a fork
+    bool written;  // it can be written although what is received cannot
+    bool says;     // when it looks: at `place` of the group's readers
+    bool looks;    // since it said so; else it always does
     u32 place;
     GroupPart parts[MAX_EXTENTS + 1];  // newest first, the group's own block last
 };
@@ -63,7 +64,9 @@ class GroupScope {
     long writer_error() const {
         if (error_ != 0) return error_;
         if (record().writer.load() != this_client.index) return -EPERM;
-        return view_.shared ? 0 : -EXDEV;
+        if (!view_.shared) return -EXDEV;
+        const bool locked = pool.guests_read_only.load(std::memory_order_relaxed);
+        return AEP_LIKELY(!locked) || unlock_parts() ? 0 : -ENOMEM;
     }
     /// False: some of it is private to this process since a fork.
     bool is_shared() const { return view_.shared; }
@@ -97,6 +100,8 @@ class GroupScope {
     }
 
   private:
+    /// Makes the parts writable that others made. False: too many mappings.
+    bool unlock_parts() const;
     /// Whether the view is this group's, and it is the one that was looked up.
     bool is_known() const {
         return sharing_open.load(std::memory_order_acquire) && view_.group == address_ &&

@@ -3,6 +3,8 @@
 // Crash rule: see guests.hpp.
 #include "shim/sharing/guests.hpp"
 
+#include <errno.h>
+
 #include "dsm-core/sharing/format.hpp"
 #include "shim/backing/pool_attach.hpp"
 #include "shim/sharing/held_lock.hpp"
@@ -23,6 +25,17 @@ bool is_accessible(ChunkSpan span) {
     return true;
 }
 
+int guest_protection() {
+    const bool read_only = pool.guests_read_only.load(std::memory_order_relaxed);
+    return read_only ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+/// The chunks [first, end).
+bool protect(u32 first, u32 end, int protection) {
+    return !sys::failed(sys::mprotect(chunk_address(ChunkIndex{first}),
+                                      usize{end - first} * CHUNK_SIZE, protection));
+}
+
 /// Makes the chunks accessible, and the first time all there are: what an object points at may lie
 /// anywhere.
 [[gnu::noinline]] bool open_chunks(ChunkSpan span) {
@@ -39,9 +52,7 @@ bool is_accessible(ChunkSpan span) {
             continue;
         }
         // What another thread claims meanwhile is accessible, too.
-        if (sys::failed(sys::mprotect(chunk_address(ChunkIndex{c}), usize{end - c} * CHUNK_SIZE,
-                                      PROT_READ | PROT_WRITE)))
-            return false;
+        if (!protect(c, end, guest_protection())) return false;
         for (; c < end; ++c) pool.become_guest(c);
     }
     // release: whoever sees it finds all chunks accessible.
@@ -58,6 +69,29 @@ bool make_pool_accessible() { return open_chunks({0, pool.tables.chunk_count}); 
 bool make_accessible(u64 address, usize bytes) {
     const ChunkSpan span = chunks_of(address, bytes);
     return AEP_LIKELY(is_accessible(span)) || open_chunks(span);
+}
+
+long make_guests_read_only(bool read_only) {
+    const HeldLock scope(pool.guests_lock, HeldKind::guests);
+    if (scope.refused()) return -EDEADLK;
+    if (read_only == pool.guests_read_only.load(std::memory_order_relaxed)) return 0;
+    const bool opened = pool.guests_everywhere.load(std::memory_order_relaxed);
+    if (read_only && opened) return -EBUSY;
+    for (u32 c = 0; opened && c < pool.tables.chunk_count; ++c)
+        if (pool.state(c) == ChunkView::guest && !protect(c, c + 1, PROT_READ | PROT_WRITE))
+            return -ENOMEM;
+    pool.guests_read_only.store(read_only, std::memory_order_relaxed);
+    return 0;
+}
+
+bool make_writable(u64 address, usize bytes) {
+    const ChunkSpan span = chunks_of(address, bytes);
+    return protect(span.first, span.end, PROT_READ | PROT_WRITE);
+}
+
+bool is_writable(u64 address) {
+    return !pool.guests_read_only.load(std::memory_order_relaxed) ||
+           pool.state(chunk_index(address)) == ChunkView::ours;
 }
 
 bool is_copy_of_the_parents(const void* p) {

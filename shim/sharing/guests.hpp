@@ -17,6 +17,14 @@ bool make_pool_accessible();
 /// something, a wild store of its own reaches nobody else's memory. False: too many mappings.
 bool make_accessible(u64 address, usize bytes);
 
+/// What is received from here on can be read, but not written (or written again): chunks of others are one or the other. 0; -EBUSY: something
+/// has been received already, and may be written; -ENOMEM: too many mappings; -EDEADLK.
+long make_guests_read_only(bool read_only);
+/// What lies there can be written although that of others cannot: its chunks can. False: too many mappings.
+bool make_writable(u64 address, usize bytes);
+/// Whether what lies there can be written.
+bool is_writable(u64 address);
+
 /// Whether the bytes lie in chunks that others can map: of ours, not made private by a fork.
 bool can_be_shared(const void* p, usize bytes);
 

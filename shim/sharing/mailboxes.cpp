@@ -33,7 +33,7 @@ long open_mailbox(ShareId& id) {
 }
 
 long rename_mailbox(ShareId& id) {
-    const auto reply = share_operation(op::OpenInbox{id.inbox()});
+    const auto reply = share_operation(op::OpenInbox{.inbox = id.inbox(), .former = id});
     id = reply.id;
     return error_of(reply.status);
 }

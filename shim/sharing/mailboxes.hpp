@@ -1,5 +1,5 @@
 // Purpose: further mailboxes of this process: opened, closed, bounded.
-// Who calls it: the C API (preload/mailboxes.cpp), calls (call_mailboxes.cpp), sharing.cpp.
+// Who calls it: the C API (preload/mailboxes.cpp), calls (kept_mailboxes.cpp), sharing.cpp.
 // Crash rule: each is one operation, or several that may be asked for again; a process's go with it.
 //
 // Functions return 0 or -errno.

@@ -14,10 +14,10 @@
 #include "shim/driver/allocator.hpp"
 #include "shim/driver/forking.hpp"
 #include "shim/driver/growth.hpp"
-#include "shim/sharing/call_mailboxes.hpp"
 #include "shim/sharing/group_view.hpp"
 #include "shim/sharing/guests.hpp"
 #include "shim/sharing/held_lock.hpp"
+#include "shim/sharing/kept_mailboxes.hpp"
 #include "shim/sharing/mailboxes.hpp"
 #include "shim/sharing/patience.hpp"
 #include "shim/sharing/share_fd.hpp"
@@ -358,7 +358,7 @@ void forget_sharing() {
     shared_blocks.store(nullptr, std::memory_order_relaxed);
     sharing_open.store(false, std::memory_order_relaxed);
     forget_share_fd();
-    forget_call_mailboxes();
+    forget_kept_mailboxes();
     forget_guests();
     forget_groups();
 }
@@ -401,7 +401,7 @@ long share_attach(const char* name) {
 
 long share_detach() {
     if (!takes_part()) return -ENOTCONN;
-    forget_call_mailboxes();
+    forget_kept_mailboxes();
     const long closed = close_inbox(this_client.index);
     return closed == -ESRCH ? -ENOTCONN : closed;
 }

@@ -68,10 +68,13 @@ TEST(Inboxes, AnEmptyOneMayGetAnotherId) {
         const u64 at = three_take_part();
         const ShareId first = ask(2, op::OpenInbox{FURTHER}).id;
         ASSERT_EQ(send(first, at, 64), Status::ok);
-        EXPECT_EQ(ask(2, op::OpenInbox{FURTHER}).status, Status::busy);
+        EXPECT_EQ(ask(2, op::OpenInbox{FURTHER, first}).status, Status::busy);
+        EXPECT_EQ(ask(2, op::OpenInbox{FURTHER}).status, Status::exists);  // another thread of its
         ASSERT_EQ(ask(2, op::Receive{.at = FURTHER}).status, Status::ok);
-        const auto again = ask(2, op::OpenInbox{FURTHER});
+        EXPECT_EQ(ask(3, op::OpenInbox{FURTHER, first}).status, Status::gone);
+        const auto again = ask(2, op::OpenInbox{FURTHER, first});
         ASSERT_EQ(again.status, Status::ok);
+        EXPECT_EQ(ask(2, op::OpenInbox{FURTHER, first}).status, Status::gone);
         EXPECT_EQ(send(first, at, 64), Status::gone);
         EXPECT_EQ(send(again.id, at, 64), Status::ok);
         EXPECT_EQ(walk(), "");

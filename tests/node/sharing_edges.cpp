@@ -52,8 +52,14 @@ TEST(Sharing, WhoHasMuchLeavesInSteps) {
 TEST(Sharing, WhoWaitedBeforeIsNobodyWhoWaits) {
     with_tables([](Host&) {
         share_client(1).inbox.arrival_waiters.store(2);
+        ++client_at(1).generation;
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
         EXPECT_EQ(share_client(1).inbox.arrival_waiters.load(), 0U);
+        share_client(1).inbox.arrival_waiters.store(2);
+        EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
+        EXPECT_EQ(share_client(1).inbox.arrival_waiters.load(), 2U);
+        // Who takes part no more and again is the same, and its threads may be waiting.
+        while (ask(1, op::CloseInbox{1}).status == Status::ok) continue;
         share_client(1).inbox.arrival_waiters.store(2);
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
         EXPECT_EQ(share_client(1).inbox.arrival_waiters.load(), 2U);

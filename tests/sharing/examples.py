@@ -44,6 +44,15 @@ class Examples(ExamplesTest):
         self.assertEqual(receiver.returncode, 0)
         self.expect_nothing_left()
 
+    def test_calls(self):
+        calls = self.example("calls")
+        server = self.begin(calls, "serve")
+        asked = [subprocess.Popen([calls, "ask", "800"], env=self.env, text=True, stdout=subprocess.PIPE) for _ in range(2)]
+        for process in asked:
+            self.assertEqual(process.communicate()[0], "800 right answers\n")
+        server.kill()
+        self.expect_nothing_left()
+
     def test_batches(self):
         """More batches than the mailbox holds; the producer is gone before the last are read."""
         batches = self.example("batches")

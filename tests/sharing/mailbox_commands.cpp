@@ -114,6 +114,7 @@ std::string open_all(const Words&) {
 }  // namespace
 
 const Commands MAILBOX_COMMANDS = {
+    {"rdonly", [](const Words& w) { return ok_or_error(dsm_read_only(w.number<int>(0))); }},
     {"detach", [](const Words&) { return ok_or_error(dsm_detach()); }},
     {"lookupwait",
      [](const Words& w) {

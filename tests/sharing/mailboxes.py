@@ -4,6 +4,8 @@
 Called by ctest: mailboxes.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behind.
 """
 
+import signal
+
 from sharing import AT_ONCE, MAILBOX, MIB, SharingTest
 
 from node_test import main
@@ -175,6 +177,92 @@ class Calls(SharingTest):
         self.assertEqual(a.call(12345, question, 0, -1, DROP), "ESRCH")
         self.assertEqual(a.call(b.id, "1000", 0, -1, 0), "EINVAL")
         self.assertEqual(a.refs(question), str(MAILBOX + 1))
+        self.expect_sound()
+        self.expect_nothing_left()
+
+
+class CallsInCxx(SharingTest):
+    def test_answers_are_values_or_errors(self):
+        a, b = self.pair()
+        b.begin("grant", 5)
+        self.assertEqual(a.callgrant(b.id, 7, 10_000), "70")
+        self.assertEqual(a.calldenial(b.id, 7, 10_000), "EPROTOTYPE")
+        self.assertEqual(a.callgrant(b.id, 0, 20), "ETIMEDOUT")  # the handler fails
+        other = a.new(4)
+        self.assertEqual(a.say(b.id, other, 0, int(a.typeof("test.Denial")), 0, 0, DROP), "ok")
+        self.assertEqual(a.callgrant(b.id, 3, 10_000), "30")
+        self.assertEqual(b.end_of(), "yynny")
+        self.assertEqual(a.callgrant(12345, 3, 10_000), "ESRCH")
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_many_are_under_way_at_once(self):
+        a, b = self.pair()
+        c = self.peer("c")
+        a.begin("asktwo", b.id, c.id, 100_000, 100_000)
+        c.begin("grant", 1)
+        self.assertEqual(c.end_of(), "y")
+        b.begin("grant", 2)
+        self.assertEqual((b.end_of(), a.end_of()), ("yy", "30 10 20"))
+        # One whose server dies, and one whose time is over.
+        a.begin("asktwo", b.id, c.id, 20, 100_000)
+        self.assertTrue(c.hearat(0, 0, -1))
+        self.end(c)
+        self.recover_the_dead()
+        said = a.end_of().split()
+        self.assertEqual((sorted(said), said.count("ETIMEDOUT")), (["ESRCH", "ETIMEDOUT", "ETIMEDOUT"], 2))
+        self.assertEqual([b.hearat(0, 0, 0).split()[2] for _ in range(2)], ["1", "2"])
+        self.expect_sound()
+        self.expect_nothing_left()
+
+
+class ReadOnly(SharingTest):
+    def faults(self, peer, *command):
+        """Ends the peer by a store that it may not make."""
+        peer.begin(*command)
+        self.assertEqual(peer.process.wait(AT_ONCE), -signal.SIGSEGV)
+        self.recover_the_dead()
+
+    def test_a_stray_store_faults_and_changes_nothing(self):
+        a, b = self.pair()
+        self.assertEqual(b.rdonly(1), "ok")
+        address, large = a.new(100), a.new(9 * MIB)
+        for sent in (address, large):
+            a.write(sent, "theirs")
+            self.pass_on(a, b, sent)
+            self.assertEqual(b.read(sent), "theirs")
+        own = b.new(100)  # what it makes itself is its own, also when it comes back, and chunks that it gets later
+        self.pass_on(b, a, own)
+        self.pass_on(a, b, own)
+        for mine in [own] + [b.new(5 * MIB) for _ in range(3)]:
+            self.assertEqual((b.write(mine, "mine"), b.read(mine)), ("mine", "mine"))
+            self.assertEqual(b.drop(mine), "ok")
+        self.faults(b, "write", address, "x")
+        self.assertEqual((a.read(address), a.refs(address)), ("theirs", "1"))
+        self.expect_sound()
+        self.expect_nothing_left()
+
+    def test_it_can_be_written_again(self):
+        a, b = self.pair()
+        address = a.new(100)
+        self.assertEqual((b.rdonly(1), b.rdonly(1)), ("ok", "ok"))
+        self.pass_on(a, b, address)
+        self.assertEqual(b.rdonly(0), "ok")
+        b.write(address, "both")
+        self.assertEqual(a.read(address), "both")
+        self.assertEqual((b.rdonly(1), a.rdonly(0)), ("EBUSY", "ok"))
+        self.expect_nothing_left()
+
+    def test_who_becomes_the_writer_of_a_group_writes_it(self):
+        a, b = self.pair()
+        self.assertEqual(b.rdonly(1), "ok")
+        group = a.gnew(0)
+        self.assertEqual(a.gprolong(group, 10, 40), "ok")
+        self.assertEqual(a.send(b.id, group), "ok")
+        self.assertTrue(b.recv(0, 0))
+        self.assertEqual(b.gprolong(group, 1, 40), "EPERM")
+        self.assertEqual(a.ghand(group, b.id), "ok")
+        self.assertEqual(b.gprolong(group, 10, 40), "ok")
         self.expect_sound()
         self.expect_nothing_left()
 

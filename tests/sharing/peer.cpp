@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "include/aep/dsm.h"
+#include "tests/sharing/call_commands.hpp"
 #include "tests/sharing/group_commands.hpp"
 #include "tests/sharing/label_commands.hpp"
 #include "tests/sharing/mailbox_commands.hpp"
@@ -364,8 +365,8 @@ const Commands COMMANDS = {
 };
 
 std::string obey(const std::string& command, const Words& words) {
-    for (const Commands* commands :
-         {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MAILBOX_COMMANDS, &ODD_COMMANDS})
+    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MAILBOX_COMMANDS,
+                                     &CALL_COMMANDS, &ODD_COMMANDS})
         if (const auto found = commands->find(command); found != commands->end())
             return found->second(words);
     return "what?";

@@ -46,7 +46,7 @@ void further_inboxes_are_used(Exhaustion& all, u64 a, u64 b) {
     const u64 block = a + 64 * KiB, bytes = 40 * KiB;
     ok({"open a further inbox", TWO, op::OpenInbox{further}});
     ok({"open another", TWO, op::OpenInbox{other}});
-    ok({"another id for it", TWO, op::OpenInbox{other}});
+    ok({"another id for it", TWO, op::OpenInbox{other, id_of(other)}});
     EXPECT_EQ(all.run({"open one of another's", ONE, op::OpenInbox{further}}), Status::exists);
     ok({"limit", TWO, op::LimitInbox{.inbox = further, .most_kib = 100}});
     for (int i = 0; i < 2; ++i)

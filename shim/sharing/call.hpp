@@ -1,5 +1,5 @@
 // Purpose: calls: a message whose answer comes to whoever sent it, also among many threads that call at once.
-// Who calls it: the C API (preload/mailboxes.cpp); sharing.cpp, when the process ceases to take part.
+// Who calls it: the C API (preload/mailboxes.cpp).
 // Crash rule: each step is an operation. Who dies while it calls has its mailbox closed with all that it has: the answer cannot
 //             be sent (ESRCH), or is dropped.
 //
@@ -16,8 +16,5 @@ namespace aep {
 /// before it answered; -ETIMEDOUT; -EINTR: a handler ran; `sent`: whether the object was sent, whatever became of the answer.
 long share_call(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label, bool& sent,
                 Received& answer);
-
-/// What is kept for calls is the process's no more: in a forked child, or all its mailboxes are about to be closed.
-void forget_call_mailboxes();
 
 }  // namespace aep

@@ -9,7 +9,7 @@ failed=0
 tracked() { git ls-files -z --cached --others --exclude-standard -- "$@"; }
 
 tracked '*.c' '*.h' '*.cpp' '*.hpp' | xargs -0r clang-format --dry-run -Werror || failed=1
-tracked '*.sh' aep .ci/run | xargs -0r shellcheck || failed=1
+tracked '*.sh' aep .ci/run packaging/ocf/aep | xargs -0r shellcheck || failed=1
 python3 ci/source_rules.py || failed=1
 # With the headers that a build makes.
 ci/build.sh release aep_image aep_provider

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Tests of what pacemaker has to do with a context: the resource agent packaging/ocf/aep, and fencing by it.
+"""Tests of what pacemaker has to do with a context, each by itself: the resource agent packaging/ocf/aep, and what asks pacemaker to
+fence (tools/corosync/aep-fence-pacemaker.sh). With pacemaker itself: pacemaker.py.
 
 Called by ctest: agent.py TOOLS_DIR NODE_CLIENT [unittest arguments]. Needs no cluster. Leaves nothing behind.
 """
@@ -8,13 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import unittest
 import xml.etree.ElementTree
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, f"{TESTS}/node")
 
-from node_test import AEP, NodeTest, main  # noqa: E402
+from node_test import AEP, TOOLS, NodeTest, main  # noqa: E402
 
 AGENT = f"{os.path.dirname(TESTS)}/packaging/ocf/aep"
 DTD = "/usr/share/resource-agents/ra-api-1.dtd"
@@ -98,6 +101,89 @@ class Agent(NodeTest):
             raise unittest.SkipTest(done.stderr)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn('<resource-agent name="aep"', done.stdout)
+
+
+# What pacemaker 2.1.5 says; {when} is the wall clock's.
+EVENT = ('    <fence_event action="{action}" target="host3" client="{client}" origin="host1" status="{status}" delegate="{by}" '
+         'completed="{when}Z"/>\n')
+HISTORY = """<pacemaker-result api-version="2.25" request="stonith_admin --history host3 --verbose --output-as=xml">
+  <list name="fencing history" count="{count}">
+{events}  </list>
+  <status code="0" message="OK"/>
+</pacemaker-result>
+"""
+# Instead of pacemaker's programs: they say what is in files, and who asks for fencing is written down.
+TOOL = {"crm_node": """#!/bin/sh
+[ "$*" = --name-for-id=3 ] || exit 64
+cat "$0.says" 2>/dev/null && exit 0
+echo "Node is not known to cluster" >&2
+exit 68
+""", "crm_attribute": """#!/bin/sh
+[ "$*" = "--type=crm_config --name=stonith-action --query --quiet --default=reboot" ] || exit 64
+cat "$0.says"
+""", "stonith_admin": """#!/bin/sh
+case $* in
+"--history host3 --verbose --output-as=xml") cat "$0.says" ;;
+*) echo "$*" >>"$0.asked" && exit "$(cat "$0.ends")" ;;
+esac
+"""}
+
+
+class FencingByPacemaker(unittest.TestCase):
+    def setUp(self):
+        self.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
+        self.addCleanup(shutil.rmtree, self.home)
+        for name, text in TOOL.items():
+            self.write(name, text)
+            os.chmod(f"{self.home}/{name}", 0o700)
+        self.write("crm_node.says", "host3\n")
+        self.write("crm_attribute.says", "reboot\n")
+        self.write("stonith_admin.ends", "0")
+        self.happened()
+
+    def write(self, name, text):
+        with open(f"{self.home}/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+
+    def happened(self, *events):
+        """What pacemaker reports, the last first: (action, how it ended, so many seconds ago)."""
+        told = [EVENT.format(action=action, status=status, client="pacemaker-controld.9915", by="host1",
+                             when=time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time.time() - ago)))
+                for action, status, ago in events]
+        self.write("stonith_admin.says", HISTORY.format(count=len(told), events="".join(told)))
+
+    def fence(self, host="host3", seconds=20):
+        """Its exit status, and what it has asked stonith_admin for."""
+        done = subprocess.run([f"{TOOLS}/aep-fence-pacemaker", "3", "1", host, str(seconds), "60"], capture_output=True, text=True,
+                              env=dict(os.environ, PATH=f"{self.home}:{os.environ['PATH']}"), timeout=60, check=False)
+        asked = f"{self.home}/stonith_admin.asked"
+        if not os.path.exists(asked):
+            return done.returncode, None
+        with open(asked, encoding="ascii") as lines:
+            [line] = lines.read().splitlines()
+        os.unlink(asked)
+        return done.returncode, line
+
+    def test_what_pacemaker_has_fenced_is_not_fenced_again(self):
+        for events in ([("reboot", "success", 5)], [("off", "success", 5)], [("on", "success", 1), ("off", "success", 5)],
+                       [("reboot", "failed", 1), ("reboot", "success", 5), ("reboot", "success", 500)]):
+            self.happened(*events)
+            self.assertEqual(self.fence(), (0, None), events)
+
+    def test_what_it_has_not_fenced_is_asked_for(self):
+        asked = "--reboot host3 --tolerance=20s --timeout=60"
+        for events in ([], [("reboot", "success", 50)], [("on", "success", 5)], [("reboot", "failed", 5)],
+                       [("reboot", "pending", 5)]):
+            for status in (0, 1):
+                self.write("stonith_admin.ends", str(status))
+                self.happened(*events)
+                self.assertEqual(self.fence(), (status, asked), events)
+
+    def test_the_cluster_says_which_action_and_which_name(self):
+        self.write("crm_attribute.says", "off\n")
+        self.assertEqual(self.fence("10.77.0.3"), (0, "--fence host3 --tolerance=20s --timeout=60"))
+        os.unlink(f"{self.home}/crm_node.says")  # pacemaker does not know it yet
+        self.assertEqual(self.fence("host3"), (0, "--fence host3 --tolerance=20s --timeout=60"))
 
 
 if __name__ == "__main__":

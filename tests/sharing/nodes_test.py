@@ -22,6 +22,7 @@ class Node:
         self.test, self.number = test, number
         self.home = f"{test.home}/{number}"
         self.socket = f"{self.home}/socket"
+        self.log_path = f"{self.socket}.log"
         self.where = ["--socket", self.socket, "--directory", f"{self.home}/context"]
         self.peers = []
         os.makedirs(self.home, exist_ok=True)
@@ -37,10 +38,9 @@ class Node:
 
     def log(self):
         """What the daemon said last."""
-        path = f"{self.socket}.log"
-        if not os.path.exists(path):
+        if not os.path.exists(self.log_path):
             return ""
-        with open(path, encoding="utf-8") as lines:
+        with open(self.log_path, encoding="utf-8") as lines:
             return "".join(lines.readlines()[-20:])
 
     def data(self, command):

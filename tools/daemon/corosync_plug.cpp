@@ -150,16 +150,17 @@ void CorosyncEngine::begin(const Superblock& pool) {
                                             here, cluster));
     }
     // How long a machine may take to see that it has no quorum, and to stop its clients.
-    const u64 seen = view_.token_ms + view_.consensus_ms + HEARD_MS + VIEW_PERIOD_MS;
-    const u64 stops = seen + lease_ms_ / 6;
+    sees_ms_ = view_.token_ms + view_.consensus_ms + HEARD_MS + VIEW_PERIOD_MS;
+    const u64 stops = sees_ms_ + lease_ms_ / 6;
     if (lease_ms_ < stops) {
         throw NodeError(
-            EINVAL, fmt::format("corosync: its token ({} ms) and consensus ({} ms) timeouts "
-                                "are too long for the pool's "
-                                "lease of {} ms: others would act before a machine that is out "
-                                "of sight has stopped; "
-                                "shorten them, or make the pool with --lease-ms {} or more",
-                                view_.token_ms, view_.consensus_ms, lease_ms_, seen * 6 / 5 + 1));
+            EINVAL,
+            fmt::format("corosync: its token ({} ms) and consensus ({} ms) timeouts "
+                        "are too long for the pool's "
+                        "lease of {} ms: others would act before a machine that is out "
+                        "of sight has stopped; "
+                        "shorten them, or make the pool with --lease-ms {} or more",
+                        view_.token_ms, view_.consensus_ms, lease_ms_, sees_ms_ * 6 / 5 + 1));
     }
     group_.magic = VIEW_MAGIC;
     std::memcpy(group_.uuid, pool.uuid, sizeof group_.uuid);
@@ -183,7 +184,8 @@ NodeStanding CorosyncEngine::judge(const OtherNode& other, u64 now_ms) {
     // Only what is lost all the time, in the same life, to a partition with quorum has had the time to stop.
     const bool quorum = has_quorum();
     const bool in_sight = (view_.present & bit_of(other.node)) != 0;
-    if (!quorum || in_sight || lost.generation != other.generation) lost = {other.generation, 0};
+    if (lost.generation != other.generation) lost = {other.generation, now_ms, 0};
+    if (!quorum || in_sight) lost.since_ms = 0;
     if (!quorum) return seen;
     // What is under way is ended, also if the machine is seen again: it may be on its way down.
     const bool begun = fence_.is_under_way(other.node, other.generation);
@@ -194,8 +196,10 @@ NodeStanding CorosyncEngine::judge(const OtherNode& other, u64 now_ms) {
         std::countr_zero(view_.members & view_.present) == static_cast<int>(own_node());
     if (!mine && !begun) return NodeStanding::suspect;
     const std::string host = printable(view_.hosts[other.node], sizeof view_.hosts[other.node]);
-    return fence_.has_cut_off(other, host.empty() ? other.name : host, now_ms - lost.since_ms,
-                              now_ms)
+    // A machine that pacemaker fences for reasons of its own is out of sight some time after that. What was before this life of
+    // the node counts for nothing.
+    const u64 counts_ms = std::min(now_ms - lost.known_ms, now_ms - lost.since_ms + sees_ms_);
+    return fence_.has_cut_off(other, host.empty() ? other.name : host, counts_ms, now_ms)
                ? NodeStanding::fenced
                : NodeStanding::suspect;
 }

@@ -54,9 +54,11 @@ class CorosyncEngine final : public MembershipEngine {
     bool has_group_ = false;
     GroupMessage group_{};
     u64 lease_ms_ = 0;
+    u64 sees_ms_ = 0;  // so long a machine that is gone may be in sight
     /// Since when a node is out of sight, in one life of it.
     struct Lost {
         u32 generation = 0;
+        u64 known_ms = 0;  // since when that life is known
         u64 since_ms = 0;  // 0: it is in sight
     };
     std::array<Lost, MOST_HOSTS> lost_{};

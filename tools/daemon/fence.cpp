@@ -11,11 +11,18 @@
 
 #include "aep-lib/completer/helper.hpp"
 #include "node/node_error.hpp"
+#include "node/paths.hpp"
 
 namespace aep {
 namespace {
 
 constexpr u64 PAUSE_MS = 2000;  // after a command that has failed
+
+/// Asks pacemaker (tools/corosync/aep-fence-pacemaker.sh).
+std::string pacemaker_program() {
+    return companion({"aep-fence-pacemaker", "../lib/aep/aep-fence-pacemaker"},
+                     "/usr/lib/aep/aep-fence-pacemaker");
+}
 
 std::string name_of(const OtherNode& node) {
     return fmt::format("node {} of generation {}", node.node + 1, node.generation);
@@ -40,7 +47,7 @@ bool Fence::is_under_way(u32 node, u32 generation) const {
            (found->second.done || found->second.pid != 0);
 }
 
-bool Fence::has_cut_off(const OtherNode& node, const std::string& host, u64 lost_ms, u64 now_ms) {
+bool Fence::has_cut_off(const OtherNode& node, const std::string& host, u64 counts_ms, u64 now_ms) {
     if (!options_.is_given()) return false;  // people say so: aep node dead
     Attempt& attempt = attempts_[node.node];
     if (attempt.generation != node.generation) {
@@ -49,30 +56,19 @@ bool Fence::has_cut_off(const OtherNode& node, const std::string& host, u64 lost
     }
     if (attempt.done) return true;
     if (attempt.pid != 0) return ended(attempt, node, now_ms);
-    if (now_ms >= attempt.again_ms) start(attempt, node, host, lost_ms, now_ms);
+    if (now_ms >= attempt.again_ms) start(attempt, node, host, counts_ms, now_ms);
     return false;
 }
 
-void Fence::start(Attempt& attempt, const OtherNode& node, const std::string& host, u64 lost_ms,
+void Fence::start(Attempt& attempt, const OtherNode& node, const std::string& host, u64 counts_ms,
                   u64 now_ms) {
-    std::vector<std::string> words;
+    std::vector<std::string> words = {"/bin/sh", "-c", options_.command + " \"$@\"", "aep-fence"};
+    if (options_.pacemaker) words = {pacemaker_program()};
+    words.insert(words.end(),
+                 {fmt::format("{}", node.node + 1), fmt::format("{}", node.generation), host});
     if (options_.pacemaker) {
-        // Pacemaker's own fencing of the same host counts, if it was after we have lost it.
-        words = {"stonith_admin",
-                 "--reboot",
-                 host,
-                 "--tolerance",
-                 fmt::format("{}s", lost_ms / 1000),
-                 "--timeout",
-                 fmt::format("{}", options_.limit_ms / 1000)};
-    } else {
-        words = {"/bin/sh",
-                 "-c",
-                 options_.command + " \"$@\"",
-                 "aep-fence",
-                 fmt::format("{}", node.node + 1),
-                 fmt::format("{}", node.generation),
-                 host};
+        words.push_back(fmt::format("{}", counts_ms / 1000));
+        words.push_back(fmt::format("{}", options_.limit_ms / 1000));
     }
     const long started = start_helper({.program = words[0], .words = words, .own_group = true});
     attempt.began_ms = now_ms;

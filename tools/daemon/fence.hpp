@@ -30,9 +30,9 @@ class Fence {
     Fence& operator=(const Fence&) = delete;
 
     /// Whether the node, in its generation, has been cut off: gives the command, looks whether it has ended, gives it again
-    /// some seconds after it has failed. Never waits. `host`: its machine's name; `lost_ms`: for how long it has been out of
-    /// sight (what happened before that counts for nothing).
-    bool has_cut_off(const OtherNode& node, const std::string& host, u64 lost_ms, u64 now_ms);
+    /// some seconds after it has failed. Never waits. `host`: its machine's name; `counts_ms`: how long ago pacemaker may have
+    /// fenced it at most for that to be the end of this generation.
+    bool has_cut_off(const OtherNode& node, const std::string& host, u64 counts_ms, u64 now_ms);
     /// Whether that generation of the node is being cut off just now, or has been.
     bool is_under_way(u32 node, u32 generation) const;
 
@@ -45,7 +45,7 @@ class Fence {
         u32 failures = 0;
         bool done = false;
     };
-    void start(Attempt& attempt, const OtherNode& node, const std::string& host, u64 lost_ms,
+    void start(Attempt& attempt, const OtherNode& node, const std::string& host, u64 counts_ms,
                u64 now_ms);
     bool ended(Attempt& attempt, const OtherNode& node, u64 now_ms);
     void failed(Attempt& attempt, const OtherNode& node, const std::string& why, u64 now_ms);

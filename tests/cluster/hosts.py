@@ -68,11 +68,12 @@ def run(*words):
 class Cluster:
     """The network and its hosts, numbered from 1."""
 
-    def __init__(self, home, count, token_ms):
+    def __init__(self, home, count, token_ms, kind=None, named=True):
+        """Hosts of that kind (Host); whether corosync's configuration has their names."""
         self.home, self.count, self.token_ms = home, count, token_ms
         self.tag = f"aep{os.getpid() % 100000}"
         self.bridges, self.hosts = [], []
-        nodes = "\n".join(f"    node {{\n ring0_addr: 10.77.0.{n}\n nodeid: {n}\n name: host{n}\n }}"
+        nodes = "\n".join(f"    node {{\n ring0_addr: 10.77.0.{n}\n nodeid: {n}\n {f'name: host{n}' if named else ''}\n }}"
                           for n in range(1, count + 1))
         try:
             for number in range(3):  # as many parts as a test takes it into
@@ -81,7 +82,7 @@ class Cluster:
                 self.bridges.append(bridge)
                 run("ip", "link", "set", bridge, "up")
             for number in range(1, count + 1):
-                self.hosts.append(Host(self, number, nodes))
+                self.hosts.append((kind or Host)(self, number, nodes))
             for host in self.hosts:
                 host.start()
             for host in self.hosts:

@@ -16,9 +16,10 @@ FUTEX = "202"  # the system call's number
 class Peer:
     """A peer process; every attribute that is not its own is a command: peer.send(id, address)."""
 
-    def __init__(self, socket):
+    def __init__(self, socket, before=()):
+        """`before`: words that run it in another place."""
         env = dict(os.environ, AEP_SOCKET=socket, AEP_REQUIRE="1")
-        self.process = subprocess.Popen([PEER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([*before, os.path.abspath(PEER)], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def begin(self, *words):
         self.process.stdin.write(" ".join(str(w) for w in words) + "\n")

@@ -26,13 +26,6 @@ using namespace test;
 constexpr usize SMALL = 32 * MiB;
 constexpr u32 SMALL_CHUNKS = 7;
 
-/// Bytes of memory behind the file.
-usize allocated(const std::string& path) {
-    struct stat st {};
-    EXPECT_EQ(stat(path.c_str(), &st), 0);
-    return static_cast<usize>(st.st_blocks) * 512;
-}
-
 bool is_zero(const char* from, usize bytes) {
     return from[0] == 0 && std::memcmp(from, from + 1, bytes - 1) == 0;
 }
@@ -106,6 +99,21 @@ TEST(PoolClaim, AChunkThatCannotBeCleanedStays) {
         EXPECT_FALSE(b->release(run.first, 1));
         EXPECT_EQ(check(directory.file()).owned_chunks, 1u);
         EXPECT_EQ(bytes_at(run.first)[CHUNK_SIZE - 1], 7);
+    });
+}
+
+/// What was given back before the part that could not be is there again: the range counts as usable.
+TEST(PoolClaim, WhatIsPurgedByHalfIsPresentAgain) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        const uptr at = chunk_address(b->provide(1, 1, NO_CHUNK).first);
+        constexpr usize BYTES = 2 * SLICE_SIZE;
+        ASSERT_TRUE(b->commit(at, BYTES));
+        const usize before = allocated(directory.file());
+        ASSERT_EQ(mlock(reinterpret_cast<void*>(at + SLICE_SIZE), OS_PAGE_SIZE), 0);
+        EXPECT_FALSE(b->purge(at, BYTES));
+        EXPECT_EQ(allocated(directory.file()), before);
     });
 }
 
@@ -353,6 +361,50 @@ TEST(PoolReclaim, LeavesNoDescriptor) {
     kill_child(holder);
     killed.say();
     EXPECT_EQ(wait_for(child), 0);
+}
+
+/// As by a child that has inherited the descriptor: a lock lives as long as one of its description is open.
+TEST(PoolReclaim, ADescriptorThatStaysOpenLocksNobodysEntry) {
+    const Directory directory;
+    const Signal ready, attached, killed;
+    const pid_t holder = start_holder(directory.file(), SMALL_CHUNKS, ready);
+    ready.wait();
+    const pid_t child = start_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK)) << "the holder lives";
+        attached.say();
+        killed.wait();
+        refuse_call(__NR_close, 0, 0, EIO);
+        EXPECT_TRUE(b->provide(1, 1, NO_CHUNK));
+        const int fd = open(directory.file().c_str(), O_RDWR | O_CLOEXEC);
+        EXPECT_EQ(pool_here().tables.node(0).state(), PoolNodeState::free);
+        EXPECT_EQ(try_node_lock(fd, 0), NodeLock::taken);
+    });
+    attached.wait();
+    kill_child(holder);
+    killed.say();
+    EXPECT_EQ(wait_for(child), 0);
+}
+
+/// Another process is at it just now: what it takes back is waited for, and found.
+TEST(PoolReclaim, WhatAnotherOneIsTakingBackIsWaitedFor) {
+    const Directory directory;
+    const Signal ready;
+    const pid_t holder = start_holder(directory.file(), SMALL_CHUNKS, ready);
+    ready.wait();
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK)) << "nobody is at it";
+        pool_here().tables.nodes[0].word.store(
+            PoolNodeWord::make(PoolNodeState::reclaiming, 1).bits);
+        answer_call(__NR_nanosleep, 0, 0, [](int) -> long {
+            const PoolTables& t = pool_here().tables;
+            t.words[SMALL_CHUNKS - 1].store(FREE_CHUNK.bits);
+            return 0;
+        });
+        EXPECT_EQ(raw(b->provide(1, 1, NO_CHUNK).first), SMALL_CHUNKS - 1);
+    });
+    kill_child(holder);
 }
 
 TEST(PoolReclaim, AllNodeEntriesOfTheDeadAreUsedAgain) {

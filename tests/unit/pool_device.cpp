@@ -7,10 +7,12 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include <atomic>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <thread>
 #include <vector>
@@ -19,6 +21,7 @@
 #include "shim/backing/node_lock.hpp"
 #include "shim/backing/pool_clean.hpp"
 #include "tests/unit/pool_fixture.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep::test {
 namespace {
@@ -287,6 +290,54 @@ TEST_F(BetweenMachines, OneGoesOnWithWhatItBegan) {
     memory.tables().nodes[ENTRY].word.store(
         PoolNodeWord::make(PoolNodeState::reclaiming, DEAD.generation, by).bits);
     EXPECT_EQ(reclaim(by), 1);
+}
+
+/// An object of node 0 in `chunk`, to which somebody refers.
+void share_in(const Memory& memory, u32 chunk) {
+    const era::Tables t = era::tables_in(&memory[0], shape_of(memory.superblock()));
+    era::ObjectEntry& entry = t.object(0);
+    entry.address.store(chunk_address(ChunkIndex{chunk}) + 64);
+    entry.bytes.store(100);
+    entry.serial.store(1);
+    entry.count.store(era::CountWord::make(0, 1, 1).bits);
+    t.node(0).store(era::NodeWord::make(era::NodeState::live, 1).bits);
+}
+
+TEST_F(BetweenMachines, AChunkInWhichOthersHoldObjectsIsKept) {
+    say_of_node(1, era::NodeState::live, 6);
+    ASSERT_TRUE(claim_chunk(memory.tables(), DEAD, CHUNK + 1));
+    share_in(memory, CHUNK);
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), 1);
+    EXPECT_EQ(memory.tables().chunk(CHUNK).bits, KEPT_CHUNK.bits);
+    EXPECT_EQ(memory.tables().chunk(CHUNK + 1).bits, FREE_CHUNK.bits);
+}
+
+/// Where nobody can say which chunks those are, all stay.
+TEST_F(BetweenMachines, WithoutMemoryToLookNothingIsFreed) {
+    say_of_node(1, era::NodeState::live, 6);
+    share_in(memory, CHUNK);
+    in_child([&] {
+        refuse_call(__NR_mmap, 3, MAP_NORESERVE, ENOMEM);
+        EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), -ENOMEM);
+    });
+    EXPECT_EQ(memory.tables().chunk(CHUNK).bits, ChunkWord::owned(DEAD.node, DEAD.generation).bits);
+}
+
+/// How often the memory that stands for a device is mapped.
+u32 mappings_of_devices() {
+    std::ifstream maps("/proc/self/maps");
+    u32 count = 0;
+    for (std::string line; std::getline(maps, line);)
+        count += line.find("memfd:device") != std::string::npos;
+    return count;
+}
+
+TEST_F(BetweenMachines, ALookAtTheLivingLeavesNoMapping) {
+    say_of_node(1, era::NodeState::live, 6);
+    share_in(memory, CHUNK);
+    const u32 before = mappings_of_devices();
+    EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), 0);
+    EXPECT_EQ(mappings_of_devices(), before);
 }
 
 }  // namespace

@@ -105,6 +105,13 @@ inline bool free_chunks_are_clean(const std::string& path) {
     return clean;
 }
 
+/// Bytes of memory behind the file.
+inline usize allocated(const std::string& path) {
+    struct stat st {};
+    EXPECT_EQ(stat(path.c_str(), &st), 0);
+    return static_cast<usize>(st.st_blocks) * 512;
+}
+
 /// Attaches the pool in this (child) process.
 inline const Backing* attach(const std::string& path, usize bytes = 0) {
     const Backing* backing = pool_backing(path.c_str(), bytes);

@@ -22,6 +22,9 @@ pid_t hooked_fork(const Backing* b, Body body) {
     return child;
 }
 
+/// From here on this process takes its pool for one of which a fork copies: a device.
+inline void let_fork_copy() { pool.file.memory = PoolMemory::device; }
+
 /// A chunk of ours, all of it usable.
 inline ChunkIndex take(const Backing* b) {
     const ChunkRun run = b->provide(1, 1, NO_CHUNK);

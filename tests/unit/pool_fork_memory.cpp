@@ -6,10 +6,13 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include <cstring>
+#include <fstream>
 
 #include "tests/unit/pool_fork_fixture.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep {
 namespace {
@@ -118,6 +121,84 @@ TEST(PoolFork, ALockedProcessFillsNoPoolAndForksAsEver) {
         EXPECT_EQ(wait_for(child), 0);
         EXPECT_EQ(a[0], 2);
         EXPECT_EQ(bytes_at(take(b))[0], 0);
+    });
+}
+
+/// What was never used has no memory, and gets none by being made private.
+TEST(PoolFork, AForkOfALockedProcessFillsNoPoolEither) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), 256 * MiB);
+        if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+            return cannot_run("PoolFork.AForkOfALockedProcessFillsNoPoolEither", "may not lock");
+        const ChunkRun unused = b->provide(4, 1, NO_CHUNK);
+        ASSERT_TRUE(unused && b->commit(chunk_address(unused.first), SLICE_SIZE));
+        const usize before = allocated(directory.file());
+        EXPECT_EQ(wait_for(hooked_fork(b, [] {})), 0);
+        EXPECT_LT(allocated(directory.file()), before + CHUNK_SIZE);
+    });
+}
+
+/// Whoever has a heap to share from looks whether it is private by now.
+TEST(PoolFork, EachThatMakesMemoryPrivateIsCounted) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        for (u32 forks = 1; forks <= 2; ++forks) {
+            take(b);
+            EXPECT_EQ(wait_for(hooked_fork(b, [] {})), 0);
+            EXPECT_EQ(pool_here().freezes.load(), forks);
+        }
+    });
+}
+
+/// Else both would write the same memory.
+TEST(PoolFork, WhatCannotBeMadePrivateRefusesIt) {
+    const Directory directory;
+    const Output out = stderr_of([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        bytes_at(take(b))[0] = 1;
+        refuse_call(__NR_mremap, 3, MREMAP_FIXED, ENOMEM);
+        EXPECT_FALSE(b->fork_prepare());
+        b->fork_parent();
+    });
+    EXPECT_EQ(out.status, 0);
+    EXPECT_NE(out.text.find("cannot make 4 MiB of heap"), std::string::npos) << out.text;
+}
+
+/// Bytes that this process has mapped.
+usize mapped_bytes() {
+    usize pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    return pages * OS_PAGE_SIZE;
+}
+
+/// Of memory that has no private mappings a child gets copies, each at its place; the parent keeps none.
+TEST(PoolFork, WhereItCopiesEachRunIsCopiedOnce) {
+    const Directory directory;
+    in_child([&] {
+        const Backing* b = attach(directory.file(), SMALL);
+        char* chunks[3];
+        for (char*& chunk : chunks) {
+            chunk = bytes_at(take(b));
+            std::memset(chunk, static_cast<int>(1 + (&chunk - chunks)), CHUNK_SIZE);
+        }
+        ASSERT_TRUE(b->release(ChunkIndex{chunk_index(reinterpret_cast<uptr>(chunks[1]))},
+                               1));  // two runs are left
+        let_fork_copy();
+        const usize before = mapped_bytes();
+        const pid_t child = hooked_fork(b, [&] {
+            for (char* chunk : {chunks[0], chunks[2]}) {
+                const int value = chunk == chunks[0] ? 1 : 3;
+                EXPECT_EQ(chunk[0], value);
+                EXPECT_EQ(std::memcmp(chunk, chunk + 1, CHUNK_SIZE - 1), 0);
+                std::memset(chunk, 9, CHUNK_SIZE);
+            }
+        });
+        EXPECT_EQ(wait_for(child), 0);
+        EXPECT_LT(mapped_bytes(), before + CHUNK_SIZE);
+        EXPECT_EQ(chunks[0][0], 1);
+        EXPECT_EQ(chunks[2][0], 3);
     });
 }
 

@@ -3,11 +3,13 @@
 // Crash rule: pools live in a directory that each test removes.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 
 #include "shim/backing/populate.hpp"
 #include "tests/unit/pool_fixture.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep {
 namespace {
@@ -64,6 +66,33 @@ TEST(Populate, OldKernelsWayKeepsContentsAndMakesPagesPresent) {
     ASSERT_EQ(mprotect(at + 8 * OS_PAGE_SIZE, OS_PAGE_SIZE, PROT_READ), 0);
     EXPECT_FALSE(populate_by_futex(reinterpret_cast<uptr>(at), bytes)) << "an error, not a signal";
     munmap(at, bytes);
+}
+
+constexpr unsigned POPULATE_WRITE = 23;  // MADV_POPULATE_WRITE, which older headers lack
+
+/// A page to be made present.
+uptr new_page() {
+    return reinterpret_cast<uptr>(
+        mmap(nullptr, OS_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+}
+
+TEST(Populate, ASignalThatCutsItOffIsNoError) {
+    in_child([] {
+        answer_call(
+            __NR_madvise, 2, POPULATE_WRITE,
+            [](int visit) -> long { return visit == 1   ? -EINTR
+                                           : visit == 2 ? -EAGAIN
+                                                        : 0; });
+        EXPECT_TRUE(populate(new_page(), OS_PAGE_SIZE));
+    });
+}
+
+/// Only who does not know the call is asked in another way, page by page.
+TEST(Populate, NoMemoryIsAnErrorAtOnce) {
+    in_child([] {
+        refuse_call(__NR_madvise, 2, POPULATE_WRITE, ENOMEM);
+        for (int i = 0; i < 2; ++i) EXPECT_FALSE(populate(new_page(), OS_PAGE_SIZE));
+    });
 }
 
 }  // namespace

@@ -18,15 +18,13 @@
 
 #include "tests/unit/capabilities.hpp"
 #include "tests/unit/own_mounts.hpp"
-#include "tests/unit/pool_fixture.hpp"
+#include "tests/unit/pool_fork_fixture.hpp"
 
 namespace aep {
 namespace {
 
 using namespace test;
 
-constexpr usize SMALL = 32 * MiB;
-constexpr u32 SMALL_CHUNKS = 7;
 constexpr usize HUGE = 2 * MiB;
 
 /// At least `pages` free huge pages of 2 MiB while it lives, if the system has them; one process at
@@ -314,6 +312,22 @@ TEST_F(PoolCgroup, CommitsAfterAForkCountForTwo) {
         b->fork_parent();
         EXPECT_EQ(wait_for(child), 0) << "what was private could be filled without a kill";
     });
+    std::filesystem::remove(directory.file());
+}
+
+TEST_F(PoolCgroup, AForkThatWouldCopyBeyondTheLimitIsRefused) {
+    const Directory directory;
+    const LimitedCgroup cgroup(64 * MiB);
+    const Output out = stderr_of([&] {
+        cgroup.enter();
+        const Backing* b = attach(directory.file(), 256 * MiB);
+        for (u32 i = 0; i < 10; ++i) std::memset(bytes_at(take(b)), 1, CHUNK_SIZE);
+        let_fork_copy();
+        EXPECT_FALSE(b->fork_prepare());
+        b->fork_parent();
+    });
+    EXPECT_EQ(out.status, 0);
+    EXPECT_NE(out.text.find("no memory to copy 40 MiB"), std::string::npos) << out.text;
     std::filesystem::remove(directory.file());
 }
 

@@ -16,7 +16,8 @@ FOLDER = Path(__file__).resolve().parent
 DECLARATION = re.compile(r"\s*(const\s+)?[A-Za-z_][\w:]*(<[^;]*>)?[\s*&]+\w+\s*[({=;]")
 BEFORE_STATEMENT = re.compile(r"(^|[;{}):]|\belse)\s*$")
 COMMENT = re.compile(r"//[^\n]*")
-BROKEN = re.compile(r"\s*(&&|\|\||return\b|[=?:,])|.*(&&|\|\||[=?:,])\s*$|[^;]*;[^;]*[^;\s}]\s*$", re.S)
+BROKEN = re.compile(r"\s*(\{|&&|\|\||return\b|[=?:,])|.*(&&|\|\||[=?:,])\s*$|[^;]*;[^;]*[^;\s}]\s*$", re.S)
+CUTS_NAME = re.compile(r"(\w|\.|->|::)\|\w|\w\|[\w(\[]|[\w)\]]\|(\.|->)")  # where a text begins or ends
 KEYS = {"file", "after", "text", "becomes", "fear", "tests", "equivalent"}
 
 
@@ -54,9 +55,12 @@ class Mutant:
         if begin < 0:
             raise Wrong(f"{self.name}: {self.file} has no more: {self.text!r}"
                         + (f" behind {self.after!r}" if self.after else ""))
+        end = begin + len(self.text)
+        if CUTS_NAME.search(f"{source[max(0, begin - 2):begin]}|{self.text[0]} {self.text[-1]}|{source[end:end + 2]}"):
+            raise Wrong(f"{self.name}: in {self.file} {self.text!r} is only a part of a name or a call")
         if self.is_statement and not BEFORE_STATEMENT.search(COMMENT.sub("", source[:begin])):
             raise Wrong(f"{self.name}: in {self.file} {self.text!r} is only the end of a statement; name an expression")
-        return begin, begin + len(self.text)
+        return begin, end
 
     @property
     def is_declaration(self):

@@ -3,6 +3,10 @@
 // Crash rule: in children.
 #include "node/membership.hpp"
 
+#include <thread>
+
+#include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/share_ops.hpp"
 #include "tests/node/fixture.hpp"
 
 namespace aep {
@@ -71,6 +75,86 @@ TEST(Membership, WhatAFormerLifeSaidIsGone) {
             EXPECT_EQ(entry.id.load(), 0u) << i;
             EXPECT_EQ(entry.version.load() % 2, 0u) << i;
         }
+    });
+}
+
+/// By which others see that it lives.
+TEST(Membership, EachSweepIsASignOfLife) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        const era::Word& beat = host.membership()->tables().entry(0).beat;
+        for (u64 now = 1; now <= 3; ++now) {
+            const u64 before = beat.load();
+            host.sweep(now);
+            EXPECT_EQ(beat.load(), before + 1);
+        }
+    });
+}
+
+/// A chunk of a dead node's, in which an object lives to which others refer.
+TEST(Membership, AKeptChunkStaysUntilTheLastObjectInItIsGone) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        const u32 chunk = host.pool().tables.chunk_count - 1;
+        host.pool().tables.words[chunk].store(KEPT_CHUNK.bits);
+        era::ObjectEntry& object = era_tables().object(0);
+        object.address.store(chunk_address(ChunkIndex{chunk}));
+        object.bytes.store(64);
+        object.serial.store(1);
+        object.count.store(era::CountWord::make(0, 1, 1).bits);
+        host.sweep(1);
+        EXPECT_EQ(host.pool().tables.chunk(chunk).bits, KEPT_CHUNK.bits);
+        EXPECT_EQ(chunk_owner(chunk).load(), OWNER_NOBODY);
+        object.count.store(era::FREE_OBJECT.bits);
+        host.sweep(2);
+        EXPECT_EQ(host.pool().tables.chunk(chunk).bits, FREE_CHUNK.bits);
+        EXPECT_EQ(chunk_owner(chunk).load(), OWNER_NOBODY);
+    });
+}
+
+/// Another node looks at the same time, and is faster now and then.
+TEST(Membership, AKeptChunkThatAnotherNodeHasTakenIsNobodysHere) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        const u32 chunk = host.pool().tables.chunk_count - 1;
+        std::atomic<u64>& word = host.pool().tables.words[chunk];
+        std::atomic<bool> over{false};
+        std::thread other([&] {
+            const u64 its = ChunkWord::owned(5, 1).bits;
+            while (!over.load()) {
+                u64 free = FREE_CHUNK.bits, kept = KEPT_CHUNK.bits;
+                word.compare_exchange_strong(free, KEPT_CHUNK.bits);
+                if (word.compare_exchange_strong(kept, its)) word.store(KEPT_CHUNK.bits);
+            }
+        });
+        for (u64 now = 1; now <= 2000; ++now) host.sweep(now);
+        over.store(true);
+        other.join();
+        EXPECT_EQ(chunk_owner(chunk).load(), OWNER_NOBODY);
+    });
+}
+
+/// Of an operation of a former host's that was undone: this is all that is left of it.
+TEST(Membership, WhatTheHostHasPinnedIsPutRightBeforeItsNextOperation) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        constexpr Caller ONE{1, 1};
+        perform(ONE, op::AddRecords{.exports = 100, .holders = 100});
+        client_at(1).generation = 1;
+        ASSERT_EQ(perform(ONE, op::Open{}).status, Status::ok);
+        const u64 object = chunk_address(perform(1, op::ClaimChunks{.count = 1}).first);
+        ASSERT_EQ(perform(ONE, op::Reference{.object = object, .bytes = 64}).status, Status::ok);
+        u32 index = 0;
+        while (export_at(index).address != object) ++index;
+        export_at(index).pins.put(1);
+        pin_of(host_slot()).put(index);
+        host.sweep(1);
+        EXPECT_EQ(pin_of(host_slot()).load(), NO_RECORD);
+        EXPECT_EQ(export_at(index).pins.load(), 0u);
     });
 }
 

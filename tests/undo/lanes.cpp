@@ -5,10 +5,9 @@
 // Who calls it: ctest.
 // Crash rule: in children.
 #include "dsm-core/context/node_ops.hpp"
-#include "dsm-core/era/mailbox.hpp"
 #include "dsm-core/era/recovery.hpp"
 #include "dsm-core/sharing/undo.hpp"
-#include "tests/node/sharing_tables.hpp"
+#include "tests/node/neighbour.hpp"
 #include "tests/undo/deaths.hpp"
 
 namespace aep {
@@ -17,53 +16,6 @@ namespace {
 using namespace test;
 
 constexpr Caller ONE{1, 1};
-constexpr u32 HERE = 0, THERE = 1;
-
-/// The node at the other end: what it does is done.
-class Other {
-  public:
-    Other() : t_(era_tables()), live_(era::join(memory_, t_, THERE)) {
-        era::DirectoryEntry& entry = t_.client(THERE, 1);
-        entry.id.store(id());
-        t_.entry(THERE).generation.store(live_.generation());
-    }
-    u64 id() const { return ShareId::make(1, 1, THERE, live_.generation()).bits; }
-
-    /// Makes object `i` of its own and sends it.
-    void send(u32 i, u64 address, u64 to, bool group = false) {
-        const u32 object = t_.first_object(THERE) + i;
-        era::ObjectEntry& entry = t_.object(object);
-        era::Lane<era::LocalMemory> lane = this->lane();
-        if (era::CountWord{entry.count.load()}.count() == 0) {
-            entry.address.store(address);
-            entry.bytes.store(64);
-            entry.serial.store(entry.serial.load() + 1);
-            entry.head.store(group ? address : 0);
-            entry.head_bytes.store(group ? 64 : 0);
-            EXPECT_EQ(lane.create(object, object), era::Status::ok);
-        }
-        EXPECT_EQ(era::send(lane, HERE, object, {to, id()}), era::Status::ok);
-    }
-    /// Drops all messages to it and all that it refers to.
-    void drop_all() {
-        era::Lane<era::LocalMemory> lane = this->lane();
-        era::each_message(memory_, t_, HERE, THERE, true, [&](const era::RemoteMessage& w) {
-            if (era::drop_message(lane, w) == era::Status::last) lane.reclaimed();
-            return false;
-        });
-        for (u32 i = 0; i < t_.shape.refs; ++i)
-            if (t_.ref(THERE, i).load() != 0 && lane.release(i) == era::Status::last)
-                lane.reclaimed();
-    }
-
-  private:
-    era::Lane<era::LocalMemory> lane() { return {memory_, t_, THERE, 0, live_}; }
-
-    era::LocalMemory memory_;
-    era::Tables t_;
-    era::NodeWord live_;
-};
-
 /// What is wrong in the tables between nodes while no transaction is under way. `leaving`: by a client that has to
 /// leave again, which tells it anew.
 std::string pool_faults(bool leaving = false) {
@@ -109,8 +61,16 @@ u64 objects_left() {
     return left;
 }
 
+/// Of this node's, for objects and extents that others may know.
+u64 numbers_left() {
+    const era::Tables t = era_tables();
+    u64 left = 0;
+    for (u32 i = 0; i < t.shape.objects; ++i) left += export_of_object(i).load() != NO_RECORD;
+    return left;
+}
+
 struct Deaths {
-    Other& other;
+    Neighbour& other;
     u64 every_recovery;
     u64 deaths = 0, recovery_deaths = 0;
     std::vector<std::string> faults{};
@@ -131,8 +91,10 @@ struct Deaths {
         const usize mark = s.mark();
         if (!s.run([&] { close(); })) wrong += "it does not end; ";
         wrong += pool_faults();
-        if (objects_left() != 0 || count_shares().exports != 0 || count_shares().holders != 0) {
+        if (objects_left() != 0 || numbers_left() != 0 || count_shares().exports != 0 ||
+            count_shares().holders != 0) {
             wrong += std::to_string(objects_left()) + " objects, " +
+                     std::to_string(numbers_left()) + " numbers, " +
                      std::to_string(count_shares().exports) + " exports are left at the end";
         }
         s.take_back(mark);
@@ -176,7 +138,7 @@ struct Deaths {
 };
 
 /// All that crosses nodes, from this one and to it.
-void all_operations(Deaths& all, Other& other) {
+void all_operations(Deaths& all, Neighbour& other) {
     const auto claimed = perform(1, op::ClaimChunks{.count = 1});
     const u64 a = chunk_address(claimed.first);
     const u64 theirs = chunk_address(ChunkIndex{context().chunk_count - 1});
@@ -218,22 +180,8 @@ void all_operations(Deaths& all, Other& other) {
     all.run({"tidy the dead one's mail", {0, host_slot()}, op::Tidy{}});
 }
 
-template <class Body>
-void between_nodes(Body body) {
-    const Directory directory;
-    in_child([&] {
-        NodeOptions options = options_in(directory, 64 * MiB);
-        options.pool = directory.path() + "/pool";
-        options.nodes.node = HERE;
-        Host host(options);
-        perform(Caller{1, 1}, op::AddRecords{.exports = 1000, .holders = 1000});
-        Other other;
-        body(other);
-    });
-}
-
 TEST(UndoBetweenNodes, EveryStoreOfEveryOperationIsSurvived) {
-    between_nodes([](Other& other) {
+    between_nodes([](Neighbour& other) {
         Deaths all{other, 7};
         all_operations(all, other);
         for (usize i = 0; i < all.faults.size() && i < 20; ++i) ADD_FAILURE() << all.faults[i];
@@ -246,7 +194,7 @@ TEST(UndoBetweenNodes, EveryStoreOfEveryOperationIsSurvived) {
 }
 
 TEST(UndoBetweenNodes, WithoutTheLogMuchIsLost) {
-    between_nodes([](Other& other) {
+    between_nodes([](Neighbour& other) {
         undo_log_works = false;
         Deaths all{other, u64{1} << 40};
         all_operations(all, other);

@@ -101,7 +101,10 @@ void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
 void __tsan_read_range(void* at, unsigned long bytes) { read(at, static_cast<aep::u32>(bytes)); }
 void __tsan_write_range(void* at, unsigned long bytes) { wrote(at, static_cast<aep::u32>(bytes)); }
-void __tsan_atomic_thread_fence(int) { std::atomic_thread_fence(std::memory_order_seq_cst); }
+void __tsan_atomic_thread_fence(int order) {
+    aep::test::stores.full_fences += order == __ATOMIC_SEQ_CST;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+}
 void __tsan_atomic_signal_fence(int) {}
 
 #define READS_AND_WRITES(bytes)                                        \

@@ -39,6 +39,9 @@ class Stores {
     /// Code that reads more words than that does not end, and is taken for dead.
     u64 most_loads = 10'000'000;
 
+    /// Fences so far that order a store before a later load.
+    u64 full_fences = 0;
+
     void see(uptr address, u32 bytes);
     void see_load(uptr address, u32 bytes);
 

@@ -85,5 +85,37 @@ TEST(Undo, WhoSleepsIsWokenByWhoeverRecovers) {
     });
 }
 
+/// Whoever watches by a descriptor looks without the lock (share_fd.cpp): it says that it sleeps, then looks for news. So the
+/// news have to be there before a sender looks who sleeps. Nobody else costs a send that.
+TEST(Undo, WhatAWatcherIsToldComesBeforeTheLookWhoSleeps) {
+    with_tables([](Host&) {
+        const u64 object = chunk_address(perform(1, op::ClaimChunks{.count = 1}).first);
+        client_at(1).generation = client_at(2).generation = 1;
+        perform(Caller{1, 1}, op::Open{});
+        perform(Caller{2, 2}, op::Open{});
+        const SleepWords words = words_of(2, Sleep::arrivals);
+        const auto fences_between = [&] {
+            u64 told = 0, looked = 0;
+            const auto see = [&](uptr at, u32, bool store) {
+                if (store && at == reinterpret_cast<uptr>(&words.sequence))
+                    told = stores.full_fences;
+                if (!store && at == reinterpret_cast<uptr>(&words.waiters))
+                    looked = stores.full_fences;
+            };
+            stores.watch(
+                [&] {
+                    perform(Caller{1, 1},
+                            op::Send{.object = object, .to = id_of(2, 1), .bytes = 64});
+                },
+                see);
+            return looked - told;
+        };
+        EXPECT_EQ(fences_between(), 0u);
+        ASSERT_EQ(perform(Caller{2, 2}, op::Watch{}).status, Status::ok);
+        EXPECT_EQ(fences_between(), 1u);
+        EXPECT_EQ(share_client(2).messages, 2u);
+    });
+}
+
 }  // namespace
 }  // namespace aep

@@ -122,8 +122,27 @@ TEST(Chunks, AForkMakesTheHeapPrivate) {
         const pid_t child = start_child([] { fork_child(); });
         fork_parent();
         EXPECT_EQ(wait_for(child), 0);
-        EXPECT_FALSE(give_chunk(chunk)) << "a child may use it";
         EXPECT_EQ(chunk_owner(chunk).load(), this_client.index);
+    });
+}
+
+TEST(Chunks, OneThatAChildMayUseStaysButForItsCopies) {
+    const Host host;
+    host.in_client([] {
+        deallocate(allocate(64));
+        const u32 chunk = take_chunk();
+        const uptr address = chunk_address(ChunkIndex{chunk});
+        ASSERT_TRUE(backing().commit(address, SLICE_SIZE));
+        char& byte = *bytes_at(ChunkIndex{chunk});
+        byte = 1;
+        ASSERT_EQ(fork_prepare(), 0);
+        const pid_t child = start_child([] { fork_child(); });
+        fork_parent();
+        EXPECT_EQ(wait_for(child), 0);
+        byte = 2;
+        EXPECT_FALSE(give_chunk(chunk));
+        EXPECT_EQ(chunk_owner(chunk).load(), this_client.index);
+        EXPECT_EQ(byte, 1) << "what was private is given back";
     });
 }
 
@@ -183,6 +202,18 @@ TEST(Chunks, AJoinThatFailsLeavesNothingMapped) {
     EXPECT_NE(out.text.find("a slot: "), std::string::npos) << out.text;
     end.say();
     EXPECT_EQ(wait_for(first), 0);
+}
+
+/// A daemon that lets anybody in.
+TEST(Chunks, AContextOfAnotherImageIsNotJoined) {
+    const Host host({"image-hash=unasked"});
+    const Output out = stderr_of([&] {
+        host.configure();
+        deallocate(allocate(64));
+        EXPECT_FALSE(this_client.attached);
+    });
+    EXPECT_EQ(out.status, 0);
+    EXPECT_NE(out.text.find("the daemon's answer: "), std::string::npos) << out.text;
 }
 
 TEST(Chunks, AMailboxForWhichThereIsNoMemoryIsAnError) {

@@ -3,7 +3,7 @@
 // none, no commands, no completion.
 //
 //   client_host DIRECTORY IMAGE [pool-size=64M] [clients=N] [slots=N] [client-limit=SIZE]
-//               [context-limit=SIZE] [image-hash=wrong]
+//               [context-limit=SIZE] [image-hash=wrong|unasked]
 //
 // Listens on DIRECTORY/socket and writes "ready" to fd 1 then. Ends with the process that started
 // it, or by SIGTERM. Run by tests/client and by tests/conformance/run.sh (mode joined).
@@ -39,6 +39,7 @@ struct Plan {
     std::string image;
     usize pool_bytes = 64 * MiB;
     ContextPlan context;
+    bool asks_for_image = true;
 };
 
 Plan plan;
@@ -180,7 +181,8 @@ AnswerMessage refusal(int error, const char* text) {
 }
 
 AnswerMessage attach(int connection, const AskMessage& ask, std::vector<int>& fds) {
-    if (ask.image_hash != context().image_hash || ask.layout_hash != CONTEXT_LAYOUT_HASH)
+    const bool same_image = !plan.asks_for_image || ask.image_hash == context().image_hash;
+    if (!same_image || ask.layout_hash != CONTEXT_LAYOUT_HASH)
         return refusal(ENOEXEC, "it runs another build's image: restart its daemon");
     const u32 index = free_client();
     if (index == 0) return refusal(EAGAIN, "its client table is full");
@@ -291,6 +293,7 @@ void read_option(const std::string& option) {
     if (value == nullptr) die("option");
     if (is("image-hash=")) {
         plan.context.image_hash = 1;
+        plan.asks_for_image = std::strcmp(value + 1, "unasked") != 0;
         return;
     }
     if (!parse_size(value + 1, number)) die("option");

@@ -6,6 +6,9 @@
 
 #include "tests/conformance/check.hpp"
 
+// As who was bound to libc before us gets them.
+extern "C" void* __libc_malloc(size_t);
+
 int main(int argc, char** argv) {
     check::begin();
     REQUIRE(argc > 1, "usage: load_deepbind LIBRARY");
@@ -50,6 +53,17 @@ int main(int argc, char** argv) {
         {"its strdup, freed by us", [](auto, auto, auto d, auto, size_t) { free(d("a string")); }},
         {"our strdup, freed by it",
          [](auto, auto f, auto, auto, size_t) { f(strdup("a string")); }},
+        {"libc's block, freed by us",
+         [](auto, auto, auto, auto, size_t n) { free(memset(__libc_malloc(n), 1, n)); }},
+        {"libc's block, grown by us",
+         [](auto, auto, auto, auto, size_t n) {
+             void* p = __libc_malloc(n);
+             check::fill(p, n, 7);
+             p = realloc(p, n * 3);
+             REQUIRE(p != nullptr);
+             CHECK_PATTERN(p, n, 7);
+             free(p);
+         }},
     };
     for (const auto& one : steps) {
         check::begin_case(one.name);

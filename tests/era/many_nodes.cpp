@@ -234,6 +234,26 @@ TEST(EraManyNodes, WhoeverSendsWhileARingIsForgottenIsHeard) {
     EXPECT_FALSE(each_message(m, t, 0, 1, true, [](const RemoteMessage&) { return true; }));
 }
 
+TEST(EraManyNodes, WhoDoesNotReceiveLeavesRoomForOthers) {
+    Pool pool(shape_of(2));
+    const Tables& t = pool.t;
+    LocalMemory m;
+    const NodeWord words[] = {join(m, t, 0), join(m, t, 1)};
+    Lane<LocalMemory> lane(m, t, 0, 0, words[0]);
+    EXPECT_EQ(lane.create(0, 0), Status::ok);
+    constexpr u64 LAZY = 7, OTHER = 8;
+    std::atomic<u64> head_seen{0};
+    const auto may_send = [&](u64 to) { return has_room(m, t, 0, 1, to, head_seen); };
+    for (u32 i = 0; i < t.shape.slots / 2; ++i) {
+        EXPECT_TRUE(may_send(LAZY));
+        EXPECT_EQ(send(lane, 1, 0, {LAZY, 1}), Status::ok);
+    }
+    EXPECT_FALSE(may_send(LAZY));
+    EXPECT_TRUE(may_send(OTHER));
+    EXPECT_EQ(send(lane, 1, 0, {OTHER, 1}), Status::ok);
+    EXPECT_FALSE(may_send(OTHER));  // as many as are left free
+}
+
 // ---- 64 nodes that die
 
 /// One pool, and what a perfect membership would know.

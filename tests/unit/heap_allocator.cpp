@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "shim/driver/allocator.hpp"
+#include "shim/driver/slow_path.hpp"
 #include "shim/driver/thread.hpp"
 #include "tests/unit/heap_fixture.hpp"
 
@@ -105,6 +106,30 @@ TEST(Allocator, ZeroedMemoryIsZeroAfterARemoteFree) {
                 std::memset(p, 0xff, size);
             }
         }
+        expect_sound();
+    });
+}
+
+/// The thread has said that it leaves its heap alone, and has not yet done so: a handler's free finds the heap at rest. At
+/// this one its page has to be filed anew.
+TEST(Allocator, AFreeByAHandlerThatInterruptsTheWayInIsARemoteOne) {
+    in_child([] {
+        std::vector<void*> blocks;
+        for (usize i = 0; i < 3 * SLICE_SIZE / 512; ++i) blocks.push_back(allocate(512));
+        PageDesc* const page = page_of(reinterpret_cast<uptr>(blocks[0]));
+        ASSERT_EQ(page->standing, Standing::full);
+        usize freed = 0;
+        while (page->until != 1) deallocate(blocks[freed++]);
+        void* const p = blocks[freed];
+        ASSERT_EQ(page_of(reinterpret_cast<uptr>(p)), page);
+        {
+            const SlowPath inside;
+            use_heap(own_heap);
+            deallocate(p);
+        }
+        EXPECT_TRUE(page_is_marked(page, index_of(reinterpret_cast<uptr>(p))));
+        EXPECT_EQ(page->until, 1u);
+        while (++freed < blocks.size()) deallocate(blocks[freed]);
         expect_sound();
     });
 }

@@ -19,7 +19,7 @@ namespace {
 
 constexpr unsigned POPULATE_WRITE = 23;  // MADV_POPULATE_WRITE, which older headers lack
 
-u32 held() { return client_at(this_client.index).chunks.load(); }
+u64 held() { return client_at(this_client.index).chunks.load(); }
 
 /// A chunk of its own, beside those of the heap.
 u32 take_chunk() {
@@ -49,7 +49,8 @@ TEST(Chunks, WhatIsGivenBackIsNobodysAndHasNoBitmaps) {
     const Host host;
     host.in_client([] {
         deallocate(allocate(64));
-        const u32 before = held(), chunk = take_chunk();
+        const u64 before = held();
+        const u32 chunk = take_chunk();
         EXPECT_EQ(pool_here().state(chunk), ChunkView::ours);
         const SliceIndex slice = first_slice(ChunkIndex{chunk});
         EXPECT_NE(backing().commit_page(slice), 0u);
@@ -66,7 +67,7 @@ TEST(Chunks, OneThatCannotBeOpenedGoesBack) {
     const Host host;
     host.in_client([] {
         deallocate(allocate(64));
-        const u32 before = held();
+        const u64 before = held();
         refuse_call(__NR_mprotect, 2, PROT_READ | PROT_WRITE, ENOMEM);
         for (int i = 0; i < 3; ++i) EXPECT_FALSE(backing().provide(1, 1, NO_CHUNK));
         EXPECT_EQ(held(), before);

@@ -8,7 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "tools/corosync/view.hpp"
+constexpr int DAEMON = 3;  // VIEW_SOCKET of tools/corosync/view.hpp
 
 int main() {
     const char* path = std::getenv("AEP_TEST_VIEWS");
@@ -18,15 +18,14 @@ int main() {
     std::strcpy(address.sun_path, path);
     const int test = socket(AF_UNIX, SOCK_SEQPACKET, 0);
     if (connect(test, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return 1;
-    pollfd waits[] = {{test, POLLIN, 0}, {aep::VIEW_SOCKET, POLLIN, 0}};
+    pollfd waits[] = {{test, POLLIN, 0}, {DAEMON, POLLIN, 0}};
     while (poll(waits, 2, -1) > 0) {
-        static char message[2 * sizeof(aep::ViewMessage)];
+        static char message[1 << 16];
         for (const pollfd& one : waits) {
             if (one.revents == 0) continue;
             const ssize_t got = recv(one.fd, message, sizeof message, 0);
             if (got <= 0) return 0;
-            if (one.fd == test)
-                send(aep::VIEW_SOCKET, message, static_cast<size_t>(got), MSG_NOSIGNAL);
+            if (one.fd == test) send(DAEMON, message, static_cast<size_t>(got), MSG_NOSIGNAL);
         }
     }
     return 1;

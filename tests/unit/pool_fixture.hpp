@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <string>
 
+#include "dsm-core/base/copied.hpp"
 #include "dsm-core/pool/check.hpp"
 #include "shim/backing/backing.hpp"
 #include "shim/backing/pool_backing.hpp"
@@ -103,6 +104,25 @@ inline bool free_chunks_are_clean(const std::string& path) {
     }
     close(fd);
     return clean;
+}
+
+/// Whether every byte of every free chunk is zero, as their next owner will believe; of a pool that
+/// nobody uses. Returns the file offset of the first byte that is not, or 0.
+inline u64 first_dirty_byte(const void* mapped, usize bytes) {
+    const Superblock s = copied(*static_cast<const Superblock*>(mapped));
+    if (verify_superblock(s, bytes)) return 0;
+    const PoolTables t = tables_of(const_cast<void*>(mapped), shape_of(s));
+    for (u32 i = 0; i < t.chunk_count; ++i) {
+        if (t.chunk(i).state() != ChunkState::free) continue;
+        const u64 begin = s.chunks_offset + usize{i} * CHUNK_SIZE;
+        const u8* base = static_cast<const u8*>(mapped);
+        for (u64 at = begin; at < begin + CHUNK_SIZE; at += sizeof(u64)) {
+            u64 value;
+            __builtin_memcpy(&value, base + at, sizeof value);
+            if (value != 0) return at;
+        }
+    }
+    return 0;
 }
 
 /// Bytes of memory behind the file.

@@ -66,6 +66,101 @@ TEST(Sharing, WhoWaitedBeforeIsNobodyWhoWaits) {
     });
 }
 
+/// Clients 1 to `count` take part; where the first one's chunk begins.
+u64 take_part(u32 count) {
+    for (u32 client = 1; client <= count; ++client) {
+        client_at(client).generation = 1;
+        EXPECT_EQ(ask(client, op::Open{}).status, Status::ok);
+    }
+    return chunk_address(perform(1, op::ClaimChunks{.count = 1}).first);
+}
+
+TEST(Sharing, ANameIsOneClients) {
+    with_tables([](Host&) {
+        take_part(2);
+        const op::Open named{.name = {"one"}};
+        EXPECT_EQ(ask(1, named).status, Status::ok);
+        EXPECT_EQ(ask(1, named).status, Status::ok);
+        EXPECT_EQ(ask(2, named).status, Status::exists);
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
+        EXPECT_EQ(ask(2, named).status, Status::ok);
+    });
+}
+
+TEST(Sharing, EachMessageIsNewsForItsReceiver) {
+    with_tables([](Host&) {
+        const u64 at = take_part(2);
+        for (u32 i = 0; i < 3; ++i) {
+            const u32 before = share_client(2).arrivals.load();
+            EXPECT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
+            EXPECT_NE(share_client(2).arrivals.load(), before);
+        }
+    });
+}
+
+/// Who sleeps for room in its mailbox, and who sleeps for a message of its.
+TEST(Sharing, WhoLeavesWakesAllThatWaitForIt) {
+    with_tables([](Host&) {
+        take_part(2);
+        const u32 room = share_client(2).departures.load();
+        const u32 news = share_client(1).arrivals.load();
+        share_client(1).arrival_waiters.store(1);
+        while (ask(2, op::Leave{}).status == Status::ok) continue;
+        EXPECT_NE(share_client(2).departures.load(), room);
+        EXPECT_NE(share_client(1).arrivals.load(), news);
+        share_client(1).arrival_waiters.store(0);
+    });
+}
+
+/// Records that it had at hand, of what it has dropped.
+TEST(Sharing, RecordsOfWhoLeavesAreOthers) {
+    with_tables([](Host&) {
+        take_part(2);
+        ASSERT_EQ(perform(2, op::ClaimChunks{.count = 1}).status, Status::ok);
+        constexpr u32 MOST = 700;  // of 1000
+        for (const u32 client : {1u, 2u}) {
+            const u64 at = chunk_address(ChunkIndex{first_chunk_of(client)});
+            for (u32 i = 0; i < MOST; ++i)
+                ASSERT_EQ(ask(client, op::Reference{at + i * 64, 64}).status, Status::ok) << i;
+            for (u32 i = 0; i < MOST; ++i)
+                ASSERT_EQ(ask(client, op::Drop{at + i * 64}).status, Status::ok) << i;
+            while (ask(client, op::Leave{}).status == Status::ok) continue;
+        }
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// What lies behind the table of clients is no client, whatever it says.
+TEST(Sharing, NumbersBeyondTheClientsAreNone) {
+    with_tables([](Host&) {
+        take_part(1);
+        const u32 beyond = context().max_clients + 1;
+        share_client(beyond).open.put(1);
+        share_client(beyond).generation.put(1);
+        EXPECT_EQ(ask(1, op::Receive{.from = id_of(beyond, 1)}).status, Status::gone);
+        share_client(beyond).open.put(0);
+        share_client(beyond).generation.put(0);
+    });
+}
+
+/// Whoever waits for that is told, and there is one place more in use than messages otherwise.
+TEST(Sharing, WhatIsTakenOutOfTurnFromAFullMailboxMakesRoom) {
+    with_tables([](Host&) {
+        const u64 at = take_part(3);
+        for (u32 i = 0; i < MAILBOX_MESSAGES - 1; ++i)
+            ASSERT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
+        ASSERT_EQ(ask(1, op::Send{at, id_of(3), 64}).status, Status::ok);
+        ASSERT_EQ(ask(3, op::Receive{}).status, Status::ok);
+        ASSERT_EQ(ask(3, op::Send{.object = at, .to = id_of(2)}).status, Status::ok);
+        EXPECT_EQ(share_client(2).messages, MAILBOX_MESSAGES);
+        const u32 before = share_client(2).departures.load();
+        EXPECT_EQ(ask(2, op::Receive{.from = id_of(3)}).status, Status::ok);
+        EXPECT_NE(share_client(2).departures.load(), before);
+        EXPECT_EQ(share_client(2).messages, MAILBOX_MESSAGES - 1);
+        EXPECT_EQ(walk(), "");
+    });
+}
+
 /// What fills a chunk is the only object there, whichever was first.
 TEST(Sharing, ObjectsDoNotLieInOneAnother) {
     with_tables([](Host&) {

@@ -140,7 +140,7 @@ TEST(HostedClient, EveryMessageIsReceivedOnce) {
         });
         while (theirs == 0) std::this_thread::yield();
         const ShareId to = share_lookup("theirs");
-        EXPECT_EQ(to.client(), THEIRS);
+        EXPECT_EQ(to.inbox(), THEIRS);
         const int fd = static_cast<int>(share_fd());
         EXPECT_GE(fd, 0);
         const auto take = [&](int timeout_ms) {

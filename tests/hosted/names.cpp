@@ -60,7 +60,7 @@ void look(u32 from, u32 nodes) {
             for (const char c : {'A', 'B'}) {
                 const ShareId id = find(name_of(c, c));
                 found += id.bits != 0;
-                EXPECT_TRUE(id.bits == 0 || id.client() == 1);
+                EXPECT_TRUE(id.bits == 0 || id.inbox() == 1);
             }
         }
     });

@@ -109,7 +109,7 @@ TEST(Away, ToAFormerLifeOfAClientNothingIsSent) {
     between_nodes([](Neighbour& other) {
         const u64 a = begin();
         const ShareId now{other.id()};
-        const ShareId former = ShareId::make(now.client(), 9, THERE, 1);
+        const ShareId former = ShareId::make(now.inbox(), 9, THERE, 1);
         ASSERT_NE(former.bits, now.bits);
         EXPECT_EQ(ask(1, op::Send{.object = a, .to = former, .bytes = BYTES}).status, Status::gone);
         era_tables().node(THERE).store(0);

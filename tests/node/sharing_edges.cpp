@@ -91,9 +91,9 @@ TEST(Sharing, EachMessageIsNewsForItsReceiver) {
     with_tables([](Host&) {
         const u64 at = take_part(2);
         for (u32 i = 0; i < 3; ++i) {
-            const u32 before = share_client(2).arrivals.load();
+            const u32 before = share_client(2).inbox.arrivals.load();
             EXPECT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
-            EXPECT_NE(share_client(2).arrivals.load(), before);
+            EXPECT_NE(share_client(2).inbox.arrivals.load(), before);
         }
     });
 }
@@ -102,13 +102,13 @@ TEST(Sharing, EachMessageIsNewsForItsReceiver) {
 TEST(Sharing, WhoLeavesWakesAllThatWaitForIt) {
     with_tables([](Host&) {
         take_part(2);
-        const u32 room = share_client(2).departures.load();
-        const u32 news = share_client(1).arrivals.load();
-        share_client(1).arrival_waiters.store(1);
+        const u32 room = share_client(2).inbox.departures.load();
+        const u32 news = share_client(1).inbox.arrivals.load();
+        share_client(1).inbox.arrival_waiters.store(1);
         while (ask(2, op::Leave{}).status == Status::ok) continue;
-        EXPECT_NE(share_client(2).departures.load(), room);
-        EXPECT_NE(share_client(1).arrivals.load(), news);
-        share_client(1).arrival_waiters.store(0);
+        EXPECT_NE(share_client(2).inbox.departures.load(), room);
+        EXPECT_NE(share_client(1).inbox.arrivals.load(), news);
+        share_client(1).inbox.arrival_waiters.store(0);
     });
 }
 
@@ -135,11 +135,11 @@ TEST(Sharing, NumbersBeyondTheClientsAreNone) {
     with_tables([](Host&) {
         take_part(1);
         const u32 beyond = context().max_clients + 1;
-        share_client(beyond).open.put(1);
-        share_client(beyond).generation.put(1);
+        share_client(beyond).inbox.open.put(1);
+        share_client(beyond).inbox.generation.put(1);
         EXPECT_EQ(ask(1, op::Receive{.from = id_of(beyond, 1)}).status, Status::gone);
-        share_client(beyond).open.put(0);
-        share_client(beyond).generation.put(0);
+        share_client(beyond).inbox.open.put(0);
+        share_client(beyond).inbox.generation.put(0);
     });
 }
 
@@ -152,11 +152,11 @@ TEST(Sharing, WhatIsTakenOutOfTurnFromAFullMailboxMakesRoom) {
         ASSERT_EQ(ask(1, op::Send{at, id_of(3), 64}).status, Status::ok);
         ASSERT_EQ(ask(3, op::Receive{}).status, Status::ok);
         ASSERT_EQ(ask(3, op::Send{.object = at, .to = id_of(2)}).status, Status::ok);
-        EXPECT_EQ(share_client(2).messages, MAILBOX_MESSAGES);
-        const u32 before = share_client(2).departures.load();
+        EXPECT_EQ(share_client(2).inbox.messages, MAILBOX_MESSAGES);
+        const u32 before = share_client(2).inbox.departures.load();
         EXPECT_EQ(ask(2, op::Receive{.from = id_of(3)}).status, Status::ok);
-        EXPECT_NE(share_client(2).departures.load(), before);
-        EXPECT_EQ(share_client(2).messages, MAILBOX_MESSAGES - 1);
+        EXPECT_NE(share_client(2).inbox.departures.load(), before);
+        EXPECT_EQ(share_client(2).inbox.messages, MAILBOX_MESSAGES - 1);
         EXPECT_EQ(walk(), "");
     });
 }

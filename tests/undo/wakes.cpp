@@ -113,7 +113,7 @@ TEST(Undo, WhatAWatcherIsToldComesBeforeTheLookWhoSleeps) {
         EXPECT_EQ(fences_between(), 0u);
         ASSERT_EQ(perform(Caller{2, 2}, op::Watch{}).status, Status::ok);
         EXPECT_EQ(fences_between(), 1u);
-        EXPECT_EQ(share_client(2).messages, 2u);
+        EXPECT_EQ(share_client(2).inbox.messages, 2u);
     });
 }
 

@@ -166,13 +166,16 @@ void Checker::check_chunk(u32 chunk, Findings& found) const {
     const auto not_in_pool = [&] {
         const u32 o = now();
         return o != OWNER_NOBODY && o != OWNER_RETURNING && (o & OWNER_CLAIMING) == 0 &&
-               tables.chunk(chunk).bits != ours;
+               tables.chunk(chunk).unmarked().bits != ours;
     };
     if (found.stays(not_in_pool)) {
         found.add(named("chunk", chunk), "it has an owner, but the pool says it is not ours",
                   tables.chunk(chunk).bits, ours);
     }
-    if (found.stays([&] { return now() == OWNER_NOBODY && tables.chunk(chunk).bits == ours; })) {
+    const auto not_here = [&] {
+        return now() == OWNER_NOBODY && tables.chunk(chunk).unmarked().bits == ours;
+    };
+    if (found.stays(not_here)) {
         found.add(named("chunk", chunk), "the pool says it is ours, but nobody has it", 0,
                   OWNER_CACHED);
     }

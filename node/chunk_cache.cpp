@@ -25,22 +25,27 @@ bool ChunkCache::take_out(u32 chunk) {
     return true;
 }
 
+bool ChunkCache::is_ours(u32 chunk) const {
+    const Owner us = pool_.owner();
+    return pool_.tables().chunk(chunk).unmarked().bits ==
+           ChunkWord::owned(us.node, us.generation).bits;
+}
+
 bool ChunkCache::give_back(u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
     if (!take_out(chunk) && owner.load(std::memory_order_acquire) != OWNER_RETURNING) return false;
     AEP_NODE_CRASH_POINT("decay: announced");
-    const Owner us = pool_.owner();
     // Given back before a crash: it may be another node's by now.
-    if (pool_.tables().chunk(chunk).bits == ChunkWord::owned(us.node, us.generation).bits) {
+    if (is_ours(chunk)) {
         punch_chunk_metadata(served_.fd(), chunk);
-        if (clean_chunk(pool_.file(), pool_.fd(), chunk) != 0) {
+        if (clean_to_give_back(pool_.file(), pool_.tables(), pool_.fd(), chunk) != 0) {
             // Only clean chunks are free: it stays ours.
             owner.store(OWNER_CACHED, std::memory_order_release);
             context().chunks_cached.fetch_add(1, std::memory_order_relaxed);
             return false;
         }
         AEP_NODE_CRASH_POINT("decay: punched");
-        free_chunk(pool_.tables(), us, chunk);
+        free_chunk(pool_.tables(), pool_.owner(), chunk);
         // A hint: who gets low chunks has few descriptors below its own, all of which it needs.
         std::atomic<u32>& next = context().next_chunk;
         if (chunk < next.load(std::memory_order_relaxed))
@@ -91,7 +96,9 @@ u32 ChunkCache::give_back_unused(u64 now_ms, bool all) {
             continue;
         }
         if (since == 0) since = now_ms;
-        if (!all && now_ms - since < decay_ms_) continue;
+        // What has failed waits for nobody.
+        const bool failed = pool_.tables().chunk(c).has_failed();
+        if (!all && !failed && now_ms - since < decay_ms_) continue;
         returned += give_back(c);
         since = 0;
         if (monotonic_ns() > end) break;

@@ -17,9 +17,8 @@ class ChunkCache {
     /// Of the context that is mapped. Both outlive it. `decay_ms`: how long a chunk stays unused.
     ChunkCache(const ServedContext& served, const NodePool& pool, u64 decay_ms);
 
-    /// Takes one out of the cache, so that no client gets it. False: it is not in it.
-    bool take_out(u32 chunk);
-    /// Gives a chunk back that is in the cache, or was on its way already. False: it is not.
+    /// Gives a chunk back that is in the cache, or was on its way already; to the pool, or, if memory in it has failed, to
+    /// nobody. False: it is not.
     bool give_back(u32 chunk);
     /// Gives chunks back that were unused for so long, some milliseconds' worth at a time so that
     /// nobody waits long to be let in; or all. How many.
@@ -31,6 +30,10 @@ class ChunkCache {
     void recount();
 
   private:
+    /// Takes one out of the cache, so that no client gets it. False: it is not in it.
+    bool take_out(u32 chunk);
+    /// Whether the pool says that it is this node's.
+    bool is_ours(u32 chunk) const;
     bool pool_is_short() const;
 
     const ServedContext& served_;

@@ -55,7 +55,12 @@ std::string writer_of(u32 client) {
 }  // namespace
 
 EventLog::EventLog(const Log& log, FailedMemory& failed) : log_(log), failed_(failed) {
-    reader_.skip(log_ring());
+    // What was told while there was no daemon, too: a mark is made once.
+    reader_.read(log_ring(), [&](const LogEntry& entry) { note(entry); });
+}
+
+void EventLog::note(const LogEntry& entry) {
+    if (entry.event == Event::memory_failed) failed_.note(entry.a, static_cast<int>(entry.b));
 }
 
 void EventLog::say_new() {
@@ -68,7 +73,7 @@ void EventLog::say_new() {
         Seen& s = seen[{entry.client, static_cast<u32>(entry.event)}];
         s.last = entry;
         ++s.times;
-        if (entry.event == Event::memory_failed) failed_.note(entry.a);
+        note(entry);
     });
     u32 lines = 0;
     for (const auto& [key, s] : seen) {

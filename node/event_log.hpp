@@ -11,7 +11,8 @@ namespace aep {
 
 class EventLog {
   public:
-    /// From what is written in the mapped context from now on. Both outlive it.
+    /// From what is written in the mapped context from now on; memory that has failed is noted from what there is of before,
+    /// too. Both outlive it.
     EventLog(const Log& log, FailedMemory& failed);
 
     /// Puts what was written since into the log, a line for each kind of event and client; memory that has failed is
@@ -19,6 +20,8 @@ class EventLog {
     void say_new();
 
   private:
+    void note(const LogEntry& entry);
+
     const Log& log_;
     FailedMemory& failed_;
     LogReader reader_;

@@ -66,8 +66,6 @@ class NodeHost {
     ObjectSurvey survey_objects(usize most, u64 longest_ns) const {
         return aep::survey_objects(pool_, most, longest_ns);
     }
-    /// Of chunks in which memory has failed: kept from everybody.
-    u64 retired_bytes() const { return failed_memory_.retired_bytes(); }
     /// Heaps of dead clients that were broken.
     u64 broken_domains() const { return verifier_.broken(); }
 

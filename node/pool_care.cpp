@@ -3,7 +3,6 @@
 // Crash rule: see pool_care.hpp.
 #include "node/pool_care.hpp"
 
-#include <emmintrin.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -22,6 +21,7 @@
 #include "node/unique_fd.hpp"
 #include "shim/backing/node_lock.hpp"
 #include "shim/backing/pool_grow.hpp"
+#include "shim/sys/careful.hpp"
 #include "shim/sys/mapping.hpp"
 
 namespace aep {
@@ -72,7 +72,8 @@ void see_chunks(const PoolTables& tables, PoolFacts& facts, std::map<u32, u64>& 
     for (u32 c = 0; c < tables.chunks_there(); ++c) {
         const ChunkWord word = tables.chunk(c);
         facts.free_bytes += word.bits == FREE_CHUNK.bits ? CHUNK_SIZE : 0;
-        facts.kept_bytes += word.bits == KEPT_CHUNK.bits ? CHUNK_SIZE : 0;
+        facts.kept_bytes += word.state() == ChunkState::kept ? CHUNK_SIZE : 0;
+        facts.retired_bytes += word.bits == RETIRED_CHUNK.bits ? CHUNK_SIZE : 0;
         if (word.state() == ChunkState::owned) bytes_of[word.node()] += CHUNK_SIZE;
     }
 }
@@ -103,10 +104,12 @@ void clear_device(const OpenPool& pool, u64 all, const std::function<void(u64, u
         const usize bytes = std::min<u64>(CLEARED_AT_ONCE, all - done);
         const Mapping part(pool.fd.get(), done, bytes, PROT_READ | PROT_WRITE);
         require_mapped(pool, part);
-        auto* words = static_cast<long long*>(part.at());
-        // Past the caches: other machines have none of ours.
-        for (usize i = 0; i < bytes / sizeof *words; ++i) _mm_stream_si64(&words[i], 0);
-        _mm_sfence();
+        if (!clear_carefully(part.at(), bytes)) {
+            const u64 failed = done + failed_address() - reinterpret_cast<uptr>(part.at());
+            throw NodeError(EIO, fmt::format("pool {}: memory at offset {} cannot be written: it "
+                                             "has failed (dmesg); clear or replace it first",
+                                             pool.file.path, failed));
+        }
     }
     progress(all, all);
 }

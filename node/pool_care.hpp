@@ -31,7 +31,7 @@ struct PoolFacts {
     u64 room_bytes = 0;   // that it may grow to
     u64 present = 0;      // of them that have memory behind them
     u64 chunk_bytes = 0;  // of all chunks
-    u64 free_bytes = 0, kept_bytes = 0;
+    u64 free_bytes = 0, kept_bytes = 0, retired_bytes = 0;
     u32 processes = 0;  // that have chunks and live, members among them
     u32 dead =
         0;  // entries of processes that do not, to be reclaimed by the next one that needs room

@@ -31,7 +31,7 @@ enum class Taken { no, clean, dirty };
 /// Takes one chunk for the client, from the cache or from the pool.
 Taken take_one(const PoolTables& pool, u32 client, u32 chunk) {
     std::atomic<u32>& owner = chunk_owner(chunk);
-    if (change(owner, OWNER_CACHED, client)) {
+    if (!pool.chunk(chunk).has_failed() && change(owner, OWNER_CACHED, client)) {
         AEP_NODE_CRASH_POINT("node: taken from the cache");
         taken_from_cache();
         return Taken::dirty;
@@ -74,8 +74,9 @@ bool take_all(const PoolTables& pool, u32 client, u32 first, u32 count, bool& cl
 /// A chunk that may be taken, without taking it.
 bool looks_free(const PoolTables& pool, u32 chunk) {
     const u32 owner = chunk_owner(chunk).load(std::memory_order_relaxed);
-    return owner == OWNER_CACHED ||
-           (owner == OWNER_NOBODY && pool.chunk(chunk).bits == FREE_CHUNK.bits);
+    const ChunkWord word = pool.chunk(chunk);
+    return (owner == OWNER_CACHED && !word.has_failed()) ||
+           (owner == OWNER_NOBODY && word.bits == FREE_CHUNK.bits);
 }
 
 /// Takes a run that begins in [from, to); NO_CHUNK: there is none.
@@ -101,7 +102,9 @@ u32 take_run_in(const PoolTables& pool, u32 client, u32 count, u32 align, u32 fr
 u32 take_cached(const PoolTables& pool, u32 client) {
     for (u32 c = 0; c < pool.chunk_count; ++c) {
         if (chunks_in_cache() == 0) break;
-        if (change(chunk_owner(c), OWNER_CACHED, client)) {
+        std::atomic<u32>& owner = chunk_owner(c);
+        if (owner.load(std::memory_order_relaxed) == OWNER_CACHED && !pool.chunk(c).has_failed() &&
+            change(owner, OWNER_CACHED, client)) {
             AEP_NODE_CRASH_POINT("node: taken from the cache");
             taken_from_cache();
             return c;
@@ -216,7 +219,7 @@ bool reclaim_chunk(u32 client, u32 chunk) {
     // completed.
     const ChunkWord word = pool_tables().chunk(chunk);
     const Owner us = node();
-    if (word.bits != ChunkWord::owned(us.node, us.generation).bits) {
+    if (word.unmarked().bits != ChunkWord::owned(us.node, us.generation).bits) {
         owner.store(OWNER_NOBODY, std::memory_order_release);
         return false;
     }

@@ -61,7 +61,9 @@ bool pool_check(const void* mapped, usize bytes, PoolReport& report) {
         const bool kept = word.state() == ChunkState::kept;
         report.owned_chunks += owned;
         report.kept_chunks += kept;
-        report.free_chunks += !owned && !kept && i < report.chunks;
+        const bool retired = word.bits == RETIRED_CHUNK.bits;
+        report.retired_chunks += retired && i < report.chunks;
+        report.free_chunks += !owned && !kept && !retired && i < report.chunks;
     }
     return true;
 }

@@ -15,8 +15,9 @@ struct PoolReport {
     u32 free_chunks = 0;   //
     u32 owned_chunks = 0;  //
     u32 kept_chunks = 0;   //
-    u32 nodes = 0;         // entries in the node table
-    u32 live_nodes = 0;    // entries that are taken, by the living or the dead
+    u32 retired_chunks = 0;
+    u32 nodes = 0;       // entries in the node table
+    u32 live_nodes = 0;  // entries that are taken, by the living or the dead
     u32 reclaiming_nodes = 0;
 };
 

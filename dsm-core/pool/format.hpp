@@ -3,7 +3,8 @@
 // Who calls it: dsm-core/pool, and shim/ which creates, opens and maps pool files.
 // Crash rule: the superblock is written once, before the file has a name. A node entry is written
 //             only by the holder of the node's lock. A chunk word changes by one
-//             compare-and-swap: a kill leaves it free or owned.
+//             compare-and-swap: a kill leaves it free or owned; its mark that memory has failed
+//             stays whatever else changes.
 //
 //   offset 0               superblock, 4 KiB, constant after creation
 //   4 KiB                  PoolGrowth, one line: how much the pool has grown
@@ -23,7 +24,7 @@
 namespace aep {
 
 inline constexpr u64 POOL_MAGIC = 0x004c'4f4f'5050'4541;  // "AEPPOOL\0"
-inline constexpr u32 POOL_VERSION = 4;
+inline constexpr u32 POOL_VERSION = 5;
 inline constexpr usize SUPERBLOCK_BYTES = 4 * KiB;
 
 /// How much of everything the nodes that share objects have; dsm-core/era lays it out. All zero:
@@ -158,14 +159,21 @@ enum class ChunkState : u8 {
 
 inline constexpr u32 MAX_NODES = 4096;
 
-/// state | node << 8 | generation of the node << 32.
+/// state | mark << 7 | node << 8 | generation of the node << 32.
 struct ChunkWord {
+    /// The mark: memory in it has failed. Who has the chunk keeps it; given back it is nobody's, and nobody gets it.
+    static constexpr u64 FAILED = 0x80;
+
     u64 bits;
-    ChunkState state() const { return static_cast<ChunkState>(bits & 0xff); }
+    bool has_failed() const { return (bits & FAILED) != 0; }
+    /// What it says but for the mark.
+    ChunkWord unmarked() const { return {bits & ~FAILED}; }
+    ChunkState state() const { return static_cast<ChunkState>(bits & 0x7f); }
     u32 node() const { return static_cast<u32>(bits >> 8) & 0xff'ffff; }
     u32 generation() const { return static_cast<u32>(bits >> 32); }
     bool valid(u32 node_count) const {
-        return bits == 0 || bits == static_cast<u64>(ChunkState::kept) ||
+        const u64 said = unmarked().bits;
+        return said == 0 || said == static_cast<u64>(ChunkState::kept) ||
                (state() == ChunkState::owned && node() < node_count);
     }
     static constexpr ChunkWord owned(u32 node, u32 generation) {
@@ -174,6 +182,7 @@ struct ChunkWord {
 };
 inline constexpr ChunkWord FREE_CHUNK{0};
 inline constexpr ChunkWord KEPT_CHUNK{static_cast<u64>(ChunkState::kept)};
+inline constexpr ChunkWord RETIRED_CHUNK{ChunkWord::FAILED};  // nobody's, and nobody gets it
 
 static_assert(std::atomic<u64>::is_always_lock_free && sizeof(std::atomic<u64>) == sizeof(u64));
 
@@ -217,6 +226,7 @@ constexpr u64 pool_layout_hash() {
         static_cast<u64>(PoolNodeState::reclaiming),
         static_cast<u64>(ChunkState::owned),
         static_cast<u64>(ChunkState::kept),
+        ChunkWord::FAILED,
         ChunkWord::owned(1, 1).bits,
         PoolNodeWord::make(PoolNodeState::live, 1).bits,
         CHUNK_SIZE,

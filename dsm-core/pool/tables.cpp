@@ -1,6 +1,6 @@
 // Purpose: see tables.hpp.
 // Who calls it: shim/backing/pool_backing.cpp, shim/backing/reclaim.cpp.
-// Crash rule: every change of a chunk word is one compare-and-swap between free and owned.
+// Crash rule: every change of a chunk word is one compare-and-swap, which leaves its mark as it is.
 #include "dsm-core/pool/tables.hpp"
 
 #include "dsm-core/pool/crash_points.hpp"
@@ -16,6 +16,20 @@ bool claim_one(std::atomic<u64>& word, u64 owned) {
                                         std::memory_order_relaxed);
 }
 
+/// One step of a chunk's life, with the mark that its word has or gets meanwhile. False: it does not say `from`.
+bool change_word(std::atomic<u64>& word, ChunkWord from, ChunkWord to) {
+    u64 now = from.bits;
+    while ((now & ~ChunkWord::FAILED) == from.bits) {
+        // acq_rel: whoever claims it next sees it clean.
+        if (word.compare_exchange_strong(now, to.bits | (now & ChunkWord::FAILED),
+                                         std::memory_order_acq_rel, std::memory_order_relaxed))
+            return true;
+    }
+    return false;
+}
+
+ChunkWord word_of(Owner owner) { return ChunkWord::owned(owner.node, owner.generation); }
+
 /// Claims [first, first+count), or nothing; `obstacle` is then the chunk that could not be had.
 bool claim_all(const PoolTables& t, u64 owned, u32 first, u32 count, u32& obstacle) {
     for (u32 i = first; i < first + count; ++i) {
@@ -25,8 +39,8 @@ bool claim_all(const PoolTables& t, u64 owned, u32 first, u32 count, u32& obstac
         }
         obstacle = i;
         while (i-- > first) {
-            // Untouched since it was claimed, so still clean. release: pairs with the next claim.
-            t.words[i].store(FREE_CHUNK.bits, std::memory_order_release);
+            // Untouched since it was claimed, so still clean.
+            change_word(t.words[i], {owned}, FREE_CHUNK);
             AEP_POOL_CRASH_POINT("rollback: one chunk");
         }
         return false;
@@ -60,7 +74,7 @@ ChunkIndex claim_run(const PoolTables& t, Owner owner, u32 count, u32 align, u32
                      const u8* barred) {
     const u32 there = t.chunks_there();
     if (count == 0 || count > there) return NO_CHUNK;
-    const u64 owned = ChunkWord::owned(owner.node, owner.generation).bits;
+    const u64 owned = word_of(owner).bits;
     const u32 last = there - count;
     usize first = exact ? from : round_up(from, align);
     while (first <= last) {
@@ -75,26 +89,40 @@ ChunkIndex claim_run(const PoolTables& t, Owner owner, u32 count, u32 align, u32
 }
 
 bool claim_chunk(const PoolTables& t, Owner owner, u32 chunk) {
-    return claim_one(t.words[chunk], ChunkWord::owned(owner.node, owner.generation).bits);
+    return claim_one(t.words[chunk], word_of(owner).bits);
 }
 
 bool free_chunk(const PoolTables& t, Owner owner, u32 chunk) {
-    u64 expected = ChunkWord::owned(owner.node, owner.generation).bits;
-    // release: whoever claims it next sees it clean.
-    return t.words[chunk].compare_exchange_strong(
-        expected, FREE_CHUNK.bits, std::memory_order_release, std::memory_order_relaxed);
+    return change_word(t.words[chunk], word_of(owner), FREE_CHUNK);
 }
 
 bool keep_chunk_in_pool(const PoolTables& t, Owner owner, u32 chunk) {
-    u64 expected = ChunkWord::owned(owner.node, owner.generation).bits;
-    return t.words[chunk].compare_exchange_strong(expected, KEPT_CHUNK.bits,
-                                                  std::memory_order_acq_rel);
+    return change_word(t.words[chunk], word_of(owner), KEPT_CHUNK);
 }
 
 bool claim_kept_chunk(const PoolTables& t, Owner owner, u32 chunk) {
-    u64 expected = KEPT_CHUNK.bits;
-    return t.words[chunk].compare_exchange_strong(
-        expected, ChunkWord::owned(owner.node, owner.generation).bits, std::memory_order_acq_rel);
+    return change_word(t.words[chunk], KEPT_CHUNK, word_of(owner));
+}
+
+bool mark_failed(const PoolTables& t, u32 chunk) {
+    std::atomic<u64>& word = t.words[chunk];
+    // relaxed: nothing else is passed on with it.
+    const ChunkWord before{word.fetch_or(ChunkWord::FAILED, std::memory_order_relaxed)};
+    // It outlives the machine in whose caches it is.
+    asm volatile("clflush %0" : : "m"(word) : "memory");
+    return !before.has_failed();
+}
+
+bool claim_retired_chunk(const PoolTables& t, Owner owner, u32 chunk) {
+    u64 expected = RETIRED_CHUNK.bits;
+    return t.words[chunk].compare_exchange_strong(expected, word_of(owner).bits | ChunkWord::FAILED,
+                                                  std::memory_order_acq_rel);
+}
+
+bool mend_chunk(const PoolTables& t, Owner owner, u32 chunk) {
+    u64 expected = word_of(owner).bits | ChunkWord::FAILED;
+    return t.words[chunk].compare_exchange_strong(expected, word_of(owner).bits,
+                                                  std::memory_order_acq_rel);
 }
 
 u32 next_chunk_of_node(const PoolTables& t, u32 node, u32 from) {

@@ -1,7 +1,7 @@
 // Purpose: the algorithms on a mapped pool's node and chunk tables: take chunks, give them back,
 //          find a node's.
 // Who calls it: shim/backing/pool_backing.cpp, shim/backing/reclaim.cpp.
-// Crash rule: every change of a chunk word is one compare-and-swap between free and owned; a run
+// Crash rule: every change of a chunk word is one compare-and-swap; a run
 //             claimed in part belongs to its node like any other chunk, and comes back when the
 //             node is reclaimed.
 //
@@ -10,7 +10,9 @@
 //   claim | claim                each chunk is one's; of runs that overlap both may fail
 //   claim | free                 taken, and seen clean; or overlooked by a search that has passed it
 //   free, keep | free, keep      by one owner's word: one of them, the other is told no
-//   claim_kept | claim_kept      one of them
+//   claim_kept | claim_kept      one of them; so of retired ones
+//   mark | all                   whatever the word says then, it says it marked; a claim that comes just before has the chunk
+//   mark | mend                  the mark stays, or was for what has been mended
 //   chunk, node, next | all      as it was a moment ago
 //   grow | grow                  the larger one; both may say that they have done it
 //   grow | claim                 what is new is taken, or overlooked once more
@@ -59,7 +61,7 @@ ChunkIndex claim_run(const PoolTables& tables, Owner owner, u32 count, u32 align
 /// Claims one free chunk for `owner`. False: it is not free.
 bool claim_chunk(const PoolTables& tables, Owner owner, u32 chunk);
 
-/// Gives a clean (punched) chunk of `owner` back. False: it is not the owner's.
+/// Gives a clean (punched) chunk of `owner` back; one that is marked is retired by that. False: it is not the owner's.
 bool free_chunk(const PoolTables& tables, Owner owner, u32 chunk);
 
 /// Leaves a chunk of `owner`, which is dead, to the objects in it: nobody's, but not free. False:
@@ -69,6 +71,16 @@ bool keep_chunk_in_pool(const PoolTables& tables, Owner owner, u32 chunk);
 /// Takes a chunk that was kept and in which no object lives any more, to clean and free it. False:
 /// somebody else was faster.
 bool claim_kept_chunk(const PoolTables& tables, Owner owner, u32 chunk);
+
+/// Marks a chunk, whoever has it: memory in it has failed. False: it was marked.
+bool mark_failed(const PoolTables& tables, u32 chunk);
+
+/// Takes a chunk that was retired, to see whether it can be mended; marked it stays. False: it is not, or somebody else was
+/// faster.
+bool claim_retired_chunk(const PoolTables& tables, Owner owner, u32 chunk);
+
+/// Takes the mark off a chunk of `owner`, whose memory is other memory now. False: it was not marked, or not the owner's.
+bool mend_chunk(const PoolTables& tables, Owner owner, u32 chunk);
 
 /// The first chunk at or after `from` that names `node`, whatever the generation; chunk_count if
 /// there is none.

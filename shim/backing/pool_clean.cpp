@@ -3,33 +3,20 @@
 // Crash rule: see pool_clean.hpp.
 #include "shim/backing/pool_clean.hpp"
 
-#include <emmintrin.h>
 #include <errno.h>
 #include <linux/falloc.h>
 
-#include "shim/sys/syscall.hpp"
+#include "shim/sys/careful.hpp"
+#include "shim/sys/mapping.hpp"
 
 namespace aep {
-namespace {
-
-/// Past the caches: what a machine has in its caches is lost when it dies, and the chunk may be
-/// another's by then. The fence orders them before the store that gives the chunk away.
-void write_zeros(uptr address, usize bytes) {
-    for (uptr at = address; at < address + bytes; at += sizeof(long long))
-        _mm_stream_si64(reinterpret_cast<long long*>(at), 0);
-    _mm_sfence();
-}
-
-}  // namespace
 
 long clean_chunk(const PoolFile& file, int fd, u32 chunk) {
     const u64 at = file.superblock.chunks_offset + usize{chunk} * CHUNK_SIZE;
     if (file.memory == PoolMemory::device) {
-        const long view = sys::mmap(0, CHUNK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
-        if (sys::failed(view)) return view;
-        write_zeros(static_cast<uptr>(view), CHUNK_SIZE);
-        sys::munmap(static_cast<uptr>(view), CHUNK_SIZE);
-        return 0;
+        const Mapping view(fd, at, CHUNK_SIZE, PROT_READ | PROT_WRITE);
+        if (view.failed()) return view.error();
+        return clear_carefully(view.at(), CHUNK_SIZE) ? 0 : -EFAULT;
     }
     constexpr int PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     long result;
@@ -39,12 +26,19 @@ long clean_chunk(const PoolFile& file, int fd, u32 chunk) {
     return result;
 }
 
+long clean_to_give_back(const PoolFile& file, const PoolTables& tables, int fd, u32 chunk) {
+    if (file.memory == PoolMemory::device && tables.chunk(chunk).has_failed()) return 0;
+    const long result = clean_chunk(file, fd, chunk);
+    if (result != -EFAULT) return result;
+    mark_failed(tables, chunk);
+    return 0;
+}
+
 bool clean_chunks(const PoolFile& file, uptr address, usize bytes) {
     if (file.memory == PoolMemory::device) {
         // The program may have taken its own access away from parts.
         if (sys::failed(sys::mprotect(address, bytes, PROT_READ | PROT_WRITE))) return false;
-        write_zeros(address, bytes);
-        return true;
+        return clear_carefully(reinterpret_cast<void*>(address), bytes);
     }
     return !sys::failed(sys::madvise(address, bytes, MADV_REMOVE));
 }

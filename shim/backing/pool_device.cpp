@@ -11,6 +11,7 @@
 
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/superblock.hpp"
+#include "shim/sys/careful.hpp"
 #include "shim/sys/decimal.hpp"
 #include "shim/sys/files.hpp"
 #include "shim/sys/mapping.hpp"
@@ -111,10 +112,12 @@ long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
     for (u64 begin = round_down(from, align); begin < bytes; begin += WINDOW) {
         const Mapping part(fd, begin, bytes - begin < WINDOW ? bytes - begin : WINDOW, PROT_READ);
         if (part.failed()) return part.error();
-        for (usize i = begin < from ? (from - begin) / sizeof(u64) : 0;
-             i < part.bytes() / sizeof(u64); ++i)
-            if (words_of(part)[i].load(std::memory_order_relaxed) != 0)
-                return static_cast<long>(begin + i * sizeof(u64));
+        const auto* const words = static_cast<const u64*>(part.at());
+        const auto* const end = words + part.bytes() / sizeof(u64);
+        const u64* const used =
+            first_used_word(words + (begin < from ? (from - begin) / sizeof(u64) : 0), end);
+        const uptr at = used == nullptr ? failed_address() : reinterpret_cast<uptr>(used);
+        if (used != end) return static_cast<long>(begin + at - reinterpret_cast<uptr>(words));
     }
     return static_cast<long>(bytes);
 }
@@ -170,7 +173,9 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
         message("pool ", path,
                 ": is no pool, and the device is not empty: the first of its data "
                 "is at offset ",
-                static_cast<u64>(used), "; if nobody needs them, clear the device (daxio -z -o ",
+                static_cast<u64>(used),
+                ", or memory there cannot be read (dmesg); if nobody needs them, clear the device "
+                "(daxio -z -o ",
                 path, ")");
         return false;
     }

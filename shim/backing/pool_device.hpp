@@ -26,7 +26,8 @@ bool find_dax_device(const struct stat& st, DaxDevice& device);
 /// or none of them gets a pool. False after a message.
 bool create_on_device(const char* path, int fd, const DaxDevice& device, const PoolPlan& plan);
 
-/// The first byte of a device from `from` on that is not zero; `bytes`: there is none before that. -errno. `align`: its own.
+/// The first byte of a device from `from` on that is not zero, or cannot be read; `bytes`: there is none before that. -errno.
+/// `align`: its own.
 long first_used_byte(int fd, u64 from, u64 bytes, u64 align);
 
 /// Whether the path is absolute and leads to where devices are, however it is spelt: a file there is memory of

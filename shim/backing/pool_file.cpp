@@ -10,6 +10,7 @@
 #include "dsm-core/era/region.hpp"
 #include "shim/backing/pool_device.hpp"
 #include "shim/backing/populate.hpp"
+#include "shim/sys/careful.hpp"
 #include "shim/sys/mapping.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/read_all.hpp"
@@ -262,8 +263,7 @@ bool read_pool(const PoolFile& file, int fd, void* to, usize bytes, u64 at) {
     const usize mapped = round_up(at + bytes - begin, file.page_bytes);
     const Mapping part(fd, begin, mapped, PROT_READ);
     if (part.failed()) return false;
-    __builtin_memcpy(to, static_cast<const u8*>(part.at()) + (at - begin), bytes);
-    return true;
+    return read_carefully(to, static_cast<const u8*>(part.at()) + (at - begin), bytes);
 }
 
 int reopen_pool_file(const PoolFile& file) {

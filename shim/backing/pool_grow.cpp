@@ -77,9 +77,12 @@ bool look_at_device(const PoolFile& file, int fd, u64 from, u64 bytes) {
     const long used = first_used_byte(fd, from, bytes, device.align);
     if (sys::failed(used)) return refuse(file, "mapping its new part", used, "");
     if (used == static_cast<long>(bytes)) return true;
-    message("pool ", file.path,
-            ": cannot grow: its new part is not empty: the first of its data is at offset ",
-            static_cast<u64>(used), "; if nobody needs them, clear the device from ", from, " on");
+    message(
+        "pool ", file.path,
+        ": cannot grow: its new part is not empty: the first of its data is at offset ",
+        static_cast<u64>(used),
+        ", or memory there cannot be read (dmesg); if nobody needs them, clear the device from ",
+        from, " on");
     return false;
 }
 

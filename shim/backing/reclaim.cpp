@@ -75,7 +75,7 @@ long reclaim_node(const PoolFile& file, const PoolTables& tables, int fd, u32 i,
             ++chunk;
             continue;
         }
-        const long result = clean_chunk(file, fd, chunk);
+        const long result = clean_to_give_back(file, tables, fd, chunk);
         if (sys::failed(result)) return result;
         AEP_POOL_CRASH_POINT("reclaim: punched");
         freed += free_chunk(tables, dead, chunk) ? 1 : 0;

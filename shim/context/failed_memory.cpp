@@ -14,10 +14,10 @@ namespace aep {
 namespace {
 
 /// In a handler: loads, stores and a write of one line.
-bool tell(const Fault& fault) {
+uptr tell(const Fault& fault) {
     if (!this_client.attached ||
         fault.address - HEAP_BASE >= u64{context().chunk_count} * CHUNK_SIZE)
-        return false;
+        return 0;
     log_ring().write(Event::memory_failed, this_client.index, fault.address,
                      static_cast<u64>(fault.code));
     const bool by_machine = fault.code == BUS_MCEERR_AR || fault.code == BUS_MCEERR_AO;
@@ -25,7 +25,7 @@ bool tell(const Fault& fault) {
             by_machine ? " has failed (the machine reports it)"
                        : " is not there any more (the pool's file was cut short?)",
             ": whoever touches it ends; the daemon's log and aep status say what becomes of it");
-    return true;
+    return 0;
 }
 
 }  // namespace

@@ -79,7 +79,12 @@ void on_fault(int signal, siginfo_t* info, void* context) {
         frame < kept.handed_frame.load(std::memory_order_relaxed))
         return end_as_by_default(signal);
     FaultLook* const explain = kept.look.load(std::memory_order_relaxed);
-    if (info->si_code > 0 && explain != nullptr) explain(fault_of(*info, context));
+    if (info->si_code > 0 && explain != nullptr) {
+        if (const uptr at = explain(fault_of(*info, context)); at != 0) {
+            static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(at);
+            return;
+        }
+    }
     const Action next = kept.second;
     // Sent, not a fault: it does not come again by itself, and can be ignored. So it is with news of a page that nobody
     // has touched.

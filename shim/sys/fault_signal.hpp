@@ -1,5 +1,5 @@
 // Purpose: SIGSEGV, SIGBUS: a look at the fault before the program's own handler, or its end, has it.
-// Who calls it: watch/guard.cpp, context/failed_memory.cpp.
+// Who calls it: careful.cpp, watch/guard.cpp, context/failed_memory.cpp.
 // Crash rule: private to the process.
 #pragma once
 
@@ -16,8 +16,8 @@ struct Fault {
     uptr frame;  // its frame pointer
 };
 
-/// Whether it was one to be explained. It has been, then.
-using FaultLook = bool(const Fault& fault);
+/// The instruction at which the thread goes on as if nothing had been; 0: what the program has set for it happens.
+using FaultLook = uptr(const Fault& fault);
 
 /// From now on faults that come as `signal`, SIGSEGV or SIGBUS, are looked at first; then what the program has set for it
 /// happens: its handler is called, or it ends. Again: if the program has set another handler meanwhile, that one comes

@@ -99,11 +99,11 @@ void describe(const char* what, uptr at, const Slot& slot, const CallStack& now)
     print_stacks(slot);
 }
 
-/// A fault at one of our addresses. False: it is not.
-bool explain_fault(const Fault& fault) {
+/// A fault at one of our addresses is explained. What the program has set for it happens.
+uptr explain_fault(const Fault& fault) {
     const uptr address = fault.address;
     const bool is_write = fault.is_write;
-    if (!guard_owns(reinterpret_cast<void*>(address))) return false;
+    if (!guard_owns(reinterpret_cast<void*>(address))) return 0;
     Slot* const slot = slot_near(address);
     CallStack now;
     capture_interrupted(now, fault.at, fault.frame);
@@ -111,7 +111,7 @@ bool explain_fault(const Fault& fault) {
         message("guarded block: ", is_write ? "write" : "read", " at ", Hex{address},
                 ", where no block ever was");
         print_call_stack(now);
-        return true;
+        return 0;
     }
     const char* what = is_write ? "overrun by a write" : "overrun by a read";
     if (slot->state == SlotState::freed)
@@ -119,7 +119,7 @@ bool explain_fault(const Fault& fault) {
     else if (address < slot->block)
         what = is_write ? "write before its begin" : "read before its begin";
     describe(what, address, *slot, now);
-    return true;
+    return 0;
 }
 
 /// Maps the slots, without access, once.

@@ -168,7 +168,8 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, size_t count) {
     const bool sound = pool_check(image.bytes, SOUND_BYTES, report);
     if (sound == static_cast<bool>(report.fault)) broken("a verdict and a fault that disagree");
     if (sound && !image.has_its_shape()) broken("a shape that the file does not have is believed");
-    const u32 chunks = report.free_chunks + report.owned_chunks + report.kept_chunks;
+    const u32 chunks =
+        report.free_chunks + report.owned_chunks + report.kept_chunks + report.retired_chunks;
     if (sound && chunks != report.chunks) broken("chunks that do not add up");
     image.resize(size);
     // Read through a mapping that is longer than the file it would be a signal: then only opening

@@ -21,27 +21,6 @@ void with_host(Body body) {
     });
 }
 
-/// Leaves `chunks` chunks with data in the cache.
-u32 fill_cache(Host& host, u32 chunks) {
-    ClientProcess process([chunks](Client& client) {
-        const u32 first = client.claim(chunks);
-        must(first != raw(NO_CHUNK), "claim");
-        void* at = reinterpret_cast<void*>(chunk_address(ChunkIndex{first}));
-        mprotect(at, chunks * CHUNK_SIZE, PROT_READ | PROT_WRITE);
-        std::memset(at, 0x5a, chunks * CHUNK_SIZE);
-    });
-    const u32 client = process.attach_and_wait(host);
-    process.kill_it();
-    return host.recover(client).chunks;
-}
-
-/// The chunks that are due now; one call does what it has time for.
-u32 give_back(Host& host, u64 now_ms) {
-    u32 returned = 0;
-    while (const u32 some = host.return_cached(now_ms, false)) returned += some;
-    return returned;
-}
-
 TEST(Cache, UnusedChunksDecayAfterTheirTime) {
     with_host([](Host& host, const Directory& directory) {
         const u32 all = host.pool().tables.chunk_count;
@@ -84,14 +63,6 @@ TEST(Cache, ARunOfCachedChunksComesBeforeFreshOnes) {
         ASSERT_EQ(fill_cache(host, 5), 5u);  // more than there are
         EXPECT_EQ(all_of(host.check()), "");
     });
-}
-
-/// Asks for `count` chunks from `first` on; whether it got them.
-bool claim_at(Client& client, u32 first, u32 count) {
-    const auto reply = client.ask(op::ClaimChunks{.count = count, .at = ChunkIndex{first}});
-    must(reply.status == Status::ok || reply.status == Status::miss, "claim at a place");
-    must(reply.status == Status::miss || raw(reply.first) == first, "the place");
-    return reply.status == Status::ok;
 }
 
 TEST(Cache, ARunAtAPlaceThatIsTakenInPartGoesBackWhole) {

@@ -214,6 +214,35 @@ inline std::string all_of(const std::vector<Finding>& findings) {
     return text;
 }
 
+/// Leaves `chunks` chunks with data in the cache.
+inline u32 fill_cache(Host& host, u32 chunks) {
+    ClientProcess process([chunks](Client& client) {
+        const u32 first = client.claim(chunks);
+        must(first != raw(NO_CHUNK), "claim");
+        void* at = reinterpret_cast<void*>(chunk_address(ChunkIndex{first}));
+        mprotect(at, chunks * CHUNK_SIZE, PROT_READ | PROT_WRITE);
+        std::memset(at, 0x5a, chunks * CHUNK_SIZE);
+    });
+    const u32 client = process.attach_and_wait(host);
+    process.kill_it();
+    return host.recover(client).chunks;
+}
+
+/// The chunks that are due now; one call does what it has time for.
+inline u32 give_back(Host& host, u64 now_ms) {
+    u32 returned = 0;
+    while (const u32 some = host.return_cached(now_ms, false)) returned += some;
+    return returned;
+}
+
+/// Asks for `count` chunks from `first` on; whether it got them.
+inline bool claim_at(Client& client, u32 first, u32 count) {
+    const auto reply = client.ask(op::ClaimChunks{.count = count, .at = ChunkIndex{first}});
+    must(reply.status == Status::ok || reply.status == Status::miss, "claim at a place");
+    must(reply.status == Status::miss || raw(reply.first) == first, "the place");
+    return reply.status == Status::ok;
+}
+
 inline u32 free_chunks(const NodeHost& host) {
     u32 free = 0;
     for (u32 i = 0; i < host.pool().tables.chunk_count; ++i)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -105,6 +106,12 @@ std::string handle_a_lost_page(void* at) {
     return handled ? "handled" : "nothing came";
 }
 
+/// The machine reports that the page is lost, as far as the system knows. Its memory is as it was.
+std::string lose_page(void* at) {
+    void* const page = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(at) & ~4095ul);
+    return madvise(page, 4096, MADV_HWPOISON) == 0 ? "lives" : strerrorname_np(errno);
+}
+
 }  // namespace
 
 const Commands ODD_COMMANDS = {
@@ -115,6 +122,7 @@ const Commands ODD_COMMANDS = {
          return be_told_of_a_lost_page(w.pointer<void>(0)), std::string("lives");
      }},
     {"bushandled", [](const Words& w) { return handle_a_lost_page(w.pointer<void>(0)); }},
+    {"poison", [](const Words& w) { return lose_page(w.pointer<void>(0)); }},
     {"arguments", [](const Words&) { return arguments(); }},
     {"ginterrupted", [](const Words& w) { return interrupted(w.pointer<dsm_group>(0)); }},
 };

@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <set>
@@ -20,6 +21,7 @@
 #include "dsm-core/era/region.hpp"
 #include "shim/backing/node_lock.hpp"
 #include "shim/backing/pool_clean.hpp"
+#include "shim/sys/careful.hpp"
 #include "tests/unit/pool_fixture.hpp"
 #include "tests/unit/refused_call.hpp"
 
@@ -220,6 +222,75 @@ TEST(PoolDevice, CleaningWhereItIsMappedWritesZeros) {
     for (usize i = 0; i < 2 * CHUNK_SIZE; ++i) ASSERT_EQ(memory[at + i], 0) << i;
 }
 
+// ---- memory that has failed: what is behind the end of a file that was cut gives the same signal
+
+/// As a daemon goes on.
+template <class Body>
+void surviving(Body body) {
+    in_child([&] {
+        keep_fault_signal(SIGBUS, way_out_of);
+        body();
+    });
+}
+
+TEST(PoolDevice, WhatCannotBeReadOrClearedIsAnAnswer) {
+    surviving([] {
+        const Memory memory;
+        ASSERT_TRUE(memory.create());
+        const usize cut = memory.superblock().chunks_offset + 2 * CHUNK_SIZE + MiB;
+        const PoolFile file = memory.file();
+        const PoolTables t = memory.tables();
+        memory[cut - 1] = 7;
+        ASSERT_EQ(ftruncate(memory.fd(), static_cast<off_t>(cut)), 0);
+        u8 bytes[16] = {};
+        EXPECT_TRUE(read_pool(file, memory.fd(), bytes, 8, cut - 8));
+        EXPECT_EQ(bytes[7], 7);
+        EXPECT_FALSE(read_pool(file, memory.fd(), bytes, 16, cut - 8));
+        EXPECT_EQ(failed_address() % OS_PAGE_SIZE, 0u);
+        EXPECT_EQ(clean_chunk(file, memory.fd(), 1), 0);
+        EXPECT_EQ(clean_chunk(file, memory.fd(), 2), -EFAULT);
+        EXPECT_FALSE(t.chunk(2).has_failed());
+        EXPECT_EQ(clean_to_give_back(file, t, memory.fd(), 2), 0);
+        EXPECT_TRUE(t.chunk(2).has_failed());
+        EXPECT_EQ(first_used_byte(memory.fd(), cut & ~(ALIGN - 1), BYTES, ALIGN),
+                  static_cast<long>(cut));
+    });
+}
+
+TEST(PoolDevice, WhatHasFailedIsNotTouchedAgain) {
+    const Memory memory;
+    ASSERT_TRUE(memory.create());
+    u8& byte = memory[memory.superblock().chunks_offset + CHUNK_SIZE];
+    byte = 7;
+    mark_failed(memory.tables(), 1);
+    PoolFile file = memory.file();
+    EXPECT_EQ(clean_to_give_back(file, memory.tables(), memory.fd(), 1), 0);
+    EXPECT_EQ(byte, 7);
+    file.memory = PoolMemory::file;  // it may get other memory by that
+    EXPECT_EQ(clean_to_give_back(file, memory.tables(), memory.fd(), 1), 0);
+    EXPECT_EQ(byte, 0);
+}
+
+TEST(PoolDevice, OtherFaultsEndTheProcessAsEver) {
+    const pid_t child = start_child([] {
+        keep_fault_signal(SIGBUS, way_out_of);
+        const Memory memory;
+        ASSERT_EQ(ftruncate(memory.fd(), 0), 0);
+        memory[0] = 1;
+    });
+    const int status = wait_for(child);
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) << status;
+}
+
+TEST(PoolDevice, NewsOfAPageThatNobodyHasTouchedIsNoReasonToEnd) {
+    surviving([] {
+        siginfo_t news{};
+        news.si_signo = SIGBUS;
+        news.si_code = BUS_MCEERR_AO;
+        EXPECT_EQ(syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGBUS, &news), 0);
+    });
+}
+
 // ---- reclaiming between machines: node 1's entry of the pool is another machine's
 
 class BetweenMachines : public ::testing::Test {
@@ -265,6 +336,22 @@ TEST_F(BetweenMachines, ARecoveredNode_sEntryIsReclaimed) {
     EXPECT_EQ(reclaim(PoolNodeWord::reclaimer(0, 1)), 1);
     EXPECT_EQ(word().bits, PoolNodeWord::make(PoolNodeState::free, DEAD.generation).bits);
     EXPECT_EQ(memory.tables().chunk(CHUNK).bits, FREE_CHUNK.bits);
+}
+
+/// The other machine is gone with its reports: who cleans after it finds what has failed.
+TEST_F(BetweenMachines, WhatHasFailedKeepsNobodyFromReclaimingTheRest) {
+    surviving([&] {
+        const PoolTables t = memory.tables();
+        const u32 last = t.chunk_count - 1;
+        ASSERT_TRUE(claim_chunk(t, DEAD, last) && claim_chunk(t, DEAD, last - 1));
+        mark_failed(t, last - 1);
+        ASSERT_EQ(ftruncate(memory.fd(), static_cast<off_t>(BYTES - MiB)), 0);
+        say_of_node(1, era::NodeState::live, 6);
+        EXPECT_GT(reclaim(PoolNodeWord::reclaimer(0, 1)), 0);
+        EXPECT_EQ(word().bits, PoolNodeWord::make(PoolNodeState::free, DEAD.generation).bits);
+        EXPECT_EQ(t.chunk(CHUNK).bits, FREE_CHUNK.bits);
+        for (const u32 c : {last - 1, last}) EXPECT_EQ(t.chunk(c).bits, RETIRED_CHUNK.bits) << c;
+    });
 }
 
 TEST_F(BetweenMachines, OnlyOneOfThemReclaimsAndADeadOneIsInherited) {

@@ -198,6 +198,95 @@ TEST(Tables, ARunWhoseSecondChunkIsTakenMeanwhileLeavesNothing) {
     munmap(pages, 2 * OS_PAGE_SIZE);
 }
 
+// ---- memory that has failed
+
+TEST(Tables, AMarkedChunkIsRetiredWhenItIsGivenBack) {
+    Header h(40 * MiB);
+    h.make_node(3, 7);
+    const Owner owner{3, 7};
+    const PoolTables t = h.tables();
+    for (const u32 c : {0u, 1u, 2u}) ASSERT_TRUE(claim_chunk(t, owner, c));
+    ASSERT_TRUE(keep_chunk_in_pool(t, owner, 2));
+    for (const u32 c : {0u, 2u, 4u}) {
+        EXPECT_TRUE(mark_failed(t, c)) << c;
+        EXPECT_FALSE(mark_failed(t, c)) << "twice";
+    }
+    EXPECT_EQ(t.chunk(0).node(), 3u) << "its owner keeps it";
+    EXPECT_EQ(next_chunk_of_node(t, 3, 0), 0u);
+    EXPECT_EQ(t.chunk(2).state(), ChunkState::kept);
+    EXPECT_EQ(t.chunk(4).bits, RETIRED_CHUNK.bits) << "nobody's is nobody's at once";
+    PoolReport report;
+    EXPECT_TRUE(h.check(report));
+    EXPECT_EQ(report.owned_chunks, 2u);
+    EXPECT_EQ(report.kept_chunks, 1u);
+    EXPECT_EQ(report.retired_chunks, 1u);
+    EXPECT_EQ(report.free_chunks, t.chunk_count - 4);
+    EXPECT_FALSE(free_chunk(t, {3, 6}, 0)) << "another generation's";
+    EXPECT_TRUE(free_chunk(t, owner, 0));
+    EXPECT_TRUE(claim_kept_chunk(t, owner, 2));
+    EXPECT_TRUE(t.chunk(2).has_failed());
+    EXPECT_TRUE(keep_chunk_in_pool(t, owner, 2) && claim_kept_chunk(t, owner, 2));
+    EXPECT_TRUE(free_chunk(t, owner, 2));
+    for (const u32 c : {0u, 2u, 4u}) {
+        EXPECT_EQ(t.chunk(c).bits, RETIRED_CHUNK.bits) << c;
+        EXPECT_FALSE(claim_chunk(t, owner, c)) << c;
+    }
+    EXPECT_EQ(claim_run(t, owner, 2, 1, 0, false, h.barred()), ChunkIndex{5});
+}
+
+TEST(Tables, OnlyARetiredChunkIsMendedAndOnlyByWhoHasTakenIt) {
+    Header h(40 * MiB);
+    h.make_node(3, 7);
+    h.make_node(4, 1);
+    const Owner owner{3, 7}, other{4, 1};
+    const PoolTables t = h.tables();
+    EXPECT_FALSE(claim_retired_chunk(t, owner, 0)) << "it is free";
+    ASSERT_TRUE(claim_chunk(t, owner, 0));
+    EXPECT_FALSE(mend_chunk(t, owner, 0)) << "it is not marked";
+    mark_failed(t, 0);
+    EXPECT_FALSE(claim_retired_chunk(t, other, 0)) << "its owner has it";
+    ASSERT_TRUE(free_chunk(t, owner, 0));
+    EXPECT_TRUE(claim_retired_chunk(t, other, 0));
+    EXPECT_FALSE(claim_retired_chunk(t, owner, 0)) << "somebody is at it";
+    EXPECT_FALSE(mend_chunk(t, owner, 0));
+    PoolReport report;
+    EXPECT_TRUE(h.check(report));
+    EXPECT_TRUE(mend_chunk(t, other, 0));
+    EXPECT_TRUE(free_chunk(t, other, 0));
+    EXPECT_EQ(t.chunk(0).bits, FREE_CHUNK.bits);
+}
+
+TEST(Tables, AMarkIsLostToNothingThatHappensMeanwhile) {
+    Header h(100 * MiB);
+    const PoolTables t = h.tables();
+    constexpr u32 THREADS = 3;
+    std::atomic<bool> ends{false};
+    std::vector<std::thread> threads;
+    std::atomic<u32> passed{0};
+    for (u32 n = 0; n < THREADS; ++n) {
+        h.make_node(n, 1);
+        threads.emplace_back([&, n] {
+            const Owner owner{n, 1};
+            while (!ends.load()) {
+                for (u32 c = 0; c < t.chunk_count; ++c) {
+                    if (!claim_chunk(t, owner, c)) continue;
+                    EXPECT_TRUE(keep_chunk_in_pool(t, owner, c));
+                    if (claim_kept_chunk(t, owner, c)) EXPECT_TRUE(free_chunk(t, owner, c));
+                    passed.fetch_add(1);
+                }
+            }
+        });
+    }
+    for (u32 c = 0; c < t.chunk_count; ++c) {
+        for (const u32 before = passed.load(); c + 1 < t.chunk_count && passed.load() == before;) {
+        }
+        EXPECT_TRUE(mark_failed(t, c)) << c;
+    }
+    ends.store(true);
+    for (std::thread& thread : threads) thread.join();
+    for (u32 c = 0; c < t.chunk_count; ++c) EXPECT_EQ(t.chunk(c).bits, RETIRED_CHUNK.bits) << c;
+}
+
 TEST(Tables, ManyThreadsNeverOwnAChunkTwice) {
     Header h(100 * MiB);  // 24 chunks
     const PoolTables t = h.tables();

@@ -1,11 +1,13 @@
 // Purpose: aep, the command line: parses, then leads to commands.cpp.
 // Who calls it: people, scripts, ./aep.
 // Crash rule: none needed.
+#include <signal.h>
 #include <CLI/CLI.hpp>
 
 #include "node/node_error.hpp"
 #include "node/pool_terms.hpp"
 #include "shim/context/daemon_protocol.hpp"
+#include "shim/sys/careful.hpp"
 #include "shim/sys/environment.hpp"
 #include "tools/cli/client_order.hpp"
 #include "tools/cli/commands.hpp"
@@ -395,4 +397,7 @@ class CommandLine {
 }  // namespace
 }  // namespace aep
 
-int main(int argc, char** argv) { return aep::CommandLine().parse_and_run(argc, argv); }
+int main(int argc, char** argv) {
+    aep::keep_fault_signal(SIGBUS, aep::way_out_of);  // of a pool's memory that has failed
+    return aep::CommandLine().parse_and_run(argc, argv);
+}

@@ -43,6 +43,7 @@ Json json_of(const PoolFacts& f) {
             {"chunk_bytes", f.chunk_bytes},
             {"free_bytes", f.free_bytes},
             {"kept_bytes", f.kept_bytes},
+            {"retired_bytes", f.retired_bytes},
             {"lease_ms", f.terms.lease_ms},
             {"cluster", f.terms.cluster},
             {"coherent", f.terms.coherent == Coherence::yes},
@@ -65,9 +66,13 @@ std::string text_of(const PoolFacts& f) {
     };
     line("pool", fmt::format("{} ({}), {}, {} of them present", f.path, name_of(f.memory),
                              bytes_text(f.bytes), bytes_text(f.present)));
-    line("memory", fmt::format("{} for heaps, {} free, {} kept for objects of dead nodes",
-                               bytes_text(f.chunk_bytes), bytes_text(f.free_bytes),
-                               bytes_text(f.kept_bytes)));
+    line("memory",
+         fmt::format("{} for heaps, {} free, {} kept for objects of dead nodes{}",
+                     bytes_text(f.chunk_bytes), bytes_text(f.free_bytes), bytes_text(f.kept_bytes),
+                     f.retired_bytes == 0
+                         ? ""
+                         : fmt::format(", {} retired, for memory in them has failed",
+                                       bytes_text(f.retired_bytes))));
     line("room", f.room_bytes == f.bytes
                      ? std::string("it cannot grow: it has all of its room")
                      : fmt::format("it can grow to {} (aep pool grow)", bytes_text(f.room_bytes)));

@@ -138,13 +138,14 @@ Json membership_of(const NodeHost& host) {
 
 Json pool_of(const NodeHost& host) {
     const PoolHere& pool = host.pool();
-    u32 free = 0, own = 0, kept = 0;
+    u32 free = 0, own = 0, kept = 0, retired = 0;
     const u32 there = pool.tables.chunks_there();
     for (u32 c = 0; c < there; ++c) {
         const ChunkWord word = pool.tables.chunk(c);
         free += word.bits == FREE_CHUNK.bits;
         own += word.state() == ChunkState::owned && word.node() == pool.owner.node;
-        kept += word.bits == KEPT_CHUNK.bits;
+        kept += word.state() == ChunkState::kept;
+        retired += word.bits == RETIRED_CHUNK.bits;
     }
     const u64 free_bytes = u64{free} * CHUNK_SIZE;
     const Capacity capacity = capacity_of(pool, free_bytes);
@@ -157,7 +158,7 @@ Json pool_of(const NodeHost& host) {
             {"usable_bound", capacity.bound()},
             {"node_bytes", u64{own} * CHUNK_SIZE},
             {"kept_bytes", u64{kept} * CHUNK_SIZE},
-            {"retired_bytes", host.retired_bytes()},
+            {"retired_bytes", u64{retired} * CHUNK_SIZE},
             {"lease_ms", terms.lease_ms},
             {"cluster", terms.cluster},
             {"coherent", terms.coherent == Coherence::yes},

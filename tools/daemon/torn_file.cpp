@@ -9,6 +9,7 @@
 #include <csignal>
 
 #include "dsm-core/context/format.hpp"
+#include "shim/sys/careful.hpp"
 
 namespace aep {
 namespace {
@@ -22,26 +23,26 @@ bool is_mapped_from_a_file(uptr address) {
     return address >= LOWEST && address < CONTEXT_BASE + 512 * GiB;
 }
 
-void put_zeros(int signal, siginfo_t* info, void*) {
-    const uptr page = round_down(reinterpret_cast<uptr>(info->si_addr), OS_PAGE_SIZE);
+/// The same instruction again, if that is any use.
+uptr put_zeros(const Fault& fault) {
+    const uptr page = round_down(fault.address, OS_PAGE_SIZE);
     constexpr int FLAGS = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
     // A system call that is not on POSIX's list, but nothing more than a system call.
     if (!is_mapped_from_a_file(page) || mmap(reinterpret_cast<void*>(page), OS_PAGE_SIZE,
-                                             PROT_READ | PROT_WRITE, FLAGS, -1, 0) == MAP_FAILED) {
-        std::signal(signal, SIG_DFL);  // at once again, and then for good
-        return;
-    }
+                                             PROT_READ | PROT_WRITE, FLAGS, -1, 0) == MAP_FAILED)
+        return 0;
     torn.store(true, std::memory_order_relaxed);
+    return fault.at;
+}
+
+uptr look(const Fault& fault) {
+    const uptr way_out = way_out_of(fault);
+    return way_out != 0 ? way_out : put_zeros(fault);
 }
 
 }  // namespace
 
-void survive_torn_files() {
-    struct sigaction action {};
-    action.sa_sigaction = put_zeros;
-    action.sa_flags = SA_SIGINFO;
-    sigaction(SIGBUS, &action, nullptr);
-}
+void survive_torn_files() { keep_fault_signal(SIGBUS, look); }
 
 bool found_torn_file() { return torn.load(std::memory_order_relaxed); }
 

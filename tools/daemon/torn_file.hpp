@@ -7,7 +7,8 @@
 namespace aep {
 
 /// From now on a fault of the file system in the context or in the pool's tables puts zeros there,
-/// privately; any other ends the process as before. For the whole process; async-signal-safe.
+/// privately; one of those that are prepared for it (shim/sys/careful.hpp) is an answer to them; any other ends the process as
+/// before. For the whole process; async-signal-safe.
 void survive_torn_files();
 
 /// Whether that has happened.

@@ -6,17 +6,24 @@
 #                            kernel has to be built. Each test goes on with what the former one left, so
 #                            the first that fails ends the run
 #        ci/vm.sh --long     nine deaths
+#        ci/vm.sh --cxl      two machines with a CXL memory device each, of one memory, by the commands of
+#                            docs/guide/cxl.md: shows what they print
 #        ci/vm.sh --only TEST...   e.g. Machines.test_1_only_an_empty_device_becomes_a_pool
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/ci/setup.sh" kernel build
 rounds=1
+program=vm_test
 tests=()
 case ${1:-} in
 --long) rounds=9 ;;
+--cxl)
+    program=cxl_test
+    tests=("${@:2}")
+    ;;
 --only) tests=("${@:2}") ;;
 esac
-"$root/ci/build.sh" release aepmalloc aep aepd aep_completer sharing_peer
+"$root/ci/build.sh" release aepmalloc aep aepd aep_completer sharing_peer example_hello example_list example_rpc
 image=$("$root/kernel/qemu/build.sh")
-AEP_TEST_ROUNDS=$rounds python3 "$root/tests/vm/vm_test.py" "$root/build/release/tools" \
+AEP_TEST_ROUNDS=$rounds python3 "$root/tests/vm/$program.py" "$root/build/release/tools" \
     "$root/build/release/tests/sharing/sharing_peer" "$image" -v --failfast "${tests[@]}"

@@ -13,6 +13,9 @@ memory=256M
 append=
 limit=600
 pool=""
+cxl=""
+labels=""
+board=pc
 environment=()
 # Further options of the script: name and variable.
 declare -A more_options=()
@@ -31,6 +34,8 @@ parse_options() {
         --append) append=$2 ;;
         --timeout) limit=$2 ;;
         --pool) pool=$2 ;;
+        --cxl) cxl=$2 ;;
+        --labels) labels=$2 ;;
         --env) environment+=("$2") ;;
         *)
             if [ -z "${more_options[$1]:-}" ]; then
@@ -86,15 +91,39 @@ add_pool() {
     append+=" memmap=$bytes%$base+0xefffffff"
 }
 
+# Adds a CXL device of type 3, persistent, whose memory is a file that other machines may have, too; and its label area.
+add_cxl() {
+    local bytes
+    bytes=$(stat -L -c %s "$cxl")
+    if [ "$bytes" = 0 ] || [ $((bytes % (256 << 20))) != 0 ]; then
+        echo "$script: $cxl: has $bytes bytes, expected a multiple of 256 MiB: truncate -s" >&2
+        exit 2
+    fi
+    labels=${labels:-$work/labels}
+    [ -e "$labels" ] || truncate -s 1M "$labels"
+    # Kernels from 6.3 on want interrupts for what the device reports, which QEMU's does not have before 8.1, unless the reports
+    # are the firmware's.
+    append+=" pcie_ports=compat"
+    board=q35,cxl=on,cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=4G
+    devices+=(
+        -object "memory-backend-file,id=memory,share=on,mem-path=$cxl,size=$bytes"
+        -object "memory-backend-file,id=labels,share=on,mem-path=$labels,size=$(stat -L -c %s "$labels")"
+        -device "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1"
+        -device "cxl-rp,port=0,bus=cxl.1,id=port0,chassis=0,slot=2"
+        -device "cxl-type3,bus=port0,memdev=memory,lsa=labels,id=device0"
+    )
+}
+
 # Boots $root, whose /init prints "aep-exit: STATUS" at its end; exits with that status.
 boot() { # IMAGE [QEMU OPTIONS...]
     local image=$1 status=0 devices=("${@:2}") most_cpus=$cpus
     if [ -n "$pool" ]; then add_pool; fi
+    if [ -n "$cxl" ]; then add_cxl; fi
     chmod +x "$root/init"
     (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initramfs"
     # Warnings are shown. Times mark the kernel's lines: a program may print what it likes.
     setpriv --pdeathsig TERM timeout --foreground -k 5 "$limit" \
-        setpriv --pdeathsig KILL qemu-system-x86_64 -accel tcg,thread=multi -cpu "$cpu" \
+        setpriv --pdeathsig KILL qemu-system-x86_64 -machine "$board" -accel tcg,thread=multi -cpu "$cpu" \
         -smp "cpus=$cpus,maxcpus=$most_cpus,sockets=$most_cpus,cores=1,threads=1" -m "$memory" -nodefaults -display none -no-reboot \
         -serial stdio "${devices[@]}" -kernel "$image" -initrd "$work/initramfs" \
         -append "console=ttyS0 loglevel=5 printk.time=1 panic=-1 reboot=t no_timer_check $append" \

@@ -10,6 +10,8 @@
 #        --env NAME=VALUE  in the program's environment
 #        --pool FILE       memory that several machines share: /dev/dax0.0 there. Machines of the same
 #                          FILE share it. A multiple of 128 MiB
+#        --cxl FILE        the same as a CXL memory device: mem0. A multiple of 256 MiB
+#        --labels FILE     that device's label area, made if it is not there; default: none that stays
 #        124: out of time. 125: it did not come to the program's end. 126: the kernel complained.
 # Who calls it: ci/kernel.sh.
 # Crash rule: see machine.sh.

@@ -4,7 +4,7 @@
 #          Runs one command as root, in the folder that is the caller's; prints what it prints, and
 #          ends with its exit status.
 # Usage: kernel/qemu/system.sh [OPTIONS] IMAGE COMMAND [ARGS...]
-#        --cpu, --cpus, --append, --timeout, --env, --pool   as for run.sh
+#        --cpu, --cpus, --append, --timeout, --env, --pool, --cxl, --labels   as for run.sh
 #        --memory SIZE     default 1G
 #        --port SOCKET     a Unix socket of this machine: /dev/ttyS1 there
 #        --pidfile FILE    where QEMU writes its process id

@@ -1,6 +1,6 @@
-"""Machines in QEMU that share memory, each with this system's programs and an agent that does what a test says.
+"""A machine in QEMU, with this system's programs, memory that others have, and an agent that does what a test says.
 
-Used by vm_test.py. Crash rule: a machine ends with the test (kernel/qemu/system.sh sees to that).
+Used by machines.py. Crash rule: a machine ends with the test (kernel/qemu/system.sh sees to that).
 """
 
 import json
@@ -27,10 +27,10 @@ class Done:
 
 
 class Machine:
-    def __init__(self, folder, number, image, pool):
+    def __init__(self, folder, number, image, memory):
         self.name = f"machine {number}"
         self.path = f"{folder}/{number}"
-        self.image, self.pool = image, pool
+        self.image, self.memory = image, memory  # as system.sh takes it
         self.system = self.port = self.lines = None
 
     def boot(self):
@@ -41,7 +41,7 @@ class Machine:
         with open(f"{self.path}.console", "a", encoding="utf-8") as console:
             self.system = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", SYSTEM, "--memory", "640M", "--cpus", "1",
-                 "--timeout", str(MACHINE_S), "--pool", self.pool, "--port", f"{self.path}.port", "--pidfile", f"{self.path}.pid", self.image,
+                 "--timeout", str(MACHINE_S), *self.memory, "--port", f"{self.path}.port", "--pidfile", f"{self.path}.pid", self.image,
                  "python3", f"{HERE}/agent.py"], stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         # At once: what the agent says while nobody listens is lost.
         deadline = time.monotonic() + BOOT_S

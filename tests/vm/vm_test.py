@@ -8,128 +8,26 @@ the middle of traffic (1). Leaves nothing behind.
 import json
 import os
 import random
-import shutil
 import signal
-import sys
-import tempfile
 
-TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path[1:1] = [f"{TESTS}/node", f"{TESTS}/sharing"]
-IMAGE = sys.argv.pop(3)
-
-from machine import Machine, Peer  # noqa: E402
-from node_test import AEP, LIBRARY, TOOLS, main  # noqa: E402
-from nodes_test import NodesTest  # noqa: E402
-from peer import PEER  # noqa: E402
+from machines import EXAMPLES, IN_CONTEXT, MachinesTest
+from node_test import LIBRARY, main
 
 MIB = 1 << 20
-POOL_BYTES = 256 * MIB
-DEVICE = "/dev/dax0.0"
+CHUNK = 4 * MIB
+HEAP = 0x1200_0000_0000
 SIZES = [1, 100, 5000, 60000, MIB, 5 * MIB]
-EXAMPLES = f"{os.path.dirname(TOOLS.rstrip('/'))}/examples"
 LEASE_MS = 8000  # without KVM a daemon may need seconds for a beat
-IN_CONTEXT = {"AEP_CONTEXT": "default"}
 ROUNDS = int(os.environ.get("AEP_TEST_ROUNDS", "1"))
 
 
-class Node:
-    """One machine's context and what runs in it."""
-
-    def __init__(self, test, machine, number):
-        self.test, self.machine, self.number = test, machine, number
-
-    def run(self, command, *words):
-        return self.machine.run(AEP, command, *words)
-
-    def good(self, command, *words):
-        done = self.run(command, *words)
-        if done.returncode != 0:
-            log = self.machine.run("tail", "-n", "20", "/run/aep/default/log").stdout
-            raise AssertionError(f"{self.machine.name}: {command} {words}: {done.stdout}{done.stderr}{log}")
-        return done.stdout
-
-    def data(self, command):
-        return json.loads(self.good(command, "--json"))
-
-    def up(self):
-        # By that a machine knows itself after a boot.
-        self.machine.run("sh", "-c", f"printf '%032x\\n' {self.number} > /etc/machine-id")
-        return self.good("up", "--pool", DEVICE, "--node", str(self.number), "--lease-ms", str(LEASE_MS),
-                         "--coherent", "yes")
-
-    def states(self):
-        """How this node sees the nodes, itself among them; a suspect is no fault here."""
-        done = self.run("status", "--json")
-        return {n["node"]: (n["state"], n["generation"]) for n in json.loads(done.stdout)["nodes"]}
-
-    def declare_dead(self, other):
-        """What whoever has cut its power says."""
-        return self.good("node", "dead", str(other.number), "--generation", str(self.states()[other.number][1]))
-
-    def is_up(self):
-        return self.machine.is_up()
-
-    def peer(self, name=""):
-        peer = Peer(self.machine, PEER)
-        answer = peer.attach(name)
-        if answer != "ok":
-            raise AssertionError(f"{self.machine.name}: attach {name}: {answer}")
-        peer.id = peer.self()
-        return peer
-
-    def end_peers(self):
-        """And whatever else a test has started."""
-        self.machine.do("end_all")
-        while self.data("clients"):
-            self.good("recover")
-
-    def end_daemon(self):
-        """Killed: nothing beats, nothing is recovered, until up()."""
-        done = self.machine.run("sh", "-c", "kill -9 $(cat /dev/shm/aep-0-default/lock)")
-        if done.returncode != 0:
-            raise AssertionError(done.stderr)
-
-    def lose_power(self):
-        self.machine.lose_power()
-
-    def come_back(self):
-        self.machine.boot()
-        self.machine.wait()
-        self.up()
-
-
-class Machines(NodesTest):
-    """In the order of the numbers: a machine is booted seldom, because that takes long."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.home = tempfile.mkdtemp(prefix="aep-test-", dir="/dev/shm")
-        cls.pool = f"{cls.home}/pool"
-        with open(cls.pool, "wb") as pool:
-            pool.truncate(POOL_BYTES)
-        cls.nodes = [Node(cls, Machine(cls.home, n, IMAGE, cls.pool), n) for n in (1, 2, 3)]
-        cls.addClassCleanup(shutil.rmtree, cls.home)
-        for node in cls.nodes:
-            node.machine.boot()
-            cls.addClassCleanup(cls.end_system, node.machine)
-        for node in cls.nodes:
-            node.machine.wait()
-
-    @staticmethod
-    def end_system(machine):
-        """Whatever has happened: no QEMU stays."""
-        if machine.system.poll() is None:
-            machine.system.terminate()
-            machine.system.wait(timeout=60)
-
-    def setUp(self):
-        pass
-
-    def tearDown(self):
-        pass
+class Machines(MachinesTest):
+    count = 3
+    pool_bytes = 256 * MIB
+    terms = ("--lease-ms", str(LEASE_MS), "--coherent", "yes")
 
     def refused(self, node, *words):
-        done = node.run("up", "--pool", DEVICE, *words)
+        done = node.run("up", "--pool", self.device, *words)
         self.assertNotEqual(done.returncode, 0)
         return done.stderr
 
@@ -147,7 +45,7 @@ class Machines(NodesTest):
             self.write_to_pool(offset, bytes(5))
         self.assertIn("use a larger one, or give another --size", self.refused(one, "--node", "1", "--pool-size", "1T"))
         done = one.machine.run("python3", "-c", "print('runs')",
-                               env={"LD_PRELOAD": LIBRARY, "AEP_CONTEXT": "none", "AEP_POOL": DEVICE})
+                               env={"LD_PRELOAD": LIBRARY, "AEP_CONTEXT": "none", "AEP_POOL": self.device})
         self.assertEqual(done.stdout, "runs\n")
         self.assertIn("which other machines may use, too", done.stderr)
         for node in self.nodes:
@@ -193,16 +91,8 @@ class Machines(NodesTest):
         for node in self.nodes:
             node.end_peers()
         one, two = (node.machine for node in self.nodes[:2])
-        for receive, send, heard in ((["list", "receive"], ["list", "send", "1000"], "1000 nodes"),
-                                     (["hello", "receive"], ["hello", "send", "good morning"], "good morning")):
-            receive[0], send[0] = (f"{EXAMPLES}/{p[0]}" for p in (receive, send))
-            number = two.do("start", words=receive, env=IN_CONTEXT)
-            two.do("hear", program=number)  # it waits, under its name
-            sent = one.run(*send, env=IN_CONTEXT)
-            self.assertEqual(sent.returncode, 0, sent.stderr)
-            got = two.do("end", program=number, number=0)
-            self.assertEqual(got["returncode"], 0)
-            self.assertIn(heard, got["stdout"])
+        self.expect_heard(two, one, "list", ["1000"], "1000 nodes")
+        self.expect_heard(two, one, "hello", ["good morning"], "good morning")
         server = one.do("start", words=[f"{EXAMPLES}/rpc", "serve"], env=IN_CONTEXT)
         one.do("hear", program=server)
         called = two.run(f"{EXAMPLES}/rpc", "call", "100", env=IN_CONTEXT)
@@ -308,9 +198,64 @@ class Machines(NodesTest):
         self.pass_on(a, b, a.new(MIB))
         self.expect_nothing_left(first, second)
 
-    def test_7_kernels_have_not_complained(self):
-        for node in self.nodes:
-            self.assertEqual(node.machine.shut_down(), 0, node.machine.console())
+    def test_7_memory_fails(self):
+        """Two machines are up. What has failed on one of them is nobody's on either, whoever comes later."""
+        here, there = self.nodes[0], self.nodes[1]
+        failed = {self.fail_under(here, there, True)}
+        self.expect_retired(failed, here, there)
+        failed.add(self.fail_under(here, there, False))
+        self.expect_retired(failed, here, there)
+        here.end_peers()
+        here.good("down")
+        here.up()
+        self.expect_retired(failed, here, there)
+        self.assertIn("8 MiB retired", here.good("pool", "info", self.device))
+        for node in (here, there):
+            taken = self.chunks_taken(node)
+            self.assertGreater(len(taken), 40)
+            self.assertFalse(taken & failed)
+            node.end_peers()
+        self.expect_sound(here, there)
+
+    def fail_under(self, here, there, is_served):
+        """The machine reports a page of an object that three clients have, with or without a daemon to tell of it. The
+        chunk in which it lies."""
+        owner, reader, far = here.peer(), here.peer(), there.peer()
+        address = owner.new(5000)
+        owner.write(address, "kept")
+        for holder in (reader, far):
+            self.pass_on(owner, holder, address)
+        self.assertEqual(reader.read(address), "kept")
+        if not is_served:
+            here.end_daemon()
+        reader.begin("poison", address)
+        # The system ends whoever has it in his page tables, touched just now or not. Another machine's knows of nothing.
+        for peer in (reader, owner):
+            self.assertEqual(here.machine.do("end", program=peer.number, number=0)["returncode"], -signal.SIGBUS)
+        if not is_served:
+            here.up()
+        here.good("recover")
+        log = here.machine.run("cat", "/run/aep/default/log").stdout
+        self.assertEqual(log.count("has failed, the machine reports"), 1 if is_served else 2, log)
+        before = here.data("status")["pool"]["retired_bytes"]
+        self.assertEqual(far.read(address), "kept")
+        self.assertEqual(far.drop(address), "ok")
+        self.until("it is retired", lambda: here.data("status")["pool"]["retired_bytes"] == before + CHUNK)
+        return (int(address, 16) - HEAP) // CHUNK
+
+    def expect_retired(self, failed, *nodes):
+        for node in nodes:
+            self.assertEqual(node.data("status")["pool"]["retired_bytes"], len(failed) * CHUNK)
+
+    def chunks_taken(self, node):
+        """Those in which a client finds room for what fits into each but once."""
+        peer, chunks = node.peer(), set()
+        while (address := peer.new(3 * MIB)) != "ENOMEM":
+            chunks.add((int(address, 16) - HEAP) // CHUNK)
+        return chunks
+
+    def test_8_kernels_have_not_complained(self):
+        self.expect_kernels_content()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -232,6 +233,36 @@ TEST(EraManyNodes, WhoeverSendsWhileARingIsForgottenIsHeard) {
     }
     sender.join();
     EXPECT_FALSE(each_message(m, t, 0, 1, true, [](const RemoteMessage&) { return true; }));
+}
+
+/// Memory in which somebody else is faster: just before a word is changed.
+struct Overtaken : LocalMemory {
+    bool cas(Word& word, u64 expected, u64 desired) {
+        if (&word == at) {
+            at = nullptr;
+            other();
+        }
+        return LocalMemory::cas(word, expected, desired);
+    }
+    const Word* at;
+    std::function<void()> other;
+};
+
+/// The sender finds the bit set that is about to be cleared, and leaves it.
+TEST(EraManyNodes, WhatIsSentWhileARingIsForgottenIsToldOf) {
+    Pool pool(shape_of(2));
+    const Tables& t = pool.t;
+    LocalMemory m;
+    const NodeWord words[] = {join(m, t, 0), join(m, t, 1)};
+    Lane<LocalMemory> lane(m, t, 0, 0, words[0]);
+    EXPECT_EQ(lane.create(0, 0), Status::ok);
+    t.entry(1).mail = 1;
+    Overtaken overtaken;
+    overtaken.at = &t.entry(1).mail;
+    overtaken.other = [&] { EXPECT_EQ(send(lane, 1, 0), Status::ok); };
+    forget_mail(overtaken, t, 0, 1);
+    EXPECT_EQ(overtaken.at, nullptr);
+    EXPECT_EQ(t.entry(1).mail.load(), 1u);
 }
 
 TEST(EraManyNodes, WhoDoesNotReceiveLeavesRoomForOthers) {

@@ -168,7 +168,7 @@ void use_a_mailbox(const Block& block, Random& random) {
     const dsm_id mailbox = dsm_mailbox_open();
     if (mailbox == 0) return;
     if (random.below(2) == 0) dsm_mailbox_limit(mailbox, random.below(100'000));
-    for (unsigned i = random.below(3); i != 0; --i) dsm_send(mailbox, block.data);
+    for (std::uint64_t i = random.below(3); i != 0; --i) dsm_send(mailbox, block.data);
     if (const dsm_id peer = some_peer(random))
         dsm_send_as(mailbox, peer, block.data, nullptr, 0, 0);
     if (void* object = dsm_recv_at(mailbox, DSM_ANY, 0, nullptr, 0)) dsm_free(object);

@@ -110,6 +110,8 @@ struct World {
         add(&holder_at(1), 2 * sizeof(Holder));
         add(&share_client(6), 2 * sizeof(ShareClient));
         add(ring_of(7), 4 * sizeof(Message));
+        add(&inbox_at(FIRST_FURTHER), 2 * sizeof(Inbox));
+        add(ring_of(FIRST_FURTHER), 2 * sizeof(Message));
     }
 
     /// Two that take part, none of them the dead client, whose recovery would wait for an answer that is any, share an
@@ -127,6 +129,8 @@ struct World {
         const ShareId other = id_of(7, share_client(7).inbox.generation);
         ask(6, op::Send{object, other, 1000});
         ask(6, op::Send{group, other, 8 * KiB});
+        ask(7, op::OpenInbox{FIRST_FURTHER});
+        ask(6, op::Send{object, id_of(FIRST_FURTHER), 1000});
         std::vector<u64> nonsense(8 * KiB / sizeof(u64), ~u64{0});
         const auto at =
             static_cast<off_t>(host.pool().file.superblock.chunks_offset + (group - HEAP_BASE));

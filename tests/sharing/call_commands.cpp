@@ -40,7 +40,8 @@ dsm::Job ask(dsm::Caller& caller, dsm::Id to, std::uint64_t number, int limit_ms
              std::string& told_all) {
     const auto answer = co_await caller.ask<Grant>(to, *dsm::try_make<Wish>(Wish{number}),
                                                    std::chrono::milliseconds(limit_ms));
-    told_all += (told_all.empty() ? "" : " ") + told(answer);
+    if (!told_all.empty()) told_all += ' ';
+    told_all += told(answer);
 }
 
 /// Asks the first peer for 1 and 2 and the second for 3, with those times, all at once: what came, in that order.

@@ -25,9 +25,10 @@ FEW = 5
 def messages_of(row):
     """0: the row is left out, for another one shows what it would."""
     many = MESSAGES.get(row.size, 0)
-    if row.size == KIB and row.pattern != "stream":
+    crowded = row.cannot(2)
+    if (row.size == KIB and row.pattern != "stream") or (row.size > 64 * KIB and crowded):
         return 0
-    return min(many, FEW) if row.pattern == "reply" or row.cannot(2) else many
+    return min(many, FEW) if row.pattern == "reply" or crowded else many
 
 
 def shared_memory():

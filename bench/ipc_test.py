@@ -55,7 +55,8 @@ class Every(unittest.TestCase):
                 if messages_of(row) != 0 and not system.cannot(row):
                     with self.subTest(row.name):
                         self.carry(runs, system, row)
-        self.assertEqual(shared_memory(), before)
+        if self.name == "iceoryx":  # tests of others run beside it
+            self.assertEqual(shared_memory(), before)
 
     def carry(self, runs, system, row):
         messages = messages_of(row)

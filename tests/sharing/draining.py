@@ -126,6 +126,8 @@ class Draining(NodesTest):
             self.assertEqual(one.read(address), "of-two")
             one.end()
             east.peers = []
+            if west.is_up():  # it had left before it was asked for again, and has come anew
+                west.run("down", "--force")
             self.expect_nothing_left(east)
             west.run("down", "--force")
             west.up()

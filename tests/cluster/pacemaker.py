@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests with pacemaker itself: it starts the nodes' daemons by packaging/ocf/aep, and fences what is lost (--fence pacemaker).
 
-Called by ctest: pacemaker.py TOOLS_DIR PEER [unittest arguments]. Each host is a machine of its own to pacemaker (machines.py), which is
+Called by ci/cluster.sh: pacemaker.py TOOLS_DIR PEER [unittest arguments]. Each host is a machine of its own to pacemaker (machines.py), which is
 told what to do by pcs, as docs/guide/cluster.md has it. Leaves nothing behind.
 """
 

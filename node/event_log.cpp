@@ -55,8 +55,7 @@ std::string writer_of(u32 client) {
 }  // namespace
 
 EventLog::EventLog(const Log& log, FailedMemory& failed) : log_(log), failed_(failed) {
-    // What was told while there was no daemon, too: a mark is made once.
-    reader_.read(log_ring(), [&](const LogEntry& entry) { note(entry); });
+    reader_.skip(log_ring());
 }
 
 void EventLog::note(const LogEntry& entry) {
@@ -64,6 +63,9 @@ void EventLog::note(const LogEntry& entry) {
 }
 
 void EventLog::say_new() {
+    // Once also what was told while there was no daemon: a mark is made once.
+    if (!noted_former_) LogReader().read(log_ring(), [&](const LogEntry& entry) { note(entry); });
+    noted_former_ = true;
     struct Seen {
         LogEntry last;
         u64 times = 0;

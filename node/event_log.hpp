@@ -11,12 +11,11 @@ namespace aep {
 
 class EventLog {
   public:
-    /// From what is written in the mapped context from now on; memory that has failed is noted from what there is of before,
-    /// too. Both outlive it.
+    /// From what is written in the mapped context from now on. Both outlive it.
     EventLog(const Log& log, FailedMemory& failed);
 
     /// Puts what was written since into the log, a line for each kind of event and client; memory that has failed is
-    /// noted.
+    /// noted, the first time from what there is of before, too.
     void say_new();
 
   private:
@@ -25,6 +24,7 @@ class EventLog {
     const Log& log_;
     FailedMemory& failed_;
     LogReader reader_;
+    bool noted_former_ = false;
 };
 
 }  // namespace aep

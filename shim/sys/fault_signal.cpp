@@ -93,7 +93,9 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     if (is_sent && is_ignored(next)) return;
     if (is_default(next)) {
         end_as_by_default(signal);
-        if (is_sent) sys::tgkill(sys::getpid(), sys::gettid(), signal);
+        // Nor is what the machine has reported touched again, only to be reported once more.
+        const bool is_report = signal == SIGBUS && info->si_code == BUS_MCEERR_AR;
+        if (is_sent || is_report) sys::tgkill(sys::getpid(), sys::gettid(), signal);
     } else {
         sys::call(__NR_rt_sigprocmask, SIG_BLOCK, sys::word(&next.mask), 0, sizeof next.mask);
         kept.handed_frame.store(frame, std::memory_order_relaxed);

@@ -17,6 +17,7 @@ from sharing import MIB, SharingTest  # noqa: E402
 
 CHUNK = 4 * MIB
 HEAP = 0x1200_0000_0000
+TOUCHED, NEWS = 4, 5  # BUS_MCEERR_AR, BUS_MCEERR_AO
 
 
 class HeardPeer(Peer):
@@ -91,11 +92,16 @@ class Failing(SharingTest):
             self.good("recover")
         self.fail(f"never free: {pool}")
 
-    def test_news_of_a_page_that_nobody_has_touched_ends_a_program_too(self):
+    def test_a_page_of_which_the_machine_tells_ends_a_program_touched_or_not(self):
+        for code in (TOUCHED, NEWS):
+            with self.subTest(code):
+                self.expect_told(code)
+
+    def expect_told(self, code):
         one, two = self.heard(), self.peer("b")
         address = one.new(5000)
         self.pass_on(one, two, address)
-        one.begin("buserror", address)
+        one.begin("buserror", address, code)
         one.expect_end(self, signal.SIGBUS, f"the memory at 0x{address} has failed \\(the machine reports it\\)")
         self.assertEqual(self.retired(), 0)
         # What only a client says is not believed.
@@ -109,7 +115,7 @@ class Failing(SharingTest):
         signal.signal(signal.SIGBUS, before)
         address = ignoring.new(5000)
         ignoring.process.send_signal(signal.SIGBUS)
-        self.assertEqual(ignoring.buserror(address), "lives")
+        self.assertEqual(ignoring.buserror(address, NEWS), "lives")
         self.assertEqual(ignoring.send(ignoring.id, address), "ok")
         usual = self.heard()
         usual.process.send_signal(signal.SIGBUS)

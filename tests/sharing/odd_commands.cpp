@@ -83,11 +83,11 @@ std::string arguments() {
     return dsm_recv(self, 0, nullptr) == block && dsm_free(block) == 0 ? "ok" : "the end";
 }
 
-/// Gets the signal by which the system tells that a page is lost which nobody has touched.
-void be_told_of_a_lost_page(void* at) {
+/// Gets the signal by which the system tells that a page is lost, by `code` one which nobody has touched or which we have.
+void be_told_of_a_lost_page(void* at, int code = BUS_MCEERR_AO) {
     siginfo_t news{};
     news.si_signo = SIGBUS;
-    news.si_code = BUS_MCEERR_AO;
+    news.si_code = code;
     news.si_addr = at;
     syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), SIGBUS, &news);
 }
@@ -119,7 +119,7 @@ const Commands ODD_COMMANDS = {
      [](const Words& w) { return in_vain(w.pointer<dsm_group>(0), w.number<unsigned>(1)); }},
     {"buserror",
      [](const Words& w) {
-         return be_told_of_a_lost_page(w.pointer<void>(0)), std::string("lives");
+         return be_told_of_a_lost_page(w.pointer<void>(0), w.number<int>(1)), std::string("lives");
      }},
     {"bushandled", [](const Words& w) { return handle_a_lost_page(w.pointer<void>(0)); }},
     {"poison", [](const Words& w) { return lose_page(w.pointer<void>(0)); }},

@@ -110,7 +110,8 @@ add_cxl() {
         -object "memory-backend-file,id=labels,share=on,mem-path=$labels,size=$(stat -L -c %s "$labels")"
         -device "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1"
         -device "cxl-rp,port=0,bus=cxl.1,id=port0,chassis=0,slot=2"
-        -device "cxl-type3,bus=port0,memdev=memory,lsa=labels,id=device0"
+        # Without a number the kernel does not believe the labels of a namespace that it has written itself.
+        -device "cxl-type3,bus=port0,memdev=memory,lsa=labels,id=device0,sn=1"
     )
 }
 

@@ -1,6 +1,6 @@
 """Several contexts on one pool file that stand for machines, each with its own daemon: what tests of them share.
 
-Used by nodes.py and ../vm/vm_test.py. Leaves nothing behind.
+Used by nodes.py and ../vm/machines.py. Leaves nothing behind.
 """
 
 import json

@@ -67,7 +67,7 @@ class Launcher {
         expect(_fd >= 0 && ftruncate(_fd, sizeof(BoardOf)) == 0, "no memory to agree in");
         _board = map(_fd);
         _board->plan = plan;
-        if (plan.messages != 0) _board->phase = MEASURE;
+        if (plan.messages != 0) measure();
     }
 
     static int number(const char* word) { return static_cast<int>(std::strtol(word, nullptr, 10)); }
@@ -89,19 +89,25 @@ class Launcher {
         return static_cast<BoardOf*>(at);  // it begins as zeroes
     }
 
+    void measure() {
+        _board->measure_ns = now_ns();
+        _board->phase = MEASURE;
+    }
     void run() {
         System::make(_plan, _board->shared);
         for (unsigned i = 0; i < _plan.parts(); ++i) start(i);
-        wait_for(_board->ready);
+        wait_for(_board->ready, _plan.parts());
         System::unmake(_plan, _board->shared);
         _made = false;
         if (_plan.messages == 0) {
+            wait_for(_board->begun, _plan.measuring());
             usleep(static_cast<useconds_t>(_milliseconds) * 500);  // memory and buffers become warm
-            _board->phase = MEASURE;
+            measure();
             usleep(static_cast<useconds_t>(_milliseconds) * 1000);
+            wait_for(_board->measured, _plan.measuring());
             _board->phase = STOP;
         }
-        wait_for(_board->done);
+        wait_for(_board->done, _plan.parts());
         _board->phase = LEAVE;
         for (unsigned i = 0; i < _plan.parts(); ++i) {
             int status = 0;
@@ -119,8 +125,8 @@ class Launcher {
         execl("/proc/self/exe", "part", "part", fd.c_str(), self.c_str(), nullptr);
         give_up("a process cannot be started");
     }
-    void wait_for(const std::atomic<std::uint32_t>& count) {
-        while (count.load() < _plan.parts()) {
+    void wait_for(const std::atomic<std::uint32_t>& count, unsigned of) {
+        while (count.load() < of) {
             int status = 0;
             if (waitpid(-1, &status, WNOHANG) != 0) {
                 if (_made) System::unmake(_plan, _board->shared);

@@ -35,15 +35,19 @@ class Arrivals {
 /// How many messages in how long, from when the launcher says until the first sender has ended.
 class Rate {
   public:
-    void step(std::uint32_t phase, const Arrivals& arrivals) {
+    /// `since_ns`: when the launcher said so; what passed until this process was there counts.
+    void step(std::uint32_t phase, double since_ns, const Arrivals& arrivals) {
         if (_begin_ns == 0 && phase != WARM) [[unlikely]] {
-            _begin_ns = now_ns();
+            _begin_ns = since_ns;
             _begin_count = arrivals.count();
         }
         if (_end_ns == 0 && arrivals.ended() != 0) [[unlikely]] {
             _end_ns = now_ns();
             _end_count = arrivals.count();
         }
+    }
+    std::uint64_t counted(const Arrivals& arrivals) const {
+        return _begin_ns == 0 ? 0 : arrivals.count() - _begin_count;
     }
     Result result(const Arrivals& arrivals) const {
         return {.messages = arrivals.count(),
@@ -71,6 +75,7 @@ class Times {
         _samples.push_back(static_cast<double>(now - _last));
         _last = now;
     }
+    std::uint64_t count() const { return _samples.size(); }
     Result result(std::uint64_t messages) {
         const double seconds = (now_ns() - _begin_ns) / 1e9;
         const double ns = seconds * 1e9 / static_cast<double>(ticks() - _begin);
@@ -139,12 +144,23 @@ class Part {
     }
 
   private:
-    std::uint32_t phase() const { return _board.phase.load(std::memory_order_relaxed); }
+    std::uint32_t phase() const { return _board.phase.load(std::memory_order_acquire); }
     bool enough(std::uint64_t sent) const {
         return _plan.messages != 0 ? sent == _plan.messages : phase() >= STOP;
     }
     Result& result() { return _board.results[_number]; }
 
+    /// The launcher waits for that, however slow the machine is.
+    void progress(std::uint64_t messages, std::uint64_t counted) {
+        if (!_begun && messages != 0) [[unlikely]] {
+            _begun = true;
+            _board.begun.fetch_add(1);
+        }
+        if (!_measured && counted >= 2) [[unlikely]] {
+            _measured = true;
+            _board.measured.fetch_add(1);
+        }
+    }
     static void nap() { usleep(200); }
     void meet(auto&... ends) {
         (ends.meet(), ...);
@@ -178,7 +194,8 @@ class Part {
         Rate rate;
         while (arrivals.ended() < _plan.senders()) {
             arrivals.take(receive(from, Path::FORWARD));
-            rate.step(phase(), arrivals);
+            rate.step(phase(), _board.measure_ns, arrivals);
+            progress(arrivals.count(), rate.counted(arrivals));
         }
         result() = rate.result(arrivals);
     }
@@ -197,7 +214,8 @@ class Part {
         Rate rate;
         while (arrivals.ended() == 0) {
             arrivals.take(receive(from, Path::FORWARD));
-            rate.step(phase(), arrivals);
+            rate.step(phase(), _board.measure_ns, arrivals);
+            progress(arrivals.count(), rate.counted(arrivals));
             if (arrivals.ended() == 0 && arrivals.count() % _plan.window() == 0)
                 send(to, Path::BACK, Stamp::of(0, arrivals.count()));
         }
@@ -216,6 +234,7 @@ class Part {
             send(to, Path::FORWARD, Stamp::of(0, sent));
             expect(receive(from, Path::BACK).number() == sent, "the answer to another message");
             if (counts) times.step();
+            progress(sent + 1, times.count());
         }
         result() = times.result(sent);
         send(to, Path::FORWARD, Stamp::last(0, sent));
@@ -235,6 +254,7 @@ class Part {
     Board<Shared>& _board;
     const Plan _plan;  // a copy: nobody writes beside it
     const unsigned _number;
+    bool _begun = false, _measured = false;
 };
 
 }  // namespace aep::bench::ipc

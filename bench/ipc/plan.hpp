@@ -39,6 +39,8 @@ struct Plan {
     unsigned senders() const { return pattern == Pattern::FROM_4 ? MANY : 1; }
     unsigned receivers() const { return pattern == Pattern::TO_4 ? MANY : 1; }
     unsigned parts() const { return senders() + receivers(); }
+    /// Those of them that measure: receivers, or who is answered.
+    unsigned measuring() const { return pattern == Pattern::REPLY ? 1 : receivers(); }
     bool back() const { return pattern == Pattern::WINDOW || pattern == Pattern::REPLY; }
     bool polls() const { return mode == Mode::POLL; }
     /// Of the messages of one path.
@@ -74,8 +76,11 @@ struct Board {
     Plan plan;
     Shared shared;
     alignas(LINE) std::atomic<std::uint32_t> phase;  ///< written by the launcher alone
+    double measure_ns;                               ///< when it became MEASURE
     alignas(LINE) std::atomic<std::uint32_t> ready;  ///< parts that can begin
-    std::atomic<std::uint32_t> done;                 ///< parts that have sent and received all
+    std::atomic<std::uint32_t> begun;     // of those that measure: that have had a message
+    std::atomic<std::uint32_t> measured;  // and that have had some that count
+    std::atomic<std::uint32_t> done;      ///< parts that have sent and received all
     Result results[PARTS];
 };
 

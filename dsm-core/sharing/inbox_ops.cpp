@@ -26,13 +26,12 @@ void forget_further(u32 client, u32 number) {
     in.client = 0;
 }
 
-/// Those who wait for room in it, or for a message there, find out that it is closed.
-void tell_that_it_is_closed(u32 number) {
-    wake(words_of(number, Sleep::departures));
-    wake(words_of(number, Sleep::arrivals));
-}
-
 }  // namespace
+
+void tell_that_it_is_closed(u32 inbox) {
+    wake(words_of(inbox, Sleep::departures));
+    wake(words_of(inbox, Sleep::arrivals));
+}
 
 Locked drop_message(Turn& turn, u32 client, u32 inbox) {
     LockList locks;

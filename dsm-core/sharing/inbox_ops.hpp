@@ -29,6 +29,8 @@ op::CloseInbox::Reply close_inbox(Caller caller, const op::CloseInbox& o);
 /// op::LimitInbox.
 op::LimitInbox::Reply limit_inbox(Caller caller, const op::LimitInbox& o);
 
+/// Those who wait for room in a closed inbox, or for a message there, find that out.
+void tell_that_it_is_closed(u32 inbox);
 /// The client's further inboxes take no messages any more. False: given up.
 [[nodiscard]] bool close_further(Turn& turn, u32 client);
 /// Whoever waits for a message finds out that somebody is gone. Cost: a look at each client, and at each of its inboxes.

@@ -52,7 +52,7 @@ bool close(Turn& turn, u32 client) {
     }
     if (shares_between_nodes()) announce(client);
     turn.let_go();
-    wake(words_of(client, Sleep::departures));
+    tell_that_it_is_closed(client);
     return close_further(turn, client);
 }
 

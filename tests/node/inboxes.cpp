@@ -180,8 +180,10 @@ TEST(Inboxes, RoomIsTold) {
         ASSERT_EQ(ask(2, op::LimitInbox{2, 5}).status, Status::ok);
         EXPECT_NE(departures(), before);
         before = departures();
+        const u32 arrivals = words_of(2, Sleep::arrivals).sequence.load();
         EXPECT_EQ(close(2, 2), Status::miss);
         EXPECT_NE(departures(), before);
+        EXPECT_NE(words_of(2, Sleep::arrivals).sequence.load(), arrivals);  // of its own threads
     });
 }
 

@@ -3,7 +3,10 @@
 // Crash rule: see mailbox_commands.hpp.
 #include "tests/sharing/mailbox_commands.hpp"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <fstream>
 #include <thread>
 
 #include "include/aep/dsm.h"
@@ -104,6 +107,22 @@ std::string answer(const Words&) {
     return said;
 }
 
+/// One thread waits for a message for ever, and another takes part no more: what the first one is told.
+std::string detach_beside_a_receive(const Words&) {
+    std::atomic<int> tid{0}, error{0};
+    std::thread receiver([&] {
+        tid = gettid();
+        if (dsm_recv(DSM_ANY, -1, nullptr) == nullptr) error = errno;
+    });
+    while (tid == 0) std::this_thread::yield();
+    const std::string call = "/proc/self/task/" + std::to_string(tid) + "/syscall";
+    for (std::string number; number != "202";)
+        std::ifstream(call) >> number;  // it sleeps on a futex
+    const int detached = dsm_detach();
+    receiver.join();
+    return detached == 0 ? strerrorname_np(error) : "not detached";
+}
+
 /// Opens mailboxes until there are no more: how many, and why not.
 std::string open_all(const Words&) {
     unsigned count = 0;
@@ -115,6 +134,7 @@ std::string open_all(const Words&) {
 
 const Commands MAILBOX_COMMANDS = {
     {"rdonly", [](const Words& w) { return ok_or_error(dsm_read_only(w.number<int>(0))); }},
+    {"detachbeside", detach_beside_a_receive},
     {"detach", [](const Words&) { return ok_or_error(dsm_detach()); }},
     {"lookupwait",
      [](const Words& w) {

@@ -308,6 +308,12 @@ class Peers(SharingTest):
         self.expect_sound()
         self.expect_nothing_left()
 
+    def test_a_thread_that_waits_is_told_of_a_detach(self):
+        a = self.peer("a")
+        a.begin("detachbeside")
+        self.assertEqual(a.end_within(AT_ONCE), "ENOTCONN")
+        self.expect_nothing_left()
+
     def test_a_descriptor_tells_of_messages_after_a_detach(self):
         a, b = self.pair()
         address = a.new(10)

@@ -37,20 +37,6 @@ void each_reference(u32 tree, ComeBy&& come_by, OnBranch&& on_branch, OnHolder&&
     }
 }
 
-/// Calls `f(inbox)` with the number of each of the client's, the main one first; of a list that was written over with some again, but no
-/// more than there can be.
-template <class F>
-void each_inbox(u32 client, F&& f) {
-    f(client);
-    u32 further = share_client(client).inbox.next.load();
-    for (u32 n = 0; n < MOST_INBOXES && further >= FIRST_FURTHER && is_inbox(further); ++n) {
-        const Inbox& in = inbox_at(further);
-        if (in.client.load() != client) return;
-        f(further);
-        further = in.next.load();
-    }
-}
-
 /// Calls `f(place, message)` for each place of an inbox that is in use, the oldest first, with copies: one that refers
 /// to NO_RECORD was taken before older ones. What they refer to is not judged.
 template <class F>

@@ -8,17 +8,7 @@
 #include "preload/messages.hpp"
 #include "shim/sharing/call.hpp"
 
-namespace {
-
 using namespace aep;
-
-/// One of the process's own, by its id; 0 with errno: it has none of that name.
-u32 own_mailbox(dsm_id mailbox) {
-    errno = takes_part() ? EINVAL : ENOTCONN;
-    return takes_part() ? own_inbox({mailbox}) : 0;
-}
-
-}  // namespace
 
 AEP_EXPORT dsm_id dsm_mailbox_open(void) noexcept {
     ShareId id{};
@@ -26,14 +16,14 @@ AEP_EXPORT dsm_id dsm_mailbox_open(void) noexcept {
 }
 
 AEP_EXPORT int dsm_mailbox_close(dsm_id mailbox) noexcept {
-    const u32 inbox = own_mailbox(mailbox);
+    const u32 inbox = own_mailbox({mailbox});
     if (inbox == 0) return -1;
     // The main one is the process itself: dsm_detach.
     return errno_result(is_further(inbox) ? close_inbox(inbox) : -EINVAL);
 }
 
 AEP_EXPORT int dsm_mailbox_limit(dsm_id mailbox, size_t bytes) noexcept {
-    const u32 inbox = own_mailbox(mailbox);
+    const u32 inbox = own_mailbox({mailbox});
     return inbox == 0 ? -1 : errno_result(limit_inbox(inbox, bytes));
 }
 

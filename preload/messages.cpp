@@ -14,6 +14,12 @@ bool read_label(const struct dsm_label* label, unsigned flags, Label& said) {
     return true;
 }
 
+u32 own_mailbox(ShareId mailbox) {
+    const u32 inbox = takes_part() ? own_inbox(mailbox) : 0;
+    if (inbox == 0) errno = takes_part() ? EINVAL : ENOTCONN;
+    return inbox;
+}
+
 int send_as(ShareId mailbox, ShareId to, void* object, const struct dsm_label* label,
             int timeout_ms, unsigned flags) {
     Label said;
@@ -34,11 +40,8 @@ void* receive_at(ShareId mailbox, ShareId from, int timeout_ms, struct dsm_messa
         errno = EINVAL;
         return nullptr;
     }
-    const Wanted wanted{.from = from, .at = takes_part() ? own_inbox(mailbox) : 0};
-    if (takes_part() && wanted.at == 0) {
-        errno = EINVAL;
-        return nullptr;
-    }
+    const Wanted wanted{.from = from, .at = own_mailbox(mailbox)};
+    if (wanted.at == 0) return nullptr;
     Received received;
     if (errno_result(share_receive(wanted, timeout_ms, received)) != 0) return nullptr;
     tell(received, message, size);

@@ -29,6 +29,9 @@ int with_object(void* object, F&& f) {
 /// What a sender says of a message, in `said`; false: it is not to be understood.
 bool read_label(const struct dsm_label* label, unsigned flags, Label& said);
 
+/// The number of one of the process's own mailboxes; 0 with errno: EINVAL: it has none of that id; ENOTCONN.
+u32 own_mailbox(ShareId mailbox);
+
 /// dsm_send_message, from one of the process's own mailboxes (DSM_ANY: the main one).
 int send_as(ShareId mailbox, ShareId to, void* object, const struct dsm_label* label,
             int timeout_ms, unsigned flags);

@@ -301,12 +301,16 @@ inline ShareHeader& sharing() { return *share_part<ShareHeader>(SHARE_HEADER_AT)
 [[gnu::always_inline]] inline ShareClient& share_client(u32 client) {
     return share_part<ShareClient>(share_layout().clients)[client];
 }
+/// Whether it is the number of a further inbox.
+inline bool is_further(u32 number) {
+    return number >= FIRST_FURTHER &&
+           number - FIRST_FURTHER < further_inboxes(context().max_clients);
+}
 /// Whether it is the number of an inbox: of a client's, or of a further one.
 inline bool is_inbox(u32 number) {
-    if (number < FIRST_FURTHER) return number != 0 && number <= context().max_clients;
-    return number - FIRST_FURTHER < further_inboxes(context().max_clients);
+    return number < FIRST_FURTHER ? number != 0 && number <= context().max_clients
+                                  : is_further(number);
 }
-inline bool is_further(u32 number) { return number >= FIRST_FURTHER; }
 /// By its number. What is always in memory of it.
 [[gnu::always_inline]] inline Inbox& inbox_at(u32 number) {
     if (AEP_LIKELY(number < FIRST_FURTHER)) return share_client(number).inbox;
@@ -335,6 +339,18 @@ inline Logged<u32>& pin_of(u32 slot) { return share_part<Logged<u32>>(share_layo
 /// The export of an object between nodes, by its number there; NO_RECORD: not known here.
 inline Logged<u32>& export_of_object(u32 object) {
     return share_part<Logged<u32>>(share_layout().objects)[object];
+}
+/// Calls `f(inbox)` with the number of each inbox that the client has, the main one first. Without locks: whatever its list says, with no
+/// more than there can be.
+template <class F>
+void each_inbox(u32 client, F&& f) {
+    f(client);
+    u32 further = share_client(client).inbox.next.load();
+    for (u32 n = 0; n < MOST_INBOXES && is_further(further); ++n) {
+        if (inbox_at(further).client.load() != client) return;
+        f(further);
+        further = inbox_at(further).next.load();
+    }
 }
 /// The ring of an inbox: present while that is open.
 inline Message* ring_of(u32 inbox) {

@@ -9,7 +9,7 @@ namespace {
 /// The further inbox that comes after this one (or after the main one) among the client's; 0: none. Under the client's lock.
 u32 next_further(u32 client, u32 number) {
     const u32 next = inbox_at(number).next;
-    return next >= FIRST_FURTHER && is_inbox(next) && inbox_at(next).client == client ? next : 0;
+    return is_further(next) && inbox_at(next).client == client ? next : 0;
 }
 
 /// The client has it no more. Under the locks of both; it is empty.
@@ -54,7 +54,7 @@ Locked drop_message(Turn& turn, u32 client, u32 inbox) {
 
 op::OpenInbox::Reply open_inbox(Caller caller, const op::OpenInbox& o) {
     const u32 client = caller.client, number = o.inbox;
-    if (number < FIRST_FURTHER || !is_inbox(number)) return {.status = Status::miss};
+    if (!is_further(number)) return {.status = Status::miss};
     Turn turn(caller);
     if (!turn.client(client) || !turn.inbox(number)) return {.status = Status::poisoned};
     Inbox& main = share_client(client).inbox;
@@ -78,7 +78,7 @@ op::OpenInbox::Reply open_inbox(Caller caller, const op::OpenInbox& o) {
 
 op::CloseInbox::Reply close_inbox(Caller caller, const op::CloseInbox& o) {
     const u32 client = caller.client, number = o.inbox;
-    if (number < FIRST_FURTHER || !is_inbox(number)) return {.status = Status::gone};
+    if (!is_further(number)) return {.status = Status::gone};
     Turn turn(caller);
     if (!turn.client(client) || !turn.inbox(number)) return {.status = Status::poisoned};
     Inbox& in = inbox_at(number);
@@ -135,15 +135,8 @@ void wake_all_receivers() {
         if (in.open.load() != 0 && in.arrival_waiters.load(std::memory_order_seq_cst) != 0)
             wake(words_of(number, Sleep::arrivals));
     };
-    for (u32 i = 1; i <= context().max_clients; ++i) {
-        tell(i);
-        // Their lists may be changing: who comes to one meanwhile looks for himself before he sleeps.
-        u32 further = share_client(i).inbox.next.load();
-        for (u32 n = 0; n < MOST_INBOXES && further >= FIRST_FURTHER && is_inbox(further); ++n) {
-            tell(further);
-            further = inbox_at(further).next.load();
-        }
-    }
+    // Their lists may be changing: who comes to one meanwhile looks for himself before he sleeps.
+    for (u32 i = 1; i <= context().max_clients; ++i) each_inbox(i, tell);
 }
 
 Locked empty_inboxes(Turn& turn, u32 client, u32& left) {

@@ -322,8 +322,9 @@ TEST(PoolReclaim, ChunksThatCannotBeCleanedStayTheDeads) {
     });
 }
 
-TEST(PoolReclaim, LeavesNoDescriptor) {
-    const Directory directory;
+/// Calls body(backing) in a child that was attached, in vain, while the holder of all chunks lived, which has been killed since.
+template <class Body>
+void when_the_holder_is_dead(const Directory& directory, Body body) {
     const Signal ready, attached, killed;
     const pid_t holder = start_holder(directory.file(), SMALL_CHUNKS, ready);
     ready.wait();
@@ -332,10 +333,7 @@ TEST(PoolReclaim, LeavesNoDescriptor) {
         EXPECT_FALSE(b->provide(1, 1, NO_CHUNK)) << "the holder lives";
         attached.say();
         killed.wait();
-        const int lowest = dup(0);
-        close(lowest);
-        EXPECT_TRUE(b->provide(1, 1, NO_CHUNK));
-        EXPECT_EQ(dup(0), lowest);
+        body(b);
     });
     attached.wait();
     kill_child(holder);
@@ -343,27 +341,26 @@ TEST(PoolReclaim, LeavesNoDescriptor) {
     EXPECT_EQ(wait_for(child), 0);
 }
 
+TEST(PoolReclaim, LeavesNoDescriptor) {
+    const Directory directory;
+    when_the_holder_is_dead(directory, [&](const Backing* b) {
+        const int lowest = dup(0);
+        close(lowest);
+        EXPECT_TRUE(b->provide(1, 1, NO_CHUNK));
+        EXPECT_EQ(dup(0), lowest);
+    });
+}
+
 /// As by a child that has inherited the descriptor: a lock lives as long as one of its description is open.
 TEST(PoolReclaim, ADescriptorThatStaysOpenLocksNobodysEntry) {
     const Directory directory;
-    const Signal ready, attached, killed;
-    const pid_t holder = start_holder(directory.file(), SMALL_CHUNKS, ready);
-    ready.wait();
-    const pid_t child = start_child([&] {
-        const Backing* b = attach(directory.file(), SMALL);
-        EXPECT_FALSE(b->provide(1, 1, NO_CHUNK)) << "the holder lives";
-        attached.say();
-        killed.wait();
+    when_the_holder_is_dead(directory, [&](const Backing* b) {
         refuse_call(__NR_close, 0, 0, EIO);
         EXPECT_TRUE(b->provide(1, 1, NO_CHUNK));
         const int fd = open(directory.file().c_str(), O_RDWR | O_CLOEXEC);
         EXPECT_EQ(pool_here().tables.node(0).state(), PoolNodeState::free);
         EXPECT_EQ(try_node_lock(fd, 0), NodeLock::taken);
     });
-    attached.wait();
-    kill_child(holder);
-    killed.say();
-    EXPECT_EQ(wait_for(child), 0);
 }
 
 /// Another process is at it just now: what it takes back is waited for, and found.

@@ -100,20 +100,25 @@ op::Open::Reply open_client(Caller caller, const op::Open& o) {
     const u32 client = caller.client;
     ShareName name = o.name;
     name.text[SHARE_NAME_BYTES - 1] = '\0';
-    const bool claims = shares_between_nodes() && name.text[0] != '\0';
+    const bool among_nodes = shares_between_nodes() && name.text[0] != '\0';
+    bool claims = false;
     u64 claim = 0;
-    if (claims) {
+    if (among_nodes) {
         Turn turn(caller);
         if (!turn.names() || !turn.client(client)) return {.status = Status::poisoned};
         if (is_name_of_another(client, name.text)) return {.status = Status::exists};
-        claim = begin_claim(client, name.text);
+        // Who has it already would give way to others who want it, and tell them that it has it.
+        claims = !is_called(share_client(client), name.text);
+        if (claims) claim = begin_claim(client, name.text);
     }
     const bool granted = !claims || may_have_claimed(client, name.text);  // waits, with no lock
     Turn turn(caller);
     if (!turn.names() || !turn.client(client) || !turn.inbox(client))
         return {.status = Status::poisoned};
     // Another thread of the client's opens it.
-    if (claims && !still_claims(client, claim)) return {.status = Status::exists};
+    const bool as_left = claims ? still_claims(client, claim)
+                                : !among_nodes || is_called(share_client(client), name.text);
+    if (!as_left) return {.status = Status::exists};
     if (!granted || is_name_of_another(client, name.text)) {
         if (claims) announce(client);  // as it was
         return {.status = Status::exists};

@@ -72,9 +72,19 @@ class Nodes(NodesTest):
         peers = [node.peer() for node in self.nodes]
         for number in range(300):
             for peer in peers:
-                peer.begin("attach", f"name {number}")
+                peer.begin("attach", f"name-{number}")
             self.assertEqual(sorted(peer.end_of() for peer in peers), ["EEXIST", "ok"])
-            self.assertEqual(len({peer.lookup(f"name {number}") for peer in peers}), 1)
+            self.assertEqual(len({peer.lookup(f"name-{number}") for peer in peers}), 1)
+
+    def test_who_has_a_name_keeps_it_when_it_says_it_again(self):
+        for owner, other in (self.nodes, self.nodes[::-1]):
+            owner, other = owner.peer("name"), other.peer()
+            for _ in range(300):
+                for peer in (other, owner):
+                    peer.begin("attach", "name")
+                self.assertEqual([peer.end_of() for peer in (owner, other)], ["ok", "EEXIST"])
+            owner.end()
+            self.until("the name is free", lambda asked=other: asked.lookup("name") == "ENOENT")
 
     def test_what_an_object_points_at_can_be_read(self):
         a, b = self.nodes[0].peer(), self.nodes[1].peer()

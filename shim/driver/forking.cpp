@@ -14,6 +14,7 @@
 #include "shim/driver/slow_path.hpp"
 #include "shim/driver/thread.hpp"
 #include "shim/driver/transact.hpp"
+#include "shim/watch/call_stack.hpp"
 
 namespace aep {
 namespace {
@@ -57,6 +58,7 @@ void resume_driver_in_child() { open_gate_in_child(current_heap()); }
 /// the reverse order, so that who is above has stopped using who is below.
 constexpr ForkParticipant PARTICIPANTS[] = {
     {freeze, [] { backing().fork_parent(); }, [] { backing().fork_child(); }},
+    {.in_child = forget_thread_number},
     {.in_child = forget_slots},
     {.in_child = forget_client},
     {stop_driver, resume_driver, resume_driver_in_child},

@@ -19,6 +19,8 @@ std::atomic<Unwinder*> unwinder{nullptr};
 uptr own_begin = 0;
 uptr own_end = 0;
 
+__thread int own_number __attribute__((tls_model("initial-exec"))) = 0;  // 0: not asked yet
+
 bool is_own_code(uptr address) { return address - own_begin < own_end - own_begin; }
 
 /// Frames of one stack lie no further apart.
@@ -63,6 +65,13 @@ void leave_out(CallStack& stack, u32 count) {
 
 }  // namespace
 
+int thread_number() {
+    if (own_number == 0) own_number = sys::gettid();
+    return own_number;
+}
+
+void forget_thread_number() { own_number = 0; }
+
 void use_unwinder(Unwinder* chosen) { unwinder.store(chosen, std::memory_order_relaxed); }
 
 void own_code_lies_at(uptr begin, uptr end) {
@@ -83,7 +92,7 @@ void own_code_lies_at(uptr begin, uptr end) {
 
 [[gnu::noinline]] void capture_interrupted(CallStack& to, uptr at, uptr frame) {
     to.depth = 0;
-    to.thread = sys::gettid();
+    to.thread = thread_number();
     if (Unwinder* const other = unwinder.load(std::memory_order_relaxed)) {
         to.depth = other(to.frames, MOST_FRAMES);
         u32 handler = 0;

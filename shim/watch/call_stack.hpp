@@ -40,6 +40,12 @@ void capture_interrupted(CallStack& to, uptr at, uptr frame);
 /// takes the loader's lock, which the calling thread may have.
 void add_place(MessageLine& line, uptr address);
 
+/// The calling thread's number in the system. Cost: a system call for a thread's first; then a load.
+int thread_number();
+
+/// In a forked child: its thread has another number.
+void forget_thread_number();
+
 /// A line for each frame.
 void print_call_stack(const CallStack& stack);
 

@@ -214,7 +214,7 @@ void* guard_allocate(usize size, usize alignment) {
         give_slot_back(*slot, SlotState::unused);
         return nullptr;
     }
-    slot->allocated.thread = sys::gettid();
+    slot->allocated.thread = thread_number();
     capture_call_stack(slot->allocated);
     static std::atomic<u32> count{0};
     // Three of four at the end: overruns are the commoner mistake.
@@ -240,7 +240,7 @@ bool guard_free(void* p) {
     const uptr address = reinterpret_cast<uptr>(p);
     Slot* const slot = slot_near(address);
     CallStack now;
-    now.thread = sys::gettid();
+    now.thread = thread_number();
     capture_call_stack(now);
     SlotState was = SlotState::live;
     if (slot == nullptr || slot->block != address ||

@@ -4,6 +4,7 @@
 Called by ctest: guard.py LIBRARY TOOLS_DIR PROGRAM [unittest arguments]. Leaves nothing behind.
 """
 
+import re
 import signal
 
 from watch_test import Joined, WatchTest, main
@@ -32,6 +33,13 @@ class Guard(WatchTest):
                 made, _, freed = rest.partition("freed by thread")
                 self.assertIn("dropped_by+", made)
                 self.assertEqual("freed_by+" in freed, mistake in ("write-freed", "read-freed", "free-twice", "slack"))
+
+    def test_a_forked_childs_thread_has_its_own_number(self):
+        ended = self.run_watched("child", AEP_GUARD="1")
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        numbers = re.findall(r"by thread (\d+) at", ended.stderr)
+        self.assertEqual(len(numbers), 3, ended.stderr)
+        self.assertEqual(set(numbers), {ended.stdout.strip()})
 
     def test_off_as_a_rule(self):
         ended = self.run_watched("write-freed")

@@ -145,6 +145,19 @@ int misuse(const char* what) {
     return 0;
 }
 
+/// A forked child's mistake, after one of its parent's blocks; the child's number is printed.
+int child_misuses() {
+    freed_by(dropped_by(48));
+    const pid_t child = fork();
+    if (child == 0) {
+        printf("%d\n", static_cast<int>(getpid()));
+        fflush(stdout);
+        return misuse("write-freed");
+    }
+    int status = 0;
+    return waitpid(child, &status, 0) == child && WIFSIGNALED(status) ? 0 : 1;
+}
+
 /// Faults that are none of a guarded block's: a handler that jumps has each of them.
 int jump_out() {
     signal(SIGSEGV, jumping_handler);
@@ -201,6 +214,7 @@ int main(int argc, char** argv) {
     }
     if (strcmp(what, "usual") == 0) return usual(atoi(more)), 0;
     if (strcmp(what, "survive") == 0) return survive();
+    if (strcmp(what, "child") == 0) return child_misuses();
     if (strcmp(what, "jump") == 0) return jump_out();
     if (strcmp(what, "count") == 0) return count_guarded(strtoul(more, nullptr, 10));
     if (strcmp(what, "send") == 0) return send();

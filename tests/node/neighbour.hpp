@@ -1,5 +1,5 @@
 // Purpose: a context that is a node of a pool, and its neighbour, which the test's process plays.
-// Who calls it: tests/node/away.cpp, tests/undo/lanes.cpp.
+// Who calls it: tests/node/away.cpp, meanwhile.cpp, tests/undo/lanes.cpp.
 // Crash rule: in children.
 #pragma once
 
@@ -23,7 +23,7 @@ class Neighbour {
     u32 number_of(u32 i) const { return t_.first_object(THERE) + i; }
 
     /// Makes object `i` of its own and sends it.
-    void send(u32 i, u64 address, u64 to, bool group = false) {
+    void send(u32 i, u64 address, u64 to, bool group = false, const Label& label = {}) {
         const u32 object = number_of(i);
         era::ObjectEntry& entry = t_.object(object);
         era::Lane<era::LocalMemory> lane = this->lane();
@@ -35,7 +35,7 @@ class Neighbour {
             entry.head_bytes.store(group ? 64 : 0);
             EXPECT_EQ(lane.create(object, object), era::Status::ok);
         }
-        EXPECT_EQ(era::send(lane, HERE, object, {to, id()}), era::Status::ok);
+        EXPECT_EQ(era::send(lane, HERE, object, {to, id(), label}), era::Status::ok);
     }
     /// Its own reference to object `i` goes.
     void drop(u32 i) {

@@ -41,8 +41,8 @@ def parse_arguments():
 def execute(build, row, side, contexts):
     """The figure of one run, or {"failed": why}."""
     words, env = [f"{build}/apps/{row.program}", "--over", side], dsm.plain_environment()
-    if side == "flat":
-        words = [f"{build}/bench/apps/aep_bench_app_{row.program}"]
+    if side in paper_rows.IN_BENCH:
+        words[0] = f"{build}/bench/apps/aep_bench_app_{row.program}"
     if side == "aep":
         daemon = contexts.near if row.remote else contexts.own
         env |= {"AEP_SOCKET": daemon.socket, "AEP_REQUIRE": "1"}
@@ -58,17 +58,25 @@ def execute(build, row, side, contexts):
         return {"failed": f"still running after {context.TIMEOUT_S} s"}
 
 
+def has_zeromq(build):
+    help_text = subprocess.run([f"{build}/bench/apps/aep_bench_app_rpc", "--help"], capture_output=True, text=True, check=True).stdout
+    return "zeromq" in help_text
+
+
 def summary(row, samples):
     entry = {"figure": row.figure, "what": row.what, "unit": row.unit, "paper": row.paper}
     failed = [value for values in samples.values() for value in values if isinstance(value, dict)]
     if failed:
         return entry | failed[0]
     entry |= {side: statistics.median(values) for side, values in samples.items()}
-    if "flat" in samples:
-        pairs = zip(samples["aep"], samples["flat"])
-        entry["ratio"] = statistics.median((ours / flat if row.more else flat / ours) for ours, flat in pairs if ours and flat)
-        if row.paper is not None:
-            entry["met"] = entry["ratio"] >= row.paper
+    for baseline in paper_rows.BASELINES:
+        if baseline not in samples:
+            continue
+        pairs = [pair for pair in zip(samples["aep"], samples[baseline]) if all(pair)]
+        ratio = statistics.median((ours / its if row.more else its / ours) for ours, its in pairs)
+        entry[f"times_{baseline}"] = ratio
+        if baseline == "flat" and row.paper is not None:
+            entry["met"] = ratio >= row.paper
     return entry
 
 
@@ -77,6 +85,10 @@ def measure(arguments):
     rows = [row for row in paper_rows.rows(arguments.quick) if re.search(arguments.only, f"{row.figure} {row.what}")]
     if not rows:
         raise SystemExit(f"bench: no row matches {arguments.only}")
+    if not has_zeromq(build):
+        print("bench: not measured: ZeroMQ (it was not there when this was built; Debian's libzmq3-dev)", file=sys.stderr)
+        for row in rows:
+            row.others = tuple(side for side in row.others if side != "zeromq")
     with dsm.Contexts(build) as contexts:
         if contexts.missing:
             rows = [row for row in rows if not row.remote]
@@ -96,14 +108,16 @@ def measure(arguments):
 
 def table(document):
     """The lines of the page's table."""
-    lines = [*markdown.head(["figure", "what", "ours", "flat *published*", "local", "Unix socket", "TCP", "times better than flat", "paper"])]
+    sides = ("aep", "flat", "lightning", "local", "unix", "tcp", "zeromq")
+    lines = [*markdown.head(["figure", "what", "ours", "flat *published*", "Lightning's rule", "local", "Unix socket", "TCP", "ZeroMQ",
+                             "times better than flat", "than Lightning's rule", "paper"])]
     for entry in document["rows"]:
         cells = [entry["figure"], entry["what"]]
         if "failed" in entry:
-            lines.append(markdown.row([*cells, f"failed: {entry['failed']}", *[""] * 6]))
+            lines.append(markdown.row([*cells, f"failed: {entry['failed']}", *[""] * 9]))
             continue
-        cells += [f"{entry[side]:.4g} {entry['unit']}" if side in entry else "" for side in ("aep", "flat", "local", "unix", "tcp")]
-        cells.append(f"{entry['ratio']:.2f}" if "ratio" in entry else "")
+        cells += [f"{entry[side]:.4g} {entry['unit']}" if side in entry else "" for side in sides]
+        cells += [f"{entry[f'times_{one}']:.2f}" if f"times_{one}" in entry else "" for one in paper_rows.BASELINES]
         paper = "" if entry["paper"] is None else f"{entry['paper']:.2f}: " + ("*met*" if entry.get("met") else "*missed*")
         lines.append(markdown.row([*cells, paper]))
     return "\n".join(lines)
@@ -113,7 +127,9 @@ def page(document):
     machine = document["machine"]
     return "\n\n".join(["# The paper's figures", "Written by `./aep bench --paper --docs docs/paper.md`. Medians of "
                         f"{document['rounds']} rounds; revision {document['revision']}{', quick' if document['quick'] else ''}. Flat: each client a "
-                        "node, with the flushes and fences of CXL-SHM's published code. Local: plain shared memory, no fault tolerance.",
+                        "node, with the flushes and fences of CXL-SHM's published code. Lightning's rule: one lock, an undo log with a fence for each word; "
+                        "its published code merges free blocks besides. Both are baselines of our own. Local: plain shared memory, no fault "
+                        "tolerance.",
                         "Machine: " + ", ".join(f"{name} {value}" for name, value in machine.items()) + ".", table(document)]) + "\n"
 
 

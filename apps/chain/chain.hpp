@@ -45,7 +45,7 @@ class Function {
           board_(board),
           options_(options),
           next_((me + 1) % options.functions),
-          peer_(transport.peer(next_)) {}
+          peer_(wait_for_peer(transport, next_)) {}
 
     /// Any but the first.
     void serve() {
@@ -104,8 +104,10 @@ class Function {
     void pass_on(const typename T::Object& object) {
         while (!transport_.send(peer_, object)) {
             verify(T::SURVIVES, "chain: the next function is dead");
-            sched_yield();
-            peer_ = transport_.peer(next_);
+            const auto successor =
+                wait_for_peer(transport_, next_, [this] { return board_.over.load() != 0; });
+            if (!successor) break;  // nobody waits for this state any more
+            peer_ = *successor;
         }
         transport_.drop(object);
     }

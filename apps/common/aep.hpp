@@ -60,11 +60,9 @@ class Aep {
 
     /// Under which a member is attached.
     std::string name_of(unsigned member) const { return fmt::format("{}-{}", team_, member); }
-    Peer peer(unsigned member) {
-        Peer found = 0;
-        until([&] { return (found = dsm_lookup(name_of(member).c_str())) != 0; },
-              "a member of the team does not come");
-        return found;
+    std::optional<Peer> find(unsigned member) const {
+        const Peer found = dsm_lookup(name_of(member).c_str());
+        return found != 0 ? std::optional(found) : std::nullopt;
     }
 
     Object make(std::size_t bytes) {

@@ -37,7 +37,7 @@ class Local {
 
     Local(const Plan& plan, World* world, unsigned me);
 
-    Peer peer(unsigned member) const { return member; }
+    std::optional<Peer> find(unsigned member) const { return member; }
     Object make(std::size_t bytes) {
         Head* head = allocate(bytes);
         head->references.store(1, std::memory_order_relaxed);  // nobody else knows it

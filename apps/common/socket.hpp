@@ -1,5 +1,5 @@
 // Purpose: the transports `unix` and `tcp`: objects are copied through a socket for each pair of members, in the form
-//          that flatbuffers gives them (parcel.fbs).
+//          of a parcel (parcel.hpp).
 // Who calls it: the applications.
 // Crash rule: the kernel closes a killed member's sockets; what was under way is lost, and the team ends.
 #pragma once
@@ -7,17 +7,15 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <parcel_generated.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstring>
-#include <deque>
 #include <memory>
 #include <span>
 
 #include "apps/common/failure.hpp"
+#include "apps/common/parcel.hpp"
 #include "apps/common/transport.hpp"
 
 namespace aep::apps {
@@ -63,23 +61,13 @@ inline SocketPair tcp_pair() {
     return {one, other};
 }
 
-/// What was made here, or received: then the body lies in the frame as it came.
-struct SocketObject {
-    void* body = nullptr;
-    std::size_t bytes = 0;
-    bool structure = false;
-    std::unique_ptr<std::uint8_t[]> memory;
-    std::deque<Node> made;
-    std::vector<Node> received;
-};
-
 template <const char* Name, SocketPair (*make_pair)()>
 class Socket {
   public:
     static constexpr const char* NAME = Name;
     static constexpr bool SURVIVES = false;
     using Peer = int;  // its descriptor
-    using Object = SocketObject*;
+    using Object = CopiedObject*;
 
     class World {
       public:
@@ -127,22 +115,14 @@ class Socket {
     Socket& operator=(const Socket&) = delete;
     ~Socket() { close(epoll_); }
 
-    Peer peer(unsigned member) const {
+    std::optional<Peer> find(unsigned member) const {
         for (const auto& end : ends_)
             if (end.to == member) return end.descriptor;
         throw std::logic_error("no link between these members");
     }
-    Object make(std::size_t bytes) {
-        auto object = std::make_unique<SocketObject>();
-        object->memory = std::make_unique_for_overwrite<std::uint8_t[]>(bytes);
-        object->body = object->memory.get();
-        object->bytes = bytes;
-        return object.release();
-    }
+    Object make(std::size_t bytes) { return CopiedObject::make(bytes, false); }
     Object make_structure(std::size_t bytes, std::size_t) {
-        Object object = make(bytes);
-        object->structure = true;
-        return object;
+        return CopiedObject::make(bytes, true);
     }
     Node* add(Object object) { return &object->made.emplace_back(); }
     void* body(Object object) const { return object->body; }
@@ -167,44 +147,10 @@ class Socket {
     int descriptor() const { return epoll_; }
 
   private:
-    using Wire = std::vector<wire::Node>;
-
-    /// A structure's nodes in preorder, each with the numbers of its children.
-    static Wire flatten(const Node* first) {
-        struct Visit {
-            const Node* node;
-            std::size_t parent;
-            bool left;
-        };
-        Wire nodes;
-        std::vector<Visit> open{{first, 0, true}};
-        while (!open.empty()) {
-            const Visit at = open.back();
-            open.pop_back();
-            if (at.node == nullptr) continue;
-            nodes.emplace_back(at.node->value, 0u, 0u,
-                               flatbuffers::span<const std::uint64_t, 5>(at.node->payload));
-            const auto number = static_cast<std::uint32_t>(nodes.size());
-            if (number > 1)
-                at.left ? nodes[at.parent].mutate_left(number)
-                        : nodes[at.parent].mutate_right(number);
-            open.push_back({at.node->right, number - 1u, false});
-            open.push_back({at.node->left, number - 1u, true});
-        }
-        return nodes;
-    }
-
     bool put(Peer to, Object object, bool nodes_too) {
-        builder_.Clear();
-        flatbuffers::Offset<flatbuffers::Vector<const wire::Node*>> nodes = 0;
-        if (nodes_too)
-            nodes = builder_.CreateVectorOfStructs(
-                flatten(static_cast<Structure*>(object->body)->first));
-        const auto body =
-            builder_.CreateVector(static_cast<const std::uint8_t*>(object->body), object->bytes);
-        builder_.FinishSizePrefixed(wire::CreateParcel(builder_, body, nodes));
-        const std::uint8_t* at = builder_.GetBufferPointer();
-        for (std::size_t left = builder_.GetSize(); left != 0;) {
+        const std::span<const std::uint8_t> frame = parcels_.pack(*object, nodes_too);
+        const std::uint8_t* at = frame.data();
+        for (std::size_t left = frame.size(); left != 0;) {
             const ssize_t sent = ::send(to, at, left, MSG_NOSIGNAL);
             if (sent < 0 && errno == EINTR) continue;
             if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) return false;
@@ -228,38 +174,10 @@ class Socket {
         read_all(from, reinterpret_cast<std::uint8_t*>(&length) + begun,
                  sizeof length - static_cast<std::size_t>(begun));
         verify(length <= largest_, "a message is too large");
-        auto object = std::make_unique<SocketObject>();
-        object->memory = std::make_unique_for_overwrite<std::uint8_t[]>(length);
+        auto object = std::make_unique<CopiedObject>(length);
         read_all(from, object->memory.get(), length);
-        flatbuffers::Verifier verifier(object->memory.get(), length);
-        verify(wire::VerifyParcelBuffer(verifier), "a message is no parcel");
-        wire::Parcel* parcel = flatbuffers::GetMutableRoot<wire::Parcel>(object->memory.get());
-        flatbuffers::Vector<std::uint8_t>* body = parcel->mutable_body();
-        verify(body != nullptr, "a message has no body");
-        object->body = body->data();
-        object->bytes = body->size();
-        if (parcel->nodes() != nullptr) restore(*object, *parcel->nodes());
+        unpack(*object, length);
         return object.release();
-    }
-
-    /// Pointers instead of numbers.
-    static void restore(SocketObject& object, const flatbuffers::Vector<const wire::Node*>& nodes) {
-        object.structure = true;
-        object.received.resize(nodes.size());
-        const auto link = [&object](std::uint32_t number) -> Node* {
-            verify(number <= object.received.size(), "a message's link leads out of it");
-            return number == 0 ? nullptr : &object.received[number - 1];
-        };
-        for (std::uint32_t i = 0; i < nodes.size(); ++i) {
-            const wire::Node& node = *nodes.Get(i);
-            Node& here = object.received[i];
-            here.value = node.value();
-            here.left = link(node.left());
-            here.right = link(node.right());
-            std::memcpy(here.payload, node.payload()->data(), sizeof here.payload);
-        }
-        verify(object.bytes >= sizeof(Structure), "a structure's body is too small");
-        static_cast<Structure*>(object.body)->first = link(nodes.size() == 0 ? 0 : 1);
     }
 
     static void read_all(int from, std::uint8_t* to, std::size_t bytes) {
@@ -276,7 +194,7 @@ class Socket {
     std::span<const typename World::End> ends_;
     std::size_t largest_;
     int epoll_;
-    flatbuffers::FlatBufferBuilder builder_;
+    Parcels parcels_;
 };
 
 inline constexpr char UNIX_NAME[] = "unix";

@@ -7,16 +7,19 @@
 // process i of a team and makes its end from it.
 #pragma once
 
+#include <poll.h>
+#include <sched.h>
+
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
-#include <poll.h>
-#include <sched.h>
-
+#include "apps/common/failure.hpp"
 #include "apps/common/object.hpp"
 
 namespace aep::apps {
@@ -64,8 +67,8 @@ concept Transport = requires(T& t, typename T::Object object, typename T::Peer p
     /// Its name on the command line, and whether the others go on when a member is killed.
     { T::NAME } -> std::convertible_to<const char*>;
     { T::SURVIVES } -> std::convertible_to<bool>;
-    /// Whoever is called so; waits until it is there.
-    { t.peer(0u) } -> std::same_as<typename T::Peer>;
+    /// Whoever is called so, if it is there.
+    { t.find(0u) } -> std::same_as<std::optional<typename T::Peer>>;
     /// A new object, and one with nodes, of which there will be so many: see object.hpp. add() makes a node.
     { t.make(std::size_t{}) } -> std::same_as<typename T::Object>;
     { t.make_structure(std::size_t{}, std::size_t{}) } -> std::same_as<typename T::Object>;
@@ -82,6 +85,24 @@ concept Transport = requires(T& t, typename T::Object object, typename T::Peer p
     /// Readable while a message may be waiting; then receive(0) until there is none.
     { t.descriptor() } -> std::same_as<int>;
 };
+
+/// Whoever is called so, when it is there; none: `over()`, which is asked now and then, is true. Throws when it does not come for
+/// half a minute.
+template <Transport T, class Over>
+std::optional<typename T::Peer> wait_for_peer(T& transport, unsigned member, Over&& over) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    for (;;) {
+        if (auto found = transport.find(member)) return found;
+        if (over()) return std::nullopt;
+        verify(std::chrono::steady_clock::now() < end, "a member of the team does not come");
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+template <Transport T>
+typename T::Peer wait_for_peer(T& transport, unsigned member) {
+    return *wait_for_peer(
+        transport, member, [] { return false; });
+}
 
 /// How a member waits: it asks again and again, lets an event loop wait, or blocks in receive.
 enum class Waiting { polling, loop, blocking };

@@ -65,7 +65,10 @@ template <Transport T>
 class Client {
   public:
     Client(T& transport, Board& board, const Options& options)
-        : transport_(transport), board_(board), options_(options), server_(transport.peer(0)) {}
+        : transport_(transport),
+          board_(board),
+          options_(options),
+          server_(wait_for_peer(transport, 0)) {}
 
     /// As many as were asked for, and more while others are still to be killed.
     void run(unsigned me) {

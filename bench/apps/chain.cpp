@@ -1,9 +1,10 @@
-// Purpose: the application chain (apps/chain) over the flat baseline.
+// Purpose: the application chain (apps/chain) over the flat baseline, and over ZeroMQ.
 // Who calls it: bench/paper.py, tests/apps.
 // Crash rule: a measuring program.
 #include "apps/chain/chain.hpp"
-#include "bench/apps/flat.hpp"
+#include "bench/apps/peers.hpp"
 
 int main(int count, char** words) {
-    return aep::apps::chain::main_over<aep::apps::Flat>(count, words);
+    using namespace aep::apps;
+    return over_peers([&]<class... Ts>() { return chain::main_over<Ts...>(count, words); });
 }

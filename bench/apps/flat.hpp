@@ -68,7 +68,7 @@ class Flat {
             if (a == me || b == me) peers_.push_back(a == me ? b : a);
     }
 
-    Peer peer(unsigned member) const { return member; }
+    std::optional<Peer> find(unsigned member) const { return member; }
     Object make(std::size_t bytes) {
         const flat::Ref ref = allocate(bytes);
         return {ref, client_.address(ref.object), bytes, nullptr};

@@ -1,9 +1,10 @@
-// Purpose: the application rpc (apps/rpc) over the flat baseline.
+// Purpose: the application rpc (apps/rpc) over the flat baseline, and over ZeroMQ.
 // Who calls it: bench/paper.py, tests/apps.
 // Crash rule: a measuring program.
 #include "apps/rpc/rpc.hpp"
-#include "bench/apps/flat.hpp"
+#include "bench/apps/peers.hpp"
 
 int main(int count, char** words) {
-    return aep::apps::rpc::main_over<aep::apps::Flat>(count, words);
+    using namespace aep::apps;
+    return over_peers([&]<class... Ts>() { return rpc::main_over<Ts...>(count, words); });
 }

@@ -6,6 +6,10 @@ ratio of ours to CXL-SHM, which flat `published` stands for here.
 
 from dataclasses import dataclass
 
+BASELINES = ("flat", "lightning")  # of our own
+IN_BENCH = (*BASELINES, "zeromq")  # what the programs of bench/apps run over; the rest those of apps/
+COPIED = ("local", "unix", "tcp", "zeromq")
+
 
 @dataclass
 class Row:
@@ -20,7 +24,7 @@ class Row:
     unit: str = "us"
     remote: bool = False
     more: bool = False
-    others: tuple = ("flat", "local", "unix", "tcp")
+    others: tuple = ("flat", "local", "unix", "tcp", "zeromq")
 
 
 def rows(quick):
@@ -41,12 +45,27 @@ def rows(quick):
         for zipf in (0, 0.99):
             keys = "Zipf" if zipf else "uniform"
             found.append(Row(f"11({part})", f"KV, {reads} % reads, {keys} keys, 2 clients", "kv", ("--reads", reads, "--zipf", zipf, *load),
-                             "operations_per_second", ratio, unit="/s", more=True, others=("flat", "local")))
+                             "operations_per_second", ratio, unit="/s", more=True, others=("flat", "local", "unix", "tcp")))
+    for clients in (1, 2, 4, 8):
+        for zipf in (0, 0.99):
+            keys = "Zipf" if zipf else "uniform"
+            found.append(Row("11(e)", f"KV, half reads, {keys} keys, {clients} clients", "kv",
+                             ("--reads", 50, "--zipf", zipf, "--clients", clients, *load), "operations_per_second", None, unit="/s", more=True,
+                             others=("lightning", "local")))
     for size in (1024, 65_536, 1 << 20) if quick else (1024, 16_384, 65_536, 1 << 20, 16 << 20):
-        others = ("flat", "local", "unix", "tcp") if size < 128 << 10 else ("local", "unix", "tcp")
+        others = ("flat", *COPIED) if size < 128 << 10 else COPIED
         for remote in (False, True):
             where = "between nodes" if remote else "within a node"
             ratio = 1.20 if size == 65_536 and not remote else None
             found.append(Row("12(d)" if remote else "12(a)", f"a chain of 40 functions, state of {size >> 10} KiB, {where}", "chain",
                              ("--bytes", size, *rounds), "round_us", ratio, remote=remote, others=others))
+    for vertices in (1000, 10_000) if quick else (1000, 10_000, 100_000, 1_000_000):
+        words = ("--vertices", vertices, "--jobs", max(1, min(20, 100_000 // vertices)))
+        for remote, ratio in ((False, 2.46), (True, 2.12)):
+            where = "between nodes" if remote else "within a node"
+            values = [("job_ms", "a job", ratio)]
+            if vertices == 10_000:
+                values += [(f"{part}_ms", f"of it {part}, all functions together", None) for part in ("memory", "reckoning", "sending")]
+            found += [Row("12(e)" if remote else "12(c)", f"PageRank, {vertices:,} vertices, {where}: {what}", "pagerank", words, value,
+                          target, unit="ms", remote=remote) for value, what, target in values]
     return found

@@ -16,6 +16,8 @@ from nodes_test import NodesTest  # noqa: E402
 
 BUILD = os.path.dirname(TOOLS.rstrip("/"))
 AT_MOST_S = 120
+WAYS = ("polling", "loop", "blocking")  # of waiting
+WAYS_WITHOUT_DESCRIPTOR = ("polling", "blocking")
 
 
 def run(program, *words, **environment):
@@ -29,6 +31,11 @@ def figures(test, *words, **environment):
     done = run(*words, **environment)
     test.assertEqual((done.returncode, done.stderr), (0, ""))
     return json.loads(done.stdout)
+
+
+def has_zeromq():
+    """Whether the programs of bench/apps were built, and with it."""
+    return os.path.exists(f"{BUILD}/bench/apps/aep_bench_app_rpc") and "zeromq" in run("flat/rpc", "--help").stdout
 
 
 class InContext(Completed, SharingTest):

@@ -7,14 +7,14 @@ Called by ctest: chain.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing be
 import os
 import unittest
 
-from apps_test import BUILD, BetweenNodes, InContext, figures, main, run
+from apps_test import BUILD, WAYS, WAYS_WITHOUT_DESCRIPTOR, BetweenNodes, InContext, figures, has_zeromq, main, run
 
 ROUNDS = 5
 
 
-def each_size(test, call, *sizes):
+def each_size(test, call, *sizes, ways=WAYS):
     for size in sizes:
-        for way in ("blocking", "loop", "polling"):
+        for way in ways:
             with test.subTest(size=size, way=way):
                 found = call("--functions", 5, "--rounds", ROUNDS, "--bytes", size, "--wait", way)
                 test.assertEqual((found["rounds"], found["begun_again"]), (ROUNDS, 0))
@@ -55,6 +55,13 @@ class ChainBeside(unittest.TestCase):
         too_large = run("flat/chain", "--bytes", 1 << 20)
         self.assertEqual(too_large.returncode, 1)
         self.assertIn("flat: it has no objects of more than 128 KiB", too_large.stderr)
+
+    @unittest.skipUnless(has_zeromq(), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
+    def test_zeromq(self):
+        each_size(self, lambda *words: figures(self, "flat/chain", "--over", "zeromq", *words), 32, 1 << 20, ways=WAYS_WITHOUT_DESCRIPTOR)
+        loop = run("flat/chain", "--over", "zeromq", "--wait", "loop")
+        self.assertEqual(loop.returncode, 1)
+        self.assertIn("--wait polling or blocking", loop.stderr)
 
     def test_what_is_wrong_is_said(self):
         for words in (("--functions", 2), ("--functions", 65), ("--bytes", 1), ("--over", "pigeons")):

@@ -51,18 +51,24 @@ class KvBetweenNodes(BetweenNodes):
 
 
 class KvBeside(unittest.TestCase):
-    def test_plain_memory(self):
-        each_load(self, lambda *words: figures(self, "kv", "--over", "local", *words))
+    def test_plain_memory_and_sockets(self):
+        for over in ("local", "unix", "tcp"):
+            each_load(self, lambda *words, over=over: figures(self, "kv", "--over", over, *words))
+
+    def test_long_answers_to_each_other_over_sockets(self):
+        for over in ("unix", "tcp"):
+            figures(self, "kv", "--over", over, "--clients", 3, "--keys", 2, "--bytes", 3 << 20, "--operations", 40, "--reads", 90)
 
     @unittest.skipUnless(os.path.exists(f"{BUILD}/bench/apps/aep_bench_app_kv"), "this build has no benchmarks")
-    def test_the_flat_baseline(self):
-        each_load(self, lambda *words: figures(self, "flat/kv", *words))
+    def test_the_baselines(self):
+        for over in ("flat", "lightning"):
+            each_load(self, lambda *words, over=over: figures(self, "flat/kv", "--over", over, *words))
 
     def test_what_is_wrong_is_said(self):
         mortal = run("kv", "--over", "local", "--kills", 1)
         self.assertEqual((mortal.returncode, mortal.stderr),
                          (1, "kv: --kills: this transport does not survive a member's death\n"))
-        for words in (("--over", "tcp"), ("--reads", 101), ("--clients", 0), ("--zipf", -1)):
+        for words in (("--over", "pigeons"), ("--reads", 101), ("--clients", 0), ("--zipf", -1)):
             self.assertEqual(run("kv", *words).returncode, 2)
         self.assertIn("EXIT STATUS", run("kv", "--help").stdout)
 

@@ -7,17 +7,16 @@ Called by ctest: rpc.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behi
 import os
 import unittest
 
-from apps_test import BUILD, BetweenNodes, InContext, figures, main, run
+from apps_test import BUILD, WAYS, WAYS_WITHOUT_DESCRIPTOR, BetweenNodes, InContext, figures, has_zeromq, main, run
 
 SHAPES = [("object",), ("object", "--bytes", 100_000, "--reuse"), ("list", "--length", 300), ("tree", "--height", 6), ("tree", "--height", 0)]
-WAYS = ["polling", "loop", "blocking"]
 CALLS = 40
 
 
-def each_shape(test, call):
+def each_shape(test, call, ways=WAYS):
     """`call` is given the words of a run and returns its figures."""
     for shape in SHAPES:
-        for way in WAYS:
+        for way in ways:
             for clients in (1, 3):
                 with test.subTest(shape=shape, way=way, clients=clients):
                     found = call("--shape", *shape, "--wait", way, "--clients", clients, "--calls", CALLS)
@@ -67,6 +66,13 @@ class RpcBeside(unittest.TestCase):
     @unittest.skipUnless(os.path.exists(f"{BUILD}/bench/apps/aep_bench_app_rpc"), "this build has no benchmarks")
     def test_the_flat_baseline(self):
         each_shape(self, lambda *words: figures(self, "flat/rpc", *words))
+
+    @unittest.skipUnless(has_zeromq(), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
+    def test_zeromq(self):
+        each_shape(self, lambda *words: figures(self, "flat/rpc", "--over", "zeromq", *words), ways=WAYS_WITHOUT_DESCRIPTOR)
+        loop = run("flat/rpc", "--over", "zeromq", "--wait", "loop")
+        self.assertEqual(loop.returncode, 1)
+        self.assertIn("--wait polling or blocking", loop.stderr)
 
     def test_what_is_wrong_is_said(self):
         alone = run("rpc", AEP_CONTEXT="none")

@@ -8,7 +8,7 @@ Called by ctest: pagerank.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing
 import os
 import unittest
 
-from apps_test import BUILD, WAYS, WAYS_WITHOUT_DESCRIPTOR, BetweenNodes, InContext, figures, has_zeromq, main, run
+from apps_test import BUILD, WAYS, WAYS_WITHOUT_DESCRIPTOR, InContext, figures, has_zeromq, main, run
 
 JOBS = 2
 
@@ -35,23 +35,6 @@ class PageRank(InContext):
     def test_functions_that_are_killed_are_replaced(self):
         found = self.figures("pagerank", "--workers", 3, "--jobs", JOBS, "--kills", 15)
         self.assertGreaterEqual(found["jobs"], JOBS)
-        self.expect_nothing_left()
-
-
-class PageRankBetweenNodes(BetweenNodes):
-    def test_functions_on_other_nodes(self):
-        for nodes, stay in ((2, 1), (2, 2), (3, 1)):
-            with self.subTest(nodes=nodes, stay=stay):
-                found = self.figures("pagerank", nodes, "--stay", stay, "--jobs", JOBS, "--vertices", 2000)
-                self.assertEqual(found["jobs"], JOBS)
-        self.expect_nothing_left()
-
-
-class PageRankKilledBetweenNodes(BetweenNodes):
-    provider = "rollback"
-
-    def test_functions_that_are_killed_are_replaced(self):
-        self.assertGreaterEqual(self.figures("pagerank", 2, "--jobs", JOBS, "--vertices", 2000, "--kills", 6)["jobs"], JOBS)
         self.expect_nothing_left()
 
 

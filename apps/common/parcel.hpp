@@ -19,7 +19,6 @@ namespace aep::apps {
 
 /// What was made here, or received: then the body lies in the frame as it came.
 struct CopiedObject {
-    CopiedObject() = default;
     explicit CopiedObject(std::size_t frame)
         : memory(std::make_unique_for_overwrite<std::uint8_t[]>(frame)) {}
 
@@ -38,6 +37,20 @@ struct CopiedObject {
     std::unique_ptr<std::uint8_t[]> memory;
     std::deque<Node> made;
     std::vector<Node> received;
+};
+
+/// What each transport that copies does with objects alike; see transport.hpp.
+class CopiedObjects {
+  public:
+    using Object = CopiedObject*;
+    Object make(std::size_t bytes) { return CopiedObject::make(bytes, false); }
+    Object make_structure(std::size_t bytes, std::size_t) {
+        return CopiedObject::make(bytes, true);
+    }
+    Node* add(Object object) { return &object->made.emplace_back(); }
+    void* body(Object object) const { return object->body; }
+    std::size_t size(Object object) const { return object->bytes; }
+    void drop(Object object) { delete object; }
 };
 
 /// A structure's nodes in preorder, each with the numbers of its children.

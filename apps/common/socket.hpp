@@ -62,12 +62,11 @@ inline SocketPair tcp_pair() {
 }
 
 template <const char* Name, SocketPair (*make_pair)()>
-class Socket {
+class Socket : public CopiedObjects {
   public:
     static constexpr const char* NAME = Name;
     static constexpr bool SURVIVES = false;
     using Peer = int;  // its descriptor
-    using Object = CopiedObject*;
 
     class World {
       public:
@@ -120,13 +119,6 @@ class Socket {
             if (end.to == member) return end.descriptor;
         throw std::logic_error("no link between these members");
     }
-    Object make(std::size_t bytes) { return CopiedObject::make(bytes, false); }
-    Object make_structure(std::size_t bytes, std::size_t) {
-        return CopiedObject::make(bytes, true);
-    }
-    Node* add(Object object) { return &object->made.emplace_back(); }
-    void* body(Object object) const { return object->body; }
-    std::size_t size(Object object) const { return object->bytes; }
 
     bool send(Peer to, Object object) { return put(to, object, object->structure); }
     bool answer(Peer to, Object object) { return put(to, object, false); }
@@ -143,7 +135,6 @@ class Socket {
         if (object == nullptr) return std::nullopt;
         return Message<Socket>{object, from};
     }
-    void drop(Object object) { delete object; }
     int descriptor() const { return epoll_; }
 
   private:

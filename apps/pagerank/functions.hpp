@@ -88,13 +88,17 @@ class Leader : Member<T> {
             verify(letter.has_value(), "pagerank: it is over too early");
             Held& l = *letter;
             if (l->kind == Kind::hello && this->is_new_life(l))
-                if (l->member == MERGER)
-                    send_job();
-                else
-                    this->send(DIVIDER, graph_);
+                tell(l->member);
             else if (l->kind == Kind::piece && l->job == job_)
                 ranks_.add(std::move(l));
         }
+    }
+    /// The job, as far as it is that member's.
+    void tell(unsigned member) {
+        if (member == MERGER)
+            send_job();
+        else
+            this->send(DIVIDER, graph_);
     }
     void check() {
         if (right_.empty())
@@ -144,10 +148,9 @@ class Divider : Member<T> {
         Node* list = graph->nodes.first;
         const Shape& shape = this->shape_;
         for (std::uint32_t i = 0; i < this->options_.workers; ++i) {
-            std::uint64_t vertices = 0;
-            for (std::uint32_t piece = shape.first_of(i, this->options_.workers);
-                 piece < shape.first_of(i + 1, this->options_.workers); ++piece)
-                vertices += shape.in_piece(piece);
+            const std::uint32_t vertices =
+                shape.begin_of(shape.first_of(i + 1, this->options_.workers)) -
+                shape.begin_of(shape.first_of(i, this->options_.workers));
             parts_.push_back(this->write_nodes(
                 Kind::part, count_nodes(list, vertices),
                 [&](auto&& make) { return copy_vertices(list, vertices, make); }));

@@ -22,8 +22,12 @@ struct Shape {
     std::uint32_t per_piece;
 
     std::uint32_t pieces() const { return (vertices - 1) / per_piece + 1; }
+    /// The first vertex of a piece; behind the last piece: how many there are.
+    std::uint32_t begin_of(std::uint32_t piece) const {
+        return std::min(vertices, piece * per_piece);
+    }
     std::uint32_t in_piece(std::uint32_t piece) const {
-        return std::min(per_piece, vertices - piece * per_piece);
+        return begin_of(piece + 1) - begin_of(piece);
     }
     /// The first piece of the `part`th of `parts`.
     std::uint32_t first_of(std::uint64_t part, std::uint64_t parts) const {

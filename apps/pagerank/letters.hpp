@@ -160,7 +160,7 @@ class Member {
         send(to, letter);
     }
     void report() {
-        double(&figures)[13] = board_.seats[me_].figures;
+        auto& figures = board_.seats[me_].figures;
         figures[MEMORY] = spent_.memory;
         figures[RECKONING] = spent_.reckoning;
         figures[SENDING] = spent_.sending;

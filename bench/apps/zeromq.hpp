@@ -15,12 +15,11 @@
 
 namespace aep::apps {
 
-class ZeroMq {
+class ZeroMq : public CopiedObjects {
   public:
     static constexpr const char* NAME = "zeromq";
     static constexpr bool SURVIVES = false;
     using Peer = std::size_t;  // which of its sockets
-    using Object = CopiedObject*;
 
     /// A folder for the sockets' names.
     class World {
@@ -73,13 +72,6 @@ class ZeroMq {
             if (members_[i] == member) return i;
         throw std::logic_error("no link between these members");
     }
-    Object make(std::size_t bytes) { return CopiedObject::make(bytes, false); }
-    Object make_structure(std::size_t bytes, std::size_t) {
-        return CopiedObject::make(bytes, true);
-    }
-    Node* add(Object object) { return &object->made.emplace_back(); }
-    void* body(Object object) const { return object->body; }
-    std::size_t size(Object object) const { return object->bytes; }
 
     bool send(Peer to, Object object) { return put(to, *object, object->structure); }
     bool answer(Peer to, Object object) { return put(to, *object, false); }
@@ -93,7 +85,6 @@ class ZeroMq {
             if (Object object = get(polled_[i].socket)) return Message<ZeroMq>{object, i};
         return std::nullopt;
     }
-    void drop(Object object) { delete object; }
     int descriptor() const {
         throw std::runtime_error(
             "zeromq: no descriptor is readable while messages wait; --wait polling or blocking");

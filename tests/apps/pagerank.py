@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of apps/pagerank: graphs of several sizes over every transport, between nodes, and functions that are killed. Each run
+"""Tests of apps/pagerank: graphs of several sizes over every transport, and functions that are killed. Each run
 compares every rank with what one alone reckons.
 
 Called by ctest: pagerank.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behind.

@@ -162,6 +162,20 @@ TEST(Names, AClaimThatIsAnothersIsNone) {
     });
 }
 
+/// To claim it anew would be to give way to one that asks for it at the same moment.
+TEST(Names, WhoHasOneAndSaysItAgainKeepsIt) {
+    for (const u32 asking : {BEFORE, AFTER}) {
+        with_nodes([=] {
+            EXPECT_EQ(ask_for_name(), Status::ok);
+            const u64 id = entry_of(OURS).id.load();
+            claim_at(asking);
+            EXPECT_EQ(ask_for_name(), Status::ok);
+            EXPECT_EQ(entry_of(OURS).id.load(), id);
+            EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
+        });
+    }
+}
+
 TEST(Names, AreNobodysWhileAClaimIsNotDecided) {
     with_nodes([] {
         claim_at(AFTER);

@@ -77,7 +77,7 @@ void Membership::note(const era::Damage& damage) {
 
 template <class F>
 auto Membership::with_memory(F&& f) {
-    return era::with_memory(options_.caches, std::forward<F>(f));
+    return era::with_memory(*options_.caches, std::forward<F>(f));
 }
 
 /// Stores to what nodes share never fail: what this node writes is made present.

@@ -55,7 +55,7 @@ struct Open {
     friend constexpr bool operator==(const Open&, const Open&) = default;
 };
 
-/// Lays a reference down in an inbox. The caller keeps its own.
+/// Lays a reference down in an inbox: one more, or the caller's own.
 struct Send {
     static constexpr const char* NAME = "send";
     uptr object = 0;
@@ -63,8 +63,13 @@ struct Send {
     u64 bytes = 0;  // of the object, if it is the caller's own memory
     Label label{};
     u32 as = 0;  // further inbox of the caller's that answers are to come to; 0: its main one
-    using Reply = Done;  // gone: no such inbox, or it is not open; full; not_held;
-                         // need_records; limit
+    bool drop = false;  // the message's reference is the caller's: it has one less afterwards
+    struct Reply {
+        Status status = Status::ok;    // gone: no such inbox, or it is not open; full; not_held;
+                                       // need_records; limit
+        Memory memory = Memory::kept;  // as Drop's: of what went to another node nobody may need it
+        uptr left_group = 0;           // as Drop's
+    };
     friend constexpr bool operator==(const Send&, const Send&) = default;
 };
 

@@ -212,16 +212,17 @@ bool can_be_sent(const void* p, usize bytes) {
 }
 
 /// A send that found the mailbox full, again.
-[[gnu::noinline]] long send_when_there_is_room(const op::Send& request, int timeout_ms) {
+[[gnu::noinline]] op::Send::Reply send_when_there_is_room(const op::Send& request, int timeout_ms,
+                                                          long& result) {
+    result = -EAGAIN;
+    if (timeout_ms == 0) return {.status = Status::full};
     const ShareId to = request.to;
     const bool away = shares_between_nodes() && is_elsewhere(to);
     // Nobody sleeps for room in another node: those are naps on a word of our own.
     Inbox& receiver = inbox_at(away ? this_client.index : to.inbox());
-    long result = 0;
-    wait_for({receiver.departures, receiver.departure_waiters, Status::full, for_room,
-              away ? taken_at : nullptr, to.node()},
-             timeout_ms, result, [&] { return share_with_records(request); });
-    return result;
+    return wait_for({receiver.departures, receiver.departure_waiters, Status::full, for_room,
+                     away ? taken_at : nullptr, to.node()},
+                    timeout_ms, result, [&] { return share_with_records(request); });
 }
 
 /// A receive. The first message of a process makes the pool accessible, before it is taken: one that
@@ -265,17 +266,28 @@ bool seems_open(ShareId id) {
 
 }  // namespace
 
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label, u32 as) {
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Sending& how) {
     if (!takes_part()) return -ENOTCONN;
     share_collect();
-    const op::Send request{
-        .object = reinterpret_cast<uptr>(p), .to = to, .bytes = bytes, .label = label, .as = as};
-    const Status status = share_with_records(request).status;
-    if (AEP_LIKELY(status == Status::ok)) return 0;
-    if (status != Status::full) return error_of(status);
-    // What it is has not been looked at yet.
-    if (!can_be_sent(p, bytes)) return -EINVAL;
-    return timeout_ms == 0 ? -EAGAIN : send_when_there_is_room(request, timeout_ms);
+    const op::Send request{.object = reinterpret_cast<uptr>(p),
+                           .to = to,
+                           .bytes = bytes,
+                           .label = how.label,
+                           .as = how.as,
+                           .drop = how.drop};
+    op::Send::Reply reply = share_with_records(request);
+    if (AEP_UNLIKELY(reply.status != Status::ok)) {
+        long result = error_of(reply.status);
+        if (reply.status == Status::full) {
+            // What it is has not been looked at yet.
+            if (!can_be_sent(p, bytes)) return -EINVAL;
+            reply = send_when_there_is_room(request, timeout_ms, result);
+        }
+        if (result != 0) return result;
+    }
+    if (AEP_UNLIKELY(reply.left_group != 0)) group_dropped(reply.left_group);
+    if (AEP_UNLIKELY(reply.memory == Memory::yours_to_free)) deallocate_unshared(p);
+    return 0;
 }
 
 long share_reference(void* p, usize bytes) {

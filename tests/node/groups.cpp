@@ -220,9 +220,14 @@ class Model {
     u64 name_of(const Group& g) { return g.root != 0 && pick(2) == 0 ? g.root : g.address(); }
 
     void send(u32 client, u32 to, Group& g) {
-        const auto reply = ask(client, op::Send{name_of(g), {id_of(to)}});
+        const bool drop = pick(3) == 0;
+        const auto reply =
+            ask(client, op::Send{.object = name_of(g), .to = {id_of(to)}, .drop = drop});
         ASSERT_EQ(reply.status, g.held.count(client) != 0 ? Status::ok : Status::not_held);
-        if (reply.status == Status::ok) boxes_[to].push_back(g.address());
+        if (reply.status != Status::ok) return;
+        boxes_[to].push_back(g.address());
+        if (drop && --g.held[client] == 0) forget(client, g);
+        ASSERT_EQ(reply.left_group, g.held.count(client) == 0 ? g.address() : 0);
     }
 
     void receive(u32 client) {

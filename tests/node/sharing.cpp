@@ -133,7 +133,10 @@ class Model {
     }
 
     void send(u32 client, u32 to, u64 address) {
-        const auto reply = ask(client, op::Send{address, ids_[to], bytes_[address]});
+        const bool drop = pick(3) == 0;
+        const auto reply = ask(
+            client,
+            op::Send{.object = address, .to = ids_[to], .bytes = bytes_[address], .drop = drop});
         if (boxes_[to].size() == MAILBOX_MESSAGES) {
             ASSERT_EQ(reply.status, Status::full);
         } else if (!may(client, address)) {
@@ -142,6 +145,8 @@ class Model {
             ASSERT_EQ(reply.status, Status::ok);
             export_it(address);
             boxes_[to].push_back({address, ids_[client].bits});
+            auto& held = objects_[address].held;
+            if (drop && --held[client] == 0) held.erase(client);
         }
     }
 

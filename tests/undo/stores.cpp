@@ -76,6 +76,37 @@ void further_inboxes_are_used(Exhaustion& all, u64 a, u64 b) {
     ok({"send to be left", ONE, op::Send{.object = block, .to = id_of(other), .bytes = bytes}});
 }
 
+/// A reference that goes with its message: of what was never sent, one of several, the last one with some to spare and with none, a
+/// group's by its root.
+void references_go_with_messages(Exhaustion& all, u64 a) {
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const auto send = [](u64 object, u32 to) {
+        return op::Send{.object = object, .to = id(to), .bytes = 64, .drop = true};
+    };
+    const u64 block = a + 96 * KiB, other = block + 64, group = block + 4096;
+    ok({"send away", ONE, send(block, 2)});
+    EXPECT_EQ(all.run({"send away what has gone", ONE, send(block, 2)}), Status::not_held);
+    ok({"receive what was sent away", TWO, op::Receive{}});
+    ok({"send on and away", TWO, send(block, 3)});
+    ok({"receive it third hand", THREE, op::Receive{}});
+    ok({"last drop of what was sent away", THREE, op::Drop{.object = block}});
+    ok({"take it back", ONE, op::TakeReturned{}});
+    for (int i = 0; i < 2; ++i)
+        ok({"reference to send away", ONE, op::Reference{.object = other, .bytes = 64}});
+    for (int i = 0; i < 2; ++i) ok({"send one of several away", ONE, send(other, 2)});
+    ok({"send the last one away", ONE, send(other, 2)});
+    EXPECT_EQ(perform(ONE, op::Drop{.object = other}).status, Status::not_held);
+    while (perform(TWO, op::Receive{}).status == Status::ok) continue;
+    for (int i = 0; i < 3; ++i) ok({"drop what was sent away", TWO, op::Drop{.object = other}});
+    ok({"take that back", ONE, op::TakeReturned{}});
+    ok({"a group to send away", ONE, op::MakeGroup{.block = group, .bytes = 4096}});
+    ok({"its root", ONE, op::SetRoot{.group = group, .root = group + 64, .bytes = 64}});
+    ok({"send the group away", ONE, send(group + 64, 2)});
+    ok({"receive the group that was sent away", TWO, op::Receive{}});
+    ok({"drop the group that was sent away", TWO, op::Drop{.object = group}});
+    ok({"take the group back", ONE, op::TakeReturned{}});
+}
+
 /// Every operation, on every way through it.
 void all_operations(Exhaustion& all) {
     const u64 a = memory_for(1, 5), b = memory_for(2, 5), c = memory_for(3, 2);
@@ -119,6 +150,7 @@ void all_operations(Exhaustion& all) {
         ok({"drop of one of many", ONE, op::Drop{.object = a + 256 * i}});
         ok({"last drop of one of many", ONE, op::Drop{.object = a + 256 * i}});
     }
+    references_go_with_messages(all, a);
     // A mailbox that is full.
     for (u32 i = 0; i < MAILBOX_MESSAGES; ++i)
         perform(ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64});
@@ -139,6 +171,13 @@ void all_operations(Exhaustion& all) {
     send(ONE, a + 128, MAILBOX_MESSAGES - 4);
     ok({"send when there are gaps only", ONE,
         op::Send{.object = a + 128, .to = id(2), .bytes = 64}});
+    while (perform(TWO, op::Receive{}).status == Status::ok) continue;
+    send(ONE, a + 128, 3), send(THREE, c, 1), send(ONE, a + 128, MAILBOX_MESSAGES - 4);
+    ok({"receive from between again", TWO, op::Receive{.from = id(3)}});
+    send(ONE, a + 128, 1);
+    EXPECT_EQ(all.run({"full for what would go with it", ONE,
+                       op::Send{.object = a + 128, .to = id(2), .bytes = 64, .drop = true}}),
+              Status::full);
     further_inboxes_are_used(all, a, b);
     // Groups: the second block of client 1's, a root, another one; the writer changes.
     const u64 group = a + 4096;
@@ -205,7 +244,7 @@ TEST(Undo, WithoutTheLogMuchIsLost) {
         std::set<std::string> broken;
         for (const std::string& fault : all.faults) broken.insert(fault.substr(0, fault.find(',')));
         for (const char* name :
-             {"first send", "second send", "receive", "drop", "last drop by another",
+             {"first send", "second send", "send away", "receive", "drop", "last drop by another",
               "last drop of a group", "extend", "hand over", "leave"})
             EXPECT_EQ(broken.count(name), 1u) << name;
     });

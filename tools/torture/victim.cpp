@@ -136,7 +136,11 @@ void take_part() {
 void share(const Block& block, Random& random) {
     if (random.below(2) == 0) {
         const dsm_id peer = some_peer(random);
-        if (peer != 0) dsm_send(peer, block.data);
+        if (peer == 0) return;
+        dsm_send(peer, block.data);
+        void* const parcel = dsm_malloc(some_size(random));
+        if (parcel != nullptr && dsm_send_message(peer, parcel, nullptr, 0, DSM_DROP) != 0)
+            dsm_free(parcel);
         return;
     }
     for (unsigned i = 0; i < 3; ++i) {
@@ -151,6 +155,9 @@ void share(const Block& block, Random& random) {
             if (const char* fault = aep::torture::verify_shipment(object)) die(fault);
         }
         if (random.below(4) == 0) dsm_send(some_peer(random), object);
+        if (random.below(4) == 0 &&
+            dsm_send_message(some_peer(random), object, nullptr, 0, DSM_DROP) == 0)
+            continue;
         if (random.below(2) == 0)
             free(object);
         else if (dsm_free(object) != 0)
@@ -207,6 +214,9 @@ void share_group(Random& random) {
     dsm_group_hand_over(group, random.below(2) == 0 ? dsm_self() : some_peer(random));
     const bool by_root = root.data != nullptr && random.below(2) == 0;
     void* const name = by_root ? static_cast<void*>(root.data) : group;
+    if (random.below(2) == 0 &&
+        dsm_send_message(some_peer(random), name, nullptr, 0, DSM_DROP) == 0)
+        return;
     if (dsm_free(name) != 0) die("a group cannot be dropped");
 }
 

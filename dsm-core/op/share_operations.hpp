@@ -121,12 +121,14 @@ struct Query {
     };
 };
 
-/// Takes an object of the caller's that nobody refers to any more: to be freed by it.
+/// Takes objects of the caller's that nobody refers to any more, as many as fit into an answer: to be freed by it.
 struct TakeReturned {
     static constexpr const char* NAME = "take_returned";
+    static constexpr u32 MOST = 15;
     struct Reply {
-        Status status = Status::ok;  // miss: none
-        uptr object = 0;
+        Status status = Status::ok;  // miss: none; ok: there may be more
+        u32 count = 0;
+        uptr objects[MOST] = {};
     };
 };
 

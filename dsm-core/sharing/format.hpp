@@ -166,21 +166,26 @@ struct alignas(64) ShareClient {
     // says something.
     Logged<u32> groups;
     Inbox inbox;  // its main one: `open` and `generation` change under the client's own lock, too
-    // Its own, under its lock; others look at the name.
+    // Its own, under its lock.
     alignas(CACHE_LINE) Logged<u32> extents;  // as `groups`
     Logged<u32> foreign;                      // of client 0's exports: other nodes' objects
+    Logged<u32>
+        taken_back;  // returned objects that are on its inbox' list no more, and exports yet
+    // What it looks at to send, for others write its inbox' line: 1 + the generation that this has, open; 0: it takes no part.
+    Logged<u64> sends_as;
     // For people.
     Hint<u64> sent;
     Hint<u64> received;
     Hint<u64> groups_made;  // ever: numbers of groups
-    Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
+    // Under the locks of names and its own; others look.
+    alignas(CACHE_LINE) Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
 
     /// Whether it takes part. Under its lock, or that of its inbox; a hint without.
     bool takes_part() const { return inbox.open.load() != 0; }
     /// Unique among open clients; empty: none. Without the lock it may be of two moments (find_here).
     ClientName name() const { return copied(reinterpret_cast<const ClientName&>(name_words)); }
 };
-static_assert(sizeof(ShareClient) == 3 * CACHE_LINE);
+static_assert(sizeof(ShareClient) == 4 * CACHE_LINE);
 
 /// Exports that linger, oldest first.
 struct Lingering {
@@ -391,10 +396,15 @@ inline bool is_called(const ShareClient& client, const char* name) {
     return client.takes_part() && same_name(client.name().text, name);
 }
 
+/// Whether objects of the client's have come back that it has still to free.
+inline bool has_returned(const ShareClient& client) {
+    return client.taken_back.load() != 0 || client.inbox.first_returned.load() != 0;
+}
+
 /// Whether the client has references, messages, exports or further inboxes.
 inline bool has_shares(const ShareClient& client) {
     return client.objects_held.load() != 0 || client.first_export.load() != 0 ||
-           client.inbox.first_returned.load() != 0 || client.inbox.messages.load() != 0 ||
+           has_returned(client) || client.inbox.messages.load() != 0 ||
            client.inbox.next.load() != 0;
 }
 
@@ -412,6 +422,11 @@ inline ShareId id_of(u32 inbox, u32 generation) {
                          context().era_generation.load(std::memory_order_relaxed));
 }
 inline ShareId id_of(u32 inbox) { return id_of(inbox, inbox_at(inbox).generation); }
+/// The same of one of the client's own inboxes, by itself. Its main one takes part.
+inline ShareId id_of_own(u32 client, u32 inbox) {
+    if (AEP_UNLIKELY(inbox != client)) return id_of(inbox);
+    return id_of(client, static_cast<u32>(share_client(client).sends_as - 1));
+}
 
 /// Whether the id is one of another node's clients.
 inline bool is_elsewhere(ShareId id) {

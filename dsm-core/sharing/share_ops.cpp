@@ -67,7 +67,8 @@ op::Send::Reply send_here(Caller caller, const op::Send& o) {
     const Given given = o.drop ? give_own(turn, client, o) : give_one_more(turn, client, o);
     if (given.status != Status::ok) return {.status = given.status};
     if (AEP_UNLIKELY(gaps_go)) next_place(to).keep();  // reached again if this is undone
-    lay_down(to, {given.object, o.label.version, id_of(as).bits, o.label.tag, o.label.type});
+    lay_down(
+        to, {given.object, o.label.version, id_of_own(client, as).bits, o.label.tag, o.label.type});
     ++share_client(client).sent;
     turn.wake_after(to, Sleep::arrivals);
     // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
@@ -279,18 +280,23 @@ op::Query::Reply perform(Caller caller, const op::Query& o) {
 
 op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned&) {
     if (!is_client(caller)) return {.status = Status::gone};
+    const u32 client = caller.client;
+    op::TakeReturned::Reply reply{.status = Status::miss};
     Turn turn(caller);
-    if (!turn.client(caller.client)) return {.status = Status::poisoned};
-    u64 address = 0;
-    switch (remove_returned(turn, caller.client, address)) {
-        case Locked::yes:
-            return {.object = address};
-        case Locked::nothing:
-            return {.status = Status::miss};
-        case Locked::given_up:
-            break;
-    }
-    return {.status = Status::poisoned};
+    do {
+        if (!turn.client(client)) return {.status = Status::poisoned};
+        u64 address = 0;
+        const Locked locked = remove_returned(turn, client, address);
+        if (locked == Locked::given_up) return {.status = Status::poisoned};
+        if (locked == Locked::nothing) break;
+        // Each by itself: of one that is killed after some its heap goes with it, and those with that.
+        turn.let_go();
+        AEP_SHARE_CRASH_POINT("share: returned one taken");
+        reply.status = Status::ok;
+        reply.objects[reply.count++] = address;
+    } while (reply.count != op::TakeReturned::MOST &&
+             share_client(client).taken_back.load() != NO_RECORD);
+    return reply;
 }
 
 op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o) {

@@ -48,6 +48,7 @@ bool close(Turn& turn, u32 client) {
     {
         const NamesChange change;
         own.inbox.open = 0;
+        own.sends_as = 0;
         own.name_words[0] = 0;
     }
     if (shares_between_nodes()) announce(client);
@@ -138,6 +139,7 @@ op::Open::Reply open_client(Caller caller, const op::Open& o) {
         inbox.generation = generation;
         set_name(own, name);
         inbox.open = 1;
+        own.sends_as = u64{generation} + 1;
     }
     if (o.barriers && context().barriers.load(std::memory_order_relaxed) != 0)
         own.lock.allow_bias(caller.slot);

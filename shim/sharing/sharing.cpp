@@ -156,16 +156,19 @@ namespace {
     share_with_records(op::Settle{.own_only = true});
 }
 
-bool has_returned() {
-    const Inbox& own = share_client(this_client.index).inbox;
-    return own.first_returned.load(std::memory_order_relaxed) != NO_RECORD;
-}
+/// Whether anything has come back is on a line that others write. So a thread looks when it has made so many calls, or has sent so much.
+constexpr i64 LOOK_AFTER_CALLS = 12;  // what has come back meanwhile mostly fits into one answer
+constexpr i64 LOOK_AFTER_BYTES = 64 * KiB;
+
+__thread i64 left_until_look AEP_TLS = 0;
 
 [[gnu::noinline]] void free_returned() {
-    while (has_returned()) {
+    left_until_look = LOOK_AFTER_BYTES;
+    while (has_returned(share_client(this_client.index))) {
         const auto reply = share_operation(op::TakeReturned{});
         if (reply.status != Status::ok) return;
-        deallocate_unshared(reinterpret_cast<void*>(reply.object));
+        for (u32 i = 0; i < reply.count && i < op::TakeReturned::MOST; ++i)
+            deallocate_unshared(reinterpret_cast<void*>(reply.objects[i]));
     }
 }
 
@@ -173,7 +176,13 @@ bool has_returned() {
 
 void share_collect() {
     if (shares_between_nodes()) settle_what_rang();
-    if (AEP_UNLIKELY(has_returned())) free_returned();
+    free_returned();
+}
+
+void share_collect_at_times(usize bytes) {
+    if (shares_between_nodes()) settle_what_rang();
+    left_until_look -= LOOK_AFTER_BYTES / LOOK_AFTER_CALLS + static_cast<i64>(bytes);
+    if (AEP_UNLIKELY(left_until_look <= 0)) free_returned();
 }
 
 ShareId share_lookup(const char* name) {
@@ -268,7 +277,7 @@ bool seems_open(ShareId id) {
 
 long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Sending& how) {
     if (!takes_part()) return -ENOTCONN;
-    share_collect();
+    share_collect_at_times(bytes);
     const op::Send request{.object = reinterpret_cast<uptr>(p),
                            .to = to,
                            .bytes = bytes,
@@ -300,7 +309,7 @@ long share_reference(void* p, usize bytes) {
 long share_receive(const Wanted& wanted, int timeout_ms, Received& received) {
     if (!takes_part()) return -ENOTCONN;
     if (held_kinds != 0) return -EDEADLK;  // before a message is taken that could not be opened
-    share_collect();
+    share_collect_at_times(0);
     const bool main = wanted.at == 0 || wanted.at == this_client.index;
     const op::Receive request{.from = wanted.from, .at = main ? this_client.index : wanted.at};
     const u32 arrivals = inbox_at(request.at).arrivals.load(std::memory_order_acquire);
@@ -309,6 +318,7 @@ long share_receive(const Wanted& wanted, int timeout_ms, Received& received) {
                      : take_message(request);
     if (AEP_UNLIKELY(reply.status != Status::ok)) {
         long result = error_of(reply.status);
+        if (reply.status == Status::miss) share_collect();  // there is time for it
         if (reply.status == Status::miss && timeout_ms != 0)
             reply = receive_what_comes(request, wanted.while_open, timeout_ms, result);
         if (reply.status == Status::miss && main) lower_share_fd(arrivals);

@@ -50,7 +50,9 @@ struct ShareFacts {
 /// Zeroes: no export.
 ShareFacts share_query(const void* p, bool exactly = false);
 
-/// Frees what others have let go of; cheap when there is nothing.
+/// Frees what others have let go of: cheap when there is nothing.
 void share_collect();
+/// The same, but not each time: by what is done often. `bytes`: that are sent.
+void share_collect_at_times(usize bytes);
 
 }  // namespace aep

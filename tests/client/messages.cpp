@@ -3,6 +3,7 @@
 // Crash rule: fixture.hpp.
 #include "shim/sharing/sharing.hpp"
 
+#include "shim/sharing/group.hpp"
 #include "tests/client/fixture.hpp"
 
 namespace aep::test {
@@ -76,6 +77,71 @@ TEST(Messages, WhatIsNotSentStays) {
         EXPECT_EQ(share_query(p, true).references, 1u);
         EXPECT_EQ(share_drop(p), Dropped::last);
         deallocate_unshared(p);
+    });
+}
+
+/// Blocks of the process's own that come back to it: groups of which the last reference goes, as in a thread that is stopped right
+/// afterwards.
+class ComeBack {
+  public:
+    explicit ComeBack(u32 count) : groups_(count) {
+        for (void*& group : groups_) EXPECT_EQ(group_create(0, group), 0);
+        share_collect();
+    }
+    void begin() const {
+        for (void* group : groups_)
+            perform_in_image(op::Drop{.object = reinterpret_cast<uptr>(group)});
+        EXPECT_TRUE(is_there());
+    }
+    static bool is_there() { return has_returned(share_client(this_client.index)); }
+
+  private:
+    std::vector<void*> groups_;
+};
+
+TEST(Messages, WhatHasComeBackIsTakenManyAtOnce) {
+    in_sender([] {
+        const ComeBack some(2 * op::TakeReturned::MOST + 1);
+        some.begin();
+        EXPECT_EQ(operations_of([] { share_collect(); }), 3u);
+        EXPECT_FALSE(ComeBack::is_there());
+        EXPECT_EQ(operations_of([] { share_collect(); }), 0u);
+    });
+}
+
+TEST(Messages, WhoOnlySendsLooksAtTimesForWhatHasComeBack) {
+    in_sender([] {
+        void* const p = block();
+        ASSERT_EQ(send(p, false), 0);
+        const ComeBack one(1);
+        one.begin();
+        u32 calls = 0;
+        for (; ComeBack::is_there() && calls < 100; ++calls) EXPECT_EQ(send(p, false), 0);
+        EXPECT_GT(calls, 5u);
+        EXPECT_LT(calls, 20u);
+    });
+}
+
+/// So that what is large does not lie about.
+TEST(Messages, WhoSendsMuchLooksEachTime) {
+    in_sender([] {
+        constexpr usize MUCH = 100 * KiB;
+        void* const p = allocate(MUCH);
+        EXPECT_NE(mark_shared(p), 0u);
+        const ComeBack one(1);
+        one.begin();
+        EXPECT_EQ(share_send(share_self(), p, MUCH, 0), 0);
+        EXPECT_FALSE(ComeBack::is_there());
+    });
+}
+
+TEST(Messages, WhoFindsNoMessageLooksForWhatHasComeBack) {
+    in_sender([] {
+        const ComeBack one(1);
+        one.begin();
+        Received received;
+        EXPECT_EQ(share_receive({}, 0, received), -EAGAIN);
+        EXPECT_FALSE(ComeBack::is_there());
     });
 }
 

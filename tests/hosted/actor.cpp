@@ -194,11 +194,13 @@ void Actor::collect() {
         const auto said = self_.ask(op::TakeReturned{});
         if (said.status == Status::miss) return;
         ASSERT_EQ(said.status, Status::ok);
-        const auto own = own_.find(said.object);
-        ASSERT_NE(own, own_.end());
-        EXPECT_TRUE(own->second.state == Own::let_go || own->second.state == Own::extent);
-        EXPECT_EQ(held_.count(said.object), 0u);
-        own->second = {own->second.bytes};
+        for (u32 i = 0; i < said.count; ++i) {
+            const auto own = own_.find(said.objects[i]);
+            ASSERT_NE(own, own_.end());
+            EXPECT_TRUE(own->second.state == Own::let_go || own->second.state == Own::extent);
+            EXPECT_EQ(held_.count(said.objects[i]), 0u);
+            own->second = {own->second.bytes};
+        }
     }
 }
 

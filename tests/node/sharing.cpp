@@ -200,8 +200,11 @@ class Model {
         for (;;) {
             const auto reply = ask(client, op::TakeReturned{});
             if (reply.status != Status::ok) break;
-            ASSERT_EQ(returned_.erase(reply.object), 1u);
-            ASSERT_EQ(objects_[reply.object].owner, client);
+            ASSERT_GT(reply.count, 0u);
+            for (u32 i = 0; i < reply.count; ++i) {
+                ASSERT_EQ(returned_.erase(reply.objects[i]), 1u);
+                ASSERT_EQ(objects_[reply.objects[i]].owner, client);
+            }
         }
         for (const u64 address : returned_) ASSERT_NE(objects_[address].owner, client);
     }
@@ -296,6 +299,20 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
         "on no client's list", [] { inbox_at(FIRST_FURTHER + 5).client = 1; });
     finds(
         "nobody's, but open", [] { inbox_at(FIRST_FURTHER + 5).open = 1; });
+    finds(
+        "it has come back, or is on a list of such",
+        [] {
+            for (u32 i = 1; i <= sharing().exports_used; ++i) {
+                if (export_at(i).state != static_cast<u32>(ExportState::live)) continue;
+                export_at(i).state = static_cast<u32>(ExportState::returned);
+                return;
+            }
+        });
+    finds(
+        "it has come back to another client",
+        [] { share_client(1).taken_back = share_client(2).first_export; });
+    finds(
+        "it sends as another than it is", [] { ++share_client(1).sends_as; });
     finds("quiet moment", [] { slot_at(1).turns.fetch_add(1); });
 }
 

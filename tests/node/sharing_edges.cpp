@@ -334,7 +334,7 @@ TEST(Sharing, ReferencesToSpareAreGivenBack) {
         EXPECT_EQ(ask(1, op::Drop{at}).memory, Memory::kept);
         EXPECT_EQ(ask(2, op::Query{at, true}).references, 1u);
         EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
-        EXPECT_EQ(ask(1, op::TakeReturned{}).object, at);
+        EXPECT_EQ(ask(1, op::TakeReturned{}).objects[0], at);
         EXPECT_EQ(count_shares().exports, 0u);
         EXPECT_EQ(walk(), "");
     });

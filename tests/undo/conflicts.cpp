@@ -76,8 +76,7 @@ std::vector<Step> life(const Pair& p) {
         {"hand over", one, op::SetWriter{.group = group, .writer = p.id(p.other)}},
         {"drop the group", one, op::Drop{.object = group}},
         {"last drop of the group", other, op::Drop{.object = group}},
-        {"take the group", one, op::TakeReturned{}},
-        {"take the extent", one, op::TakeReturned{}},
+        {"take the group and its extent", one, op::TakeReturned{}},
     };
 }
 

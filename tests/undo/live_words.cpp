@@ -66,6 +66,7 @@ void add_client(Words& w, u32 index) {
     add(w, c.objects_held), add(w, c.exports), add(w, c.foreign), add(w, c.groups),
         add(w, c.extents);
     for (const auto& word : c.name_words) add(w, word);
+    add(w, c.taken_back), add(w, c.sends_as);
     add_inbox(w, index);
     u32 steps = sharing().holders_used;
     add_references(w, c.first_reference, steps);

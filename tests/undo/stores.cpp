@@ -76,6 +76,34 @@ void further_inboxes_are_used(Exhaustion& all, u64 a, u64 b) {
     ok({"send to be left", ONE, op::Send{.object = block, .to = id_of(other), .bytes = bytes}});
 }
 
+/// Several at once: of those that come later the first ones have been taken already.
+void many_come_back(Exhaustion& all, u64 a) {
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const u64 first = a + 128 * KiB;
+    const auto come_back = [&](u32 from, u32 end) {
+        for (u32 i = from; i < end; ++i) {
+            const u64 object = first + u64{i} * 64;
+            perform(ONE, op::Send{.object = object, .to = id(2), .bytes = 64, .drop = true});
+            EXPECT_EQ(perform(TWO, op::Receive{}).object, object);
+            perform(TWO, op::Drop{.object = object});
+        }
+    };
+    come_back(0, 3);
+    ok(Step{"take three", ONE, op::TakeReturned{}}.in_parts());
+    constexpr u32 MANY = op::TakeReturned::MOST + 1;
+    come_back(0, MANY);
+    EXPECT_EQ(perform(ONE, op::TakeReturned{}).count, op::TakeReturned::MOST);
+    EXPECT_NE(share_client(1).taken_back, NO_RECORD);
+    come_back(MANY, MANY + 1);
+    ok({"take the one that is left", ONE, op::TakeReturned{}});
+    ok({"take one that has come meanwhile", ONE, op::TakeReturned{}});
+    EXPECT_FALSE(has_returned(share_client(1)));
+    // For who dies with some of either.
+    come_back(0, MANY);
+    EXPECT_EQ(perform(ONE, op::TakeReturned{}).count, op::TakeReturned::MOST);
+    come_back(MANY, MANY + 1);
+}
+
 /// A reference that goes with its message: of what was never sent, one of several, the last one with some to spare and with none, a
 /// group's by its root.
 void references_go_with_messages(Exhaustion& all, u64 a) {
@@ -201,6 +229,7 @@ void all_operations(Exhaustion& all) {
     ok({"extend it", ONE, op::ExtendGroup{.group = group, .extent = a + 8192, .bytes = 4096}});
     ok({"send it", ONE, op::Send{.object = group, .to = id(3)}});
     ok({"receive it", THREE, op::Receive{}});
+    many_come_back(all, a);
     // Who is dead: the one whose objects others have, then the others.
     const auto leave = [&](Caller who) {
         for (Status status = Status::ok; status == Status::ok;)

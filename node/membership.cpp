@@ -205,6 +205,7 @@ u32 Membership::join() {
         era::DirectoryEntry& entry = t.client(node, i);
         entry.claim.store(0);
         entry.id.store(0);
+        entry.attendance.store(0);
         entry.version.store((entry.version.load() + 1) & ~u64{1});  // of whoever died changing it
     }
     t.entry(node).mail.store(t.all_nodes());  // what came to a former life is looked for

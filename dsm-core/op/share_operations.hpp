@@ -139,11 +139,27 @@ struct AddRecords {
     using Reply = Done;            // limit
 };
 
-/// From now on a thread of the client waits for messages that does not look under the lock (the one
-/// behind a descriptor).
+/// What the client's threads wait for that do not look under the lock of its inbox: from now on they are told of it.
 struct Watch {
     static constexpr const char* NAME = "watch";
-    using Reply = Done;  // gone
+    bool messages = true;  // the one behind a descriptor
+    bool peers = false;    // that come and go
+    using Reply = Done;    // gone
+    friend constexpr bool operator==(const Watch&, const Watch&) = default;
+};
+
+/// Since when a client takes part, and how it ceased to.
+struct LookAtPeer {
+    static constexpr const char* NAME = "look_at_peer";
+    u32 client = 0;
+    struct Reply {
+        Status status = Status::ok;  // miss: there is no such one
+        u32 stays = 0;               // Attendance
+        u32 names = 0;               //
+        u32 died = 0;                //
+        ShareId id{};                // of who takes part, or did so last
+        ShareName name{};            // of who takes part
+    };
 };
 
 /// The caller has that further inbox, if nobody has it. Or one that it has, and that is empty, goes on under another id: what is sent to
@@ -287,6 +303,7 @@ struct CountUnknown {
 using ShareOperations =
     OperationList<0x200, Open, Send, Receive, Reference, Drop, Query, TakeReturned, AddRecords,
                   Watch, Settle, Tidy, Leave, FinishAway, MakeGroup, FindGroup, ExtendGroup,
-                  SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox, CloseInbox, LimitInbox>;
+                  SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox, CloseInbox, LimitInbox,
+                  LookAtPeer>;
 
 }  // namespace aep::op

@@ -10,6 +10,7 @@
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/inbox_ops.hpp"
 #include "dsm-core/sharing/lingering.hpp"
+#include "dsm-core/sharing/peers.hpp"
 #include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/taking_part.hpp"
 
@@ -310,14 +311,21 @@ op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o) {
     return {};
 }
 
-op::Watch::Reply perform(Caller caller, const op::Watch&) {
+op::Watch::Reply perform(Caller caller, const op::Watch& o) {
     if (!is_client(caller)) return {.status = Status::gone};
     Turn turn(caller);
     if (!turn.inbox(caller.client)) return {.status = Status::poisoned};
     Inbox& own = share_client(caller.client).inbox;
     if (own.open == 0) return {.status = Status::gone};
-    own.watched = 1;
+    own.watched = (o.messages ? Inbox::MESSAGES_WATCHED : 0) | (o.peers ? Inbox::PEERS_WATCHED : 0);
+    // There may be news of those already.
+    if (o.peers) turn.wake_after(caller.client, Sleep::arrivals);
     return {};
+}
+
+op::LookAtPeer::Reply perform(Caller caller, const op::LookAtPeer& o) {
+    return is_client(caller) ? look_at_peer(caller, o)
+                             : op::LookAtPeer::Reply{.status = Status::gone};
 }
 
 op::OpenInbox::Reply perform(Caller caller, const op::OpenInbox& o) {

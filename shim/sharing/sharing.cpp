@@ -20,6 +20,7 @@
 #include "shim/sharing/kept_mailboxes.hpp"
 #include "shim/sharing/mailboxes.hpp"
 #include "shim/sharing/patience.hpp"
+#include "shim/sharing/peer_table.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/share_mailbox.hpp"
 #include "shim/sharing/share_wait.hpp"
@@ -33,11 +34,6 @@ namespace {
 
 Patience for_messages;
 Patience for_room;
-
-/// When a wait ends that begins at `begin`; 0: never.
-u64 deadline_of(u64 begin, int timeout_ms) {
-    return timeout_ms < 0 ? 0 : begin + static_cast<u64>(timeout_ms) * 1'000'000;
-}
 
 /// What a wait looks at: a word that changes with whatever could help, and how many sleep on it.
 struct Awaited {
@@ -261,16 +257,20 @@ bool seems_open(ShareId id) {
                                                         ShareId while_open, int timeout_ms,
                                                         long& result) {
     Inbox& own = inbox_at(request.at);
+    const bool main = request.at == this_client.index;
     const auto attempt = [&] {
         // Before the look: what it had sent before it went is there, then.
         const bool hopeless = while_open.bits != 0 && !seems_open(while_open);
         op::Receive::Reply reply = take_message(request);
         if (hopeless && reply.status == Status::miss) reply.status = Status::gone;
+        if (main && reply.status == Status::miss && ends_receives()) reply.status = Status::busy;
         return reply;
     };
-    return wait_for({own.arrivals, own.arrival_waiters, Status::miss, for_messages,
-                     shares_between_nodes() ? sent_to : nullptr, context().era_node},
-                    timeout_ms, result, attempt);
+    auto reply = wait_for({own.arrivals, own.arrival_waiters, Status::miss, for_messages,
+                           shares_between_nodes() ? sent_to : nullptr, context().era_node},
+                          timeout_ms, result, attempt);
+    if (reply.status == Status::busy) result = -ENOMSG;
+    return reply;
 }
 
 }  // namespace
@@ -380,6 +380,7 @@ void forget_sharing() {
     shared_blocks.store(nullptr, std::memory_order_relaxed);
     sharing_open.store(false, std::memory_order_relaxed);
     forget_share_fd();
+    forget_peers();
     forget_kept_mailboxes();
     forget_guests();
     forget_groups();

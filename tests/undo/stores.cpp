@@ -146,7 +146,8 @@ void all_operations(Exhaustion& all) {
     ok({"open under another name", TWO, named("two")});
     EXPECT_EQ(all.run({"open", THREE, named("one")}), Status::exists);
     ok({"add records", ONE, op::AddRecords{.exports = 900, .holders = 901}});
-    ok({"watch", TWO, op::Watch{}});
+    ok({"watch", TWO, op::Watch{.peers = true}});
+    ok({"look at a peer", ONE, op::LookAtPeer{.client = 2}});
     ok({"first send", ONE, op::Send{.object = a, .to = id(2), .bytes = 64}});
     ok({"second send", ONE, op::Send{.object = a, .to = id(2), .bytes = 64}});
     ok({"send of a large object", ONE, op::Send{.object = large, .to = id(2), .bytes = bytes}});

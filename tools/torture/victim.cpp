@@ -182,6 +182,15 @@ void use_a_mailbox(const Block& block, Random& random) {
     if (random.below(4) != 0 && dsm_mailbox_close(mailbox) != 0) die("a mailbox cannot be closed");
 }
 
+/// Is told who comes and goes, which is somebody all the time.
+void follow_peers(Random& random) {
+    if (random.below(8) == 0) dsm_watch_peers(random.below(8) != 0 ? DSM_WATCH : 0);
+    dsm_event event{};
+    while (dsm_next_event(&event, sizeof event, 0) == 0)
+        if (event.kind < DSM_PEER_CAME || event.kind > DSM_PEER_RENAMED || event.peer == dsm_self())
+            die("an event that cannot be");
+}
+
 /// Makes a group of several parts, whose root others read and drop as any object.
 void share_group(Random& random) {
     dsm_group* group = dsm_group_create(random.below(2) * 10'000);
@@ -266,6 +275,7 @@ void one_step(Block& block, Random& random) {
         case 2:
             if (random.below(20) == 0) share_group(random);
             if (random.below(20) == 0) use_a_mailbox(block, random);
+            if (random.below(100) == 0) follow_peers(random);
             if (random.below(20) == 0)
                 aep::torture::send_shipment(random.next(), {some_peer(random), some_peer(random)});
             share(block, random);

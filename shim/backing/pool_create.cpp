@@ -121,6 +121,9 @@ bool make_all_present(const char* path, int fd, usize bytes) {
     return true;
 }
 
+/// After a power cut a file is what it is now, with the name that it has now: file systems with a journal write both down at once.
+void write_down(int fd) { sys::call(__NR_fsync, fd); }
+
 /// Fills the open, nameless or temporary file. False after a message.
 bool fill(const char* path, int fd, const PoolPlan& plan) {
     const usize bytes = plan.bytes;
@@ -141,7 +144,7 @@ bool fill(const char* path, int fd, const PoolPlan& plan) {
                                   create_on_device(path, fd, {bytes, OS_PAGE_SIZE, true}, plan)
                             : write_tables(path, fd, plan) && file_system_fits(path, fd, bytes);
     if (!filled) return false;
-    sys::call(__NR_fsync, fd);  // after a power cut the name must not lead to an empty file
+    write_down(fd);  // the name must not lead to an empty file
     AEP_POOL_CRASH_POINT("create: header written");
     return true;
 }
@@ -182,6 +185,7 @@ Created create_nameless(const char* path, const char* directory, const PoolPlan&
             created = Created::yes;
         else
             created = Created::not_possible_here;
+        write_down(fd);
     }
     sys::close(fd);
     return created;
@@ -219,6 +223,7 @@ bool create_named(const char* path, const PoolPlan& plan) {
             say(path, "rename", named);
             created = false;
         }
+        write_down(fd);
     }
     sys::unlink(temporary);  // gone already if it was renamed
     if (fd >= 0) sys::close(fd);

@@ -313,6 +313,7 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
         [] { share_client(1).taken_back = share_client(2).first_export; });
     finds(
         "it sends as another than it is", [] { ++share_client(1).sends_as; });
+    finds(
         "who follows its peers is told otherwise of it", [] { ++attendance_of(2).stays; });
     finds("quiet moment", [] { slot_at(1).turns.fetch_add(1); });
 }

@@ -51,10 +51,11 @@ FOLDERS = {
     "tools/daemon": [*CORE, *PROVIDER, "tools/corosync", "aep-lib/completer", "shim/sys", "shim/context", "node"],
     "tools/torture": [*CORE, "include/*"],
     "bench/flat/*": CORE,
-    "bench/*": [*CORE, *CLIENT, "node", "include/*", "apps/*", "bench/flat/*"],
+    "bench/lightning/*": ["apps/*"],
+    "bench/*": [*CORE, *CLIENT, "node", "include/*", "apps/*", "bench/flat/*", "bench/lightning/*"],
     "examples/*": ["include/*"],
     "tests/*": [*CORE, "dsm-core", *PROVIDER, "aep-lib/completer", *CLIENT, "preload", "node", "include/*",
-                "tools/cli", "tools/daemon", "tools/torture", "bench/flat/*"],
+                "tools/cli", "tools/daemon", "tools/torture", "bench/flat/*", "bench/lightning/*"],
 }
 # dsm-core also becomes the freestanding image: nothing but headers that need no libc behind them.
 FREESTANDING = set(

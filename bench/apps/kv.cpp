@@ -4,7 +4,7 @@
 #include "apps/kv/kv.hpp"
 #include "apps/kv/shared_store.hpp"
 #include "bench/apps/flat.hpp"
-#include "bench/apps/lightning.hpp"
+#include "bench/lightning/store.hpp"
 
 int main(int count, char** words) {
     using namespace aep::apps;

@@ -172,8 +172,8 @@ struct alignas(u64) ClientName {
 struct alignas(CACHE_LINE) DirectoryEntry {
     Word id;  // as the layers above name clients; 0: nobody
     ClientName name;
-    Word claim;     // not 0: whether it may have the name is being found out
-    Word version;   // odd while the others change
+    Word claim;       // not 0: whether it may have the name is being found out
+    Word version;     // odd while the others change
     Word attendance;  // since when it is there (sharing/peers.hpp); as the layers above write it
 };
 static_assert(sizeof(DirectoryEntry) == CACHE_LINE);

@@ -2,7 +2,7 @@
 //          no straw man, and no fewer.
 // Who calls it: ctest.
 // Crash rule: no state.
-#include "bench/apps/lightning.hpp"
+#include "bench/lightning/store.hpp"
 
 #include <gtest/gtest.h>
 

@@ -386,29 +386,6 @@ TEST(Groups, TheWalkFindsWhatIsPlanted) {
     finds("its writer does not hold it", [](Export& g) { g.writer = 3; });
 }
 
-/// Each is a change of its own: all of them together would be more than the log of changes has room for.
-TEST(Groups, ManyLargeOnesCanBeLeftAtOnce) {
-    with_tables([](Host&) {
-        constexpr u32 MANY = 8;
-        constexpr u64 SMALL = 64;
-        perform(1, op::ClaimChunks{.count = 1});
-        client_at(1).generation = 7;
-        ask(1, op::Open{});
-        u64 at = chunk_address(ChunkIndex{first_chunk_of(1)});
-        for (u32 i = 0; i < MANY; ++i) {
-            const u64 group = at;
-            ASSERT_EQ(ask(1, op::MakeGroup{group, SMALL}).status, Status::ok);
-            for (u32 n = 0; n < MAX_EXTENTS; ++n)
-                ASSERT_EQ(ask(1, op::ExtendGroup{group, at += SMALL, SMALL}).status, Status::ok);
-            at += SMALL;
-        }
-        while (ask(1, op::Leave{}).status == Status::ok) continue;
-        EXPECT_EQ(count_shares().groups + count_shares().extents, 0u);
-        EXPECT_EQ(count_shares().exports, 0u);
-        EXPECT_EQ(walk(), "");
-    });
-}
-
 /// As of a group that other nodes hold still, and nobody here.
 TEST(Groups, WhatNobodyHoldsIsNotWritten) {
     with_tables([](Host&) {

@@ -354,5 +354,44 @@ TEST(Sharing, AFillOfTheLogReachesNoFurtherThanTheCounts) {
     });
 }
 
+/// Clients 1 and 2 take part; memory of the first one.
+u64 begin() {
+    for (const u32 client : {1u, 2u}) {
+        perform(client, op::ClaimChunks{.count = 1});
+        ++client_at(client).generation;
+        EXPECT_EQ(ask(client, op::Open{}).status, Status::ok);
+    }
+    return chunk_address(ChunkIndex{first_chunk_of(1)});
+}
+
+/// An operation between nodes has it in its hands: the object goes with that, not with its last reference here.
+TEST(Sharing, WhatIsPinnedIsNotFreed) {
+    with_tables([](Host&) {
+        const u64 at = begin();
+        ASSERT_EQ(ask(1, op::Reference{at, 64}).status, Status::ok);
+        export_at(find_export(at)).pins = 1;
+        EXPECT_EQ(ask(1, op::Drop{at}).status, Status::ok);
+        const auto last = ask(1, op::Drop{at});
+        EXPECT_EQ(last.status, Status::ok);
+        EXPECT_EQ(last.memory, Memory::kept);
+        EXPECT_NE(find_export(at), NO_RECORD);
+        EXPECT_EQ(count_shares().exports, 1u);
+    });
+}
+
+/// Nor given back to its owner, by whoever has the last reference.
+TEST(Sharing, WhatIsPinnedIsNotGivenBack) {
+    with_tables([](Host&) {
+        const u64 at = begin();
+        ASSERT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
+        ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        ASSERT_EQ(ask(1, op::Drop{at}).status, Status::ok);
+        export_at(find_export(at)).pins = 1;
+        EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::TakeReturned{}).status, Status::miss);
+        EXPECT_NE(find_export(at), NO_RECORD);
+    });
+}
+
 }  // namespace
 }  // namespace aep

@@ -1,7 +1,7 @@
 // Purpose: a store by the rule of Lightning (Zhuo et al., VLDB '22), written afresh as a baseline of our own: objects by number in a
 //          table in shared memory, one lock for all of them, and an undo log of each client, into which every word goes before
 //          it is changed, with a fence behind each.
-// Who calls it: kv.cpp; tests/flat/lightning.cpp holds it to the count of logged words below.
+// Who calls it: bench/apps/kv.cpp; tests/flat/lightning.cpp holds it to the count of logged words below.
 // Crash rule: a client that is killed leaves its log, from which a monitor would undo its operation with all others stopped;
 //             here nobody does, the team ends.
 //

@@ -168,7 +168,7 @@ class Walk {
         wrong(named("client", index), "it sends as another than it is", c.sends_as.load(),
               c.takes_part() ? u64{c.inbox.generation.load()} + 1 : 0);
         wrong(named("client", index), "who follows its peers is told otherwise of it",
-              attendance_of(index).stays % 2, c.takes_part());
+              attendance_of(index).stays.load() % 2, c.takes_part());
         if (!c.takes_part()) {
             const bool left = has_shares(c);
             // A dead client that is being taken back may still have some.

@@ -39,6 +39,7 @@ class Walk {
         free_exports_.assign(exports_ + 1, false);
         free_holders_.assign(holders_ + 1, false);
         of_owners_.assign(exports_ + 1, false);
+        returned_.assign(exports_ + 1, false);
         for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
         further_inboxes_of_nobody();
         for (u32 i = 1; i <= exports_ && !over(); ++i) {
@@ -50,6 +51,8 @@ class Walk {
             const ExportFields e = copied<ExportFields>(export_at(i));
             if (is(e, ExportState::free)) continue;
             if (is(e, ExportState::root) || is(e, ExportState::extent)) part(i, e);
+            wrong(named("export", i), "it has come back, or is on a list of such", returned_[i],
+                  is(e, ExportState::returned));
             if (is(e, ExportState::root)) continue;
             ++live;
             orphans += e.owner == 0;
@@ -162,6 +165,10 @@ class Walk {
 
     void client(u32 index) {
         const ShareClient& c = share_client(index);
+        wrong(named("client", index), "it sends as another than it is", c.sends_as.load(),
+              c.takes_part() ? u64{c.inbox.generation.load()} + 1 : 0);
+        wrong(named("client", index), "who follows its peers is told otherwise of it",
+              attendance_of(index).stays.load() % 2, c.takes_part());
         if (!c.takes_part()) {
             const bool left = has_shares(c);
             // A dead client that is being taken back may still have some.
@@ -196,6 +203,18 @@ class Walk {
             ++owned_;
         }
         wrong(where, "the count of its exports is wrong", c.exports.load(), owned_ - owned_before);
+        returned(index, c.taken_back.load());
+        returned(index, c.inbox.first_returned.load());
+    }
+
+    /// Objects that have come back, from that one on.
+    void returned(u32 client, u32 first) {
+        const std::string where = named("client", client);
+        for (u32 at = first; at != NO_RECORD && !over() && come_by(where, at, returned_);) {
+            const ExportFields e = copied<ExportFields>(export_at(at));
+            wrong(named("export", at), "it has come back to another client", e.owner, client);
+            at = e.next_returned;
+        }
     }
 
     void inbox(u32 number) {
@@ -359,7 +378,7 @@ class Walk {
     u32 exports_ = 0, holders_ = 0;
     u64 held_ = 0, owned_ = 0, groups_ = 0, extents_ = 0;
     std::vector<u64> counted_, in_chunk_;
-    std::vector<bool> of_clients_, of_owners_;  // see come_by()
+    std::vector<bool> of_clients_, of_owners_, returned_;  // see come_by()
     std::vector<bool> free_exports_, free_holders_;
     std::vector<bool> written_;  // groups whose writer holds them
     std::vector<u64> parts_;     // extents and roots: how many groups have them

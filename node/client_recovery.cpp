@@ -66,7 +66,9 @@ bool ClientRecovery::finish_slots(u32 client) {
 bool ClientRecovery::leave_sharing(u32 client) {
     const ShareClient& c = share_client(client);
     // A name that it died in the claim of is others' again when it has left.
-    const auto takes_part = [&] { return c.takes_part() || is_claiming(client); };
+    const auto takes_part = [&] {
+        return c.takes_part() || c.sends_as.load() != 0 || is_claiming(client);
+    };
     // A client that lives could write into the reply for ever.
     const u64 end = monotonic_ns() + LONGEST_LEAVE_NS;
     op::Leave::Reply reply;

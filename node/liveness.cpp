@@ -10,16 +10,10 @@
 #include "node/believed.hpp"
 #include "node/file_lock.hpp"
 #include "shim/backing/node_lock.hpp"
-#include "shim/backing/pool_create.hpp"
 #include "shim/sys/proc_file.hpp"
 
 namespace aep {
 namespace {
-
-/// Whether what a descriptor leads to may be other machines' memory, too.
-bool may_be_others(const PoolFile& file, int fd) {
-    return file.memory == PoolMemory::device || is_dax_file(fd);
-}
 
 u64 read_machine_id() {
     constexpr size_t DIGITS = 32;
@@ -41,7 +35,7 @@ Liveness::Liveness(const PoolHere& pool, int pool_fd, const era::Tables& tables,
       own_(own),
       kind_(kind),
       engine_(engine),
-      of_one_system_(!may_be_others(pool.file, pool_fd)),
+      of_one_system_(pool.file.memory != PoolMemory::device),
       machine_(read_machine_id()),
       signs_(pool.file.superblock.era.nodes) {
     read_boot_id(boot_id_);

@@ -77,7 +77,7 @@ void Membership::note(const era::Damage& damage) {
 
 template <class F>
 auto Membership::with_memory(F&& f) {
-    return era::with_memory(options_.caches, std::forward<F>(f));
+    return era::with_memory(*options_.caches, std::forward<F>(f));
 }
 
 /// Stores to what nodes share never fail: what this node writes is made present.
@@ -205,6 +205,7 @@ u32 Membership::join() {
         era::DirectoryEntry& entry = t.client(node, i);
         entry.claim.store(0);
         entry.id.store(0);
+        entry.attendance.store(0);
         entry.version.store((entry.version.load() + 1) & ~u64{1});  // of whoever died changing it
     }
     t.entry(node).mail.store(t.all_nodes());  // what came to a former life is looked for

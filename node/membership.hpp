@@ -5,6 +5,7 @@
 //             yet: the next one that looks finds that and goes on. Nothing is kept elsewhere.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct MembershipOptions {
     u32 node = era::NO_NODE;  // which of the pool's nodes; NO_NODE: none
     MembershipKind kind = MembershipKind::automatic;
     MembershipEngine* engine = nullptr;  // with MembershipKind::engine; outlives the host
-    era::PoolCaches caches = era::PoolCaches::coherent;
+    /// How lines of the pool reach it; a member of a pool has one (write_back.hpp).
+    std::optional<era::PoolCaches> caches;
 };
 
 class Membership {

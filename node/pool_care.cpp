@@ -5,7 +5,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +23,7 @@
 #include "node/pool_terms.hpp"
 #include "node/unique_fd.hpp"
 #include "shim/backing/node_lock.hpp"
+#include "shim/backing/pool_device.hpp"
 #include "shim/backing/pool_grow.hpp"
 #include "shim/sys/careful.hpp"
 #include "shim/sys/mapping.hpp"
@@ -114,12 +118,39 @@ void clear_device(const OpenPool& pool, u64 all, const std::function<void(u64, u
     progress(all, all);
 }
 
+/// Whether what has that name may become a pool where it is: memory that somebody else has set aside.
+bool is_set_aside(const std::string& path, const struct stat& st) {
+    if (S_ISCHR(st.st_mode)) return true;
+    if (!S_ISREG(st.st_mode)) return false;
+    const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    return fd && is_dax_file(fd.get());
+}
+
+/// Of a device by the bus that it is on, of a file by what its file system lies on.
+Persistence persistence_of(int fd) {
+    struct stat st {};
+    struct statfs fs {};
+    if (fstat(fd, &st) != 0 || fstatfs(fd, &fs) != 0) return Persistence::unknown;
+    if (!S_ISCHR(st.st_mode)) {
+        const auto type = static_cast<u64>(fs.f_type);
+        if (type == TMPFS_MAGIC || type == HUGETLBFS_MAGIC) return Persistence::none;
+        return major(st.st_dev) != 0 ? Persistence::kept : Persistence::unknown;
+    }
+    char real[PATH_MAX];
+    const std::string link =
+        fmt::format("/sys/dev/char/{}:{}", major(st.st_rdev), minor(st.st_rdev));
+    if (realpath(link.c_str(), real) == nullptr) return Persistence::unknown;
+    // Persistent memory is on the bus of NVDIMMs, whatever it is attached by.
+    return std::string(real).find("/ndbus") != std::string::npos ? Persistence::kept
+                                                                 : Persistence::none;
+}
+
 }  // namespace
 
 void make_pool(const std::string& path, const PoolPlan& plan) {
     struct stat st {};
     const bool there = lstat(path.c_str(), &st) == 0;
-    if (there && !S_ISCHR(st.st_mode)) {
+    if (there && !is_set_aside(path, st)) {
         throw NodeError(EEXIST, fmt::format("pool {}: something of that name is there already; aep "
                                             "pool info tells whether it is a pool",
                                             path));
@@ -147,6 +178,7 @@ PoolFacts look_at_pool(const std::string& path) {
     const Superblock& s = pool.file.superblock;
     PoolFacts facts{.path = pool.file.path,
                     .memory = pool.file.memory,
+                    .persistence = persistence_of(pool.fd.get()),
                     .room_bytes = s.room_bytes,
                     .shape = s.era,
                     .terms = s.terms,

@@ -1,6 +1,6 @@
 // Purpose: pools as things that people make, look at, make larger and remove, with no context of their own: aep pool.
 // Who calls it: cli/pool.cpp.
-// Crash rule: making: pool_create.hpp, pool_device.hpp. Growing: pool_grow.hpp. Removing: a file goes at once; a device that is cleared in part is no
+// Crash rule: making: pool_create.hpp, pool_device.hpp. Growing: pool_grow.hpp. Removing: a file goes at once; a device (or a file on DAX) that is cleared in part is no
 //             pool any more, and clearing it again ends that.
 #pragma once
 
@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "shim/backing/pool_create.hpp"
 #include "shim/backing/pool_file.hpp"
 
 namespace aep {
@@ -23,10 +22,18 @@ struct PoolMemberFacts {
     u64 bytes = 0;  // of chunks
 };
 
+/// Whether what is in a pool's memory is there after a power cut of all that it lies in.
+enum class Persistence : u8 {
+    unknown,
+    none,  // tmpfs, hugetlbfs, a device of memory
+    kept,  // persistent memory, a disk
+};
+
 /// What can be seen of a pool from outside.
 struct PoolFacts {
     std::string path;
     PoolMemory memory = PoolMemory::file;
+    Persistence persistence = Persistence::unknown;
     u64 bytes = 0;        // of file or device, as far as the pool goes by now
     u64 room_bytes = 0;   // that it may grow to
     u64 present = 0;      // of them that have memory behind them
@@ -54,7 +61,7 @@ PoolFacts look_at_pool(const std::string& path);
 /// why). See grow_pool_file.
 void grow_pool(const std::string& path, u64 bytes, bool more);
 
-/// Removes a file, or clears a device, which takes as long as writing all of it: `progress(done, all)` is told now and then.
+/// Removes a file, or clears a device or a file on DAX, which takes as long as writing all of it: `progress(done, all)` is told now and then.
 /// Throws NodeError (EBUSY: in use, unless `force`; who uses it goes on with what he has mapped).
 void destroy_pool(const std::string& path, bool force,
                   const std::function<void(u64 done, u64 all)>& progress);

@@ -10,6 +10,7 @@
 
 #include "node/context_state.hpp"
 #include "node/node_error.hpp"
+#include "node/write_back.hpp"
 
 namespace aep {
 
@@ -25,8 +26,9 @@ void PoolMember::enter() {
                                             "--max-clients",
                                             name_, most - 1));
     }
+    if (!options_.caches) options_.caches = usual_caches(pool_.file());
     become();
-    h.pool_caches.store(static_cast<u32>(options_.caches));
+    h.pool_caches.store(static_cast<u32>(*options_.caches));
     h.era_generation.store(membership_->join());
     pool_.reclaim_as(PoolNodeWord::reclaimer(membership_->node(), membership_->generation()));
 }

@@ -98,7 +98,7 @@ AEP_EXPORT int dsm_free(void* object) noexcept {
     if (object == nullptr) return 0;
     if (may_be_shared(object)) {
         const Dropped dropped = share_drop(object);
-        share_collect();
+        share_collect_at_times(0);
         if (dropped == Dropped::kept) return 0;
         if (dropped == Dropped::not_held) return errno_result(-EINVAL);
         if (dropped == Dropped::last) {

@@ -23,9 +23,9 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
             return "a signal handler ran while it waited";
         case EINVAL:
             return "a bad argument: not the start of a live object that this process allocated or "
-                   "received, a name that is empty or longer than 31 bytes, or no open mailbox of "
+                   "received, a name that is empty or longer than 31 bytes, no open mailbox of "
                    "this "
-                   "process";
+                   "process, or peers that it does not watch";
         case EMFILE:
         case ENFILE:
             return "no file descriptor is left";
@@ -34,6 +34,8 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case ENETUNREACH:
             return "this node has no quorum: nothing goes to other nodes or comes from them until "
                    "it has";
+        case ENOMSG:
+            return "no message, but there may be an event of peers";
         case ENOENT:
             return "no living client has that name, or the group has no root";
         case ENOMEM:

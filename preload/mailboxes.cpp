@@ -49,14 +49,11 @@ AEP_EXPORT void* dsm_call(dsm_id to, void* object, const struct dsm_label* label
         errno = EINVAL;
         return nullptr;
     }
-    bool sent = false;
     Received received;
     const int result = with_object(object, [&](usize bytes) {
-        return share_call({to}, object, bytes, timeout_ms, said, sent, received);
+        return share_call({to}, object, bytes, timeout_ms,
+                          {.label = said, .drop = (flags & DSM_DROP) != 0}, received);
     });
-    const int error = errno;
-    if (sent && (flags & DSM_DROP) != 0) dsm_free(object);
-    errno = error;
     if (result != 0) return nullptr;
     tell(received, answer, size);
     return received.object;

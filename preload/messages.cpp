@@ -24,14 +24,12 @@ int send_as(ShareId mailbox, ShareId to, void* object, const struct dsm_label* l
             int timeout_ms, unsigned flags) {
     Label said;
     if (!read_label(label, flags, said)) return errno_result(-EINVAL);
-    const int sent = with_object(object, [&](usize bytes) -> long {
+    return with_object(object, [&](usize bytes) -> long {
         const u32 as = own_inbox(mailbox);
         if (as == 0) return -EINVAL;
-        return share_send(to, object, bytes, timeout_ms, said, as);
+        return share_send(to, object, bytes, timeout_ms,
+                          {.label = said, .as = as, .drop = (flags & DSM_DROP) != 0});
     });
-    if (sent != 0 || (flags & DSM_DROP) == 0) return sent;
-    dsm_free(object);  // the reference that the send has just found
-    return 0;
 }
 
 void* receive_at(ShareId mailbox, ShareId from, int timeout_ms, struct dsm_message* message,

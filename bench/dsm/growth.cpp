@@ -1,6 +1,6 @@
 // Purpose: what sharing costs by numbers: a message by how many receive the same object, a death by how much the dead client
 //          and others hold.
-// Who calls it: bench/growth.py, with our library preloaded and a context to join.
+// Who calls it: bench/growth.py and bench/scale.py, with our library preloaded and a context to join.
 // Crash rule: a measuring program; its children end with it.
 //
 //   aep_bench_growth broadcast RECEIVERS MESSAGES   one object, so many times to each of so many clients; prints, of processor time,
@@ -8,6 +8,8 @@
 //     receive_ns   of one receive and its drop; the mean of all receivers
 //   aep_bench_growth hold OBJECTS OTHERS            one client is sent so many objects and another one so many others; prints the
 //                                                    first one's process when both hold theirs, and waits to be ended
+//   aep_bench_growth take NAME OBJECTS              is sent so many objects by that name, says so, and waits to be ended; and
+//   aep_bench_growth give NAME OBJECTS              sends them, keeps them, says so, and waits
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -113,6 +115,32 @@ void hold(unsigned objects, unsigned others) {
     for (;;) pause();
 }
 
+[[noreturn]] void wait_to_be_ended() {
+    std::puts("done");
+    std::fflush(stdout);
+    for (;;) pause();
+}
+
+void take(const char* name, unsigned objects) {
+    expect(dsm_attach(name) == 0, "cannot take part in sharing");
+    std::puts("here");
+    std::fflush(stdout);
+    for (unsigned i = 0; i < objects; ++i)
+        expect(dsm_recv(DSM_ANY, -1, nullptr) != nullptr, "a message is lost");
+    wait_to_be_ended();
+}
+
+void give(const char* name, unsigned objects) {
+    expect(dsm_attach(nullptr) == 0, "cannot take part in sharing");
+    const dsm_id to = dsm_lookup_wait(name, 10'000);
+    expect(to > 0, "nobody of that name");
+    for (unsigned i = 0; i < objects; ++i) {
+        void* const object = dsm_malloc(64);
+        expect(object != nullptr && dsm_send_wait(to, object, -1) == 0, "a send failed");
+    }
+    wait_to_be_ended();
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -125,9 +153,15 @@ int main(int count, char** arguments) {
         broadcast(number(2), number(3));
     } else if (what == "hold") {
         hold(number(2), number(3));
+    } else if (what == "take") {
+        take(arguments[2], number(3));
+    } else if (what == "give") {
+        give(arguments[2], number(3));
     } else {
-        std::fputs("usage: aep_bench_growth broadcast RECEIVERS MESSAGES | hold OBJECTS OTHERS\n",
-                   stderr);
+        std::fputs(
+            "usage: aep_bench_growth broadcast RECEIVERS MESSAGES | hold OBJECTS OTHERS | take "
+            "NAME OBJECTS | give NAME OBJECTS\n",
+            stderr);
         return 2;
     }
     return 0;

@@ -104,6 +104,7 @@ struct NodeEntry {
     Word waiting;  // hint, in the first entry for all: bit i: node i waits for objects of its own
     // That it is to leave the pool (node/draining.hpp), and what keeps it, as its daemon says.
     Word leaving, clients_left, objects_left;
+    Word announced;  // changes when what its directory says has changed
     // Who it is: for judging whether it lives, and for people. Of `generation`, else of nobody.
     alignas(CACHE_LINE) Word generation;
     Word pool_entry;       // in the pool's node table
@@ -171,9 +172,9 @@ struct alignas(u64) ClientName {
 struct alignas(CACHE_LINE) DirectoryEntry {
     Word id;  // as the layers above name clients; 0: nobody
     ClientName name;
-    Word claim;    // not 0: whether it may have the name is being found out
-    Word version;  // odd while the others change
-    u64 reserved;
+    Word claim;       // not 0: whether it may have the name is being found out
+    Word version;     // odd while the others change
+    Word attendance;  // since when it is there (sharing/peers.hpp); as the layers above write it
 };
 static_assert(sizeof(DirectoryEntry) == CACHE_LINE);
 

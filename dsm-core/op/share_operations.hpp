@@ -55,7 +55,7 @@ struct Open {
     friend constexpr bool operator==(const Open&, const Open&) = default;
 };
 
-/// Lays a reference down in an inbox. The caller keeps its own.
+/// Lays a reference down in an inbox: one more, or the caller's own.
 struct Send {
     static constexpr const char* NAME = "send";
     uptr object = 0;
@@ -63,8 +63,13 @@ struct Send {
     u64 bytes = 0;  // of the object, if it is the caller's own memory
     Label label{};
     u32 as = 0;  // further inbox of the caller's that answers are to come to; 0: its main one
-    using Reply = Done;  // gone: no such inbox, or it is not open; full; not_held;
-                         // need_records; limit
+    bool drop = false;  // the message's reference is the caller's: it has one less afterwards
+    struct Reply {
+        Status status = Status::ok;    // gone: no such inbox, or it is not open; full; not_held;
+                                       // need_records; limit
+        Memory memory = Memory::kept;  // as Drop's: of what went to another node nobody may need it
+        uptr left_group = 0;           // as Drop's
+    };
     friend constexpr bool operator==(const Send&, const Send&) = default;
 };
 
@@ -116,12 +121,14 @@ struct Query {
     };
 };
 
-/// Takes an object of the caller's that nobody refers to any more: to be freed by it.
+/// Takes objects of the caller's that nobody refers to any more, as many as fit into an answer: to be freed by it.
 struct TakeReturned {
     static constexpr const char* NAME = "take_returned";
+    static constexpr u32 MOST = 15;
     struct Reply {
-        Status status = Status::ok;  // miss: none
-        uptr object = 0;
+        Status status = Status::ok;  // miss: none; ok: there may be more
+        u32 count = 0;
+        uptr objects[MOST] = {};
     };
 };
 
@@ -132,11 +139,27 @@ struct AddRecords {
     using Reply = Done;            // limit
 };
 
-/// From now on a thread of the client waits for messages that does not look under the lock (the one
-/// behind a descriptor).
+/// What the client's threads wait for that do not look under the lock of its inbox: from now on they are told of it.
 struct Watch {
     static constexpr const char* NAME = "watch";
-    using Reply = Done;  // gone
+    bool messages = true;  // the one behind a descriptor
+    bool peers = false;    // that come and go
+    using Reply = Done;    // gone
+    friend constexpr bool operator==(const Watch&, const Watch&) = default;
+};
+
+/// Since when a client takes part, and how it ceased to.
+struct LookAtPeer {
+    static constexpr const char* NAME = "look_at_peer";
+    u32 client = 0;
+    struct Reply {
+        Status status = Status::ok;  // miss: there is no such one
+        u32 stays = 0;               // Attendance
+        u32 names = 0;               //
+        u32 died = 0;                //
+        ShareId id{};                // of who takes part, or did so last
+        ShareName name{};            // of who takes part
+    };
 };
 
 /// The caller has that further inbox, if nobody has it. Or one that it has, and that is empty, goes on under another id: what is sent to
@@ -280,6 +303,7 @@ struct CountUnknown {
 using ShareOperations =
     OperationList<0x200, Open, Send, Receive, Reference, Drop, Query, TakeReturned, AddRecords,
                   Watch, Settle, Tidy, Leave, FinishAway, MakeGroup, FindGroup, ExtendGroup,
-                  SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox, CloseInbox, LimitInbox>;
+                  SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox, CloseInbox, LimitInbox,
+                  LookAtPeer>;
 
 }  // namespace aep::op

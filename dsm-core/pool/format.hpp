@@ -24,7 +24,7 @@
 namespace aep {
 
 inline constexpr u64 POOL_MAGIC = 0x004c'4f4f'5050'4541;  // "AEPPOOL\0"
-inline constexpr u32 POOL_VERSION = 5;
+inline constexpr u32 POOL_VERSION = 6;
 inline constexpr usize SUPERBLOCK_BYTES = 4 * KiB;
 
 /// How much of everything the nodes that share objects have; dsm-core/era lays it out. All zero:

@@ -271,22 +271,24 @@ bool end_receive(Caller caller, u32 at, const era::Tables& t, const era::RemoteM
     reply.status = Status::poisoned;
     Turn turn(caller);
     LockList locks;
-    if (begun.first && taken) add_locks_to_learn(facts, locks);
+    const u32 index = begun.pin.index();
+    // Who should have learned it before may have died, and its home's memory been given up just then.
+    const bool learns = taken && export_at(index).address == 0;
+    if (learns) add_locks_to_learn(facts, locks);
     locks.add_inbox(at);
     Status supplied = Status::ok;
     const auto supply_anew = [&] {
         supplied = supply(turn, caller.client, 1, true);
         return supplied != Status::poisoned;
     };
-    if (!begun.pin.lock(turn, locks, supply_anew)) return true;
-    const u32 index = begun.pin.index();
-    if (begun.first && taken) {
-        export_at(index).node_ref = NodeRef::held;
-        // A group's root takes a record.
-        if (supplied == Status::ok || facts.head == 0) learn(caller.client, facts, index);
-    } else if (begun.first && !forget_number(turn, index)) {
-        return true;
+    for (;; turn.let_go(), __builtin_ia32_pause()) {
+        if (!begun.pin.lock(turn, locks, supply_anew)) return true;
+        if (!learns || !is_being_given_up(facts)) break;
     }
+    if (begun.first && !taken && !forget_number(turn, index)) return true;
+    if (begun.first && taken) export_at(index).node_ref = NodeRef::held;
+    // A group's root takes a record.
+    if (learns && (supplied == Status::ok || facts.head == 0)) learn(caller.client, facts, index);
     if (taken)
         reply = take_over(caller.client, at, w, index, supplied == Status::ok);
     else

@@ -23,7 +23,14 @@ struct Listed {
     u64 id = 0;
     bool claiming = false;
     ClientName name{};
+    u64 attendance = 0;
 };
+
+/// A client's attendance in a word: stays (32 bits) | names (31) | whether it died.
+u64 attendance_word(u32 client) {
+    const Attendance& s = attendance_of(client);
+    return u64{s.stays} | (u64{s.names} & 0x7fff'ffff) << 32 | u64{s.died & 1} << 63;
+}
 
 /// False: it is being changed, or its client died changing it.
 template <class Memory>
@@ -33,6 +40,7 @@ bool see_entry(Memory& m, const era::DirectoryEntry& entry, Listed& listed) {
     listed.claiming = m.load(entry.claim) != 0;
     listed.id = m.load(entry.id);
     listed.name = copied(entry.name);
+    listed.attendance = m.load(entry.attendance);
     // acquire: the version is looked at again after all that.
     std::atomic_thread_fence(std::memory_order_acquire);
     return version % 2 == 0 && m.load(entry.version) == version;
@@ -182,12 +190,35 @@ void announce(u32 client) {
                 put_copy(entry.name, c.name());
                 memory.store(entry.id, id_of(client).bits);  // release: after the name
             }
+            memory.store(entry.attendance, attendance_word(client));
             memory.store(entry.claim, 0);  // after the id
         }
+        // After the change, for those who go by it.
+        era::Word& changes = t.entry(context().era_node).announced;
+        memory.store(changes, memory.load(changes) + 1);
         memory.flush(entry.id);
+        memory.flush(changes);
         memory.fence();
         return 0;
     });
+}
+
+NodeSigns signs_of(const era::Tables& t, u32 node) {
+    const era::NodeWord word{t.node(node).load()};
+    if (word.state() != era::NodeState::live) return {};
+    return {word.generation(), t.entry(node).announced.load()};
+}
+
+bool look_elsewhere(u32 node, u32 client, op::LookAtPeer::Reply& seen) {
+    const era::LocalMemory memory;  // nothing is written
+    Listed listed;
+    const bool whole = see_entry(memory, era_tables().client(node, client), listed);
+    seen = {.stays = static_cast<u32>(listed.attendance),
+            .names = static_cast<u32>(listed.attendance >> 32) & 0x7fff'ffff,
+            .died = static_cast<u32>(listed.attendance >> 63),
+            .id = {listed.id}};
+    __builtin_memcpy(seen.name.text, listed.name.text, sizeof seen.name.text);
+    return whole && !listed.claiming;
 }
 
 bool is_claiming(u32 client) {

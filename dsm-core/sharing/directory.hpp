@@ -11,6 +11,7 @@
 //   find_here | open, leave      an id that had the name at one moment, or none
 //   find_elsewhere | announce    the same; an entry that stays half changed is passed over
 //   is_reachable | announce      before or after it
+//   look_elsewhere | announce    the same, or it says that it is in the middle; the node's count changes afterwards
 #pragma once
 
 #include "dsm-core/sharing/format.hpp"
@@ -33,6 +34,16 @@ void announce(u32 client);
 /// Whether an entry of this node's client says that a name is being claimed, or is in the middle of
 /// a change: announce() was not reached, or not finished.
 bool is_claiming(u32 client);
+
+/// What changes when another node's clients come, go or are renamed: which life of it that is (0: it does not live), and a count.
+struct NodeSigns {
+    u32 generation;
+    u64 changes;
+};
+NodeSigns signs_of(const era::Tables& tables, u32 node);
+
+/// What another node says of one of its clients, as op::LookAtPeer. False: that is being changed, or a name claimed; signs_of() is others when it is done.
+bool look_elsewhere(u32 node, u32 client, op::LookAtPeer::Reply& seen);
 
 /// Whether that inbox of another node is open. Of a further one nothing is known here but that its node is the same still: what is
 /// sent to one that is closed is dropped there.

@@ -121,14 +121,16 @@ void add_locks_to_dispose(u32 client, u32 index, LockList& list, bool frees) {
 }
 
 Locked remove_returned(Turn& turn, u32 client, u64& address) {
-    Inbox& own = share_client(client).inbox;
-    if (!turn.inbox(client)) return Locked::given_up;
-    const u32 object = own.first_returned;
+    ShareClient& own = share_client(client);
+    const bool comes = own.taken_back == NO_RECORD;
+    if (comes && !turn.inbox(client)) return Locked::given_up;
+    const u32 object = comes ? own.inbox.first_returned : own.taken_back;
     if (object == NO_RECORD) return Locked::nothing;
     address = export_at(object).address.load();
     // Its own lock is nobody's: nobody refers to it, and nobody finds it.
     if (!turn.stripe(address)) return Locked::given_up;
-    own.first_returned = export_at(object).next_returned;
+    if (comes) own.inbox.first_returned = NO_RECORD;  // those behind it come with it
+    own.taken_back = export_at(object).next_returned;
     free_export(object);
     return Locked::yes;
 }

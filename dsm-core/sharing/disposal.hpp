@@ -27,8 +27,8 @@ void add_locks_to_dispose(u32 client, u32 index, LockList& list, bool frees);
 
 enum class Locked { yes, nothing, given_up };
 
-/// One of the client's own objects that nobody refers to goes off its list of returned ones. Under the client's lock, and that of nobody
-/// if it is gone; with its inbox from here on.
+/// One of the client's own objects that nobody refers to goes off its list of returned ones, of those that it has taken back already or
+/// takes back all at once. Under the client's lock, and that of nobody if it is gone; if there is none, with its inbox from here on.
 Locked remove_returned(Turn& turn, u32 client, u64& address);
 
 /// Takes the locks under which so many references may be taken away from an export, and it may be disposed of if there is

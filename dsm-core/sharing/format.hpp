@@ -127,6 +127,9 @@ struct Supply {
 /// numbers begin with FIRST_FURTHER. What others lay down for the client lies in its main one, too. Under its lock, but for what is
 /// said to be the client's as well.
 struct alignas(CACHE_LINE) Inbox {
+    /// What somebody waits for without the lock (op::Watch).
+    static constexpr u32 MESSAGES_WATCHED = 1, PEERS_WATCHED = 2;
+
     SlotLock lock;
     Logged<u32>
         open;  // 1: it takes messages. Of a main one: from the client's first use of sharing to its death
@@ -142,7 +145,7 @@ struct alignas(CACHE_LINE) Inbox {
     Logged<u32> most_kib;       // that it takes; 0: any number
     Logged<u32>
         first_returned;   // objects of the client's that nobody refers to any more. Of a main one
-    Logged<u32> watched;  // 1: somebody waits without the lock (op::Watch). Of a main one
+    Logged<u32> watched;  // MESSAGES_WATCHED, and PEERS_WATCHED; 0: nobody. Of a main one
     // Waiting: who waits raises `waiters`, reads the sequence, looks, and sleeps while it stays.
     // Hints: a sequence that changes for nothing wakes somebody for nothing.
     std::atomic<u32> arrivals;  // sequence: messages came
@@ -166,21 +169,34 @@ struct alignas(64) ShareClient {
     // says something.
     Logged<u32> groups;
     Inbox inbox;  // its main one: `open` and `generation` change under the client's own lock, too
-    // Its own, under its lock; others look at the name.
+    // Its own, under its lock.
     alignas(CACHE_LINE) Logged<u32> extents;  // as `groups`
     Logged<u32> foreign;                      // of client 0's exports: other nodes' objects
+    Logged<u32>
+        taken_back;  // returned objects that are on its inbox' list no more, and exports yet
+    // What it looks at to send, for others write its inbox' line: 1 + the generation that this has, open; 0: it takes no part.
+    Logged<u64> sends_as;
     // For people.
     Hint<u64> sent;
     Hint<u64> received;
     Hint<u64> groups_made;  // ever: numbers of groups
-    Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
+    // Under the locks of names and its own; others look.
+    alignas(CACHE_LINE) Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
 
     /// Whether it takes part. Under its lock, or that of its inbox; a hint without.
     bool takes_part() const { return inbox.open.load() != 0; }
     /// Unique among open clients; empty: none. Without the lock it may be of two moments (find_here).
     ClientName name() const { return copied(reinterpret_cast<const ClientName&>(name_words)); }
 };
-static_assert(sizeof(ShareClient) == 3 * CACHE_LINE);
+static_assert(sizeof(ShareClient) == 4 * CACHE_LINE);
+
+/// When a client took part, for those who follow who comes and goes (peers.hpp). Under the lock of names.
+struct Attendance {
+    Logged<u32> stays;  // times that it began to take part, and that it ceased to: odd: it does
+    Logged<u32> names;  // times that it took another name meanwhile
+    Logged<u32> died;   // 1: its last stay ended with its process
+    u32 reserved;
+};
 
 /// Exports that linger, oldest first.
 struct Lingering {
@@ -193,8 +209,8 @@ struct Lingering {
 
 /// One for each context. Each lock and what it guards is on lines of its own.
 struct alignas(64) ShareHeader {
-    SlotLock names;  // who takes part, under which name
-    u32 reserved;
+    SlotLock names;                  // who takes part, under which name
+    std::atomic<u32> peers_changed;  // sequence: that somebody sleeps on who waits for peers
     std::atomic<u64> names_version;  // odd while that changes: for lookups without the lock
 
     alignas(64) SlotLock records;  // those that no client has at hand
@@ -251,10 +267,10 @@ constexpr u32 further_inboxes(u32 max_clients) {
     return wanted < left ? wanted : left;
 }
 
-/// Offsets of the parts, from SHARE_OFFSET; the first eight are always in memory, the others lie
+/// Offsets of the parts, from SHARE_OFFSET; the first nine are always in memory, the others lie
 /// from RECORDS_OFFSET on and are made present as they are needed.
 struct ShareLayout {
-    usize buckets, clients, further, counts, lanes, pins, objects, present_bytes;
+    usize buckets, clients, further, counts, lanes, pins, objects, attendances, present_bytes;
     usize exports, sides, holders, mailboxes, record_bytes;
 };
 inline constexpr usize SHARE_HEADER_AT = 0;
@@ -269,7 +285,8 @@ inline constexpr usize SHARE_HEADER_AT = 0;
     l.lanes = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
     l.pins = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
     l.objects = l.pins + (era_objects == 0 ? 0 : usize{max_slots} * sizeof(u32));
-    l.present_bytes = l.objects + usize{era_objects} * sizeof(u32);
+    l.attendances = round_up(l.objects + usize{era_objects} * sizeof(u32), CACHE_LINE);
+    l.present_bytes = l.attendances + (usize{max_clients} + 1) * sizeof(Attendance);
     l.exports = 0;
     l.sides = round_up(usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
     l.holders = l.sides + round_up(usize{MAX_EXPORTS} * sizeof(ExportSide), 2 * MiB);
@@ -300,6 +317,9 @@ T* record_part(usize offset) {
 inline ShareHeader& sharing() { return *share_part<ShareHeader>(SHARE_HEADER_AT); }
 [[gnu::always_inline]] inline ShareClient& share_client(u32 client) {
     return share_part<ShareClient>(share_layout().clients)[client];
+}
+inline Attendance& attendance_of(u32 client) {
+    return share_part<Attendance>(share_layout().attendances)[client];
 }
 /// Whether it is the number of a further inbox.
 inline bool is_further(u32 number) {
@@ -391,10 +411,15 @@ inline bool is_called(const ShareClient& client, const char* name) {
     return client.takes_part() && same_name(client.name().text, name);
 }
 
+/// Whether objects of the client's have come back that it has still to free.
+inline bool has_returned(const ShareClient& client) {
+    return client.taken_back.load() != 0 || client.inbox.first_returned.load() != 0;
+}
+
 /// Whether the client has references, messages, exports or further inboxes.
 inline bool has_shares(const ShareClient& client) {
     return client.objects_held.load() != 0 || client.first_export.load() != 0 ||
-           client.inbox.first_returned.load() != 0 || client.inbox.messages.load() != 0 ||
+           has_returned(client) || client.inbox.messages.load() != 0 ||
            client.inbox.next.load() != 0;
 }
 
@@ -412,6 +437,11 @@ inline ShareId id_of(u32 inbox, u32 generation) {
                          context().era_generation.load(std::memory_order_relaxed));
 }
 inline ShareId id_of(u32 inbox) { return id_of(inbox, inbox_at(inbox).generation); }
+/// The same of one of the client's own inboxes, by itself. Its main one takes part.
+inline ShareId id_of_own(u32 client, u32 inbox) {
+    if (AEP_UNLIKELY(inbox != client)) return id_of(inbox);
+    return id_of(client, static_cast<u32>(share_client(client).sends_as - 1));
+}
 
 /// Whether the id is one of another node's clients.
 inline bool is_elsewhere(ShareId id) {

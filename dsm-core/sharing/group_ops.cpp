@@ -115,7 +115,7 @@ op::ExtendGroup::Reply extend_group(Caller caller, const op::ExtendGroup& o) {
         if (!turn.numbers()) return {.status = Status::poisoned};
         if (!has_free_number()) return {.status = Status::limit};
     }
-    const u32 extent = make_export(client, o.extent, o.bytes);
+    const u32 extent = make_export(client, o.extent, o.bytes, 0);
     Export& added = export_at(extent);
     added.state = static_cast<u32>(ExportState::extent);
     added.group = group;

@@ -14,7 +14,7 @@ inline constexpr u32 LEAVE_STEP = 4096;
 
 /// Whether the inbox is open and the client's. Under the client's lock.
 [[gnu::always_inline]] inline bool is_inbox_of(u32 client, u32 number) {
-    if (AEP_LIKELY(number == client)) return share_client(client).takes_part();
+    if (AEP_LIKELY(number == client)) return share_client(client).sends_as != 0;
     return is_inbox(number) && inbox_at(number).client == client && inbox_at(number).open != 0;
 }
 

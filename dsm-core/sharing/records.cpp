@@ -95,13 +95,14 @@ void unlink_from_owner(u32 index) {
 
 }  // namespace
 
-u32 make_export(u32 client, u64 address, u64 bytes) {
+u32 make_export(u32 client, u64 address, u64 bytes, u32 references) {
     const u32 index = new_export(client);
     Logged<u32>& chain = chain_of(address);
     write_unreached<ExportFields>(export_at(index), {.address = address,
                                                      .bytes = bytes,
                                                      .state = static_cast<u32>(ExportState::live),
                                                      .owner = client,
+                                                     .references = references,
                                                      .next = chain});
     write_unreached(side_at(index), {.next_of_owner = share_client(client).first_export});
     chain = index;
@@ -208,25 +209,27 @@ bool is_memory_of(u32 client, u64 address, u64 bytes) {
     return true;
 }
 
-Status find_held(Turn& turn, u32 client, u64 address, u64 bytes, u32& holder) {
+Status find_held_or_own(Turn& turn, u32 client, u64 address, u64 bytes, bool to_hold, u32& holder) {
     holder = find_holder_at(client, address);
     if (AEP_LIKELY(holder != NO_RECORD)) return Status::ok;
-    const Status supplied = supply(turn, client, 1, true);
+    const Status supplied = supply(turn, client, 1, to_hold);
     if (supplied == Status::poisoned || !turn.stripe(address)) return Status::poisoned;
     if (const u32 object = find_export(address); object != NO_RECORD) {
         holder = find_holder(client, object);  // by its group's root, perhaps
         return holder != NO_RECORD ? Status::ok : Status::not_held;
     }
-    if (!is_memory_of(client, address, bytes)) return Status::not_held;
-    if (supplied != Status::ok) return supplied;
-    holder = export_own_memory(client, address, bytes, SPARE);
-    return Status::ok;
+    return is_memory_of(client, address, bytes) ? supplied : Status::not_held;
+}
+
+Status find_held(Turn& turn, u32 client, u64 address, u64 bytes, u32& holder) {
+    const Status status = find_held_or_own(turn, client, address, bytes, true, holder);
+    if (status == Status::ok && AEP_UNLIKELY(holder == NO_RECORD))
+        holder = export_own_memory(client, address, bytes, SPARE);
+    return status;
 }
 
 u32 export_own_memory(u32 client, u64 address, u64 bytes, u32 spare) {
-    const u32 index = make_export(client, address, bytes);
-    export_at(index).references = 1 + spare;
-    return hold_anew(client, index, spare);
+    return hold_anew(client, make_export(client, address, bytes, 1 + spare), spare);
 }
 
 ShareCounts count_shares() {

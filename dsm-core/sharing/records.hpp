@@ -20,8 +20,8 @@ inline bool is_group(u32 index) { return index != NO_RECORD && export_at(index).
 
 /// The export of an object by its address; NO_RECORD: it is none. Under the address' stripe.
 u32 find_export(u64 address);
-/// Makes one without references, in the client's heap. Under the client's lock and the address' stripe.
-u32 make_export(u32 client, u64 address, u64 bytes);
+/// Makes one with so many references, in the client's heap. Under the client's lock and the address' stripe.
+u32 make_export(u32 client, u64 address, u64 bytes, u32 references);
 /// Its address is known, or is another one from now on. Under the stripes of both, and its lock.
 void name_export(u32 index, u64 address, u64 bytes);
 /// It has no number between nodes any more, nor a reference of the node. Under its lock. False: given up.
@@ -43,9 +43,11 @@ void make_orphan(u32 index);
 bool take_references(u32 index, u32 count);
 /// Whether the bytes lie in chunks that are the client's. Under its lock.
 bool is_memory_of(u32 client, u64 address, u64 bytes);
-/// The holder of an object that the client has references to, or that lies in its own heap and has not been
-/// sent so far (then it becomes an export, with the owner's reference). Nothing changes unless ok. Under the client's lock; takes
+/// The holder of an object that the client has references to; NO_RECORD: it lies in the client's own heap and has not been sent so far,
+/// its stripe is locked, and there is a supply for an export (`to_hold`: and to hold it). Nothing changes. Under the client's lock; takes
 /// the stripe if the client does not hold it.
+Status find_held_or_own(Turn& turn, u32 client, u64 address, u64 bytes, bool to_hold, u32& holder);
+/// The same; own memory becomes an export, with the owner's reference. Nothing changes unless ok.
 Status find_held(Turn& turn, u32 client, u64 address, u64 bytes, u32& holder);
 
 /// Makes an export with the owner's reference; its holder, with `spare` ones more. Under the client's lock, with its supply, and the stripe.

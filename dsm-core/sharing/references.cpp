@@ -118,6 +118,24 @@ bool give_some_back(Turn& turn, u32 holder) {
     return true;
 }
 
+bool move_reference(Turn& turn, u32 client, u32 holder, u64& left) {
+    Holder& h = holder_at(holder);
+    Export& e = export_at(h.object);
+    const bool last = h.count == 1;
+    const u32 spare = last ? u32{h.spare} : 0;
+    const bool group = e.group.load() == h.object;  // that does not change as long as it is held
+    if ((group || spare != 0) && !turn.object(h.object)) return false;
+    if (spare != 0) e.references -= spare;
+    if (last) {
+        if (group) left = e.address;
+        free_holder(client, holder);
+    } else {
+        --h.count;
+    }
+    AEP_SHARE_CRASH_POINT("share: reference moved");
+    return true;
+}
+
 namespace {
 
 /// Another client's holder of the export, with that one's lock or without: the way may be changed meanwhile and lead anywhere,

@@ -75,6 +75,10 @@ inline u32 weight_of(const Holder& holder) { return holder.count + holder.spare;
     return true;
 }
 
+/// One of the client's references is a message's from here on; with the last one goes what it has to spare. `left`: the group that the client
+/// holds no more. Takes the export's lock if its count changes, or who holds a group. False: given up.
+[[nodiscard]] bool move_reference(Turn& turn, u32 client, u32 holder, u64& left);
+
 /// What other clients have to spare of the export: exact if they do nothing with it. Under its lock. Cost: a search a client.
 u64 spare_of_others(u32 client, u32 object);
 /// The references that another client has to the group, or some of them: under the group's lock alone. Cost: a search.

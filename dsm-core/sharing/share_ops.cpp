@@ -10,6 +10,7 @@
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/inbox_ops.hpp"
 #include "dsm-core/sharing/lingering.hpp"
+#include "dsm-core/sharing/peers.hpp"
 #include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/taking_part.hpp"
 
@@ -19,6 +20,34 @@ namespace {
 /// Of a client. (The host asks for some of the others on behalf of nobody.)
 bool is_client(Caller caller) {
     return caller.client != 0 && caller.client <= context().max_clients;
+}
+
+/// The reference that a message takes.
+struct Given {
+    Status status = Status::ok;
+    u32 object = NO_RECORD;
+    u64 left_group = 0;  // the one that the client does not hold any more
+};
+
+/// One more, of what the client holds or, from now on, of its own memory.
+Given give_one_more(Turn& turn, u32 client, const op::Send& o) {
+    u32 holder = NO_RECORD;
+    const Status status = find_held(turn, client, o.object, o.bytes, holder);
+    if (status != Status::ok) return {.status = status};
+    if (!take_reference(turn, holder)) return {.status = Status::poisoned};
+    return {.object = holder_at(holder).object};
+}
+
+/// The client's own one. Of its own memory that it sends for the first time it never has any.
+Given give_own(Turn& turn, u32 client, const op::Send& o) {
+    u32 holder = NO_RECORD;
+    const Status status = find_held_or_own(turn, client, o.object, o.bytes, false, holder);
+    if (status != Status::ok) return {.status = status};
+    if (holder == NO_RECORD) return {.object = make_export(client, o.object, o.bytes, 1)};
+    Given given{.object = holder_at(holder).object};
+    if (!move_reference(turn, client, holder, given.left_group))
+        return {.status = Status::poisoned};
+    return given;
 }
 
 op::Send::Reply send_here(Caller caller, const op::Send& o) {
@@ -36,18 +65,16 @@ op::Send::Reply send_here(Caller caller, const op::Send& o) {
         if (receiver.gaps == 0) return {.status = Status::full};
         close_gaps(turn, to);
     }
-    u32 holder = NO_RECORD;
-    const Status status = find_held(turn, client, o.object, o.bytes, holder);
-    if (status != Status::ok) return {.status = status};
-    if (!take_reference(turn, holder)) return {.status = Status::poisoned};
+    const Given given = o.drop ? give_own(turn, client, o) : give_one_more(turn, client, o);
+    if (given.status != Status::ok) return {.status = given.status};
     if (AEP_UNLIKELY(gaps_go)) next_place(to).keep();  // reached again if this is undone
-    lay_down(to, {u32{holder_at(holder).object}, o.label.version, id_of(as).bits, o.label.tag,
-                  o.label.type});
+    lay_down(
+        to, {given.object, o.label.version, id_of_own(client, as).bits, o.label.tag, o.label.type});
     ++share_client(client).sent;
     turn.wake_after(to, Sleep::arrivals);
     // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
     if (AEP_UNLIKELY(receiver.watched != 0)) std::atomic_thread_fence(std::memory_order_seq_cst);
-    return {};
+    return {.left_group = given.left_group};
 }
 
 op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
@@ -191,8 +218,12 @@ op::Open::Reply perform(Caller caller, const op::Open& o) {
 
 op::Send::Reply perform(Caller caller, const op::Send& o) {
     if (!is_client(caller)) return {.status = Status::gone};
-    if (shares_between_nodes() && is_elsewhere(o.to)) return send_away(caller, o);
-    return send_here(caller, o);
+    if (!shares_between_nodes() || !is_elsewhere(o.to)) return send_here(caller, o);
+    const op::Send::Reply sent = send_away(caller, o);
+    if (sent.status != Status::ok || !o.drop) return sent;
+    // The message is there. Who is killed from here on has nothing any more, this reference neither.
+    const op::Drop::Reply dropped = perform(caller, op::Drop{o.object});
+    return {.memory = dropped.memory, .left_group = dropped.left_group};
 }
 
 op::Receive::Reply perform(Caller caller, const op::Receive& o) {
@@ -250,18 +281,23 @@ op::Query::Reply perform(Caller caller, const op::Query& o) {
 
 op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned&) {
     if (!is_client(caller)) return {.status = Status::gone};
+    const u32 client = caller.client;
+    op::TakeReturned::Reply reply{.status = Status::miss};
     Turn turn(caller);
-    if (!turn.client(caller.client)) return {.status = Status::poisoned};
-    u64 address = 0;
-    switch (remove_returned(turn, caller.client, address)) {
-        case Locked::yes:
-            return {.object = address};
-        case Locked::nothing:
-            return {.status = Status::miss};
-        case Locked::given_up:
-            break;
-    }
-    return {.status = Status::poisoned};
+    do {
+        if (!turn.client(client)) return {.status = Status::poisoned};
+        u64 address = 0;
+        const Locked locked = remove_returned(turn, client, address);
+        if (locked == Locked::given_up) return {.status = Status::poisoned};
+        if (locked == Locked::nothing) break;
+        // Each by itself: of one that is killed after some its heap goes with it, and those with that.
+        turn.let_go();
+        AEP_SHARE_CRASH_POINT("share: returned one taken");
+        reply.status = Status::ok;
+        reply.objects[reply.count++] = address;
+    } while (reply.count != op::TakeReturned::MOST &&
+             share_client(client).taken_back.load() != NO_RECORD);
+    return reply;
 }
 
 op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o) {
@@ -275,14 +311,21 @@ op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o) {
     return {};
 }
 
-op::Watch::Reply perform(Caller caller, const op::Watch&) {
+op::Watch::Reply perform(Caller caller, const op::Watch& o) {
     if (!is_client(caller)) return {.status = Status::gone};
     Turn turn(caller);
     if (!turn.inbox(caller.client)) return {.status = Status::poisoned};
     Inbox& own = share_client(caller.client).inbox;
     if (own.open == 0) return {.status = Status::gone};
-    own.watched = 1;
+    own.watched = (o.messages ? Inbox::MESSAGES_WATCHED : 0) | (o.peers ? Inbox::PEERS_WATCHED : 0);
+    // There may be news of those already.
+    if (o.peers) turn.wake_after(caller.client, Sleep::arrivals);
     return {};
+}
+
+op::LookAtPeer::Reply perform(Caller caller, const op::LookAtPeer& o) {
+    return is_client(caller) ? look_at_peer(caller, o)
+                             : op::LookAtPeer::Reply{.status = Status::gone};
 }
 
 op::OpenInbox::Reply perform(Caller caller, const op::OpenInbox& o) {

@@ -23,6 +23,7 @@ op::Query::Reply perform(Caller caller, const op::Query& o);
 op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned& o);
 op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o);
 op::Watch::Reply perform(Caller caller, const op::Watch& o);
+op::LookAtPeer::Reply perform(Caller caller, const op::LookAtPeer& o);
 op::Settle::Reply perform(Caller caller, const op::Settle& o);
 op::Tidy::Reply perform(Caller caller, const op::Tidy& o);
 op::OpenInbox::Reply perform(Caller caller, const op::OpenInbox& o);

@@ -5,6 +5,7 @@
 
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/inbox_ops.hpp"
+#include "dsm-core/sharing/peers.hpp"
 
 namespace aep {
 namespace {
@@ -34,6 +35,11 @@ class NamesChange {
     }
 };
 
+/// Whether both are the same name, or none.
+bool is_same(const char* a, const char* b) {
+    return same_name(a, b) || (a[0] == '\0' && b[0] == '\0');
+}
+
 /// Whether another client of this node has the name. Under the lock of names.
 bool is_name_of_another(u32 client, const char* name) {
     for (u32 i = 1; i <= context().max_clients && name[0] != '\0'; ++i)
@@ -41,15 +47,18 @@ bool is_name_of_another(u32 client, const char* name) {
     return false;
 }
 
-/// First it takes part no more.
-bool close(Turn& turn, u32 client) {
+/// First it takes part no more. `died`: since its process has ended.
+bool close(Turn& turn, u32 client, bool died) {
     ShareClient& own = share_client(client);
     if (!turn.names() || !turn.client(client) || !turn.inbox(client)) return false;
+    const bool took_part = own.takes_part();
     {
         const NamesChange change;
         own.inbox.open = 0;
+        own.sends_as = 0;
         own.name_words[0] = 0;
     }
+    if (took_part) stay_ends(client, died);
     if (shares_between_nodes()) announce(client);
     turn.let_go();
     tell_that_it_is_closed(client);
@@ -128,7 +137,9 @@ op::Open::Reply open_client(Caller caller, const op::Open& o) {
     const u32 generation = client_at(client).generation.load(std::memory_order_relaxed);
     // Its predecessor may have died waiting. Those who wait for room are others.
     if (inbox.generation != generation) inbox.arrival_waiters.store(0, std::memory_order_relaxed);
-    if (inbox.open == 0) {
+    const bool took_part = inbox.open != 0;
+    const bool renamed = took_part && !is_same(own.name().text, name.text);
+    if (!took_part) {
         inbox.watched = 0;
         inbox.client = client;
         inbox.most_kib = usual_most_kib();
@@ -138,9 +149,14 @@ op::Open::Reply open_client(Caller caller, const op::Open& o) {
         inbox.generation = generation;
         set_name(own, name);
         inbox.open = 1;
+        own.sends_as = u64{generation} + 1;
     }
     if (o.barriers && context().barriers.load(std::memory_order_relaxed) != 0)
         own.lock.allow_bias(caller.slot);
+    if (!took_part)
+        stay_begins(client);
+    else if (renamed)
+        name_changes(client);
     if (shares_between_nodes()) announce(client);
     return {};
 }
@@ -149,7 +165,7 @@ op::CloseInbox::Reply stop_taking_part(Caller caller) {
     const u32 client = caller.client;
     Turn turn(caller);
     u32 left = LEAVE_STEP;
-    if (!close(turn, client)) return {.status = Status::poisoned};
+    if (!close(turn, client, false)) return {.status = Status::poisoned};
     const Locked done = empty_inboxes(turn, client, left);
     if (done == Locked::given_up) return {.status = Status::poisoned};
     wake_all_receivers();
@@ -159,7 +175,7 @@ op::CloseInbox::Reply stop_taking_part(Caller caller) {
 op::Leave::Reply leave_client(Caller caller) {
     const u32 client = caller.client;
     Turn turn(caller);
-    if (!close(turn, client)) return {.status = Status::poisoned};
+    if (!close(turn, client, true)) return {.status = Status::poisoned};
     u32 left = LEAVE_STEP;
     Locked done = empty_inboxes(turn, client, left);
     while (left != 0 && done != Locked::given_up && (done = leave_one(turn, client)) == Locked::yes)

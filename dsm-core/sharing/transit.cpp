@@ -52,6 +52,16 @@ void add_locks_to_learn(const ObjectFacts& facts, LockList& locks) {
     if (facts.head != 0) locks.add_stripe(facts.head);
 }
 
+bool is_being_given_up(const ObjectFacts& facts) {
+    for (const u64 address : {facts.address, facts.head}) {
+        const u32 index = address == 0 ? NO_RECORD : find_export(address);
+        if (index == NO_RECORD) continue;
+        const u32 group = export_at(index).group.load();
+        if (export_at(is_record(group) ? group : index).node_ref == NodeRef::dropping) return true;
+    }
+    return false;
+}
+
 bool learn(u32 client, const ObjectFacts& facts, u32 index) {
     const u64 address = facts.address, bytes = facts.bytes;
     const u64 window = u64{context().chunk_count} * CHUNK_SIZE;

@@ -118,6 +118,9 @@ struct ObjectFacts {
 ObjectFacts facts_of(const era::Tables& t, u32 object);
 /// The stripes that learn() needs.
 void add_locks_to_learn(const ObjectFacts& facts, LockList& locks);
+/// Whether what this node knew there is being given up, the group's root or the object: its home may have used the memory again
+/// already, but the operation that has dropped the node's reference has not forgotten it yet. It is about to. With those stripes.
+bool is_being_given_up(const ObjectFacts& facts);
 /// The node has its first reference to an object of another one, of which that one tells this.
 /// False: nothing that could be believed; nobody gets the object. Under its lock; a supply for one export.
 bool learn(u32 client, const ObjectFacts& facts, u32 index);

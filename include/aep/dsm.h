@@ -37,7 +37,7 @@
 /* The version of this header; of the library that the program runs with: dsm_version(). Within one major version a
  * program runs with every library that is not older than the header it was compiled with. */
 #define DSM_VERSION_MAJOR 1
-#define DSM_VERSION_MINOR 2
+#define DSM_VERSION_MINOR 3
 #define DSM_VERSION_PATCH 0
 #define DSM_VERSION (DSM_VERSION_MAJOR * 10000 + DSM_VERSION_MINOR * 100 + DSM_VERSION_PATCH)
 
@@ -119,7 +119,7 @@ int dsm_send_wait(dsm_id to, void* object, int timeout_ms) DSM_NOEXCEPT;
 
 /* The oldest message from `from`, or from anybody; null: errno. `timeout_ms` 0: do not wait
  * (EAGAIN); -1: for ever; ETIMEDOUT. EINTR: a handler ran. ESRCH: `from` is dead and there is no
- * message of it. `info` may be null. Of a group that has no root at that moment the address of the
+ * message of it. ENOMSG: there may be an event (DSM_END_WAITS). `info` may be null. Of a group that has no root at that moment the address of the
  * group itself is returned, with size 0: dsm_group_root says when there is one. */
 void* dsm_recv(dsm_id from, int timeout_ms, struct dsm_info* info) DSM_NOEXCEPT;
 
@@ -218,11 +218,42 @@ typedef void* (*dsm_handler)(const struct dsm_message* call, void* object, void*
  * dsm_recv: none of the handler or the answer. */
 int dsm_serve(dsm_id mailbox, dsm_handler handler, void* context, int timeout_ms) DSM_NOEXCEPT;
 
+/* Peers that come and go. A process that asks for it is told who takes part, and then who comes, leaves, dies or takes another name, in this
+ * node and in others; not of itself. */
+#define DSM_PEER_CAME 1u /* it takes part (dsm_attach) */
+#define DSM_PEER_LEFT 2u /* it takes part no more (dsm_detach); its process lived on */
+#define DSM_PEER_DIED \
+    3u /* its process has ended, however, or its node has; what it held is being dropped */
+#define DSM_PEER_RENAMED 4u /* it has another name: dsm_attach again */
+
+/* Later versions add fields at the end. */
+struct dsm_event {
+    uint32_t kind;   /* DSM_PEER_... */
+    uint32_t missed; /* others that came and went in its place meanwhile; 0 as a rule */
+    dsm_id peer;
+    char name[DSM_NAME_MAX]; /* its name, of who has gone the one that was told; empty: none */
+};
+
+/* dsm_next_event tells. */
+#define DSM_WATCH 1u
+/* With that: who waits for a message in the first mailbox, or comes to, gets none but ENOMSG when there may be an event. */
+#define DSM_END_WAITS 2u
+
+/* From here on dsm_next_event tells: first of each that is there that it came, then what changes. Again: all that are there are told anew. 0: no
+ * more. Of the process, not of a thread, until it forks or ends; what it has not asked for when it detaches is told when it takes part again. Costs who
+ * comes and goes a look at each client. EINVAL: other flags. */
+int dsm_watch_peers(unsigned flags) DSM_NOEXCEPT;
+/* The next event, in what fits into `size` bytes (sizeof *event); those of who has gone before those of who has come. It is told once, to one
+ * thread. `timeout_ms` as for dsm_recv. No event is lost, however late it is asked for; of those who came and went in between the end of the last one
+ * is told (of another node's it is not), and `missed` counts the others. EAGAIN: there is none; ETIMEDOUT; EINTR: a handler ran; EINVAL: nobody watches
+ * (dsm_watch_peers), null, or `size` is more than a page. To wait for messages, too: dsm_fd. */
+int dsm_next_event(struct dsm_event* event, size_t size, int timeout_ms) DSM_NOEXCEPT;
+
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
- * be waiting for this process, in its first mailbox. It becomes readable when one comes, stays so until a dsm_recv finds
- * nothing (EAGAIN, ETIMEDOUT), and is readable again with the next message; nothing is missed
+ * be waiting for this process, in its first mailbox, or an event (dsm_watch_peers). It becomes readable when one comes, stays so until a
+ * dsm_recv or dsm_next_event finds nothing (EAGAIN, ETIMEDOUT), and is readable again with the next message or event; nothing is missed
  * between the two, in edge-triggered loops neither. So: when it is readable, call
- * dsm_recv(DSM_ANY, 0, ...) until EAGAIN. It may be readable without a message, e.g. when another
+ * dsm_recv(DSM_ANY, 0, ...) until EAGAIN, and who watches peers dsm_next_event, too. It may be readable without a message, e.g. when another
  * thread was faster or a client has died. Who receives from one peer alone while messages of others
  * wait finds it readable again and again.
  *

@@ -196,7 +196,40 @@ Ref<T> receive(Id from = DSM_ANY, Timeout timeout = FOREVER) {
     return Ref<T>(static_cast<T*>(object), message.sender, message.tag);
 }
 
-/// For poll and epoll: readable while a message may be waiting; dsm_fd says exactly when. Then
+/// What dsm_next_event tells of a peer.
+enum class PeerChange : std::uint32_t {
+    came = DSM_PEER_CAME,
+    left = DSM_PEER_LEFT,
+    died = DSM_PEER_DIED,
+    renamed = DSM_PEER_RENAMED
+};
+struct PeerEvent {
+    PeerChange change;
+    Id peer;
+    std::string name;  // of who has gone the one that was told
+    unsigned missed;   // so many others have come and gone in its place since
+};
+
+/// From here on next_event tells who is there, and then who comes and goes; or (`flags` 0) nothing. With
+/// DSM_END_WAITS a receive that waits throws ENOMSG when there may be an event. ENOTCONN.
+inline void watch_peers(unsigned flags = DSM_WATCH) {
+    detail::expect(dsm_watch_peers(flags), "dsm_watch_peers");
+}
+
+/// The next event, or none within the time. EINVAL: nobody watches; ENOTCONN.
+inline std::optional<PeerEvent> next_event(Timeout timeout = AT_ONCE) {
+    const detail::Limit limit(timeout);
+    dsm_event event{};
+    int result = 0;
+    do {
+        result = dsm_next_event(&event, sizeof event, limit.left());
+    } while (result != 0 && errno == EINTR);
+    if (result != 0 && (errno == EAGAIN || errno == ETIMEDOUT)) return std::nullopt;
+    detail::expect(result, "dsm_next_event");
+    return PeerEvent{static_cast<PeerChange>(event.kind), event.peer, event.name, event.missed};
+}
+
+/// For poll and epoll: readable while a message or an event may be waiting; dsm_fd says exactly when. Then
 /// receive with a timeout of zero until that is empty. ENOTCONN, EMFILE, EAGAIN.
 inline int fd() {
     const int descriptor = dsm_fd();

@@ -12,12 +12,14 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "dsm-core/era/region.hpp"
 #include "dsm-core/pool/crash_points.hpp"
 #include "shim/backing/node_lock.hpp"
+#include "shim/backing/pool_device.hpp"
 #include "shim/backing/populate.hpp"
+#include "shim/sys/careful.hpp"
 #include "shim/sys/decimal.hpp"
 #include "shim/sys/files.hpp"
+#include "shim/sys/mapping.hpp"
 #include "shim/sys/message.hpp"
 #include "shim/sys/syscall.hpp"
 
@@ -101,10 +103,32 @@ bool file_system_fits(const char* path, int fd, usize bytes) {
     return true;
 }
 
+/// All of a new file's memory is there, and holds zeros that outlive a power cut: of what is mapped past the page cache
+/// nothing may have to be found, or written down by the file system, when it is touched. False after a message.
+bool make_all_present(const char* path, int fd, usize bytes) {
+    const long got = sys::uninterrupted([&] { return sys::fallocate(fd, 0, 0, bytes); });
+    if (sys::failed(got)) {
+        say(path, "all of its memory at once", got);
+        return false;
+    }
+    for (usize at = 0; at < bytes; at += GiB) {
+        const Mapping part(fd, at, bytes - at < GiB ? bytes - at : GiB, PROT_READ | PROT_WRITE);
+        if (part.failed() || !clear_carefully(part.at(), part.bytes())) {
+            say(path, "writing zeros", part.failed() ? part.error() : -EIO);
+            return false;
+        }
+    }
+    return true;
+}
+
+/// After a power cut a file is what it is now, with the name that it has now: file systems with a journal write both down at once.
+void write_down(int fd) { sys::call(__NR_fsync, fd); }
+
 /// Fills the open, nameless or temporary file. False after a message.
 bool fill(const char* path, int fd, const PoolPlan& plan) {
     const usize bytes = plan.bytes;
-    if (is_dax_file(fd) && !says_coherence(path, plan)) return false;
+    const bool dax = is_dax_file(fd);
+    if (dax && !says_coherence(path, plan)) return false;
     long result = sys::fchmod(fd, 0600);
     if (sys::failed(result)) {
         say(path, "fchmod", result);
@@ -116,8 +140,11 @@ bool fill(const char* path, int fd, const PoolPlan& plan) {
                 " long: ", Errno{result}, ": lower AEP_POOL_SIZE");
         return false;
     }
-    if (!write_tables(path, fd, plan) || !file_system_fits(path, fd, bytes)) return false;
-    sys::call(__NR_fsync, fd);  // after a power cut the name must not lead to an empty file
+    const bool filled = dax ? make_all_present(path, fd, bytes) &&
+                                  create_on_device(path, fd, {bytes, OS_PAGE_SIZE, true}, plan)
+                            : write_tables(path, fd, plan) && file_system_fits(path, fd, bytes);
+    if (!filled) return false;
+    write_down(fd);  // the name must not lead to an empty file
     AEP_POOL_CRASH_POINT("create: header written");
     return true;
 }
@@ -158,6 +185,7 @@ Created create_nameless(const char* path, const char* directory, const PoolPlan&
             created = Created::yes;
         else
             created = Created::not_possible_here;
+        write_down(fd);
     }
     sys::close(fd);
     return created;
@@ -195,6 +223,7 @@ bool create_named(const char* path, const PoolPlan& plan) {
             say(path, "rename", named);
             created = false;
         }
+        write_down(fd);
     }
     sys::unlink(temporary);  // gone already if it was renamed
     if (fd >= 0) sys::close(fd);
@@ -202,41 +231,6 @@ bool create_named(const char* path, const PoolPlan& plan) {
 }
 
 }  // namespace
-
-bool is_dax_file(int fd) {
-    struct statx facts {};
-    const long asked =
-        sys::call(__NR_statx, fd, sys::word(""), AT_EMPTY_PATH, STATX_TYPE, sys::word(&facts));
-    return !sys::failed(asked) && (facts.stx_attributes & STATX_ATTR_DAX) != 0;
-}
-
-bool says_coherence(const char* path, const PoolPlan& plan) {
-    if (plan.terms.coherent != Coherence::unsaid) return true;
-    message("pool ", path,
-            ": cannot create it: other machines may map its memory, and whether their caches are "
-            "coherent cannot be found out here: say --coherent yes (one machine, or CXL 3 that "
-            "keeps them so) or --coherent no (aep pool create, aep up)");
-    return false;
-}
-
-bool plan_superblock(Superblock& made, const char* path, const PoolPlan& plan,
-                     const u8 (&uuid)[16]) {
-    const usize bytes = plan.bytes;
-    const era::Shape shape = era::shape_for(bytes, plan.sizes);
-    if (shape.nodes != 0 && !era::fits(shape, bytes)) {
-        message("pool ", path, ": cannot create it: what ", shape.nodes, " nodes share, ",
-                era::valid(shape) ? "" : "whose lanes are more than 4095 together, ", "would take ",
-                Bytes{era::region_bytes(shape)}, ", expected at most half of its ", Bytes{bytes},
-                ": choose a larger pool, or fewer nodes, lanes, objects or messages");
-        return false;
-    }
-    make_superblock(made, bytes, uuid, shape, era::region_bytes(shape), plan.terms, plan.room);
-    if (made.chunks_offset < made.file_bytes) return true;
-    message("pool ", path, ": cannot create it: the tables for the room that it may grow to, ",
-            Bytes{made.room_bytes}, ", would take ", Bytes{made.chunks_offset}, ", all of its ",
-            Bytes{bytes}, ": choose a larger size, or less room");
-    return false;
-}
 
 bool create_pool_file(const char* path, const PoolPlan& wanted) {
     PoolPlan plan = wanted;

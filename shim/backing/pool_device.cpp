@@ -106,6 +106,37 @@ bool write_superblock(const char* path, std::atomic<u64>* words, const PoolPlan&
     return true;
 }
 
+/// Whether mappings of it can be those of chunks, and it has room for a pool of `bytes` (0: of any size) in its `size`. False
+/// after a message.
+bool fits(const char* path, const DaxDevice& device, usize bytes, u64 size) {
+    if (device.align > CHUNK_SIZE || CHUNK_SIZE % device.align != 0) {
+        message("pool ", path, ": its mappings must be aligned to ", Bytes{device.align},
+                ", expected at most ", Bytes{CHUNK_SIZE},
+                ": reconfigure the device (daxctl create-device --align 2097152)");
+        return false;
+    }
+    if (size < MIN_POOL_BYTES || size > MAX_POOL_BYTES || bytes > size ||
+        (bytes != 0 && bytes < MIN_POOL_BYTES)) {
+        message("pool ", path, device.is_file ? ": the file has " : ": the device has ",
+                Bytes{device.bytes}, ", expected ", Bytes{bytes > size ? bytes : MIN_POOL_BYTES},
+                " or more: use a larger one", bytes != 0 ? ", or give another --size" : "");
+        return false;
+    }
+    return true;
+}
+
+/// Whether no part of a file's memory has to be found yet, when somebody touches it and can no longer be refused. False
+/// after a message.
+bool is_whole(const char* path, int fd, const DaxDevice& device, u64 size) {
+    const u64 hole = first_hole(fd, device, 0);
+    if (hole >= size) return true;
+    message("pool ", path, ": cannot be made one: the file has a hole at offset ", hole,
+            ", and no memory may be left there when it is needed: clear it first (dd "
+            "if=/dev/zero of=",
+            path, " bs=4M conv=notrunc,fsync count=", size / CHUNK_SIZE, ")");
+    return false;
+}
+
 }  // namespace
 
 long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
@@ -122,29 +153,34 @@ long first_used_byte(int fd, u64 from, u64 bytes, u64 align) {
     return static_cast<long>(bytes);
 }
 
-bool find_dax_device(const struct stat& st, DaxDevice& device) {
+bool is_dax_file(int fd) {
+    struct statx facts {};
+    const long asked =
+        sys::call(__NR_statx, fd, sys::word(""), AT_EMPTY_PATH, STATX_TYPE, sys::word(&facts));
+    return !sys::failed(asked) && (facts.stx_attributes & STATX_ATTR_DAX) != 0;
+}
+
+bool find_dax_device(int fd, const struct stat& st, DaxDevice& device) {
+    if (S_ISREG(st.st_mode)) {
+        device = {static_cast<u64>(st.st_size), OS_PAGE_SIZE, true};
+        return device.bytes != 0 && is_dax_file(fd);
+    }
     if (!S_ISCHR(st.st_mode)) return false;
     // No other character device has both of these.
     device = {read_number(st.st_rdev, "size"), read_number(st.st_rdev, "align")};
     return device.bytes != 0 && device.align != 0;
 }
 
+u64 first_hole(int fd, const DaxDevice& device, u64 from) {
+    if (!device.is_file) return device.bytes;
+    const long hole = sys::call(__NR_lseek, fd, static_cast<long>(from), SEEK_HOLE);
+    return sys::failed(hole) ? device.bytes : static_cast<u64>(hole);
+}
+
 bool create_on_device(const char* path, int fd, const DaxDevice& device, const PoolPlan& wanted) {
     const usize bytes = wanted.bytes;
     const u64 size = round_down(device.bytes, CHUNK_SIZE);
-    if (device.align > CHUNK_SIZE || CHUNK_SIZE % device.align != 0) {
-        message("pool ", path, ": its mappings must be aligned to ", Bytes{device.align},
-                ", expected at most ", Bytes{CHUNK_SIZE},
-                ": reconfigure the device (daxctl create-device --align 2097152)");
-        return false;
-    }
-    if (size < MIN_POOL_BYTES || size > MAX_POOL_BYTES || bytes > size ||
-        (bytes != 0 && bytes < MIN_POOL_BYTES)) {
-        message("pool ", path, ": the device has ", Bytes{device.bytes}, ", expected ",
-                Bytes{bytes > size ? bytes : MIN_POOL_BYTES}, " or more: use a larger one",
-                bytes != 0 ? ", or give another --size" : "");
-        return false;
-    }
+    if (!fits(path, device, bytes, size)) return false;
     // What it does not use at first it can grow into.
     const PoolPlan plan{.bytes = bytes == 0 ? size : round_down(bytes, CHUNK_SIZE),
                         .room = wanted.room > size ? wanted.room : size,
@@ -159,7 +195,7 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
         return words_of(head)[MAGIC_WORD].load(std::memory_order_acquire) == POOL_MAGIC;
     };
     if (is_pool()) return true;
-    if (!says_coherence(path, plan)) return false;
+    if (!says_coherence(path, plan) || !is_whole(path, fd, device, size)) return false;
     long used = static_cast<long>(first_foreign_byte(path, words_of(head), plan));
     if (used == static_cast<long>(SUPERBLOCK_BYTES))
         used = first_used_byte(fd, SUPERBLOCK_BYTES, size, device.align);
@@ -171,12 +207,12 @@ bool create_on_device(const char* path, int fd, const DaxDevice& device, const P
     }
     if (used != static_cast<long>(size)) {
         message("pool ", path,
-                ": is no pool, and the device is not empty: the first of its data "
+                ": is no pool, and not empty: the first of its data "
                 "is at offset ",
                 static_cast<u64>(used),
-                ", or memory there cannot be read (dmesg); if nobody needs them, clear the device "
-                "(daxio -z -o ",
-                path, ")");
+                ", or memory there cannot be read (dmesg); if nobody needs them, clear it (",
+                device.is_file ? "dd if=/dev/zero conv=notrunc,fsync of=" : "daxio -z -o ", path,
+                ")");
         return false;
     }
     return write_superblock(path, words_of(head), plan);

@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 
 #include "dsm-core/era/region.hpp"
+#include "shim/backing/pool_create.hpp"
 #include "shim/backing/pool_device.hpp"
 #include "shim/backing/populate.hpp"
 #include "shim/sys/careful.hpp"
@@ -155,12 +156,12 @@ bool same_pool(const PoolFile& file, int fd) {
 bool prepare_device(PoolFile& file, int fd, const PoolPlan& plan, PoolUser user) {
     DaxDevice device;
     struct stat st;
-    if (sys::failed(sys::fstat(fd, &st)) || !find_dax_device(st, device))
+    if (sys::failed(sys::fstat(fd, &st)) || !find_dax_device(fd, st, device))
         return true;  // examine_pool_file() says what it is
     if (user == PoolUser::process) {
-        message("pool ", file.path,
-                ": is a DAX device, which other machines may use, too: start a context on it (aep "
-                "up --node N --pool ",
+        message("pool ", file.path, ": is a DAX ", device.is_file ? "file" : "device",
+                ", which other machines may use, too: start a context on it (aep up --node N "
+                "--pool ",
                 file.path, ") and let the program join that");
         return false;
     }
@@ -222,7 +223,7 @@ bool examine_pool_file(PoolFile& file, int fd) {
         return false;
     }
     DaxDevice device;
-    const bool dax = find_dax_device(st, device);
+    const bool dax = find_dax_device(fd, st, device);
     if (dax) {
         file.memory = PoolMemory::device;
         file.page_bytes = device.align;

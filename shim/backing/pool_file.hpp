@@ -6,7 +6,7 @@
 #pragma once
 
 #include "dsm-core/pool/superblock.hpp"
-#include "shim/backing/pool_create.hpp"
+#include "shim/backing/pool_plan.hpp"
 #include "shim/sys/files.hpp"
 
 namespace aep {
@@ -15,7 +15,7 @@ namespace aep {
 enum class PoolMemory : u8 {
     file,        // tmpfs, ext4, ...: small pages, holes
     huge_pages,  // hugetlbfs
-    device,      // a DAX device: memory of its own, which other machines may map, too; no holes
+    device,  // a DAX device or file: memory of its own, which other machines may map, too; no holes
 };
 
 /// A pool file that has been opened and verified once.

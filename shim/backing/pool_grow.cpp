@@ -69,20 +69,25 @@ bool look_at_device(const PoolFile& file, int fd, u64 from, u64 bytes) {
     DaxDevice device{};
     if (const long got = sys::fstat(fd, &st); sys::failed(got))
         return refuse(file, "fstat", got, "");
-    if (!find_dax_device(st, device) || device.bytes < bytes) {
-        message("pool ", file.path, ": cannot grow: the device has ", Bytes{device.bytes},
-                ", expected ", Bytes{bytes}, " or more: give a smaller --size");
+    find_dax_device(fd, st, device);
+    const u64 there = device.bytes < bytes ? device.bytes : first_hole(fd, device, from);
+    if (there < bytes) {
+        message("pool ", file.path, ": cannot grow: ", device.is_file ? "the file" : "the device",
+                " has ", Bytes{there}, " of memory, expected ", Bytes{bytes},
+                " or more: give a smaller --size",
+                device.is_file ? ", or write zeros to its end first (dd oflag=append "
+                                 "conv=notrunc,fsync)"
+                               : "");
         return false;
     }
     const long used = first_used_byte(fd, from, bytes, device.align);
     if (sys::failed(used)) return refuse(file, "mapping its new part", used, "");
     if (used == static_cast<long>(bytes)) return true;
-    message(
-        "pool ", file.path,
-        ": cannot grow: its new part is not empty: the first of its data is at offset ",
-        static_cast<u64>(used),
-        ", or memory there cannot be read (dmesg); if nobody needs them, clear the device from ",
-        from, " on");
+    message("pool ", file.path,
+            ": cannot grow: its new part is not empty: the first of its data is at offset ",
+            static_cast<u64>(used),
+            ", or memory there cannot be read (dmesg); if nobody needs them, clear it from ", from,
+            " on");
     return false;
 }
 

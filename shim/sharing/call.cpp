@@ -20,17 +20,15 @@ int left_of(int timeout_ms, u64 begin) {
 
 }  // namespace
 
-long share_call(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label, bool& sent,
-                Received& answer) {
-    sent = false;
+long share_call(ShareId to, void* p, usize bytes, int timeout_ms, Sending how, Received& answer) {
     if (!takes_part()) return -ENOTCONN;
     long result = 0;
     const u64 begin = timeout_ms > 0 ? now_ns() : 0;
     const ShareId own = take_mailbox(result);
     if (result != 0) return result;
-    result = share_send(to, p, bytes, timeout_ms, label, own.inbox());
-    sent = result == 0;
-    if (sent) {
+    how.as = own.inbox();
+    result = share_send(to, p, bytes, timeout_ms, how);
+    if (result == 0) {
         const Wanted wanted{.at = own.inbox(), .while_open = to};
         result = share_receive(wanted, left_of(timeout_ms, begin), answer);
         if (result == -EAGAIN) result = -ETIMEDOUT;

@@ -12,9 +12,8 @@
 
 namespace aep {
 
-/// Sends the object and waits for the answer. `bytes`, `label`, timeout_ms: as share_send; the time is for both. -ESRCH: `to` is gone, or it went
-/// before it answered; -ETIMEDOUT; -EINTR: a handler ran; `sent`: whether the object was sent, whatever became of the answer.
-long share_call(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label, bool& sent,
-                Received& answer);
+/// Sends the object and waits for the answer. `bytes`, `how` (but as whom), timeout_ms: as share_send; the time is for both. -ESRCH: `to` is gone,
+/// or it went before it answered; -ETIMEDOUT; -EINTR: a handler ran.
+long share_call(ShareId to, void* p, usize bytes, int timeout_ms, Sending how, Received& answer);
 
 }  // namespace aep

@@ -1,6 +1,6 @@
 // Purpose: the locks of this folder, of which each thread knows which kinds it holds: a signal handler on top of a
 //          holder is refused instead of waiting for ever.
-// Who calls it: group_view.hpp, guests.cpp, share_fd.cpp.
+// Who calls it: group_view.hpp, guests.cpp, peer_table.cpp, share_fd.cpp.
 // Crash rule: private to the process.
 //
 // (They are no ProcessLocks: views have many that are alike, and the descriptor's is taken by a thread without
@@ -12,7 +12,7 @@
 namespace aep {
 
 /// A thread that takes two takes them in this order.
-enum class HeldKind : u32 { descriptor = 1, view = 2, guests = 4 };
+enum class HeldKind : u32 { descriptor = 1, view = 2, guests = 4, peers = 8 };
 
 /// Those that the calling thread holds or is about to hold.
 extern __thread u32 held_kinds __attribute__((tls_model("initial-exec")));

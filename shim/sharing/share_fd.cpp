@@ -13,6 +13,9 @@
 //   after, the thread finds `arrivals` different, however long ago it changed, and puts the
 //   descriptor up. A note that is too old (another thread's receive took the message meanwhile)
 //   costs one look for nothing.
+// - Who comes and goes (peer_table.hpp) is news as well: each change of that changes `arrivals` afterwards, of those who watch for it, and the thread
+//   looks whether there may be some before it sleeps. An event that is asked for and not there takes the descriptor down as a receive does; whatever either of
+//   them has not looked at puts it up again.
 // - A receive from one peer alone says nothing of the messages of others, so the thread looks
 //   whether any wait, too. That also covers other nodes, whose messages change no word of ours: it
 //   looks into their rings, between naps, and there is no moment to miss.
@@ -33,6 +36,7 @@
 #include "dsm-core/sharing/format.hpp"
 #include "shim/context/client.hpp"
 #include "shim/sharing/held_lock.hpp"
+#include "shim/sharing/peer_table.hpp"
 #include "shim/sharing/share_mailbox.hpp"
 #include "shim/sharing/share_operation.hpp"
 #include "shim/sharing/share_wait.hpp"
@@ -46,6 +50,7 @@ constexpr u32 DOWN = 0, UP = 1;
 
 Lock fd_lock;
 int event_fd AEP_GUARDED_BY(fd_lock) = -1;
+bool watches AEP_GUARDED_BY(fd_lock) = false;  // or has done so: op::Watch
 std::atomic<u32> level{DOWN};
 u32 noted_arrivals = 0;  // written before `level` goes down
 RawThread thread;
@@ -60,7 +65,7 @@ void sleep_until_news() {
     own.arrival_waiters.fetch_add(1, std::memory_order_seq_cst);
     for (;;) {
         if (own.arrivals.load(std::memory_order_seq_cst) != noted_arrivals) break;
-        if (a_message_waits(this_client.index)) break;
+        if (a_message_waits(this_client.index) || peer_news()) break;
         const u64 now = beyond_node ? now_ns() : 0;
         sleep_while(own.arrivals, noted_arrivals, beyond_node ? now + naps.next(now) : 0);
     }
@@ -92,12 +97,12 @@ long share_fd() {
     const HeldLock scope(fd_lock, HeldKind::descriptor);
     if (scope.refused()) return -EDEADLK;
     if (event_fd >= 0) return event_fd;
-    const auto watched = share_with_records(op::Watch{});
+    const auto watched = share_with_records(op::Watch{.peers = follows_peers()});
     if (watched.status != Status::ok) return error_of(watched.status);
     const Inbox& own = share_client(this_client.index).inbox;
     // Noted first, as by a receive.
     noted_arrivals = own.arrivals.load(std::memory_order_acquire);
-    const u32 first = a_message_waits(this_client.index) ? UP : DOWN;
+    const u32 first = a_message_waits(this_client.index) || peer_news() ? UP : DOWN;
     const long made = sys::call(__NR_eventfd2, first, EFD_CLOEXEC | EFD_NONBLOCK);
     if (sys::failed(made)) return made;
     event_fd = static_cast<int>(made);
@@ -127,7 +132,9 @@ void lower_share_fd(u32 arrivals) {
 
 void watch_again() {
     const HeldLock scope(fd_lock, HeldKind::descriptor);
-    if (!scope.refused() && event_fd >= 0) share_with_records(op::Watch{});
+    if (scope.refused()) return;
+    watches = watches || event_fd >= 0 || follows_peers();
+    if (watches) share_with_records(op::Watch{.messages = event_fd >= 0, .peers = follows_peers()});
 }
 
 void forget_share_fd() {
@@ -135,6 +142,7 @@ void forget_share_fd() {
     thread.forget();
     event_fd = -1;
     level.store(DOWN, std::memory_order_relaxed);
+    watches = false;
     fd_lock.reset();
 }
 

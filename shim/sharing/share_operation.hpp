@@ -17,7 +17,7 @@ extern std::atomic<bool> sharing_open;
 /// Whether it takes part now: it has attached, and not detached since.
 inline bool takes_part() {
     return sharing_open.load(std::memory_order_acquire) &&
-           share_client(this_client.index).takes_part();
+           share_client(this_client.index).sends_as.load() != 0;
 }
 
 /// This process as a client of sharing; 0: it takes no part.

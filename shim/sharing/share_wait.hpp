@@ -34,6 +34,11 @@ class Naps {
 /// Nanoseconds of CLOCK_MONOTONIC.
 u64 now_ns();
 
+/// When a wait ends that begins at `begin`; 0: never.
+inline u64 deadline_of(u64 begin, int timeout_ms) {
+    return timeout_ms < 0 ? 0 : begin + static_cast<u64>(timeout_ms) * 1'000'000;
+}
+
 /// Sleeps while the word has the value, until `deadline` of CLOCK_MONOTONIC (0: for ever). 0: look
 /// again; -ETIMEDOUT, -EINTR.
 long sleep_while(const std::atomic<u32>& word, u32 value, u64 deadline);

@@ -20,6 +20,7 @@
 #include "shim/sharing/kept_mailboxes.hpp"
 #include "shim/sharing/mailboxes.hpp"
 #include "shim/sharing/patience.hpp"
+#include "shim/sharing/peer_table.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/share_mailbox.hpp"
 #include "shim/sharing/share_wait.hpp"
@@ -33,11 +34,6 @@ namespace {
 
 Patience for_messages;
 Patience for_room;
-
-/// When a wait ends that begins at `begin`; 0: never.
-u64 deadline_of(u64 begin, int timeout_ms) {
-    return timeout_ms < 0 ? 0 : begin + static_cast<u64>(timeout_ms) * 1'000'000;
-}
 
 /// What a wait looks at: a word that changes with whatever could help, and how many sleep on it.
 struct Awaited {
@@ -156,16 +152,19 @@ namespace {
     share_with_records(op::Settle{.own_only = true});
 }
 
-bool has_returned() {
-    const Inbox& own = share_client(this_client.index).inbox;
-    return own.first_returned.load(std::memory_order_relaxed) != NO_RECORD;
-}
+/// Whether anything has come back is on a line that others write. So a thread looks when it has made so many calls, or has sent so much.
+constexpr i64 LOOK_AFTER_CALLS = 12;  // what has come back meanwhile mostly fits into one answer
+constexpr i64 LOOK_AFTER_BYTES = 64 * KiB;
+
+__thread i64 left_until_look AEP_TLS = 0;
 
 [[gnu::noinline]] void free_returned() {
-    while (has_returned()) {
+    left_until_look = LOOK_AFTER_BYTES;
+    while (has_returned(share_client(this_client.index))) {
         const auto reply = share_operation(op::TakeReturned{});
         if (reply.status != Status::ok) return;
-        deallocate_unshared(reinterpret_cast<void*>(reply.object));
+        for (u32 i = 0; i < reply.count && i < op::TakeReturned::MOST; ++i)
+            deallocate_unshared(reinterpret_cast<void*>(reply.objects[i]));
     }
 }
 
@@ -173,7 +172,13 @@ bool has_returned() {
 
 void share_collect() {
     if (shares_between_nodes()) settle_what_rang();
-    if (AEP_UNLIKELY(has_returned())) free_returned();
+    free_returned();
+}
+
+void share_collect_at_times(usize bytes) {
+    if (shares_between_nodes()) settle_what_rang();
+    left_until_look -= LOOK_AFTER_BYTES / LOOK_AFTER_CALLS + static_cast<i64>(bytes);
+    if (AEP_UNLIKELY(left_until_look <= 0)) free_returned();
 }
 
 ShareId share_lookup(const char* name) {
@@ -212,16 +217,17 @@ bool can_be_sent(const void* p, usize bytes) {
 }
 
 /// A send that found the mailbox full, again.
-[[gnu::noinline]] long send_when_there_is_room(const op::Send& request, int timeout_ms) {
+[[gnu::noinline]] op::Send::Reply send_when_there_is_room(const op::Send& request, int timeout_ms,
+                                                          long& result) {
+    result = -EAGAIN;
+    if (timeout_ms == 0) return {.status = Status::full};
     const ShareId to = request.to;
     const bool away = shares_between_nodes() && is_elsewhere(to);
     // Nobody sleeps for room in another node: those are naps on a word of our own.
     Inbox& receiver = inbox_at(away ? this_client.index : to.inbox());
-    long result = 0;
-    wait_for({receiver.departures, receiver.departure_waiters, Status::full, for_room,
-              away ? taken_at : nullptr, to.node()},
-             timeout_ms, result, [&] { return share_with_records(request); });
-    return result;
+    return wait_for({receiver.departures, receiver.departure_waiters, Status::full, for_room,
+                     away ? taken_at : nullptr, to.node()},
+                    timeout_ms, result, [&] { return share_with_records(request); });
 }
 
 /// A receive. The first message of a process makes the pool accessible, before it is taken: one that
@@ -251,31 +257,46 @@ bool seems_open(ShareId id) {
                                                         ShareId while_open, int timeout_ms,
                                                         long& result) {
     Inbox& own = inbox_at(request.at);
+    const bool main = request.at == this_client.index;
     const auto attempt = [&] {
         // Before the look: what it had sent before it went is there, then.
         const bool hopeless = while_open.bits != 0 && !seems_open(while_open);
         op::Receive::Reply reply = take_message(request);
         if (hopeless && reply.status == Status::miss) reply.status = Status::gone;
+        if (main && reply.status == Status::miss && ends_receives()) reply.status = Status::busy;
         return reply;
     };
-    return wait_for({own.arrivals, own.arrival_waiters, Status::miss, for_messages,
-                     shares_between_nodes() ? sent_to : nullptr, context().era_node},
-                    timeout_ms, result, attempt);
+    auto reply = wait_for({own.arrivals, own.arrival_waiters, Status::miss, for_messages,
+                           shares_between_nodes() ? sent_to : nullptr, context().era_node},
+                          timeout_ms, result, attempt);
+    if (reply.status == Status::busy) result = -ENOMSG;
+    return reply;
 }
 
 }  // namespace
 
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label, u32 as) {
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Sending& how) {
     if (!takes_part()) return -ENOTCONN;
-    share_collect();
-    const op::Send request{
-        .object = reinterpret_cast<uptr>(p), .to = to, .bytes = bytes, .label = label, .as = as};
-    const Status status = share_with_records(request).status;
-    if (AEP_LIKELY(status == Status::ok)) return 0;
-    if (status != Status::full) return error_of(status);
-    // What it is has not been looked at yet.
-    if (!can_be_sent(p, bytes)) return -EINVAL;
-    return timeout_ms == 0 ? -EAGAIN : send_when_there_is_room(request, timeout_ms);
+    share_collect_at_times(bytes);
+    const op::Send request{.object = reinterpret_cast<uptr>(p),
+                           .to = to,
+                           .bytes = bytes,
+                           .label = how.label,
+                           .as = how.as,
+                           .drop = how.drop};
+    op::Send::Reply reply = share_with_records(request);
+    if (AEP_UNLIKELY(reply.status != Status::ok)) {
+        long result = error_of(reply.status);
+        if (reply.status == Status::full) {
+            // What it is has not been looked at yet.
+            if (!can_be_sent(p, bytes)) return -EINVAL;
+            reply = send_when_there_is_room(request, timeout_ms, result);
+        }
+        if (result != 0) return result;
+    }
+    if (AEP_UNLIKELY(reply.left_group != 0)) group_dropped(reply.left_group);
+    if (AEP_UNLIKELY(reply.memory == Memory::yours_to_free)) deallocate_unshared(p);
+    return 0;
 }
 
 long share_reference(void* p, usize bytes) {
@@ -288,7 +309,7 @@ long share_reference(void* p, usize bytes) {
 long share_receive(const Wanted& wanted, int timeout_ms, Received& received) {
     if (!takes_part()) return -ENOTCONN;
     if (held_kinds != 0) return -EDEADLK;  // before a message is taken that could not be opened
-    share_collect();
+    share_collect_at_times(0);
     const bool main = wanted.at == 0 || wanted.at == this_client.index;
     const op::Receive request{.from = wanted.from, .at = main ? this_client.index : wanted.at};
     const u32 arrivals = inbox_at(request.at).arrivals.load(std::memory_order_acquire);
@@ -297,6 +318,7 @@ long share_receive(const Wanted& wanted, int timeout_ms, Received& received) {
                      : take_message(request);
     if (AEP_UNLIKELY(reply.status != Status::ok)) {
         long result = error_of(reply.status);
+        if (reply.status == Status::miss) share_collect();  // there is time for it
         if (reply.status == Status::miss && timeout_ms != 0)
             reply = receive_what_comes(request, wanted.while_open, timeout_ms, result);
         if (reply.status == Status::miss && main) lower_share_fd(arrivals);
@@ -358,6 +380,7 @@ void forget_sharing() {
     shared_blocks.store(nullptr, std::memory_order_relaxed);
     sharing_open.store(false, std::memory_order_relaxed);
     forget_share_fd();
+    forget_peers();
     forget_kept_mailboxes();
     forget_guests();
     forget_groups();

@@ -21,10 +21,15 @@ ShareId share_lookup(const char* name);
 /// Waits until somebody has the name: in naps, for that wakes nobody. -ETIMEDOUT, -EINTR; timeout_ms 0: -ENOENT.
 long share_lookup_wait(const char* name, int timeout_ms, ShareId& found);
 
+/// How a message is sent.
+struct Sending {
+    Label label{};
+    u32 as = 0;         // the own inbox that it comes from; 0: the main one
+    bool drop = false;  // this process's reference goes with it, if it is sent
+};
 /// `bytes`: of an own block; 0: it must be one that was received. timeout_ms: 0: does not wait, -1:
-/// for ever. `as`: the own inbox that it comes from; 0: the main one.
-long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Label& label = {},
-                u32 as = 0);
+/// for ever.
+long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Sending& how = {});
 long share_reference(void* p, usize bytes);
 
 /// Which messages a receive takes.
@@ -45,7 +50,9 @@ struct ShareFacts {
 /// Zeroes: no export.
 ShareFacts share_query(const void* p, bool exactly = false);
 
-/// Frees what others have let go of; cheap when there is nothing.
+/// Frees what others have let go of: cheap when there is nothing.
 void share_collect();
+/// The same, but not each time: by what is done often. `bytes`: that are sent.
+void share_collect_at_times(usize bytes);
 
 }  // namespace aep

@@ -110,8 +110,10 @@ void Actor::send() {
     if (to.bits == 0) return;
     const auto own = own_.find(one);
     const bool first = own != own_.end() && own->second.state == Own::fresh;
-    const Status status =
-        self_.ask(op::Send{.object = one, .to = to, .bytes = bytes_of(one)}).status;
+    const bool drop = pick(4) == 0;
+    const auto said =
+        self_.ask(op::Send{.object = one, .to = to, .bytes = bytes_of(one), .drop = drop});
+    const Status status = said.status;
     switch (status) {
         case Status::ok:
             ++sent_;
@@ -132,6 +134,7 @@ void Actor::send() {
         own->second.state = Own::exported;
         held_[one] = 1;
     }
+    if (drop && status == Status::ok) has_dropped(one, said.memory == Memory::yours_to_free);
 }
 
 void Actor::receive() {
@@ -166,7 +169,10 @@ void Actor::drop(u64 one) {
     if (one == 0) return;
     const auto said = self_.ask(op::Drop{one});
     ASSERT_EQ(said.status, Status::ok);
-    const bool freed = said.memory == Memory::yours_to_free;
+    has_dropped(one, said.memory == Memory::yours_to_free);
+}
+
+void Actor::has_dropped(u64 one, bool freed) {
     const bool last_of_ours = --held_[one] == 0;
     if (last_of_ours) held_.erase(one);
     const auto own = own_.find(one);
@@ -188,11 +194,13 @@ void Actor::collect() {
         const auto said = self_.ask(op::TakeReturned{});
         if (said.status == Status::miss) return;
         ASSERT_EQ(said.status, Status::ok);
-        const auto own = own_.find(said.object);
-        ASSERT_NE(own, own_.end());
-        EXPECT_TRUE(own->second.state == Own::let_go || own->second.state == Own::extent);
-        EXPECT_EQ(held_.count(said.object), 0u);
-        own->second = {own->second.bytes};
+        for (u32 i = 0; i < said.count; ++i) {
+            const auto own = own_.find(said.objects[i]);
+            ASSERT_NE(own, own_.end());
+            EXPECT_TRUE(own->second.state == Own::let_go || own->second.state == Own::extent);
+            EXPECT_EQ(held_.count(said.objects[i]), 0u);
+            own->second = {own->second.bytes};
+        }
     }
 }
 

@@ -98,6 +98,8 @@ class Actor {
     void receive();
     void reference();
     void drop(u64 address);
+    /// One reference of ours is gone; `freed`: and with it the object.
+    void has_dropped(u64 address, bool freed);
     void collect();
     void make_group();
     void extend_group();

@@ -94,6 +94,23 @@ TEST(Away, ASendLeavesNothingBehind) {
     });
 }
 
+TEST(Away, AReferenceGoesWithItsMessage) {
+    between_nodes([](Neighbour& other) {
+        const u64 a = begin();
+        const op::Send gone{.object = a, .to = {other.id()}, .bytes = BYTES, .drop = true};
+        ASSERT_EQ(ask(1, gone).status, Status::ok);
+        EXPECT_EQ(drop(a), Status::not_held);
+        EXPECT_TRUE(node_refers_to(number_of(a)));
+        other.drop_all();
+        EXPECT_EQ(settle_all().given_up, 1u);
+        EXPECT_EQ(ask(1, op::TakeReturned{}).status, Status::ok);
+        const op::Send kept{.object = a, .to = {other.id()}, .bytes = BYTES};
+        while (ask(1, kept).status == Status::ok) continue;
+        EXPECT_EQ(ask(1, gone).status, Status::full);
+        EXPECT_EQ(drop(a), Status::ok);
+    });
+}
+
 TEST(Away, WhoDoesNotReceiveLeavesRoomForOthers) {
     between_nodes([](Neighbour& other) {
         const u64 a = begin();

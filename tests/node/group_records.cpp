@@ -1,4 +1,5 @@
-// Purpose: what a group's records say to those who look at them without a lock: which group it is, and who holds it.
+// Purpose: what a group's records say to those who look at them without a lock: which group it is, and who holds it; and many
+//          of them.
 // Who calls it: ctest. The operations are called directly, for clients that are no processes.
 // Crash rule: in children.
 #include <set>
@@ -78,6 +79,26 @@ TEST(GroupRecords, WhoSendsItToAnotherNodeIsUnknown) {
         ++export_at(index).pins;
         EXPECT_EQ(ask(1, op::CountUnknown{.group = group}).unknown, 1u);
         --export_at(index).pins;
+        EXPECT_EQ(walk(), "");
+    });
+}
+
+/// Each is a change of its own: all of them together would be more than the log of changes has room for.
+TEST(Groups, ManyLargeOnesCanBeLeftAtOnce) {
+    with_tables([](Host&) {
+        constexpr u32 MANY = 8;
+        constexpr u64 SMALL = 64;
+        u64 at = begin(1);
+        for (u32 i = 0; i < MANY; ++i) {
+            const u64 group = at;
+            ASSERT_EQ(ask(1, op::MakeGroup{group, SMALL}).status, Status::ok);
+            for (u32 n = 0; n < MAX_EXTENTS; ++n)
+                ASSERT_EQ(ask(1, op::ExtendGroup{group, at += SMALL, SMALL}).status, Status::ok);
+            at += SMALL;
+        }
+        while (ask(1, op::Leave{}).status == Status::ok) continue;
+        EXPECT_EQ(count_shares().groups + count_shares().extents, 0u);
+        EXPECT_EQ(count_shares().exports, 0u);
         EXPECT_EQ(walk(), "");
     });
 }

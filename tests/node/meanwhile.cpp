@@ -1,5 +1,6 @@
-// Purpose: what another thread of the receiver does while a message of another node is being taken, with nothing locked: the
-//          message's reference is there already, the records that were at hand for it may not be.
+// Purpose: what others do while an operation that crosses nodes is between two of its steps, with nothing locked. A message's
+//          reference is there already, the records that were at hand for it may not be; a reference is given up already, what
+//          it led to is still known by its address.
 // Who calls it: ctest; built with -DAEP_CRASH_POINTS, whose points are where the other thread comes in.
 // Crash rule: in children.
 #include <thread>
@@ -86,6 +87,34 @@ TEST(Meanwhile, WithoutRecordsItIsAMessageOfThisNodes) {
         EXPECT_EQ(ask(1, op::Drop{.object = theirs}).status, Status::ok);
         perform(Caller{0, host_slot()}, op::Settle{});
         EXPECT_FALSE(node_refers_to(other.number_of(0)));
+    });
+}
+
+/// Its home uses the memory of what this node has given up at once, before this node has forgotten it.
+TEST(Meanwhile, WhatLiesWhereAnotherObjectIsBeingGivenUpIsReceived) {
+    static Neighbour* home;
+    static u64 address;
+    static std::thread receiver;
+    static op::Receive::Reply second;
+    with_a_message([](Neighbour& other, u64 theirs) {
+        home = &other;
+        address = theirs;
+        EXPECT_EQ(ask(1, op::Receive{}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::Drop{.object = theirs}).status, Status::ok);
+        other.drop(0);
+        crash_point_hook = [](const char* name) {
+            if (receiver.joinable() || std::strcmp(name, "away: reference given up") != 0) return;
+            home->send(1, address, id_of(1).bits);
+            receiver = std::thread([] { second = perform(OTHER_THREAD, op::Receive{}); });
+            while (!node_refers_to(home->number_of(1))) std::this_thread::yield();
+        };
+        perform(Caller{0, host_slot()}, op::Settle{});
+        ASSERT_TRUE(receiver.joinable()) << "the point was never reached";
+        receiver.join();
+        crash_point_hook = nullptr;
+        EXPECT_EQ(second.status, Status::ok);
+        EXPECT_EQ(second.object, theirs);
+        EXPECT_EQ(ask(1, op::Drop{.object = theirs}).status, Status::ok);
     });
 }
 

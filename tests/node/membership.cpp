@@ -59,6 +59,7 @@ TEST(Membership, WhatAFormerLifeSaidIsGone) {
             era::DirectoryEntry& entry = t.client(0, i);
             entry.claim.store(1);
             entry.id.store(7);
+            entry.attendance.store(9);
             entry.version.store(3);
         }
     });
@@ -73,6 +74,7 @@ TEST(Membership, WhatAFormerLifeSaidIsGone) {
             const era::DirectoryEntry& entry = t.client(0, i);
             EXPECT_EQ(entry.claim.load(), 0u) << i;
             EXPECT_EQ(entry.id.load(), 0u) << i;
+            EXPECT_EQ(entry.attendance.load(), 0u) << i;
             EXPECT_EQ(entry.version.load() % 2, 0u) << i;
         }
     });

@@ -162,6 +162,50 @@ TEST(Names, AClaimThatIsAnothersIsNone) {
     });
 }
 
+/// To claim it anew would be to give way to one that asks for it at the same moment.
+TEST(Names, WhoHasOneAndSaysItAgainKeepsIt) {
+    for (const u32 asking : {BEFORE, AFTER}) {
+        with_nodes([=] {
+            EXPECT_EQ(ask_for_name(), Status::ok);
+            const u64 id = entry_of(OURS).id.load();
+            claim_at(asking);
+            EXPECT_EQ(ask_for_name(), Status::ok);
+            EXPECT_EQ(entry_of(OURS).id.load(), id);
+            EXPECT_EQ(entry_of(OURS).claim.load(), 0u);
+        });
+    }
+}
+
+/// What other nodes say of since when their clients are there; while it changes it says nothing.
+TEST(Names, SaySinceWhenTheirClientsAreThere) {
+    with_nodes([] {
+        const era::Tables t = era_tables();
+        const u64 before = signs_of(t, OURS).changes;
+        EXPECT_EQ(ask_for_name(), Status::ok);
+        EXPECT_NE(signs_of(t, OURS).changes, before);
+        op::LookAtPeer::Reply seen;
+        EXPECT_TRUE(look_elsewhere(OURS, 1, seen));
+        EXPECT_EQ(seen.stays, 1u);
+        EXPECT_EQ(seen.id.bits, id_of(1).bits);
+        EXPECT_STREQ(seen.name.text, NAME);
+        EXPECT_EQ(perform(Caller{1, 1}, op::Open{}).status, Status::ok);
+        EXPECT_TRUE(look_elsewhere(OURS, 1, seen));
+        EXPECT_EQ(seen.names, 1u);
+        while (perform(Caller{1, 1}, op::Leave{}).status == Status::ok) continue;
+        EXPECT_TRUE(look_elsewhere(OURS, 1, seen));
+        EXPECT_EQ(seen.stays, 2u);
+        EXPECT_EQ(seen.died, 1u);
+        entry_of(OURS).version.store(entry_of(OURS).version.load() + 1);
+        EXPECT_FALSE(look_elsewhere(OURS, 1, seen));
+        entry_of(OURS).version.store(entry_of(OURS).version.load() + 1);
+        entry_of(OURS).claim.store(1);
+        EXPECT_FALSE(look_elsewhere(OURS, 1, seen));
+        t.node(BEFORE).store(0);
+        EXPECT_EQ(signs_of(t, BEFORE).generation, 0u);
+        EXPECT_NE(signs_of(t, AFTER).generation, 0u);
+    });
+}
+
 TEST(Names, AreNobodysWhileAClaimIsNotDecided) {
     with_nodes([] {
         claim_at(AFTER);

@@ -232,6 +232,18 @@ def mount(*words):
     return done.stderr if done.returncode != 0 else None
 
 
+def mount_on_loop(kind, image, size, folder):
+    """A new file system of that kind in a file, which has to outlive the mount. Why not, or None."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    tool = shutil.which(f"mkfs.{kind}", path=path)
+    if tool is None:
+        return f"no mkfs.{kind}"
+    with open(image, "wb") as file:
+        file.truncate(size)
+    made = subprocess.run([tool, "-q", image], capture_output=True, text=True, check=False)
+    return made.stderr if made.returncode != 0 else mount("-t", kind, "-o", "loop", image, folder)
+
+
 def own_bpffs():
     """A bpffs that ends with this process, or why there is none."""
     return own_mounts() or mount("-t", "bpf", "bpf", BPFFS)

@@ -133,7 +133,10 @@ class Model {
     }
 
     void send(u32 client, u32 to, u64 address) {
-        const auto reply = ask(client, op::Send{address, ids_[to], bytes_[address]});
+        const bool drop = pick(3) == 0;
+        const auto reply = ask(
+            client,
+            op::Send{.object = address, .to = ids_[to], .bytes = bytes_[address], .drop = drop});
         if (boxes_[to].size() == MAILBOX_MESSAGES) {
             ASSERT_EQ(reply.status, Status::full);
         } else if (!may(client, address)) {
@@ -142,6 +145,8 @@ class Model {
             ASSERT_EQ(reply.status, Status::ok);
             export_it(address);
             boxes_[to].push_back({address, ids_[client].bits});
+            auto& held = objects_[address].held;
+            if (drop && --held[client] == 0) held.erase(client);
         }
     }
 
@@ -195,8 +200,11 @@ class Model {
         for (;;) {
             const auto reply = ask(client, op::TakeReturned{});
             if (reply.status != Status::ok) break;
-            ASSERT_EQ(returned_.erase(reply.object), 1u);
-            ASSERT_EQ(objects_[reply.object].owner, client);
+            ASSERT_GT(reply.count, 0u);
+            for (u32 i = 0; i < reply.count; ++i) {
+                ASSERT_EQ(returned_.erase(reply.objects[i]), 1u);
+                ASSERT_EQ(objects_[reply.objects[i]].owner, client);
+            }
         }
         for (const u64 address : returned_) ASSERT_NE(objects_[address].owner, client);
     }
@@ -291,6 +299,22 @@ TEST(Sharing, TheWalkFindsWhatIsPlanted) {
         "on no client's list", [] { inbox_at(FIRST_FURTHER + 5).client = 1; });
     finds(
         "nobody's, but open", [] { inbox_at(FIRST_FURTHER + 5).open = 1; });
+    finds(
+        "it has come back, or is on a list of such",
+        [] {
+            for (u32 i = 1; i <= sharing().exports_used; ++i) {
+                if (export_at(i).state != static_cast<u32>(ExportState::live)) continue;
+                export_at(i).state = static_cast<u32>(ExportState::returned);
+                return;
+            }
+        });
+    finds(
+        "it has come back to another client",
+        [] { share_client(1).taken_back = share_client(2).first_export; });
+    finds(
+        "it sends as another than it is", [] { ++share_client(1).sends_as; });
+    finds(
+        "who follows its peers is told otherwise of it", [] { ++attendance_of(2).stays; });
     finds("quiet moment", [] { slot_at(1).turns.fetch_add(1); });
 }
 
@@ -425,37 +449,6 @@ TEST(Sharing, AMessageWaitsForARecord) {
         EXPECT_EQ(got.status, Status::ok);
         EXPECT_EQ(got.object, at);
         model.end();
-    });
-}
-
-/// An operation between nodes has it in its hands: the object goes with that, not with its last reference here.
-TEST(Sharing, WhatIsPinnedIsNotFreed) {
-    with_tables([](Host&) {
-        Model model(1);
-        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)}) + 64;
-        ASSERT_EQ(ask(1, op::Reference{at, 64}).status, Status::ok);
-        export_at(find_export(at)).pins = 1;
-        EXPECT_EQ(ask(1, op::Drop{at}).status, Status::ok);
-        const auto last = ask(1, op::Drop{at});
-        EXPECT_EQ(last.status, Status::ok);
-        EXPECT_EQ(last.memory, Memory::kept);
-        EXPECT_NE(find_export(at), NO_RECORD);
-        EXPECT_EQ(count_shares().exports, 1u);
-    });
-}
-
-/// Nor given back to its owner, by whoever has the last reference.
-TEST(Sharing, WhatIsPinnedIsNotGivenBack) {
-    with_tables([](Host&) {
-        Model model(1);
-        const u64 at = chunk_address(ChunkIndex{first_chunk_of(1)}) + 64;
-        ASSERT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
-        ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
-        ASSERT_EQ(ask(1, op::Drop{at}).status, Status::ok);
-        export_at(find_export(at)).pins = 1;
-        EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
-        EXPECT_EQ(ask(1, op::TakeReturned{}).status, Status::miss);
-        EXPECT_NE(find_export(at), NO_RECORD);
     });
 }
 

@@ -21,7 +21,7 @@ TEST(Sharing, WhoWatchesDoesSoUntilItsEnd) {
         EXPECT_EQ(share_client(1).inbox.watched, 0U);
         EXPECT_EQ(ask(1, op::Watch{}).status, Status::ok);
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);  // under another name, say
-        EXPECT_EQ(share_client(1).inbox.watched, 1U);
+        EXPECT_EQ(share_client(1).inbox.watched, Inbox::MESSAGES_WATCHED);
         while (ask(1, op::Leave{}).status == Status::ok) continue;
         EXPECT_EQ(ask(1, op::Open{}).status, Status::ok);
         EXPECT_EQ(share_client(1).inbox.watched, 0U);
@@ -334,7 +334,7 @@ TEST(Sharing, ReferencesToSpareAreGivenBack) {
         EXPECT_EQ(ask(1, op::Drop{at}).memory, Memory::kept);
         EXPECT_EQ(ask(2, op::Query{at, true}).references, 1u);
         EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
-        EXPECT_EQ(ask(1, op::TakeReturned{}).object, at);
+        EXPECT_EQ(ask(1, op::TakeReturned{}).objects[0], at);
         EXPECT_EQ(count_shares().exports, 0u);
         EXPECT_EQ(walk(), "");
     });
@@ -351,6 +351,45 @@ TEST(Sharing, AFillOfTheLogReachesNoFurtherThanTheCounts) {
         EXPECT_FALSE(may_be(last, 2));
         EXPECT_FALSE(may_be(last, ~0u));
         EXPECT_FALSE(may_be(last + sizeof(u32), 1));
+    });
+}
+
+/// Clients 1 and 2 take part; memory of the first one.
+u64 begin() {
+    for (const u32 client : {1u, 2u}) {
+        perform(client, op::ClaimChunks{.count = 1});
+        ++client_at(client).generation;
+        EXPECT_EQ(ask(client, op::Open{}).status, Status::ok);
+    }
+    return chunk_address(ChunkIndex{first_chunk_of(1)});
+}
+
+/// An operation between nodes has it in its hands: the object goes with that, not with its last reference here.
+TEST(Sharing, WhatIsPinnedIsNotFreed) {
+    with_tables([](Host&) {
+        const u64 at = begin();
+        ASSERT_EQ(ask(1, op::Reference{at, 64}).status, Status::ok);
+        export_at(find_export(at)).pins = 1;
+        EXPECT_EQ(ask(1, op::Drop{at}).status, Status::ok);
+        const auto last = ask(1, op::Drop{at});
+        EXPECT_EQ(last.status, Status::ok);
+        EXPECT_EQ(last.memory, Memory::kept);
+        EXPECT_NE(find_export(at), NO_RECORD);
+        EXPECT_EQ(count_shares().exports, 1u);
+    });
+}
+
+/// Nor given back to its owner, by whoever has the last reference.
+TEST(Sharing, WhatIsPinnedIsNotGivenBack) {
+    with_tables([](Host&) {
+        const u64 at = begin();
+        ASSERT_EQ(ask(1, op::Send{at, id_of(2), 64}).status, Status::ok);
+        ASSERT_EQ(ask(2, op::Receive{}).status, Status::ok);
+        ASSERT_EQ(ask(1, op::Drop{at}).status, Status::ok);
+        export_at(find_export(at)).pins = 1;
+        EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
+        EXPECT_EQ(ask(1, op::TakeReturned{}).status, Status::miss);
+        EXPECT_NE(find_export(at), NO_RECORD);
     });
 }
 

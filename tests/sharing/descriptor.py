@@ -123,7 +123,7 @@ class Descriptor(SharingTest):
 
     def test_every_error_has_a_meaning(self):
         a = self.peer("a")
-        for name in ["EAGAIN", "EDEADLK", "EEXIST", "EINTR", "EINVAL", "EMFILE", "EMSGSIZE", "ENOENT", "ENOMEM",
+        for name in ["EAGAIN", "EDEADLK", "EEXIST", "EINTR", "EINVAL", "EMFILE", "EMSGSIZE", "ENOENT", "ENOMEM", "ENOMSG",
                      "ENOSPC", "ENOTCONN", "ENOTRECOVERABLE", "EPERM", "ESRCH", "ESTALE", "ETIMEDOUT", "EXDEV"]:
             self.assertNotIn(a.meaning(getattr(errno, name)), ["unknown error", ""], name)
         self.assertEqual(a.meaning(errno.ESTALE), "this node was declared dead by others")

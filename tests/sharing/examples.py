@@ -53,6 +53,26 @@ class Examples(ExamplesTest):
         server.kill()
         self.expect_nothing_left()
 
+    def test_roster(self):
+        """One leaves, and one is killed."""
+        roster = self.example("roster")
+        watcher = self.begin(roster, "watch", "2")
+        joined = {}
+        for name in "anna", "ben":
+            joined[name] = subprocess.Popen([roster, "join", name, f"I am {name}"], env=self.env, stdin=subprocess.PIPE)
+            self.addCleanup(joined[name].kill)
+            said = {watcher.stdout.readline() for _ in range(2)}  # which of both is there first nobody says
+            self.assertEqual(said, {f"{name} came\n", f'"I am {name}"\n'})
+        joined["anna"].stdin.close()
+        self.assertEqual(joined["anna"].wait(), 0)
+        self.assertEqual(watcher.stdout.readline(), "anna left\n")
+        joined["ben"].kill()
+        joined["ben"].wait()
+        joined["ben"].stdin.close()
+        self.assertEqual(watcher.stdout.read(), "ben died\n")
+        self.assertEqual(watcher.wait(), 0)
+        self.expect_nothing_left()
+
     def test_batches(self):
         """More batches than the mailbox holds; the producer is gone before the last are read."""
         batches = self.example("batches")

@@ -38,10 +38,12 @@ void ask(dsm_id other, unsigned round) {
     if (dsm_free(object) != 0 || dsm_free(object) != 0) die("free");
 }
 
-void answer(dsm_id other) {
+/// With its reference, or before that goes.
+void answer(dsm_id other, bool with_it) {
     void* const object = dsm_recv(DSM_ANY, -1, nullptr);
     if (object == nullptr) die("receive");
-    if (dsm_send(other, object) != 0) die("send back");
+    if (dsm_send_message(other, object, nullptr, 0, with_it ? DSM_DROP : 0) != 0) die("send back");
+    if (with_it) return;
     if (dsm_free(object) != 0) die("drop");
 }
 
@@ -66,7 +68,7 @@ int main(int count, char** arguments) {
     if (dsm_attach(nullptr) != 0) die("attach");
     if (child == 0) {
         const dsm_id other = exchange(down[0], up[1]);
-        for (;;) answer(other);
+        for (unsigned i = 0;; ++i) answer(other, i % 2 == 0);
     }
     const dsm_id other = exchange(up[0], down[1]);
     char line[16];

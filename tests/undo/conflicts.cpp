@@ -56,6 +56,17 @@ std::vector<Step> life(const Pair& p) {
         {"drop of the other again", other, op::Drop{.object = a}},
         {"last drop", other, op::Drop{.object = a}},
         {"take returned", one, op::TakeReturned{}},
+        {"send away", one, op::Send{.object = a, .to = p.id(p.other), .bytes = 64, .drop = true}},
+        {"receive what was sent away", other, op::Receive{}},
+        {"send on and away", other, op::Send{.object = a, .to = p.id(p.one), .drop = true}},
+        {"receive it back", one, op::Receive{}},
+        {"reference", one, op::Reference{.object = a, .bytes = 64}},
+        {"drop one of two", one, op::Drop{.object = a}},
+        {"last one with some to spare", one,
+         op::Send{.object = a, .to = p.id(p.other), .drop = true}},
+        {"receive it again", other, op::Receive{}},
+        {"last drop of it", other, op::Drop{.object = a}},
+        {"take it back", one, op::TakeReturned{}},
         {"make a group", one, op::MakeGroup{.block = group, .bytes = 4096}},
         {"extend", one, op::ExtendGroup{.group = group, .extent = a + 8192, .bytes = 4096}},
         {"set the root", one, op::SetRoot{.group = group, .root = group + 64, .bytes = 64}},
@@ -65,8 +76,7 @@ std::vector<Step> life(const Pair& p) {
         {"hand over", one, op::SetWriter{.group = group, .writer = p.id(p.other)}},
         {"drop the group", one, op::Drop{.object = group}},
         {"last drop of the group", other, op::Drop{.object = group}},
-        {"take the group", one, op::TakeReturned{}},
-        {"take the extent", one, op::TakeReturned{}},
+        {"take the group and its extent", one, op::TakeReturned{}},
     };
 }
 
@@ -152,7 +162,7 @@ TEST(Conflicts, DeathAndAttachTouchNothingOfAnotherPair) {
     with_pairs([](Pair& a, Pair& b) {
         const std::vector<Step> steps = life(a);
         Lines of_a, of_b;
-        for (const usize left_at : {2, 6, 12, 18, 22}) {  // with messages, objects, groups
+        for (const usize left_at : {2, 6, 12, 17, 21, 28, 32}) {  // with messages, objects, groups
             for (usize i = 0; i < left_at; ++i) steps[i].perform(steps[i].caller);
             stores.run([&] { steps[left_at].perform(steps[left_at].caller); }, 12);
             of_a.see(

@@ -28,6 +28,13 @@ struct Step {
           leaves(std::is_same_v<O, op::Leave> || std::is_same_v<O, op::CloseInbox>),
           number(number_of<O>()) {}
 
+    /// It is many changes, each of them one: to be done again until it is done.
+    Step in_parts() const {
+        Step parts = *this;
+        parts.leaves = true;
+        return parts;
+    }
+
     /// What its way into the image has left in the slot.
     void enter() const {
         slot_at(caller.slot).op = number;

@@ -154,6 +154,9 @@ void all_operations(Deaths& all, Neighbour& other) {
     all.run({"settle in vain", {0, host_slot()}, op::Settle{}});
     test::stores.run([&] { other.drop_all(); });
     all.run({"settle", {0, host_slot()}, op::Settle{}});
+    ok({"send away", ONE, op::Send{.object = a + 128, .to = there, .bytes = 64, .drop = true}});
+    test::stores.run([&] { other.drop_all(); });
+    all.run({"settle what was sent away", {0, host_slot()}, op::Settle{}});
     ok({"make a group", ONE, op::MakeGroup{.block = a + 4096, .bytes = 4096}});
     ok({"extend", ONE, op::ExtendGroup{.group = a + 4096, .extent = a + 8192, .bytes = 4096}});
     ok({"send a group", ONE, op::Send{.object = a + 4096, .to = there}});

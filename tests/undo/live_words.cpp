@@ -66,6 +66,9 @@ void add_client(Words& w, u32 index) {
     add(w, c.objects_held), add(w, c.exports), add(w, c.foreign), add(w, c.groups),
         add(w, c.extents);
     for (const auto& word : c.name_words) add(w, word);
+    add(w, c.taken_back), add(w, c.sends_as);
+    const Attendance& attendance = attendance_of(index);
+    add(w, attendance.stays), add(w, attendance.names), add(w, attendance.died);
     add_inbox(w, index);
     u32 steps = sharing().holders_used;
     add_references(w, c.first_reference, steps);
@@ -103,7 +106,7 @@ void add_between_nodes(Words& w) {
         }
         for (u32 i = 1; i <= context().max_clients; ++i) {
             const era::DirectoryEntry& entry = t.client(node, i);
-            add(w, entry.claim);
+            add(w, entry.claim), add(w, entry.attendance);
             if (entry.id.load() == 0) continue;
             add(w, entry.id);
         }

@@ -76,6 +76,65 @@ void further_inboxes_are_used(Exhaustion& all, u64 a, u64 b) {
     ok({"send to be left", ONE, op::Send{.object = block, .to = id_of(other), .bytes = bytes}});
 }
 
+/// Several at once: of those that come later the first ones have been taken already.
+void many_come_back(Exhaustion& all, u64 a) {
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const u64 first = a + 128 * KiB;
+    const auto come_back = [&](u32 from, u32 end) {
+        for (u32 i = from; i < end; ++i) {
+            const u64 object = first + u64{i} * 64;
+            perform(ONE, op::Send{.object = object, .to = id(2), .bytes = 64, .drop = true});
+            EXPECT_EQ(perform(TWO, op::Receive{}).object, object);
+            perform(TWO, op::Drop{.object = object});
+        }
+    };
+    come_back(0, 3);
+    ok(Step{"take three", ONE, op::TakeReturned{}}.in_parts());
+    constexpr u32 MANY = op::TakeReturned::MOST + 1;
+    come_back(0, MANY);
+    EXPECT_EQ(perform(ONE, op::TakeReturned{}).count, op::TakeReturned::MOST);
+    EXPECT_NE(share_client(1).taken_back, NO_RECORD);
+    come_back(MANY, MANY + 1);
+    ok({"take the one that is left", ONE, op::TakeReturned{}});
+    ok({"take one that has come meanwhile", ONE, op::TakeReturned{}});
+    EXPECT_FALSE(has_returned(share_client(1)));
+    // For who dies with some of either.
+    come_back(0, MANY);
+    EXPECT_EQ(perform(ONE, op::TakeReturned{}).count, op::TakeReturned::MOST);
+    come_back(MANY, MANY + 1);
+}
+
+/// A reference that goes with its message: of what was never sent, one of several, the last one with some to spare and with none, a
+/// group's by its root.
+void references_go_with_messages(Exhaustion& all, u64 a) {
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const auto send = [](u64 object, u32 to) {
+        return op::Send{.object = object, .to = id(to), .bytes = 64, .drop = true};
+    };
+    const u64 block = a + 96 * KiB, other = block + 64, group = block + 4096;
+    ok({"send away", ONE, send(block, 2)});
+    EXPECT_EQ(all.run({"send away what has gone", ONE, send(block, 2)}), Status::not_held);
+    ok({"receive what was sent away", TWO, op::Receive{}});
+    ok({"send on and away", TWO, send(block, 3)});
+    ok({"receive it third hand", THREE, op::Receive{}});
+    ok({"last drop of what was sent away", THREE, op::Drop{.object = block}});
+    ok({"take it back", ONE, op::TakeReturned{}});
+    for (int i = 0; i < 2; ++i)
+        ok({"reference to send away", ONE, op::Reference{.object = other, .bytes = 64}});
+    for (int i = 0; i < 2; ++i) ok({"send one of several away", ONE, send(other, 2)});
+    ok({"send the last one away", ONE, send(other, 2)});
+    EXPECT_EQ(perform(ONE, op::Drop{.object = other}).status, Status::not_held);
+    while (perform(TWO, op::Receive{}).status == Status::ok) continue;
+    for (int i = 0; i < 3; ++i) ok({"drop what was sent away", TWO, op::Drop{.object = other}});
+    ok({"take that back", ONE, op::TakeReturned{}});
+    ok({"a group to send away", ONE, op::MakeGroup{.block = group, .bytes = 4096}});
+    ok({"its root", ONE, op::SetRoot{.group = group, .root = group + 64, .bytes = 64}});
+    ok({"send the group away", ONE, send(group + 64, 2)});
+    ok({"receive the group that was sent away", TWO, op::Receive{}});
+    ok({"drop the group that was sent away", TWO, op::Drop{.object = group}});
+    ok({"take the group back", ONE, op::TakeReturned{}});
+}
+
 /// Every operation, on every way through it.
 void all_operations(Exhaustion& all) {
     const u64 a = memory_for(1, 5), b = memory_for(2, 5), c = memory_for(3, 2);
@@ -87,7 +146,8 @@ void all_operations(Exhaustion& all) {
     ok({"open under another name", TWO, named("two")});
     EXPECT_EQ(all.run({"open", THREE, named("one")}), Status::exists);
     ok({"add records", ONE, op::AddRecords{.exports = 900, .holders = 901}});
-    ok({"watch", TWO, op::Watch{}});
+    ok({"watch", TWO, op::Watch{.peers = true}});
+    ok({"look at a peer", ONE, op::LookAtPeer{.client = 2}});
     ok({"first send", ONE, op::Send{.object = a, .to = id(2), .bytes = 64}});
     ok({"second send", ONE, op::Send{.object = a, .to = id(2), .bytes = 64}});
     ok({"send of a large object", ONE, op::Send{.object = large, .to = id(2), .bytes = bytes}});
@@ -119,6 +179,7 @@ void all_operations(Exhaustion& all) {
         ok({"drop of one of many", ONE, op::Drop{.object = a + 256 * i}});
         ok({"last drop of one of many", ONE, op::Drop{.object = a + 256 * i}});
     }
+    references_go_with_messages(all, a);
     // A mailbox that is full.
     for (u32 i = 0; i < MAILBOX_MESSAGES; ++i)
         perform(ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64});
@@ -139,6 +200,13 @@ void all_operations(Exhaustion& all) {
     send(ONE, a + 128, MAILBOX_MESSAGES - 4);
     ok({"send when there are gaps only", ONE,
         op::Send{.object = a + 128, .to = id(2), .bytes = 64}});
+    while (perform(TWO, op::Receive{}).status == Status::ok) continue;
+    send(ONE, a + 128, 3), send(THREE, c, 1), send(ONE, a + 128, MAILBOX_MESSAGES - 4);
+    ok({"receive from between again", TWO, op::Receive{.from = id(3)}});
+    send(ONE, a + 128, 1);
+    EXPECT_EQ(all.run({"full for what would go with it", ONE,
+                       op::Send{.object = a + 128, .to = id(2), .bytes = 64, .drop = true}}),
+              Status::full);
     further_inboxes_are_used(all, a, b);
     // Groups: the second block of client 1's, a root, another one; the writer changes.
     const u64 group = a + 4096;
@@ -162,6 +230,7 @@ void all_operations(Exhaustion& all) {
     ok({"extend it", ONE, op::ExtendGroup{.group = group, .extent = a + 8192, .bytes = 4096}});
     ok({"send it", ONE, op::Send{.object = group, .to = id(3)}});
     ok({"receive it", THREE, op::Receive{}});
+    many_come_back(all, a);
     // Who is dead: the one whose objects others have, then the others.
     const auto leave = [&](Caller who) {
         for (Status status = Status::ok; status == Status::ok;)
@@ -205,7 +274,7 @@ TEST(Undo, WithoutTheLogMuchIsLost) {
         std::set<std::string> broken;
         for (const std::string& fault : all.faults) broken.insert(fault.substr(0, fault.find(',')));
         for (const char* name :
-             {"first send", "second send", "receive", "drop", "last drop by another",
+             {"first send", "second send", "send away", "receive", "drop", "last drop by another",
               "last drop of a group", "extend", "hand over", "leave"})
             EXPECT_EQ(broken.count(name), 1u) << name;
     });

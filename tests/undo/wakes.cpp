@@ -85,6 +85,35 @@ TEST(Undo, WhoSleepsIsWokenByWhoeverRecovers) {
     });
 }
 
+/// Who comes or goes and dies over it: whatever becomes of that, who watches for peers is awake before anybody can see it.
+TEST(Undo, WhoWatchesForPeersIsWokenBeforeTheyHaveComeOrGone) {
+    with_tables([](Host&) {
+        client_at(1).generation = client_at(2).generation = 1;
+        perform(Caller{2, 2}, op::Open{});
+        ASSERT_EQ(perform(Caller{2, 2}, op::Watch{.peers = true}).status, Status::ok);
+        const auto comes = [] { perform(Caller{1, 1}, op::Open{}); };
+        const auto goes = [] { perform(Caller{1, 1}, op::CloseInbox{1}); };
+        Stores& s = stores;
+        for (const bool here : {false, true}) {
+            u32 woken = 0;
+            bool ended = false;
+            for (u64 at = 1; !ended; ++at) {
+                const usize begin = s.mark();
+                Sleeper sleeper(2);
+                ended = here ? s.run(goes, at) : s.run(comes, at);
+                s.run([] { recover_slots(1); });
+                if (attendance_of(1).stays % 2 != (here ? 1 : 0)) {
+                    EXPECT_TRUE(sleeper.is_awake()) << "dead at store " << at;
+                    ++woken;
+                }
+                s.take_back(begin);
+            }
+            EXPECT_GT(woken, 1u);
+            if (!here) s.run(comes);
+        }
+    });
+}
+
 /// Whoever watches by a descriptor looks without the lock (share_fd.cpp): it says that it sleeps, then looks for news. So the
 /// news have to be there before a sender looks who sleeps. Nobody else costs a send that.
 TEST(Undo, WhatAWatcherIsToldComesBeforeTheLookWhoSleeps) {

@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 
 #include <atomic>
 #include <csignal>
@@ -22,61 +21,15 @@
 #include "shim/backing/node_lock.hpp"
 #include "shim/backing/pool_clean.hpp"
 #include "shim/sys/careful.hpp"
+#include "tests/unit/device_memory.hpp"
 #include "tests/unit/pool_fixture.hpp"
 #include "tests/unit/refused_call.hpp"
 
 namespace aep::test {
 namespace {
 
-constexpr usize BYTES = 64 * MiB;  // enough for nodes
 constexpr usize SMALL = MIN_POOL_BYTES;
 constexpr usize SUPERBLOCK_USED = offsetof(Superblock, reserved);
-constexpr usize ALIGN = 2 * MiB;
-constexpr PoolTerms COHERENT{.coherent = Coherence::yes};
-
-/// What stands for a device: mapped, and known by a descriptor.
-class Memory {
-  public:
-    explicit Memory(usize bytes = BYTES) : bytes_(bytes) {
-        fd_ = memfd_create("device", MFD_CLOEXEC);
-        EXPECT_EQ(ftruncate(fd_, static_cast<off_t>(bytes)), 0);
-        data_ = static_cast<u8*>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0));
-    }
-    ~Memory() {
-        munmap(data_, bytes_);
-        close(fd_);
-    }
-    Memory(const Memory&) = delete;
-    Memory& operator=(const Memory&) = delete;
-
-    int fd() const { return fd_; }
-    u8& operator[](usize at) const { return data_[at]; }
-    const Superblock& superblock() const { return *reinterpret_cast<const Superblock*>(data_); }
-    PoolTables tables() const { return tables_of(data_, shape_of(superblock())); }
-    era::NodeEntry& era_node(u32 node) const {
-        return era::tables_in(data_, shape_of(superblock())).entry(node);
-    }
-    bool create(usize asked = 0) const {
-        return create_on_device("/dev/test", fd_, {bytes_, ALIGN},
-                                {.bytes = asked, .terms = COHERENT});
-    }
-    bool is_pool() const { return !verify_superblock(superblock(), bytes_); }
-    std::vector<u8> first_page() const { return {data_, data_ + SUPERBLOCK_BYTES}; }
-
-    /// As a process knows it that has opened it.
-    PoolFile file() const {
-        PoolFile file{};
-        file.superblock = superblock();
-        file.page_bytes = ALIGN;
-        file.memory = PoolMemory::device;
-        return file;
-    }
-
-  private:
-    usize bytes_;
-    int fd_;
-    u8* data_;
-};
 
 TEST(PoolDevice, ZerosBecomeAPoolOnce) {
     const Memory memory;
@@ -145,6 +98,28 @@ TEST(PoolDevice, WhetherCachesAreCoherentMustBeSaidOfANewOne) {
     EXPECT_TRUE(create(Coherence::unsaid));  // it is one
 }
 
+/// Of a file that is used like a device: what is only found when it is touched may not be there then, and that is a signal.
+TEST(PoolDevice, AFileMustHaveAllOfItsMemory) {
+    const Memory memory;
+    const DaxDevice whole{BYTES, OS_PAGE_SIZE, true};
+    const auto create = [&] {
+        return create_on_device("/dev/test", memory.fd(), whole, {.terms = COHERENT});
+    };
+    EXPECT_EQ(first_hole(memory.fd(), whole, 0), 0u);
+    EXPECT_EQ(first_hole(memory.fd(), {BYTES, ALIGN}, 0), BYTES) << "a device has no holes";
+    EXPECT_FALSE(create());
+    const auto touch = [&](usize begin, usize end) {
+        for (usize at = begin; at < end; at += OS_PAGE_SIZE) memory[at] = 0;
+    };
+    touch(0, BYTES - ALIGN);
+    EXPECT_EQ(first_hole(memory.fd(), whole, 0), BYTES - ALIGN);
+    EXPECT_FALSE(create());
+    EXPECT_EQ(memory.first_page(), std::vector<u8>(SUPERBLOCK_BYTES));
+    touch(BYTES - ALIGN, BYTES);
+    EXPECT_TRUE(create());
+    EXPECT_TRUE(memory.is_pool());
+}
+
 TEST(PoolDevice, ACreationThatWasCutOffAnywhereIsFinished) {
     const Memory memory(SMALL);
     ASSERT_TRUE(memory.create());
@@ -181,10 +156,15 @@ TEST(PoolDevice, ManyThatCreateAtOnceMakeOne) {
 TEST(PoolDevice, OtherCharacterDevicesAreNone) {
     struct stat st {};
     DaxDevice device;
-    ASSERT_EQ(stat("/dev/null", &st), 0);
-    EXPECT_FALSE(find_dax_device(st, device));
-    ASSERT_EQ(stat("/dev/shm", &st), 0);
-    EXPECT_FALSE(find_dax_device(st, device));
+    for (const char* const path : {"/dev/null", "/dev/shm"}) {
+        const int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ASSERT_EQ(fstat(fd, &st), 0);
+        EXPECT_FALSE(find_dax_device(fd, st, device)) << path;
+        close(fd);
+    }
+    const Memory memory;  // a file, and not mapped past the page cache
+    ASSERT_EQ(fstat(memory.fd(), &st), 0);
+    EXPECT_FALSE(find_dax_device(memory.fd(), st, device));
 }
 
 // As a pool is called that came as a descriptor: of a context.

@@ -229,7 +229,7 @@ TEST(PoolFile, RefusesEachDamagedField) {
     };
     const Case cases[] = {
         {"magic at offset 0", [](Superblock& s) { s.magic ^= 1; }},
-        {"version at offset 8 is 0x63, expected 0x5", [](Superblock& s) { s.version = 0x63; }},
+        {"version at offset 8 is 0x63, expected 0x6", [](Superblock& s) { s.version = 0x63; }},
         {"era_bytes at offset", [](Superblock& s) { s.era_bytes = OS_PAGE_SIZE; }},
         {"superblock_bytes at offset 12", [](Superblock& s) { s.superblock_bytes = 512; }},
         {"layout_hash at offset 16", [](Superblock& s) { s.layout_hash ^= 1; }},

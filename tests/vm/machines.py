@@ -41,10 +41,10 @@ class Node:
     def data(self, command):
         return json.loads(self.good(command, "--json"))
 
-    def up(self):
+    def up(self, pool=None):
         # By that a machine knows itself after a boot.
         self.machine.run("sh", "-c", f"printf '%032x\\n' {self.number} > /etc/machine-id")
-        return self.good("up", "--pool", self.test.device, "--node", str(self.number), *self.test.terms)
+        return self.good("up", "--pool", pool or self.test.device, "--node", str(self.number), *self.test.terms)
 
     def states(self):
         """How this node sees the nodes, itself among them; a suspect is no fault here."""

@@ -52,6 +52,8 @@ class Machines(MachinesTest):
         self.assertIn("which other machines may use, too", done.stderr)
         for node in self.nodes:
             node.up()
+        facts = json.loads(one.good("pool", "info", self.device, "--json"))
+        self.assertEqual((facts["memory"], facts["persistence"]), ("device", "volatile"))
         self.assertEqual(len({node.data("status")["pool"]["bytes"] for node in self.nodes}), 1)
         self.until("all know of each other", lambda: all(len(n.data("status")["nodes"]) == 3 for n in self.nodes))
         self.expect_sound()

@@ -280,7 +280,7 @@ class CommandLine {
         const auto sub = [&](const char* name, const char* help, std::function<int()> action) {
             CLI::App* one = all->add_subcommand(name, help);
             one->add_option("path", pool_path_,
-                            "a file (tmpfs, hugetlbfs, ext4, xfs) or a DAX device")
+                            "a file (tmpfs, hugetlbfs, ext4, xfs; fsdax, famfs) or a DAX device")
                 ->required();
             one->add_flag("--json", target_.json, "print JSON");
             one->callback([this, action = std::move(action)] { action_ = action; });
@@ -309,7 +309,7 @@ class CommandLine {
                 "that it is to have; with a + before: by how much it is to grow")
             ->type_name("[+]SIZE")
             ->required();
-        sub("destroy", "remove the file, or clear the device",
+        sub("destroy", "remove the file, or clear the device (or the file on DAX)",
             [this] { return remove_pool(pool_path_, force_, target_.json); })
             ->add_flag("--force", force_,
                        "although it is used: who does goes on with what he has mapped");

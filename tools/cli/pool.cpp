@@ -27,6 +27,18 @@ const char* name_of(PoolMemory memory) {
     return "?";
 }
 
+const char* name_of(Persistence persistence) {
+    switch (persistence) {
+        case Persistence::none:
+            return "volatile";
+        case Persistence::kept:
+            return "persistent";
+        case Persistence::unknown:
+            return "unknown";
+    }
+    return "?";
+}
+
 Json json_of(const PoolFacts& f) {
     Json members = Json::array();
     for (const PoolMemberFacts& m : f.members)
@@ -37,6 +49,7 @@ Json json_of(const PoolFacts& f) {
                            {"bytes", m.bytes}});
     return {{"path", f.path},
             {"memory", name_of(f.memory)},
+            {"persistence", name_of(f.persistence)},
             {"bytes", f.bytes},
             {"room_bytes", f.room_bytes},
             {"present_bytes", f.present},
@@ -64,7 +77,8 @@ std::string text_of(const PoolFacts& f) {
     const auto line = [&](const char* name, const std::string& value) {
         text += fmt::format("{:<9} {}\n", name, value);
     };
-    line("pool", fmt::format("{} ({}), {}, {} of them present", f.path, name_of(f.memory),
+    line("pool", fmt::format("{} ({}{}), {}, {} of them present", f.path, name_of(f.memory),
+                             f.persistence == Persistence::kept ? ", persistent" : "",
                              bytes_text(f.bytes), bytes_text(f.present)));
     line("memory",
          fmt::format("{} for heaps, {} free, {} kept for objects of dead nodes{}",
@@ -119,7 +133,9 @@ int remove_pool(const std::string& path, bool force, bool json) {
             std::fprintf(stderr, "\rcleared %s of %s%s", bytes_text(done).c_str(),
                          bytes_text(all).c_str(), done == all ? "\n" : "");
     });
-    print(json ? json_text({{"ok", true}}) : "pool " + path + " is gone\n");
+    const bool stays = access(path.c_str(), F_OK) == 0;
+    print(json ? json_text({{"ok", true}})
+               : "pool " + path + (stays ? " is gone: its memory is cleared\n" : " is gone\n"));
     return 0;
 }
 

@@ -12,6 +12,7 @@
 
 #include "dsm-core/base/copied.hpp"
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/era/flush.hpp"
 #include "dsm-core/sharing/records.hpp"
 #include "node/believed.hpp"
 #include "node/capacity.hpp"
@@ -162,6 +163,8 @@ Json pool_of(const NodeHost& host) {
             {"lease_ms", terms.lease_ms},
             {"cluster", terms.cluster},
             {"coherent", terms.coherent == Coherence::yes},
+            {"written_back", static_cast<era::PoolCaches>(context().pool_caches.load()) !=
+                                 era::PoolCaches::coherent},
             {"node", pool.owner.node},
             {"node_generation", pool.owner.generation}};
 }

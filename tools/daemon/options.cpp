@@ -3,7 +3,6 @@
 // Crash rule: none needed.
 #include "tools/daemon/options.hpp"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +12,7 @@
 #include "node/image_copy.hpp"
 #include "node/node_error.hpp"
 #include "node/pool_terms.hpp"
+#include "node/write_back.hpp"
 #include "shim/context/daemon_protocol.hpp"
 #include "shim/sys/environment.hpp"
 
@@ -46,27 +46,6 @@ void add_size(CLI::App& app, const char* name, std::optional<u64>& to, const Siz
            },
            help)
         ->type_name("SIZE");
-}
-
-/// How lines of the pool reach it. A device, and a file that is mapped without a page cache, is
-/// memory that outlives the machine.
-era::PoolCaches pool_caches(const std::string& wanted, const std::string& pool) {
-    if (wanted == "auto") {
-        struct statx facts {};
-        const bool dax = statx(AT_FDCWD, pool.c_str(), 0, STATX_TYPE, &facts) == 0 &&
-                         (S_ISCHR(facts.stx_mode) || (facts.stx_attributes & STATX_ATTR_DAX) != 0);
-        if (!dax) return era::PoolCaches::coherent;
-    } else if (wanted == "coherent") {
-        return era::PoolCaches::coherent;
-    }
-    u32 a = 7, b = 0, c = 0, d = 0;
-    asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    if ((b >> 24 & 1) != 0) return era::PoolCaches::clwb;
-    if ((b >> 23 & 1) != 0) return era::PoolCaches::clflushopt;
-    throw NodeError(
-        ENOTSUP,
-        "--pool-caches: this processor has neither clwb nor clflushopt, with which lines "
-        "of the pool reach it; if the pool does not outlive the machine, give coherent");
 }
 
 /// What the command line says that is not yet an option of the daemon's.
@@ -155,7 +134,7 @@ void add_nodes(CLI::App& app, Said& said, FenceOptions& fence) {
         ->capture_default_str();
     app.add_option("--pool-caches", said.caches,
                    "whether lines that nodes share are flushed: coherent (one machine), cxl, or "
-                   "auto (cxl for a DAX file)")
+                   "auto (cxl for a DAX device or file)")
         ->check(CLI::IsMember({"auto", "coherent", "cxl"}))
         ->capture_default_str();
 }
@@ -222,7 +201,8 @@ void settle(const Said& said, NodeOptions& node) {
     if (is_node && node.pool.empty() &&
         (lstat(node.paths.pool().c_str(), &pool) != 0 || !S_ISLNK(pool.st_mode)))
         throw NodeError(EINVAL, "--node: which pool the nodes share is not said: give --pool");
-    node.nodes.caches = pool_caches(said.caches, node.pool);
+    if (said.caches == "coherent") node.nodes.caches = era::PoolCaches::coherent;
+    if (said.caches == "cxl") node.nodes.caches = written_back();
     node.pool_bytes = said.pool_bytes.value_or(0);
     if (node.image.empty()) node.image = default_image_path();
 }

@@ -136,7 +136,11 @@ void take_part() {
 void share(const Block& block, Random& random) {
     if (random.below(2) == 0) {
         const dsm_id peer = some_peer(random);
-        if (peer != 0) dsm_send(peer, block.data);
+        if (peer == 0) return;
+        dsm_send(peer, block.data);
+        void* const parcel = dsm_malloc(some_size(random));
+        if (parcel != nullptr && dsm_send_message(peer, parcel, nullptr, 0, DSM_DROP) != 0)
+            dsm_free(parcel);
         return;
     }
     for (unsigned i = 0; i < 3; ++i) {
@@ -151,6 +155,9 @@ void share(const Block& block, Random& random) {
             if (const char* fault = aep::torture::verify_shipment(object)) die(fault);
         }
         if (random.below(4) == 0) dsm_send(some_peer(random), object);
+        if (random.below(4) == 0 &&
+            dsm_send_message(some_peer(random), object, nullptr, 0, DSM_DROP) == 0)
+            continue;
         if (random.below(2) == 0)
             free(object);
         else if (dsm_free(object) != 0)
@@ -173,6 +180,15 @@ void use_a_mailbox(const Block& block, Random& random) {
         dsm_send_as(mailbox, peer, block.data, nullptr, 0, 0);
     if (void* object = dsm_recv_at(mailbox, DSM_ANY, 0, nullptr, 0)) dsm_free(object);
     if (random.below(4) != 0 && dsm_mailbox_close(mailbox) != 0) die("a mailbox cannot be closed");
+}
+
+/// Is told who comes and goes, which is somebody all the time.
+void follow_peers(Random& random) {
+    if (random.below(8) == 0) dsm_watch_peers(random.below(8) != 0 ? DSM_WATCH : 0);
+    dsm_event event{};
+    while (dsm_next_event(&event, sizeof event, 0) == 0)
+        if (event.kind < DSM_PEER_CAME || event.kind > DSM_PEER_RENAMED || event.peer == dsm_self())
+            die("an event that cannot be");
 }
 
 /// Makes a group of several parts, whose root others read and drop as any object.
@@ -207,6 +223,9 @@ void share_group(Random& random) {
     dsm_group_hand_over(group, random.below(2) == 0 ? dsm_self() : some_peer(random));
     const bool by_root = root.data != nullptr && random.below(2) == 0;
     void* const name = by_root ? static_cast<void*>(root.data) : group;
+    if (random.below(2) == 0 &&
+        dsm_send_message(some_peer(random), name, nullptr, 0, DSM_DROP) == 0)
+        return;
     if (dsm_free(name) != 0) die("a group cannot be dropped");
 }
 
@@ -256,6 +275,7 @@ void one_step(Block& block, Random& random) {
         case 2:
             if (random.below(20) == 0) share_group(random);
             if (random.below(20) == 0) use_a_mailbox(block, random);
+            if (random.below(100) == 0) follow_peers(random);
             if (random.below(20) == 0)
                 aep::torture::send_shipment(random.next(), {some_peer(random), some_peer(random)});
             share(block, random);

@@ -1,0 +1,149 @@
+// Purpose: what a process's sends cost in operations, and what they leave.
+// Who calls it: CTest (client_messages).
+// Crash rule: fixture.hpp.
+#include "shim/sharing/sharing.hpp"
+
+#include "shim/sharing/group.hpp"
+#include "tests/client/fixture.hpp"
+
+namespace aep::test {
+namespace {
+
+constexpr usize BYTES = 100;
+
+/// A block that can be sent.
+void* block() {
+    void* p = allocate(BYTES);
+    EXPECT_NE(mark_shared(p), 0u);
+    return p;
+}
+long send(void* p, bool drop) { return share_send(share_self(), p, BYTES, 0, {.drop = drop}); }
+void* receive() {
+    Received received;
+    EXPECT_EQ(share_receive({}, 0, received), 0);
+    return received.object;
+}
+
+/// How many operations of sharing `f` makes: each is one turn of the thread's slot.
+template <class F>
+u64 operations_of(F&& f) {
+    const u64 before = thread_slot->turns.load();
+    f();
+    return (thread_slot->turns.load() - before) / 2;
+}
+
+/// A process that takes part and has sent before: the records that it needs are there.
+template <class Body>
+void in_sender(Body body) {
+    const Host host;
+    host.in_client([&] {
+        ASSERT_EQ(share_attach("one"), 0);
+        ASSERT_EQ(send(block(), true), 0);
+        void* const p = receive();
+        EXPECT_EQ(share_drop(p), Dropped::last);
+        deallocate_unshared(p);
+        body();
+        expect_sound();
+    });
+}
+
+TEST(Messages, AReferenceGoesWithItsMessageInOneOperation) {
+    in_sender([] {
+        void* const p = block();
+        EXPECT_EQ(operations_of([&] { EXPECT_EQ(send(p, true), 0); }), 1u);
+        EXPECT_EQ(share_drop(p), Dropped::not_held);
+        EXPECT_EQ(receive(), p);
+        EXPECT_EQ(share_query(p).references, 1u);
+        EXPECT_EQ(operations_of([&] { EXPECT_EQ(send(p, true), 0); }), 1u);
+        EXPECT_EQ(receive(), p);
+        EXPECT_EQ(share_drop(p), Dropped::last);
+        deallocate_unshared(p);
+    });
+}
+
+/// What was not sent is as it was: the reference is the sender's.
+TEST(Messages, WhatIsNotSentStays) {
+    in_sender([] {
+        void* const p = block();
+        for (u32 i = 0; i < MAILBOX_MESSAGES; ++i) ASSERT_EQ(send(p, false), 0);
+        EXPECT_EQ(send(p, true), -EAGAIN);
+        EXPECT_EQ(share_send(share_self(), p, BYTES, 1, {.drop = true}), -ETIMEDOUT);
+        EXPECT_EQ(share_query(p, true).references, MAILBOX_MESSAGES + 1);
+        EXPECT_EQ(share_send({12345}, p, BYTES, 0, {.drop = true}), -ESRCH);
+        for (u32 i = 0; i < MAILBOX_MESSAGES; ++i) {
+            EXPECT_EQ(receive(), p);
+            EXPECT_EQ(share_drop(p), Dropped::kept);
+        }
+        EXPECT_EQ(share_query(p, true).references, 1u);
+        EXPECT_EQ(share_drop(p), Dropped::last);
+        deallocate_unshared(p);
+    });
+}
+
+/// Blocks of the process's own that come back to it: groups of which the last reference goes, as in a thread that is stopped right
+/// afterwards.
+class ComeBack {
+  public:
+    explicit ComeBack(u32 count) : groups_(count) {
+        for (void*& group : groups_) EXPECT_EQ(group_create(0, group), 0);
+        share_collect();
+    }
+    void begin() const {
+        for (void* group : groups_)
+            perform_in_image(op::Drop{.object = reinterpret_cast<uptr>(group)});
+        EXPECT_TRUE(is_there());
+    }
+    static bool is_there() { return has_returned(share_client(this_client.index)); }
+
+  private:
+    std::vector<void*> groups_;
+};
+
+TEST(Messages, WhatHasComeBackIsTakenManyAtOnce) {
+    in_sender([] {
+        const ComeBack some(2 * op::TakeReturned::MOST + 1);
+        some.begin();
+        EXPECT_EQ(operations_of([] { share_collect(); }), 3u);
+        EXPECT_FALSE(ComeBack::is_there());
+        EXPECT_EQ(operations_of([] { share_collect(); }), 0u);
+    });
+}
+
+TEST(Messages, WhoOnlySendsLooksAtTimesForWhatHasComeBack) {
+    in_sender([] {
+        void* const p = block();
+        ASSERT_EQ(send(p, false), 0);
+        const ComeBack one(1);
+        one.begin();
+        u32 calls = 0;
+        for (; ComeBack::is_there() && calls < 100; ++calls) EXPECT_EQ(send(p, false), 0);
+        EXPECT_GT(calls, 5u);
+        EXPECT_LT(calls, 20u);
+    });
+}
+
+/// So that what is large does not lie about.
+TEST(Messages, WhoSendsMuchLooksEachTime) {
+    in_sender([] {
+        constexpr usize MUCH = 100 * KiB;
+        void* const p = allocate(MUCH);
+        EXPECT_NE(mark_shared(p), 0u);
+        const ComeBack one(1);
+        one.begin();
+        EXPECT_EQ(share_send(share_self(), p, MUCH, 0), 0);
+        EXPECT_FALSE(ComeBack::is_there());
+    });
+}
+
+TEST(Messages, WhoFindsNoMessageLooksForWhatHasComeBack) {
+    in_sender([] {
+        const ComeBack one(1);
+        one.begin();
+        Received received;
+        EXPECT_EQ(share_receive({}, 0, received), -EAGAIN);
+        EXPECT_FALSE(ComeBack::is_there());
+    });
+}
+
+}  // namespace
+}  // namespace aep::test

@@ -16,6 +16,7 @@
 
 #include "tools/torture/node.hpp"
 #include "tools/torture/patience.hpp"
+#include "tools/torture/pause.hpp"
 #include "tools/torture/points.hpp"
 #include "tools/torture/victim_process.hpp"
 
@@ -118,8 +119,10 @@ int run(const std::string& provider) {
     const VictimSetup setup{.program = build / "tools/aep-torture-victim",
                             .library = build / "preload/libaepmalloc.so",
                             .environment = node.environment(),
+                            .pause = node.directory() / "pause",
                             .threads = 3,
                             .oom_group = {}};
+    const Pause never(setup.pause.c_str(), true);
     const auto pair = build / "tests/torture/torture_pair";
     Pairs pairs{{pair, setup}, {pair, setup}};
     std::random_device random;

@@ -19,6 +19,7 @@
 #include "tools/torture/counts.hpp"
 #include "tools/torture/node.hpp"
 #include "tools/torture/patience.hpp"
+#include "tools/torture/pause.hpp"
 #include "tools/torture/point_kill.hpp"
 #include "tools/torture/points.hpp"
 #include "tools/torture/victim_process.hpp"
@@ -84,6 +85,8 @@ class Torture {
             }
             nodes_.push_back({std::make_unique<Node>(setup)});
         }
+        pause_.emplace(pause_file().c_str(), true);
+        if (!pause_->is_there()) throw std::runtime_error("cannot make " + pause_file().string());
         counts_.provider = nodes_[0].node->command("status").at("status").at("provider");
         deferred_before_ = deferred_by_kernel();
         for (const auto& [name, addresses] : points_) counts_.by_point[name] = 0;
@@ -123,7 +126,7 @@ class Torture {
             for (auto& [name, hits] : counts_.by_point) {
                 if (hits != 0 || stop_) continue;
                 kill_at(name, 1500);
-                judge();
+                judge_in_pause();
             }
         }
         finish();
@@ -151,10 +154,13 @@ class Torture {
         std::uint64_t broken = 0;
     };
 
+    std::filesystem::path pause_file() const { return nodes_[0].node->directory() / "pause"; }
+
     VictimSetup setup_for(unsigned node) const {
         return {.program = options_.build / "tools/aep-torture-victim",
                 .library = options_.build / "preload/libaepmalloc.so",
                 .environment = nodes_[node].node->environment(),
+                .pause = pause_file(),
                 .threads = options_.threads,
                 .oom_group = group_.path()};
     }
@@ -275,9 +281,18 @@ class Torture {
             ++counts_.daemon_kills;
         }
         if (!options_.as_json && isatty(2)) {
-            fmt::print(stderr, "\r{} of {} kills, {} operations open, {} broken\x1b[K",
-                       counts_.kills, options_.kills, counts_.operations.open, counts_.broken);
+            fmt::print(stderr,
+                       "\r{} of {} kills, {} operations open, {} broken, {} points missed\x1b[K",
+                       counts_.kills, options_.kills, counts_.operations.open, counts_.broken,
+                       counts_.points_missed());
         }
+    }
+
+    /// Those who keep company fill the tables, and are many: a walk of these is to see one state.
+    void judge_in_pause() {
+        pause_->set(true);
+        judge();
+        pause_->set(false);
     }
 
     /// After a kill: what is left of the dead is taken back, then everything is walked.
@@ -381,6 +396,7 @@ class Torture {
     SmallGroup group_;
     std::vector<Counted> nodes_;
     std::vector<Death> deaths_;
+    std::optional<Pause> pause_;
     std::deque<Running> victims_;
     Counts counts_;
     std::uint64_t deferred_before_ = 0;

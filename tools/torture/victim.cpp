@@ -3,7 +3,7 @@
 // Who calls it: the driver (main.cpp), as a child process.
 // Crash rule: it is made to be killed.
 //
-// Usage: aep-torture-victim THREADS SEED DEATH MICROSECONDS
+// Usage: aep-torture-victim THREADS SEED DEATH MICROSECONDS PAUSE-FILE
 // Writes one byte to fd 3 when its threads work. A block that changed under its owner's hands, or
 // an allocation that fails, is told on fd 2; exit status 99.
 #include <malloc.h>
@@ -24,6 +24,7 @@
 #include <string_view>
 
 #include "include/aep/dsm.h"
+#include "tools/torture/pause.hpp"
 #include "tools/torture/shipment.hpp"
 
 namespace {
@@ -234,6 +235,7 @@ struct Worker {
     std::uint64_t seed;
     Block* blocks;
     void* alternate_stack;
+    const aep::torture::Pause* pause;
 };
 
 constexpr std::size_t ALTERNATE_BYTES = 64 * 1024;
@@ -300,7 +302,10 @@ void* work(void* argument) {
         working.fetch_add(1);
     }
     do {
-        for (unsigned i = 0; i < 5000; ++i) one_step(worker->blocks[random.below(BLOCKS)], random);
+        for (unsigned i = 0; i < 5000; ++i) {
+            worker->pause->wait_out();
+            one_step(worker->blocks[random.below(BLOCKS)], random);
+        }
         worker->seed = random.next() | 1;
         leave_alternate_stack();  // the successor's now
     } while (!start_worker(worker));
@@ -372,17 +377,19 @@ void end_as_told(std::string_view death) {
 }  // namespace
 
 int main(int count, char** arguments) {
-    if (count != 5) die("usage: aep-torture-victim THREADS SEED DEATH MICROSECONDS");
+    if (count != 6) die("usage: aep-torture-victim THREADS SEED DEATH MICROSECONDS PAUSE-FILE");
     const unsigned threads = static_cast<unsigned>(atoi(arguments[1]));
     if (threads == 0 || threads > MAX_THREADS) die("1 to 64 threads");
     static Worker workers[MAX_THREADS];
     const std::uint64_t seed = strtoull(arguments[2], nullptr, 10);
     const useconds_t moment = static_cast<useconds_t>(atoi(arguments[4]));
+    static const aep::torture::Pause asked(arguments[5]);
+    if (!asked.is_there()) die("no file to be paused by");
     for (unsigned i = 0; i < threads; ++i) {
         void* stack = mmap(nullptr, ALTERNATE_BYTES, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (stack == MAP_FAILED) die("no alternate stack");
-        workers[i] = {((seed + i) * 0x9e37'79b9'7f4a'7c15) | 1, nullptr, stack};
+        workers[i] = {((seed + i) * 0x9e37'79b9'7f4a'7c15) | 1, nullptr, stack, &asked};
         if (!start_worker(&workers[i])) die("no thread at the start");
     }
     take_part();

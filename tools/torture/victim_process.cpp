@@ -37,7 +37,7 @@ constexpr int OWN_DEATH_MS = 3'000;
     dup2(ready, 3);
     become_client(setup, setup.program,
                   {fmt::to_string(setup.threads), fmt::to_string(seed), std::string(death.name),
-                   fmt::to_string(microseconds)});
+                   fmt::to_string(microseconds), setup.pause.string()});
 }
 
 /// Writes a breakpoint over a one-byte instruction of a process that is stopped and traced.

@@ -20,6 +20,7 @@ struct VictimSetup {
     std::filesystem::path program;         // aep-torture-victim
     std::filesystem::path library;         // libaepmalloc.so
     std::vector<std::string> environment;  // NAME=VALUE, beside LD_PRELOAD
+    std::filesystem::path pause;           // see pause.hpp; the driver has made it
     unsigned threads = 3;
     std::optional<std::filesystem::path> oom_group;  // a memory cgroup with a small limit
 };

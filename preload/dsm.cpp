@@ -22,14 +22,16 @@ using namespace aep;
 /// bytes matter.
 template <class F>
 void* for_client(usize size, usize alignment, usize used, F&& allocate_it) {
-    if (!process_start() || !this_client.attached) {
+    if (AEP_UNLIKELY(!this_client.attached) && (!process_start() || !this_client.attached)) {
         errno = ENOTCONN;
         return nullptr;
     }
     void* p = allocate_it();
-    if (p != nullptr) return make_sendable(p, size, alignment, used);
-    errno = ENOMEM;
-    return nullptr;
+    if (AEP_UNLIKELY(p == nullptr)) {
+        errno = ENOMEM;
+        return nullptr;
+    }
+    return make_sendable(p, size, alignment, used);
 }
 
 /// Not: a block of its own heap to which it has dropped its references, and others have some.
@@ -64,7 +66,11 @@ AEP_EXPORT dsm_id dsm_lookup_wait(const char* name, int timeout_ms) noexcept {
 
 AEP_EXPORT void* dsm_malloc(size_t size) noexcept {
     return for_client(
-        size, MIN_ALIGNMENT, 0, [size] { return allocate(size); });
+        size, MIN_ALIGNMENT, 0,
+        [size] {
+            void* p;
+            return AEP_LIKELY(allocate_fast(size, p)) ? p : allocate_slow(size);
+        });
 }
 
 AEP_EXPORT void* dsm_calloc(size_t count, size_t size) noexcept {
@@ -95,7 +101,8 @@ AEP_EXPORT void* dsm_aligned_alloc(size_t alignment, size_t size) noexcept {
 }
 
 AEP_EXPORT int dsm_free(void* object) noexcept {
-    if (object == nullptr) return 0;
+    PageDesc* d = nullptr;
+    if (AEP_LIKELY(deallocate_fast(object, d) == FastFree::done) || object == nullptr) return 0;
     if (may_be_shared(object)) {
         const Dropped dropped = share_drop(object);
         share_collect_at_times(0);

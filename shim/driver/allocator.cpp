@@ -118,10 +118,12 @@ void* allocate_large(usize size, usize alignment, bool& fresh_zero, usize room) 
 }  // namespace detail
 
 bool may_be_shared(const void* p) {
-    if (AEP_LIKELY(sharing_answers() == nullptr)) return false;
+    const SharedBlocks* sharing = sharing_answers();
+    if (AEP_LIKELY(sharing == nullptr)) return false;
     if (!owns(p) || !is_ours(p)) return true;
     const Target t = target_of(p);
-    return (t.tag & TAG_SHARED) != 0 || !is_live_here(p, t);  // the root of a group of ours
+    if (!is_live_here(p, t)) return true;  // the root of a group of ours
+    return (t.tag & TAG_SHARED) != 0 && sharing->may_be_referred_to(p);
 }
 
 usize mark_shared(void* p) {

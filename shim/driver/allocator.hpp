@@ -73,22 +73,42 @@ inline void* allocate(usize size) {
     return AEP_LIKELY(allocate_fast(size, p)) ? p : allocate_slow(size);
 }
 
-/// free: of a block from any thread; null is ignored. Anything but a live block is reported
-/// (report.hpp).
-inline void deallocate(void* p) {
+/// What free's fast path makes of a pointer.
+enum class FastFree {
+    done,
+    not_plain,  // in the window, but no block of the calling thread's on the first slice of a page without a flag
+    outside,  // the window
+};
+
+/// free's fast path: of a block of the calling thread's that nobody else has to do with. Nothing has happened unless it is done.
+[[gnu::always_inline]] inline FastFree deallocate_fast(void* p, PageDesc*& d) {
     const uptr address = reinterpret_cast<uptr>(p);
     if (AEP_UNLIKELY(
             !is_below((address >> SLICE_SHIFT) - (HEAP_BASE >> SLICE_SHIFT), window_slices)))
-        return deallocate_outside(p);
-    PageDesc* d = desc_at(address);
-    // The first slice of a page of ours, without a flag.
+        return FastFree::outside;
+    d = desc_at(address);
     if (AEP_UNLIKELY(d->tag.load(std::memory_order_relaxed) != thread_tag))
-        return detail::deallocate_slow(p, d);
+        return FastFree::not_plain;
     usize index;
     if (AEP_UNLIKELY(!find_block(address % SLICE_SIZE, d->magic, index) ||
                      !page_clear_bit(d, index)))
-        return detail::deallocate_slow(p, d);
+        return FastFree::not_plain;
     if (AEP_UNLIKELY(page_regain(d))) detail::deallocate_refile(p, d);
+    return FastFree::done;
+}
+
+/// free: of a block from any thread; null is ignored. Anything but a live block is reported
+/// (report.hpp).
+inline void deallocate(void* p) {
+    PageDesc* d = nullptr;
+    switch (deallocate_fast(p, d)) {
+        case FastFree::done:
+            return;
+        case FastFree::not_plain:
+            return detail::deallocate_slow(p, d);
+        case FastFree::outside:
+            return deallocate_outside(p);
+    }
 }
 
 /// calloc: the block reads as zero; fresh memory is not written again. `total` is already checked

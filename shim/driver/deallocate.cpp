@@ -45,7 +45,8 @@ bool in_large_object(uptr address) {
 [[gnu::cold, gnu::noinline]] bool others_keep(void* p) {
     unwatch(p);
     const SharedBlocks* sharing = sharing_answers();
-    switch (sharing != nullptr ? sharing->drop(p) : Dropped::no_export) {
+    if (sharing == nullptr || !sharing->may_be_referred_to(p)) return false;
+    switch (sharing->drop(p)) {
         case Dropped::kept:
             return true;
         case Dropped::not_held:

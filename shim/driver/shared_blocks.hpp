@@ -21,6 +21,8 @@ enum class Dropped {
 /// Of any address, from any thread; below a signal handler that interrupted the thread's slow path,
 /// too.
 struct SharedBlocks {
+    /// Whether others may refer to an own live block; hardly ever if they do not, and always if they do. Takes no lock.
+    bool (*may_be_referred_to)(const void* p);
     /// One reference of this process less.
     Dropped (*drop)(void* p);
     /// Bytes of an object that this process holds; 0: it holds none there.

@@ -99,14 +99,6 @@ bool is_copy_of_the_parents(const void* p) {
     return inherited && in_pool(chunk) && pool.state(chunk) == ChunkView::frozen;
 }
 
-bool can_be_shared(const void* p, usize bytes) {
-    const u64 address = reinterpret_cast<u64>(p);
-    const ChunkSpan span = chunks_of(address, bytes);
-    for (u32 c = span.first; c < span.end; ++c)
-        if (!in_pool(c) || pool.state(c) != ChunkView::ours) return false;
-    return true;
-}
-
 void forget_guests() {
     inherited = true;
     pool.guests_lock.reset();

@@ -5,6 +5,8 @@
 #pragma once
 
 #include "dsm-core/base/types.hpp"
+#include "dsm-core/sharing/format.hpp"
+#include "shim/backing/pool_attach.hpp"
 
 namespace aep {
 
@@ -26,7 +28,12 @@ bool make_writable(u64 address, usize bytes);
 bool is_writable(u64 address);
 
 /// Whether the bytes lie in chunks that others can map: of ours, not made private by a fork.
-bool can_be_shared(const void* p, usize bytes);
+inline bool can_be_shared(const void* p, usize bytes) {
+    const ChunkSpan span = chunks_of(reinterpret_cast<u64>(p), bytes);
+    for (u32 c = span.first; c < span.end; ++c)
+        if (!in_pool(c) || pool.state(c) != ChunkView::ours) return false;
+    return true;
+}
 
 /// In a forked child: whether what lies there is its own copy of an object of its parent's.
 bool is_copy_of_the_parents(const void* p);

@@ -65,8 +65,7 @@ void* sendable_block(usize size, usize alignment) {
 
 }  // namespace
 
-void* make_sendable(void* block, usize size, usize alignment, usize used) {
-    if (AEP_LIKELY(can_be_shared(block, size == 0 ? 1 : size))) return block;
+void* detail::move_to_sendable(void* block, usize size, usize alignment, usize used) {
     void* other = sendable_block(size, alignment);
     if (other == nullptr) return block;
     std::memcpy(other, block, used);

@@ -338,6 +338,12 @@ namespace {
 
 // ---- what the allocator asks, while sharing is open
 
+/// An export stays in the chain of its address as long as it is one, so an empty chain says that there is none. Who may free a
+/// block knows of what others have made of it: it was an export then already.
+bool may_be_referred_to(const void* p) {
+    return chain_of(reinterpret_cast<uptr>(p)).load(std::memory_order_acquire) != NO_RECORD;
+}
+
 Dropped drop(void* p) {
     if (is_copy_of_the_parents(p)) return Dropped::no_export;
     const auto reply = share_operation(op::Drop{reinterpret_cast<uptr>(p)});
@@ -369,6 +375,7 @@ usize held_bytes(const void* p) {
 bool is_referred_to(const void* p) { return query(p).references != 0; }
 
 constexpr SharedBlocks ANSWERS = {
+    .may_be_referred_to = may_be_referred_to,
     .drop = drop,
     .held_bytes = held_bytes,
     .is_referred_to = is_referred_to,

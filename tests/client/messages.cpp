@@ -61,6 +61,30 @@ TEST(Messages, AReferenceGoesWithItsMessageInOneOperation) {
     });
 }
 
+/// A page where one block was sent asks at each free and realloc; but only of what was sent is more asked than whether anything was.
+TEST(Messages, BlocksBesideOneThatWasSentGoWithoutAnOperation) {
+    in_sender([] {
+        void* const sent = block();
+        ASSERT_EQ(send(sent, false), 0);
+        const auto page_of = [](const void* p) { return reinterpret_cast<uptr>(p) / SLICE_SIZE; };
+        std::vector<void*> beside;
+        do beside.push_back(allocate(BYTES));
+        while (page_of(beside.back()) == page_of(sent) && beside.size() < 10);
+        ASSERT_EQ(beside.size(), 10u);
+        EXPECT_EQ(operations_of([&] {
+                      for (void*& p : beside) {
+                          p = reallocate(p, 4 * BYTES);
+                          deallocate(p);
+                      }
+                  }),
+                  0u);
+        EXPECT_EQ(operations_of([&] { deallocate(sent); }), 1u);
+        EXPECT_EQ(receive(), sent);
+        EXPECT_EQ(share_drop(sent), Dropped::last);
+        deallocate_unshared(sent);
+    });
+}
+
 /// What was not sent is as it was: the reference is the sender's.
 TEST(Messages, WhatIsNotSentStays) {
     in_sender([] {

@@ -70,7 +70,8 @@ struct dsm_info {
 };
 
 /* Takes part in sharing, under a name that is unique in the context (null: none). Again: changes
- * the name. EINVAL: the name is empty or too long; EEXIST: a living client has it. */
+ * the name. A name whose client has just died is waited for, 5 s at most. EINVAL: the name is empty or too long; EEXIST: a
+ * living client has it. */
 int dsm_attach(const char* name) DSM_NOEXCEPT;
 
 /* Takes part no more: its name is free, who sends to it or waits for it is told ESRCH, messages that it has not received are

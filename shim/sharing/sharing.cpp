@@ -405,6 +405,39 @@ ShareFacts share_query(const void* p, bool exactly) {
     return sharing_open.load(std::memory_order_acquire) ? query(p, exactly) : ShareFacts{};
 }
 
+namespace {
+
+/// Whether the client of the node that has the name is dead, and not yet taken back: the daemon says so, or its process is gone. One in
+/// another namespace of pids may look so though it lives.
+bool is_name_of_the_dead(const char* name) {
+    const ShareId holder = find_here(name);
+    if (holder.bits == 0) return false;
+    const ClientEntry& client = client_at(holder.inbox());
+    if (client.state.load(std::memory_order_acquire) != static_cast<u32>(ClientState::live))
+        return true;
+    const int pid = static_cast<int>(read_shared(client.pid, std::memory_order_relaxed));
+    return sys::tgkill(pid, pid, 0) == -ESRCH;
+}
+
+/// Takes part under that name. A name whose client has just died is free soon: who takes another one's place at once gets it.
+Status open_under(const ShareName& name) {
+    constexpr int LONGEST_MS = 5'000;
+    const op::Open open{name, take_part_in_barriers()};
+    u64 deadline = 0;
+    Naps naps;
+    const std::atomic<u32> nobody_changes_it{0};
+    for (;;) {
+        const Status status = share_with_records(open).status;
+        if (AEP_LIKELY(status != Status::exists) || !is_name_of_the_dead(name.text)) return status;
+        const u64 now = now_ns();
+        if (deadline == 0) deadline = deadline_of(now, LONGEST_MS);
+        if (now >= deadline) return status;
+        sleep_while(nobody_changes_it, 0, now + naps.next(now));
+    }
+}
+
+}  // namespace
+
 long share_attach(const char* name) {
     if (!process_start()) return -ENOTCONN;
     if (const long attached = attach_again(); sys::failed(attached))
@@ -420,8 +453,7 @@ long share_attach(const char* name) {
         if (const long opened = protect_records(true); sys::failed(opened)) return opened;
     }
     if (!make_ring_present(this_client.index)) return -ENOMEM;
-    const auto reply = share_with_records(op::Open{own, take_part_in_barriers()});
-    if (reply.status != Status::ok) return error_of(reply.status);
+    if (const Status opened = open_under(own); opened != Status::ok) return error_of(opened);
     take_part_in_forks(AT_FORK);
     sharing_open.store(true, std::memory_order_release);
     shared_blocks.store(&ANSWERS, std::memory_order_release);

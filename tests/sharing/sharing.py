@@ -164,6 +164,18 @@ class Sharing(SharingTest):
                                input="attach\nnew 10\nself\nlookup a\n", check=True)
         self.assertEqual(alone.stdout.split(), ["ENOTCONN", "ENOTCONN", "0", "ENOTCONN"])
 
+    def test_the_name_of_who_has_just_died_is_waited_for(self):
+        a, b = self.pair()
+        os.kill(self.daemon_pid(), signal.SIGSTOP)
+        try:
+            b.end()
+            a.begin("attach", "b")
+            a.until_it_sleeps()
+        finally:
+            os.kill(self.daemon_pid(), signal.SIGCONT)
+        self.assertEqual(a.end_of(), "ok")
+        self.assertEqual(a.lookup("b"), a.id)
+
     def test_names(self):
         a, b = self.pair()
         self.assertEqual(a.lookup("b"), b.id)

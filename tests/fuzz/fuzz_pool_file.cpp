@@ -67,11 +67,14 @@ struct Image {
             broken("cannot resize the file");
         size = to;
     }
-    /// Whether the superblock says that the tables lie where they do. What nodes share is judged elsewhere.
+    /// Whether the superblock says that the tables lie where they do. What nodes share is judged elsewhere. How large the pool was when it was made
+    /// may be anything that the file has: it may have grown since.
     bool has_its_shape() const {
         Superblock s;
         std::memcpy(&s, bytes, sizeof s);
         s.era = sound.era;
+        if (s.file_bytes > sound.file_bytes) return false;
+        s.file_bytes = sound.file_bytes;
         return s.era_bytes != sound.era_bytes || shape_of(s) == shape_of(sound);
     }
     void fix_checksum() {

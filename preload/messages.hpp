@@ -13,16 +13,20 @@
 
 namespace aep {
 
-/// Calls f(bytes), which gives 0 or -errno, for what can be sent: an own block, marked, or perhaps one that was received (0). As a C
-/// function.
+/// Marks what can be sent: an own block, of `bytes`, or perhaps one that was received (0). 0 or -errno.
+inline long prepare_to_send(void* object, usize& bytes) {
+    if (object == nullptr) return -EINVAL;
+    bytes = mark_shared(object);
+    // What was exported before a fork still is: the operation finds it.
+    return bytes != 0 && !can_be_shared(object, bytes) && share_query(object).own == 0 ? -EXDEV : 0;
+}
+
+/// Calls f(bytes), which gives 0 or -errno, for what can be sent. As a C function.
 template <class F>
 int with_object(void* object, F&& f) {
     if (!takes_part()) return errno_result(-ENOTCONN);
-    if (object == nullptr) return errno_result(-EINVAL);
-    const usize bytes = mark_shared(object);
-    // What was exported before a fork still is: the operation finds it.
-    if (bytes != 0 && !can_be_shared(object, bytes) && share_query(object).own == 0)
-        return errno_result(-EXDEV);
+    usize bytes = 0;
+    if (const long wrong = prepare_to_send(object, bytes); wrong != 0) return errno_result(wrong);
     return errno_result(f(bytes));
 }
 

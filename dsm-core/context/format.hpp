@@ -70,7 +70,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 12;
+inline constexpr u32 CONTEXT_VERSION = 13;
 
 enum class ContextState : u32 {
     live = 1,
@@ -235,7 +235,7 @@ struct alignas(64) Slot {
     alignas(64) u8 request[MESSAGE_BYTES.request];
     alignas(8) u8 reply[MESSAGE_BYTES.reply];
 };
-inline constexpr usize SLOT_STRIDE = 512;
+inline constexpr usize SLOT_STRIDE = 1024;
 static_assert(sizeof(Slot) <= SLOT_STRIDE);
 // entry.S knows these.
 static_assert(offsetof(Slot, user_rsp) == 0 && offsetof(Slot, stack_top) == 8 &&

@@ -76,7 +76,7 @@ inline constexpr MessageBytes MESSAGE_BYTES = [] {
     });
     return room;
 }();
-static_assert(MESSAGE_BYTES.request <= 192 && MESSAGE_BYTES.reply <= 128);  // of a slot
+static_assert(MESSAGE_BYTES.request <= 192 && MESSAGE_BYTES.reply <= 696);  // of a slot
 
 /// Changes with the number, the order and the sizes of the operations.
 constexpr u64 operations_hash() {

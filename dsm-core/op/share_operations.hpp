@@ -89,6 +89,51 @@ struct Receive {
     };
 };
 
+/// Lays down references to several objects in an inbox of this node, in this order and each by itself, as Send: of those that do not go
+/// the first and what comes after it have not been touched.
+struct SendMany {
+    static constexpr const char* NAME = "send_many";
+    static constexpr u32 MOST = 8;
+    ShareId to{};
+    Label label{};  // of each
+    u32 as = 0;     // as Send's
+    bool drop = false;
+    u8 count = 0;
+    uptr objects[MOST] = {};
+    u64 bytes[MOST] = {};
+    struct Reply {
+        Status status = Status::ok;  // of the first that did not go
+        u32 sent = 0;
+        uptr left_groups[MOST] = {};  // as Drop's, of those that went
+    };
+};
+
+/// One of them.
+struct TakenMessage {
+    uptr object = 0;
+    u64 bytes = 0;  // of an object
+    ShareId sender{};
+    Label label{};
+    ObjectKind kind = ObjectKind::object;
+};
+
+/// Takes the oldest messages out of one of the caller's inboxes, as Receive, but no more than lie there.
+struct ReceiveMany {
+    static constexpr const char* NAME = "receive_many";
+    static constexpr u32 MOST = 12;
+    ShareId from{};
+    u32 at = 0;
+    u32 most = MOST;
+    struct Taken {
+        TakenMessage message[MOST];
+    };
+    struct Reply {
+        Status status = Status::ok;  // as Receive's, if there is none
+        u32 count = 0;
+        Taken taken{};
+    };
+};
+
 /// One more reference of the caller's to an object that it holds or that is its own.
 struct Reference {
     static constexpr const char* NAME = "reference";
@@ -301,9 +346,9 @@ struct CountUnknown {
 };
 
 using ShareOperations =
-    OperationList<0x200, Open, Send, Receive, Reference, Drop, Query, TakeReturned, AddRecords,
-                  Watch, Settle, Tidy, Leave, FinishAway, MakeGroup, FindGroup, ExtendGroup,
-                  SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox, CloseInbox, LimitInbox,
-                  LookAtPeer>;
+    OperationList<0x200, Open, Send, SendMany, Receive, ReceiveMany, Reference, Drop, Query,
+                  TakeReturned, AddRecords, Watch, Settle, Tidy, Leave, FinishAway, MakeGroup,
+                  FindGroup, ExtendGroup, SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox,
+                  CloseInbox, LimitInbox, LookAtPeer>;
 
 }  // namespace aep::op

@@ -13,7 +13,7 @@ inline constexpr const char* SHARE_CRASH_POINTS[] = {
     "share: group made",      "share: extent added",       "share: root set",
     "share: writer set",      "share: extent released",    "share: branch made",
     "share: supply taken",    "share: inbox opened",       "share: inbox closed",
-    "share: reference moved", "share: returned one taken",
+    "share: reference moved", "share: returned one taken", "share: one of many sent",
 };
 
 /// Those of what crosses nodes: hit where a context is one of several on a pool.

@@ -50,14 +50,9 @@ Given give_own(Turn& turn, u32 client, const op::Send& o) {
     return given;
 }
 
-op::Send::Reply send_here(Caller caller, const op::Send& o) {
-    const u32 client = caller.client;
+/// Lays one message down in an open inbox, under the client's lock and the inbox'. Needs a turn that wakes who sleeps there.
+op::Send::Reply send_under_locks(Turn& turn, u32 client, u32 as, const op::Send& o) {
     const u32 to = o.to.inbox();
-    const u32 as = o.as == 0 ? client : o.as;
-    if (!is_inbox(to)) return {.status = Status::gone};
-    Turn turn(caller);
-    if (!turn.client(client) || !turn.inbox(to)) return {.status = Status::poisoned};
-    if (!is_open(o.to) || !is_inbox_of(client, as)) return {.status = Status::gone};
     Inbox& receiver = inbox_at(to);
     if (AEP_UNLIKELY(!has_room_for(receiver, kib_of(o.bytes)))) return {.status = Status::full};
     const bool gaps_go = receiver.messages == MAILBOX_MESSAGES;
@@ -71,21 +66,67 @@ op::Send::Reply send_here(Caller caller, const op::Send& o) {
     lay_down(
         to, {given.object, o.label.version, id_of_own(client, as).bits, o.label.tag, o.label.type});
     ++share_client(client).sent;
-    turn.wake_after(to, Sleep::arrivals);
-    // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
-    if (AEP_UNLIKELY(receiver.watched != 0)) std::atomic_thread_fence(std::memory_order_seq_cst);
     return {.left_group = given.left_group};
 }
 
-op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
+/// Those who sleep at the inbox are woken when the operation is over.
+void tell_of_arrivals(Turn& turn, u32 inbox) {
+    turn.wake_after(inbox, Sleep::arrivals);
+    // Who watches raises `arrival_waiters` and then reads `arrivals`: one of us sees the other.
+    if (AEP_UNLIKELY(inbox_at(inbox).watched != 0))
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+/// The locks of a send, and whether both inboxes are open.
+Status begin_send(Turn& turn, u32 client, ShareId to, u32 as) {
+    if (!turn.client(client) || !turn.inbox(to.inbox())) return Status::poisoned;
+    return is_open(to) && is_inbox_of(client, as) ? Status::ok : Status::gone;
+}
+
+op::Send::Reply send_here(Caller caller, const op::Send& o) {
     const u32 client = caller.client;
-    const u32 at = o.at == 0 ? client : o.at;
-    if (!is_inbox(at)) return {.status = Status::gone};
+    const u32 as = o.as == 0 ? client : o.as;
+    if (!is_inbox(o.to.inbox())) return {.status = Status::gone};
     Turn turn(caller);
-    if (!turn.client(client) || !turn.inbox(at)) return {.status = Status::poisoned};
-    if (!is_inbox_of(client, at)) return {.status = Status::gone};
+    if (const Status begun = begin_send(turn, client, o.to, as); begun != Status::ok)
+        return {.status = begun};
+    const op::Send::Reply reply = send_under_locks(turn, client, as, o);
+    if (AEP_LIKELY(reply.status == Status::ok)) tell_of_arrivals(turn, o.to.inbox());
+    return reply;
+}
+
+/// Each message is there, with its reference, before the next one is begun: an object's locks come after those that stay, and no operation has
+/// two objects'.
+op::SendMany::Reply send_many_here(Caller caller, const op::SendMany& o) {
+    const u32 client = caller.client;
+    const u32 as = o.as == 0 ? client : o.as;
+    op::SendMany::Reply reply;
+    if (!is_inbox(o.to.inbox())) return {.status = Status::gone};
+    Turn turn(caller);
+    reply.status = begin_send(turn, client, o.to, as);
+    const u32 locks = turn.held();
+    for (u32 i = 0; i < o.count && i < op::SendMany::MOST && reply.status == Status::ok; ++i) {
+        const op::Send one{.object = o.objects[i],
+                           .to = o.to,
+                           .bytes = o.bytes[i],
+                           .label = o.label,
+                           .as = o.as,
+                           .drop = o.drop};
+        const op::Send::Reply sent = send_under_locks(turn, client, as, one);
+        reply.status = sent.status;
+        if (sent.status != Status::ok) break;
+        if (i == 0) tell_of_arrivals(turn, o.to.inbox());
+        reply.left_groups[i] = sent.left_group;
+        reply.sent = i + 1;
+        turn.let_go_of_later(locks);
+        AEP_SHARE_CRASH_POINT("share: one of many sent");
+    }
+    return reply;
+}
+
+/// Takes the oldest message from `from` out of an inbox of the client's, under the client's lock and the inbox': its reference is the client's now.
+op::Receive::Reply receive_under_locks(Turn& turn, u32 client, u32 at, ShareId from) {
     Inbox& own = inbox_at(at);
-    const ShareId from = o.from;
     u32 place = find_message(at, from);
     if (place == MAILBOX_MESSAGES) {
         const bool beyond = shares_between_nodes() && is_elsewhere(from);
@@ -105,7 +146,6 @@ op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
     }
     const u32 kib = own.kib;
     const Message m = take_message(at, place);
-    // The message's reference is the client's now.
     if (holder != NO_RECORD)
         ++holder_at(holder).count;
     else
@@ -120,6 +160,50 @@ op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
             .bytes = group ? 0 : e.bytes.load(),
             .sender = {m.sender},
             .label = m.label()};
+}
+
+/// The locks of a receive, and whether the inbox is the client's.
+Status begin_receive(Turn& turn, u32 client, u32 at) {
+    if (!turn.client(client) || !turn.inbox(at)) return Status::poisoned;
+    return is_inbox_of(client, at) ? Status::ok : Status::gone;
+}
+
+op::Receive::Reply receive_here(Caller caller, const op::Receive& o) {
+    const u32 at = o.at == 0 ? caller.client : o.at;
+    if (!is_inbox(at)) return {.status = Status::gone};
+    Turn turn(caller);
+    if (const Status begun = begin_receive(turn, caller.client, at); begun != Status::ok)
+        return {.status = begun};
+    return receive_under_locks(turn, caller.client, at, o.from);
+}
+
+/// What is read of the next messages lies on lines that their senders have written: they are fetched side by side.
+void fetch_ahead(u32 inbox, u32 count) {
+    const u32 there = inbox_at(inbox).messages;
+    for (u32 i = 0; i < count && i < there; ++i)
+        if (const u32 object = message_at(inbox, i).object; object != NO_RECORD)
+            __builtin_prefetch(&export_at(object));
+}
+
+/// All of them at once: a message's reference becomes the client's under the two locks alone.
+op::ReceiveMany::Reply receive_many_here(Caller caller, const op::ReceiveMany& o) {
+    const u32 at = o.at == 0 ? caller.client : o.at;
+    const u32 most = o.most < op::ReceiveMany::MOST ? o.most : op::ReceiveMany::MOST;
+    op::ReceiveMany::Reply reply;
+    if (!is_inbox(at)) return {.status = Status::gone};
+    Turn turn(caller);
+    reply.status = begin_receive(turn, caller.client, at);
+    if (reply.status != Status::ok) return reply;
+    fetch_ahead(at, most);
+    while (reply.count < most) {
+        const op::Receive::Reply one = receive_under_locks(turn, caller.client, at, o.from);
+        if (one.status != Status::ok) {
+            if (reply.count == 0) reply.status = one.status;
+            break;
+        }
+        reply.taken.message[reply.count++] = {one.object, one.bytes, one.sender, one.label, one.kind};
+    }
+    return reply;
 }
 
 /// The client's references to an object by its address, or by its group's root. NO_RECORD: `status` says why.
@@ -231,6 +315,17 @@ op::Receive::Reply perform(Caller caller, const op::Receive& o) {
     const op::Receive::Reply reply = receive_here(caller, o);
     if (reply.status != Status::miss || !shares_between_nodes()) return reply;
     return receive_from_away(caller, o);
+}
+
+op::SendMany::Reply perform(Caller caller, const op::SendMany& o) {
+    if (!is_client(caller) || (shares_between_nodes() && is_elsewhere(o.to)))
+        return {.status = Status::gone};
+    return send_many_here(caller, o);
+}
+
+op::ReceiveMany::Reply perform(Caller caller, const op::ReceiveMany& o) {
+    if (!is_client(caller)) return {.status = Status::gone};
+    return receive_many_here(caller, o);
 }
 
 op::Reference::Reply perform(Caller caller, const op::Reference& o) {

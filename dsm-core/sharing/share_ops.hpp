@@ -16,7 +16,9 @@ namespace aep {
 /// in a slot of its own.
 op::Open::Reply perform(Caller caller, const op::Open& o);
 op::Send::Reply perform(Caller caller, const op::Send& o);
+op::SendMany::Reply perform(Caller caller, const op::SendMany& o);
 op::Receive::Reply perform(Caller caller, const op::Receive& o);
+op::ReceiveMany::Reply perform(Caller caller, const op::ReceiveMany& o);
 op::Reference::Reply perform(Caller caller, const op::Reference& o);
 op::Drop::Reply perform(Caller caller, const op::Drop& o);
 op::Query::Reply perform(Caller caller, const op::Query& o);

@@ -125,9 +125,7 @@ class Turn {
         std::atomic_thread_fence(std::memory_order_release);
     }
     [[gnu::always_inline]] ~Turn() {
-        const bool sleeping = waiters_ != nullptr && waiters_->load(std::memory_order_relaxed) != 0;
-        // Before it has happened: a kill from here on leaves that to recovery.
-        if (AEP_UNLIKELY(sleeping)) owe(slot_, owed_);
+        const bool sleeping = owe_who_sleeps();
         let_go();
         step();
         if (AEP_UNLIKELY(sleeping)) pay(slot_, *sequence_);
@@ -185,6 +183,16 @@ class Turn {
         log.length.store(0, std::memory_order_release);  // after all that it tells of
         if (AEP_UNLIKELY(log.freed.load(std::memory_order_relaxed) != 0)) give_freed_chunks(length);
     }
+    /// How many locks it has, but its client's if that is biased to it.
+    u32 held() const { return held_; }
+    /// Commits, and lets go of those that were taken after the first `kept`. What follows is another step of the same operation: who
+    /// sleeps is woken when all is over, or by recovery.
+    void let_go_of_later(u32 kept) AEP_NOT_CHECKED {
+        owe_who_sleeps();
+        commit();
+        while (held_ > kept) undo_log().noted_lock(--held_).unlock();
+        numbers_ = lingering_ = false;
+    }
     /// Commits, and lets go of the last lock that was taken; of all that it has.
     void let_go_of_last() AEP_NOT_CHECKED {
         commit();
@@ -232,6 +240,13 @@ class Turn {
         slot_.turns.store(slot_.turns.load(std::memory_order_relaxed) + 1,
                           std::memory_order_release);
     }
+    /// Before it has happened: a kill from here on leaves that to recovery. Whether anybody does.
+    [[gnu::always_inline]] bool owe_who_sleeps() {
+        const bool sleeping =
+            owes_ || (waiters_ != nullptr && waiters_->load(std::memory_order_relaxed) != 0);
+        if (AEP_UNLIKELY(sleeping)) owe(slot_, owed_);
+        return owes_ = sleeping;
+    }
     static void owe(Slot& slot, Owed what) {
         slot.owes.store(what.bits, std::memory_order_release);
     }
@@ -242,7 +257,7 @@ class Turn {
     u32 number_, client_;
     BiasedLock* entered_ = nullptr;  // by bias
     u32 held_ = 0;                   // others, which the log notes in this order
-    bool given_up_ = false, numbers_ = false, lingering_ = false;
+    bool given_up_ = false, numbers_ = false, lingering_ = false, owes_ = false;
     std::atomic<u32>* sequence_ = nullptr;
     const std::atomic<u32>* waiters_ = nullptr;
     Owed owed_{};

@@ -158,6 +158,16 @@ struct dsm_message {
 void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
                        size_t size) DSM_NOEXCEPT;
 
+/* Several messages in one call, with the cost of one look, one lock and one wake for as many as go into an operation. How many were sent
+ * or received, in order, at least one; -1: errno, as of dsm_send_message and dsm_recv_message, which says why not even the first. They wait
+ * as those do, but for the first alone: what does not go, or has not come, without a wait is the next call's. A process that is
+ * killed meanwhile has sent some of them, each as a whole. EINVAL, too: no array, or a count of 0. `label` (null: none) is said of each, and
+ * with DSM_DROP the references of those that were sent are gone. `messages` may be null; its elements have `size` bytes. */
+int dsm_send_many(dsm_id to, void* const* objects, size_t count, const struct dsm_label* label,
+                  int timeout_ms, unsigned flags) DSM_NOEXCEPT;
+int dsm_recv_many(dsm_id from, int timeout_ms, void** objects, struct dsm_message* messages,
+                  size_t size, size_t count) DSM_NOEXCEPT;
+
 /* What others made is read-only to this process from here on (0: it can be written again): a stray store into what it has received ends it by
  * SIGSEGV, instead of changing what others read. Its own objects, also those that come back, can be written, and so can a group whose
  * writer it becomes (dsm_group_take_over), from its next call on it. dsm_group_quiesce has no effect then: a reader notes in the group when

@@ -32,11 +32,13 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <aep/dsm_label.hpp>
 
@@ -83,7 +85,7 @@ inline void* receive(Id from, Timeout timeout, dsm_message& message) {
 /// Refuses what is no T.
 template <class T>
 void expect_type(void* object, const dsm_message& message) {
-    const dsm_label label = label_of<T>(0);
+    const dsm_label label = detail::label_of<T>(0);
     if (dsm_expect(&message, label.type, label.version, sizeof(T)) != 0) refuse(object, errno);
 }
 
@@ -194,6 +196,56 @@ Ref<T> receive(Id from = DSM_ANY, Timeout timeout = FOREVER) {
     if (object == nullptr) return {};
     detail::expect_type<T>(object, message);
     return Ref<T>(static_cast<T*>(object), message.sender, message.tag);
+}
+
+/// Sends several in one operation, or few (dsm_send_many): how many, the first ones of them, which are empty then. Waits for room for the first
+/// alone. EAGAIN, ETIMEDOUT, ESRCH: not even that.
+template <Sharable T>
+std::size_t send_many(Id to, std::span<Ref<T>> objects, Timeout timeout = AT_ONCE,
+                      std::uint64_t tag = 0) {
+    std::vector<void*> addresses;
+    for (const Ref<T>& object : objects) addresses.push_back(object.get());
+    const dsm_label label = detail::label_of<T>(tag);
+    const detail::Limit limit(timeout);
+    int sent = 0;
+    do {
+        sent =
+            dsm_send_many(to, addresses.data(), addresses.size(), &label, limit.left(), DSM_DROP);
+    } while (sent < 0 && errno == EINTR);
+    if (sent < 0) detail::fail("dsm_send_many");
+    for (Ref<T>& object : objects.first(static_cast<std::size_t>(sent))) object.release();
+    return static_cast<std::size_t>(sent);
+}
+
+/// Waits for one message and takes what else is there, `most` in all (dsm_recv_many): they are added to `objects`. How many; 0: none came in
+/// time. What is no T is dropped, and said when the others have been added: EPROTOTYPE, EMSGSIZE.
+template <Sharable T>
+std::size_t receive_many(std::vector<Ref<T>>& objects, std::size_t most, Id from = DSM_ANY,
+                         Timeout timeout = FOREVER) {
+    std::vector<void*> addresses(most);
+    std::vector<dsm_message> messages(most);
+    objects.reserve(objects.size() +
+                    most);  // what has been taken cannot be lost for want of memory
+    const detail::Limit limit(timeout);
+    int taken = 0;
+    do {
+        taken = dsm_recv_many(from, limit.left(), addresses.data(), messages.data(),
+                              sizeof(dsm_message), most);
+    } while (taken < 0 && errno == EINTR);
+    if (taken < 0 && (errno == ETIMEDOUT || errno == EAGAIN)) return 0;
+    if (taken < 0) detail::fail("dsm_recv_many");
+    const dsm_label label = detail::label_of<T>(0);
+    int wrong = 0;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(taken); ++i) {
+        Ref<T> object(static_cast<T*>(addresses[i]), messages[i].sender, messages[i].tag);
+        if (dsm_expect(&messages[i], label.type, label.version, sizeof(T)) == 0)
+            objects.push_back(std::move(object));
+        else
+            wrong = errno;
+    }
+    if (wrong == 0) return static_cast<std::size_t>(taken);
+    errno = wrong;
+    detail::fail("dsm_recv_many");
 }
 
 /// What dsm_next_event tells of a peer.

@@ -4,6 +4,7 @@
 #include "shim/sharing/sharing.hpp"
 
 #include "shim/sharing/group.hpp"
+#include "shim/sharing/many.hpp"
 #include "tests/client/fixture.hpp"
 
 namespace aep::test {
@@ -101,6 +102,30 @@ TEST(Messages, WhatIsNotSentStays) {
         EXPECT_EQ(share_query(p, true).references, 1u);
         EXPECT_EQ(share_drop(p), Dropped::last);
         deallocate_unshared(p);
+    });
+}
+
+TEST(Messages, ManyGoAndComeInFewOperations) {
+    in_sender([] {
+        constexpr u32 COUNT = 24;
+        Parcel parcels[COUNT];
+        for (Parcel& parcel : parcels) parcel = {block(), BYTES};
+        EXPECT_EQ(operations_of([&] {
+                      EXPECT_EQ(share_send_many(share_self(), parcels, COUNT, 0, {.drop = true}),
+                                COUNT);
+                  }),
+                  COUNT / op::SendMany::MOST);
+        Received received[COUNT];
+        EXPECT_EQ(
+            operations_of([&] { EXPECT_EQ(share_receive_many({}, 0, received, COUNT), COUNT); }),
+            COUNT / op::ReceiveMany::MOST);
+        for (u32 i = 0; i < COUNT; ++i) {
+            EXPECT_EQ(received[i].object, parcels[i].object);
+            EXPECT_EQ(received[i].bytes, parcels[i].bytes);
+            EXPECT_EQ(share_drop(received[i].object), Dropped::last);
+            deallocate_unshared(received[i].object);
+        }
+        EXPECT_EQ(share_receive_many({}, 0, received, COUNT), -EAGAIN);
     });
 }
 

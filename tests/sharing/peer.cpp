@@ -28,6 +28,7 @@
 #include "tests/sharing/group_commands.hpp"
 #include "tests/sharing/label_commands.hpp"
 #include "tests/sharing/mailbox_commands.hpp"
+#include "tests/sharing/many_commands.hpp"
 #include "tests/sharing/odd_commands.hpp"
 
 namespace {
@@ -366,7 +367,7 @@ const Commands COMMANDS = {
 };
 
 std::string obey(const std::string& command, const Words& words) {
-    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MAILBOX_COMMANDS,
+    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MANY_COMMANDS, &MAILBOX_COMMANDS,
                                      &CALL_COMMANDS, &EVENT_COMMANDS, &ODD_COMMANDS})
         if (const auto found = commands->find(command); found != commands->end())
             return found->second(words);

@@ -36,6 +36,11 @@ struct Pair {
     }
 };
 
+/// The same object twice.
+op::SendMany many(const Pair& p, u64 object) {
+    return {.to = p.id(p.other), .count = 2, .objects = {object, object}, .bytes = {64, 64}};
+}
+
 /// What both do with each other, from the first send of an object to when it is free again; groups, too.
 std::vector<Step> life(const Pair& p) {
     const u64 a = p.memory, group = a + 4096;
@@ -67,6 +72,11 @@ std::vector<Step> life(const Pair& p) {
         {"receive it again", other, op::Receive{}},
         {"last drop of it", other, op::Drop{.object = a}},
         {"take it back", one, op::TakeReturned{}},
+        {"send many", one, many(p, a)},
+        {"receive many", other, op::ReceiveMany{}},
+        {"drop one of many", other, op::Drop{.object = a}},
+        {"last drop of many", other, op::Drop{.object = a}},
+        {"last drop of many by who sent them", one, op::Drop{.object = a}},
         {"make a group", one, op::MakeGroup{.block = group, .bytes = 4096}},
         {"extend", one, op::ExtendGroup{.group = group, .extent = a + 8192, .bytes = 4096}},
         {"set the root", one, op::SetRoot{.group = group, .root = group + 64, .bytes = 64}},

@@ -135,6 +135,54 @@ void references_go_with_messages(Exhaustion& all, u64 a) {
     ok({"take the group back", ONE, op::TakeReturned{}});
 }
 
+/// Several messages in one operation: each is sent by itself, they are received as one. Of what is left of a dead operation the rest follows.
+void many_at_once(Exhaustion& all, u64 a) {
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const u64 first = a + 200 * KiB;
+    constexpr u8 COUNT = 4;
+    for (const bool drop : {false, true}) {
+        while (perform(TWO, op::Receive{}).status == Status::ok) continue;
+        const u64 objects = first + (drop ? 4096 : 0);
+        const auto rest_from = [=](u32 there) {
+            op::SendMany rest{.to = id(2), .drop = drop};
+            for (u32 i = there; i < COUNT; ++i) {
+                rest.objects[rest.count] = objects + u64{i} * 64;
+                rest.bytes[rest.count++] = 64;
+            }
+            return rest;
+        };
+        Step send = Step{"send many", ONE, rest_from(0)}.in_parts();
+        send.perform = [=](Caller caller) {
+            const u32 there = inbox_at(2).messages;
+            return there == COUNT ? Status::miss : perform(caller, rest_from(there)).status;
+        };
+        ok(send);
+        EXPECT_EQ(inbox_at(2).messages.load(), u32{COUNT});
+        ok({"receive some of many", TWO, op::ReceiveMany{.most = 3}});
+        ok({"receive the rest of many", TWO, op::ReceiveMany{}});
+        EXPECT_EQ(all.run({"receive many of none", TWO, op::ReceiveMany{}}), Status::miss);
+        for (u32 i = 0; i < COUNT; ++i) {
+            const op::Drop one{.object = objects + u64{i} * 64};
+            if (!drop) perform(ONE, one);
+            perform(TWO, one);
+        }
+        while (perform(ONE, op::TakeReturned{}).status == Status::ok) continue;
+    }
+    // What cannot be sent ends it, and what comes before has gone.
+    op::SendMany bad{.to = id(2), .count = 3};
+    bad.objects[0] = bad.objects[1] = first, bad.bytes[0] = bad.bytes[1] = 64;
+    bad.objects[2] = first + 64 * KiB;  // not its own, nor one that it holds
+    const auto sent = perform(ONE, bad);
+    EXPECT_EQ(sent.sent, 2u);
+    EXPECT_EQ(sent.status, Status::not_held);
+    const auto taken = perform(TWO, op::ReceiveMany{.from = id(1)});
+    EXPECT_EQ(taken.count, 2u);
+    EXPECT_EQ(taken.taken.message[1].object, first);
+    for (int i = 0; i < 2; ++i) perform(TWO, op::Drop{.object = first});
+    perform(ONE, op::Drop{.object = first});
+    while (perform(ONE, op::TakeReturned{}).status == Status::ok) continue;
+}
+
 /// Every operation, on every way through it.
 void all_operations(Exhaustion& all) {
     const u64 a = memory_for(1, 5), b = memory_for(2, 5), c = memory_for(3, 2);
@@ -180,6 +228,7 @@ void all_operations(Exhaustion& all) {
         ok({"last drop of one of many", ONE, op::Drop{.object = a + 256 * i}});
     }
     references_go_with_messages(all, a);
+    many_at_once(all, a);
     // A mailbox that is full.
     for (u32 i = 0; i < MAILBOX_MESSAGES; ++i)
         perform(ONE, op::Send{.object = a + 128, .to = id(2), .bytes = 64});

@@ -299,6 +299,34 @@ void all_operations(Exhaustion& all) {
     }  // which chunks are freed is seen by the log
 }
 
+/// Whatever of many messages is there when their sender dies, the slot owes a wake to who sleeps for the first.
+TEST(Undo, FromTheFirstOfManyMessagesOnItsReceiverIsOwedAWake) {
+    with_tables([](Host&) {
+        const u64 a = memory_for(1, 1);
+        Stores& s = test::stores;
+        ASSERT_EQ(perform(ONE, named("one")).status, Status::ok);
+        ASSERT_EQ(perform(TWO, named("two")).status, Status::ok);
+        inbox_at(2).arrival_waiters.store(1);
+        const Step send{
+            "send many", ONE,
+            op::SendMany{.to = id(2), .count = 2, .objects = {a, a + 64}, .bytes = {64, 64}}};
+        send.enter();
+        u32 partly = 0;
+        const usize begin = s.mark();
+        for (u64 at = 1; !s.run([&] { send.perform(ONE); }, at); ++at) {
+            const bool owes = slot_at(ONE.slot).owes.load() != 0;
+            s.run([] { recover_slots(ONE.slot); });
+            const u32 there = inbox_at(2).messages;
+            EXPECT_TRUE(there == 0 || owes) << "dead at store " << at;
+            partly += there == 1;
+            s.take_back(begin);
+        }
+        EXPECT_GT(partly, 0u);
+        EXPECT_EQ(slot_at(ONE.slot).owes.load(), 0u);
+        EXPECT_EQ(inbox_at(2).messages.load(), 2u);
+    });
+}
+
 TEST(Undo, EveryStoreOfEveryOperationIsSurvived) {
     with_tables([](Host&) {
         Exhaustion all;

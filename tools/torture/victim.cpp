@@ -183,6 +183,28 @@ void use_a_mailbox(const Block& block, Random& random) {
     if (random.below(4) != 0 && dsm_mailbox_close(mailbox) != 0) die("a mailbox cannot be closed");
 }
 
+/// Sends several at once, and takes several; those that come are looked at and dropped. What was not sent stays.
+void share_many(Random& random) {
+    void* objects[20];
+    std::size_t made = 0;
+    while (made < 20 && random.below(12) != 0)
+        if (void* const object = dsm_malloc(some_size(random))) objects[made++] = object;
+    const unsigned flags = random.below(2) == 0 ? DSM_DROP : 0;
+    const dsm_id peer = some_peer(random);
+    const int sent =
+        made == 0 || peer == 0 ? 0 : dsm_send_many(peer, objects, made, nullptr, 0, flags);
+    for (std::size_t i = flags != 0 && sent > 0 ? static_cast<std::size_t>(sent) : 0; i < made; ++i)
+        if (dsm_free(objects[i]) != 0) die("an object that was not sent cannot be dropped");
+    dsm_message said[20];
+    const int taken = dsm_recv_many(DSM_ANY, 0, objects, said, sizeof said[0], 20);
+    for (int i = 0; i < taken; ++i) {
+        if (said[i].group != nullptr && aep::torture::is_shipment(objects[i], said[i].size)) {
+            if (const char* fault = aep::torture::verify_shipment(objects[i])) die(fault);
+        }
+        if (dsm_free(objects[i]) != 0) die("an object of many cannot be dropped");
+    }
+}
+
 /// Is told who comes and goes, which is somebody all the time.
 void follow_peers(Random& random) {
     if (random.below(8) == 0) dsm_watch_peers(random.below(8) != 0 ? DSM_WATCH : 0);
@@ -278,6 +300,7 @@ void one_step(Block& block, Random& random) {
             if (random.below(20) == 0) share_group(random);
             if (random.below(20) == 0) use_a_mailbox(block, random);
             if (random.below(100) == 0) follow_peers(random);
+            if (random.below(20) == 0) share_many(random);
             if (random.below(20) == 0)
                 aep::torture::send_shipment(random.next(), {some_peer(random), some_peer(random)});
             share(block, random);

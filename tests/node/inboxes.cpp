@@ -155,6 +155,8 @@ TEST(Inboxes, AreBoundedByWhatMessagesAreAbout) {
         EXPECT_EQ(ask(2, op::Receive{}).object, big);
         for (u32 i = 0; i < 50; ++i) EXPECT_EQ(send(to, small, 2 * KiB), Status::ok) << i;
         EXPECT_EQ(send(to, small, 2 * KiB), Status::full);
+        limit(101);  // there is room for half of it
+        EXPECT_EQ(send(to, small, 2 * KiB), Status::full);
         EXPECT_EQ(inbox_at(2).kib, 100u);
         EXPECT_EQ(walk(), "");
         limit(0);

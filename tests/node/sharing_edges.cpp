@@ -376,6 +376,15 @@ TEST(Sharing, WordsOfTheLogLieInTheTables) {
     });
 }
 
+TEST(Sharing, WordsOfEverySizeAreWrittenBack) {
+    for (const u64 bytes : {u64{1}, u64{2}, u64{4}, u64{8}}) {
+        u64 word = ~u64{0};
+        UndoEntry{reinterpret_cast<u64>(&word) | bytes << 56, 0x1122334455667788}.restore();
+        const u64 all = bytes == 8 ? ~u64{0} : (u64{1} << 8 * bytes) - 1;
+        EXPECT_EQ(word, (~u64{0} & ~all) | (0x1122334455667788 & all)) << bytes;
+    }
+}
+
 /// Nobody completes or undoes what it was in.
 TEST(Sharing, WhatADeadOneHoldsInAPoisonedContextIsNotWaitedFor) {
     with_tables([](Host&) {
@@ -385,6 +394,19 @@ TEST(Sharing, WhatADeadOneHoldsInAPoisonedContextIsNotWaitedFor) {
         context().state = static_cast<u32>(ContextState::poisoned);
         EXPECT_EQ(ask(1, op::LookAtPeer{2}).status, Status::poisoned);
         EXPECT_EQ(sharing().names.holder(), 7u);
+    });
+}
+
+/// Whoever waits for one of two has none that comes behind it: else two could wait for each other.
+TEST(Sharing, ClientsAreLockedInTheOrderOfTheirNumbers) {
+    with_tables([](Host&) {
+        share_client(2).lock.taken().lock(7);
+        context().state = static_cast<u32>(ContextState::poisoned);
+        for (const auto& [a, b] : {std::pair{2u, 3u}, std::pair{3u, 2u}}) {
+            Turn turn(Caller{3, 3});
+            EXPECT_FALSE(turn.clients(a, b));
+            EXPECT_FALSE(share_client(3).lock.is_held()) << a << ", " << b;
+        }
     });
 }
 

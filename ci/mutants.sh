@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Changes that an engineer would fear, made one at a time in a build of its own: do the tests notice? Long: an hour or
 # two; not part of ./aep test. The list and how it grows: tests/mutants/README.md. Needs root.
-# Usage: ci/mutants.sh [--only REGEX]... [--left] [--no-traps] [--tests REGEX] [-j WORKERS] [--least PERCENT]
+# Usage: ci/mutants.sh [--only REGEX]... [--left] [--no-traps] [--tests REGEX] [--within SECONDS] [-j WORKERS] [--least PERCENT]
 # The report is build/mutants/report.json.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

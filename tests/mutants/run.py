@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs mutants of a build, each with the tests that should notice it, and says which were noticed.
 
-Usage: tests/mutants/run.py BUILT [--only REGEX]... [--left] [--no-traps] [--tests REGEX] [-j WORKERS] [--least PERCENT]
+Usage: tests/mutants/run.py BUILT [--only REGEX]... [--left] [--no-traps] [--tests REGEX] [--within SECONDS]
+       [-j WORKERS] [--least PERCENT]
 Called by ci/mutants.sh; needs root.
 
 First each test whose time is not known yet runs with the switch set to no mutant. Then each mutant runs; it is noticed
@@ -14,6 +15,7 @@ import argparse
 import concurrent.futures
 import fcntl
 import json
+import math
 import os
 import queue
 import re
@@ -76,6 +78,7 @@ class Job:
         self.seconds = json.loads(self.times.read_text()) if self.times.exists() else {}
         self.known = {}  # pattern -> tests that pass without a mutant
         self.traps = options.traps
+        self.within = options.within
 
     def with_worker(self, work, *arguments):
         worker = self.workers.get()
@@ -106,7 +109,7 @@ class Job:
         list(self.pool.map(lambda batch: self.with_worker(self.measure, batch), batches))
         self.times.write_text(json.dumps(self.seconds, indent=1) + "\n")
         for pattern, tests in found.items():
-            self.known[pattern] = [test for test in tests if test.name in self.seconds]
+            self.known[pattern] = [test for test in tests if self.seconds.get(test.name, math.inf) <= self.within]
             if not self.known[pattern]:
                 print(f"no test that runs here is called {pattern!r}", flush=True)
 
@@ -177,6 +180,8 @@ def main():
     parser.add_argument("--no-traps", action="store_false", dest="traps",
                         help="do not ask whether a test comes to the place of what survives")
     parser.add_argument("--tests", help="these tests (ctest's -R) instead of those that the list names")
+    parser.add_argument("--within", type=float, default=LIMIT_ONE, metavar="SECONDS",
+                        help="only tests that take no longer without a mutant")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--least", type=float, default=95, help="per cent that must be noticed")
     parser.add_argument("--name-tests", action="store_true",

@@ -52,6 +52,8 @@ TEST(Inboxes, EachIsOneClientsAndItsIdIsNoOthers) {
                   Status::gone);
         EXPECT_EQ(ask(2, op::Receive{}).status, Status::miss);  // it is not in the main one
         EXPECT_EQ(ask(2, op::Receive{.at = FURTHER}).object, at);
+        ASSERT_EQ(ask(2, op::Send{.object = at, .to = id_of(3), .as = FURTHER}).status, Status::ok);
+        EXPECT_EQ(ask(3, op::Receive{}).sender.bits, opened.id.bits);
         EXPECT_EQ(close(2, FURTHER), Status::miss);
         EXPECT_EQ(send(opened.id, at, 64), Status::gone);
         const auto again = ask(3, op::OpenInbox{FURTHER});
@@ -99,7 +101,10 @@ TEST(Inboxes, WhatNobodyTakesGoes) {
         EXPECT_EQ(walk(), "");
         while (ask(2, op::Leave{}).status == Status::ok) continue;
         EXPECT_FALSE(has_shares(share_client(2)));
-        for (u32 i = 0; i < 5; ++i) EXPECT_EQ(inbox_at(FURTHER + i).client, 0u) << i;
+        for (u32 i = 0; i < 5; ++i) {
+            EXPECT_EQ(inbox_at(FURTHER + i).client, 0u) << i;
+            EXPECT_EQ(send(id_of(FURTHER + i), at, 64), Status::gone) << i;
+        }
         EXPECT_EQ(walk(), "");
         for (u32 n = 0; n < 100; ++n)
             EXPECT_EQ(ask(1, op::Drop{at + u64{n} * 64}).status, Status::ok);
@@ -150,6 +155,8 @@ TEST(Inboxes, AreBoundedByWhatMessagesAreAbout) {
         EXPECT_EQ(ask(2, op::Receive{}).object, big);
         for (u32 i = 0; i < 50; ++i) EXPECT_EQ(send(to, small, 2 * KiB), Status::ok) << i;
         EXPECT_EQ(send(to, small, 2 * KiB), Status::full);
+        limit(101);  // there is room for half of it
+        EXPECT_EQ(send(to, small, 2 * KiB), Status::full);
         EXPECT_EQ(inbox_at(2).kib, 100u);
         EXPECT_EQ(walk(), "");
         limit(0);
@@ -159,8 +166,14 @@ TEST(Inboxes, AreBoundedByWhatMessagesAreAbout) {
         while (ask(2, op::Receive{}).status == Status::ok) continue;
         EXPECT_EQ(inbox_at(2).kib, 0u);
         EXPECT_EQ(walk(), "");
-        // As long as nobody says anything: a quarter of the pool.
-        EXPECT_EQ(inbox_at(3).most_kib * u64{KiB}, context().chunk_count * u64{CHUNK_SIZE} / 4);
+        // As long as nobody says anything: a quarter of the pool; whatever was said of that inbox before.
+        const u64 usual = context().chunk_count * u64{CHUNK_SIZE} / 4;
+        EXPECT_EQ(inbox_at(3).most_kib * u64{KiB}, usual);
+        ASSERT_EQ(ask(3, op::OpenInbox{FURTHER}).status, Status::ok);
+        ASSERT_EQ(ask(3, op::LimitInbox{FURTHER, 0}).status, Status::ok);
+        EXPECT_EQ(close(3, FURTHER), Status::miss);
+        ASSERT_EQ(ask(3, op::OpenInbox{FURTHER}).status, Status::ok);
+        EXPECT_EQ(inbox_at(FURTHER).most_kib * u64{KiB}, usual);
     });
 }
 

@@ -4,21 +4,19 @@
 #include "dsm-core/context/log_ring.hpp"
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
 
+#include "tests/unit/stepped.hpp"
+
 namespace aep {
 namespace {
+
+using test::Stepped;
 
 std::vector<LogEntry> read_all(LogReader& reader, const LogRing& ring, u64& lost) {
     std::vector<LogEntry> entries;
@@ -66,51 +64,6 @@ TEST(LogRing, ARecordThatIsNeverCompletedIsSkippedInTheEnd) {
     EXPECT_EQ(read_all(reader, *ring, lost).size(), LogRing::RECORDS / 2);
     EXPECT_EQ(lost, 1u);
 }
-
-/// A process that stops itself here and there, and may be led on from there by single steps.
-class Stepped {
-  public:
-    explicit Stepped(const std::function<void()>& body) : pid_(fork()) {
-        if (pid_ == 0) {
-            ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
-            stop();
-            body();
-            stop();
-            _exit(0);
-        }
-        next_stop();
-    }
-    ~Stepped() {
-        kill(pid_, SIGKILL);
-        waitpid(pid_, nullptr, 0);
-    }
-    /// In the process itself.
-    static void stop() { syscall(SYS_tgkill, getpid(), gettid(), SIGSTOP); }
-
-    void goes_on() {
-        ptrace(PTRACE_CONT, pid_, nullptr, nullptr);
-        next_stop();
-    }
-    /// False: it stopped by itself.
-    bool makes_steps(u32 count) {
-        int signal = SIGTRAP;
-        for (; count != 0 && signal == SIGTRAP; --count) {
-            ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr);
-            signal = next_stop();
-        }
-        return signal == SIGTRAP;
-    }
-
-  private:
-    int next_stop() {
-        int status = 0;
-        EXPECT_EQ(waitpid(pid_, &status, 0), pid_);
-        EXPECT_TRUE(WIFSTOPPED(status));
-        return WIFSTOPPED(status) ? WSTOPSIG(status) : SIGKILL;
-    }
-
-    pid_t pid_;
-};
 
 /// What two processes share: a ring, and what one of them read there.
 struct Shared {

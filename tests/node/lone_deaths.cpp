@@ -254,5 +254,24 @@ TEST(LoneDeaths, NumbersAreThoseOfItsOwnNamespace) {
     });
 }
 
+/// Its parent shares its memory, too, but has its numbers in the namespace further out.
+TEST(LoneDeaths, NumbersAreNotThoseOfTheNamespaceFurtherOut) {
+    if (!can_make_pid_namespaces()) GTEST_SKIP() << "needs a pid namespace";
+    in_child([] {
+        ASSERT_EQ(unshare(CLONE_NEWUSER | CLONE_NEWPID), 0);
+        alignas(16) static char stack[64 * KiB];
+        const pid_t first = clone(
+            [](void*) -> int {
+                for (;;) pause();
+            },
+            stack + sizeof stack, CLONE_VM | SIGCHLD, nullptr);
+        ASSERT_GT(first, 0);
+        EXPECT_FALSE(LivingThreads().is_gone(first, 1));
+        EXPECT_TRUE(is_seen_gone(first, own_tid()));
+        kill(first, SIGKILL);
+        wait_for(first);
+    });
+}
+
 }  // namespace
 }  // namespace aep

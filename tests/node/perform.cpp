@@ -227,7 +227,7 @@ TEST(Perform, WhatALivingClientHoldsIsWaitedFor) {
         const auto in_a_send = [](Client& client) { client.pretend_inside(number_of<op::Send>()); };
         ClientProcess living([&](Client& client) {
             in_a_send(client);
-            share_client(0).lock.taken().lock(client.slot());
+            client.take_lock();
         });
         const u32 alive = living.attach_and_wait(host);
         const u32 holder = share_client(0).lock.taken().holder();

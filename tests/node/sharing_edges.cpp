@@ -354,6 +354,62 @@ TEST(Sharing, AFillOfTheLogReachesNoFurtherThanTheCounts) {
     });
 }
 
+TEST(Sharing, WordsOfTheLogLieInTheTables) {
+    with_tables([](Host&) {
+        const auto may_be = [](u64 address, u64 bytes) {
+            return may_be_logged({address | bytes << 56, 0});
+        };
+        const u64 begin = control_base() + SHARE_OFFSET;
+        const u64 end = begin + share_layout().present_bytes;
+        const u64 records = control_base() + RECORDS_OFFSET;
+        const u64 records_end = records + share_layout().record_bytes;
+        for (const u64 bytes : {u64{1}, u64{2}, u64{4}, u64{8}}) {
+            EXPECT_TRUE(may_be(records, bytes)) << bytes;
+            EXPECT_TRUE(may_be(end - bytes, bytes)) << bytes;
+            EXPECT_TRUE(may_be(records_end - bytes, bytes)) << bytes;
+            for (const u64 beyond : {begin - bytes, end, records_end, u64{0}})
+                EXPECT_FALSE(may_be(beyond, bytes)) << beyond - begin << ", " << bytes;
+        }
+        EXPECT_FALSE(may_be(records + 4, 8));
+        EXPECT_FALSE(may_be(records, 3));
+        EXPECT_FALSE(may_be(records, 16));
+    });
+}
+
+TEST(Sharing, WordsOfEverySizeAreWrittenBack) {
+    for (const u64 bytes : {u64{1}, u64{2}, u64{4}, u64{8}}) {
+        u64 word = ~u64{0};
+        UndoEntry{reinterpret_cast<u64>(&word) | bytes << 56, 0x1122334455667788}.restore();
+        const u64 all = bytes == 8 ? ~u64{0} : (u64{1} << 8 * bytes) - 1;
+        EXPECT_EQ(word, (~u64{0} & ~all) | (0x1122334455667788 & all)) << bytes;
+    }
+}
+
+/// Nobody completes or undoes what it was in.
+TEST(Sharing, WhatADeadOneHoldsInAPoisonedContextIsNotWaitedFor) {
+    with_tables([](Host&) {
+        ++client_at(1).generation;
+        ASSERT_EQ(ask(1, op::Open{}).status, Status::ok);
+        sharing().names.lock(7);
+        context().state = static_cast<u32>(ContextState::poisoned);
+        EXPECT_EQ(ask(1, op::LookAtPeer{2}).status, Status::poisoned);
+        EXPECT_EQ(sharing().names.holder(), 7u);
+    });
+}
+
+/// Whoever waits for one of two has none that comes behind it: else two could wait for each other.
+TEST(Sharing, ClientsAreLockedInTheOrderOfTheirNumbers) {
+    with_tables([](Host&) {
+        share_client(2).lock.taken().lock(7);
+        context().state = static_cast<u32>(ContextState::poisoned);
+        for (const auto& [a, b] : {std::pair{2u, 3u}, std::pair{3u, 2u}}) {
+            Turn turn(Caller{3, 3});
+            EXPECT_FALSE(turn.clients(a, b));
+            EXPECT_FALSE(share_client(3).lock.is_held()) << a << ", " << b;
+        }
+    });
+}
+
 /// Clients 1 and 2 take part; memory of the first one.
 u64 begin() {
     for (const u32 client : {1u, 2u}) {

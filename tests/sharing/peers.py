@@ -99,6 +99,12 @@ class Peers(PeersTest):
         self.assertEqual(new.attach("worker"), "ok")
         early = self.peer("early")  # in the place of the one that died
         self.expect_told(a, f"died {old.id} worker 0", f"came {early.id} early 0", f"renamed {new.id} worker 0")
+        self.die(early)
+        self.told(a)
+        self.die(new)
+        late = self.peer("worker")  # in the place of early, before that of new
+        self.assertLess(int(late.id) & 0xFFFF, int(new.id) & 0xFFFF)
+        self.expect_told(a, f"died {new.id} worker 0", f"came {late.id} worker 0")
 
     def test_who_waits_is_woken(self):
         a = self.watcher()
@@ -273,9 +279,10 @@ class BetweenNodes(NodesTest):
         self.assertEqual(a.end_of(), f"came {b.id} d 0")
         self.recover(self.nodes[1], b)
         self.assertEqual(a.event(0), f"died {b.id} d 0")
-        # Two come and go in its place, then one comes.
+        # Two come and go in its place, and are nobody any more; then one comes.
         for _ in range(2):
             self.recover(self.nodes[1], self.nodes[1].peer("other"))
+        self.assertEqual(a.event(0), "EAGAIN")
         last = self.nodes[1].peer("last")
         self.assertEqual(a.event(0), f"came {last.id} last 2")
         self.assertEqual(a.event(0), "EAGAIN")

@@ -5,9 +5,12 @@
 #include "dsm-core/base/biased_lock.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <thread>
 #include <vector>
+
+#include "tests/unit/stepped.hpp"
 
 namespace aep {
 namespace {
@@ -130,6 +133,33 @@ TEST(BiasedLock, OneThatIsInNoOperationIsNotWaitedFor) {
     ASSERT_TRUE(lock.enter(3));
     EXPECT_TRUE(lock.lock(5, true, never, [](u32 slot) { return slot != 3; }));
     lock.taken().unlock();
+}
+
+/// Between any two instructions of who enters: one of them has it.
+TEST(BiasedLock, WhoTakesItAwayWhileTheOtherEntersIsSeen) {
+    struct Shared {
+        BiasedLock lock;
+        bool entered;
+    };
+    void* const at =
+        mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(at, MAP_FAILED);
+    Shared& shared = *static_cast<Shared*>(at);
+    bool within = true;
+    u32 taken_within = 0;
+    for (u32 steps = 1; within && !HasFailure(); ++steps) {
+        new (&shared) Shared{};
+        bias(shared.lock, 3);
+        test::Stepped entering([&] { shared.entered = shared.lock.enter(3); });
+        within = entering.makes_steps(steps);
+        const bool taken = shared.lock.lock(
+            5, true, [] { return true; }, anybody);
+        if (within) entering.goes_on();
+        EXPECT_FALSE(taken && shared.entered) << "after " << steps << " steps";
+        taken_within += within && taken;
+    }
+    EXPECT_GT(taken_within, 5u);
+    munmap(at, sizeof(Shared));
 }
 
 TEST(BiasedLock, OneHasItAtATime) {

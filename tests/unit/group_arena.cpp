@@ -30,6 +30,12 @@ class Memory {
         arena().begin(++keys);
     }
     GroupArena arena() { return {*header_, parts_}; }
+    /// As somebody sees it to whom the newest part ends earlier: the tables say so, or the block's length is damaged.
+    GroupArena shorter(u64 end) {
+        shorter_ = parts_;
+        shorter_.front().end = end;
+        return {*header_, shorter_};
+    }
     GroupHeader& header() { return *header_; }
     const std::vector<GroupPart>& parts() const { return parts_; }
 
@@ -70,7 +76,7 @@ class Memory {
     std::vector<u8> bytes_;
     u64 base_ = 0, end_ = 0;
     GroupHeader* header_ = nullptr;
-    std::vector<GroupPart> parts_;
+    std::vector<GroupPart> parts_, shorter_;
 };
 
 usize some_size(std::mt19937_64& random) { return random() % (usize{1} << random() % 15); }
@@ -234,6 +240,21 @@ TEST(GroupArena, BlocksOfAFormerGroupAreNone) {
     while (const u64 at = memory.arena().allocate(40, 16)) blocks.push_back(at);
     memory.arena().begin(~u64{0});
     for (const u64 at : blocks) ASSERT_FALSE(memory.arena().free(at, false));
+}
+
+/// Whatever its head says: it is no block that could be freed, read to its end or handed out.
+TEST(GroupArena, ABlockThatReachesBeyondItsPartIsNone) {
+    Memory memory(64 * KiB);
+    const u64 at = memory.arena().allocate(1000, 16);
+    ASSERT_NE(at, 0u);
+    const u64 end = round_up(at + 1000, 16);
+    const u64 untouched = memory.header().bump;
+    EXPECT_TRUE(memory.shorter(end).is_live(at));  // it ends where the part does
+    EXPECT_FALSE(memory.shorter(end - 16).is_live(at));
+    EXPECT_FALSE(memory.shorter(end - 16).free(at, false));
+    ASSERT_TRUE(memory.arena().free(at, false));
+    EXPECT_EQ(memory.shorter(end - 16).allocate(1000, 16), 0u);  // and the list ends there
+    EXPECT_EQ(memory.arena().allocate(1000, 16), untouched);
 }
 
 TEST(GroupArena, SizesThatAreTooLargeAreRefused) {

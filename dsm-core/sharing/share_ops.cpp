@@ -201,7 +201,8 @@ op::ReceiveMany::Reply receive_many_here(Caller caller, const op::ReceiveMany& o
             if (reply.count == 0) reply.status = one.status;
             break;
         }
-        reply.taken.message[reply.count++] = {one.object, one.bytes, one.sender, one.label, one.kind};
+        reply.taken.message[reply.count++] = {one.object, one.bytes, one.sender, one.label,
+                                              one.kind};
     }
     return reply;
 }

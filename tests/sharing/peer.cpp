@@ -367,8 +367,9 @@ const Commands COMMANDS = {
 };
 
 std::string obey(const std::string& command, const Words& words) {
-    for (const Commands* commands : {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MANY_COMMANDS, &MAILBOX_COMMANDS,
-                                     &CALL_COMMANDS, &EVENT_COMMANDS, &ODD_COMMANDS})
+    for (const Commands* commands :
+         {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MANY_COMMANDS, &MAILBOX_COMMANDS,
+          &CALL_COMMANDS, &EVENT_COMMANDS, &ODD_COMMANDS})
         if (const auto found = commands->find(command); found != commands->end())
             return found->second(words);
     return "what?";

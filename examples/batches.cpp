@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -25,9 +26,11 @@ void consume(unsigned batches) {
     std::puts("waiting");
     std::fflush(stdout);
     std::uint64_t sum = 0;
-    for (unsigned i = 0; i < batches; ++i) {
-        const auto batch = dsm::receive<Batch>();
-        for (const std::uint64_t number : batch->numbers) sum += number;
+    std::vector<dsm::Ref<Batch>> some;
+    for (std::size_t seen = 0; seen < batches; some.clear()) {
+        seen += dsm::receive_many(some, batches - seen);  // waits for one, takes what is there
+        for (const auto& batch : some)
+            for (const std::uint64_t number : batch->numbers) sum += number;
     }
     std::printf("%llu\n", static_cast<unsigned long long>(sum));
 }

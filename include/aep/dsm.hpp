@@ -203,6 +203,7 @@ Ref<T> receive(Id from = DSM_ANY, Timeout timeout = FOREVER) {
 template <Sharable T>
 std::size_t send_many(Id to, std::span<Ref<T>> objects, Timeout timeout = AT_ONCE,
                       std::uint64_t tag = 0) {
+    if (objects.empty()) return 0;
     std::vector<void*> addresses;
     for (const Ref<T>& object : objects) addresses.push_back(object.get());
     const dsm_label label = detail::label_of<T>(tag);
@@ -222,6 +223,7 @@ std::size_t send_many(Id to, std::span<Ref<T>> objects, Timeout timeout = AT_ONC
 template <Sharable T>
 std::size_t receive_many(std::vector<Ref<T>>& objects, std::size_t most, Id from = DSM_ANY,
                          Timeout timeout = FOREVER) {
+    if (most == 0) return 0;
     std::vector<void*> addresses(most);
     std::vector<dsm_message> messages(most);
     objects.reserve(objects.size() +

@@ -82,6 +82,7 @@ class Many(SharingTest):
 
     def test_handles_of_cxx(self):
         a, b = self.pair()
+        self.assertEqual((a.givenumbers(b.id, 0), b.sumnumbers(0)), ("0 0", "0 0 0"))
         self.assertEqual(a.givenumbers(b.id, 50), "50 0")
         self.assertEqual(b.sumnumbers(20), f"{sum(range(20))} 20 {20 * 7}")
         self.assertEqual(b.sumnumbers(100), f"{sum(range(20, 50))} 30 {30 * 7}")

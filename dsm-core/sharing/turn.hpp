@@ -206,8 +206,8 @@ class Turn {
         numbers_ = lingering_ = false;
     }
 
-    /// Changes the sequence now, and wakes those who wait for that when this operation is over. At
-    /// most once. With that inbox' lock.
+    /// Changes the sequence now, and wakes those who wait for that when this operation is over. Of one
+    /// inbox and one kind of sleep alone, as often as it likes. With that inbox' lock.
     ///
     /// A waiter raises `waiters`, reads the sequence and tries again under the lock before it
     /// sleeps. If it came before us, the lock shows us its `waiters`; if after, it finds what we

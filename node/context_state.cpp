@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/turn.hpp"
 #include "node/believed.hpp"
 #include "node/crash_points.hpp"
 
@@ -30,6 +31,19 @@ void say_poisoned(u32 index, const Log& log) {
     h.state.store(static_cast<u32>(ContextState::poisoned), std::memory_order_release);
     AEP_NODE_CRASH_POINT("recover: poisoned");
     log(LogLevel::error, fmt::format("the context is poisoned: {}", poison_text()));
+}
+
+/// Who sleeps for messages, for room or for peers looks again, and is told; behind a descriptor it becomes readable.
+void wake_all_who_sleep() {
+    const u32 end = FIRST_FURTHER + further_inboxes(context().max_clients);
+    for (u32 i = 1; i < end; ++i) {
+        if (!is_inbox(i) || inbox_at(i).open.load() == 0) continue;
+        wake(words_of(i, Sleep::arrivals));
+        wake(words_of(i, Sleep::departures));
+    }
+    std::atomic<u32>& peers = sharing().peers_changed;
+    peers.fetch_add(1, std::memory_order_seq_cst);
+    detail::futex(&peers, detail::FUTEX_WAKE, ~0u >> 1);
 }
 
 }  // namespace
@@ -57,6 +71,7 @@ std::string poison_text() {
 void poison(u32 slot, const Log& log) {
     if (!is_poisoned()) say_poisoned(slot, log);
     // Whoever waits for what the dead thread holds finds it poisoned (SlotLock's longest sleep).
+    wake_all_who_sleep();
 }
 
 }  // namespace aep

@@ -415,6 +415,12 @@ class Sharing(SharingTest):
 class Poisoned(SharingTest):
     def test_who_only_looks_is_told_so(self):
         waiting = self.peer("waiting")
+        asleep = self.peer("asleep")
+        asleep.begin("recv", 0, -1)
+        asleep.until_it_sleeps()
+        polls = self.peer("polls")
+        self.assertEqual(polls.poll(0), "down")
+        polls.begin("poll", -1)
         while self.aep("status").returncode == 0:  # until one dies in the middle of an operation
             a, b = self.peer(), self.peer()
             b.begin("volley", a.id, 1 << 30, "returns")
@@ -422,6 +428,8 @@ class Poisoned(SharingTest):
             self.end(a, b)
             self.good("recover")
         self.assertEqual(waiting.recv(0, 0), "ENOTRECOVERABLE")
+        self.assertEqual(asleep.end_within(AT_ONCE), "ENOTRECOVERABLE")
+        self.assertEqual(polls.end_within(AT_ONCE), "up")
 
 
 class Deaths(Completed, SharingTest):

@@ -162,7 +162,8 @@ void* dsm_recv_message(dsm_id from, int timeout_ms, struct dsm_message* message,
  * or received, in order, at least one; -1: errno, as of dsm_send_message and dsm_recv_message, which says why not even the first. They wait
  * as those do, but for the first alone: what does not go, or has not come, without a wait is the next call's. A process that is
  * killed meanwhile has sent some of them, each as a whole. EINVAL, too: no array, or a count of 0. `label` (null: none) is said of each, and
- * with DSM_DROP the references of those that were sent are gone. `messages` may be null; its elements have `size` bytes. */
+ * with DSM_DROP the references of those that were sent are gone. `messages` may be null; its elements have `size` bytes.
+ * ENOMEM, as of dsm_recv_message: the memory of none could be made accessible; of one that cannot the message is gone. */
 int dsm_send_many(dsm_id to, void* const* objects, size_t count, const struct dsm_label* label,
                   int timeout_ms, unsigned flags) DSM_NOEXCEPT;
 int dsm_recv_many(dsm_id from, int timeout_ms, void** objects, struct dsm_message* messages,

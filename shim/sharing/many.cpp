@@ -34,8 +34,8 @@ u32 send_some(ShareId to, const Parcel* parcels, u32 count, const Sending& how) 
     return sent;
 }
 
-/// What lies in the inbox, as much as one operation takes. The number that was taken.
-u32 receive_some(const Wanted& wanted, Received* received, u32 most) {
+/// What lies in the inbox, as much as one operation takes. How many; -ENOMEM: there were some, and none can be looked at.
+long receive_some(const Wanted& wanted, Received* received, u32 most) {
     const u32 at = wanted.at == 0 ? this_client.index : wanted.at;
     if (!a_message_waits(at) || !pool_is_accessible()) return 0;
     const ReceiveMany request{.from = wanted.from, .at = at, .most = most};
@@ -51,7 +51,7 @@ u32 receive_some(const Wanted& wanted, Received* received, u32 most) {
         else
             share_drop(reinterpret_cast<void*>(t.object));  // too many mappings
     }
-    return taken;
+    return taken == 0 && reply.count != 0 ? -ENOMEM : static_cast<long>(taken);
 }
 
 }  // namespace
@@ -80,8 +80,9 @@ long share_receive_many(const Wanted& wanted, int timeout_ms, Received* received
     share_collect_at_times(0);
     u32 taken = 0;
     while (taken < most) {
-        const u32 some = receive_some(wanted, received + taken, most - taken);
-        taken += some;
+        const long some = receive_some(wanted, received + taken, most - taken);
+        if (some < 0) return taken != 0 ? static_cast<long>(taken) : some;
+        taken += static_cast<u32>(some);
         if (some == ReceiveMany::MOST || taken == most) continue;
         // Alone a receive waits if it is the first, says why there is none, and takes what other nodes have sent.
         const long result = share_receive(wanted, taken == 0 ? timeout_ms : 0, received[taken]);

@@ -18,7 +18,8 @@ struct Parcel {
 long share_send_many(ShareId to, const Parcel* parcels, u32 count, int timeout_ms,
                      const Sending& how);
 
-/// Waits for one message, then takes what else is there, `most` in all. How many; -errno: none. Their memory is accessible afterwards.
+/// Waits for one message, then takes what else is there, `most` in all. How many; -errno: none. Their memory is accessible afterwards; of what
+/// cannot be made so the reference goes (-ENOMEM: of all).
 long share_receive_many(const Wanted& wanted, int timeout_ms, Received* received, u32 most);
 
 }  // namespace aep

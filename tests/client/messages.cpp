@@ -1,11 +1,16 @@
 // Purpose: what a process's sends cost in operations, and what they leave.
 // Who calls it: CTest (client_messages).
 // Crash rule: fixture.hpp.
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
 #include "shim/sharing/sharing.hpp"
 
+#include "shim/backing/pool_attach.hpp"
 #include "shim/sharing/group.hpp"
 #include "shim/sharing/many.hpp"
 #include "tests/client/fixture.hpp"
+#include "tests/unit/refused_call.hpp"
 
 namespace aep::test {
 namespace {
@@ -126,6 +131,25 @@ TEST(Messages, ManyGoAndComeInFewOperations) {
             deallocate_unshared(received[i].object);
         }
         EXPECT_EQ(share_receive_many({}, 0, received, COUNT), -EAGAIN);
+    });
+}
+
+/// As of one message. Its object lies, as far as the process knows, where another one has got memory since.
+TEST(Messages, OfManyThatCannotBeLookedAtTheReferencesGoAndItIsSaid) {
+    in_sender([] {
+        void* const p = block();
+        for (int i = 0; i < 3; ++i) ASSERT_EQ(send(p, false), 0);
+        const u32 chunk = chunk_index(reinterpret_cast<uptr>(p));
+        pool.set_state(chunk, 1, ChunkView::other);
+        refuse_call(__NR_mprotect, 2, PROT_READ | PROT_WRITE, ENOMEM);
+        Received received[4];
+        EXPECT_EQ(share_receive_many({}, 0, received, 2), -ENOMEM);
+        EXPECT_EQ(share_receive({}, 0, received[0]), -ENOMEM);
+        EXPECT_EQ(share_receive_many({}, 0, received, 4), -EAGAIN);
+        pool.set_state(chunk, 1, ChunkView::ours);
+        EXPECT_EQ(share_query(p, true).references, 1u);
+        EXPECT_EQ(share_drop(p), Dropped::last);
+        deallocate_unshared(p);
     });
 }
 

@@ -3,6 +3,7 @@
 // Crash rule: see actor.hpp.
 #include "tests/hosted/actor.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <mutex>
 
@@ -137,19 +138,63 @@ void Actor::send() {
     if (drop && status == Status::ok) has_dropped(one, said.memory == Memory::yours_to_free);
 }
 
+/// Each object once: of those that went it knows what it has.
+void Actor::send_many() {
+    op::SendMany all{.to = roster_.some(static_cast<u32>(random_())), .drop = pick(4) == 0};
+    if (all.to.bits == 0 || (!alone_ && is_elsewhere(all.to))) return;
+    const u32 most = 1 + pick(op::SendMany::MOST);
+    for (u32 tries = 0; tries < most; ++tries) {
+        const u64 one = pick(2) == 0 ? fresh() : held();
+        const uptr* const end = all.objects + all.count;
+        if (one == 0 || std::find(static_cast<const uptr*>(all.objects), end, one) != end) continue;
+        all.objects[all.count] = one;
+        all.bytes[all.count++] = bytes_of(one);
+    }
+    if (all.count == 0) return;
+    const auto said = self_.ask(all);
+    ASSERT_LE(said.sent, all.count);
+    EXPECT_EQ(said.status == Status::ok, said.sent == all.count);
+    EXPECT_TRUE(said.status == Status::ok || said.status == Status::full ||
+                said.status == Status::gone || said.status == Status::need_records)
+        << static_cast<u32>(said.status);
+    sent_ += said.sent;
+    for (u32 i = 0; i < said.sent; ++i) {
+        const auto own = own_.find(all.objects[i]);
+        if (own != own_.end() && own->second.state == Own::fresh) {
+            own->second.state = Own::exported;
+            held_[all.objects[i]] = 1;
+        }
+    }
+    for (u32 i = 0; all.drop && i < said.sent; ++i) has_dropped(all.objects[i], false);
+}
+
 void Actor::receive() {
     const ShareId from = pick(4) == 0 ? roster_.some(static_cast<u32>(random_())) : ShareId{};
     const auto said = self_.ask(op::Receive{from});
     if (said.status == Status::miss || said.status == Status::gone) return;
     ASSERT_EQ(said.status, Status::ok);
+    has_received(said, from);
+}
+
+void Actor::receive_many() {
+    const u32 most = 1 + pick(op::ReceiveMany::MOST);
+    const auto said = self_.ask(op::ReceiveMany{.most = most});
+    if (said.status == Status::miss || said.status == Status::gone) return;
+    ASSERT_EQ(said.status, Status::ok);
+    ASSERT_LE(said.count, most);
+    EXPECT_NE(said.count, 0u);
+    for (u32 i = 0; i < said.count; ++i) has_received(said.taken.message[i], {});
+}
+
+void Actor::has_received(const auto& message, ShareId from) {
     ++received_;
-    ++held_[said.object];
-    EXPECT_TRUE(said.kind == ObjectKind::group || said.bytes == bytes_of(said.object));
-    EXPECT_TRUE(from.bits == 0 || said.sender == from);
-    const auto own = own_.find(said.object);
+    ++held_[message.object];
+    EXPECT_TRUE(message.kind == ObjectKind::group || message.bytes == bytes_of(message.object));
+    EXPECT_TRUE(from.bits == 0 || message.sender == from);
+    const auto own = own_.find(message.object);
     if (own == own_.end()) return;
     EXPECT_TRUE(own->second.state == Own::exported || own->second.state == Own::let_go);
-    EXPECT_EQ(said.kind == ObjectKind::group, own->second.group);
+    EXPECT_EQ(message.kind == ObjectKind::group, own->second.group);
     own->second.state = Own::exported;
 }
 
@@ -250,14 +295,14 @@ void Actor::change_group() {
 void Actor::step() {
     switch (pick(24)) {
         default:
-            return send();
+            return pick(4) == 0 ? send_many() : send();
         case 6:
         case 7:
         case 8:
         case 9:
         case 10:
         case 11:
-            return receive();
+            return pick(3) == 0 ? receive_many() : receive();
         case 12:
         case 13:
             return reference();

@@ -35,6 +35,12 @@ class Hosted {
         }
         return reply;
     }
+    /// Some of many may have gone before there are no more records: those are not to go again.
+    op::SendMany::Reply ask(const op::SendMany& o) {
+        const op::SendMany::Reply reply = perform_through(*slot_, o);
+        if (reply.status == Status::need_records) add_records();
+        return reply;
+    }
     template <NodeOperation O>
     typename O::Reply ask(const O& o) {
         return perform_through(*slot_, o);
@@ -95,7 +101,10 @@ class Actor {
     void make_memory();
     void step();
     void send();
+    void send_many();
     void receive();
+    void receive_many();
+    void has_received(const auto& message, ShareId from);
     void reference();
     void drop(u64 address);
     /// One reference of ours is gone; `freed`: and with it the object.

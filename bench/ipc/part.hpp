@@ -188,6 +188,7 @@ class Part {
         std::uint64_t sent = 0;
         for (; !enough(sent); ++sent) send(to, Path::FORWARD, Stamp::of(self, sent));
         send(to, Path::FORWARD, Stamp::last(self, sent));
+        if constexpr (requires { to.flush(); }) to.flush();  // of one that waits for more
     }
     void receive_all(Receiver& from) {
         Arrivals arrivals;

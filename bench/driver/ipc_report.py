@@ -5,7 +5,7 @@ Used by ../ipc.py on the document that it makes.
 
 import os
 
-from .ipc_systems import KIB, LIMIT, MIB, MODES, OURS, OURS_MANY, PATTERNS, size_name
+from .ipc_systems import ALL_OURS, KIB, LIMIT, MIB, MODES, OURS, OURS_MANY, PATTERNS, size_name
 from .markdown import head, row
 
 TITLES = {"stream": "A stream", "window": "With acknowledgements", "reply": "There and back",
@@ -27,7 +27,7 @@ def figure_of(entry):
 def best_peer(entry):
     """(name, its figure) of the best system that is neither ours nor the limit; None where there is none."""
     name, more = figure_of(entry)
-    peers = {s: r[name] for s, r in entry["results"].items() if s not in (OURS, OURS_MANY, LIMIT) and name in r}
+    peers = {s: r[name] for s, r in entry["results"].items() if s not in ALL_OURS | {LIMIT} and name in r}
     return (max if more else min)(peers.items(), key=lambda peer: peer[1]) if peers else None
 
 

@@ -21,6 +21,7 @@ MODES = ("poll", "sleep")
 PATTERNS = {"stream": ("rate", 2), "window": ("rate", 2), "reply": ("p50_ns", 2), "to-4": ("rate", 5), "from-4": ("rate", 5)}
 OURS, LIMIT = "aep", "raw"
 OURS_MANY = "aep_many"  # several messages a call
+ALL_OURS = {OURS, OURS_MANY}
 TIMEOUT_S = 60  # of a run that takes less than one
 CLIENTS_S = 10  # a dead client is taken back by then
 READY = "RouDi is ready for clients"
@@ -162,7 +163,7 @@ class Runs(contextlib.ExitStack):
         if roudi.missing:
             self.missing["iceoryx"] = roudi.missing
         self._daemon = None
-        if needed & {OURS, OURS_MANY}:
+        if needed & ALL_OURS:
             self._daemon = self.enter_context(context.Daemon(self._build, "auto"))
         return self
 
@@ -173,7 +174,7 @@ class Runs(contextlib.ExitStack):
 
     def _environment(self, system):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("AEP_", "LD_PRELOAD"))}
-        return dict(env, AEP_SOCKET=self._daemon.socket, AEP_REQUIRE="1") if system.name in (OURS, OURS_MANY) else env
+        return dict(env, AEP_SOCKET=self._daemon.socket, AEP_REQUIRE="1") if system.name in ALL_OURS else env
 
     def run(self, system, row, unit, count):
         """The figures of one run, by the process `launcher`: {name: [values]}, or {"failed": why}."""
@@ -186,7 +187,7 @@ class Runs(contextlib.ExitStack):
             except subprocess.TimeoutExpired:
                 launcher.kill()
                 return {"failed": f"still running after {TIMEOUT_S} s"}
-        if system.name in (OURS, OURS_MANY):
+        if system.name in ALL_OURS:
             self._settle()
         if launcher.returncode != 0:
             return {"failed": f"status {launcher.returncode}: {errors.strip()[-300:]}"}

@@ -14,9 +14,7 @@ struct Aep : AepContext {
       public:
         using SendingEnd::SendingEnd;
         void send(auto&& write) {
-            void* const message = dsm_malloc(_size);
-            expect(message != nullptr, "no memory");
-            write(message);
+            void* const message = made(write);
             for (unsigned i = 0; i < _receivers; ++i)
                 while (dsm_send_message(_to[i], message, nullptr, _timeout_ms,
                                         i + 1 == _receivers ? DSM_DROP : 0) != 0)

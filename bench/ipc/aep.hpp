@@ -63,6 +63,14 @@ struct AepContext {
         }
 
       protected:
+        /// A message of this run, written in place; the caller's to send.
+        void* made(auto&& write) const {
+            void* const message = dsm_malloc(_size);
+            expect(message != nullptr, "no memory");
+            write(message);
+            return message;
+        }
+
         const unsigned _receivers;
         dsm_id _to[MANY] = {};
     };

@@ -16,10 +16,7 @@ struct AepMany : AepContext {
       public:
         using SendingEnd::SendingEnd;
         void send(auto&& write) {
-            void* const message = dsm_malloc(_size);
-            expect(message != nullptr, "no memory");
-            write(message);
-            _messages[_count++] = message;
+            _messages[_count++] = made(write);
             if (_count == AT_ONCE) flush();
         }
         void flush() {

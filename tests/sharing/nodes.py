@@ -292,7 +292,7 @@ class Deaths(NodesTest):
             if power:
                 self.nodes[0].lose_power()
                 self.until("node 1 is recovered", lambda: len(self.nodes[1].data("status")["nodes"]) == 2)
-                self.assertGreater(self.nodes[1].data("status")["pool"]["kept_bytes"], 0)
+                self.until("its chunks are kept", lambda: self.nodes[1].data("status")["pool"]["kept_bytes"] > 0)
             else:
                 a.end()
             for n, address in enumerate(objects):

@@ -275,12 +275,10 @@ Locked lock_simple(Turn& turn, u32 client, u32 holder) {
     return same ? Locked::yes : Locked::nothing;
 }
 
-op::Drop::Reply drop_here(Caller caller, const op::Drop& o) {
-    const u32 client = caller.client;
-    Turn turn(caller);
-    if (!turn.client(client)) return {.status = Status::poisoned};
+/// What is dropped all the time, under the client's lock. busy: it is not that simple; nothing has been changed, and locks may have been taken.
+op::Drop::Reply drop_simple(Turn& turn, u32 client, u64 object) {
     Status status = Status::ok;
-    const u32 holder = holder_of(turn, client, o.object, status);
+    const u32 holder = holder_of(turn, client, object, status);
     if (holder == NO_RECORD) return {.status = status};
     if (holder_at(holder).count > 1)
         return {.status = drop_one_of_several(turn, holder) ? Status::ok : Status::poisoned};
@@ -290,9 +288,36 @@ op::Drop::Reply drop_here(Caller caller, const op::Drop& o) {
         case Locked::given_up:
             return {.status = Status::poisoned};
         case Locked::nothing:
-            turn.let_go();
+            break;
     }
-    return drop_whole(turn, client, o);
+    return {.status = Status::busy};
+}
+
+op::Drop::Reply drop_here(Caller caller, const op::Drop& o) {
+    Turn turn(caller);
+    if (!turn.client(caller.client)) return {.status = Status::poisoned};
+    const op::Drop::Reply reply = drop_simple(turn, caller.client, o.object);
+    if (reply.status != Status::busy) return reply;
+    turn.let_go();
+    return drop_whole(turn, caller.client, o);
+}
+
+/// Each has gone before the next one is begun, as in send_many_here().
+op::DropMany::Reply drop_many_here(Caller caller, const op::DropMany& o) {
+    op::DropMany::Reply reply;
+    Turn turn(caller);
+    if (!turn.client(caller.client)) return {.status = Status::poisoned};
+    const u32 locks = turn.held();
+    while (reply.dropped < o.count && reply.dropped < op::DropMany::MOST) {
+        const op::Drop::Reply one = drop_simple(turn, caller.client, o.objects[reply.dropped]);
+        reply.status = one.status;
+        if (one.status != Status::ok) break;
+        turn.let_go_of_later(locks);
+        AEP_SHARE_CRASH_POINT("share: one of many dropped");
+        if (one.memory == Memory::yours_to_free) reply.yours_to_free |= 1U << reply.dropped;
+        ++reply.dropped;
+    }
+    return reply;
 }
 
 }  // namespace
@@ -327,6 +352,11 @@ op::SendMany::Reply perform(Caller caller, const op::SendMany& o) {
 op::ReceiveMany::Reply perform(Caller caller, const op::ReceiveMany& o) {
     if (!is_client(caller)) return {.status = Status::gone};
     return receive_many_here(caller, o);
+}
+
+op::DropMany::Reply perform(Caller caller, const op::DropMany& o) {
+    return is_client(caller) ? drop_many_here(caller, o)
+                             : op::DropMany::Reply{.status = Status::gone};
 }
 
 op::Reference::Reply perform(Caller caller, const op::Reference& o) {

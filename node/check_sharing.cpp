@@ -280,9 +280,18 @@ class Walk {
                  at = topic_user_at(at).next_of_client.load())
                 wrong(named("topic user", at), "it is on another client's list",
                       topic_user_at(at).client.load(), c);
-        for (u32 i = 1; i <= users && !over(); ++i)
-            wrong(named("topic user", i), "it is on so many lists", of_topics[i] + of_clients[i],
-                  topic_user_at(i).client.load() == 0 ? 0 : 2);
+        std::vector<bool> free(users + 1);
+        for (u32 at = sharing().free_topic_users.load();
+             at != 0 && !over() && come_by("sharing", at, free);
+             at = topic_user_at(at).next_of_client.load())
+            ;
+        const u32 used = std::min(sharing().topic_users_used.load(), users);
+        for (u32 i = 1; i <= users && !over(); ++i) {
+            const std::string where = named("topic user", i);
+            const bool some = topic_user_at(i).client.load() != 0;
+            wrong(where, "it is on so many lists", of_topics[i] + of_clients[i], some ? 2 : 0);
+            wrong(where, "it is nobody's, or is not", free[i], i <= used && !some);
+        }
     }
 
     /// `tail`: publications before the oldest that the topic keeps.

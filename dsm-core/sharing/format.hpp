@@ -214,6 +214,8 @@ struct alignas(64) ShareHeader {
     SlotLock names;                  // who takes part, under which name
     std::atomic<u32> peers_changed;  // sequence: that somebody sleeps on who waits for peers
     std::atomic<u64> names_version;  // odd while that changes: for lookups without the lock
+    Logged<u32> topic_users_used;    // records below are some client's, or were
+    Logged<u32> free_topic_users;    // list of those that are nobody's any more
 
     alignas(64) SlotLock records;  // those that no client has at hand
     Logged<u32> exports_present;   // records below are in memory
@@ -270,8 +272,12 @@ constexpr u32 further_inboxes(u32 max_clients) {
     return wanted < left ? wanted : left;
 }
 
-/// Topics that clients have open, of a context of so many: as many as further inboxes.
-constexpr u32 most_topic_users(u32 max_clients) { return further_inboxes(max_clients); }
+/// So often clients have topics open, of a context of so many: as many as there are further inboxes, but what is always in memory is bounded.
+constexpr u32 most_topic_users(u32 max_clients) {
+    constexpr u32 MOST = 2048;
+    const u32 inboxes = further_inboxes(max_clients);
+    return inboxes < MOST ? inboxes : MOST;
+}
 
 /// Offsets of the parts, from SHARE_OFFSET; the first eleven are always in memory, the others lie
 /// from RECORDS_OFFSET on and are made present as they are needed.

@@ -179,6 +179,21 @@ void forget_user(u32 client, u32 index) {
     unlink(share_client(client).first_topic_user, &TopicUser::next_of_client);
     user.behind = Behind::none;
     user.client = 0;
+    user.next_of_client = sharing().free_topic_users;
+    sharing().free_topic_users = index;
+}
+
+/// A record that is nobody's; 0: there is none. Under the lock of names.
+u32 new_user() {
+    ShareHeader& s = sharing();
+    const u32 free = s.free_topic_users;
+    if (is_topic_user(free)) {
+        s.free_topic_users = topic_user_at(free).next_of_client;
+        return free;
+    }
+    if (!is_topic_user(s.topic_users_used + 1)) return 0;
+    ++s.topic_users_used;
+    return s.topic_users_used;
 }
 
 /// The client has it open no more, or, if the topic's last user is to go, the oldest of what is in it goes first: Locked::yes. Takes the locks that it needs,
@@ -233,9 +248,8 @@ op::OpenTopic::Reply open_topic(Caller caller, const op::OpenTopic& o) {
         const bool same = same_name(t.name().text, name.text);
         if (other == number ? !same : same) return {.status = Status::exists};
     }
-    u32 index = 1;
-    while (is_topic_user(index) && topic_user_at(index).client != 0) ++index;
-    if (!is_topic_user(index)) return {.status = Status::limit};
+    const u32 index = new_user();
+    if (index == 0) return {.status = Status::limit};
     Topic& topic = topic_at(number);
     Inbox& ring = inbox_at(number);
     if (topic.first_user == 0) {

@@ -509,6 +509,8 @@ TEST(Topics, TheWalkFindsWhatIsPlanted) {
     finds(
         "it is on so many lists", [] { topic_at(topic(0)).first_user = 1; });
     finds(
+        "it is nobody's, or is not", [] { sharing().free_topic_users = 2; });
+    finds(
         "it is on another client's list", [] { topic_user_at(2).client = 3; });
     finds(
         "it is on another topic's list", [] { topic_user_at(2).topic = topic(5); });

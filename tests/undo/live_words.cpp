@@ -73,8 +73,9 @@ void add_topic(Words& w, u32 number) {
 void add_topic_user(Words& w, u32 index) {
     const TopicUser& u = topic_user_at(index);
     add(w, u.client), add(w, u.generation);
+    if (u.client != 0 || u.generation != 0) add(w, u.next_of_client);
     if (u.client == 0) return;
-    add(w, u.topic), add(w, u.next_of_topic), add(w, u.next_of_client), add(w, u.behind);
+    add(w, u.topic), add(w, u.next_of_topic), add(w, u.behind);
     if (u.behind == Behind::none) return;
     add(w, u.most_messages), add(w, u.most_kib), add(w, u.next), add(w, u.next_kib);
 }
@@ -96,6 +97,7 @@ void add_client(Words& w, u32 index) {
 void add_header(Words& w) {
     const ShareHeader& s = sharing();
     add(w, s.exports_present), add(w, s.holders_present);
+    add(w, s.topic_users_used), add(w, s.free_topic_users);
     for (const Lingering* list : {&s.deferred, &s.visiting})
         add(w, list->first), add(w, list->last), add(w, list->count), add(w, list->bytes);
 }

@@ -192,8 +192,8 @@ void topics_are_used(Exhaustion& all, u64 a) {
     std::memcpy(open.name.text, "prices", 7);
     // What is opened when all is as it was before gets the same record.
     const auto next_use = [] {
-        u32 index = 1;
-        while (topic_user_at(index).client != 0) ++index;
+        const u32 free = sharing().free_topic_users;
+        const u32 index = free != 0 ? free : sharing().topic_users_used + 1;
         return TopicUse::make(index, topic_user_at(index).generation + 1);
     };
     const auto opened = [&](const char* name, Caller who) {

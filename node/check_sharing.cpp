@@ -14,6 +14,7 @@
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/inbox.hpp"
 #include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "node/quiet_moment.hpp"
 #include "node/reference_tree.hpp"
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "dsm-core/sharing/turn.hpp"
 #include "node/believed.hpp"
 #include "node/crash_points.hpp"

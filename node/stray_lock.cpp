@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "node/context_state.hpp"
 #include "node/quiet_moment.hpp"
 

@@ -348,9 +348,6 @@ inline bool is_inbox(u32 number) {
     return number < FIRST_FURTHER ? number != 0 && number <= context().max_clients
                                   : is_further(number);
 }
-/// The number of a context's first topic: they come after its inboxes.
-inline u32 first_topic() { return FIRST_FURTHER + further_inboxes(context().max_clients); }
-inline bool is_topic(u32 number) { return number - first_topic() < MOST_TOPICS; }
 /// By its number, of an inbox or a topic's. What is always in memory of it.
 [[gnu::always_inline]] inline Inbox& inbox_at(u32 number) {
     if (AEP_LIKELY(number < FIRST_FURTHER)) return share_client(number).inbox;
@@ -391,17 +388,6 @@ void each_inbox(u32 client, F&& f) {
         f(further);
         further = inbox_at(further).next.load();
     }
-}
-/// By its number.
-inline Topic& topic_at(u32 number) {
-    return share_part<Topic>(share_layout().topics)[number - first_topic()];
-}
-/// 1 .. most_topic_users().
-inline bool is_topic_user(u32 index) {
-    return index != 0 && index <= most_topic_users(context().max_clients);
-}
-inline TopicUser& topic_user_at(u32 index) {
-    return share_part<TopicUser>(share_layout().topic_users)[index];
 }
 /// The ring of an inbox or a topic: present while that is open.
 inline Message* ring_of(u32 inbox) {

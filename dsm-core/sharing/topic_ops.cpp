@@ -8,6 +8,7 @@
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/giving.hpp"
 #include "dsm-core/sharing/inbox_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 
 namespace aep {
 namespace {
@@ -98,7 +99,9 @@ u32 kib_of_publication(u32 client, const op::Publish& o) {
 /// The oldest goes, if it still has to. False: given up. Without locks before and afterwards.
 bool make_room(Turn& turn, u32 client, u32 number, u32 kib) {
     const Locked dropped = drop_message_if(turn, client, number, [&] {
-        return is_full(number, kib) && look_for_room(number, kib).status == Status::ok;
+        const bool has_room = is_known_to_have_room(topic_at(number), kib) ||
+                              look_for_room(number, kib).status == Status::ok;
+        return has_room && is_full(number, kib);
     });
     if (dropped == Locked::given_up) return false;
     turn.let_go();

@@ -4,6 +4,7 @@
 #include "dsm-core/sharing/undo.hpp"
 
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 
 namespace aep {
 namespace {

@@ -277,7 +277,7 @@ typedef uint64_t dsm_topic;
  * most (0: as many), as long as they are not about more than `bytes` of memory (0: a quarter of the pool; objects count as in mailboxes):
  * the oldest goes when another one comes. Of one that is there already what was said first counts. A process may open it several times,
  * and each has a subscription of its own. 0: ENOTCONN, ENOMEM; EINVAL: the name is empty or longer than 31 bytes; ENOSPC: the context has no
- * more of them (128 topics; 7 a client are open, shared by all). Linear in the topics. */
+ * more of them (128 topics; 7 a client are open, shared by all, and 2,048 at most). Linear in the topics. */
 dsm_topic dsm_topic_open(const char* name, unsigned messages, size_t bytes) DSM_NOEXCEPT;
 
 /* What happens when a subscriber is as far behind as it may be, or as what is kept permits. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "dsm-core/sharing/inbox.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "shim/driver/allocator.hpp"
 #include "shim/sharing/group_view.hpp"
 #include "shim/sharing/guests.hpp"

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 #include "tests/undo/deaths.hpp"

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "dsm-core/sharing/away.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 

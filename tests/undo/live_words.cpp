@@ -2,6 +2,7 @@
 // Who calls it: see live_words.hpp.
 // Crash rule: see live_words.hpp.
 #include "tests/undo/live_words.hpp"
+#include "dsm-core/sharing/topics.hpp"
 
 #include <algorithm>
 #include <cstring>

@@ -14,6 +14,7 @@
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/inbox.hpp"
 #include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "node/quiet_moment.hpp"
 #include "node/reference_tree.hpp"
 
@@ -42,6 +43,7 @@ class Walk {
         returned_.assign(exports_ + 1, false);
         for (u32 i = 1; i <= context().max_clients && !over(); ++i) client(i);
         further_inboxes_of_nobody();
+        topics();
         for (u32 i = 1; i <= exports_ && !over(); ++i) {
             const ExportFields e = copied<ExportFields>(export_at(i));
             if (e.group == i && is_whole(e)) group(i, e);
@@ -219,7 +221,9 @@ class Walk {
 
     void inbox(u32 number) {
         const Inbox& in = inbox_at(number);
-        const std::string where = named(number < FIRST_FURTHER ? "client" : "inbox", number);
+        const std::string where = is_topic(number)     ? named("topic", number - first_topic())
+                                  : is_further(number) ? named("inbox", number)
+                                                       : named("client", number);
         u32 gaps = 0, kib = 0;
         each_message_in(number, [&](u32 place, const Message& m) {
             if (place != 0 && m.object == NO_RECORD) {
@@ -249,6 +253,63 @@ class Walk {
             wrong(where, "it is nobody's, but open", in.open.load(), 0);
             wrong(where, "it is nobody's, but has messages", in.messages.load(), 0);
         }
+    }
+
+    /// Who has a topic open is on its list and on a client's.
+    void topics() {
+        const u32 users = most_topic_users(context().max_clients);
+        std::vector<bool> of_topics(users + 1), of_clients(users + 1);
+        for (u32 i = 0; i < MOST_TOPICS && !over(); ++i) {
+            const Topic& t = topic_at(first_topic() + i);
+            const std::string where = named("topic", i);
+            const Inbox& ring = inbox_at(first_topic() + i);
+            wrong(where, "somebody has it open, or it is", ring.open.load(),
+                  t.first_user.load() != 0);
+            if (t.first_user.load() == 0)
+                wrong(where, "it is nobody's, but keeps something", ring.messages.load(), 0);
+            inbox(first_topic() + i);
+            for (u32 at = t.first_user.load(); at != 0 && !over() && come_by(where, at, of_topics);
+                 at = topic_user_at(at).next_of_topic.load()) {
+                wrong(named("topic user", at), "it is on another topic's list",
+                      topic_user_at(at).topic.load(), first_topic() + i);
+                subscriber(at, t, t.head.load() - ring.messages.load());
+            }
+        }
+        for (u32 c = 1; c <= context().max_clients; ++c)
+            for (u32 at = share_client(c).first_topic_user.load();
+                 at != 0 && !over() && come_by(named("client", c), at, of_clients);
+                 at = topic_user_at(at).next_of_client.load())
+                wrong(named("topic user", at), "it is on another client's list",
+                      topic_user_at(at).client.load(), c);
+        std::vector<bool> free(users + 1);
+        for (u32 at = sharing().free_topic_users.load();
+             at != 0 && !over() && come_by("sharing", at, free);
+             at = topic_user_at(at).next_of_client.load())
+            ;
+        const u32 used = std::min(sharing().topic_users_used.load(), users);
+        for (u32 i = 1; i <= users && !over(); ++i) {
+            const std::string where = named("topic user", i);
+            const bool some = topic_user_at(i).client.load() != 0;
+            wrong(where, "it is on so many lists", of_topics[i] + of_clients[i], some ? 2 : 0);
+            wrong(where, "it is nobody's, or is not", free[i], i <= used && !some);
+        }
+    }
+
+    /// `tail`: publications before the oldest that the topic keeps.
+    void subscriber(u32 index, const Topic& t, u64 tail) {
+        const TopicUser& user = topic_user_at(index);
+        const Behind behind = user.behind.load();
+        const std::string where = named("topic user", index);
+        if (behind == Behind::none) return;
+        const bool ahead =
+            user.next.load() > t.head.load() || user.next_kib.load() > t.head_kib.load();
+        wrong(where, "it has taken what was not published", ahead, 0);
+        if (behind == Behind::drop_oldest) return;
+        wrong(where, "it has lost what it may not miss", user.next.load() < tail, 0);
+        wrong(where, "it may be further behind than it is said to",
+              t.room_until.load() > user.next.load() + user.most_messages.load() ||
+                  t.room_until_kib.load() > user.next_kib.load() + user.most_kib.load(),
+              0);
     }
 
     /// References that a holder or a message is.

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "dsm-core/sharing/turn.hpp"
 #include "node/believed.hpp"
 #include "node/crash_points.hpp"
@@ -35,9 +36,8 @@ void say_poisoned(u32 index, const Log& log) {
 
 /// Who sleeps for messages, for room or for peers looks again, and is told; behind a descriptor it becomes readable.
 void wake_all_who_sleep() {
-    const u32 end = FIRST_FURTHER + further_inboxes(context().max_clients);
-    for (u32 i = 1; i < end; ++i) {
-        if (!is_inbox(i) || inbox_at(i).open.load() == 0) continue;
+    for (u32 i = 1; i < first_topic() + MOST_TOPICS; ++i) {
+        if ((!is_inbox(i) && !is_topic(i)) || inbox_at(i).open.load() == 0) continue;
         wake(words_of(i, Sleep::arrivals));
         wake(words_of(i, Sleep::departures));
     }

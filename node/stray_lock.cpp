@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "dsm-core/sharing/format.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "node/context_state.hpp"
 #include "node/quiet_moment.hpp"
 
@@ -56,6 +57,8 @@ void free_stray_locks(const Log& log) {
     }
     for (u32 i = 0; i < further_inboxes(context().max_clients); ++i)
         free_if_stray(inbox_at(FIRST_FURTHER + i).lock, "the lock of further inbox", i, log);
+    for (u32 i = 0; i < MOST_TOPICS; ++i)
+        free_if_stray(inbox_at(first_topic() + i).lock, "the lock of topic", i, log);
     for (u32 i = 0; i < STRIPES; ++i)
         free_if_stray(stripe_at(i).lock, "the lock of stripe", i, log);
 }

@@ -11,21 +11,22 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case 0:
             return "no error";
         case EAGAIN:
-            return "not now: the mailbox is full, no message waits, or no thread can be made";
+            return "not now: the mailbox is full, a subscriber is behind, no message waits, or no "
+                   "thread can be made";
         case EBUSY:
             return "others have references to the group, it is the group's root, or something has "
                    "been received already";
         case EDEADLK:
             return "called from a signal handler that interrupted this library";
         case EEXIST:
-            return "a living client has that name";
+            return "a living client has that name, or the topic has been subscribed to already";
         case EINTR:
             return "a signal handler ran while it waited";
         case EINVAL:
             return "a bad argument: not the start of a live object that this process allocated or "
-                   "received, a name that is empty or longer than 31 bytes, no open mailbox of "
-                   "this "
-                   "process, or peers that it does not watch";
+                   "received, a name that is empty or longer than 31 bytes, no open mailbox or "
+                   "topic "
+                   "of this process, or peers that it does not watch";
         case EMFILE:
         case ENFILE:
             return "no file descriptor is left";
@@ -41,7 +42,7 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case ENOMEM:
             return "out of memory, or over a limit of the client, the context or the pool";
         case ENOSPC:
-            return "the pool has no room left, or the context no further mailbox";
+            return "the pool has no room left, or the context no further mailbox or topic";
         case ENOTCONN:
             return "this process is not a client of a context, or has not called dsm_attach";
         case ENOTRECOVERABLE:

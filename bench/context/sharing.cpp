@@ -9,6 +9,7 @@
 //     call        a request sent, received, answered by a new object and forgotten: 8 operations
 //     group       a group made, its root set, closed
 //     extents     the same with four extents
+//   aep_bench_sharing topic N     ns of a publication of one object to N subscribers, and of a take and its drop, in a topic that is full
 //   aep_bench_sharing churn FD    references taken and dropped until it is killed; FD: a Churn
 //   aep_bench_sharing alive N    exports N objects and waits to be killed
 #include <sys/mman.h>
@@ -17,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
+#include <vector>
 
 #include "bench/context/churn.hpp"
 #include "bench/dsm/timing.hpp"
@@ -109,6 +111,35 @@ void one_group(unsigned extents) {
     good(dsm_group_close(group));
 }
 
+/// The oldest of what the topic keeps goes with each publication. Subscribers are all of this process: what each of them holds is one reference more.
+int topic(unsigned subscribers) {
+    constexpr unsigned BATCHES = 21, PUBLICATIONS = 256;
+    void* object = allocate(64);
+    const auto open = [] {
+        const dsm_topic opened = dsm_topic_open("bench", PUBLICATIONS, 0);
+        expect(opened != 0, "no topic");
+        return opened;
+    };
+    const dsm_topic mine = open();
+    std::vector<dsm_topic> theirs(subscribers);
+    for (dsm_topic& one : theirs) good(dsm_topic_subscribe(one = open(), nullptr));
+    std::vector<double> publish, take;
+    for (unsigned b = 0; b <= BATCHES; ++b) {
+        const double begin = now_ns();
+        for (unsigned i = 0; i < PUBLICATIONS; ++i)
+            good(dsm_topic_publish(mine, object, nullptr, 0, 0));
+        const double published = now_ns();
+        for (const dsm_topic one : theirs)
+            for (unsigned i = 0; i < PUBLICATIONS; ++i)
+                good(dsm_free(dsm_topic_take(one, 0, nullptr, 0, nullptr)));
+        if (b == 0) continue;  // it was not full
+        publish.push_back((published - begin) / PUBLICATIONS);
+        take.push_back((now_ns() - published) / PUBLICATIONS / subscribers);
+    }
+    std::printf("%.1f %.1f\n", median(publish), median(take));
+    return 0;
+}
+
 int churn(int fd) {
     void* page = mmap(nullptr, sizeof(Churn), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     expect(page != MAP_FAILED, "mmap");
@@ -139,6 +170,7 @@ int run(std::string_view what, unsigned n) {
     if (what == "call") return call(n);
     if (what == "group") return measure(n, [] { one_group(0); });
     if (what == "extents") return measure(n, [] { one_group(4); });
+    if (what == "topic") return topic(n);
     if (what == "churn") return churn(static_cast<int>(n));
     if (what == "alive") return alive(n);
     return 2;
@@ -157,7 +189,7 @@ int main(int count, char** arguments) {
     if (status == 2) {
         std::fputs(
             "usage: aep_bench_sharing "
-            "transfer|reference|first|call|group|extents|churn|alive N\n",
+            "transfer|reference|first|call|group|extents|topic|churn|alive N\n",
             stderr);
     }
     return status;

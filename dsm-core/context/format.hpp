@@ -70,7 +70,7 @@ constexpr u64 context_offset_of_meta(uptr address) {
 // ---- The header
 
 inline constexpr u64 CONTEXT_MAGIC = 0x0058'5443'5045'4100;  // "\0AEPCTX\0"
-inline constexpr u32 CONTEXT_VERSION = 13;
+inline constexpr u32 CONTEXT_VERSION = 14;
 
 enum class ContextState : u32 {
     live = 1,

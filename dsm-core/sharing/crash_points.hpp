@@ -14,7 +14,8 @@ inline constexpr const char* SHARE_CRASH_POINTS[] = {
     "share: writer set",          "share: extent released",    "share: branch made",
     "share: supply taken",        "share: inbox opened",       "share: inbox closed",
     "share: reference moved",     "share: returned one taken", "share: one of many sent",
-    "share: one of many dropped",
+    "share: one of many dropped", "share: topic opened",       "share: subscribed",
+    "share: published",           "share: publication taken",  "share: topic closed",
 };
 
 /// Those of what crosses nodes: hit where a context is one of several on a pool.

@@ -16,6 +16,7 @@
 #include "dsm-core/era/flush.hpp"
 #include "dsm-core/era/region.hpp"
 #include "dsm-core/sharing/logged.hpp"
+#include "dsm-core/sharing/topic_format.hpp"
 
 namespace aep {
 
@@ -179,7 +180,8 @@ struct alignas(64) ShareClient {
     // For people.
     Hint<u64> sent;
     Hint<u64> received;
-    Hint<u64> groups_made;  // ever: numbers of groups
+    Hint<u64> groups_made;         // ever: numbers of groups
+    Logged<u32> first_topic_user;  // topics that it has open
     // Under the locks of names and its own; others look.
     alignas(CACHE_LINE) Logged<u64> name_words[SHARE_NAME_BYTES / sizeof(u64)];
 
@@ -212,6 +214,8 @@ struct alignas(64) ShareHeader {
     SlotLock names;                  // who takes part, under which name
     std::atomic<u32> peers_changed;  // sequence: that somebody sleeps on who waits for peers
     std::atomic<u64> names_version;  // odd while that changes: for lookups without the lock
+    Logged<u32> topic_users_used;    // records below are some client's, or were
+    Logged<u32> free_topic_users;    // list of those that are nobody's any more
 
     alignas(64) SlotLock records;  // those that no client has at hand
     Logged<u32> exports_present;   // records below are in memory
@@ -263,14 +267,23 @@ inline constexpr u32 MOST_INBOXES = 16384;
 /// Further ones of a context, for as many clients: so many for each, as long as that is possible.
 constexpr u32 further_inboxes(u32 max_clients) {
     constexpr u32 EACH = 7;
-    const u32 left = MOST_INBOXES - (max_clients + 1), wanted = EACH * (max_clients + 1);
+    const u32 left = MOST_INBOXES - MOST_TOPICS - (max_clients + 1),
+              wanted = EACH * (max_clients + 1);
     return wanted < left ? wanted : left;
 }
 
-/// Offsets of the parts, from SHARE_OFFSET; the first nine are always in memory, the others lie
+/// So often clients have topics open, of a context of so many: as many as there are further inboxes, but what is always in memory is bounded.
+constexpr u32 most_topic_users(u32 max_clients) {
+    constexpr u32 MOST = 2048;
+    const u32 inboxes = further_inboxes(max_clients);
+    return inboxes < MOST ? inboxes : MOST;
+}
+
+/// Offsets of the parts, from SHARE_OFFSET; the first eleven are always in memory, the others lie
 /// from RECORDS_OFFSET on and are made present as they are needed.
 struct ShareLayout {
-    usize buckets, clients, further, counts, lanes, pins, objects, attendances, present_bytes;
+    usize buckets, clients, further, counts, lanes, pins, objects, attendances, topics, topic_users;
+    usize present_bytes;
     usize exports, sides, holders, mailboxes, record_bytes;
 };
 inline constexpr usize SHARE_HEADER_AT = 0;
@@ -281,20 +294,24 @@ inline constexpr usize SHARE_HEADER_AT = 0;
     l.buckets = round_up(SHARE_HEADER_AT + sizeof(ShareHeader), CACHE_LINE);
     l.clients = l.buckets + usize{STRIPES} * sizeof(Stripe);
     l.further = l.clients + (usize{max_clients} + 1) * sizeof(ShareClient);
-    l.counts = l.further + usize{further_inboxes(max_clients)} * sizeof(Inbox);
+    l.counts = l.further + (usize{further_inboxes(max_clients)} + MOST_TOPICS) * sizeof(Inbox);
     l.lanes = round_up(l.counts + usize{chunk_count} * sizeof(u32), CACHE_LINE);
     l.pins = l.lanes + (era_objects == 0 ? 0 : MAX_LANES * CACHE_LINE);
     l.objects = l.pins + (era_objects == 0 ? 0 : usize{max_slots} * sizeof(u32));
     l.attendances = round_up(l.objects + usize{era_objects} * sizeof(u32), CACHE_LINE);
-    l.present_bytes = l.attendances + (usize{max_clients} + 1) * sizeof(Attendance);
+    l.topics = round_up(l.attendances + (usize{max_clients} + 1) * sizeof(Attendance), CACHE_LINE);
+    l.topic_users = l.topics + usize{MOST_TOPICS} * sizeof(Topic);
+    l.present_bytes =
+        l.topic_users + (usize{most_topic_users(max_clients)} + 1) * sizeof(TopicUser);
     l.exports = 0;
     l.sides = round_up(usize{MAX_EXPORTS} * sizeof(Export), 2 * MiB);
     l.holders = l.sides + round_up(usize{MAX_EXPORTS} * sizeof(ExportSide), 2 * MiB);
     l.mailboxes = l.holders + round_up(usize{MAX_HOLDERS} * sizeof(Holder), 2 * MiB);
     l.record_bytes =
-        l.mailboxes + round_up((usize{max_clients} + 1 + further_inboxes(max_clients)) *
-                                   MAILBOX_MESSAGES * sizeof(Message),
-                               2 * MiB);
+        l.mailboxes +
+        round_up((usize{max_clients} + 1 + further_inboxes(max_clients) + MOST_TOPICS) *
+                     MAILBOX_MESSAGES * sizeof(Message),
+                 2 * MiB);
     return l;
 }
 
@@ -331,7 +348,7 @@ inline bool is_inbox(u32 number) {
     return number < FIRST_FURTHER ? number != 0 && number <= context().max_clients
                                   : is_further(number);
 }
-/// By its number. What is always in memory of it.
+/// By its number, of an inbox or a topic's. What is always in memory of it.
 [[gnu::always_inline]] inline Inbox& inbox_at(u32 number) {
     if (AEP_LIKELY(number < FIRST_FURTHER)) return share_client(number).inbox;
     return share_part<Inbox>(share_layout().further)[number - FIRST_FURTHER];
@@ -372,7 +389,7 @@ void each_inbox(u32 client, F&& f) {
         further = inbox_at(further).next.load();
     }
 }
-/// The ring of an inbox: present while that is open.
+/// The ring of an inbox or a topic: present while that is open.
 inline Message* ring_of(u32 inbox) {
     const u32 ring =
         inbox < FIRST_FURTHER ? inbox : context().max_clients + 1 + (inbox - FIRST_FURTHER);
@@ -416,11 +433,11 @@ inline bool has_returned(const ShareClient& client) {
     return client.taken_back.load() != 0 || client.inbox.first_returned.load() != 0;
 }
 
-/// Whether the client has references, messages, exports or further inboxes.
+/// Whether the client has references, messages, exports, further inboxes or topics.
 inline bool has_shares(const ShareClient& client) {
     return client.objects_held.load() != 0 || client.first_export.load() != 0 ||
            has_returned(client) || client.inbox.messages.load() != 0 ||
-           client.inbox.next.load() != 0;
+           client.inbox.next.load() != 0 || client.first_topic_user.load() != 0;
 }
 
 /// Who performs an operation.

@@ -34,22 +34,8 @@ void tell_that_it_is_closed(u32 inbox) {
 }
 
 Locked drop_message(Turn& turn, u32 client, u32 inbox) {
-    LockList locks;
-    locks.add_client(0);
-    locks.add_client(client);
-    locks.add_inbox(inbox);
-    u32 object = NO_RECORD;
-    const Locked locked = lock_to_release(turn, client, locks, false, [&](u32& index, u32& count) {
-        if (inbox_at(inbox).messages == 0) return false;
-        index = object = message_at(inbox, 0).object;
-        count = 1;
-        return true;
-    });
-    if (locked != Locked::yes) return locked;
-    take_message(inbox, 0);
-    if (take_references(object, 1) && !dispose(turn, client, object)) return Locked::given_up;
-    turn.let_go();
-    return Locked::yes;
+    return drop_message_if(
+        turn, client, inbox, [] { return true; });
 }
 
 op::OpenInbox::Reply open_inbox(Caller caller, const op::OpenInbox& o) {

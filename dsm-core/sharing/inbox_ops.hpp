@@ -18,8 +18,27 @@ inline constexpr u32 LEAVE_STEP = 4096;
     return is_inbox(number) && inbox_at(number).client == client && inbox_at(number).open != 0;
 }
 
-/// The inbox' oldest message goes, with its reference. Nothing is laid down there any more. Locked::nothing: there is none. Takes the locks
-/// it needs, and lets go of all if one went.
+/// The oldest message of an inbox or a topic goes, with its reference, if `goes()` says so under the locks of the client and of that. Locked::nothing:
+/// there is none, or it stays; those are held. Takes the locks it needs, and lets go of all if one went.
+template <class Goes>
+Locked drop_message_if(Turn& turn, u32 client, u32 inbox, Goes&& goes) {
+    LockList locks;
+    locks.add_client(client);
+    locks.add_inbox(inbox);
+    u32 object = NO_RECORD;
+    const Locked locked = lock_to_release(turn, client, locks, false, [&](u32& index, u32& count) {
+        if (inbox_at(inbox).messages == 0 || !goes()) return false;
+        index = object = message_at(inbox, 0).object;
+        count = 1;
+        return true;
+    });
+    if (locked != Locked::yes) return locked;
+    take_message(inbox, 0);
+    if (take_references(object, 1) && !dispose(turn, client, object)) return Locked::given_up;
+    turn.let_go();
+    return Locked::yes;
+}
+/// The same, whatever it is: nothing is laid down there any more.
 Locked drop_message(Turn& turn, u32 client, u32 inbox);
 
 /// op::OpenInbox.

@@ -8,12 +8,14 @@
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/disposal.hpp"
 #include "dsm-core/sharing/dropping.hpp"
+#include "dsm-core/sharing/giving.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/inbox_ops.hpp"
 #include "dsm-core/sharing/lingering.hpp"
 #include "dsm-core/sharing/peers.hpp"
 #include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/taking_part.hpp"
+#include "dsm-core/sharing/topic_ops.hpp"
 
 namespace aep {
 namespace {
@@ -21,53 +23,6 @@ namespace {
 /// Of a client. (The host asks for some of the others on behalf of nobody.)
 bool is_client(Caller caller) {
     return caller.client != 0 && caller.client <= context().max_clients;
-}
-
-/// The reference that a message takes.
-struct Given {
-    Status status = Status::ok;
-    u32 object = NO_RECORD;
-    u64 left_group = 0;  // the one that the client does not hold any more
-};
-
-/// One more, of what the client holds or, from now on, of its own memory.
-Given give_one_more(Turn& turn, u32 client, const op::Send& o) {
-    u32 holder = NO_RECORD;
-    const Status status = find_held(turn, client, o.object, o.bytes, holder);
-    if (status != Status::ok) return {.status = status};
-    if (!take_reference(turn, holder)) return {.status = Status::poisoned};
-    return {.object = holder_at(holder).object};
-}
-
-/// The client's own one. Of its own memory that it sends for the first time it never has any.
-Given give_own(Turn& turn, u32 client, const op::Send& o) {
-    u32 holder = NO_RECORD;
-    const Status status = find_held_or_own(turn, client, o.object, o.bytes, false, holder);
-    if (status != Status::ok) return {.status = status};
-    if (holder == NO_RECORD) return {.object = make_export(client, o.object, o.bytes, 1)};
-    Given given{.object = holder_at(holder).object};
-    if (!move_reference(turn, client, holder, given.left_group))
-        return {.status = Status::poisoned};
-    return given;
-}
-
-/// Lays one message down in an open inbox, under the client's lock and the inbox'. Needs a turn that wakes who sleeps there.
-op::Send::Reply send_under_locks(Turn& turn, u32 client, u32 as, const op::Send& o) {
-    const u32 to = o.to.inbox();
-    Inbox& receiver = inbox_at(to);
-    if (AEP_UNLIKELY(!has_room_for(receiver, kib_of(o.bytes)))) return {.status = Status::full};
-    const bool gaps_go = receiver.messages == MAILBOX_MESSAGES;
-    if (AEP_UNLIKELY(gaps_go)) {
-        if (receiver.gaps == 0) return {.status = Status::full};
-        close_gaps(turn, to);
-    }
-    const Given given = o.drop ? give_own(turn, client, o) : give_one_more(turn, client, o);
-    if (given.status != Status::ok) return {.status = given.status};
-    if (AEP_UNLIKELY(gaps_go)) next_place(to).keep();  // reached again if this is undone
-    lay_down(
-        to, {given.object, o.label.version, id_of_own(client, as).bits, o.label.tag, o.label.type});
-    ++share_client(client).sent;
-    return {.left_group = given.left_group};
 }
 
 /// Those who sleep at the inbox are woken when the operation is over.
@@ -402,6 +357,27 @@ op::TakeGroup::Reply perform(Caller caller, const op::TakeGroup& o) {
 op::CountUnknown::Reply perform(Caller caller, const op::CountUnknown& o) {
     return is_client(caller) ? count_unknown(caller, o)
                              : op::CountUnknown::Reply{.status = Status::gone};
+}
+
+op::OpenTopic::Reply perform(Caller caller, const op::OpenTopic& o) {
+    return is_client(caller) ? open_topic(caller, o) : op::OpenTopic::Reply{.status = Status::gone};
+}
+
+op::Subscribe::Reply perform(Caller caller, const op::Subscribe& o) {
+    return is_client(caller) ? subscribe(caller, o) : Done{Status::gone};
+}
+
+op::Publish::Reply perform(Caller caller, const op::Publish& o) {
+    return is_client(caller) ? publish(caller, o) : op::Publish::Reply{.status = Status::gone};
+}
+
+op::TakePublication::Reply perform(Caller caller, const op::TakePublication& o) {
+    return is_client(caller) ? take_publication(caller, o)
+                             : op::TakePublication::Reply{.status = Status::gone};
+}
+
+op::CloseTopic::Reply perform(Caller caller, const op::CloseTopic& o) {
+    return is_client(caller) ? close_topic(caller, o) : Done{Status::gone};
 }
 
 }  // namespace aep

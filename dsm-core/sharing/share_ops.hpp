@@ -41,5 +41,10 @@ op::SetRoot::Reply perform(Caller caller, const op::SetRoot& o);
 op::SetWriter::Reply perform(Caller caller, const op::SetWriter& o);
 op::TakeGroup::Reply perform(Caller caller, const op::TakeGroup& o);
 op::CountUnknown::Reply perform(Caller caller, const op::CountUnknown& o);
+op::OpenTopic::Reply perform(Caller caller, const op::OpenTopic& o);
+op::Subscribe::Reply perform(Caller caller, const op::Subscribe& o);
+op::Publish::Reply perform(Caller caller, const op::Publish& o);
+op::TakePublication::Reply perform(Caller caller, const op::TakePublication& o);
+op::CloseTopic::Reply perform(Caller caller, const op::CloseTopic& o);
 
 }  // namespace aep

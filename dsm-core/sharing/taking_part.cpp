@@ -6,6 +6,7 @@
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/inbox_ops.hpp"
 #include "dsm-core/sharing/peers.hpp"
+#include "dsm-core/sharing/topic_ops.hpp"
 
 namespace aep {
 namespace {
@@ -166,7 +167,8 @@ op::CloseInbox::Reply stop_taking_part(Caller caller) {
     Turn turn(caller);
     u32 left = LEAVE_STEP;
     if (!close(turn, client, false)) return {.status = Status::poisoned};
-    const Locked done = empty_inboxes(turn, client, left);
+    Locked done = empty_inboxes(turn, client, left);
+    if (done == Locked::nothing) done = close_topics(turn, client, left);
     if (done == Locked::given_up) return {.status = Status::poisoned};
     wake_all_receivers();
     return {.status = done == Locked::nothing ? Status::miss : Status::ok};
@@ -178,6 +180,7 @@ op::Leave::Reply leave_client(Caller caller) {
     if (!close(turn, client, true)) return {.status = Status::poisoned};
     u32 left = LEAVE_STEP;
     Locked done = empty_inboxes(turn, client, left);
+    if (done == Locked::nothing) done = close_topics(turn, client, left);
     while (left != 0 && done != Locked::given_up && (done = leave_one(turn, client)) == Locked::yes)
         --left;
     turn.let_go();

@@ -4,6 +4,7 @@
 #include "dsm-core/sharing/undo.hpp"
 
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 
 namespace aep {
 namespace {
@@ -54,12 +55,12 @@ NotedLock::NotedLock(u32 note) {
     const u32 used = s.exports_used.load();
     const u32 exports = used < MAX_EXPORTS ? used + 1 : MAX_EXPORTS;
     const usize in_client = offset_in(at, &share_client(0), clients);
-    const Inbox* further = &inbox_at(FIRST_FURTHER);
-    bool plain =
-        in_client == offsetof(ShareClient, inbox) + offsetof(Inbox, lock) ||
-        offset_in(at, further, further_inboxes(context().max_clients)) == offsetof(Inbox, lock) ||
-        offset_in(at, &stripe_at(0), STRIPES) == offsetof(Stripe, lock) ||
-        offset_in(at, &export_at(0), exports) == sizeof(ExportFields);
+    const Inbox* further = &inbox_at(FIRST_FURTHER);  // and topics
+    bool plain = in_client == offsetof(ShareClient, inbox) + offsetof(Inbox, lock) ||
+                 offset_in(at, further, first_topic() - FIRST_FURTHER + MOST_TOPICS) ==
+                     offsetof(Inbox, lock) ||
+                 offset_in(at, &stripe_at(0), STRIPES) == offsetof(Stripe, lock) ||
+                 offset_in(at, &export_at(0), exports) == sizeof(ExportFields);
     for (const SlotLock* lock : {&s.names, &s.records, &s.numbers, &s.lingering})
         plain = plain || at == reinterpret_cast<uptr>(lock);
     if (plain) plain_ = reinterpret_cast<SlotLock*>(at);
@@ -99,7 +100,8 @@ void pay_what_is_owed(u32 slot) {
     std::atomic<u32>& owes = slot_at(slot).owes;
     const Owed owed{owes.load(std::memory_order_acquire)};
     if (owed.bits == 0) return;
-    if (is_inbox(owed.inbox())) wake(words_of(owed.inbox(), owed.sleep()));
+    if (is_inbox(owed.inbox()) || is_topic(owed.inbox()))
+        wake(words_of(owed.inbox(), owed.sleep()));
     owes.store(0, std::memory_order_release);  // after they are awake
 }
 

@@ -265,6 +265,62 @@ int dsm_watch_peers(unsigned flags) DSM_NOEXCEPT;
  * (dsm_watch_peers), null, or `size` is more than a page. To wait for messages, too: dsm_fd. */
 int dsm_next_event(struct dsm_event* event, size_t size, int timeout_ms) DSM_NOEXCEPT;
 
+/* Topics. What is published in one goes to all who have subscribed to it, whatever their number, by one operation, and each takes it when it likes, with a
+ * reference of its own. A topic has a name, which is unique among the topics of the context (of a node: other nodes have others), and is there as
+ * long as somebody has it open. The last publications are kept, with a reference each, for those who come late.
+ *
+ *     dsm_topic t = dsm_topic_open("prices", 0, 0);
+ *     dsm_topic_publish(t, p, NULL, -1, DSM_DROP);             and elsewhere, with a t of its own:
+ *     dsm_topic_subscribe(t, NULL);
+ *     while ((q = dsm_topic_take(t, -1, NULL, 0, NULL)) != NULL) { ... dsm_free(q); }
+ *
+ * Publishing costs what a send costs. errno of all that take a topic: EINVAL: this process does not have it open so. */
+typedef uint64_t dsm_topic;
+
+/* Opens the topic with that name, which begins with that if nobody has it open. Then the last `messages` publications are kept, 512 at
+ * most (0: as many), as long as they are not about more than `bytes` of memory (0: a quarter of the pool; objects count as in mailboxes):
+ * the oldest goes when another one comes. Of one that is there already what was said first counts. A process may open it several times,
+ * and each has a subscription of its own. 0: ENOTCONN, ENOMEM; EINVAL: the name is empty or longer than 31 bytes; ENOSPC: the context has no
+ * more of them (128 topics; 7 a client are open, shared by all, and 2,048 at most). Linear in the topics. */
+dsm_topic dsm_topic_open(const char* name, unsigned messages, size_t bytes) DSM_NOEXCEPT;
+
+/* What happens when a subscriber is as far behind as it may be, or as what is kept permits. */
+#define DSM_BLOCK 0u       /* who publishes waits for it */
+#define DSM_DROP_OLDEST 1u /* it misses the oldest that it has not taken */
+#define DSM_FAIL 2u        /* who publishes is told EAGAIN at once, however long he would wait */
+
+/* How somebody subscribes; zeroes: from now on, DSM_BLOCK, and behind by all that is kept. */
+struct dsm_subscription {
+    uint32_t behind;   /* DSM_BLOCK, DSM_DROP_OLDEST, DSM_FAIL */
+    uint32_t history;  /* so many of the last publications are taken first, if they are kept */
+    uint32_t messages; /* that it may be behind; 0: as many as are kept */
+    uint32_t reserved; /* 0 */
+    uint64_t
+        bytes; /* of memory that they are about; 0: as much as is kept. One that is larger is waited for alone */
+};
+
+/* Takes part in what is published from here on, and in as much of what was before as `how` says (null: zeroes). EEXIST: it has
+ * subscribed already; EINVAL, too: `behind` is none of these. */
+int dsm_topic_subscribe(dsm_topic topic, const struct dsm_subscription* how) DSM_NOEXCEPT;
+
+/* Publishes the object to all who have subscribed, itself among them. Arguments and errno as of dsm_send_message: it waits until no subscriber with
+ * DSM_BLOCK is too far behind; EAGAIN: one is (`timeout_ms` 0), or one with DSM_FAIL is. What was published by who has died stays. */
+int dsm_topic_publish(dsm_topic topic, void* object, const struct dsm_label* label, int timeout_ms,
+                      unsigned flags) DSM_NOEXCEPT;
+
+/* The next publication, in the order in which all get them, with a reference to be dropped by dsm_free; null: errno, as of dsm_recv_message. `missed` (null: not said):
+ * how many before it this subscriber has missed since the last one, which is 0 but with DSM_DROP_OLDEST. Threads that take from one
+ * subscription share what there is. EINVAL, too: it has not subscribed. dsm_fd does not tell of publications. */
+void* dsm_topic_take(dsm_topic topic, int timeout_ms, struct dsm_message* message, size_t size,
+                     uint64_t* missed) DSM_NOEXCEPT;
+
+/* Takes part no more: nobody waits for it. It stays open. EINVAL, too: it has not subscribed. */
+int dsm_topic_leave(dsm_topic topic) DSM_NOEXCEPT;
+
+/* Has it open no more, and leaves it; threads that wait in it are told EINVAL. What is kept goes with the last one who has it open, whose end does
+ * the same, as does dsm_detach. */
+int dsm_topic_close(dsm_topic topic) DSM_NOEXCEPT;
+
 /* A descriptor for poll, select and epoll, the same one at every call: readable while a message may
  * be waiting for this process, in its first mailbox, or an event (dsm_watch_peers). It becomes readable when one comes, stays so until a
  * dsm_recv or dsm_next_event finds nothing (EAGAIN, ETIMEDOUT), and is readable again with the next message or event; nothing is missed

@@ -19,11 +19,10 @@
 #include "shim/sharing/held_lock.hpp"
 #include "shim/sharing/kept_mailboxes.hpp"
 #include "shim/sharing/mailboxes.hpp"
-#include "shim/sharing/patience.hpp"
 #include "shim/sharing/peer_table.hpp"
 #include "shim/sharing/share_fd.hpp"
 #include "shim/sharing/share_mailbox.hpp"
-#include "shim/sharing/share_wait.hpp"
+#include "shim/sharing/wait_for.hpp"
 #include "shim/sys/syscall.hpp"
 
 namespace aep {
@@ -34,23 +33,6 @@ namespace {
 
 Patience for_messages;
 Patience for_room;
-
-/// What a wait looks at: a word that changes with whatever could help, and how many sleep on it.
-struct Awaited {
-    std::atomic<u32>& sequence;
-    std::atomic<u32>& waiters;
-    Status busy;  // what an attempt says that has to be repeated
-    Patience& patience;
-    // Changes when other nodes, which wake nobody, have helped. Null: they cannot.
-    u64 (*beyond)(u32 node) = nullptr;
-    u32 node = 0;
-};
-
-/// Gives up references that the node holds and nobody of it needs.
-void settle_visiting() {
-    if (sharing().visiting.count.load(std::memory_order_relaxed) != 0)
-        share_with_records(op::Settle{});
-}
 
 /// Changes when other nodes send something to this one. Only those that talk are looked at.
 u64 sent_to(u32 node) {
@@ -67,72 +49,6 @@ u64 sent_to(u32 node) {
 /// What that node has taken of what we sent.
 u64 taken_at(u32 node) {
     return era_tables().head(context().era_node, node).load(std::memory_order_acquire);
-}
-
-/// So often a sleeper naps before it attempts again although nothing that it looks at has changed: that a peer on another
-/// node can be reached no more changes nothing here.
-constexpr u32 NAPS_AN_ATTEMPT = 16;
-
-/// Naps until what others change says that something may have come: the sequence is not `seen` any more, or the word
-/// beyond not `beyond`, as they were before the last attempt. 0, -EINTR, or -ETIMEDOUT when the wait is over.
-long nap(const Awaited& on, u32 seen, u64 beyond, u64 deadline, Naps& naps) {
-    for (u32 i = 0; i < NAPS_AN_ATTEMPT; ++i) {
-        const u64 now = now_ns();
-        const u64 end = now + naps.next(now);
-        const bool last = deadline != 0 && deadline <= end;
-        const long result = sleep_while(on.sequence, seen, last ? deadline : end);
-        if (result != -ETIMEDOUT || last) return result;
-        if (on.beyond(on.node) != beyond) break;
-    }
-    return 0;
-}
-
-/// Repeats `attempt` (whose answer is a Reply) while it says that it is busy, until something happens that
-/// changes that.
-template <class Attempt>
-auto wait_for(const Awaited& on, int timeout_ms, long& result, Attempt attempt) {
-    const auto signs = [&] {
-        const u64 beyond = on.beyond != nullptr ? on.beyond(on.node) : 0;
-        return beyond << 32 | on.sequence.load(std::memory_order_acquire);
-    };
-    u64 seen_signs = signs();
-    auto reply = attempt();
-    u32 looks = 0;
-    for (; reply.status == on.busy && looks < on.patience.looks(); ++looks) {
-        for (int pause = 0; pause < 8; ++pause) __builtin_ia32_pause();
-        if (const u64 now = signs(); now != seen_signs) {
-            seen_signs = now;
-            reply = attempt();
-        }
-    }
-    if (reply.status != on.busy) {
-        on.patience.met_after(looks);
-        result = error_of(reply.status);
-        return reply;
-    }
-    const u64 begin = now_ns();
-    const u64 deadline = deadline_of(begin, timeout_ms);
-    Naps naps;
-    // seq_cst: pairs with records.cpp's wake. The attempts that follow take the lock: see
-    // Turn::wake_after.
-    on.waiters.fetch_add(1, std::memory_order_seq_cst);
-    result = 0;
-    while (result == 0) {
-        const u32 seen = on.sequence.load(std::memory_order_seq_cst);
-        const u64 beyond = on.beyond != nullptr ? on.beyond(on.node) : 0;
-        reply = attempt();
-        if (reply.status != on.busy) break;
-        if (on.beyond == nullptr) {
-            result = sleep_while(on.sequence, seen, deadline);
-        } else {
-            settle_visiting();  // there is time for it
-            result = nap(on, seen, beyond, deadline, naps);
-        }
-    }
-    on.waiters.fetch_sub(1, std::memory_order_seq_cst);
-    on.patience.slept(now_ns() - begin);
-    if (result == 0) result = error_of(reply.status);
-    return reply;
 }
 
 }  // namespace
@@ -208,13 +124,12 @@ long share_lookup_wait(const char* name, int timeout_ms, ShareId& found) {
     }
 }
 
-namespace {
-
-/// Whether the process holds the object, or it is a block of its own (of `bytes`) that was never sent.
 bool can_be_sent(const void* p, usize bytes) {
     const ShareFacts facts = share_query(p);
     return facts.own != 0 || (bytes != 0 && facts.references == 0);
 }
+
+namespace {
 
 /// A send that found the mailbox full, again.
 [[gnu::noinline]] op::Send::Reply send_when_there_is_room(const op::Send& request, int timeout_ms,

@@ -31,6 +31,8 @@ struct Sending {
 /// for ever.
 long share_send(ShareId to, void* p, usize bytes, int timeout_ms, const Sending& how = {});
 long share_reference(void* p, usize bytes);
+/// Whether the process holds the object, or it is a block of its own (of `bytes`) that was never sent.
+bool can_be_sent(const void* p, usize bytes);
 
 /// Which messages a receive takes.
 struct Wanted {

@@ -15,6 +15,7 @@
 #include "dsm-core/context/node_ops.hpp"
 #include "dsm-core/op/heap_ops.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "node/believed.hpp"
 #include "tests/fuzz/fuzz_host.hpp"
 #include "tests/fuzz/input.hpp"
@@ -112,6 +113,9 @@ struct World {
         add(ring_of(7), 4 * sizeof(Message));
         add(&inbox_at(FIRST_FURTHER), 2 * sizeof(Inbox));
         add(ring_of(FIRST_FURTHER), 2 * sizeof(Message));
+        add(&topic_at(first_topic()), 2 * sizeof(Topic));
+        add(&topic_user_at(1), 2 * sizeof(TopicUser));
+        add(&inbox_at(first_topic()), sizeof(Inbox));
     }
 
     /// Two that take part, none of them the dead client, whose recovery would wait for an answer that is any, share an
@@ -131,6 +135,9 @@ struct World {
         ask(6, op::Send{group, other, 8 * KiB});
         ask(7, op::OpenInbox{FIRST_FURTHER});
         ask(6, op::Send{object, id_of(FIRST_FURTHER), 1000});
+        ask(6, op::OpenTopic{.name = {"topic"}, .topic = first_topic()});
+        ask(7, op::OpenTopic{.name = {"topic"}, .topic = first_topic()});
+        ask(6, op::Publish{.use = TopicUse::make(1, 1), .object = object, .bytes = 1000});
         std::vector<u64> nonsense(8 * KiB / sizeof(u64), ~u64{0});
         const auto at =
             static_cast<off_t>(host.pool().file.superblock.chunks_offset + (group - HEAP_BASE));

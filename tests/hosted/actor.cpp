@@ -311,8 +311,78 @@ void Actor::change_group() {
     }
 }
 
+/// One of a few, at most so many of the actor's own.
+void Actor::open_topic() {
+    constexpr usize MOST = 3;
+    if (topics_.size() == MOST) return;
+    const u32 which = pick(3);
+    op::OpenTopic open{.topic = first_topic() + which, .most_messages = 8 * which};
+    open.name.text[0] = static_cast<char>('a' + which);
+    const auto said = self_.ask(open);
+    ASSERT_EQ(said.status, Status::ok);
+    topics_.push_back(said.use);
+}
+
+void Actor::use_topic() {
+    if (topics_.empty()) return open_topic();
+    const u32 which = pick(static_cast<u32>(topics_.size()));
+    const TopicUse use = topics_[which];
+    const auto is_subscribed = [&] {
+        return topic_user_at(use.user()).behind.load() != Behind::none;
+    };
+    switch (pick(12)) {
+        case 0:
+            return open_topic();
+        case 1:
+            topics_.erase(topics_.begin() + which);
+            for (Status status = Status::ok; status != Status::miss;)
+                ASSERT_LE(status = self_.ask(op::CloseTopic{use}).status, Status::miss);
+            return;
+        case 2: {
+            const bool subscribed = is_subscribed();
+            const Behind behind = subscribed ? Behind::none : static_cast<Behind>(1 + pick(3));
+            const Status status =
+                self_.ask(op::Subscribe{use, behind, pick(5), pick(20), pick(20'000)}).status;
+            ASSERT_EQ(status, Status::ok);
+            return;
+        }
+        case 3:
+        case 4:
+        case 5:
+            return publish(use);
+        default:
+            if (is_subscribed()) take(use);
+    }
+}
+
+void Actor::publish(TopicUse use) {
+    const u64 one = pick(2) == 0 ? fresh() : held();
+    if (one == 0) return;
+    const auto own = own_.find(one);
+    const bool first = own != own_.end() && own->second.state == Own::fresh;
+    const bool drop = pick(3) == 0;
+    const Status status =
+        self_.ask(op::Publish{.use = use, .object = one, .bytes = bytes_of(one), .drop = drop})
+            .status;
+    if (status == Status::full || status == Status::busy) return;  // somebody is behind
+    ASSERT_EQ(status, Status::ok);
+    ++sent_;
+    if (first) {
+        own->second.state = Own::exported;
+        held_[one] = 1;
+    }
+    if (drop) has_dropped(one, false);
+}
+
+void Actor::take(TopicUse use) {
+    const auto said = self_.ask(op::TakePublication{use});
+    if (said.status == Status::miss) return;
+    ASSERT_EQ(said.status, Status::ok);
+    has_received(said, {});
+}
+
 void Actor::step() {
-    switch (pick(24)) {
+    switch (pick(27)) {
         default:
             return pick(4) == 0 ? send_many() : send();
         case 6:
@@ -347,6 +417,10 @@ void Actor::step() {
             EXPECT_GE(said.references, held_[one]);
             return;
         }
+        case 24:
+        case 25:
+        case 26:
+            return use_topic();
         case 23:
             if (!alone_) self_.ask(op::Settle{});
             return;

@@ -12,6 +12,7 @@
 
 #include "aep-lib/image/enter.hpp"
 #include "dsm-core/op/operations.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "tests/hosted/world.hpp"
 
 namespace aep::test {
@@ -114,6 +115,10 @@ class Actor {
     void make_group();
     void extend_group();
     void change_group();
+    void open_topic();
+    void use_topic();
+    void publish(TopicUse use);
+    void take(TopicUse use);
 
     Hosted self_;
     Roster& roster_;
@@ -122,6 +127,7 @@ class Actor {
     std::mt19937_64 random_;
     std::map<u64, u32> held_;  // our references
     std::map<u64, Object> own_;
+    std::vector<TopicUse> topics_;
     u64 sent_ = 0, received_ = 0;
 };
 

@@ -46,7 +46,6 @@ TEST(HostedSharing, RandomLivesLeaveNothing) {
         const Inside here(world, 0);
         EXPECT_EQ(remains(), "") << "seed " << seed;
         EXPECT_GT(received.load(), 0u);
-        EXPECT_GE(sent.load(), received.load());
         EXPECT_EQ(count_shares().sent, sent.load());
         EXPECT_EQ(count_shares().received, received.load());
     }

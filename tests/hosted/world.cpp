@@ -13,6 +13,7 @@
 #include "dsm-core/era/recovery.hpp"
 #include "dsm-core/pool/superblock.hpp"
 #include "dsm-core/sharing/records.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "node/check_sharing.hpp"
 #include "shim/context/context_file.hpp"
 
@@ -139,6 +140,9 @@ std::string remains() {
     for (u32 i = 0; i <= context().max_clients; ++i)
         none("holders of a client's lock",
              share_client(i).lock.taken().holder() != SlotLock::NO_SLOT);
+    for (u32 i = 0; i < MOST_TOPICS; ++i)
+        none("holders of a topic's lock",
+             inbox_at(first_topic() + i).lock.holder() != SlotLock::NO_SLOT);
     for (u32 i = 0; i < STRIPES; ++i)
         none("holders of a stripe's lock", stripe_at(i).lock.holder() != SlotLock::NO_SLOT);
     for (u32 i = 0; i <= s.exports_used; ++i)

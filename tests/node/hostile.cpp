@@ -3,6 +3,7 @@
 // Who calls it: ctest.
 // Crash rule: in children: a host that is led astray ends its test.
 #include "dsm-core/sharing/share_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "node/believed.hpp"
 #include "node/findings.hpp"
 #include "tests/node/sharing_tables.hpp"
@@ -277,6 +278,8 @@ TEST(Hostile, ACheckOfListsWithoutEndEnds) {
         ShareHeader& s = sharing();
         s.exports_used = MAX_EXPORTS;
         s.holders_used = MAX_HOLDERS;
+        s.free_topic_users = 1;
+        s.topic_users_used = ~0u;
         for (u32 i = 1; i <= context().max_clients; ++i) {
             ShareClient& c = share_client(i);
             c.inbox.open = 1;
@@ -286,8 +289,18 @@ TEST(Hostile, ACheckOfListsWithoutEndEnds) {
             c.inbox.messages = ~0u;
             // One list a circle, one that leads to another's, one to no inbox.
             c.inbox.next = i % 3 == 0 ? ~0u : FIRST_FURTHER + i % 2;
+            c.first_topic_user = i % 3 == 0 ? ~0u : 1 + i % 2;
         }
         for (u32 i = 0; i < 2; ++i) {
+            topic_at(first_topic() + i).first_user = 1;
+            inbox_at(first_topic() + i).messages = ~0u;
+            TopicUser& user = topic_user_at(1 + i);
+            user.client = i;
+            user.topic = ~0u;
+            user.next_of_topic = 2 - i;
+            user.next_of_client = 1 + i;
+            user.behind = Behind::block;
+            user.next = ~u64{0};
             Inbox& further = inbox_at(FIRST_FURTHER + i);
             further.client = i + 1;
             further.next = FIRST_FURTHER + i;

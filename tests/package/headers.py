@@ -36,7 +36,7 @@ class Headers(unittest.TestCase):
             self.expect_silence("c++", standard, "dsm.h", *STRICT, *CPP, "-Wno-long-long", use="dsm_id nobody() { return DSM_ANY; }")
 
     def test_handles(self):
-        for header in ("dsm.hpp", "group.hpp"):
+        for header in ("dsm.hpp", "group.hpp", "topic.hpp"):
             for more in ([], ["-fno-rtti"]):
                 self.expect_silence("c++", "c++20", header, *STRICT, *CPP, *more)
             first = compiled("c++", "c++20", header, "-fno-exceptions").splitlines()

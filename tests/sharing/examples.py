@@ -82,6 +82,25 @@ class Examples(ExamplesTest):
         self.assertEqual(watcher.wait(), 0)
         self.expect_nothing_left()
 
+    def test_ticker(self):
+        """Each listener gets all of it, or as much as it kept up with; one that comes late what is kept."""
+        ticker = self.example("ticker")
+        listener, glancer = self.begin(ticker, "listen", "0"), self.begin(ticker, "glance", "0")
+        count = 5000
+        publisher = subprocess.Popen([ticker, "publish", str(count)], env=self.env, text=True, stdin=subprocess.PIPE,
+                                     stdout=subprocess.PIPE)
+        self.addCleanup(publisher.kill)
+        self.assertEqual(publisher.stdout.readline(), f"published {count}\n")
+        self.assertEqual(listener.stdout.read().split(",")[:2], [f"{count} prices", " 0 missed"])
+        taken, missed = (int(part.split()[0]) for part in glancer.stdout.read().split(",")[:2])
+        self.assertEqual(taken + missed, count)
+        late = subprocess.run([ticker, "listen", "10"], env=self.env, text=True, capture_output=True, check=True)
+        self.assertIn("10 prices, 0 missed", late.stdout)
+        publisher.communicate("\n")
+        self.assertEqual(publisher.returncode, 0)
+        self.assertEqual([listener.wait(), glancer.wait()], [0, 0])
+        self.expect_nothing_left()
+
     def test_batches(self):
         """More batches than the mailbox holds; the producer is gone before the last are read."""
         batches = self.example("batches")

@@ -30,6 +30,7 @@
 #include "tests/sharing/mailbox_commands.hpp"
 #include "tests/sharing/many_commands.hpp"
 #include "tests/sharing/odd_commands.hpp"
+#include "tests/sharing/topic_commands.hpp"
 
 namespace {
 
@@ -368,8 +369,8 @@ const Commands COMMANDS = {
 
 std::string obey(const std::string& command, const Words& words) {
     for (const Commands* commands :
-         {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MANY_COMMANDS, &MAILBOX_COMMANDS,
-          &CALL_COMMANDS, &EVENT_COMMANDS, &ODD_COMMANDS})
+         {&COMMANDS, &GROUP_COMMANDS, &LABEL_COMMANDS, &MANY_COMMANDS, &TOPIC_COMMANDS,
+          &MAILBOX_COMMANDS, &CALL_COMMANDS, &EVENT_COMMANDS, &ODD_COMMANDS})
         if (const auto found = commands->find(command); found != commands->end())
             return found->second(words);
     return "what?";

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 #include "tests/undo/deaths.hpp"
@@ -18,7 +19,8 @@ using namespace test;
 /// Two clients that share with each other, and with nobody else.
 struct Pair {
     u32 one, other;
-    u64 memory = 0;  // client `one`'s
+    u64 memory = 0;             // client `one`'s
+    TopicUse ones{}, others{};  // a topic of one place that both have open
 
     ShareId id(u32 client) const { return id_of(client, client_at(client).generation.load()); }
     Caller as_one() const { return {one, one}; }
@@ -32,6 +34,11 @@ struct Pair {
             ++client_at(client).generation;
             ASSERT_EQ(perform(Caller{client, client}, op::Open{.barriers = true}).status,
                       Status::ok);
+            op::OpenTopic open{.topic = first_topic() + one, .most_messages = 1};
+            open.name.text[0] = static_cast<char>('a' + one);
+            const auto opened = perform(Caller{client, client}, open);
+            ASSERT_EQ(opened.status, Status::ok);
+            (client == one ? ones : others) = opened.use;
         }
     }
 };
@@ -40,6 +47,8 @@ struct Pair {
 op::SendMany many(const Pair& p, u64 object) {
     return {.to = p.id(p.other), .count = 2, .objects = {object, object}, .bytes = {64, 64}};
 }
+
+op::Publish publish(const Pair& p) { return {.use = p.ones, .object = p.memory + 64, .bytes = 64}; }
 
 /// What both do with each other, from the first send of an object to when it is free again; groups, too.
 std::vector<Step> life(const Pair& p) {
@@ -92,6 +101,14 @@ std::vector<Step> life(const Pair& p) {
         {"drop the group", one, op::Drop{.object = group}},
         {"last drop of the group", other, op::Drop{.object = group}},
         {"take the group and its extent", one, op::TakeReturned{}},
+        {"subscribe", other, op::Subscribe{.use = p.others, .behind = Behind::block}},
+        {"publish", one, publish(p)},
+        {"take a publication", other, op::TakePublication{p.others}},
+        {"publish in its place", one, publish(p)},
+        {"take that", other, op::TakePublication{p.others}},
+        {"leave the topic", other, op::Subscribe{.use = p.others}},
+        {"drop one publication", other, op::Drop{.object = a + 64}},
+        {"drop the other one", other, op::Drop{.object = a + 64}},
     };
 }
 
@@ -137,8 +154,8 @@ void expect_apart(const Lines& writer, const Lines& toucher) {
 /// Hashes may send both pairs' objects to one stripe of the address table; then they take turns there.
 bool share_stripes(const Pair& a, const Pair& b) {
     std::set<u32> stripes;
-    for (u64 at : {0, 4096, 4160, 8192}) stripes.insert(stripe_of(a.memory + at));
-    for (u64 at : {0, 4096, 4160, 8192})
+    for (u64 at : {0, 64, 4096, 4160, 8192}) stripes.insert(stripe_of(a.memory + at));
+    for (u64 at : {0, 64, 4096, 4160, 8192})
         if (stripes.count(stripe_of(b.memory + at)) != 0) return true;
     return false;
 }
@@ -177,7 +194,8 @@ TEST(Conflicts, DeathAndAttachTouchNothingOfAnotherPair) {
     with_pairs([](Pair& a, Pair& b) {
         const std::vector<Step> steps = life(a);
         Lines of_a, of_b;
-        for (const usize left_at : {2, 6, 12, 17, 21, 28, 32}) {  // with messages, objects, groups
+        for (const usize left_at :
+             {2, 6, 12, 17, 21, 28, 32, 39, 42}) {  // with messages, objects, groups
             for (usize i = 0; i < left_at; ++i) steps[i].perform(steps[i].caller);
             stores.run([&] { steps[left_at].perform(steps[left_at].caller); }, 12);
             of_a.see(

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "dsm-core/sharing/away.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 
@@ -33,6 +34,8 @@ std::string what_is_left(u32 slot) {
     for (u32 i = 0; i <= context().max_clients; ++i)
         if (share_client(i).lock.is_held() || held(share_client(i).inbox.lock))
             return "a client's lock";
+    for (u32 i = 0; i < MOST_TOPICS; ++i)
+        if (held(inbox_at(first_topic() + i).lock)) return "a topic's lock";
     for (u32 i = 0; i < STRIPES; ++i)
         if (held(stripe_at(i).lock)) return "a stripe's lock";
     for (u32 i = 0; i <= s.exports_used; ++i)

@@ -25,7 +25,8 @@ struct Step {
         : name(step),
           caller(by),
           perform([o](Caller c) { return aep::perform(c, o).status; }),
-          leaves(std::is_same_v<O, op::Leave> || std::is_same_v<O, op::CloseInbox>),
+          leaves(std::is_same_v<O, op::Leave> || std::is_same_v<O, op::CloseInbox> ||
+                 std::is_same_v<O, op::CloseTopic>),
           number(number_of<O>()) {}
 
     /// It is many changes, each of them one: to be done again until it is done.

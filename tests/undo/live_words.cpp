@@ -2,6 +2,7 @@
 // Who calls it: see live_words.hpp.
 // Crash rule: see live_words.hpp.
 #include "tests/undo/live_words.hpp"
+#include "dsm-core/sharing/topics.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -60,13 +61,33 @@ void add_inbox(Words& w, u32 inbox) {
     }
 }
 
+void add_topic(Words& w, u32 number) {
+    const Topic& t = topic_at(number);
+    add_inbox(w, number);
+    add(w, t.first_user);
+    if (t.first_user == 0) return;
+    add(w, t.most_messages), add(w, t.head), add(w, t.head_kib);
+    add(w, t.room_until), add(w, t.room_until_kib);
+    for (const auto& word : t.name_words) add(w, word);
+}
+
+void add_topic_user(Words& w, u32 index) {
+    const TopicUser& u = topic_user_at(index);
+    add(w, u.client), add(w, u.generation);
+    if (u.client != 0 || u.generation != 0) add(w, u.next_of_client);
+    if (u.client == 0) return;
+    add(w, u.topic), add(w, u.next_of_topic), add(w, u.behind);
+    if (u.behind == Behind::none) return;
+    add(w, u.most_messages), add(w, u.most_kib), add(w, u.next), add(w, u.next_kib);
+}
+
 void add_client(Words& w, u32 index) {
     const ShareClient& c = share_client(index);
     add(w, c.first_reference), add(w, c.first_export);
     add(w, c.objects_held), add(w, c.exports), add(w, c.foreign), add(w, c.groups),
         add(w, c.extents);
     for (const auto& word : c.name_words) add(w, word);
-    add(w, c.taken_back), add(w, c.sends_as);
+    add(w, c.taken_back), add(w, c.sends_as), add(w, c.first_topic_user);
     const Attendance& attendance = attendance_of(index);
     add(w, attendance.stays), add(w, attendance.names), add(w, attendance.died);
     add_inbox(w, index);
@@ -77,6 +98,7 @@ void add_client(Words& w, u32 index) {
 void add_header(Words& w) {
     const ShareHeader& s = sharing();
     add(w, s.exports_present), add(w, s.holders_present);
+    add(w, s.topic_users_used), add(w, s.free_topic_users);
     for (const Lingering* list : {&s.deferred, &s.visiting})
         add(w, list->first), add(w, list->last), add(w, list->count), add(w, list->bytes);
 }
@@ -129,6 +151,8 @@ Words live_words(bool pool) {
     for (u32 i = 0; i <= context().max_clients; ++i) add_client(w, i);
     for (u32 i = 0; i < further_inboxes(context().max_clients); ++i)
         add_inbox(w, FIRST_FURTHER + i);
+    for (u32 i = 0; i < MOST_TOPICS; ++i) add_topic(w, first_topic() + i);
+    for (u32 i = 1; i <= most_topic_users(context().max_clients); ++i) add_topic_user(w, i);
     for (u32 i = 1; i <= s.exports_used; ++i) {
         const Export& e = export_at(i);
         if (e.state == static_cast<u32>(ExportState::free)) continue;

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "dsm-core/context/node_ops.hpp"
+#include "dsm-core/sharing/topics.hpp"
 #include "dsm-core/sharing/undo.hpp"
 #include "tests/node/sharing_tables.hpp"
 #include "tests/undo/deaths.hpp"
@@ -191,6 +192,69 @@ void many_at_once(Exhaustion& all, u64 a) {
     while (perform(ONE, op::TakeReturned{}).status == Status::ok) continue;
 }
 
+/// A topic of two places: opened by three, published in until one who blocks is behind and until the oldest goes, taken, left and closed.
+void topics_are_used(Exhaustion& all, u64 a) {
+    const auto ok = [&](const Step& step) { EXPECT_EQ(all.run(step), Status::ok) << step.name; };
+    const u64 block = a + 300 * KiB;
+    const u32 number = first_topic() + 1;
+    op::OpenTopic open{.topic = number, .most_messages = 2};
+    std::memcpy(open.name.text, "prices", 7);
+    // What is opened when all is as it was before gets the same record.
+    const auto next_use = [] {
+        const u32 free = sharing().free_topic_users;
+        const u32 index = free != 0 ? free : sharing().topic_users_used + 1;
+        return TopicUse::make(index, topic_user_at(index).generation + 1);
+    };
+    const auto opened = [&](const char* name, Caller who) {
+        const TopicUse use = next_use();
+        ok({name, who, open});
+        return use;
+    };
+    const TopicUse one = opened("open a topic", ONE), two = opened("open it, too", TWO);
+    const TopicUse again = opened("open it again", TWO), three = opened("open it third", THREE);
+    const auto publish = [=](u64 object, bool drop) {
+        return op::Publish{.use = one, .object = object, .bytes = 64, .drop = drop};
+    };
+    ok({"publish for history", ONE, publish(block, false)});
+    ok({"subscribe with history", TWO,
+        op::Subscribe{.use = two, .behind = Behind::block, .history = 5}});
+    ok({"subscribe to what comes", THREE,
+        op::Subscribe{.use = three, .behind = Behind::drop_oldest, .most_messages = 1}});
+    ok({"publish away", ONE, publish(block + 64, true)});
+    EXPECT_EQ(all.run({"publish for who is behind", ONE, publish(block, false)}), Status::full);
+    ok({"take one of history", TWO, op::TakePublication{two}});
+    ok({"take what is new", TWO, op::TakePublication{two}});
+    EXPECT_EQ(all.run({"take of nothing", TWO, op::TakePublication{two}}), Status::miss);
+    // The oldest goes, and then it is published: two changes.
+    const u64 head = topic_at(number).head;
+    Step in_its_place = Step{"publish in its place", ONE, publish(block, false)}.in_parts();
+    in_its_place.perform = [=](Caller caller) {
+        return topic_at(number).head != head ? Status::miss
+                                             : perform(caller, publish(block, false)).status;
+    };
+    ok(in_its_place);
+    EXPECT_EQ(topic_at(number).head, head + 1);
+    ok({"take with one missed", THREE, op::TakePublication{three}});
+    ok({"leave a topic", TWO, op::Subscribe{.use = two}});
+    ok({"drop what is in a topic", TWO, op::Drop{.object = block}});
+    EXPECT_EQ(all.run({"close one of two", TWO, op::CloseTopic{two}}), Status::miss);
+    EXPECT_EQ(all.run({"close the other", TWO, op::CloseTopic{again}}), Status::miss);
+    EXPECT_EQ(all.run({"close by a subscriber", THREE, op::CloseTopic{three}}), Status::miss);
+    EXPECT_EQ(all.run({"close the last", ONE, op::CloseTopic{one}}), Status::miss);
+    EXPECT_EQ(topic_at(number).first_user, 0u);
+    for (const Caller who : {TWO, THREE})
+        for (const u64 object : {block, block + 64}) perform(who, op::Drop{.object = object});
+    perform(ONE, op::Drop{.object = block});
+    while (perform(ONE, op::TakeReturned{}).status == Status::ok) continue;
+    // For who dies with one open, alone, and with others.
+    open.topic = number;
+    const TopicUse left = next_use();
+    EXPECT_EQ(perform(ONE, open).status, Status::ok);
+    EXPECT_EQ(perform(ONE, op::Publish{.use = left, .object = block, .bytes = 64}).status,
+              Status::ok);
+    EXPECT_EQ(perform(TWO, open).status, Status::ok);
+}
+
 /// Every operation, on every way through it.
 void all_operations(Exhaustion& all) {
     const u64 a = memory_for(1, 5), b = memory_for(2, 5), c = memory_for(3, 2);
@@ -265,6 +329,7 @@ void all_operations(Exhaustion& all) {
                        op::Send{.object = a + 128, .to = id(2), .bytes = 64, .drop = true}}),
               Status::full);
     further_inboxes_are_used(all, a, b);
+    topics_are_used(all, a);
     // Groups: the second block of client 1's, a root, another one; the writer changes.
     const u64 group = a + 4096;
     ok({"make a group", ONE, op::MakeGroup{.block = group, .bytes = 4096}});

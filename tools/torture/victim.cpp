@@ -166,6 +166,25 @@ void share(const Block& block, Random& random) {
     }
 }
 
+/// A topic that others have, too, or a new one: some are published in it, and some taken. Few close it, as those who die do.
+void use_a_topic(const Block& block, Random& random) {
+    const char name[] = {'t', static_cast<char>('0' + random.below(4)), '\0'};
+    const dsm_topic topic = dsm_topic_open(name, random.below(6), 100'000);
+    if (topic == 0) return;
+    const dsm_subscription how{.behind = static_cast<std::uint32_t>(random.below(3)),
+                               .history = static_cast<std::uint32_t>(random.below(4)),
+                               .messages = 0,
+                               .reserved = 0,
+                               .bytes = 0};
+    if (dsm_topic_subscribe(topic, &how) != 0) die("a topic cannot be subscribed to");
+    for (std::uint64_t i = random.below(4); i != 0; --i)
+        dsm_topic_publish(topic, block.data, nullptr, 0, 0);
+    for (std::uint64_t i = random.below(4); i != 0; --i)
+        if (void* object = dsm_topic_take(topic, 0, nullptr, 0, nullptr)) dsm_free(object);
+    if (random.below(4) == 0 && dsm_topic_leave(topic) != 0) die("a topic cannot be left");
+    if (dsm_topic_close(topic) != 0) die("a topic cannot be closed");
+}
+
 /// A mailbox for one message, which comes or does not; or a call that nobody answers in time.
 void use_a_mailbox(const Block& block, Random& random) {
     if (random.below(2) == 0) {
@@ -302,6 +321,7 @@ void one_step(Block& block, Random& random) {
             if (random.below(20) == 0) use_a_mailbox(block, random);
             if (random.below(100) == 0) follow_peers(random);
             if (random.below(20) == 0) share_many(random);
+            if (random.below(20) == 0) use_a_topic(block, random);
             if (random.below(20) == 0)
                 aep::torture::send_shipment(random.next(), {some_peer(random), some_peer(random)});
             share(block, random);

@@ -186,6 +186,11 @@ Slot* open_slot() {
     return nullptr;
 }
 
+void close_slot(Slot& slot) {
+    sys::mprotect(slot_address(number_of(slot)), MOST_GUARDED, PROT_NONE);
+    give_slot_back(slot, slot.block == 0 ? SlotState::unused : SlotState::freed);
+}
+
 /// The next block's slot, open already: who has just closed one has the system's code for that in the caches, which takes most of
 /// the time where a block in thousands is guarded. A process forks with it.
 std::atomic<Slot*> ready{nullptr};
@@ -200,10 +205,8 @@ void make_one_ready() {
     if (ready.load(std::memory_order_relaxed) != nullptr) return;
     Slot* const slot = open_slot();
     Slot* none = nullptr;
-    if (slot == nullptr || ready.compare_exchange_strong(none, slot, std::memory_order_release))
-        return;
-    sys::mprotect(slot_address(number_of(*slot)), MOST_GUARDED, PROT_NONE);
-    give_slot_back(*slot, slot->block == 0 ? SlotState::unused : SlotState::freed);
+    if (slot != nullptr && !ready.compare_exchange_strong(none, slot, std::memory_order_release))
+        close_slot(*slot);
 }
 
 /// What is filled before a block and behind it: [before.from, before.to) and [behind.from, behind.to).
@@ -283,8 +286,7 @@ bool guard_free(void* p) {
     const Filled filled = filled_around(*slot);
     const bool whole_before = filled.before.is_whole();
     const bool is_whole = whole_before && filled.behind.is_whole();
-    sys::mprotect(slot_address(number_of(*slot)), MOST_GUARDED, PROT_NONE);
-    give_slot_back(*slot, SlotState::freed);
+    close_slot(*slot);
     make_one_ready();
     if (!is_whole) {
         const uptr at = whole_before ? slot->block + slot->size : slot->block - 1;

@@ -169,7 +169,7 @@ void share(const Block& block, Random& random) {
 /// A topic that others have, too, or a new one: some are published in it, and some taken. Few close it, as those who die do.
 void use_a_topic(const Block& block, Random& random) {
     const char name[] = {'t', static_cast<char>('0' + random.below(4)), '\0'};
-    const dsm_topic topic = dsm_topic_open(name, random.below(6), 100'000);
+    const dsm_topic topic = dsm_topic_open(name, static_cast<unsigned>(random.below(6)), 100'000);
     if (topic == 0) return;
     const dsm_subscription how{.behind = static_cast<std::uint32_t>(random.below(3)),
                                .history = static_cast<std::uint32_t>(random.below(4)),

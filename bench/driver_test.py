@@ -6,6 +6,7 @@ Nothing here asserts a time.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import dsm  # noqa: E402
-from driver import allocators, dsm_rows, headline, markdown, stats, targets, workloads  # noqa: E402
+from driver import allocators, dsm_rows, headline, markdown, paper_figures, paper_page, paper_rows, stats, targets, workloads  # noqa: E402
 from driver.measure import Launcher, Sample  # noqa: E402
 from driver.pool import PoolPlace  # noqa: E402
 
@@ -256,6 +257,45 @@ class BesideFlat(unittest.TestCase):
                                  check=True)
             costs = dsm.parse(run.stdout)
             self.assertEqual({name: (costs[name + "_flushes"], costs[name + "_fences"]) for name in wanted}, wanted)
+
+
+class OfThePaper(unittest.TestCase):
+    """Every row belongs to a figure, is met or missed by the paper's ratio, and stands on the page."""
+
+    def document(self, rows):
+        return {"machine": {"cpu": "any"}, "quick": True, "rounds": 1, "revision": "none", "missing": "", "survivors": None, "rows": rows}
+
+    def test_each_row_is_in_a_figure(self):
+        known = {figure.name for figure in paper_figures.FIGURES}
+        of_operations = {row.name for row in dsm_rows.rows(True)}
+        asked = [row for row in of_operations if re.search(paper_figures.operations_regex(), row)]
+        found = {paper_figures.of_operation({"name": name, "unit": "ns", "failed": "no"})["figure"] for name in asked}
+        for quick in (False, True):
+            found |= {row.figure for row in paper_rows.rows(quick)}
+        self.assertEqual(found | {"Table 3", "Figure 9(b)"}, known)  # those two are made of memory
+
+    def test_ours_is_judged_by_the_papers_ratio(self):
+        def judged(times, ratio):
+            row = paper_rows.Row("Figure 12(a)", "a chain", "chain", (), "round_us", ratio)
+            return paper_figures.of_application(row, {"aep": 1, "flat": times}, {"flat": times}).get("met")
+
+        self.assertEqual([judged(1.3, 1.2), judged(1.2, 1.2), judged(1.1, 1.2), judged(9, None)], [True, True, False, None])
+        share = paper_figures.share_of_fault_tolerance(paper_rows.Row("Figure 2(b)", "", "kv", (), "", None), {"aep": 80, "flat": 40, "local": 100})
+        self.assertEqual({side: round(of) for side, of in share["sides"].items()}, {"aep": 20, "flat": 60})
+
+    def test_the_page_tells_of_each(self):
+        good = {"figure": "Table 4", "what": "free", "unit": "ns", "paper": 13.7, "more": False, "sides": {"aep": 2, "flat": 20, "flat, durable": 90},
+                "times": {"flat": 10.0}, "met": False}
+        bad = {"figure": "Figure 13", "what": "a death", "unit": "ms", "paper": 1.0, "more": False, "failed": "status 3: it did"}
+        with tempfile.TemporaryDirectory() as folder:
+            paper_page.write(self.document([good, bad]), f"{folder}/page.md")
+            with open(f"{folder}/page.md", encoding="utf-8") as file:
+                page = file.read()
+            self.assertEqual(os.listdir(f"{folder}/page"), ["table4.svg"])
+        self.assertIn("| free | 2 ns | 20 ns | 90 ns | 10.00 | 13.70: **missed** |", page)
+        self.assertIn("failed: status 3: it did", page)
+        self.assertIn("Of 1 ratios that the paper states 0 are met.", page)
+        self.assertIn("![Table 4](page/table4.svg)", page)
 
 
 class Runs(unittest.TestCase):

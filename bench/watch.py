@@ -26,6 +26,8 @@ from driver import allocators, markdown, measure, pool, progress, stats, workloa
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAMS = "^program/(perl|sqlite|python|python_malloc|redis)$"
+ALL = "all of them"  # their geometric mean
+WAYS = {"profile": "profile, 512 KiB", "guard": "guard, 1 in 5,000"}
 MARK = "watch"
 
 
@@ -34,6 +36,7 @@ def parse_arguments():
     parser.add_argument("--build", default=os.path.join(ROOT, "build", "release"), metavar="DIR", help="(default: build/release)")
     parser.add_argument("--pairs", type=int, default=40, help="of each program and each way of watching (default 40, at least 6)")
     parser.add_argument("--only", default=PROGRAMS, metavar="REGEX", help=f"of ./aep bench's programs (default {PROGRAMS})")
+    parser.add_argument("--way", action="append", choices=list(WAYS), help="only that one (default both)")
     parser.add_argument("--rounds", type=int, default=8, help="of a program's work, but of sqlite's (default 8: about a second)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a further variable of all runs")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
@@ -45,9 +48,14 @@ def parse_arguments():
     return chosen
 
 
-def ways(settings, folder):
+def ways(folder):
     """Ways of watching: name -> environment."""
-    return {"profile": {**settings, "AEP_PROFILE": f"{folder}/profile"}, "guard": {**settings, "AEP_GUARD": "5000"}}
+    return {"profile": {"AEP_PROFILE": f"{folder}/profile"}, "guard": {"AEP_GUARD": "5000"}}
+
+
+def unheard(settings):
+    """The same variables under names that nobody reads: a process's first stack is as long as with them."""
+    return {re.sub("^AEP_", "OFF_", name): value for name, value in settings.items()}
 
 
 def clear(folder):
@@ -89,23 +97,35 @@ def measure_all(arguments):
             if case.missing:
                 raise SystemExit(f"bench: {case.name}: {case.missing}")
         workloads.prepare(cases, scratch, launcher, allocators.Allocator("plain"))
-        shown = progress.Progress(len(cases) * 2 * 2 * arguments.pairs)
+        shown = progress.Progress(len(cases) * len(arguments.way or ways(scratch)) * 2 * arguments.pairs)
         order = {"pairs": arguments.pairs, "random": random.Random(arguments.seed)}
         for case in cases:
-            for name, watched in ways(settings, scratch).items():
-                ratios = run_pairs(case, name, {"with": ours(watched), "without": ours(settings)}, launcher, order, shown.step)
+            for name, watched in ways(scratch).items():
+                if arguments.way and name not in arguments.way:
+                    continue
+                ratios = run_pairs(case, name, {"with": ours({**settings, **watched}), "without": ours({**settings, **unheard(watched)})}, launcher, order, shown.step)
                 clear(scratch)
                 low, middle, high = stats.median_interval(ratios)
                 rows.append({"program": case.name, "way": name, "low": low, "median": middle, "high": high, "ratios": ratios})
         shown.end()
-    return rows
+    return [*rows, *over_all(rows)]
+
+
+def over_all(rows):
+    """A way's rows of all programs in one: the n-th pairs of all of them make one ratio, their geometric mean."""
+    for way in dict.fromkeys(row["way"] for row in rows):
+        of_pairs = zip(*(row["ratios"] for row in rows if row["way"] == way))
+        ratios = [stats.geometric_mean(pairs) for pairs in of_pairs]
+        low, middle, high = stats.median_interval(ratios)
+        yield {"program": ALL, "way": way, "low": low, "median": middle, "high": high, "ratios": ratios}
 
 
 def table(rows):
     names = list(dict.fromkeys(row["program"] for row in rows))
     found = {(row["program"], row["way"]): "{median:.3f} ({low:.3f} to {high:.3f})".format(**row) for row in rows}
-    lines = ["| program | profile, 512 KiB | guard, 1 in 5,000 |", "|---|---|---|"]
-    lines += [f"| {name.removeprefix('program/')} | {found[name, 'profile']} | {found[name, 'guard']} |" for name in names]
+    measured = dict.fromkeys(row["way"] for row in rows)
+    lines = ["| program | " + " | ".join(WAYS[way] for way in measured) + " |", "|---" * (1 + len(measured)) + "|"]
+    lines += [f"| {name.removeprefix('program/')} | " + " | ".join(found[name, way] for way in measured) + " |" for name in names]
     return "\n".join(lines) + "\n"
 
 

@@ -27,10 +27,12 @@ void consume(unsigned batches) {
     std::fflush(stdout);
     std::uint64_t sum = 0;
     std::vector<dsm::Ref<Batch>> some;
-    for (std::size_t seen = 0; seen < batches; some.clear()) {
+    for (std::size_t seen = 0; seen < batches;) {
         seen += dsm::receive_many(some, batches - seen);  // waits for one, takes what is there
         for (const auto& batch : some)
             for (const std::uint64_t number : batch->numbers) sum += number;
+        dsm::reset_many(std::span(some));  // their memory goes back to the producer
+        some.clear();
     }
     std::printf("%llu\n", static_cast<unsigned long long>(sum));
 }

@@ -3,11 +3,13 @@
 // Crash rule: that of the sharing operations; nothing is kept here.
 #include "shim/sharing/many.hpp"
 
+#include <errno.h>
 #include <limits.h>
 
 #include "preload/export.hpp"
 #include "preload/fill_info.hpp"
 #include "preload/messages.hpp"
+#include "shim/driver/allocator.hpp"
 
 using namespace aep;
 
@@ -28,6 +30,19 @@ long send_first(dsm_id to, void* const* objects, size_t count, int timeout_ms, c
         break;
     }
     return share_send_many({to}, parcels, sound, timeout_ms, how);
+}
+
+/// Drops in one operation what comes first and may be shared, as much as goes into it. How many; those that were the last are freed.
+u32 drop_first(void* const* objects, usize count) {
+    u32 shared = 0;
+    while (shared < count && shared < MOST_DROPPED && may_be_shared(objects[shared])) ++shared;
+    if (shared == 0) return 0;
+    u32 last = 0;
+    const u32 dropped = share_drop_many(objects, shared, last);
+    for (u32 i = 0; i < dropped; ++i)
+        if ((last >> i & 1) != 0) deallocate_unshared(objects[i]);
+    share_collect_at_times(0);
+    return dropped;
 }
 
 /// Tells of the `at`th message of the caller's array, whose elements have `size` bytes.
@@ -78,4 +93,19 @@ AEP_EXPORT int dsm_recv_many(dsm_id from, int timeout_ms, void** objects,
         if (some < static_cast<long>(wanted)) break;
     }
     return static_cast<int>(taken);
+}
+
+AEP_EXPORT int dsm_free_many(void* const* objects, size_t count) noexcept {
+    if (objects == nullptr || count == 0) return errno_result(-EINVAL);
+    const usize most = count < INT_MAX ? count : INT_MAX;
+    usize freed = 0;
+    while (freed < most) {
+        const u32 some = drop_first(objects + freed, most - freed);
+        freed += some;
+        if (some == MOST_DROPPED || freed == most) continue;
+        // Not shared, or not as simple: alone.
+        if (dsm_free(objects[freed]) != 0) return freed != 0 ? static_cast<int>(freed) : -1;
+        ++freed;
+    }
+    return static_cast<int>(freed);
 }

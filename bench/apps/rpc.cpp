@@ -1,4 +1,4 @@
-// Purpose: the application rpc (apps/rpc) over the flat baseline, and over ZeroMQ.
+// Purpose: the application rpc (apps/rpc) over the flat baseline, and over ZeroMQ and message queues of Boost.
 // Who calls it: bench/paper.py, tests/apps.
 // Crash rule: a measuring program.
 #include "apps/rpc/rpc.hpp"
@@ -6,5 +6,5 @@
 
 int main(int count, char** words) {
     using namespace aep::apps;
-    return over_peers([&]<class... Ts>() { return rpc::main_over<Ts...>(count, words); });
+    return with_all_of(Peers(), [&]<class... Ts>() { return rpc::main_over<Ts...>(count, words); });
 }

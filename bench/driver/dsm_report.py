@@ -58,7 +58,11 @@ def emulation(document):
 
 
 def _survivors(document):
-    alive = document["survivors"]
+    return survivor_lines(document["survivors"])
+
+
+def survivor_lines(alive):
+    """What others' deaths do to who goes on; `alive` as dsm.survivors() tells it, or nothing."""
     if not alive:
         return []
     if "failed" in alive:

@@ -116,6 +116,20 @@ struct Drop {
     };
 };
 
+/// One reference of the caller's less to each of several objects, in this order and each by itself, as Drop: of those that do not go
+/// the first and what comes after it have not been touched.
+struct DropMany {
+    static constexpr const char* NAME = "drop_many";
+    static constexpr u32 MOST = 16;
+    u32 count = 0;
+    uptr objects[MOST] = {};
+    struct Reply {
+        Status status = Status::ok;  // of the first that did not go; busy: a Drop alone can do it
+        u32 dropped = 0;
+        u32 yours_to_free = 0;  // a bit for each that went: its memory is the caller's
+    };
+};
+
 /// What is known of an object.
 struct Query {
     static constexpr const char* NAME = "query";
@@ -309,10 +323,10 @@ struct CountUnknown {
 };
 
 using ShareOperations =
-    OperationList<0x200, Open, Send, SendMany, Receive, ReceiveMany, Reference, Drop, Query,
-                  TakeReturned, AddRecords, Watch, Settle, Tidy, Leave, FinishAway, MakeGroup,
-                  FindGroup, ExtendGroup, SetRoot, SetWriter, TakeGroup, CountUnknown, OpenInbox,
-                  CloseInbox, LimitInbox, LookAtPeer, OpenTopic, Subscribe, Publish,
+    OperationList<0x200, Open, Send, SendMany, Receive, ReceiveMany, Reference, Drop, DropMany,
+                  Query, TakeReturned, AddRecords, Watch, Settle, Tidy, Leave, FinishAway,
+                  MakeGroup, FindGroup, ExtendGroup, SetRoot, SetWriter, TakeGroup, CountUnknown,
+                  OpenInbox, CloseInbox, LimitInbox, LookAtPeer, OpenTopic, Subscribe, Publish,
                   TakePublication, CloseTopic>;
 
 }  // namespace aep::op

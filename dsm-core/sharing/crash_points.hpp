@@ -8,14 +8,14 @@
 namespace aep {
 
 inline constexpr const char* SHARE_CRASH_POINTS[] = {
-    "share: export made",       "share: message laid down",  "share: message taken",
-    "share: holder made",       "share: reference dropped",  "share: export removed",
-    "share: group made",        "share: extent added",       "share: root set",
-    "share: writer set",        "share: extent released",    "share: branch made",
-    "share: supply taken",      "share: inbox opened",       "share: inbox closed",
-    "share: reference moved",   "share: returned one taken", "share: one of many sent",
-    "share: topic opened",      "share: subscribed",         "share: published",
-    "share: publication taken", "share: topic closed",
+    "share: export made",         "share: message laid down",  "share: message taken",
+    "share: holder made",         "share: reference dropped",  "share: export removed",
+    "share: group made",          "share: extent added",       "share: root set",
+    "share: writer set",          "share: extent released",    "share: branch made",
+    "share: supply taken",        "share: inbox opened",       "share: inbox closed",
+    "share: reference moved",     "share: returned one taken", "share: one of many sent",
+    "share: one of many dropped", "share: topic opened",       "share: subscribed",
+    "share: published",           "share: publication taken",  "share: topic closed",
 };
 
 /// Those of what crosses nodes: hit where a context is one of several on a pool.

@@ -7,6 +7,7 @@
 #include "dsm-core/sharing/crash_points.hpp"
 #include "dsm-core/sharing/directory.hpp"
 #include "dsm-core/sharing/disposal.hpp"
+#include "dsm-core/sharing/dropping.hpp"
 #include "dsm-core/sharing/giving.hpp"
 #include "dsm-core/sharing/group_ops.hpp"
 #include "dsm-core/sharing/inbox_ops.hpp"
@@ -162,94 +163,6 @@ op::ReceiveMany::Reply receive_many_here(Caller caller, const op::ReceiveMany& o
     return reply;
 }
 
-/// The client's references to an object by its address, or by its group's root. NO_RECORD: `status` says why.
-u32 holder_of(Turn& turn, u32 client, u64 address, Status& status) {
-    u32 holder = find_holder_at(client, address);
-    if (holder != NO_RECORD) return holder;
-    status = Status::poisoned;
-    if (!turn.stripe(address)) return NO_RECORD;
-    const u32 found = find_export(address);
-    status = found == NO_RECORD ? Status::miss : Status::not_held;
-    if (found != NO_RECORD) holder = find_holder(client, found);
-    turn.let_go_of_last();  // what the client holds stays as it is
-    return holder;
-}
-
-/// The last reference that the client has.
-op::Drop::Reply drop_last(Turn& turn, u32 client, u32 holder) {
-    const u32 object = holder_at(holder).object;
-    const u64 forgotten = is_group(object) ? u64{export_at(object).address} : 0;
-    const u32 weight = weight_of(holder_at(holder));
-    free_holder(client, holder);
-    if (!take_references(object, weight)) return {.left_group = forgotten};
-    if (is_freed_by(client, object)) {
-        free_export(object);
-        return {.memory = Memory::yours_to_free};
-    }
-    if (!dispose(turn, client, object)) return {.status = Status::poisoned};
-    return {.left_group = forgotten};
-}
-
-/// A reference of the client's goes, to whatever it is.
-op::Drop::Reply drop_whole(Turn& turn, u32 client, const op::Drop& o) {
-    LockList locks;
-    locks.add_client(client);
-    u32 holder = NO_RECORD;
-    Status status = Status::ok;
-    const Locked locked = lock_to_release(turn, client, locks, true, [&](u32& index, u32& weight) {
-        holder = holder_of(turn, client, o.object, status);
-        if (holder == NO_RECORD || holder_at(holder).count > 1) return false;
-        index = holder_at(holder).object;
-        weight = weight_of(holder_at(holder));
-        return true;
-    });
-    if (locked == Locked::yes) return drop_last(turn, client, holder);
-    if (locked == Locked::given_up) return {.status = Status::poisoned};
-    if (holder == NO_RECORD) return {.status = status};
-    return {.status = drop_one_of_several(turn, holder) ? Status::ok : Status::poisoned};
-}
-
-/// The locks under which the client's last references to an object go that is no group's, that no other node knows, and whose
-/// owner lives: what is dropped all the time. Locked::nothing: it is not that simple, or somebody dropped his at the same moment.
-Locked lock_simple(Turn& turn, u32 client, u32 holder) {
-    const u32 index = holder_at(holder).object;
-    const u32 own = weight_of(holder_at(holder));
-    const Export& e = export_at(index);
-    if (e.group.load() != NO_RECORD) return Locked::nothing;
-    const u32 owner = e.owner.load();
-    const bool last = e.references.load() == own;
-    if (last) {
-        if (keeper_of(owner) == 0) return Locked::nothing;
-        if (!(owner == client ? turn.stripe(e.address) : turn.inbox(owner)))
-            return Locked::given_up;
-    }
-    if (!turn.object(index)) return Locked::given_up;
-    if (!last) return e.references != own ? Locked::yes : Locked::nothing;
-    const bool same =
-        e.references == own && e.owner == owner && e.node_ref == NodeRef::none && e.pins == 0;
-    return same ? Locked::yes : Locked::nothing;
-}
-
-op::Drop::Reply drop_here(Caller caller, const op::Drop& o) {
-    const u32 client = caller.client;
-    Turn turn(caller);
-    if (!turn.client(client)) return {.status = Status::poisoned};
-    Status status = Status::ok;
-    const u32 holder = holder_of(turn, client, o.object, status);
-    if (holder == NO_RECORD) return {.status = status};
-    if (holder_at(holder).count > 1)
-        return {.status = drop_one_of_several(turn, holder) ? Status::ok : Status::poisoned};
-    switch (lock_simple(turn, client, holder)) {
-        case Locked::yes:
-            return drop_last(turn, client, holder);
-        case Locked::given_up:
-            return {.status = Status::poisoned};
-        case Locked::nothing:
-            turn.let_go();
-    }
-    return drop_whole(turn, client, o);
-}
-
 }  // namespace
 
 op::Open::Reply perform(Caller caller, const op::Open& o) {
@@ -284,6 +197,11 @@ op::ReceiveMany::Reply perform(Caller caller, const op::ReceiveMany& o) {
     return receive_many_here(caller, o);
 }
 
+op::DropMany::Reply perform(Caller caller, const op::DropMany& o) {
+    return is_client(caller) ? drop_references(caller, o)
+                             : op::DropMany::Reply{.status = Status::gone};
+}
+
 op::Reference::Reply perform(Caller caller, const op::Reference& o) {
     if (!is_client(caller)) return {.status = Status::gone};
     const u32 client = caller.client;
@@ -301,7 +219,7 @@ op::Reference::Reply perform(Caller caller, const op::Reference& o) {
 op::Drop::Reply perform(Caller caller, const op::Drop& o) {
     if (!is_client(caller)) return {.status = Status::gone};
     const u32 waited = sharing().deferred.count.load(std::memory_order_relaxed);
-    const op::Drop::Reply reply = drop_here(caller, o);
+    const op::Drop::Reply reply = drop_reference(caller, o);
     if (shares_between_nodes()) after_drop(caller, waited);
     return reply;
 }

@@ -21,6 +21,7 @@ op::Receive::Reply perform(Caller caller, const op::Receive& o);
 op::ReceiveMany::Reply perform(Caller caller, const op::ReceiveMany& o);
 op::Reference::Reply perform(Caller caller, const op::Reference& o);
 op::Drop::Reply perform(Caller caller, const op::Drop& o);
+op::DropMany::Reply perform(Caller caller, const op::DropMany& o);
 op::Query::Reply perform(Caller caller, const op::Query& o);
 op::TakeReturned::Reply perform(Caller caller, const op::TakeReturned& o);
 op::AddRecords::Reply perform(Caller caller, const op::AddRecords& o);

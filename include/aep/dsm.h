@@ -169,6 +169,10 @@ int dsm_send_many(dsm_id to, void* const* objects, size_t count, const struct ds
 int dsm_recv_many(dsm_id from, int timeout_ms, void** objects, struct dsm_message* messages,
                   size_t size, size_t count) DSM_NOEXCEPT;
 
+/* dsm_free of each, in this order, with the cost of one lock for as many as go into an operation (null is passed over). How many are freed: the
+ * first that is not the caller's ends it; -1, EINVAL: that is the first of all, there is no array, or the count is 0. */
+int dsm_free_many(void* const* objects, size_t count) DSM_NOEXCEPT;
+
 /* What others made is read-only to this process from here on (0: it can be written again): a stray store into what it has received ends it by
  * SIGSEGV, instead of changing what others read. Its own objects, also those that come back, can be written, and so can a group whose
  * writer it becomes (dsm_group_take_over), from its next call on it. dsm_group_quiesce has no effect then: a reader notes in the group when

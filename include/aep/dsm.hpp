@@ -250,6 +250,16 @@ std::size_t receive_many(std::vector<Ref<T>>& objects, std::size_t most, Id from
     detail::fail("dsm_recv_many");
 }
 
+/// Drops the references of all (dsm_free_many): they are empty then.
+template <Sharable T>
+void reset_many(std::span<Ref<T>> objects) {
+    std::vector<void*> addresses;
+    addresses.reserve(objects.size());
+    for (Ref<T>& object : objects) addresses.push_back(object.release());
+    // Those of a Ref are the process's: none is refused.
+    if (!addresses.empty()) dsm_free_many(addresses.data(), addresses.size());
+}
+
 /// What dsm_next_event tells of a peer.
 enum class PeerChange : std::uint32_t {
     came = DSM_PEER_CAME,

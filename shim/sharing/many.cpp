@@ -92,4 +92,19 @@ long share_receive_many(const Wanted& wanted, int timeout_ms, Received* received
     return taken;
 }
 
+u32 share_drop_many(void* const* objects, u32 count, u32& last) {
+    last = 0;
+    if (!sharing_open.load(std::memory_order_acquire)) return 0;
+    op::DropMany request;
+    while (request.count < count && request.count < MOST_DROPPED) {
+        if (is_copy_of_the_parents(objects[request.count])) break;
+        request.objects[request.count] = reinterpret_cast<uptr>(objects[request.count]);
+        ++request.count;
+    }
+    if (request.count == 0) return 0;
+    const op::DropMany::Reply reply = share_operation(request);
+    last = reply.yours_to_free;
+    return reply.dropped < request.count ? reply.dropped : request.count;
+}
+
 }  // namespace aep

@@ -22,4 +22,9 @@ long share_send_many(ShareId to, const Parcel* parcels, u32 count, int timeout_m
 /// cannot be made so the reference goes (-ENOMEM: of all).
 long share_receive_many(const Wanted& wanted, int timeout_ms, Received* received, u32 most);
 
+/// One reference of this process less to each, in this order, until one is not held or is nothing that was shared. How many went; which of them
+/// are the caller's to free, `last` says, a bit each. At most MOST_DROPPED are looked at. Callable in any process.
+u32 share_drop_many(void* const* objects, u32 count, u32& last);
+inline constexpr u32 MOST_DROPPED = op::DropMany::MOST;
+
 }  // namespace aep

@@ -42,6 +42,9 @@ static_assert(MOST_GUARDED == OS_PAGE_SIZE);
 constexpr u8 FILLER = 0xae;
 constexpr usize FILLED = 2 * CACHE_LINE;
 
+/// A look takes a system call, a third of what one of the two takes that change a slot's access.
+constexpr u32 BLOCKS_PER_LOOK_AT_SIGNAL = 8;
+
 // relaxed: who has a slot, or an address in one, has it from somebody who has seen the base.
 uptr base() { return detail::guard_base.load(std::memory_order_relaxed); }
 
@@ -173,6 +176,36 @@ void give_slot_back(Slot& slot, SlotState state) {
 
 u32 number_of(const Slot& slot) { return static_cast<u32>(&slot - slots); }
 
+/// A slot to write to, that is the caller's; null: all are in use, or there is no memory.
+Slot* open_slot() {
+    Slot* const slot = take_slot();
+    if (slot == nullptr) return nullptr;
+    const uptr begin = slot_address(number_of(*slot));
+    if (!sys::failed(sys::mprotect(begin, MOST_GUARDED, PROT_READ | PROT_WRITE))) return slot;
+    give_slot_back(*slot, SlotState::unused);
+    return nullptr;
+}
+
+/// The next block's slot, open already: who has just closed one has the system's code for that in the caches, which takes most of
+/// the time where a block in thousands is guarded. A process forks with it.
+std::atomic<Slot*> ready{nullptr};
+
+Slot* next_slot() {
+    // acquire: what its last user wrote into it comes before.
+    Slot* const slot = ready.exchange(nullptr, std::memory_order_acquire);
+    return slot != nullptr ? slot : open_slot();
+}
+
+void make_one_ready() {
+    if (ready.load(std::memory_order_relaxed) != nullptr) return;
+    Slot* const slot = open_slot();
+    Slot* none = nullptr;
+    if (slot == nullptr || ready.compare_exchange_strong(none, slot, std::memory_order_release))
+        return;
+    sys::mprotect(slot_address(number_of(*slot)), MOST_GUARDED, PROT_NONE);
+    give_slot_back(*slot, slot->block == 0 ? SlotState::unused : SlotState::freed);
+}
+
 /// What is filled before a block and behind it: [before.from, before.to) and [behind.from, behind.to).
 struct Filled {
     struct Part {
@@ -205,21 +238,17 @@ uptr place_in(u32 number, usize size, usize alignment, bool at_end) {
 void* guard_allocate(usize size, usize alignment) {
     if (size == 0) size = 1;
     if (size > MOST_GUARDED || alignment > MOST_GUARDED || !begin_guarding()) return nullptr;
-    Slot* const slot = take_slot();
+    Slot* const slot = next_slot();
     if (slot == nullptr) return nullptr;
-    keep_fault_signal(SIGSEGV, explain_fault);
-    const u32 number = number_of(*slot);
-    const uptr begin = slot_address(number);
-    if (sys::failed(sys::mprotect(begin, MOST_GUARDED, PROT_READ | PROT_WRITE))) {
-        give_slot_back(*slot, SlotState::unused);
-        return nullptr;
-    }
+    static std::atomic<u32> count{0};
+    const u32 turn = count.fetch_add(1, std::memory_order_relaxed);
+    // A program that has set a handler since then sees the faults of a few blocks itself.
+    if (turn % BLOCKS_PER_LOOK_AT_SIGNAL == 0) keep_fault_signal(SIGSEGV, explain_fault);
     slot->allocated.thread = thread_number();
     capture_call_stack(slot->allocated);
-    static std::atomic<u32> count{0};
     // Three of four at the end: overruns are the commoner mistake.
-    const bool at_end = count.fetch_add(1, std::memory_order_relaxed) % 4 != 0;
-    slot->block = place_in(number, size, alignment < 16 ? 16 : alignment, at_end);
+    const bool at_end = turn % 4 != 0;
+    slot->block = place_in(number_of(*slot), size, alignment < 16 ? 16 : alignment, at_end);
     slot->size = static_cast<u32>(size);
     const Filled filled = filled_around(*slot);
     filled.before.fill();
@@ -256,6 +285,7 @@ bool guard_free(void* p) {
     const bool is_whole = whole_before && filled.behind.is_whole();
     sys::mprotect(slot_address(number_of(*slot)), MOST_GUARDED, PROT_NONE);
     give_slot_back(*slot, SlotState::freed);
+    make_one_ready();
     if (!is_whole) {
         const uptr at = whole_before ? slot->block + slot->size : slot->block - 1;
         describe("what lies around it was written, as its free finds:", at, *slot, now);

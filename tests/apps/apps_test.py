@@ -33,9 +33,17 @@ def figures(test, *words, **environment):
     return json.loads(done.stdout)
 
 
-def has_zeromq():
-    """Whether the programs of bench/apps were built, and with it."""
-    return os.path.exists(f"{BUILD}/bench/apps/aep_bench_app_rpc") and "zeromq" in run("flat/rpc", "--help").stdout
+def has(peer, program="rpc"):
+    """Whether the programs of bench/apps were built, and with that."""
+    return os.path.exists(f"{BUILD}/bench/apps/aep_bench_app_{program}") and peer in run(f"flat/{program}", "--help").stdout
+
+
+def over_a_peer(test, each, program, over, *sizes):
+    """All ways of waiting but the one that needs a descriptor, which is refused with what to do."""
+    each(test, lambda *words: figures(test, f"flat/{program}", "--over", over, *words), *sizes, ways=WAYS_WITHOUT_DESCRIPTOR)
+    loop = run(f"flat/{program}", "--over", over, "--wait", "loop")
+    test.assertEqual(loop.returncode, 1)
+    test.assertIn("--wait polling or blocking", loop.stderr)
 
 
 class InContext(Completed, SharingTest):

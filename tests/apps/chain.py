@@ -7,7 +7,7 @@ Called by ctest: chain.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing be
 import os
 import unittest
 
-from apps_test import BUILD, WAYS, WAYS_WITHOUT_DESCRIPTOR, BetweenNodes, InContext, figures, has_zeromq, main, run
+from apps_test import BUILD, WAYS, BetweenNodes, InContext, figures, has, main, over_a_peer, run
 
 ROUNDS = 5
 
@@ -56,12 +56,13 @@ class ChainBeside(unittest.TestCase):
         self.assertEqual(too_large.returncode, 1)
         self.assertIn("flat: it has no objects of more than 128 KiB", too_large.stderr)
 
-    @unittest.skipUnless(has_zeromq(), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
+    @unittest.skipUnless(has("zeromq"), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
     def test_zeromq(self):
-        each_size(self, lambda *words: figures(self, "flat/chain", "--over", "zeromq", *words), 32, 1 << 20, ways=WAYS_WITHOUT_DESCRIPTOR)
-        loop = run("flat/chain", "--over", "zeromq", "--wait", "loop")
-        self.assertEqual(loop.returncode, 1)
-        self.assertIn("--wait polling or blocking", loop.stderr)
+        over_a_peer(self, each_size, "chain", "zeromq", 32, 1 << 20)
+
+    @unittest.skipUnless(has("boost"), "this build has no benchmarks over Boost.Interprocess (libboost-dev)")
+    def test_boost(self):
+        over_a_peer(self, each_size, "chain", "boost", 32, 1 << 20)
 
     def test_what_is_wrong_is_said(self):
         for words in (("--functions", 2), ("--functions", 65), ("--bytes", 1), ("--over", "pigeons")):

@@ -7,7 +7,7 @@ Called by ctest: kv.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behin
 import os
 import unittest
 
-from apps_test import BUILD, BetweenNodes, InContext, figures, main, run
+from apps_test import BUILD, BetweenNodes, InContext, figures, has, main, run
 
 # Percent of reads, keys, and more.
 LOADS = [(95, 300), (0, 300), (50, 300, "--in-place"), (50, 300, "--churn", "--zipf", 0.99), (50, 20, "--bytes", 20_000), (50, 1, "--bytes", 1)]
@@ -63,6 +63,21 @@ class KvBeside(unittest.TestCase):
     def test_the_baselines(self):
         for over in ("flat", "lightning"):
             each_load(self, lambda *words, over=over: figures(self, "flat/kv", "--over", over, *words))
+
+    @unittest.skipUnless(has("zeromq", "kv"), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
+    def test_zeromq(self):
+        each_load(self, lambda *words: figures(self, "flat/kv", "--over", "zeromq", *words))
+
+    @unittest.skipUnless(has("boost", "kv"), "this build has no benchmarks over Boost.Interprocess (libboost-dev)")
+    def test_boost(self):
+        each_load(self, lambda *words: figures(self, "flat/kv", "--over", "boost", *words))
+
+    @unittest.skipUnless(has("redis", "kv"), "this build has no benchmarks over redis (libhiredis-dev, redis-server)")
+    def test_redis(self):
+        each_load(self, lambda *words: figures(self, "flat/kv", "--over", "redis", *words))
+        gone = run("flat/kv", "--over", "redis", PATH="/nowhere")
+        self.assertEqual(gone.returncode, 1)
+        self.assertIn("redis-server does not start (Debian package redis-server)", gone.stderr)
 
     def test_what_is_wrong_is_said(self):
         mortal = run("kv", "--over", "local", "--kills", 1)

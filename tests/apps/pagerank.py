@@ -8,7 +8,7 @@ Called by ctest: pagerank.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing
 import os
 import unittest
 
-from apps_test import BUILD, WAYS, WAYS_WITHOUT_DESCRIPTOR, InContext, figures, has_zeromq, main, run
+from apps_test import BUILD, WAYS, InContext, figures, has, main, over_a_peer, run
 
 JOBS = 2
 
@@ -47,12 +47,13 @@ class PageRankBeside(unittest.TestCase):
     def test_the_flat_baseline(self):
         each_shape(self, lambda *words: figures(self, "flat/pagerank", *words))
 
-    @unittest.skipUnless(has_zeromq(), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
+    @unittest.skipUnless(has("zeromq"), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
     def test_zeromq(self):
-        each_shape(self, lambda *words: figures(self, "flat/pagerank", "--over", "zeromq", *words), ways=WAYS_WITHOUT_DESCRIPTOR)
-        loop = run("flat/pagerank", "--over", "zeromq", "--wait", "loop")
-        self.assertEqual(loop.returncode, 1)
-        self.assertIn("--wait polling or blocking", loop.stderr)
+        over_a_peer(self, each_shape, "pagerank", "zeromq")
+
+    @unittest.skipUnless(has("boost"), "this build has no benchmarks over Boost.Interprocess (libboost-dev)")
+    def test_boost(self):
+        over_a_peer(self, each_shape, "pagerank", "boost")
 
     def test_what_is_wrong_is_said(self):
         for words in (("--vertices", 7), ("--workers", 62), ("--steps", 0), ("--over", "pigeons")):

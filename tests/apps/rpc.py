@@ -7,7 +7,7 @@ Called by ctest: rpc.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behi
 import os
 import unittest
 
-from apps_test import BUILD, WAYS, WAYS_WITHOUT_DESCRIPTOR, BetweenNodes, InContext, figures, has_zeromq, main, run
+from apps_test import BUILD, WAYS, BetweenNodes, InContext, figures, has, main, over_a_peer, run
 
 SHAPES = [("object",), ("object", "--bytes", 100_000, "--reuse"), ("list", "--length", 300), ("tree", "--height", 6), ("tree", "--height", 0)]
 CALLS = 40
@@ -67,12 +67,13 @@ class RpcBeside(unittest.TestCase):
     def test_the_flat_baseline(self):
         each_shape(self, lambda *words: figures(self, "flat/rpc", *words))
 
-    @unittest.skipUnless(has_zeromq(), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
+    @unittest.skipUnless(has("zeromq"), "this build has no benchmarks over ZeroMQ (libzmq3-dev)")
     def test_zeromq(self):
-        each_shape(self, lambda *words: figures(self, "flat/rpc", "--over", "zeromq", *words), ways=WAYS_WITHOUT_DESCRIPTOR)
-        loop = run("flat/rpc", "--over", "zeromq", "--wait", "loop")
-        self.assertEqual(loop.returncode, 1)
-        self.assertIn("--wait polling or blocking", loop.stderr)
+        over_a_peer(self, each_shape, "rpc", "zeromq")
+
+    @unittest.skipUnless(has("boost"), "this build has no benchmarks over Boost.Interprocess (libboost-dev)")
+    def test_boost(self):
+        over_a_peer(self, each_shape, "rpc", "boost")
 
     def test_what_is_wrong_is_said(self):
         alone = run("rpc", AEP_CONTEXT="none")

@@ -124,12 +124,21 @@ TEST(Messages, ManyGoAndComeInFewOperations) {
         EXPECT_EQ(
             operations_of([&] { EXPECT_EQ(share_receive_many({}, 0, received, COUNT), COUNT); }),
             COUNT / op::ReceiveMany::MOST);
+        void* objects[COUNT];
         for (u32 i = 0; i < COUNT; ++i) {
             EXPECT_EQ(received[i].object, parcels[i].object);
             EXPECT_EQ(received[i].bytes, parcels[i].bytes);
-            EXPECT_EQ(share_drop(received[i].object), Dropped::last);
-            deallocate_unshared(received[i].object);
+            objects[i] = received[i].object;
         }
+        u32 last = 0;
+        EXPECT_EQ(
+            operations_of([&] { EXPECT_EQ(share_drop_many(objects, COUNT, last), MOST_DROPPED); }),
+            1u);
+        EXPECT_EQ(last, (1U << MOST_DROPPED) - 1);  // they are all its own
+        EXPECT_EQ(share_drop_many(objects + MOST_DROPPED, COUNT - MOST_DROPPED, last),
+                  COUNT - MOST_DROPPED);
+        for (void* const object : objects) deallocate_unshared(object);
+        EXPECT_EQ(share_drop_many(objects, COUNT, last), 0u);
         EXPECT_EQ(share_receive_many({}, 0, received, COUNT), -EAGAIN);
     });
 }

@@ -217,6 +217,25 @@ void Actor::drop(u64 one) {
     has_dropped(one, said.memory == Memory::yours_to_free);
 }
 
+/// Each object as often as it likes: those that it does not hold, or that an operation of their own must drop, end it.
+void Actor::drop_many() {
+    op::DropMany all;
+    const u32 most = 1 + pick(op::DropMany::MOST);
+    for (u32 tries = 0; tries < most; ++tries)
+        if (const u64 one = held(); one != 0) all.objects[all.count++] = one;
+    if (all.count == 0) return;
+    const auto said = self_.ask(all);
+    ASSERT_LE(said.dropped, all.count);
+    EXPECT_EQ(said.status == Status::ok, said.dropped == all.count);
+    EXPECT_TRUE(said.status == Status::ok || said.status == Status::busy ||
+                said.status == Status::not_held || said.status == Status::miss)
+        << static_cast<u32>(said.status);
+    for (u32 i = 0; i < said.dropped; ++i) {
+        ASSERT_NE(held_.count(all.objects[i]), 0u);
+        has_dropped(all.objects[i], (said.yours_to_free >> i & 1) != 0);
+    }
+}
+
 void Actor::has_dropped(u64 one, bool freed) {
     const bool last_of_ours = --held_[one] == 0;
     if (last_of_ours) held_.erase(one);
@@ -380,7 +399,7 @@ void Actor::step() {
         case 15:
         case 16:
         case 17:
-            return drop(held());
+            return pick(4) == 0 ? drop_many() : drop(held());
         case 18:
             return collect();
         case 19:

@@ -108,6 +108,7 @@ class Actor {
     void has_received(const auto& message, ShareId from);
     void reference();
     void drop(u64 address);
+    void drop_many();
     /// One reference of ours is gone; `freed`: and with it the object.
     void has_dropped(u64 address, bool freed);
     void collect();

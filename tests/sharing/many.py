@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of several messages in one call: dsm_send_many, dsm_recv_many.
+"""Tests of several messages in one call: dsm_send_many, dsm_recv_many, dsm_free_many.
 
 Called by ctest: many.py TOOLS_DIR PEER [unittest arguments]. Leaves nothing behind.
 """
@@ -80,6 +80,26 @@ class Many(SharingTest):
         self.expect_sound()
         self.expect_nothing_left()
 
+    def test_references_go_in_order_until_one_is_not_held(self):
+        a, b = self.pair()
+        mine = [a.new(64) for _ in range(40)]
+        fresh = [a.new(64) for _ in range(3)]
+        self.assertEqual(a.saymany(b.id, 0, 0, 0, *mine), "40")
+        # Such as nobody has seen, such as the other one has, and one twice.
+        self.assertEqual(a.dropmany(fresh[0], *mine[:20], fresh[1], mine[20], mine[20], mine[21]), "23")
+        self.assertEqual((a.refs(mine[20]), a.refs(mine[21])), ("1", "2"))
+        self.assertEqual(a.dropmany(mine[20], mine[21]), "EINVAL")
+        self.assertEqual(a.dropmany(*mine[21:], fresh[2]), "20")
+        self.assertEqual(len(b.hearmany(0, 0, 64).split()), 40)
+        self.assertEqual(b.dropmany(*mine[:39], mine[0], mine[39]), "39")
+        self.assertEqual(b.dropmany(mine[39]), "1")
+        # All of its own, sent to itself: the last reference frees at once.
+        own = [b.new(64) for _ in range(20)]
+        self.assertEqual(b.saymany(b.id, 0, 0, DROP, *own), "20")
+        self.assertEqual(b.takemany(0, 0, 64), "20")
+        self.expect_sound()
+        self.expect_nothing_left()
+
     def test_handles_of_cxx(self):
         a, b = self.pair()
         self.assertEqual((a.givenumbers(b.id, 0), b.sumnumbers(0)), ("0 0", "0 0 0"))
@@ -109,6 +129,7 @@ class ManyBetweenNodes(NodesTest):
             got += b.hearmany(0, -1, 64).split()
         self.assertEqual([word.split(":")[0] for word in got], mine)
         self.assertEqual({word.split(":")[2] for word in got}, {"3"})
+        self.assertEqual(b.dropmany(*mine), "20")  # another node's: each lingers
         self.expect_sound()
 
 

@@ -41,8 +41,16 @@ std::string take_many(const Words& w) {
     std::vector<void*> objects(w.number(2));
     const int count =
         dsm_recv_many(w.number(0), w.number<int>(1), objects.data(), nullptr, 0, objects.size());
-    for (int i = 0; i < count; ++i) dsm_free(objects[static_cast<std::size_t>(i)]);
+    if (count > 0 && dsm_free_many(objects.data(), static_cast<std::size_t>(count)) != count)
+        return "what was received cannot be freed";
     return count_or_error(count);
+}
+
+/// Objects.
+std::string drop_many(const Words& w) {
+    std::vector<void*> objects;
+    for (std::size_t i = 0; !w[i].empty(); ++i) objects.push_back(w.pointer(i));
+    return count_or_error(dsm_free_many(objects.data(), objects.size()));
 }
 
 /// To, how many: numbers from 0 on, each an object; how many are left to who sent them.
@@ -62,6 +70,9 @@ std::string sum_numbers(const Words& w) {
     std::vector<dsm::Ref<long>> numbers;
     dsm::receive_many(numbers, w.number(0), DSM_ANY, dsm::AT_ONCE);
     for (const auto& number : numbers) sum += *number, tags += number.tag();
+    dsm::reset_many(std::span(numbers));
+    for (const auto& number : numbers)
+        if (number) return "one is not empty";
     return std::to_string(sum) + " " + std::to_string(numbers.size()) + " " + std::to_string(tags);
 }
 
@@ -87,7 +98,10 @@ std::string odd_many(const Words&) {
     if (!is(dsm_recv_many(DSM_ANY, 0, nullptr, nullptr, 0, 1), EINVAL)) return "no room";
     if (!is(dsm_recv_many(DSM_ANY, 0, &one, nullptr, 0, 0), EINVAL)) return "no count";
     if (!is(dsm_recv_many(DSM_ANY, 0, &one, &message, 5000, 1), EINVAL)) return "a large size";
+    if (!is(dsm_free_many(nullptr, 1), EINVAL)) return "nothing to free";
+    if (!is(dsm_free_many(&one, 0), EINVAL)) return "none to free";
     void* none = nullptr;
+    if (dsm_free_many(&none, 1) != 1) return "null is passed over";
     if (!is(dsm_send_many(self, &none, 1, nullptr, 0, 0), EINVAL)) return "no object";
     return dsm_free(one) == 0 ? "ok" : "free";
 }
@@ -97,7 +111,7 @@ std::string odd_many(const Words&) {
 const Commands MANY_COMMANDS = {
     {"saymany", say_many},         {"hearmany", hear_many},     {"takemany", take_many},
     {"givenumbers", give_numbers}, {"sumnumbers", sum_numbers}, {"oddmany", odd_many},
-    {"sumothers", sum_others},
+    {"sumothers", sum_others},     {"dropmany", drop_many},
 };
 
 }  // namespace aep::test

@@ -220,8 +220,9 @@ void share_many(Random& random) {
         if (said[i].group != nullptr && aep::torture::is_shipment(objects[i], said[i].size)) {
             if (const char* fault = aep::torture::verify_shipment(objects[i])) die(fault);
         }
-        if (dsm_free(objects[i]) != 0) die("an object of many cannot be dropped");
     }
+    if (taken > 0 && dsm_free_many(objects, static_cast<std::size_t>(taken)) != taken)
+        die("an object of many cannot be dropped");
 }
 
 /// Is told who comes and goes, which is somebody all the time.

@@ -152,7 +152,7 @@ Words live_words(bool pool) {
     for (u32 i = 0; i < further_inboxes(context().max_clients); ++i)
         add_inbox(w, FIRST_FURTHER + i);
     for (u32 i = 0; i < MOST_TOPICS; ++i) add_topic(w, first_topic() + i);
-    for (u32 i = 1; i <= most_topic_users(context().max_clients); ++i) add_topic_user(w, i);
+    for (u32 i = 1; i <= s.topic_users_used; ++i) add_topic_user(w, i);
     for (u32 i = 1; i <= s.exports_used; ++i) {
         const Export& e = export_at(i);
         if (e.state == static_cast<u32>(ExportState::free)) continue;

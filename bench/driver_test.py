@@ -263,7 +263,7 @@ class OfThePaper(unittest.TestCase):
     """Every row belongs to a figure, is met or missed by the paper's ratio, and stands on the page."""
 
     def document(self, rows):
-        return {"machine": {"cpu": "any"}, "quick": True, "rounds": 1, "revision": "none", "missing": "", "survivors": None, "rows": rows}
+        return {"machine": {"cpu": "any", "cores": 1, "kernel": "1", "date": "today"}, "quick": True, "rounds": 1, "revision": "none", "missing": "", "survivors": None, "rows": rows}
 
     def test_each_row_is_in_a_figure(self):
         known = {figure.name for figure in paper_figures.FIGURES}

@@ -25,7 +25,9 @@ class Figure:
 
 FIGURES = [
     Figure("Figure 2(b)", "How much of the time fault tolerance takes", "49.9 % of the time with 2 clients, 60.3 % with 16 (CXL-SHM)",
-           "By the store with half reads: the part of the time that plain shared memory without fault tolerance does not need."),
+           "By the store with half reads: the part of the time that the same store in plain memory does not need. That one waits with a freed block "
+           "until each member has been between two operations, which takes long where there are more members than processors: less than nothing "
+           "says that it is the slower one."),
     Figure("Table 3", "Memory", "115 ns and 110 GB/s of its own memory, 253 ns and 28 GB/s of CXL memory (in order, all threads), 65.9 M compare-and-swaps a second",
            "One thread. There is no CXL memory here: what is emulated is its latency (`./aep bench --dsm --cxl-latency 253`)."),
     Figure("Figure 9(a)", "Allocation and free by threads", "more than 13 times CXL-SHM at every number of threads; metadata in local memory 1.33 times of metadata in the pool",
@@ -43,7 +45,9 @@ FIGURES = [
     Figure("Figure 11(e)", "Store, by clients, beside Lightning", "several times Lightning, whose one lock bounds it"),
     Figure("Figure 12(a)", "A chain of 40 functions within a node", "1.20 times CXL-SHM"),
     Figure("Figure 12(c)", "PageRank within a node", "2.46 times CXL-SHM, more with more vertices; of its time (12(b)) 68.2 us of transfer become 1.6"),
-    Figure("Figure 12(d)", "The chain between nodes", "as CXL-SHM"),
+    Figure("Figure 12(d)", "The chain between nodes", "as CXL-SHM",
+           "Each function sleeps until its turn comes: who sleeps for another node's message looks for it between naps, which are the longer the longer "
+           "it has slept (design of nodes). That is what the time between nodes is."),
     Figure("Figure 12(e)", "PageRank between nodes", "2.12 times CXL-SHM"),
     Figure("Figure 13", "Deaths", "253.4 M objects a second of a dead client to 17.4 M; throughput of others falls by less than 5 %, with CXL-SHM by more than 10 %; "
            "a dead node takes as long as one client of CXL-SHM"),

@@ -75,7 +75,8 @@ def write(document, path):
     told = [row for row in document["rows"] if row["paper"] is not None and "met" in row]
     kept = sum(row["met"] for row in told)
     parts = ["# The paper's figures", f"Written by `./aep bench --paper{' --quick' if document['quick'] else ''} --docs docs/paper.md`: medians of "
-             f"{document['rounds']} rounds, revision {document['revision']}. " + ", ".join(f"{name} {value}" for name, value in machine.items()) + ".",
+             f"{document['rounds']} rounds. {machine.get('cpu')}, {machine['cores']} cores, {machine.get('memory_gib')} GiB, {machine.get('system')}, "
+             f"Linux {machine['kernel']}. {machine['date']}, revision {document['revision']}, load {machine.get('load_at_end')} at the end.",
              f"Of {len(told)} ratios that the paper states {kept} are met.", BASELINES]
     if document["missing"]:
         parts.append(f"Not measured: two contexts on two nodes: {document['missing']}.")

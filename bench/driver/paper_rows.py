@@ -50,7 +50,7 @@ def rows(quick):
     for clients in (1, 2, 4, 8):
         for zipf in (0, 0.99):
             keys = "Zipf" if zipf else "uniform"
-            found.append(Row("Figure 11(e)", f"KV, half reads, {keys} keys, {clients} clients", "kv",
+            found.append(Row("Figure 11(e)", f"KV, half reads, {keys} keys, {clients} client{'s' if clients > 1 else ''}", "kv",
                              ("--reads", 50, "--zipf", zipf, "--clients", clients, *load), "operations_per_second", None, unit="/s", more=True,
                              others=("lightning", "local")))
     for clients in (2, 4, 8, 16):

@@ -12,11 +12,11 @@ namespace aep {
 /// Bytes; NO_LIMIT: none there.
 struct Capacity {
     u64 pool = 0;  // free chunks
-    u64 file_system =
-        NO_LIMIT;  // what free chunks may still take there, those that have their memory already included
+    // What free chunks may still take there, those that have their memory already included.
+    u64 file_system = NO_LIMIT;
     u64 cgroup = NO_LIMIT;  // of the daemon, which clients need not be in
-    u64 machine =
-        NO_LIMIT;  // memory that the kernel calls available, and swap; only where the pool is memory
+    // Memory that the kernel calls available, and swap; only where the pool is memory.
+    u64 machine = NO_LIMIT;
 
     /// The least of them.
     u64 usable() const;

@@ -66,11 +66,10 @@ struct ObjectSurvey {
     ObjectSum elsewhere;    // other nodes' objects that somebody here holds
     ObjectSum lingering;    // nobody here refers to them; other nodes may
     ObjectSum returned;     // nobody refers to them any more; their owners have still to free them
-    ObjectSum
-        deferred;  // groups whose writers have freed something that is kept for readers; so many bytes
+    // Groups whose writers have freed something that is kept for readers; so many bytes.
+    ObjectSum deferred;
     u64 groups = 0;
-    u64 damaged =
-        0;  // records that make no sense, of nobody or not in the pool: they are in no sum
+    u64 damaged = 0;  // records without sense, of nobody or not in the pool: they are in no sum
     std::vector<SharedObject> largest;  // the largest first
     std::vector<ClientShares> clients;  // that share, by number
 };

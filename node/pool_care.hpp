@@ -40,9 +40,8 @@ struct PoolFacts {
     u64 chunk_bytes = 0;  // of all chunks
     u64 free_bytes = 0, kept_bytes = 0, retired_bytes = 0;
     u32 processes = 0;  // that have chunks and live, members among them
-    u32 dead =
-        0;  // entries of processes that do not, to be reclaimed by the next one that needs room
-    EraShape shape;  // of what nodes share; nodes 0: nothing
+    u32 dead = 0;       // that do not; the next one that needs room reclaims their entries
+    EraShape shape;     // of what nodes share; nodes 0: nothing
     PoolTerms terms;
     u64 shared_bytes = 0;
     std::vector<PoolMemberFacts> members;

@@ -3,6 +3,7 @@
 // Crash rule: that of the sharing operations; nothing is kept here.
 #include <errno.h>
 
+#include "dsm-core/base/fnv1a.hpp"
 #include "include/aep/dsm.h"
 #include "preload/errno_result.hpp"
 #include "preload/export.hpp"
@@ -169,9 +170,7 @@ AEP_EXPORT int dsm_expect(const struct dsm_message* message, uint64_t type, uint
 
 AEP_EXPORT uint64_t dsm_type(const char* name) noexcept {
     if (name == nullptr) return 0;
-    u64 hash = 0xcbf2'9ce4'8422'2325;  // FNV-1a, as aep/dsm.hpp
-    for (; *name != '\0'; ++name)
-        hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100'0000'01b3;
+    const u64 hash = fnv1a(name, __builtin_strlen(name));  // as aep/dsm_label.hpp
     return hash == 0 ? 1 : hash;
 }
 

@@ -67,8 +67,8 @@ class AepStore {
     std::optional<Reader> read(unsigned partition) {
         dsm_group* group = partitions_[partition];
         if (group == nullptr) return std::nullopt;
-        auto* root =
-            static_cast<Root*>(dsm_group_root(group));  // opens what the group has got since
+        // Opens what the group has got since.
+        auto* root = static_cast<Root*>(dsm_group_root(group));
         expect(root != nullptr, "dsm_group_root");
         return Reader(root);
     }

@@ -128,8 +128,8 @@ class Reader {
   private:
     static void copy(Value* value, std::string& to) {
         for (;;) {
-            const std::uint64_t version =
-                value->version.load(std::memory_order_acquire);  // with its buffer
+            // acquire: with its buffer.
+            const std::uint64_t version = value->version.load(std::memory_order_acquire);
             Buffer* buffer = value->buffer(version);
             to.assign(buffer->bytes(), std::min<std::size_t>(buffer->size, value->capacity));
             std::atomic_thread_fence(std::memory_order_acquire);  // all of it was read before
@@ -167,8 +167,8 @@ class Writer : public Reader {
         Value* old = item->value.load(std::memory_order_relaxed);  // ours
         if (in_place && old->in_place && bytes.size() <= old->capacity) {
             const std::uint64_t next = old->version.load(std::memory_order_relaxed) + 1;
-            std::atomic_thread_fence(
-                std::memory_order_release);  // the last version is seen before this buffer changes
+            // release: the last version is seen before this buffer changes.
+            std::atomic_thread_fence(std::memory_order_release);
             fill(*old->buffer(next), bytes);
             old->version.store(next, std::memory_order_release);  // with the buffer
             return;

@@ -187,8 +187,8 @@ class Lightning {
         verify(number < Log::LONGEST, "lightning: an operation changes too many words");
         log_.entry[number] = {&word, word.load(std::memory_order_relaxed)};
         log_.entries.store(number + 1, std::memory_order_relaxed);
-        std::atomic_thread_fence(
-            std::memory_order_seq_cst);  // the old value is there before the new one
+        // seq_cst: the old value is there before the new one.
+        std::atomic_thread_fence(std::memory_order_seq_cst);
         word.store(value, std::memory_order_relaxed);
         ++logged_;
     }

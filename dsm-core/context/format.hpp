@@ -24,8 +24,8 @@ namespace aep {
 
 // ---- Addresses (x86-64, 4-level paging): one top-level entry, and one OS page outside it.
 
-#if defined( \
-    __SANITIZE_THREAD__)  // as in layout.hpp: half a TiB is ours, of which the heap has the lower part
+// For ThreadSanitizer as in layout.hpp: half a TiB is ours, of which the heap has the lower part.
+#if defined(__SANITIZE_THREAD__)
 inline constexpr uptr CONTEXT_BASE = 0x0050'0000'0000;
 #else
 inline constexpr uptr CONTEXT_BASE = 0x4000'0000'0000;

@@ -13,8 +13,7 @@ struct Survey {
     u64 dirty_bytes = 0;     // of these, with memory behind them
     u64 page_count = 0;
     u64 page_bytes = 0;
-    u64 block_count =
-        0;  // live blocks on pages, those freed by other threads and not yet collected included
+    u64 block_count = 0;  // live on pages; those freed by others and not yet collected are, too
     u64 block_bytes = 0;
     u64 large_count = 0;
     u64 large_bytes = 0;

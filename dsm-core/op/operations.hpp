@@ -3,6 +3,7 @@
 // Crash rule: no state.
 #pragma once
 
+#include "dsm-core/base/fnv1a.hpp"
 #include "dsm-core/op/heap_operations.hpp"
 #include "dsm-core/op/node_operations.hpp"
 #include "dsm-core/op/share_operations.hpp"
@@ -83,9 +84,8 @@ constexpr u64 operations_hash() {
     u64 hash = 0;
     each_operation([&]<class O>() {
         hash = (hash ^ (u64{number_of<O>()} << 32 | sizeof(O) << 16 | sizeof(typename O::Reply))) *
-               0x100'0000'01b3;
-        for (const char* c = O::NAME; *c != '\0'; ++c)
-            hash = (hash ^ static_cast<u8>(*c)) * 0x100'0000'01b3;
+               FNV_PRIME;
+        hash = fnv1a(O::NAME, __builtin_strlen(O::NAME), hash);
     });
     return hash;
 }

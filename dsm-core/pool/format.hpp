@@ -19,6 +19,7 @@
 
 #include <atomic>
 
+#include "dsm-core/base/fnv1a.hpp"
 #include "dsm-core/base/layout.hpp"
 
 namespace aep {
@@ -185,24 +186,6 @@ inline constexpr ChunkWord KEPT_CHUNK{static_cast<u64>(ChunkState::kept)};
 inline constexpr ChunkWord RETIRED_CHUNK{ChunkWord::FAILED};  // nobody's, and nobody gets it
 
 static_assert(std::atomic<u64>::is_always_lock_free && sizeof(std::atomic<u64>) == sizeof(u64));
-
-/// FNV-1a, 64 bit.
-constexpr u64 fnv1a(const u8* bytes, usize count, u64 hash = 0xcbf2'9ce4'8422'2325) {
-    for (usize i = 0; i < count; ++i) hash = (hash ^ bytes[i]) * 0x100'0000'01b3;
-    return hash;
-}
-/// The same of numbers, each as its eight bytes, the lowest first.
-template <usize N>
-constexpr u64 fnv1a(const u64 (&numbers)[N]) {
-    u64 hash = fnv1a(nullptr, 0);
-    for (const u64 number : numbers) {
-        for (int shift = 0; shift < 64; shift += 8) {
-            const u8 byte = static_cast<u8>(number >> shift);
-            hash = fnv1a(&byte, 1, hash);
-        }
-    }
-    return hash;
-}
 
 /// Hash over all that two programs must agree on to share a pool: sizes, offsets of fields, state
 /// values, addresses.

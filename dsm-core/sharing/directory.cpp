@@ -98,8 +98,8 @@ u32 generation_if_called(u32 client, const char* name) {
         std::atomic_thread_fence(std::memory_order_acquire);
         if (before % 2 == 0 && version.load(std::memory_order_relaxed) == before)
             return called ? generation : 0;
-        pause_after(
-            looks);  // who died in an operation is waited for as with a lock: until recovery comes by
+        // Who died in an operation is waited for as with a lock: until recovery comes by.
+        pause_after(looks);
     }
     return 0;
 }
@@ -118,8 +118,8 @@ ShareId find_here(const char* name) {
 ShareId find_elsewhere(const char* name) {
     const era::Tables t = era_tables();
     const era::LocalMemory memory;  // nothing is written
-    u32 patience =
-        10'000;  // looks in vain: of a client that died changing its entry the change may last
+    // Looks in vain: of a client that died changing its entry the change may last.
+    u32 patience = 10'000;
     for (u32 node = 0; node < t.shape.nodes; ++node) {
         if (node == context().era_node || !era::is_live(t, node)) continue;
         for (u32 i = 1; i < t.shape.clients; ++i) {

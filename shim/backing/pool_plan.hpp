@@ -9,8 +9,8 @@ namespace aep {
 
 struct PoolPlan {
     usize bytes = 0;  // 0: DEFAULT_POOL_BYTES, or a device's size
-    usize room =
-        0;  // that it may grow to; 0, or less than its size: not at all, or a device's size
+    // That it may grow to; 0, or less than its size: not at all, or a device's size.
+    usize room = 0;
     era::Sizes sizes{};  // of what its nodes share
     PoolTerms terms{};   // what they hold alike
 };

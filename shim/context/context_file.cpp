@@ -46,7 +46,7 @@ void copy_text(char* to, usize room, const char* from) {
 
 long hash_file(int fd, u64 bytes, u64& hash) {
     u8 part[4096];
-    hash = fnv1a(nullptr, 0);
+    hash = FNV_BASIS;
     for (u64 at = 0; at < bytes;) {
         const usize count = bytes - at < sizeof part ? bytes - at : sizeof part;
         if (!sys::read_all(fd, part, count, at)) return -ENOEXEC;

@@ -29,8 +29,8 @@ long GroupScope::look_up() {
     if (!in_heap_window(address_)) return -EINVAL;
     if (!is_known()) {
         view_.count = 0;
-        view_.group =
-            address_;  // first: who drops the group meanwhile takes it away (group_dropped)
+        // First: who drops the group meanwhile takes it away (group_dropped).
+        view_.group = address_;
         const auto reply = share_with_records(op::FindGroup{.object = address_});
         if (reply.status == Status::miss || reply.status == Status::not_held) return -EINVAL;
         if (reply.status != Status::ok) return error_of(reply.status);

@@ -13,8 +13,8 @@ static constexpr size_t k_room = 16u << 20;
 static void room_taken_by_others() {
     check::begin_case("another file takes the room");
     constexpr size_t size = 20000;
-    free(malloc(check::opaque<size_t>(
-        size)));  // joins the pool, and takes back what the processes before left in it
+    // Joins the pool, and takes back what the processes before left in it.
+    free(malloc(check::opaque<size_t>(size)));
     char path[300];
     snprintf(path, sizeof path, "%s.other", check::pool_path());
     const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -168,8 +168,8 @@ TEST(EraDamaged, aNodeWordOfNobodyIsTaken) {
           NodeWord::make(NodeState::recovering, 1, 0xff'ffff),
           NodeWord::make(static_cast<NodeState>(9), 1, 3)}) {
         Guarded g;
-        g.t.node(2) =
-            NodeWord::make(NodeState::recovering, 1, 0xff'ffff).bits;  // inherit() sees it
+        // inherit() sees it.
+        g.t.node(2) = NodeWord::make(NodeState::recovering, 1, 0xff'ffff).bits;
         g.t.node(0) = word.bits;
         EXPECT_EQ(g.recover(0), Status::damaged);
         EXPECT_EQ(g.recover(2), Status::damaged);

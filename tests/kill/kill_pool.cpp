@@ -130,8 +130,8 @@ static int supervise() {
                                                       : random.below(20000000))};
         nanosleep(&wait, nullptr);
         const size_t first = 1 + random.below(k_workers - 1);
-        const size_t count =
-            random.below(6) == 0 ? k_workers - first : 1;  // now and then several at once
+        // Now and then several at once.
+        const size_t count = random.below(6) == 0 ? k_workers - first : 1;
         for (size_t i = first; i < first + count; ++i) REQUIRE(kill(workers[i], SIGKILL) == 0);
         for (size_t i = first; i < first + count; ++i) {
             const int status = check::wait_status(workers[i]);

@@ -445,8 +445,8 @@ TEST(Groups, TablesThatAreFullAreSaid) {
         EXPECT_EQ(ask(2, op::Drop{at}).status, Status::ok);
         EXPECT_EQ(ask(1, op::SetRoot{at, 0}).status, Status::ok);
         sharing().exports_present = sharing().exports_used + 1;
-        Supply& own =
-            share_client(1).export_records;  // the root's record, and such as were never used
+        // The root's record, and such as were never used.
+        Supply& own = share_client(1).export_records;
         const u32 end = own.end;
         own.end.put(own.next);
         EXPECT_EQ(ask(1, op::ExtendGroup{at, at + 3 * BLOCK, BLOCK}).status, Status::ok);

@@ -107,8 +107,8 @@ TEST_F(SteppedLogRing, ARecordThatIsBeingWrittenOverIsNotReadHalf) {
         LogReader reader;
         u64 read = 0;
         const u64 lost = reader.read(shared_->ring, [&](const LogEntry& e) {
-            if (read++ ==
-                0) {  // it knows by now how many there are; the next one is being written over
+            // It knows by now how many there are; the next one is being written over.
+            if (read++ == 0) {
                 writer.goes_on();
                 within = writer.makes_steps(steps);
             }

@@ -72,8 +72,8 @@ std::string follow(const Words& w) {
             if (event.kind == DSM_PEER_CAME && !known) {
                 there.insert(event.peer);
                 left -= event.missed < left ? event.missed : left;
-            } else if (event.kind ==
-                       DSM_PEER_DIED) {  // it may have come and gone between two looks
+            } else if (event.kind == DSM_PEER_DIED) {
+                // It may have come and gone between two looks.
                 there.erase(event.peer);
                 left -= event.missed + 1 < left ? event.missed + 1 : left;
             } else {

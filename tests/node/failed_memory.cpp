@@ -2,6 +2,9 @@
 //          fails: tests/sharing/failing.py; on a device: tests/vm.
 // Who calls it: ctest.
 // Crash rule: in children.
+#include <sys/stat.h>
+
+#include "dsm-core/context/log_ring.hpp"
 #include "tests/node/fixture.hpp"
 
 namespace aep {
@@ -53,6 +56,52 @@ TEST(FailedMemory, WhatWasBeingMendedWhenItsHostDiedIsRetiredAndMendedByTheNext)
         EXPECT_EQ(chunk_owner(5).load(), OWNER_NOBODY);
         next.sweep(0);
         expect_all_back(next);
+    });
+}
+
+/// The pool's file ends a chunk earlier, as if somebody had cut it; then it is as long as before.
+template <class Body>
+void with_last_chunk_cut(const Host& host, const Body& body) {
+    const int fd = host.watched().pool_fd;
+    struct stat file;
+    ASSERT_EQ(fstat(fd, &file), 0);
+    ASSERT_EQ(ftruncate(fd, file.st_size - static_cast<off_t>(CHUNK_SIZE)), 0);
+    body();
+    ASSERT_EQ(ftruncate(fd, file.st_size), 0);
+}
+
+TEST(FailedMemory, WhatAClientSaysOfAFileIsBelievedIfTheHostCannotReadItEither) {
+    with_host([](Host& host) {
+        const PoolTables& t = host.pool().tables;
+        const u32 last = t.chunk_count - 1;
+        const auto client_says = [&] {
+            log_ring().write(Event::memory_failed, 1, chunk_address(ChunkIndex{last}), BUS_ADRERR);
+            host.sweep(1);
+        };
+        client_says();
+        EXPECT_FALSE(contains(said, "cannot be read")) << said;
+        with_last_chunk_cut(
+            host,
+            [&] {
+                client_says();
+                EXPECT_TRUE(t.chunk(last).has_failed());
+            });
+    });
+}
+
+TEST(FailedMemory, WhatCannotBeReadIsNotWhole) {
+    with_host([](Host& host) {
+        const PoolTables& t = host.pool().tables;
+        const u32 last = t.chunk_count - 1;
+        t.words[last].store(RETIRED_CHUNK.bits);
+        with_last_chunk_cut(
+            host,
+            [&] {
+                host.sweep(1);
+                EXPECT_EQ(t.chunk(last).bits, RETIRED_CHUNK.bits);
+            });
+        host.sweep(2);
+        expect_all_back(host);
     });
 }
 

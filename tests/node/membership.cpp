@@ -7,6 +7,7 @@
 
 #include "dsm-core/sharing/records.hpp"
 #include "dsm-core/sharing/share_ops.hpp"
+#include "node/draining.hpp"
 #include "tests/node/fixture.hpp"
 
 namespace aep {
@@ -91,6 +92,90 @@ TEST(Membership, EachSweepIsASignOfLife) {
             host.sweep(now);
             EXPECT_EQ(beat.load(), before + 1);
         }
+    });
+}
+
+/// As people had it cut off, say. The recovery's end does not hang on what the node looks like afterwards.
+TEST(Membership, WhatAKilledDaemonHadBegunToRecoverIsRecovered) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        const era::Tables& t = host.membership()->tables();
+        constexpr u32 OTHER = 1, GENERATION = 5;
+        era::NodeEntry& entry = t.entry(OTHER);
+        entry.boot_id[0] = 0xab;  // of another machine, which nobody has seen be silent
+        entry.generation.store(GENERATION);
+        entry.word.store(era::NodeWord::make(era::NodeState::recovering, GENERATION,
+                                             t.writer(0, t.shape.lanes - 1))
+                             .bits);
+        EXPECT_EQ(host.sweep(1).nodes_recovered, 1u);
+        EXPECT_EQ(era::NodeWord{entry.word.load()}.state(), era::NodeState::free);
+    });
+}
+
+TEST(Membership, WhoLeavesInOrderNeedsNoRecovery) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        const era::Tables& t = host.membership()->tables();
+        ASSERT_TRUE(era::is_live(t, 0));
+        host.remove();
+        EXPECT_EQ(era::NodeWord{t.node(0).load()}.state(), era::NodeState::free);
+    });
+}
+
+TEST(Membership, WhoWasDeclaredDeadSharesNothingFromTheNextSweepOn) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        host.sweep(1);
+        EXPECT_FALSE(host.fenced());
+        era_tables().node(0).store(era::NodeWord::make(era::NodeState::free, 1).bits);
+        host.sweep(2);
+        EXPECT_TRUE(host.fenced());
+        EXPECT_TRUE(contains(said, "declared this one dead")) << said;
+    });
+}
+
+TEST(Membership, ANodeThatIsDrainedGoesWhenNobodyKeepsIt) {
+    const Directory directory;
+    in_child([&] {
+        const Host host(options_of(directory, 0, "first"));
+        const era::Tables& t = host.membership()->tables();
+        EXPECT_FALSE(tell_draining(t, 0, 0, 0)) << "nobody has wished it";
+        wish_to_drain(t, 0, false);
+        EXPECT_FALSE(tell_draining(t, 0, 1, 0)) << "a client lives";
+        EXPECT_TRUE(tell_draining(t, 0, 0, 3));
+        wish_to_drain(t, 0, true);
+        EXPECT_FALSE(tell_draining(t, 0, 0, 3)) << "it is to wait for its objects";
+        EXPECT_FALSE(tell_draining(t, 0, 1, 0));
+        EXPECT_TRUE(tell_draining(t, 0, 0, 0));
+    });
+}
+
+TEST(Membership, ToLeaveIsWishedOfOneLife) {
+    const Directory directory;
+    in_child([&] {
+        const Host host(options_of(directory, 0, "first"));
+        const era::Tables& t = host.membership()->tables();
+        wish_to_drain(t, 0, false);
+        EXPECT_TRUE(draining_of(t, 0).wished);
+        const u32 next = era::NodeWord{t.node(0).load()}.generation() + 1;
+        t.node(0).store(era::NodeWord::make(era::NodeState::live, next).bits);
+        EXPECT_FALSE(draining_of(t, 0).wished);
+    });
+}
+
+TEST(Membership, ANodeThatIsToLeaveTakesNoNewProgram) {
+    const Directory directory;
+    in_child([&] {
+        Host host(options_of(directory, 0, "first"));
+        const era::Tables& t = host.membership()->tables();
+        wish_to_drain(t, 0, false);
+        const Admission refused = host.admit(getpid(), geteuid(), good_ask());
+        EXPECT_EQ(refused.answer.error, static_cast<u32>(ESHUTDOWN)) << refused.answer.text;
+        wish_to_stay(t, 0);
+        EXPECT_EQ(host.admit(getpid(), geteuid(), good_ask()).answer.error, 0u);
     });
 }
 

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -17,10 +18,10 @@ import unittest
 from node_test import ATTACH_BYTES, LIBRARY, NodeTest, main
 
 
-def attach():
-    """An AskMessage that asks to be let in, of another layout."""
+def attach(layout=1, image=2):
+    """An AskMessage that asks to be let in; of another build if not told of which."""
     magic, version = 0x004B534150454100, 1
-    message = struct.pack("<QIIQQII16s", magic, version, 1, 1, 2, 0, 0, b"python")
+    message = struct.pack("<QIIQQII16s", magic, version, 1, layout, image, 0, 0, b"python")
     assert len(message) == ATTACH_BYTES
     return message
 
@@ -47,6 +48,8 @@ class Protocol(NodeTest):
             error, = struct.unpack_from("<I", answer, 12)
             self.assertIn(error, [errno.EPROTO, errno.EMSGSIZE], len(text))
             self.assertNotEqual(answer[32:33], b"\0", len(text))
+        for text in [b"{" + b" " * 16384 + b"}", b"\0" * 16385]:
+            self.assertIn(b"a message of more than 16384 bytes", self.ask(text))
         for text in [attach()[:-1], attach() + b"\0", attach() * 2]:
             self.assertIn(f"a message of {len(text)} bytes, expected {ATTACH_BYTES}".encode(), self.ask(text))
 
@@ -180,6 +183,31 @@ class Protocol(NodeTest):
         self.assertEqual(error, errno.EPROTO)
         self.assertIn(b"layout hash", data)
         self.assertEqual(connection.recv(1), b"")
+
+    def attach_that_fits(self):
+        """Of the daemon's build, as its answers tell."""
+        hashes = {}
+        for what in ("layout", "image"):
+            answer = self.ask(attach(**hashes)).decode(errors="replace")
+            hashes[what] = int(re.search(rf"{what} hash 0x[0-9a-f]+, the context 0x([0-9a-f]+)", answer)[1], 16)
+        return attach(**hashes)
+
+    def test_over_a_connection_one_is_let_in_once(self):
+        message = self.attach_that_fits()
+        reader, writer = os.pipe()
+        child = os.fork()  # the client, until it ends
+        if child == 0:
+            connection = self.connect()
+            for _ in range(2):
+                connection.send(message)
+                os.write(writer, connection.recv(4096)[12:16])
+            os._exit(0)
+        os.waitpid(child, 0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as answers:
+            self.assertEqual(struct.unpack("<II", answers.read()), (0, errno.EPROTO))
+        self.good("recover")
+        self.assertEqual(self.data("clients"), [])
 
     def test_descriptors_that_come_along_are_not_kept(self):
         before = len(os.listdir(f"/proc/{self.daemon_pid()}/fd"))

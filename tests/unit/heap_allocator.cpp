@@ -3,11 +3,19 @@
 //          usable sizes, trim, what happens at a thread's end.
 // Who calls it: ctest.
 // Crash rule: each test runs in a child of its own.
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+
 #include <cstring>
 #include <thread>
 #include <vector>
 
+#include "shim/backing/anonymous_backing.hpp"
+#include "shim/backing/pool_attach.hpp"
 #include "shim/driver/allocator.hpp"
+#include "shim/driver/idle_heaps.hpp"
+#include "shim/driver/scarcity.hpp"
 #include "shim/driver/slow_path.hpp"
 #include "shim/driver/thread.hpp"
 #include "tests/unit/heap_fixture.hpp"
@@ -16,6 +24,8 @@ namespace aep {
 namespace {
 
 using namespace test;
+
+constexpr Settings KEEPS_MEMORY{.decay_ms = 3'600'000};
 
 bool all_bytes(const void* p, usize bytes, u8 value) {
     const u8* b = static_cast<const u8*>(p);
@@ -130,6 +140,92 @@ TEST(Allocator, AFreeByAHandlerThatInterruptsTheWayInIsARemoteOne) {
         EXPECT_TRUE(page_is_marked(page, index_of(reinterpret_cast<uptr>(p))));
         EXPECT_EQ(page->until, 1u);
         while (++freed < blocks.size()) deallocate(blocks[freed]);
+        expect_sound();
+    });
+}
+
+// ---- zeros
+
+uptr purged_end = 0;
+
+bool purge_noted(uptr address, usize bytes) {
+    purged_end = address + bytes;
+    return anonymous_purge(address, bytes);
+}
+
+TEST(Allocator, WhatIsNotPresentOfARecycledBlockIsGivenBackToBeZero) {
+    in_child([] {
+        static Backing noting = *anonymous_backing();
+        noting.purge = purge_noted;
+        process_configure(&noting, KEEPS_MEMORY);
+        constexpr usize BYTES =
+            32 * MiB;  // its end was never touched; it could as well be swapped out
+        char* const p = static_cast<char*>(allocate(BYTES));
+        std::memset(p, 1, BYTES / 2);
+        deallocate(p);
+        ASSERT_EQ(purged_end, 0u);
+        char* const again = static_cast<char*>(allocate_zeroed(BYTES));
+        ASSERT_EQ(again, p);
+        EXPECT_EQ(purged_end, reinterpret_cast<uptr>(p) + BYTES);
+        EXPECT_TRUE(all_bytes(p, BYTES, 0));
+    });
+}
+
+// ---- handlers
+
+TEST(Allocator, ALargeBlockThatAHandlerFreesTwiceIsRefused) {
+    in_child([] {
+        PageDesc* const d = page_of(reinterpret_cast<uptr>(allocate(MiB)));
+        EXPECT_TRUE(defer_free(d));
+        EXPECT_FALSE(defer_free(d));
+    });
+}
+
+TEST(Allocator, ABlockThatOthersFreedTwiceIsReported) {
+    const Output output = stderr_of([] {
+        process_configure(nullptr, {.on_error = OnError::ignore});
+        const uptr p = reinterpret_cast<uptr>(allocate(100));
+        // Its owner frees it while another thread, which has found it live, is about to.
+        std::thread([p] { push_remote(p); }).join();
+        push(current_heap(), p);
+        deallocate(allocate(100'000));  // takes in what others have freed
+    });
+    EXPECT_NE(output.text.find("freed twice"), std::string::npos) << output.text;
+    EXPECT_EQ(output.status, 0);
+}
+
+bool handler_is_nested = false;
+
+/// On a signal stack above the interrupted one, as one that a program has from malloc may be.
+TEST(Allocator, AHandlerOnASignalStackIsOnTopWhereverThatLies) {
+    in_child([] {
+        ASSERT_NE(allocate(100), nullptr);
+        constexpr usize STACK = MiB;
+        char* const stacks = static_cast<char*>(
+            mmap(nullptr, 2 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        ASSERT_NE(static_cast<void*>(stacks), MAP_FAILED);
+        struct sigaction action {};
+        action.sa_flags = SA_ONSTACK;
+        action.sa_handler = [](int) {
+            const SlowPath here;
+            handler_is_nested = here.nested();
+        };
+        ASSERT_EQ(sigaction(SIGUSR1, &action, nullptr), 0);
+        pthread_attr_t attributes;
+        ASSERT_EQ(pthread_attr_init(&attributes), 0);
+        ASSERT_EQ(pthread_attr_setstack(&attributes, stacks, STACK), 0);
+        pthread_t thread;
+        const auto run = [](void* signal_stack) -> void* {
+            const stack_t above{.ss_sp = signal_stack, .ss_flags = 0, .ss_size = STACK};
+            EXPECT_EQ(sigaltstack(&above, nullptr), 0);
+            deallocate(allocate(100));
+            const SlowPath interrupted;
+            EXPECT_EQ(raise(SIGUSR1), 0);
+            return nullptr;
+        };
+        ASSERT_EQ(pthread_create(&thread, &attributes, run, stacks + STACK), 0);
+        ASSERT_EQ(pthread_join(thread, nullptr), 0);
+        EXPECT_TRUE(handler_is_nested);
         expect_sound();
     });
 }
@@ -266,6 +362,82 @@ TEST(Allocator, AThreadsLastFreesAndMallocsWork) {
             for (int i = 0; i < 5000; ++i) deallocate(allocate_zeroed(static_cast<usize>(i) * 40));
         }).join();
         expect_sound();
+    });
+}
+
+// ---- when memory is scarce
+
+TEST(Allocator, AThreadBorrowsAnewAfterItHasTakenAPage) {
+    in_child([] {
+        ASSERT_NE(allocate(100), nullptr);
+        const u32 c = class_of(100);
+        const auto borrow_a_page = [c] {
+            for (usize bytes = 0; bytes < SLICE_SIZE; bytes += class_size(c)) note_borrowed(c);
+        };
+        note_scarcity(true);
+        note_page_taken();
+        EXPECT_FALSE(may_take_page(current_heap(), c));
+        borrow_a_page();
+        EXPECT_TRUE(may_take_page(current_heap(), c));
+        note_page_taken();
+        EXPECT_FALSE(may_take_page(current_heap(), c)) << "it has borrowed nothing since then";
+    });
+}
+
+TEST(Allocator, TheSharedHeapTakesAPageForWhoMayNot) {
+    in_child([] {
+        ASSERT_NE(allocate(100), nullptr);
+        const u32 c = class_of(100);
+        const ProcessLockScope scope(shared_heap_lock);
+        Heap* const shared = shared_heap();
+        note_page_taken();
+        EXPECT_TRUE(may_take_page(current_heap(), c));
+        EXPECT_FALSE(may_take_page(shared, c)) << "there was no memory, rather";
+        note_scarcity(true);
+        EXPECT_FALSE(may_take_page(current_heap(), c));
+        EXPECT_TRUE(may_take_page(shared, c));
+    });
+}
+
+// ---- the heaps of others
+
+/// Frees `blocks` in another thread.
+void free_elsewhere(const std::vector<void*>& blocks) {
+    std::thread([&] {
+        for (void* p : blocks) deallocate(p);
+    }).join();
+}
+
+TEST(Allocator, AfterAVisitInVainTheNextCallIsPassedOver) {
+    in_child([] {
+        process_configure(nullptr, KEEPS_MEMORY);
+        std::vector<void*> blocks;
+        for (usize i = 0; i < 4 * SLICE_SIZE / 4096; ++i) blocks.push_back(allocate(4096));
+        void* const kept = blocks.front();
+        blocks.erase(blocks.begin());
+        free_elsewhere({blocks.begin(), blocks.begin() + SLICE_SIZE / 4096 - 1});
+        ASSERT_TRUE(pages_wait());
+        EXPECT_FALSE(take_back_if_worth(now_ms())) << "a block of the page lives";
+        free_elsewhere({kept});
+        EXPECT_FALSE(take_back_if_worth(now_ms())) << "passed over";
+        EXPECT_TRUE(take_back_if_worth(now_ms()));
+        expect_sound();
+    });
+}
+
+TEST(Allocator, WhatIsSentLiesInNoMemoryThatAForkHasMadePrivate) {
+    in_child([] {
+        ASSERT_NE(allocate(100), nullptr);
+        const ProcessLockScope scope(shared_heap_lock);
+        Heap* const before = sending_heap();
+        ASSERT_NE(before, nullptr);
+        ASSERT_NE(pop(before, class_of(100)), 0u);
+        EXPECT_EQ(sending_heap(), before);
+        ++pool.freezes;
+        Heap* const after = sending_heap();
+        EXPECT_NE(after, before);
+        EXPECT_EQ(after->page_count, 0u);
+        EXPECT_EQ(before->state.load(), HeapState::abandoned);
     });
 }
 

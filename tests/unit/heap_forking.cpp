@@ -9,10 +9,13 @@
 
 #include <thread>
 
+#include "shim/backing/anonymous_backing.hpp"
 #include "shim/driver/allocator.hpp"
 #include "shim/driver/forking.hpp"
 #include "shim/driver/growth.hpp"
+#include "shim/driver/process.hpp"
 #include "shim/driver/purging.hpp"
+#include "shim/driver/thread.hpp"
 #include "shim/driver/transact.hpp"
 #include "tests/unit/in_child.hpp"
 
@@ -94,6 +97,88 @@ TEST(Forking, WhoRefusesEndsTheForkAndLeavesEverythingRunning) {
         EXPECT_TRUE(trim());
         refusal = 0;
         EXPECT_EQ(forked([] { deallocate(allocate(MiB)); }), 0);
+    });
+}
+
+TEST(Forking, WhatWasFrozenForAForkThatFailsIsUndone) {
+    in_child([] {
+        static u32 undone = 0;
+        static Backing full = *anonymous_backing();
+        full.fork_prepare = [] { return false; };
+        full.fork_parent = [] { ++undone; };
+        process_configure(&full, {});
+        ASSERT_NE(allocate(100), nullptr);
+        EXPECT_EQ(fork_prepare(), ENOMEM);
+        EXPECT_EQ(undone, 1u);
+    });
+}
+
+TEST(Forking, AHandlerThatInterruptedTheHolderOfALockMayFork) {
+    in_child([] {
+        alarm(MOST_SECONDS);
+        ASSERT_NE(allocate(100), nullptr);
+        growth_lock.lock();
+        EXPECT_EQ(forked([] { deallocate(allocate(100)); }), 0);
+        EXPECT_TRUE(growth_lock.held()) << "whom it interrupted goes on";
+        growth_lock.unlock();
+    });
+}
+
+TEST(Forking, AHandlerThatInterruptedTheStartMayNotFork) {
+    in_child([] {
+        start_lock.lock();
+        EXPECT_EQ(fork_prepare(), EAGAIN);
+        start_lock.unlock();
+        EXPECT_EQ(forked([] { deallocate(allocate(100)); }), 0);
+    });
+}
+
+/// Runs `body` in the child of a fork that begins while another thread has a heap and its blocks.
+template <class Body>
+void forked_beside(const Body& body) {
+    in_child([&] {
+        alarm(MOST_SECONDS);
+        ASSERT_NE(allocate(100), nullptr);
+        std::atomic<bool> there{false}, over{false};
+        std::thread other([&] {
+            void* const p = allocate(100);
+            there = true;
+            while (!over) sched_yield();
+            deallocate(p);
+        });
+        while (!there) sched_yield();
+        EXPECT_EQ(forked(body), 0);
+        over = true;
+        other.join();
+    });
+}
+
+TEST(Forking, HeapsOfThreadsThatAChildDoesNotHaveAreAbandonedThere) {
+    forked_beside([] {
+        Domain& dom = domain();
+        ASSERT_EQ(dom.heaps_used.load(), 2u);
+        for (u32 n = 1; n <= dom.heaps_used; ++n) {
+            const Heap* const h = heap_at(dom, n);
+            EXPECT_EQ(h->state.load(),
+                      h == current_heap() ? HeapState::live : HeapState::abandoned);
+        }
+    });
+}
+
+TEST(Forking, AChildHasSharedHeapsOfItsOwn) {
+    in_child([] {
+        ASSERT_NE(allocate(100), nullptr);
+        {
+            const ProcessLockScope scope(shared_heap_lock);
+            ASSERT_NE(shared_heap(), nullptr);
+        }
+        EXPECT_EQ(forked([] {
+                      const ProcessLockScope scope(shared_heap_lock);
+                      const Heap* const h = shared_heap();
+                      ASSERT_NE(h, nullptr);
+                      EXPECT_EQ(h->state.load(), HeapState::live);
+                  }),
+                  0);
     });
 }
 

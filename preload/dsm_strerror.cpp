@@ -25,8 +25,7 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
         case EINVAL:
             return "a bad argument: not the start of a live object that this process allocated or "
                    "received, a name that is empty or longer than 31 bytes, no open mailbox or "
-                   "topic "
-                   "of this process, or peers that it does not watch";
+                   "topic of this process, or peers that it does not watch";
         case EMFILE:
         case ENFILE:
             return "no file descriptor is left";
@@ -54,16 +53,14 @@ AEP_EXPORT const char* dsm_strerror(int error) noexcept {
             return "the message is of another type or version than what was expected";
         case ESRCH:
             return "no such client, or it is dead or takes no part (dsm_attach), or that mailbox "
-                   "is "
-                   "closed";
+                   "is closed";
         case ESTALE:
             return "this node was declared dead by others";
         case ETIMEDOUT:
             return "nothing happened within the time";
         case EXDEV:
             return "it lies in memory that is private to this process (since a fork, or as a "
-                   "guarded block: "
-                   "AEP_GUARD), or is for another node";
+                   "guarded block: AEP_GUARD), or is for another node";
         default:
             return "unknown error";
     }

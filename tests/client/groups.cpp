@@ -2,6 +2,7 @@
 // Who calls it: CTest (client_groups).
 // Crash rule: fixture.hpp.
 #include "shim/sharing/group.hpp"
+#include "shim/sharing/group_readers.hpp"
 
 #include "tests/client/fixture.hpp"
 
@@ -55,6 +56,22 @@ TEST(Groups, OneAtTheAddressOfAFormerOneIsAnother) {
             EXPECT_EQ(group_root(group, root), 0);
             EXPECT_EQ(group_close(group), 0);
         }
+    });
+}
+
+/// Who rested when it died says nothing of who has its place now.
+TEST(Groups, AReaderIsOfOneLifeOfItsClient) {
+    const Host host;
+    host.in_client([] {
+        ASSERT_EQ(share_attach("one"), 0);
+        const u32 client = this_client.index;
+        const u32 generation = share_client(client).inbox.generation.load();
+        u64 words[GROUP_READERS] = {};
+        GroupReaders readers(words);
+        const u32 place = readers.enter(client, generation);
+        EXPECT_EQ(readers.look(0, 0, 1).question.known[place], client);
+        words[place] = GroupReader::make(client, generation - 1, NOT_LOOKING).bits;
+        EXPECT_EQ(readers.look(0, 0, 1).question.known[place], 0u);
     });
 }
 

@@ -1,14 +1,21 @@
 // Purpose: what a process's sends cost in operations, and what they leave.
 // Who calls it: CTest (client_messages).
 // Crash rule: fixture.hpp.
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+
+#include <fstream>
 
 #include "shim/sharing/sharing.hpp"
 
 #include "shim/backing/pool_attach.hpp"
+#include "shim/driver/forking.hpp"
 #include "shim/sharing/group.hpp"
+#include "shim/sharing/guests.hpp"
 #include "shim/sharing/many.hpp"
+#include "shim/sharing/share_fd.hpp"
+#include "shim/sharing/share_operation.hpp"
 #include "tests/client/fixture.hpp"
 #include "tests/unit/refused_call.hpp"
 
@@ -143,6 +150,56 @@ TEST(Messages, ManyGoAndComeInFewOperations) {
     });
 }
 
+TEST(Messages, OfManyThoseBeforeOneThatCannotBeSentGo) {
+    in_sender([] {
+        char stray[BYTES];
+        const Parcel parcels[] = {{block(), BYTES}, {stray, BYTES}, {block(), BYTES}};
+        EXPECT_EQ(share_send_many(share_self(), parcels, 3, 0, {.drop = true}), 1);
+        Received received[4];
+        EXPECT_EQ(share_receive_many({}, 0, received, 4), 1);
+        EXPECT_EQ(received[0].object, parcels[0].object);
+    });
+}
+
+/// A program that waits for ever has not sent, or got, any.
+TEST(Messages, OfManyTheFirstAloneIsWaitedFor) {
+    in_sender([] {
+        alarm(60);
+        void* const p = block();
+        for (u32 i = 5; i < MAILBOX_MESSAGES; ++i) ASSERT_EQ(send(p, false), 0);
+        Parcel parcels[9];
+        for (Parcel& parcel : parcels) parcel = {block(), BYTES};
+        EXPECT_EQ(share_send_many(share_self(), parcels, 9, -1, {.drop = true}), 5);
+        std::vector<Received> received(MAILBOX_MESSAGES + 1);
+        EXPECT_EQ(share_receive_many({}, -1, received.data(), MAILBOX_MESSAGES + 1),
+                  long{MAILBOX_MESSAGES});
+    });
+}
+
+TEST(Messages, AnOperationThatTookSomeOfManyDidNotMiss) {
+    in_sender([] {
+        void* const p = block();
+        for (int i = 0; i < 2; ++i) ASSERT_EQ(send(p, false), 0);
+        ASSERT_TRUE(pool_is_accessible());
+        const op::ReceiveMany request{.at = this_client.index, .most = 5};
+        const auto some = perform_in_image(request);
+        EXPECT_EQ(some.status, Status::ok);
+        EXPECT_EQ(some.count, 2u);
+        EXPECT_EQ(perform_in_image(request).status, Status::miss);
+    });
+}
+
+TEST(Messages, AGroupThatIsSentAwayAmongManyIsNotTheSendersAnyMore) {
+    in_sender([] {
+        void *group = nullptr, *root = nullptr;
+        ASSERT_EQ(group_create(0, group), 0);
+        const Parcel parcels[] = {{block(), BYTES}, {group, 0}};
+        ASSERT_EQ(group_root(group, root), -ENOENT);
+        EXPECT_EQ(share_send_many(share_self(), parcels, 2, 0, {.drop = true}), 2);
+        EXPECT_EQ(group_root(group, root), -EINVAL);
+    });
+}
+
 /// As of one message. Its object lies, as far as the process knows, where another one has got memory since.
 TEST(Messages, OfManyThatCannotBeLookedAtTheReferencesGoAndItIsSaid) {
     in_sender([] {
@@ -224,6 +281,100 @@ TEST(Messages, WhoFindsNoMessageLooksForWhatHasComeBack) {
         Received received;
         EXPECT_EQ(share_receive({}, 0, received), -EAGAIN);
         EXPECT_FALSE(ComeBack::is_there());
+    });
+}
+
+/// Whether a thread of this process sleeps on a futex.
+bool sleeps(pid_t thread) {
+    std::ifstream call("/proc/self/task/" + std::to_string(thread) + "/syscall");
+    long number = -1;
+    return call >> number && number == SYS_futex;
+}
+
+/// Whoever waits for `p` is woken when `f` sends it. Without other nodes nobody looks again by himself.
+template <class F>
+void expect_wakes(void* p, const F& f) {
+    alarm(60);
+    std::atomic<pid_t> thread{0};
+    std::thread receiver([&] {
+        thread = gettid();
+        Received received;
+        EXPECT_EQ(share_receive({}, -1, received), 0);
+        EXPECT_EQ(received.object, p);
+    });
+    const Inbox& inbox = share_client(this_client.index).inbox;
+    while (inbox.arrival_waiters.load() == 0 || !sleeps(thread)) sched_yield();
+    f();
+    receiver.join();
+}
+
+TEST(Messages, WhoSleepsIsWokenByASend) {
+    in_sender([] {
+        void* const p = block();
+        expect_wakes(
+            p, [p] { EXPECT_EQ(send(p, true), 0); });
+    });
+}
+
+TEST(Messages, WhoSleepsIsWokenByTheFirstOfMany) {
+    in_sender([] {
+        const Parcel parcels[] = {{block(), BYTES}, {block(), BYTES}};
+        expect_wakes(
+            parcels[0].object,
+            [&] { EXPECT_EQ(share_send_many(share_self(), parcels, 2, 0, {.drop = true}), 2); });
+    });
+}
+
+TEST(Messages, ADescriptorThatNoThreadRaisesIsNone) {
+    in_sender([] {
+        refuse_call(__NR_clone, 0, CLONE_VM, EAGAIN);
+        EXPECT_EQ(share_fd(), -EAGAIN);
+        EXPECT_EQ(share_fd(), -EAGAIN);
+    });
+}
+
+/// It is one's parent's, which the parent refers to.
+TEST(Messages, ACopyThatAForkHasMadeIsNotTheObject) {
+    in_sender([] {
+        void* const p = block();
+        ASSERT_EQ(share_reference(p, BYTES), 0);
+        const usize references = share_query(p, true).references;
+        ASSERT_EQ(fork_prepare(), 0);
+        const pid_t child = fork();
+        if (child == 0) {
+            fork_child();
+            EXPECT_EQ(share_attach("child"), 0);
+            EXPECT_EQ(share_drop(p), Dropped::no_export);
+            _exit(::testing::Test::HasFailure() ? 1 : 0);
+        }
+        fork_parent();
+        EXPECT_EQ(wait_for(child), 0);
+        EXPECT_EQ(share_query(p, true).references, references);
+        share_drop(p);
+    });
+}
+
+// ---- the tables of records
+
+TEST(Records, OneTableThatIsFullDoesNotStopTheOther) {
+    in_sender([] {
+        auto& exports = sharing().exports_present;
+        const u32 were = exports.load(), holders = sharing().holders_present.load();
+        exports.put(MAX_EXPORTS);
+        EXPECT_TRUE(add_records());
+        EXPECT_GT(sharing().holders_present.load(), holders);
+        exports.put(were);
+    });
+}
+
+TEST(Records, NoneAreThereForWhichThereIsNoMemory) {
+    in_sender([] {
+        const u32 exports = sharing().exports_present.load();
+        const u32 holders = sharing().holders_present.load();
+        refuse_call(__NR_madvise, 2, MADV_POPULATE_WRITE, ENOMEM);
+        EXPECT_FALSE(add_records());
+        EXPECT_EQ(sharing().exports_present.load(), exports);
+        EXPECT_EQ(sharing().holders_present.load(), holders);
     });
 }
 

@@ -3,6 +3,15 @@
 // Crash rule: inside an operation, which completes or is undone. Closing is many changes, each of them one: what comes after one that
 //             is undone is done when it is asked for again. So is what a publication takes the place of: a publisher killed in between leaves
 //             a history that is shorter by one, of what everybody has taken who may miss nothing.
+//
+// What two at once may see, beside turn.hpp's:
+//
+//   publish | publish    one after the other: the order in which all take them
+//   publish | take       the publication, or not yet; what is missed is what the ring has no more
+//   take | take          of one client, one after the other: each publication once. Of two, each its own
+//   publish | subscribe  it is the newcomer's, or of the history
+//   publish | leave      who has left holds nobody up
+//   open | close         of the last one: the topic that ends, or a new one of that name
 #pragma once
 
 #include "dsm-core/sharing/disposal.hpp"

@@ -3,51 +3,48 @@
 // Crash rule: reads only.
 #include "tools/cli/preloadable.hpp"
 
-#include <elf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <libelf.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <fstream>
+#include <memory>
 #include <sstream>
 
-#include "dsm-core/base/types.hpp"
+#include "node/unique_fd.hpp"
 
 namespace aep {
 namespace {
 
 /// "#!" and the interpreter's path: that path, else empty.
-std::string interpreter_of(std::ifstream& file) {
-    std::string line;
-    file.seekg(0);
+std::string interpreter_of(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::string line, first;
     std::getline(file, line);
-    file.clear();
-    if (line.rfind("#!", 0) != 0) return "";
-    std::istringstream words(line.substr(2));
-    std::string first;
-    words >> first;
+    if (line.rfind("#!", 0) == 0) std::istringstream(line.substr(2)) >> first;
     return first;
 }
 
-/// Whether a program header of the kind is there; a file that is cut short has none.
-bool has_header(std::ifstream& file, const Elf64_Ehdr& header, Elf64_Word kind) {
-    for (unsigned i = 0; i < header.e_phnum; ++i) {
-        Elf64_Phdr program{};
-        file.seekg(static_cast<std::streamoff>(header.e_phoff + u64{i} * header.e_phentsize));
-        if (!file.read(reinterpret_cast<char*>(&program), sizeof program)) break;
-        if (program.p_type == kind) return true;
-    }
-    file.clear();
-    return false;
-}
-
-std::string why_not_as_elf(std::ifstream& file, const Elf64_Ehdr& header) {
-    if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != EM_X86_64)
+/// Empty also of what is no program in machine code.
+std::string why_not_as_elf(const std::string& path) {
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd) return "";
+    elf_version(EV_CURRENT);
+    const std::unique_ptr<Elf, decltype(&elf_end)> elf(elf_begin(fd.get(), ELF_C_READ, nullptr),
+                                                       elf_end);
+    if (elf == nullptr || elf_kind(elf.get()) != ELF_K_ELF) return "";
+    const Elf64_Ehdr* const header = elf64_getehdr(elf.get());  // null: of another class
+    if (header == nullptr || header->e_machine != EM_X86_64)
         return "is a program of another kind of machine (32 bits, or a foreign processor)";
-    if (!has_header(file, header, PT_INTERP)) return "is linked static, and has no loader";
-    return "";
+    size_t count = 0;
+    const Elf64_Phdr* const headers = elf64_getphdr(elf.get());  // null: cut short
+    if (headers != nullptr && elf_getphdrnum(elf.get(), &count) == 0)
+        for (size_t i = 0; i < count; ++i)
+            if (headers[i].p_type == PT_INTERP) return "";
+    return "is linked static, and has no loader";
 }
 
 /// Its file gives its process rights that we have not.
@@ -66,24 +63,19 @@ std::string why_not_preloaded(const std::string& path) {
     std::string program = path;
     // An interpreter may be a script, too; the kernel follows five.
     for (int scripts = 0; scripts < 5; ++scripts) {
-        std::ifstream file(program, std::ios::binary);
-        Elf64_Ehdr header{};
-        file.read(reinterpret_cast<char*>(&header), sizeof header);
-        const bool whole = file.good();
-        file.clear();
         const std::string about =
             program == path ? path : fmt::format("{}: its interpreter {}", path, program);
-        if (whole && std::memcmp(header.e_ident, ELFMAG, SELFMAG) == 0) {
-            if (const std::string why = why_not_as_elf(file, header); !why.empty())
+        const std::string interpreter = interpreter_of(program);
+        if (interpreter.empty()) {
+            if (const std::string why = why_not_as_elf(program); !why.empty())
                 return fmt::format("{} {}", about, why);
-            if (gives_rights(program))
-                return about +
-                       " gets rights from its file (setuid, setgid, capabilities), for which the "
-                       "loader ignores LD_PRELOAD";
-            return "";
+            return gives_rights(program)
+                       ? about +
+                             " gets rights from its file (setuid, setgid, capabilities), for "
+                             "which the loader ignores LD_PRELOAD"
+                       : "";
         }
-        program = interpreter_of(file);
-        if (program.empty()) return "";
+        program = interpreter;
     }
     return "";
 }

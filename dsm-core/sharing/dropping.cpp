@@ -80,7 +80,7 @@ Locked lock_simple(Turn& turn, u32 client, u32 holder) {
 }
 
 /// What is dropped all the time, under the client's lock. busy: it is not that simple; nothing has been changed, and locks may have been taken.
-op::Drop::Reply drop_simple(Turn& turn, u32 client, u64 object) {
+[[gnu::always_inline]] inline op::Drop::Reply drop_simple(Turn& turn, u32 client, u64 object) {
     Status status = Status::ok;
     const u32 holder = holder_of(turn, client, object, status);
     if (holder == NO_RECORD) return {.status = status};

@@ -17,6 +17,7 @@ DECLARATION = re.compile(r"\s*(const\s+)?[A-Za-z_][\w:]*(<[^;]*>)?[\s*&]+\w+\s*[
 BEFORE_STATEMENT = re.compile(r"(^|[;{}):]|\belse)\s*$")
 COMMENT = re.compile(r"//[^\n]*")
 BROKEN = re.compile(r"\s*(\{|&&|\|\||return\b|[=?:,])|.*(&&|\|\||[=?:,])\s*$|[^;]*;[^;]*[^;\s}]\s*$", re.S)
+HEAD = re.compile(r"(if|while|for|switch) \(.*\)", re.DOTALL)
 CUTS_NAME = re.compile(r"(\w|\.|->|::)\|\w|\w\|[\w(\[]|[\w)\]]\|(\.|->)")  # where a text begins or ends
 KEYS = {"file", "after", "text", "becomes", "fear", "tests", "equivalent"}
 
@@ -58,6 +59,8 @@ class Mutant:
         end = begin + len(self.text)
         if CUTS_NAME.search(f"{source[max(0, begin - 2):begin]}|{self.text[0]} {self.text[-1]}|{source[end:end + 2]}"):
             raise Wrong(f"{self.name}: in {self.file} {self.text!r} is only a part of a name or a call")
+        if HEAD.fullmatch(self.text):
+            raise Wrong(f"{self.name}: {self.text!r} is neither an expression nor a statement; name what is in the parentheses")
         if self.is_statement and not BEFORE_STATEMENT.search(COMMENT.sub("", source[:begin])):
             raise Wrong(f"{self.name}: in {self.file} {self.text!r} is only the end of a statement; name an expression")
         return begin, end

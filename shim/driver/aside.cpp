@@ -83,7 +83,8 @@ bool decide_aside() {
     const SignalsBlocked undisturbed;  // a handler that jumped out would leave the lock held
     LockScope scope(decision_lock);
     if (aside.load(std::memory_order_relaxed) == Aside::undecided)
-        aside.store(is_aside() ? Aside::yes : Aside::no, std::memory_order_relaxed);
+        // release: who finds it decided finds the place of the domain taken.
+        aside.store(is_aside() ? Aside::yes : Aside::no, std::memory_order_release);
     return aside.load(std::memory_order_relaxed) == Aside::yes;
 }
 

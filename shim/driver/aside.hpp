@@ -35,7 +35,7 @@ bool decide_aside();
 /// Whether the program stays on libc's malloc. Thread-safe; async-signal-safe once it is decided.
 /// Cost: a load.
 inline bool stays_on_libc() {
-    const Aside decided = aside.load(std::memory_order_relaxed);
+    const Aside decided = aside.load(std::memory_order_acquire);  // what it came with
     return AEP_LIKELY(decided == Aside::no) ? false : decide_aside();
 }
 

@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import signal
 import sys
 import tempfile
 
@@ -131,6 +132,8 @@ def table(rows):
 
 def main():
     arguments = parse_arguments()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))  # and what runs ends, too
     rows = measure_all(arguments)
     print(table(rows), end="")
     if arguments.json:

@@ -41,16 +41,8 @@ long receive_some(const Wanted& wanted, Received* received, u32 most) {
     const ReceiveMany request{.from = wanted.from, .at = at, .most = most};
     const ReceiveMany::Reply reply = share_operation(request);
     u32 taken = 0;
-    for (u32 i = 0; i < reply.count && i < most && i < ReceiveMany::MOST; ++i) {
-        const op::TakenMessage& t = reply.taken.message[i];
-        received[taken] = {reinterpret_cast<void*>(t.object), t.bytes, t.sender, t.label};
-        const bool there = t.kind == ObjectKind::group ? group_received(received[taken])
-                                                       : make_accessible(t.object, t.bytes);
-        if (AEP_LIKELY(there))
-            ++taken;
-        else
-            share_drop(reinterpret_cast<void*>(t.object));  // too many mappings
-    }
+    for (u32 i = 0; i < reply.count && i < most && i < ReceiveMany::MOST; ++i)
+        if (AEP_LIKELY(hand_over(reply.taken.message[i], received[taken]) == 0)) ++taken;
     return taken == 0 && reply.count != 0 ? -ENOMEM : static_cast<long>(taken);
 }
 

@@ -221,6 +221,17 @@ long share_reference(void* p, usize bytes) {
             .status);
 }
 
+long make_usable(ObjectKind kind, Received& received) {
+    const bool there =
+        kind == ObjectKind::group
+            ? group_received(received)
+            : make_accessible(reinterpret_cast<uptr>(received.object), received.bytes);
+    if (AEP_LIKELY(there)) return 0;
+    share_drop(received.object);
+    received = {};
+    return -ENOMEM;
+}
+
 long share_receive(const Wanted& wanted, int timeout_ms, Received& received) {
     if (!takes_part()) return -ENOTCONN;
     if (held_kinds != 0) return -EDEADLK;  // before a message is taken that could not be opened
@@ -240,13 +251,7 @@ long share_receive(const Wanted& wanted, int timeout_ms, Received& received) {
         if (reply.status == Status::gone && !takes_part()) return -ENOTCONN;
         if (result != 0) return result;
     }
-    received = {reinterpret_cast<void*>(reply.object), reply.bytes, reply.sender, reply.label};
-    const bool there = reply.kind == ObjectKind::group ? group_received(received)
-                                                       : make_accessible(reply.object, reply.bytes);
-    if (there) return 0;
-    share_drop(reinterpret_cast<void*>(reply.object));  // too many mappings
-    received = {};
-    return -ENOMEM;
+    return hand_over(reply, received);
 }
 
 namespace {

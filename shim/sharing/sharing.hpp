@@ -43,6 +43,16 @@ struct Wanted {
 /// The object's memory is accessible afterwards.
 long share_receive(const Wanted& wanted, int timeout_ms, Received& received);
 
+/// The memory of what was received is accessible; -ENOMEM: it cannot be made so (too many mappings), the reference is dropped, and `received` empty.
+long make_usable(ObjectKind kind, Received& received);
+
+/// What was taken, an answer that has an object, as its receiver gets it. As make_usable.
+template <class Taken>
+inline long hand_over(const Taken& taken, Received& received) {
+    received = {reinterpret_cast<void*>(taken.object), taken.bytes, taken.sender, taken.label};
+    return make_usable(taken.kind, received);
+}
+
 /// One reference of this process less. Callable in any process: without sharing it is no_export.
 Dropped share_drop(void* p);
 

@@ -151,13 +151,7 @@ long take_publication(TopicUse use, int timeout_ms, Received& received, u64& mis
     }
     if (result != 0) return result;
     missed = reply.missed;
-    received = {reinterpret_cast<void*>(reply.object), reply.bytes, reply.sender, reply.label};
-    const bool there = reply.kind == ObjectKind::group ? group_received(received)
-                                                       : make_accessible(reply.object, reply.bytes);
-    if (there) return 0;
-    share_drop(reinterpret_cast<void*>(reply.object));  // too many mappings
-    received = {};
-    return -ENOMEM;
+    return hand_over(reply, received);
 }
 
 }  // namespace aep

@@ -16,11 +16,9 @@ beside its figure and changes no exit status, which is 1 when a run failed. See 
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import random
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -29,7 +27,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import context as figures  # noqa: E402
-from driver import context, dsm_report, dsm_rows, markdown, progress, report, stats  # noqa: E402
+from driver import command, context, dsm_report, dsm_rows, markdown, progress, report, stats  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SERIES = ("bin", "cpu", "kill_ms", "end_ms")
@@ -253,16 +251,8 @@ def measure(arguments):
 
 def main():
     arguments = parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda got, _: sys.exit(128 + got))
-    if arguments.source:
-        with open(arguments.source, encoding="utf-8") as file:
-            document = json.load(file)
-    else:
-        try:
-            document = measure(arguments)
-        except context.DaemonFailed as why:
-            raise SystemExit(f"bench: {why}") from None
+    command.end_with_what_runs()
+    document = command.document(arguments, measure)
     if arguments.json:
         report.write(document, arguments.json)
     dsm_report.table(document, sys.stdout)

@@ -23,7 +23,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import dsm  # noqa: E402
-from driver import allocators, context, paper_figures, paper_page, paper_rows, progress, report  # noqa: E402
+from driver import allocators, command, context, paper_figures, paper_page, paper_rows, progress, report  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -163,14 +163,8 @@ def measure(arguments):
 
 def main():
     arguments = parse_arguments()
-    if arguments.source:
-        with open(arguments.source, encoding="utf-8") as file:
-            document = json.load(file)
-    else:
-        try:
-            document = measure(arguments)
-        except context.DaemonFailed as why:
-            raise SystemExit(f"bench: {why}") from None
+    command.end_with_what_runs()
+    document = command.document(arguments, measure)
     if arguments.json:
         report.write(document, arguments.json)
     print(paper_page.text(document))

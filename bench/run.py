@@ -14,18 +14,16 @@ taken inside a round, to the first --peer, without one to mimalloc. Peers that a
 """
 
 import argparse
-import json
 import os
 import random
 import re
-import signal
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from driver import allocators, context, headline, instructions, markdown, measure, micro, plot, pool  # noqa: E402
+from driver import allocators, command, context, headline, instructions, markdown, measure, micro, plot, pool  # noqa: E402
 from driver import progress as progress_line  # noqa: E402
 from driver import report, stats, targets, workloads  # noqa: E402
 
@@ -160,13 +158,8 @@ def run(arguments):
 
 def main():
     arguments = parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda got, _: sys.exit(128 + got))
-    if arguments.source:
-        with open(arguments.source, encoding="utf-8") as file:
-            document = json.load(file)
-    else:
-        document = run(arguments)
+    command.end_with_what_runs()
+    document = command.document(arguments, run)
     if "cases" in document:
         document["headline"] = headline.evaluate(document)
         document["targets"] = targets.evaluate(document)

@@ -17,13 +17,12 @@ import json
 import os
 import random
 import re
-import signal
 import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from driver import allocators, markdown, measure, pool, progress, stats, workloads  # noqa: E402
+from driver import allocators, command, markdown, measure, pool, progress, stats, workloads  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAMS = "^program/(perl|sqlite|python|python_malloc|redis)$"
@@ -132,8 +131,7 @@ def table(rows):
 
 def main():
     arguments = parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda got, _: sys.exit(128 + got))  # and what runs ends, too
+    command.end_with_what_runs()
     rows = measure_all(arguments)
     print(table(rows), end="")
     if arguments.json:

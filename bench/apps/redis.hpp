@@ -10,8 +10,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -20,6 +18,7 @@
 
 #include "apps/common/failure.hpp"
 #include "apps/common/transport.hpp"
+#include "bench/apps/temporary_folder.hpp"
 
 namespace aep::apps::kv {
 
@@ -40,9 +39,6 @@ class Redis {
     class World {
       public:
         explicit World(const Plan&) {
-            char name[] = "/tmp/aep-redis-XXXXXX";
-            expect(mkdtemp(name) != nullptr, "no folder for redis");
-            folder_ = name;
             server_ = fork();
             expect(server_ >= 0, "no process for redis");
             if (server_ == 0) serve();
@@ -50,7 +46,6 @@ class Redis {
                 int status = 0;
                 if (waitpid(server_, &status, WNOHANG) != 0) {
                     server_ = -1;
-                    std::filesystem::remove_all(folder_);
                     throw std::runtime_error(
                         "redis: redis-server does not start (Debian package redis-server)");
                 }
@@ -64,22 +59,20 @@ class Redis {
                 kill(server_, SIGKILL);  // it keeps nothing
                 waitpid(server_, nullptr, 0);
             }
-            std::error_code ignored;
-            std::filesystem::remove_all(folder_, ignored);
         }
         void enter(unsigned, char**) { server_ = -1; }
-        std::string place() const { return folder_ + "/socket"; }
+        std::string place() const { return folder_.path() + "/socket"; }
 
       private:
         [[noreturn]] void serve() const {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             expect(freopen("/dev/null", "w", stdout) != nullptr, "/dev/null");
             execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", place().c_str(),
-                   "--unixsocketperm", "700", "--dir", folder_.c_str(), "--save", "",
+                   "--unixsocketperm", "700", "--dir", folder_.path().c_str(), "--save", "",
                    "--appendonly", "no", "--loglevel", "warning", nullptr);
             _exit(127);
         }
-        std::string folder_;
+        TemporaryFolder folder_{"redis"};
         pid_t server_ = -1;
     };
 

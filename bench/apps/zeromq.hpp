@@ -6,12 +6,11 @@
 
 #include <zmq.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <stdexcept>
 
 #include "apps/common/parcel.hpp"
 #include "apps/common/transport.hpp"
+#include "bench/apps/temporary_folder.hpp"
 
 namespace aep::apps {
 
@@ -21,25 +20,14 @@ class ZeroMq : public CopiedObjects {
     static constexpr bool SURVIVES = false;
     using Peer = std::size_t;  // which of its sockets
 
-    /// A folder for the sockets' names.
     class World {
       public:
-        explicit World(const Plan&) {
-            char name[] = "/tmp/aep-zeromq-XXXXXX";
-            expect(mkdtemp(name) != nullptr, "no folder for sockets");
-            folder_ = name;
-        }
-        World(const World&) = delete;
-        World& operator=(const World&) = delete;
-        ~World() {
-            std::error_code ignored;
-            std::filesystem::remove_all(folder_, ignored);
-        }
+        explicit World(const Plan&) {}
         void enter(unsigned, char**) const {}
-        const std::string& folder() const { return folder_; }
+        const std::string& folder() const { return folder_.path(); }
 
       private:
-        std::string folder_;
+        TemporaryFolder folder_{"zeromq"};  // for the sockets' names
     };
 
     ZeroMq(const Plan& plan, World* world, unsigned me) : context_(zmq_ctx_new()) {
